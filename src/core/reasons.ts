@@ -1,0 +1,50 @@
+/**
+ * Why a policy of ours refused a call, or chose not to go on with it. The same codes stand in
+ * statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md` explains each.
+ */
+export const reasons = [
+  /** The server runs as many calls as its limit allows, and this priority may not take the rest. */
+  "CONCURRENCY_LIMIT",
+  /** The server sheds this priority at its present load. */
+  "LOAD_SHED",
+  /** A client bulkhead is full, and its queue too. */
+  "BULKHEAD_FULL",
+  /** The call waited in a bulkhead's queue as long as it may. */
+  "QUEUE_TIMEOUT",
+  /** The breaker for this key is open. */
+  "BREAKER_OPEN",
+  /** The breaker is half-open and its probes are all out. */
+  "BREAKER_PROBING",
+  /** The deadline had passed before the call could start. */
+  "DEADLINE_EXPIRED",
+  /** Too little time is left for the call to be worth starting. */
+  "DEADLINE_INFEASIBLE",
+  /** The deadline passed while the call ran. */
+  "DEADLINE_EXCEEDED",
+  /** The server is draining. */
+  "DRAINING",
+  /** The inbound call for which this one was made has been cancelled. */
+  "PARENT_CANCELLED",
+  /** The weir, or the client's channel, was closed while the call waited. */
+  "CLOSED",
+  /** No attempt is left. */
+  "RETRY_ATTEMPTS_SPENT",
+  /** The status, its origin or the method's idempotency forbids another attempt. */
+  "RETRY_NOT_ELIGIBLE",
+  /** The next attempt could not start before the deadline. */
+  "RETRY_PAST_DEADLINE",
+  /** The server asked not to be retried. */
+  "RETRY_PUSHBACK_STOP",
+  /** The response has begun, or the request no longer fits the replay buffer. */
+  "RETRY_COMMITTED",
+  /** A service below has already retried and given up. */
+  "RETRY_EXHAUSTED_BELOW",
+] as const;
+
+export type Reason = (typeof reasons)[number];
+
+const known: ReadonlySet<string> = new Set(reasons);
+
+export function isReason(value: string): value is Reason {
+  return known.has(value);
+}
