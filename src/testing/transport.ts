@@ -2,6 +2,7 @@ import type {
   Client,
   ClientOptions,
   ServerInterceptor,
+  ServerOptions,
   ServiceDefinition,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
@@ -30,6 +31,8 @@ export interface LinkSetup {
   readonly clientOptions?: ClientOptions;
   /** Nearest the wire first, as in `ServerOptions.interceptors`. */
   readonly serverInterceptors?: readonly ServerInterceptor[];
+  /** Options of the server apart from its interceptors. A network that is only modelled may ignore them. */
+  readonly serverOptions?: Omit<ServerOptions, "interceptors">;
 }
 
 /** The constructor of a grpc-js client, generated or not. */
@@ -41,7 +44,7 @@ export type ClientConstructor<C extends Client> = new (
 
 export interface Link {
   /** Creates a client that reaches this link's server. */
-  client<C extends Client>(constructor: ClientConstructor<C>): C;
+  client<C extends Client>(make: ClientConstructor<C>): C;
   /** Lets `ms` pass: in real time, or by moving the virtual clock. */
   pass(ms: number): Promise<void>;
   /**

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { status } from "@grpc/grpc-js";
+import type { Caller } from "./conformance-caller.js";
+import {
+  allKinds,
+  assertMessages,
+  message,
+  messages,
+  requestStreams,
+  responseStreams,
+} from "./conformance-message.js";
+import type { CaseSpec, Scene } from "./conformance-scene.js";
+
+async function assertCancelled(scene: Scene, caller: Caller): Promise<void> {
+  assert.equal((await scene.ended(caller)).code, status.CANCELLED);
+}
+
+/** The caller may cancel at any time, and is then told so, once. */
+export const cancelCases: readonly CaseSpec[] = [
+  {
+    name: "is cancelled in the tick that made it",
+    kinds: allKinds,
+    handled: false,
+    writesCalledBack: false,
+    async run(scene) {
+      const caller = scene.call();
+      caller.cancel();
+      await assertCancelled(scene, caller);
+    },
+  },
+  {
+    name: "is cancelled before it has reached the server",
+    kinds: allKinds,
+    handled: false,
+    writesCalledBack: false,
+    async run(scene) {
+      const caller = scene.call();
+      await Promise.resolve();
+      caller.cancel();
+      await assertCancelled(scene, caller);
+    },
+  },
+  {
+    name: "is cancelled while the handler has not answered",
+    kinds: allKinds,
+    async run(scene) {
+      const caller = scene.call();
+      const peer = await scene.peer();
+      caller.cancel();
+      await assertCancelled(scene, caller);
+      await scene.until(peer.cancelled(), "the handler to be told");
+    },
+  },
+  {
+    name: "is cancelled while the client is writing",
+    kinds: requestStreams,
+    async run(scene) {
+      const caller = scene.call({ requests: messages(2), halfClose: false });
+      const peer = await scene.peer();
+      await scene.until(peer.received(2), "the requests");
+      caller.cancel();
+      await assertCancelled(scene, caller);
+      await scene.until(peer.cancelled(), "the handler to be told");
+      assertMessages(peer.requests, messages(2), "at the handler");
+    },
+  },
+  {
+    name: "is cancelled between responses",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        for (const each of messages(2)) await peer.send(each);
+      });
+      const caller = scene.call();
+      await scene.until(caller.received(2), "the responses");
+      caller.cancel();
+      await assertCancelled(scene, caller);
+      assertMessages(caller.messages, messages(2), "at the client");
+    },
+  },
+  {
+    name: "is cancelled while the server is sending",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        let ended = false;
+        void peer.cancelled().then(() => {
+          ended = true;
+        });
+        for (let sequence = 1; !ended; sequence += 1) {
+          void peer.send(message(sequence));
+          await scene.wait(1);
+        }
+      });
+      const caller = scene.call();
+      await scene.until(caller.received(3), "the responses");
+      caller.cancel();
+      await assertCancelled(scene, caller);
+      const { length } = caller.messages;
+      await scene.pass(5);
+      assert.equal(caller.messages.length, length, "responses came after the end");
+    },
+  },
+  {
+    name: "is cancelled once, however often the caller cancels",
+    kinds: allKinds,
+    async run(scene) {
+      const caller = scene.call();
+      await scene.peer();
+      caller.cancel();
+      caller.cancel();
+      await assertCancelled(scene, caller);
+      caller.cancel();
+    },
+  },
+  {
+    name: "is not changed by a cancellation after its end",
+    kinds: allKinds,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        await peer.halfClosed();
+        await peer.send(message(1));
+        peer.finish();
+      });
+      const caller = scene.call();
+      assert.equal((await scene.ended(caller)).code, status.OK);
+      caller.cancel();
+      await scene.pass(5);
+      assert.equal(caller.statuses.length, 1);
+    },
+  },
+];

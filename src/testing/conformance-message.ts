@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+
+/** The four kinds of call, as the conformance suite names them. */
+export type CallKind = "unary" | "client-stream" | "server-stream" | "bidi";
+
+export const allKinds: readonly CallKind[] = ["unary", "client-stream", "server-stream", "bidi"];
+export const requestStreams: readonly CallKind[] = ["client-stream", "bidi"];
+export const responseStreams: readonly CallKind[] = ["server-stream", "bidi"];
+
+export const streamsRequests = (kind: CallKind): boolean => requestStreams.includes(kind);
+export const streamsResponses = (kind: CallKind): boolean => responseStreams.includes(kind);
+
+/** What the requests and responses of all four methods have in common. */
+export interface Message {
+  readonly payload: Buffer;
+  readonly sequence: number;
+}
+
+/** A message whose content follows from its number, so that a mixed-up one is noticed. */
+export function message(sequence: number, bytes = 16): Message {
+  return { payload: Buffer.alloc(bytes, `${sequence};`), sequence };
+}
+
+/** Messages numbered from 1; 0 is the default of protobuf and would not be sent. */
+export function messages(count: number, bytes?: number): Message[] {
+  return Array.from({ length: count }, (_, index) => message(index + 1, bytes));
+}
+
+/** The same messages, in the same order, with the same content. */
+export function assertMessages(
+  actual: readonly Message[],
+  expected: readonly Message[],
+  where: string,
+): void {
+  assert.deepEqual(
+    actual.map((each) => each.sequence),
+    expected.map((each) => each.sequence),
+    `${where}: messages lost, doubled or out of order`,
+  );
+  for (const [index, each] of expected.entries()) {
+    // Not deepEqual: a failed one would print a megabyte.
+    assert.ok(
+      actual[index]?.payload.equals(each.payload),
+      `${where}: message ${each.sequence} has another content`,
+    );
+  }
+}
