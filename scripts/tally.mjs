@@ -1,0 +1,53 @@
+// Adds up what the tests and the checks reported. The last line is the sum, for whoever reads only that.
+import { readFileSync } from "node:fs";
+
+const [testsFile, testsExit, checksFile, checksExit] = process.argv.slice(2);
+const total = { passed: 0, failed: 0, skipped: 0 };
+
+function read(file) {
+  try {
+    return JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function fail(why) {
+  total.failed += 1;
+  console.log(`failed: ${why}`);
+}
+
+const tests = read(testsFile);
+for (const file of tests?.testResults ?? []) {
+  const failures = file.assertionResults.filter((test) => test.status === "failed");
+  // A file that cannot be loaded, or whose hook throws, fails without a failing test in it.
+  if (file.status === "failed" && failures.length === 0) fail(file.name);
+  for (const test of file.assertionResults) {
+    if (test.status === "passed") {
+      total.passed += 1;
+    } else if (test.status === "failed") {
+      fail(test.fullName);
+    } else {
+      total.skipped += 1;
+      console.log(`skipped: ${test.fullName}`);
+    }
+  }
+}
+if (tests === undefined) fail("the tests ended without a report");
+// Errors outside of any test, or a threshold that was missed.
+else if (testsExit !== "0" && total.failed === 0) fail(`the tests ended with code ${testsExit}`);
+
+const failedInTests = total.failed;
+const checks = read(checksFile);
+for (const { name, ok } of checks ?? []) {
+  if (ok) total.passed += 1;
+  else fail(`check: ${name}`);
+}
+if (checks === undefined) fail("the checks ended without a report");
+else if (checksExit !== "0" && total.failed === failedInTests) {
+  fail(`the checks ended with code ${checksExit}`);
+}
+
+const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
+process.exitCode = total.failed > 0 ? 1 : 0;
+console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
