@@ -1,0 +1,28 @@
+import type { Permit } from "../../src/core/permit.js";
+import { isRefusal, type Refusal } from "../../src/core/refusal.js";
+import { type Entry, isQueued, type Queued } from "../../src/core/turn.js";
+
+/** The permit that a call got, or the test fails. */
+export function permitOf(entry: Entry | undefined): Permit {
+  if (entry === undefined) throw new Error("no turn yet");
+  if (isQueued(entry) || isRefusal(entry)) throw new Error(`not a permit: ${entry.kind}`);
+  return entry;
+}
+
+/** The refusal that a call met, or the test fails. */
+export function refusalOf(entry: Entry | undefined): Refusal {
+  if (entry === undefined || !isRefusal(entry)) throw new Error("not a refusal");
+  return entry;
+}
+
+/** The place in the queue that a call got, or the test fails. */
+export function queuedOf(entry: Entry | undefined): Queued {
+  if (entry === undefined || !isQueued(entry)) throw new Error("not queued");
+  return entry;
+}
+
+/** What became of a call, in a word. */
+export function fateOf(entry: Entry): string {
+  if (isQueued(entry)) return "queued";
+  return isRefusal(entry) ? entry.reason : "admitted";
+}
