@@ -1,0 +1,40 @@
+import type { Random } from "./random.js";
+
+/** Weight of the newest call in the average: about the last twenty count. */
+const weight = 0.1;
+
+/** Bounds of the advice, in milliseconds. */
+const minRetryAfterMs = 20;
+const maxRetryAfterMs = 5_000;
+
+/**
+ * Keeps an average of how long calls hold a permit, and reckons from it when a refused call is worth
+ * trying again: once those ahead of it have had their turn.
+ *
+ * It is advice and no promise. Each answer is drawn from once to twice the estimate, or a crowd that was
+ * refused together would come back together.
+ */
+export class HoldTime {
+  readonly #random: Random;
+  #averageMs: number;
+  #seen = false;
+
+  /** `guessMs` stands in for the average until the first call has ended. */
+  constructor(random: Random, guessMs: number) {
+    this.#random = random;
+    this.#averageMs = guessMs;
+  }
+
+  record(heldMs: number): void {
+    this.#averageMs = this.#seen ? this.#averageMs + weight * (heldMs - this.#averageMs) : heldMs;
+    this.#seen = true;
+  }
+
+  /** Whole milliseconds from 20 to 5,000 until `ahead` calls have been served, `atOnce` at a time. */
+  retryAfterMs(ahead: number, atOnce: number): number {
+    const estimateMs = (ahead * this.#averageMs) / atOnce;
+    // Bounded before the draw, so that the bounds do not gather the crowd again.
+    const boundedMs = Math.min(Math.max(estimateMs, minRetryAfterMs), maxRetryAfterMs / 2);
+    return Math.round(boundedMs * (1 + this.#random()));
+  }
+}
