@@ -16,7 +16,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant("popFirst") }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("popLast") }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant("remove"), pick: fc.nat() }) },
-) as fc.Arbitrary<Step>;
+);
 
 const steps = fc.array(step, { maxLength: 150, size: "max" });
 
