@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const report = process.argv.find((arg) => arg.startsWith("--report="))?.slice("--report=".length);
@@ -54,7 +55,7 @@ async function generatedIsFresh() {
   const copy = await mkdtemp(join(tmpdir(), "grpc-weir-generate-"));
   try {
     const inputs = ["proto", "package.json", "biome.json", ".gitignore"];
-    const buf = (await readdir(root)).filter((name) => /^buf\..*yaml$|^buf\.yaml$/.test(name));
+    const buf = (await readdir(root)).filter((name) => /^buf\..*yaml$/.test(name));
     for (const name of [...inputs, ...buf]) {
       await cp(join(root, name), join(copy, name), { recursive: true });
     }
@@ -110,7 +111,11 @@ for (const { name, needs, run: runStep } of steps) {
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
   results.push({ name, ok });
   console.log(`${ok ? "ok    " : "FAILED"}  ${name.padEnd(16)} ${seconds.padStart(5)} s`);
-  if (!ok) console.log(`\n${output.trimEnd().replace(/^(?=.)/gm, "    ")}\n`);
+  if (!ok) {
+    // Some tools colour what they write in CI, whoever reads it.
+    const plain = stripVTControlCharacters(output).trim();
+    console.log(`\n${plain.replace(/^(?=.)/gm, "    ")}\n`);
+  }
 }
 
 const failed = results.filter((result) => !result.ok).map((result) => result.name);
