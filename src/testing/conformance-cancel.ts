@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { status } from "@grpc/grpc-js";
-import type { Caller } from "./conformance-caller.js";
 import {
   allKinds,
   assertMessages,
@@ -9,11 +8,7 @@ import {
   requestStreams,
   responseStreams,
 } from "./conformance-message.js";
-import type { CaseSpec, Scene } from "./conformance-scene.js";
-
-async function assertCancelled(scene: Scene, caller: Caller): Promise<void> {
-  assert.equal((await scene.ended(caller)).code, status.CANCELLED);
-}
+import type { CaseSpec } from "./conformance-scene.js";
 
 /** The caller may cancel at any time, and is then told so, once. */
 export const cancelCases: readonly CaseSpec[] = [
@@ -25,7 +20,7 @@ export const cancelCases: readonly CaseSpec[] = [
     async run(scene) {
       const caller = scene.call();
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
     },
   },
   {
@@ -37,7 +32,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const caller = scene.call();
       await Promise.resolve();
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
     },
   },
   {
@@ -47,7 +42,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const caller = scene.call();
       const peer = await scene.peer();
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
       await scene.until(peer.cancelled(), "the handler to be told");
     },
   },
@@ -59,7 +54,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const peer = await scene.peer();
       await scene.until(peer.received(2), "the requests");
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
       await scene.until(peer.cancelled(), "the handler to be told");
       assertMessages(peer.requests, messages(2), "at the handler");
     },
@@ -74,7 +69,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const caller = scene.call();
       await scene.until(caller.received(2), "the responses");
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
       assertMessages(caller.messages, messages(2), "at the client");
     },
   },
@@ -95,7 +90,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const caller = scene.call();
       await scene.until(caller.received(3), "the responses");
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
       const { length } = caller.messages;
       await scene.pass(5);
       assert.equal(caller.messages.length, length, "responses came after the end");
@@ -109,8 +104,23 @@ export const cancelCases: readonly CaseSpec[] = [
       await scene.peer();
       caller.cancel();
       caller.cancel();
-      await assertCancelled(scene, caller);
+      await scene.endsWith(caller, status.CANCELLED);
       caller.cancel();
+    },
+  },
+  {
+    name: "takes no harm from an answer after its cancellation",
+    kinds: allKinds,
+    async run(scene) {
+      const caller = scene.call();
+      const peer = await scene.peer();
+      caller.cancel();
+      await scene.endsWith(caller, status.CANCELLED);
+      await scene.until(peer.cancelled(), "the handler to be told");
+      void peer.send(message(1));
+      peer.finish();
+      await scene.pass(5);
+      assertMessages(caller.messages, [], "at the client");
     },
   },
   {
@@ -123,7 +133,7 @@ export const cancelCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       caller.cancel();
       await scene.pass(5);
       assert.equal(caller.statuses.length, 1);

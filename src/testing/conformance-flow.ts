@@ -21,12 +21,7 @@ async function writeUntilHeld(
   write: (sequence: number) => Promise<void>,
 ): Promise<number> {
   for (let sequence = 1; sequence * chunkBytes <= boundBytes; sequence += 1) {
-    let done = false;
-    const written = write(sequence).then(() => {
-      done = true;
-    });
-    await Promise.race([written, scene.wait(heldMs)]);
-    if (!done) return sequence;
+    if (!(await scene.within(heldMs, write(sequence)))) return sequence;
   }
   assert.fail(`${boundBytes} bytes were taken from a writer that nobody reads from`);
 }
@@ -48,7 +43,7 @@ export const flowCases: readonly CaseSpec[] = [
         caller.pause();
         scene.clock.schedule(2, () => caller.resume());
       });
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, sent, "at the client");
     },
   },
@@ -68,7 +63,7 @@ export const flowCases: readonly CaseSpec[] = [
         await scene.pass(5);
       }
       caller.halfClose();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages((await scene.peer()).requests, sent, "at the handler");
     },
   },
@@ -85,7 +80,7 @@ export const flowCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, sent, "at the client");
     },
   },
@@ -93,21 +88,16 @@ export const flowCases: readonly CaseSpec[] = [
     name: "holds a client back whose handler does not read",
     kinds: requestStreams,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await scene.wait(0); // the case decides when to read
-        void peer;
-      });
       const caller = scene.call({ requests: [], halfClose: false });
       const peer = await scene.peer();
-      const count = await scene.until(
-        writeUntilHeld(scene, (sequence) => caller.write(message(sequence, chunkBytes))),
-        "the writes to be held back",
+      const count = await writeUntilHeld(scene, (sequence) =>
+        caller.write(message(sequence, chunkBytes)),
       );
       caller.halfClose();
       await scene.until(peer.halfClosed(), "the half-close");
       await peer.send(message(1));
       peer.finish();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(peer.requests, messages(count, chunkBytes), "at the handler");
     },
   },
@@ -119,15 +109,39 @@ export const flowCases: readonly CaseSpec[] = [
       // Paused at the first message: before anybody has read, grpc-js takes all that comes.
       caller.onMessage(() => caller.pause());
       const peer = await scene.peer();
-      const count = await scene.until(
-        writeUntilHeld(scene, (sequence) => peer.send(message(sequence, chunkBytes))),
-        "the writes to be held back",
+      const count = await writeUntilHeld(scene, (sequence) =>
+        peer.send(message(sequence, chunkBytes)),
       );
       peer.finish();
       caller.onMessage(() => caller.resume());
       caller.resume();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, messages(count, chunkBytes), "at the client");
+    },
+  },
+  {
+    name: "is cancelled while its writes are held back",
+    kinds: requestStreams,
+    writesCalledBack: false,
+    async run(scene) {
+      const caller = scene.call({ requests: [], halfClose: false });
+      await scene.peer();
+      await writeUntilHeld(scene, (sequence) => caller.write(message(sequence, chunkBytes)));
+      caller.cancel();
+      await scene.endsWith(caller, status.CANCELLED);
+    },
+  },
+  {
+    name: "passes on an error while its writes are held back",
+    kinds: requestStreams,
+    writesCalledBack: false,
+    async run(scene) {
+      const caller = scene.call({ requests: [], halfClose: false });
+      const peer = await scene.peer();
+      await writeUntilHeld(scene, (sequence) => caller.write(message(sequence, chunkBytes)));
+      peer.fail({ code: status.FAILED_PRECONDITION, details: "enough", metadata: new Metadata() });
+      const { details } = await scene.endsWith(caller, status.FAILED_PRECONDITION);
+      assert.equal(details, "enough");
     },
   },
   {
@@ -161,7 +175,7 @@ export const flowCases: readonly CaseSpec[] = [
       const peer = await scene.peer();
       await scene.pass(5);
       caller.cancel();
-      assert.equal((await scene.ended(caller)).code, status.CANCELLED);
+      await scene.endsWith(caller, status.CANCELLED);
       await scene.until(peer.cancelled(), "the handler to be told");
     },
   },
@@ -172,8 +186,8 @@ export const flowCases: readonly CaseSpec[] = [
       scene.serve(async (peer) => {
         for (const each of messages(3)) await peer.send(each);
       });
-      const caller = scene.call({ read: false, deadline: scene.deadlineIn(250) });
-      assert.equal((await scene.ended(caller)).code, status.DEADLINE_EXCEEDED);
+      const caller = scene.call({ read: false, deadline: scene.deadlineIn(300) });
+      await scene.endsWith(caller, status.DEADLINE_EXCEEDED);
     },
   },
 ];

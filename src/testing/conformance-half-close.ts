@@ -22,7 +22,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call({ halfClose: false });
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, [message(7)], "at the client");
       caller.halfClose();
     },
@@ -36,7 +36,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call({ requests: [], halfClose: false });
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, [message(7)], "at the client");
       caller.halfClose();
     },
@@ -44,14 +44,13 @@ export const halfCloseCases: readonly CaseSpec[] = [
   {
     name: "takes no harm from messages written after the server has answered",
     kinds: requestStreams,
-    writesCalledBack: false,
     async run(scene) {
       scene.serve(async (peer) => {
         await peer.send(message(7));
         peer.finish();
       });
       const caller = scene.call({ requests: [], halfClose: false });
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       for (const each of messages(3)) void caller.write(each);
       caller.halfClose();
       await scene.pass(5);
@@ -78,7 +77,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
       await scene.pass(20);
       assert.deepEqual(caller.statuses, [], "the call ended before the client half-closed");
       caller.halfClose();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(peer.requests, sent, "at the handler");
     },
   },
@@ -92,7 +91,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call({ requests: [] });
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages((await scene.peer()).requests, [], "at the handler");
       assertMessages(caller.messages, [message(7)], "at the client");
     },
@@ -106,7 +105,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const caller = scene.call();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, [], "at the client");
     },
   },

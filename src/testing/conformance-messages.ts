@@ -75,7 +75,7 @@ export const messageCases: readonly CaseSpec[] = [
         await scene.until(caller.received(each.sequence), `answer ${each.sequence}`);
       }
       caller.halfClose();
-      assert.equal((await scene.ended(caller)).code, status.OK);
+      await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, messages(5), "at the client");
     },
   },
@@ -90,7 +90,7 @@ export const messageCases: readonly CaseSpec[] = [
       });
       for (const each of messages(3)) {
         const caller = scene.call({ requests: [each] });
-        assert.equal((await scene.ended(caller)).code, status.OK);
+        await scene.endsWith(caller, status.OK);
         assertMessages(caller.messages, [each], "at the client");
       }
     },
@@ -110,7 +110,7 @@ export const messageCases: readonly CaseSpec[] = [
       const sent = messages(10);
       const callers = sent.map((each) => scene.call({ requests: [each] }));
       for (const [index, caller] of callers.entries()) {
-        assert.equal((await scene.ended(caller)).code, status.OK);
+        await scene.endsWith(caller, status.OK);
         assertMessages(caller.messages, sent.slice(index, index + 1), "at the client");
       }
     },

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { setImmediate as turn } from "node:timers/promises";
-import type { StatusObject } from "@grpc/grpc-js";
+import { type StatusObject, status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import { ConformanceServiceClient, ConformanceServiceService } from "../gen/weir/v1/conformance.js";
 import { Caller, type CallSetup } from "./conformance-caller.js";
@@ -99,6 +99,14 @@ export class Scene {
     return this.until(caller.ended(), "the end of the call");
   }
 
+  /** Waits for the end of the call, which must be this status; gives it. */
+  async endsWith(caller: Caller, code: status): Promise<StatusObject> {
+    const ended = await this.ended(caller);
+    assert.equal(status[ended.code], status[code], ended.details);
+    return ended;
+  }
+
+  /** The promise, in the time of the transport; rejects with `what` was waited for. */
   async until<T>(promise: Promise<T>, what: string): Promise<T> {
     let settled = false;
     const watched = this.#handlers.orFail(promise).finally(() => {
@@ -122,6 +130,20 @@ export class Scene {
     return new Promise((resolve) => {
       this.clock.schedule(ms, resolve);
     });
+  }
+
+  /** Whether the promise resolves within so many milliseconds. */
+  async within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+    let cancel = () => {};
+    const late = new Promise<boolean>((resolve) => {
+      cancel = this.clock.schedule(ms, () => resolve(false));
+    });
+    const first = Promise.race([promise.then(() => true), late]);
+    try {
+      return await this.until(first, "a promise or its limit");
+    } finally {
+      cancel();
+    }
   }
 
   /** A deadline so many milliseconds from now. */
@@ -183,9 +205,12 @@ export class Scene {
 
   /** Real timers cannot be asked about; a virtual clock knows what it still has to do. */
   async #verifyTimers(): Promise<void> {
-    const { clock } = this;
-    if (!("pending" in clock)) return;
-    if (clock.pending !== 0) await this.pass(graceMs);
-    assert.equal(clock.pending, 0, "timers are left behind");
+    if (pendingTasks(this.clock) > 0) await this.pass(graceMs);
+    assert.equal(pendingTasks(this.clock), 0, "timers are left behind");
   }
+}
+
+/** Tasks of a virtual clock that somebody waits for, those of housekeeping apart. */
+function pendingTasks(clock: Clock & { readonly pending?: { readonly refs: number } }): number {
+  return clock.pending?.refs ?? 0;
 }

@@ -1,0 +1,45 @@
+import {
+  InterceptingCall,
+  type Interceptor,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+} from "@grpc/grpc-js";
+import { describe, it } from "vitest";
+import { type ConformanceSubject, conformance } from "../../src/testing/conformance.js";
+import { loopbackTransport } from "../../src/testing/loopback.js";
+
+const client: Interceptor = (options, nextCall) =>
+  new InterceptingCall(nextCall(options), {
+    start: (metadata, _listener, next) =>
+      next(metadata, {
+        onReceiveMetadata: (headers, forward) => forward(headers),
+        onReceiveMessage: (message, forward) => forward(message),
+        onReceiveStatus: (status, forward) => forward(status),
+      }),
+    sendMessage: (message, next) => next(message),
+    halfClose: (next) => next(),
+    cancel: (next) => next(),
+  });
+
+const server: ServerInterceptor = (_method, call) =>
+  new ServerInterceptingCall(call, {
+    start: (next) =>
+      next({
+        onReceiveMetadata: (metadata, forward) => forward(metadata),
+        onReceiveMessage: (message, forward) => forward(message),
+        onReceiveHalfClose: (forward) => forward(),
+        onCancel: () => {},
+      }),
+    sendMetadata: (metadata, next) => next(metadata),
+    sendMessage: (message, next) => next(message),
+    sendStatus: (status, next) => next(status),
+  });
+
+const subject: ConformanceSubject = {
+  client: () => [client, client],
+  server: () => [server, server],
+};
+
+describe("interceptors that change nothing, over loopback", () => {
+  for (const each of conformance(subject, loopbackTransport)) it(each.name, () => each.run());
+});
