@@ -121,7 +121,6 @@ class Heap<T> {
   delete(node: Node<T>): void {
     const index = node[this.#end];
     const filler = this.#nodes.pop();
-    node[this.#end] = -1;
     if (filler === undefined || filler === node) return;
     // The filler comes from another branch: it may belong above the gap as well as below it.
     if (this.#rise(filler, index) === index) this.#sink(filler, index);

@@ -215,6 +215,14 @@ describe("a bulkhead in a busy process", () => {
     expect(bulkhead.snapshot()).toMatchObject({ running: 1, queued: 0, refused: 1 });
   });
 
+  it.each([80, 100])("names the deadline of %i ms although its timer runs early", (deadlineMs) => {
+    const { clock, bulkhead } = busySetup();
+    const waiting = waiterIn(bulkhead, 0, deadlineMs);
+    clock.busy(deadlineMs - 0.4);
+    clock.turn();
+    expect(waiting.turns.map(fateOf)).toEqual(["DEADLINE_EXPIRED"]);
+  });
+
   it("names the deadline when that has passed too by the time the wait is over", () => {
     const { clock, bulkhead } = busySetup();
     const waiting = waiterIn(bulkhead, 0, 110);

@@ -5,6 +5,9 @@ interface Task {
   readonly run: () => void;
 }
 
+/** Node rounds its timers to whole milliseconds, so that some run a little before they are due. */
+const earlyMs = 0.5;
+
 /** A clock of a process that may be too busy to run its timers: they run in `turn`, however late. */
 export class BusyClock implements Clock {
   #nowMs = 0;
@@ -42,7 +45,7 @@ export class BusyClock implements Clock {
 
   /** One turn of the event loop: due timers, then what arrived meanwhile, then the after-poll tasks. */
   turn(arrived: () => void = () => {}): void {
-    const due = this.#timers.filter((task) => task.dueMs <= this.#nowMs);
+    const due = this.#timers.filter((task) => task.dueMs <= this.#nowMs + earlyMs);
     due.sort((a, b) => a.dueMs - b.dueMs);
     for (const task of due) {
       if (!this.#timers.includes(task)) continue;
