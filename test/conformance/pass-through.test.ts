@@ -35,9 +35,13 @@ const server: ServerInterceptor = (_method, call) =>
     sendStatus: (status, next) => next(status),
   });
 
+/** As whole options, the way the toolkit gives them. */
 const subject: ConformanceSubject = {
-  client: () => [client, client],
-  server: () => [server, server],
+  client: () => ({
+    interceptors: [client, client],
+    callInvocationTransformer: (properties) => ({ ...properties }),
+  }),
+  server: () => ({ interceptors: [server, server] }),
 };
 
 describe("interceptors that change nothing, over loopback", () => {
