@@ -1,0 +1,114 @@
+import { describe, expect, it } from "vitest";
+import { Breaker, isRefusal } from "../../src/core/breaker.js";
+import { resolveBreakerOptions } from "../../src/core/breaker-options.js";
+import { setup } from "./breaker-setup.js";
+import { fakeClock } from "./fake-clock.js";
+
+describe("the events of a breaker", () => {
+  it("tell each change, when and why", () => {
+    const { breaker, clock, events, fail, succeed } = setup({ openMs: 100, probes: 1 });
+    const startMs = clock.now();
+    fail(5);
+    clock.advance(150);
+    fail();
+    clock.advance(100);
+    succeed();
+    const changes = events.map(({ from, to, atMs, reason }) => [from, to, atMs - startMs, reason]);
+    expect(changes).toEqual([
+      ["closed", "open", 0, "consecutive-failures"],
+      ["open", "half-open", 150, "rest-over"],
+      ["half-open", "open", 150, "probe-failed"],
+      ["open", "half-open", 250, "rest-over"],
+      ["half-open", "closed", 250, "probes-succeeded"],
+    ]);
+    expect(new Set(events.map((event) => event.type))).toEqual(new Set(["breaker.state"]));
+    expect(breaker.snapshot()).toMatchObject({ epoch: 5, sinceMs: startMs + 250 });
+  });
+
+  it("tell when the rate opened it", () => {
+    const { events, fail, succeed } = setup({ minCalls: 2 });
+    succeed();
+    fail();
+    expect(events.map((event) => event.reason)).toEqual(["failure-rate"]);
+  });
+
+  it("are told after the change, so that whoever is told may ask", () => {
+    const clock = fakeClock();
+    const states: string[] = [];
+    const told = () => states.push(breaker.state);
+    const breaker = new Breaker(resolveBreakerOptions({ consecutiveFailures: 1 }), clock, told);
+    const admission = breaker.acquire();
+    if (!isRefusal(admission)) admission.settle("failure");
+    clock.advance(5_000);
+    breaker.check();
+    expect(states).toEqual(["open", "half-open"]);
+  });
+
+  it("cannot break the breaker: what an observer throws is reported", () => {
+    const clock = fakeClock();
+    const broken = new Error("broken observer");
+    const reported: unknown[] = [];
+    const breaker = new Breaker(
+      resolveBreakerOptions({ consecutiveFailures: 1 }),
+      clock,
+      () => {
+        throw broken;
+      },
+      (error, where) => reported.push(error, where),
+    );
+    const admission = breaker.acquire();
+    if (!isRefusal(admission)) admission.settle("failure");
+    expect(breaker.state).toBe("open");
+    clock.advance(5_000);
+    expect(isRefusal(breaker.acquire())).toBe(false);
+    expect(reported).toEqual([broken, "breaker.onEvent", broken, "breaker.onEvent"]);
+  });
+
+  it("reach a call that admits within the telling without giving a place twice", () => {
+    const clock = fakeClock();
+    const options = resolveBreakerOptions({ consecutiveFailures: 1, probes: 1 });
+    const breaker = new Breaker(options, clock, (event) => {
+      if (event.to === "half-open") breaker.acquire();
+    });
+    const admission = breaker.acquire();
+    if (!isRefusal(admission)) admission.settle("failure");
+    clock.advance(5_000);
+    expect(breaker.acquire()).toMatchObject({ reason: "BREAKER_PROBING" });
+  });
+});
+
+describe("the snapshot of a breaker", () => {
+  it("tells what the state is made of", () => {
+    const { breaker, clock, admit, fail, succeed } = setup();
+    const startMs = clock.now();
+    succeed(2);
+    fail();
+    expect(breaker.snapshot()).toEqual({
+      state: "closed",
+      epoch: 0,
+      sinceMs: startMs,
+      calls: 3,
+      failures: 1,
+      consecutiveFailures: 1,
+    });
+    fail(4);
+    clock.advance(2_000);
+    expect(breaker.snapshot()).toEqual({
+      state: "open",
+      epoch: 1,
+      sinceMs: startMs,
+      retryAfterMs: 3_000,
+      detail: "5 failures in a row",
+    });
+    clock.advance(3_000);
+    succeed();
+    admit();
+    expect(breaker.snapshot()).toEqual({
+      state: "half-open",
+      epoch: 2,
+      sinceMs: startMs + 5_000,
+      probesOut: 1,
+      succeeded: 1,
+    });
+  });
+});
