@@ -1,0 +1,86 @@
+import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import { knownKeys } from "../core/options.js";
+import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { priorityKey } from "../grpc/metadata-keys.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "../grpc/surroundings.js";
+import type { MessageContext } from "../grpc/types.js";
+import { closedStatus, type WaitingRoom } from "../grpc/waiting-room.js";
+
+/**
+ * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
+ * brings every event back into the caller's async context, and passes the priority of the inbound call on.
+ */
+export function contextInterceptor(surroundings: Surroundings): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    return new ContextCall(own.options, nextCall, own.record, surroundings.room);
+  };
+}
+
+class ContextCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #room: WaitingRoom;
+
+  constructor(options: OptionsWithOwn, nextCall: NextCall, record: CallRecord, room: WaitingRoom) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#room = room;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    if (this.#room.closed) {
+      this.finish(closedStatus());
+      return;
+    }
+    const { inbound } = this.#record;
+    const explicit = this.#record.priority;
+    const inherited = inbound?.priorityMarked === true ? inbound.priority : undefined;
+    const priority = explicit ?? inherited;
+    if (priority === undefined || metadata.get(priorityKey).length > 0) {
+      this.forward(metadata);
+      return;
+    }
+    // The metadata object is the caller's: what we add goes into a clone.
+    const marked = metadata.clone();
+    marked.set(priorityKey, priority);
+    this.#record.priority = priority;
+    this.forward(marked);
+  }
+
+  override sendMessageWithContext(messageContext: MessageContext, message: unknown): void {
+    const { callback } = messageContext;
+    if (callback === undefined) super.sendMessageWithContext(messageContext, message);
+    else {
+      const restored: typeof callback = (error) => this.#record.restore(callback, error);
+      super.sendMessageWithContext({ ...messageContext, callback: restored }, message);
+    }
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#record.restore(() => super.onReceiveMetadata(metadata));
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    this.#record.restore(() => super.onReceiveMessage(message));
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    this.#record.restore(() => super.onReceiveStatus(received));
+  }
+}
+
+/**
+ * The context interceptor of its own: what the others need where no weir builds the pipeline. Put it first.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function context(options: SurroundingsOptions = {}): Interceptor {
+  knownKeys("context", options, surroundingsOptionNames);
+  return contextInterceptor(surroundingsOf(options, "context"));
+}

@@ -1,0 +1,192 @@
+import type { EventEmitter } from "node:events";
+import {
+  type Interceptor,
+  Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import type { CancelTask, Clock } from "../core/clock.js";
+import { durationMs, knownKeys } from "../core/options.js";
+import type { Reason } from "../core/reasons.js";
+import { refusal } from "../core/refusal.js";
+import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import { toEpoch, toMonotonic } from "../grpc/deadline.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import type { InboundEnd } from "../grpc/inbound-call.js";
+import { localRejection } from "../grpc/rejection.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { type StandaloneOptions, splitOptions } from "./policy-options.js";
+
+/** How long calls may take, and how they follow the inbound call they are made for. */
+export interface DeadlineOptions {
+  /** Deadline of calls that set none, in milliseconds from their start. 1 ms to 24 days. @defaultValue none */
+  readonly defaultMs?: number;
+  /**
+   * How much earlier than the inbound call's deadline an outbound call must end, so that the handler can
+   * still answer. 0 to 24 days. @defaultValue 5
+   */
+  readonly marginMs?: number;
+}
+
+export interface ResolvedDeadlineOptions {
+  readonly defaultMs: number | undefined;
+  readonly marginMs: number;
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveDeadlineOptions(
+  options: DeadlineOptions = {},
+  prefix = "deadline",
+): ResolvedDeadlineOptions {
+  knownKeys(prefix, options, ["defaultMs", "marginMs"]);
+  const { defaultMs, marginMs = 5 } = options;
+  return Object.freeze({
+    defaultMs:
+      defaultMs === undefined ? undefined : durationMs(`${prefix}.defaultMs`, defaultMs, 1),
+    marginMs: durationMs(`${prefix}.marginMs`, marginMs),
+  });
+}
+
+/** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
+const lateMs = 20;
+/** grpc-js's own deadline lies this much behind ours: a net, for the case that our timer is held up. */
+const netMs = 50;
+
+/**
+ * Gives every call its effective deadline: its own or the default, and never later than the inbound call's
+ * less a margin. When it passes, the call ends with DEADLINE_EXCEEDED (reason `DEADLINE_EXCEEDED`). A call
+ * whose time is over before it starts is not sent (`DEADLINE_EXPIRED`). When the inbound call is cancelled,
+ * the call is cancelled too (`PARENT_CANCELLED`); when it ends well, the call goes on.
+ */
+export function deadlineInterceptor(
+  surroundings: Surroundings,
+  select: (method: string) => ResolvedDeadlineOptions,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    return new DeadlineCall(own.options, nextCall, own.record, select(own.record.method));
+  };
+}
+
+class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #policy: ResolvedDeadlineOptions;
+  readonly #clock: Clock;
+  #stopTimer: CancelTask | undefined;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: ResolvedDeadlineOptions,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#policy = policy;
+    this.#clock = record.clock;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const record = this.#record;
+    const { inbound, startedAtMs } = record;
+    const { parent, ...options } = this.options;
+    const given = toMonotonic(options.deadline, this.#clock, startedAtMs);
+    if (given === undefined) {
+      this.finish({
+        code: Status.INTERNAL,
+        details: `The deadline is not a time: ${String(options.deadline)}`,
+        metadata: new Metadata(),
+      });
+      return;
+    }
+    const { defaultMs, marginMs } = this.#policy;
+    const fallback = defaultMs === undefined ? Number.POSITIVE_INFINITY : startedAtMs + defaultMs;
+    const asked = given === Number.POSITIVE_INFINITY ? fallback : given;
+    const above = Math.min(
+      inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
+      // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent
+      // ended well, and leaves a listener on the parent for each attempt.
+      toMonotonic(parent?.getDeadline(), this.#clock, startedAtMs) ?? Number.POSITIVE_INFINITY,
+    );
+    const deadlineMs = Math.min(asked, above - marginMs);
+    record.deadlineMs = deadlineMs;
+    if (deadlineMs === Number.POSITIVE_INFINITY) {
+      this.#follow(parent);
+      this.forward(metadata, parent === undefined ? this.options : options);
+      return;
+    }
+    const remainingMs = deadlineMs - startedAtMs;
+    if (!(remainingMs > 0)) {
+      this.#expire("DEADLINE_EXPIRED", "reject");
+      return;
+    }
+    this.#stopTimer = this.#clock.schedule(remainingMs, () => this.#timer(deadlineMs));
+    this.#follow(parent);
+    options.deadline = toEpoch(Math.min(deadlineMs + netMs, above), this.#clock);
+    this.forward(metadata, options);
+  }
+
+  protected override released(): void {
+    this.#stopTimer?.();
+    this.#unsubscribe?.();
+  }
+
+  #follow(parent: OptionsWithOwn["parent"]): void {
+    const { inbound } = this.#record;
+    if (inbound !== undefined) {
+      this.#unsubscribe = inbound.onCalledOff((end) => this.#calledOff(end));
+    } else if (parent !== undefined) {
+      // Fires on every end of the parent; only `cancelled` without an answer would be worth following, and
+      // grpc-js does not tell the two apart. The documented meaning of the option is kept.
+      const emitter: EventEmitter = parent;
+      const cancel = () => this.#calledOff("cancelled");
+      emitter.once("cancelled", cancel);
+      this.#unsubscribe = () => emitter.removeListener("cancelled", cancel);
+    }
+  }
+
+  #calledOff(end: InboundEnd): void {
+    if (end === "deadline") {
+      this.#expire("DEADLINE_EXCEEDED", "expire");
+      return;
+    }
+    this.#end("PARENT_CANCELLED", "cancel", "The inbound call was cancelled");
+  }
+
+  #timer(dueMs: number): void {
+    // Node runs due timers before it reads its sockets. After a block the answer may be there already.
+    if (this.#clock.now() - dueMs <= lateMs) this.#expire("DEADLINE_EXCEEDED", "expire");
+    else {
+      this.#stopTimer = this.#clock.afterPoll(() => this.#expire("DEADLINE_EXCEEDED", "expire"));
+    }
+  }
+
+  #expire(reason: Reason, verdict: "reject" | "expire"): void {
+    const { attempts, startedAtMs } = this.#record;
+    const seconds = Math.max(0, this.#clock.now() - startedAtMs) / 1000;
+    const tried = attempts.length === 1 ? "1 attempt" : `${attempts.length} attempts`;
+    this.#end(reason, verdict, `Deadline exceeded after ${seconds.toFixed(3)}s, ${tried}`);
+  }
+
+  #end(reason: Reason, verdict: "reject" | "expire" | "cancel", detail: string): void {
+    if (this.ended) return;
+    const atMs = this.#clock.now();
+    this.#record.decide({ policy: "deadline", verdict, reason, enforced: true, atMs, detail });
+    const final: StatusObject = localRejection(refusal(reason, detail));
+    this.finish(final);
+  }
+}
+
+/**
+ * The deadline policy as an interceptor of its own: {@link deadlineInterceptor} with the same options for
+ * all methods.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function deadline(options: DeadlineOptions & StandaloneOptions = {}): Interceptor {
+  const { surroundings, rest } = splitOptions(options, "deadline");
+  const resolved = resolveDeadlineOptions(rest);
+  return deadlineInterceptor(surroundings, () => resolved);
+}

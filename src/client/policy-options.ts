@@ -1,0 +1,76 @@
+import { type Mode, modes } from "../core/mode.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { knownKeys, oneOf, optionalFunction } from "../core/options.js";
+import type { CallRecord } from "../grpc/call-record.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+} from "../grpc/surroundings.js";
+
+/** What a call tells a key function. */
+export type KeyedCall = Pick<CallRecord, "method" | "kind" | "target" | "priority">;
+
+/** Options that every keyed client policy has beside its own. */
+export interface PolicyOptions {
+  /** @defaultValue `enforce` */
+  readonly mode?: Mode;
+  /** Names the state that a call belongs to. It runs for each attempt, so it should be cheap. */
+  readonly key?: (call: KeyedCall) => string;
+}
+
+/** Options of a policy that is used without a weir. */
+export type StandaloneOptions = SurroundingsOptions;
+
+/** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
+export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
+  options: O,
+  prefix: string,
+): {
+  readonly own: PolicyOptions;
+  readonly surroundings: Surroundings;
+  readonly rest: Omit<O, keyof PolicyOptions | keyof StandaloneOptions>;
+} {
+  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const { mode, key, clock, random, onDecision, onError, ...rest } = options;
+  const handedIn: SurroundingsOptions = {
+    ...(clock === undefined ? {} : { clock }),
+    ...(random === undefined ? {} : { random }),
+    ...(onDecision === undefined ? {} : { onDecision }),
+    ...(onError === undefined ? {} : { onError }),
+  };
+  return {
+    own: policyOptions(
+      { ...(mode === undefined ? {} : { mode }), ...(key === undefined ? {} : { key }) },
+      prefix,
+    ),
+    surroundings: surroundingsOf(handedIn, prefix),
+    rest,
+  };
+}
+
+/** The key function of a policy. The user's own may throw; then the call has the key that it has without it. */
+export function keyFunction(
+  own: PolicyOptions,
+  fallback: (record: CallRecord) => string,
+  report: ReportError,
+  where: string,
+): (record: CallRecord) => string {
+  const { key } = own;
+  if (key === undefined) return fallback;
+  return (record) => {
+    try {
+      return String(key(record));
+    } catch (error) {
+      safely(report, error, where);
+      return fallback(record);
+    }
+  };
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function policyOptions(options: PolicyOptions, prefix: string): PolicyOptions {
+  if (options.mode !== undefined) oneOf(`${prefix}.mode`, options.mode, modes);
+  optionalFunction(`${prefix}.key`, options.key);
+  return options;
+}

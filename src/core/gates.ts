@@ -1,0 +1,136 @@
+import type { Clock } from "./clock.js";
+import type { Decision, PolicyName } from "./decision.js";
+import type { Mode } from "./mode.js";
+import type { Outcome, Permit } from "./permit.js";
+import { isRefusal, type Refusal } from "./refusal.js";
+import { type Entry, isQueued, type OnTurn, type Queued, type Turn } from "./turn.js";
+
+/** A policy that stands in the way of a call: it lets it pass, makes it wait, or refuses it. */
+export interface Gate<C> {
+  readonly policy: PolicyName;
+  /** Asked for each call, so that it can change while calls run. */
+  modeFor(call: C): Mode;
+  /** `undefined`: the policy has nothing to say about this call, and nothing to settle. */
+  enter(call: C, onTurn: OnTurn): Entry | undefined;
+}
+
+/** What goes on around a call that passes gates. */
+export interface GateHost {
+  readonly clock: Clock;
+  /** All gates are passed. `waited`: not inside `run`, but from the callback of a queue. */
+  admitted(waited: boolean): void;
+  /** A gate refused. Permits of the gates before it are settled already. */
+  refused(refusal: Refusal, policy: PolicyName, waited: boolean): void;
+  decide(decision: Decision): void;
+}
+
+/**
+ * The way of one call through a row of gates, and what it holds until it ends. Every permit is settled
+ * exactly once, whichever way the call goes: refused by a later gate, called off while it waits, or ended.
+ *
+ * A gate that observes works on its state as if the call obeyed it: a call that it would have refused
+ * holds nothing of it, and one that it would have queued holds its permit from the turn it would have got.
+ */
+export class GateRun<C> {
+  readonly #gates: readonly Gate<C>[];
+  readonly #call: C;
+  readonly #host: GateHost;
+  readonly #held: Permit[] = [];
+  #shadows: Queued[] | undefined;
+  #next = 0;
+  #waiting: Queued | undefined;
+  #over = false;
+
+  constructor(gates: readonly Gate<C>[], call: C, host: GateHost) {
+    this.#gates = gates;
+    this.#call = call;
+    this.#host = host;
+  }
+
+  /** The call stands in a queue. */
+  get waiting(): boolean {
+    return this.#waiting !== undefined;
+  }
+
+  /** Asks the gates in their order. Tells the host, now or when a wait is over. */
+  run(): void {
+    this.#goOn(false);
+  }
+
+  /** The call has ended, admitted or not: it leaves the queue it is in and gives back what it holds. */
+  settle(outcome: Outcome): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#waiting?.leave();
+    for (const permit of this.#held) permit.settle(outcome);
+    for (const shadow of this.#shadows ?? []) shadow.leave();
+  }
+
+  #goOn(waited: boolean): void {
+    while (this.#next < this.#gates.length) {
+      const gate = this.#gates[this.#next];
+      this.#next += 1;
+      const mode = gate?.modeFor(this.#call) ?? "off";
+      if (gate === undefined || mode === "off") continue;
+      if (mode === "observe") {
+        this.#observe(gate);
+        continue;
+      }
+      const entry = gate.enter(this.#call, this.#onTurn);
+      if (entry === undefined) continue;
+      if (isQueued(entry)) {
+        this.#waiting = entry;
+        return;
+      }
+      if (!this.#take(entry, gate.policy, waited)) return;
+    }
+    if (!this.#over) this.#host.admitted(waited);
+  }
+
+  readonly #onTurn: OnTurn = (turn, waitedMs) => {
+    const gate = this.#gates[this.#next - 1];
+    this.#waiting = undefined;
+    if (this.#over || gate === undefined) {
+      if (!isRefusal(turn)) turn.settle("ignored");
+      return;
+    }
+    const { policy } = gate;
+    const atMs = this.#host.clock.now();
+    this.#host.decide({ policy, verdict: "queue", enforced: true, atMs, waitMs: waitedMs });
+    if (this.#take(turn, policy, true)) this.#goOn(true);
+  };
+
+  /** False when the call is refused. */
+  #take(turn: Turn, policy: PolicyName, waited: boolean): boolean {
+    if (!isRefusal(turn)) {
+      this.#held.push(turn);
+      return true;
+    }
+    this.#decideRefusal(turn, policy, true);
+    this.settle("ignored");
+    this.#host.refused(turn, policy, waited);
+    return false;
+  }
+
+  #observe(gate: Gate<C>): void {
+    const { policy } = gate;
+    const entry = gate.enter(this.#call, (turn, waitedMs) => {
+      const atMs = this.#host.clock.now();
+      this.#host.decide({ policy, verdict: "queue", enforced: false, atMs, waitMs: waitedMs });
+      if (isRefusal(turn)) this.#decideRefusal(turn, policy, false);
+      else if (this.#over) turn.settle("ignored");
+      else this.#held.push(turn);
+    });
+    if (entry === undefined) return;
+    if (isQueued(entry)) {
+      this.#shadows ??= [];
+      this.#shadows.push(entry);
+    } else if (isRefusal(entry)) this.#decideRefusal(entry, policy, false);
+    else this.#held.push(entry);
+  }
+
+  #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {
+    const atMs = this.#host.clock.now();
+    this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
+  }
+}

@@ -1,0 +1,32 @@
+import { LRUCache } from "lru-cache";
+
+/** How many keys a policy keeps state for, unless told otherwise. */
+export const defaultMaxKeys = 1_000;
+
+/**
+ * State by key, made when it is first asked for and bounded in number: of more keys than that, those
+ * used longest ago are forgotten. What such state has handed out stays valid; a key that comes back
+ * starts anew.
+ */
+export class Keyed<T extends object> {
+  readonly #states: LRUCache<string, T>;
+  readonly #make: (key: string) => T;
+
+  constructor(make: (key: string) => T, maxKeys = defaultMaxKeys) {
+    this.#states = new LRUCache({ max: maxKeys });
+    this.#make = make;
+  }
+
+  get(key: string): T {
+    const present = this.#states.get(key);
+    if (present !== undefined) return present;
+    const made = this.#make(key);
+    this.#states.set(key, made);
+    return made;
+  }
+
+  /** The states there are, most recently used first. */
+  entries(): Iterable<[string, T]> {
+    return this.#states.entries();
+  }
+}

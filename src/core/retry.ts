@@ -1,0 +1,110 @@
+import type { StatusOrigin } from "./origin.js";
+import type { Random } from "./random.js";
+import type { Reason } from "./reasons.js";
+import type { ResolvedRetryOptions } from "./retry-options.js";
+import { statusCode } from "./status-code.js";
+
+/** What the decision about another attempt rests on. */
+export interface FailedAttempt {
+  /** The status code that the attempt ended with. */
+  readonly code: number;
+  readonly origin: StatusOrigin;
+  /** Attempts so far, this one included. */
+  readonly attempts: number;
+  /** The status came in trailers alone: the server had not begun to answer. */
+  readonly trailersOnly: boolean;
+  /** `grpc-retry-pushback-ms`: the exact wait, `stop`, or nothing. */
+  readonly pushback: number | "stop" | undefined;
+  /** `google.rpc.RetryInfo`: a lower bound of the wait. */
+  readonly retryInfoMs: number | undefined;
+  /** A server that runs the toolkit says that the handler was not reached. */
+  readonly handlerNotRun: boolean;
+  /** Milliseconds until the call's deadline, `Infinity` without one. */
+  readonly remainingMs: number;
+  /** The request can still be sent again. */
+  readonly replayable: boolean;
+}
+
+export type RetryDecision =
+  | { readonly kind: "retry"; readonly delayMs: number }
+  | { readonly kind: "stop"; readonly reason: Reason };
+
+/**
+ * The retry rules for one call: gRFC A6 for counting, commitment and pushback, with eligibility by origin and
+ * idempotency instead of by the code alone. It keeps the state of the backoff sequence.
+ */
+export class RetryRules {
+  readonly #options: ResolvedRetryOptions;
+  readonly #random: Random;
+  /** Retries since the server last named the wait (A6: pushback starts the sequence anew). */
+  #retriesSincePushback = 0;
+  #previousDelayMs = 0;
+
+  constructor(options: ResolvedRetryOptions, random: Random) {
+    this.#options = options;
+    this.#random = random;
+  }
+
+  decide(failed: FailedAttempt): RetryDecision {
+    if (failed.pushback === "stop") return stop("RETRY_PUSHBACK_STOP");
+    if (!eligible(failed, this.#options)) return stop("RETRY_NOT_ELIGIBLE");
+    if (!failed.replayable) return stop("RETRY_COMMITTED");
+    if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
+    const delayMs = this.#delay(failed);
+    // A wait that does not fit ends the call now, with the status that is at hand.
+    return delayMs >= failed.remainingMs ? stop("RETRY_PAST_DEADLINE") : { kind: "retry", delayMs };
+  }
+
+  #delay({ pushback, retryInfoMs }: FailedAttempt): number {
+    if (typeof pushback === "number") {
+      this.#retriesSincePushback = 0;
+      this.#previousDelayMs = 0;
+      return pushback;
+    }
+    this.#retriesSincePushback += 1;
+    const { backoff } = this.#options;
+    this.#previousDelayMs = backoff(
+      this.#retriesSincePushback,
+      this.#previousDelayMs,
+      this.#random,
+    );
+    return Math.max(this.#previousDelayMs, retryInfoMs ?? 0);
+  }
+}
+
+function stop(reason: Reason): RetryDecision {
+  return { kind: "stop", reason };
+}
+
+/** Whether another attempt can do no harm and may help. */
+function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+  const { code, origin } = failed;
+  switch (origin) {
+    case "never-sent":
+    case "refused":
+      return true;
+    case "local-policy":
+    case "local-limit":
+    case "caller":
+    case "deadline":
+      return false;
+    case "attempt-timeout":
+      return options.idempotent === true;
+    case "transport":
+      return options.idempotent === true && options.codes.has(code);
+    case "remote":
+      return failed.handlerNotRun || eligibleAnswer(failed, options);
+    default:
+      return origin satisfies never;
+  }
+}
+
+function eligibleAnswer(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+  const { code, pushback, retryInfoMs, trailersOnly } = failed;
+  if (code === statusCode.resourceExhausted) {
+    // It also means quotas and sizes, which no retry heals. Only a server that says when may be asked again.
+    if (pushback === undefined && retryInfoMs === undefined) return false;
+  } else if (!options.codes.has(code)) return false;
+  if (options.idempotent !== undefined) return options.idempotent;
+  return trailersOnly && code === statusCode.unavailable;
+}

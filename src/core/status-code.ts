@@ -1,0 +1,5 @@
+/** The gRPC status codes that policies reason about, by their numbers on the wire. */
+export const statusCode = {
+  resourceExhausted: 8,
+  unavailable: 14,
+} as const;

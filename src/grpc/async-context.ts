@@ -1,0 +1,14 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+
+/** Runs a function in the async context that was current when this was captured. */
+export type RestoreContext = <A extends unknown[], R>(fn: (...args: A) => R, ...args: A) => R;
+
+/**
+ * Captures the async context of the caller. grpc-js runs the callbacks of a call in whatever context
+ * opened the connection, so one request would see another's AsyncLocalStorage values; everything
+ * that leaves the toolkit towards the caller, and everything it starts later on the caller's
+ * behalf, runs through the captured context.
+ */
+export function captureContext(): RestoreContext {
+  return AsyncLocalStorage.snapshot() as RestoreContext;
+}

@@ -1,0 +1,158 @@
+import type { CallProperties, InterceptorOptions, StatusObject } from "@grpc/grpc-js";
+import type { Clock } from "../core/clock.js";
+import type { Decision } from "../core/decision.js";
+import { notify, type Observer, type ReportError } from "../core/notify.js";
+import type { StatusOrigin } from "../core/origin.js";
+import type { Priority } from "../core/priority.js";
+import { captureContext, type RestoreContext } from "./async-context.js";
+import { currentInbound, type InboundCall } from "./inbound-call.js";
+import { type AttemptEvidence, originOf } from "./status-origin.js";
+import type { Surroundings } from "./surroundings.js";
+import { type CallKind, callKind } from "./types.js";
+
+/** A decision with the call that it was about. */
+export interface DecisionEvent extends Decision {
+  readonly method: string;
+  readonly target: string;
+  readonly side: "client" | "server";
+}
+
+/** The channel of a client. grpc-js exports the class of that name only. */
+type Channel = CallProperties<unknown, unknown>["channel"];
+
+/** One try of a call on the wire, as far as the toolkit knows it. */
+export interface AttemptRecord {
+  /** 1 for the first. */
+  readonly number: number;
+  /** Why it was started: the first, a retry, a hedge. */
+  readonly cause: "first" | "retry" | "hedge";
+  readonly startedAtMs: number;
+  /** How long the call waited before it, in milliseconds. */
+  readonly delayMs: number;
+  /** What the attempt before it ended with, where there was one. */
+  readonly after?: StatusObject | undefined;
+  /** Set when the attempt ended. */
+  endedAtMs?: number;
+  status?: StatusObject;
+  origin?: StatusOrigin;
+}
+
+/**
+ * Notes how an attempt ended and tells where its status came from. The first to note it is the innermost
+ * interceptor, which has the best evidence; the others get what it found.
+ */
+export function endAttempt(
+  attempt: AttemptRecord,
+  status: StatusObject,
+  evidence: AttemptEvidence,
+  nowMs: number,
+): StatusOrigin {
+  if (attempt.origin !== undefined && attempt.status?.metadata === status.metadata) {
+    return attempt.origin;
+  }
+  attempt.endedAtMs = nowMs;
+  attempt.status = status;
+  attempt.origin = originOf(status, evidence);
+  return attempt.origin;
+}
+
+/**
+ * One logical call on the client: what every policy and the telemetry know of it. It is made where
+ * the channel is still visible (a `callInvocationTransformer`) and travels in the call options under a
+ * symbol; an interceptor used alone makes it when it is absent.
+ */
+export class CallRecord {
+  readonly method: string;
+  readonly kind: CallKind;
+  /** The channel's target, or an empty string where nothing told it. */
+  readonly target: string;
+  readonly channel: Channel | undefined;
+  /** The call for whose handler this one was made, if any. */
+  readonly inbound: InboundCall | undefined;
+  /** Runs a function in the caller's async context. */
+  readonly restore: RestoreContext;
+  readonly clock: Clock;
+  readonly report: ReportError;
+  readonly startedAtMs: number;
+  /** Effective deadline on the monotonic clock, `Infinity` for none. */
+  deadlineMs = Number.POSITIVE_INFINITY;
+  priority: Priority | undefined;
+  readonly attempts: AttemptRecord[] = [];
+  readonly decisions: Decision[] = [];
+  readonly #onDecision: Observer<DecisionEvent> | undefined;
+
+  constructor(
+    context: Surroundings,
+    call: { path: string; requestStream: boolean; responseStream: boolean },
+    channel: Channel | undefined,
+  ) {
+    this.clock = context.clock;
+    this.report = context.report;
+    this.#onDecision = context.onDecision;
+    this.method = call.path;
+    this.kind = callKind(call);
+    this.channel = channel;
+    this.target = channel?.getTarget() ?? "";
+    this.inbound = currentInbound();
+    this.restore = captureContext();
+    this.startedAtMs = context.clock.now();
+  }
+
+  /** Notes a decision and tells the observer. */
+  decide(decision: Decision): void {
+    this.decisions.push(decision);
+    if (this.#onDecision === undefined) return;
+    notify(
+      this.#onDecision,
+      { ...decision, method: this.method, target: this.target, side: "client" },
+      this.report,
+      "onDecision",
+    );
+  }
+
+  /** Adds the attempt that is about to start. */
+  startAttempt(
+    cause: AttemptRecord["cause"],
+    delayMs: number,
+    after?: StatusObject,
+  ): AttemptRecord {
+    const attempt: AttemptRecord = {
+      number: this.attempts.length + 1,
+      cause,
+      startedAtMs: this.clock.now(),
+      delayMs,
+      after,
+    };
+    this.attempts.push(attempt);
+    return attempt;
+  }
+}
+
+/** Key of the record in CallOptions. Symbols survive grpc-js's copies of the options. */
+export const recordKey: unique symbol = Symbol("grpc-weir.record");
+/** Key of the attempt in the options that go below a retrying call. */
+export const attemptKey: unique symbol = Symbol("grpc-weir.attempt");
+
+/** The toolkit's own entries in CallOptions. */
+export interface OwnCallOptions {
+  [recordKey]?: CallRecord;
+  [attemptKey]?: AttemptRecord;
+}
+
+export type OptionsWithOwn = InterceptorOptions & OwnCallOptions;
+
+/** The options with a record in them: those given, or a copy with a new record. */
+export function withRecord(
+  options: OptionsWithOwn,
+  context: Surroundings,
+): { readonly options: OptionsWithOwn; readonly record: CallRecord } {
+  const present = options[recordKey];
+  if (present !== undefined) return { options, record: present };
+  const record = new CallRecord(context, options.method_definition, undefined);
+  return { options: { ...options, [recordKey]: record }, record };
+}
+
+/** The attempt these options belong to; without a retrying call above, the call's only one. */
+export function attemptOf(options: OptionsWithOwn, record: CallRecord): AttemptRecord {
+  return options[attemptKey] ?? record.attempts[0] ?? record.startAttempt("first", 0);
+}

@@ -1,0 +1,30 @@
+import type { Deadline } from "@grpc/grpc-js";
+import type { Clock } from "../core/clock.js";
+import { maxDurationMs } from "../core/options.js";
+
+/**
+ * Reads a gRPC deadline (a Date or epoch milliseconds) as monotonic milliseconds. Wall time is
+ * looked at once, here, so a step of the system clock moves no running deadline. Deadlines further
+ * than 24 days away are clamped to that: beyond 24.8 days a grpc-js server overflows and ends the
+ * call at once.
+ *
+ * @returns `Infinity` for no deadline, `undefined` for one that is not a time at all (NaN, an
+ * invalid Date, another type): grpc-js would leave such a call hanging.
+ */
+export function toMonotonic(
+  deadline: Deadline | null | undefined,
+  clock: Clock,
+  nowMs: number,
+): number | undefined {
+  if (deadline === undefined || deadline === null) return Number.POSITIVE_INFINITY;
+  const epochMs = deadline instanceof Date ? deadline.getTime() : deadline;
+  if (typeof epochMs !== "number" || Number.isNaN(epochMs)) return undefined;
+  if (epochMs === Number.POSITIVE_INFINITY) return epochMs;
+  return nowMs + Math.min(epochMs - clock.wallNow(), maxDurationMs);
+}
+
+/** The other way, for `CallOptions.deadline`. */
+export function toEpoch(monotonicMs: number, clock: Clock): number {
+  if (monotonicMs === Number.POSITIVE_INFINITY) return monotonicMs;
+  return clock.wallNow() + (monotonicMs - clock.now());
+}

@@ -1,0 +1,100 @@
+import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import { status as Status } from "@grpc/grpc-js";
+import type { Clock } from "../core/clock.js";
+import type { Decision } from "../core/decision.js";
+import { type Gate, type GateHost, GateRun } from "../core/gates.js";
+import type { Refusal } from "../core/refusal.js";
+import {
+  type AttemptRecord,
+  attemptOf,
+  type CallRecord,
+  endAttempt,
+  type OptionsWithOwn,
+} from "./call-record.js";
+import { ForwardingCall } from "./forwarding-call.js";
+import { outcomeOf } from "./outcome.js";
+import { localRejection } from "./rejection.js";
+import type { WaitingRoom } from "./waiting-room.js";
+
+/** What a client gate sees: the call, and the attempt that wants to pass. */
+export interface ClientPassage {
+  readonly record: CallRecord;
+  readonly attempt: AttemptRecord;
+}
+
+/** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
+export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHost, ClientPassage {
+  readonly record: CallRecord;
+  readonly attempt: AttemptRecord;
+  readonly clock: Clock;
+  readonly #run: GateRun<ClientPassage>;
+  readonly #room: WaitingRoom;
+  #metadata: Metadata | undefined;
+  #sawHeaders = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    gates: readonly Gate<ClientPassage>[],
+    room: WaitingRoom,
+  ) {
+    super(options, nextCall);
+    this.record = record;
+    this.attempt = attemptOf(options, record);
+    this.clock = record.clock;
+    this.#room = room;
+    this.#run = new GateRun<ClientPassage>(gates, this, this);
+  }
+
+  protected override begin(metadata: Metadata): void {
+    this.#metadata = metadata;
+    this.#run.run();
+    if (this.#run.waiting) this.#room.enter(this.#closed);
+  }
+
+  protected override released(): void {
+    this.#room.leave(this.#closed);
+    // However the call ended; where its status told more, it is settled already.
+    this.#run.settle("ignored");
+  }
+
+  admitted(waited: boolean): void {
+    const metadata = this.#metadata;
+    if (metadata === undefined) return;
+    if (waited) this.#room.leave(this.#closed);
+    // A queue gives a turn in the context of whoever left it; what is started here belongs to our caller.
+    if (waited) this.record.restore(() => this.forward(metadata));
+    else this.forward(metadata);
+  }
+
+  readonly #closed = (status: StatusObject): void => this.finish(status);
+
+  refused(refusal: Refusal): void {
+    this.finish(localRejection(refusal, { method: this.record.method }));
+  }
+
+  decide(decision: Decision): void {
+    this.record.decide(decision);
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#sawHeaders = true;
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    const { code } = received;
+    if (code === Status.OK) this.#run.settle("success");
+    else {
+      const evidence = {
+        sawHeaders: this.#sawHeaders,
+        peer: this.getPeer(),
+        target: this.record.target,
+      };
+      const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
+      this.#run.settle(outcomeOf(code, origin));
+    }
+    super.onReceiveStatus(received);
+  }
+}

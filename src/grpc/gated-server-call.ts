@@ -1,0 +1,82 @@
+import type { Metadata, status as Status } from "@grpc/grpc-js";
+import type { Clock } from "../core/clock.js";
+import type { Decision } from "../core/decision.js";
+import { type Gate, type GateHost, GateRun } from "../core/gates.js";
+import type { Outcome } from "../core/permit.js";
+import type { Refusal } from "../core/refusal.js";
+import { type InboundCall, runInbound } from "./inbound-call.js";
+import { outcomeOf } from "./outcome.js";
+import { serverRejection } from "./rejection.js";
+import { ForwardingServerCall } from "./server-call.js";
+import type { PartialStatus, ServerCall } from "./types.js";
+
+/**
+ * An inbound call that passes a row of gates before its handler runs. Gates are asked when the metadata
+ * arrives: a call that waits there is held back by flow control, and its end reaches us while it waits.
+ */
+export class GatedServerCall extends ForwardingServerCall implements GateHost {
+  readonly clock: Clock;
+  readonly #inboundOf: (metadata: Metadata) => InboundCall;
+  readonly #gates: readonly Gate<InboundCall>[];
+  #passage: { readonly inbound: InboundCall; readonly run: GateRun<InboundCall> } | undefined;
+  #metadata: Metadata | undefined;
+  #sent: Status | undefined;
+
+  /** @param inboundOf The record of this call; asked once, when the metadata is there. */
+  constructor(
+    below: ServerCall,
+    clock: Clock,
+    gates: readonly Gate<InboundCall>[],
+    inboundOf: (metadata: Metadata) => InboundCall,
+  ) {
+    super(below);
+    this.clock = clock;
+    this.#gates = gates;
+    this.#inboundOf = inboundOf;
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#metadata = metadata;
+    const inbound = this.#inboundOf(metadata);
+    this.#passage = { inbound, run: new GateRun(this.#gates, inbound, this) };
+    this.#passage.run.run();
+  }
+
+  admitted(waited: boolean): void {
+    const metadata = this.#metadata;
+    const inbound = this.#passage?.inbound;
+    if (metadata === undefined || inbound === undefined) return;
+    // A queue gives a turn in the context of the call that left it.
+    if (waited) runInbound(inbound, () => super.onReceiveMetadata(metadata));
+    else super.onReceiveMetadata(metadata);
+  }
+
+  refused(refusal: Refusal): void {
+    const priority = this.#passage?.inbound.priority;
+    this.refuse(serverRejection(refusal, priority === undefined ? {} : { priority }));
+  }
+
+  decide(decision: Decision): void {
+    this.#passage?.inbound.decide(decision);
+  }
+
+  override sendStatus(status: PartialStatus): void {
+    this.#sent ??= status.code;
+    super.sendStatus(status);
+  }
+
+  override onCancel(): void {
+    // A handler may answer late, after the end. What was sent before it is what counts.
+    const sent = this.#sent;
+    const passage = this.#passage;
+    passage?.run.settle(
+      sent === undefined ? this.#calledOff(passage.inbound) : outcomeOf(sent, "remote"),
+    );
+    super.onCancel();
+  }
+
+  /** The caller left, or ran out of time: only the second says something about this server. */
+  #calledOff(inbound: InboundCall): Outcome {
+    return this.clock.now() >= inbound.deadlineMs ? "failure" : "ignored";
+  }
+}

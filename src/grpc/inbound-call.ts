@@ -1,0 +1,166 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { Metadata } from "@grpc/grpc-js";
+import type { Clock } from "../core/clock.js";
+import type { Decision } from "../core/decision.js";
+import { notify, type Observer, type ReportError, safely } from "../core/notify.js";
+import type { Priority } from "../core/priority.js";
+import type { DecisionEvent } from "./call-record.js";
+import type { CallKind } from "./types.js";
+
+/** What a handler can ask of the call that it serves. */
+export interface CurrentCall {
+  /** `/pkg.Service/Method`. */
+  readonly method: string;
+  readonly kind: CallKind;
+  readonly priority: Priority;
+  /** The caller's address, as grpc-js tells it. */
+  readonly peer: string;
+  /** How many attempts of the same call came before this one. */
+  readonly previousAttempts: number;
+  /** Milliseconds until the caller's deadline, never below 0; `Infinity` without one. */
+  remainingMs(): number;
+  /**
+   * Aborted when the caller cancels, disconnects or runs out of time. Not when the call ends well: what a
+   * handler leaves running then is its own affair.
+   */
+  readonly signal: AbortSignal;
+}
+
+/** How an inbound call ended. */
+export type InboundEnd = "finished" | "cancelled" | "deadline";
+
+/** The record of one inbound call: in AsyncLocalStorage for the handler and everything it calls. */
+export class InboundCall implements CurrentCall {
+  readonly method: string;
+  readonly kind: CallKind;
+  readonly peer: string;
+  readonly clock: Clock;
+  readonly report: ReportError;
+  readonly startedAtMs: number;
+  /** The caller's deadline on the monotonic clock, `Infinity` for none. */
+  readonly deadlineMs: number;
+  readonly decisions: Decision[] = [];
+  priority: Priority = "normal";
+  /** The caller set the priority; only then it is passed on to the calls of the handler. */
+  priorityMarked = false;
+  previousAttempts = 0;
+  /** The metadata of the request, once it arrived. */
+  metadata: Metadata | undefined;
+  #end: InboundEnd | undefined;
+  #abort: AbortController | undefined;
+  #onCalledOff: Set<(end: InboundEnd) => void> | undefined;
+  readonly #onDecision: Observer<DecisionEvent> | undefined;
+
+  constructor(init: {
+    readonly method: string;
+    readonly kind: CallKind;
+    readonly peer: string;
+    readonly clock: Clock;
+    readonly report: ReportError;
+    readonly startedAtMs: number;
+    readonly deadlineMs: number;
+    readonly onDecision?: Observer<DecisionEvent> | undefined;
+  }) {
+    this.method = init.method;
+    this.kind = init.kind;
+    this.peer = init.peer;
+    this.clock = init.clock;
+    this.report = init.report;
+    this.startedAtMs = init.startedAtMs;
+    this.deadlineMs = init.deadlineMs;
+    this.#onDecision = init.onDecision;
+  }
+
+  remainingMs(): number {
+    return Math.max(0, this.deadlineMs - this.clock.now());
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#end !== undefined && this.#end !== "finished") this.#abort.abort();
+    }
+    return this.#abort.signal;
+  }
+
+  /** How the call ended, or undefined while it runs. */
+  get end(): InboundEnd | undefined {
+    return this.#end;
+  }
+
+  /**
+   * Tells `task` when the call is called off: cancelled, or out of time. Never told of a call that ended
+   * well, and one set for all outbound calls, so that a fan-out adds no listener to the call itself.
+   * The result takes the task out again.
+   */
+  onCalledOff(task: (end: InboundEnd) => void): () => void {
+    if (this.#end !== undefined) {
+      // Too late for a subscription: a call made after its inbound call was called off is called
+      // off as well, after the caller has it in hand.
+      const end = this.#end;
+      if (end !== "finished") process.nextTick(task, end);
+      return () => {};
+    }
+    this.#onCalledOff ??= new Set();
+    const tasks = this.#onCalledOff;
+    tasks.add(task);
+    return () => tasks.delete(task);
+  }
+
+  /** The call ended. Only the first end counts. */
+  finish(end: InboundEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    const tasks = this.#onCalledOff;
+    this.#onCalledOff = undefined;
+    if (end === "finished") return;
+    this.#abort?.abort();
+    for (const task of tasks ?? []) {
+      try {
+        task(end);
+      } catch (error) {
+        safely(this.report, error, "inbound call called off");
+      }
+    }
+  }
+
+  /** Notes a decision and tells the observer. */
+  decide(decision: Decision): void {
+    this.decisions.push(decision);
+    if (this.#onDecision === undefined) return;
+    const event: DecisionEvent = { ...decision, method: this.method, target: "", side: "server" };
+    notify(this.#onDecision, event, this.report, "onDecision");
+  }
+}
+
+const storage = new AsyncLocalStorage<InboundCall | undefined>();
+
+/** The inbound call whose handler runs, for the toolkit's own use. */
+export function currentInbound(): InboundCall | undefined {
+  return storage.getStore();
+}
+
+/**
+ * The inbound call that the running code serves, or `undefined` outside a handler (and inside
+ * `detached`). Needs the toolkit's server interceptors.
+ */
+export function currentCall(): CurrentCall | undefined {
+  return storage.getStore();
+}
+
+/** Runs `fn` as part of the inbound call. */
+export function runInbound<A extends unknown[], R>(
+  call: InboundCall,
+  fn: (...args: A) => R,
+  ...args: A
+): R {
+  return storage.run(call, fn, ...args);
+}
+
+/**
+ * Runs `fn` outside the inbound call: what it calls inherits neither the deadline nor the cancellation nor
+ * the priority. For work that must outlive the answer, such as an audit record.
+ */
+export function detached<R>(fn: () => R): R {
+  return storage.run(undefined, fn);
+}

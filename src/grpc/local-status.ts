@@ -1,0 +1,21 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { localRejection } from "./rejection.js";
+
+/** The text that grpc-js throws from a channel that was closed. */
+const closedText = "Channel has been shut down";
+
+/** The status of a call whose channel was closed before it could start, if that is what happened. */
+export function channelClosed(error: unknown): StatusObject | undefined {
+  if (!(error instanceof Error) || error.message !== closedText) return undefined;
+  return localRejection({ kind: "refusal", reason: "CLOSED", detail: closedText });
+}
+
+/** The status of a call that something below threw out of. */
+export function interceptorThrew(error: unknown): StatusObject {
+  const text = error instanceof Error ? error.message : String(error);
+  return {
+    code: Status.INTERNAL,
+    details: `Call could not be started: ${text}`,
+    metadata: new Metadata(),
+  };
+}

@@ -1,0 +1,39 @@
+import type { Metadata } from "@grpc/grpc-js";
+import { isPriority, type Priority } from "../core/priority.js";
+
+/** Request: how much the call matters. Exactly `critical`, `high`, `normal` or `low`. */
+export const priorityKey = "x-request-priority";
+/** Request: how many attempts of the same call came before, on attempts after the first (gRFC A6). */
+export const previousAttemptsKey = "grpc-previous-rpc-attempts";
+/** Trailer: when to retry, in milliseconds, or not at all (gRFC A6). */
+export const pushbackKey = "grpc-retry-pushback-ms";
+
+/** What a priority key says: a priority, nothing, or something that is none. */
+export function readPriority(metadata: Metadata): Priority | "absent" | "invalid" {
+  const values = metadata.get(priorityKey);
+  if (values.length === 0) return "absent";
+  const [value] = values;
+  return values.length === 1 && isPriority(value) ? value : "invalid";
+}
+
+/**
+ * What the server asks of retries: `undefined` nothing, `stop` do not retry, or the exact wait in
+ * milliseconds. Anything but one int32 is `stop`, as gRFC A6 wants; grpc-js's own retries go on at once.
+ */
+export function readPushback(metadata: Metadata): number | "stop" | undefined {
+  const values = metadata.get(pushbackKey);
+  if (values.length === 0) return undefined;
+  const [value] = values;
+  if (values.length > 1 || typeof value !== "string" || !/^[+-]?\d{1,10}$/.test(value))
+    return "stop";
+  const ms = Number(value);
+  return ms >= 0 && ms <= 0x7fff_ffff ? ms : "stop";
+}
+
+/** How many attempts came before this one, as the caller says; 0 for the first or for nonsense. */
+export function readPreviousAttempts(metadata: Metadata): number {
+  const values = metadata.get(previousAttemptsKey);
+  const [value] = values;
+  if (values.length !== 1 || typeof value !== "string" || !/^\d{1,4}$/.test(value)) return 0;
+  return Number(value);
+}

@@ -1,0 +1,51 @@
+import type {
+  CallInvocationTransformer,
+  CallOptions,
+  CallProperties,
+  Interceptor,
+} from "@grpc/grpc-js";
+import type { Priority } from "../core/priority.js";
+import { CallRecord, type OwnCallOptions, recordKey } from "./call-record.js";
+import type { Surroundings } from "./surroundings.js";
+
+/** What a caller can set for one call, beside the options that grpc-js knows. */
+export interface CallOverrides {
+  /** Sent with the call, unless its metadata names a priority already. @defaultValue the inbound call's */
+  readonly priority?: Priority;
+}
+
+const overridesKey: unique symbol = Symbol("grpc-weir.overrides");
+
+type OptionsWithOverrides = CallOptions & OwnCallOptions & { [overridesKey]?: CallOverrides };
+
+export function withOverrides(options: CallOptions, overrides: CallOverrides): CallOptions {
+  const marked: OptionsWithOverrides = { ...options, [overridesKey]: overrides };
+  return marked;
+}
+
+/**
+ * Makes the call record, in the one place that sees the channel, and keeps the pipeline in calls that bring
+ * interceptors of their own: grpc-js would let those replace it.
+ */
+export function recordTransformer(
+  surroundings: Surroundings,
+  pipeline: readonly Interceptor[],
+  own: CallInvocationTransformer | undefined,
+): CallInvocationTransformer {
+  const providers = pipeline.map((interceptor) => () => interceptor);
+  return (given) => {
+    const properties: CallProperties<unknown, unknown> = own === undefined ? given : own(given);
+    const callOptions: OptionsWithOverrides = properties.callOptions;
+    const record = new CallRecord(surroundings, properties.methodDefinition, properties.channel);
+    record.priority = callOptions[overridesKey]?.priority;
+    const options: OptionsWithOverrides = { ...callOptions, [recordKey]: record };
+    const { interceptors, interceptor_providers } = callOptions;
+    if (interceptors !== undefined && interceptors.length > 0) {
+      options.interceptors = [...interceptors, ...pipeline];
+    }
+    if (interceptor_providers !== undefined && interceptor_providers.length > 0) {
+      options.interceptor_providers = [...interceptor_providers, ...providers];
+    }
+    return { ...properties, callOptions: options };
+  };
+}

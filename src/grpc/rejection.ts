@@ -1,0 +1,126 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { isReason, type Reason } from "../core/reasons.js";
+import type { Refusal } from "../core/refusal.js";
+import { pushbackKey } from "./metadata-keys.js";
+import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./status-details.js";
+
+/** `ErrorInfo.domain` of every rejection of the toolkit. */
+export const rejectionDomain = "grpc-weir";
+
+/** What a refused call looks like: the status of each reason. Retry reasons never become a status. */
+const statusOfReason = {
+  CONCURRENCY_LIMIT: Status.RESOURCE_EXHAUSTED,
+  LOAD_SHED: Status.RESOURCE_EXHAUSTED,
+  BULKHEAD_FULL: Status.RESOURCE_EXHAUSTED,
+  QUEUE_TIMEOUT: Status.RESOURCE_EXHAUSTED,
+  BREAKER_OPEN: Status.UNAVAILABLE,
+  BREAKER_PROBING: Status.UNAVAILABLE,
+  DEADLINE_EXPIRED: Status.DEADLINE_EXCEEDED,
+  DEADLINE_INFEASIBLE: Status.DEADLINE_EXCEEDED,
+  DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED,
+  DRAINING: Status.UNAVAILABLE,
+  PARENT_CANCELLED: Status.CANCELLED,
+  CLOSED: Status.UNAVAILABLE,
+  RETRY_ATTEMPTS_SPENT: Status.UNAVAILABLE,
+  RETRY_NOT_ELIGIBLE: Status.UNAVAILABLE,
+  RETRY_PAST_DEADLINE: Status.UNAVAILABLE,
+  RETRY_PUSHBACK_STOP: Status.UNAVAILABLE,
+  RETRY_COMMITTED: Status.UNAVAILABLE,
+  RETRY_EXHAUSTED_BELOW: Status.UNAVAILABLE,
+} as const satisfies Record<Reason, Status>;
+
+/** What the toolkit says about a status that it made itself, or that another toolkit made. */
+export interface Rejection {
+  readonly reason: Reason;
+  /** True when this process refused the call; false when the answer of a server says so. */
+  readonly local: boolean;
+  /** When trying again is worth it, in milliseconds, where that is known. */
+  readonly retryAfterMs?: number;
+  /** Details such as `scope`, `priority`, `limit`. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/**
+ * Statuses made in this process, by the identity of their metadata: that is the one part of a status
+ * which survives the copies that interceptors and the client surface make of it, up to the error that
+ * the application catches. What stands on the wire can never put an entry here.
+ */
+const madeHere = new WeakMap<Metadata, Rejection>();
+
+/** A status for a call that a policy in this process refused, marked as ours. */
+export function localRejection(
+  refusal: Refusal,
+  info: Readonly<Record<string, string>> = {},
+): StatusObject {
+  const code = statusOfReason[refusal.reason];
+  const metadata = rejectionMetadata(code, refusal, { scope: "client", ...info });
+  madeHere.set(metadata, rejection(refusal, true, { scope: "client", ...info }));
+  return { code, details: refusal.detail, metadata };
+}
+
+/**
+ * A status for a call that the server refuses before its handler runs. It asks the caller to come
+ * back after `retryAfterMs`: as pushback, which every gRPC client knows, and as RetryInfo.
+ */
+export function serverRejection(
+  refusal: Refusal,
+  info: Readonly<Record<string, string>> = {},
+): StatusObject {
+  const code = statusOfReason[refusal.reason];
+  const metadata = rejectionMetadata(code, refusal, { scope: "instance", ...info });
+  if (refusal.retryAfterMs !== undefined) {
+    metadata.set(pushbackKey, String(Math.ceil(refusal.retryAfterMs)));
+  }
+  return { code, details: refusal.detail, metadata };
+}
+
+/**
+ * Tells whether the toolkit refused a call, here or in a server, and why.
+ * @param failed a status, or the error that a client method gives to the application
+ */
+export function rejectionOf(failed: { readonly metadata?: Metadata }): Rejection | undefined {
+  const { metadata } = failed;
+  if (metadata === undefined) return undefined;
+  const ours = madeHere.get(metadata);
+  if (ours !== undefined) return ours;
+  if (metadata.get(statusDetailsKey).length === 0) return undefined;
+  const { errorInfo, retryDelayMs } = decodeStatusDetails(metadata);
+  if (errorInfo?.domain !== rejectionDomain || !isReason(errorInfo.reason)) return undefined;
+  const told = { kind: "refusal", reason: errorInfo.reason, detail: "" } as const;
+  return rejection(
+    retryDelayMs === undefined ? told : { ...told, retryAfterMs: retryDelayMs },
+    false,
+    errorInfo.metadata,
+  );
+}
+
+/** True for a status that this process made itself. Never deduced from what came over the wire. */
+export function isLocal(failed: { readonly metadata?: Metadata }): boolean {
+  return failed.metadata !== undefined && madeHere.has(failed.metadata);
+}
+
+function rejection(
+  refusal: Refusal,
+  local: boolean,
+  metadata: Readonly<Record<string, string>>,
+): Rejection {
+  const { reason, retryAfterMs } = refusal;
+  return retryAfterMs === undefined
+    ? { reason, local, metadata }
+    : { reason, local, retryAfterMs, metadata };
+}
+
+function rejectionMetadata(
+  code: Status,
+  refusal: Refusal,
+  info: Readonly<Record<string, string>>,
+): Metadata {
+  const metadata = new Metadata();
+  const errorInfo = { reason: refusal.reason, domain: rejectionDomain, metadata: info };
+  const details =
+    refusal.retryAfterMs === undefined
+      ? { errorInfo }
+      : { errorInfo, retryDelayMs: refusal.retryAfterMs };
+  metadata.set(statusDetailsKey, encodeStatusDetails(code, refusal.detail, details));
+  return metadata;
+}

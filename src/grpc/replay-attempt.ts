@@ -1,0 +1,116 @@
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import type { AttemptRecord } from "./call-record.js";
+import type { ReplayBuffer } from "./replay-buffer.js";
+import type { ClientCall, ClientListener } from "./types.js";
+
+/** Told what comes back of an attempt. */
+export interface AttemptOwner {
+  attemptMetadata(attempt: ReplayAttempt, metadata: Metadata): void;
+  attemptMessage(attempt: ReplayAttempt, message: unknown): void;
+  attemptStatus(attempt: ReplayAttempt, status: StatusObject): void;
+  /** The message with this number has been written by this attempt. */
+  attemptWrote(attempt: ReplayAttempt, number: number): void;
+}
+
+/**
+ * One attempt of a replayable call: how far it has sent the request, and what it received and nobody
+ * has been shown yet. It sends one message at a time, each after the write callback of the one before,
+ * because grpc-js loses messages that are sent without waiting.
+ */
+export class ReplayAttempt implements ClientListener {
+  readonly record: AttemptRecord;
+  /** Response headers that wait for the commitment. */
+  heldMetadata: Metadata | undefined;
+  sawHeaders = false;
+  ended = false;
+  /** Number of the next message to send. */
+  cursor = 0;
+  readonly #owner: AttemptOwner;
+  readonly #buffer: ReplayBuffer;
+  #call: ClientCall | undefined;
+  #writing = false;
+  #halfClosed = false;
+  /** One read credit is out: grpc-js takes several for one. */
+  #reading = false;
+
+  constructor(owner: AttemptOwner, record: AttemptRecord, buffer: ReplayBuffer) {
+    this.#owner = owner;
+    this.record = record;
+    this.#buffer = buffer;
+  }
+
+  get peer(): string | undefined {
+    return this.#call?.getPeer();
+  }
+
+  get call(): ClientCall | undefined {
+    return this.#call;
+  }
+
+  start(call: ClientCall, metadata: Metadata): void {
+    this.#call = call;
+    call.start(metadata, this);
+  }
+
+  /** Sends what the buffer holds, in order, and the half-close with the last message. */
+  pump(requestEnded: boolean): void {
+    const call = this.#call;
+    if (call === undefined || this.ended) return;
+    while (!this.#writing) {
+      const number = this.cursor;
+      const entry = this.#buffer.at(number);
+      if (entry === undefined) break;
+      this.cursor = number + 1;
+      this.#writing = true;
+      const callback = () => {
+        this.#writing = false;
+        this.#owner.attemptWrote(this, number);
+      };
+      call.sendMessageWithContext(
+        entry.flags === undefined ? { callback } : { callback, flags: entry.flags },
+        entry.message,
+      );
+    }
+    if (requestEnded && !this.#halfClosed && this.cursor === this.#buffer.end) {
+      this.#halfClosed = true;
+      call.halfClose();
+    }
+  }
+
+  /** Messages before this number are written. */
+  get writtenBefore(): number {
+    return this.#writing ? this.cursor - 1 : this.cursor;
+  }
+
+  /** Everything so far is sent and written: a message may go straight to the call. */
+  get caughtUp(): boolean {
+    return !this.#writing && this.cursor === this.#buffer.end;
+  }
+
+  read(): void {
+    if (this.#reading || this.ended) return;
+    this.#reading = true;
+    this.#call?.startRead();
+  }
+
+  cancel(code: number, details: string): void {
+    if (!this.ended) this.#call?.cancelWithStatus(code, details);
+  }
+
+  onReceiveMetadata(metadata: Metadata): void {
+    this.sawHeaders = true;
+    if (!this.ended) this.#owner.attemptMetadata(this, metadata);
+  }
+
+  onReceiveMessage(message: unknown): void {
+    this.#reading = false;
+    // Unary-response calls announce a failure with a message of null. It is no answer.
+    if (!this.ended && message !== null) this.#owner.attemptMessage(this, message);
+  }
+
+  onReceiveStatus(status: StatusObject): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.#owner.attemptStatus(this, status);
+  }
+}

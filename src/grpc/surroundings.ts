@@ -1,0 +1,59 @@
+import { type Clock, systemClock } from "../core/clock.js";
+import type { Observer, ReportError } from "../core/notify.js";
+import { InvalidOptionError, optionalFunction } from "../core/options.js";
+import { type Random, systemRandom } from "../core/random.js";
+import type { DecisionEvent } from "./call-record.js";
+import { WaitingRoom } from "./waiting-room.js";
+
+/** What every interceptor works with and no policy decides. */
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Where errors of the user's own functions go. */
+  readonly report: ReportError;
+  /** Told of every decision, after it was taken. */
+  readonly onDecision: Observer<DecisionEvent> | undefined;
+  readonly room: WaitingRoom;
+}
+
+/** What can be handed in from outside. */
+export interface SurroundingsOptions {
+  /** Time. @defaultValue the system's */
+  readonly clock?: Clock;
+  /** Chance. @defaultValue the system's */
+  readonly random?: Random;
+  /** Told of every decision of every policy, after it was taken. What it throws costs the call nothing. */
+  readonly onDecision?: Observer<DecisionEvent>;
+  /** Told of errors that functions handed in by the user have thrown. @defaultValue a process warning */
+  readonly onError?: ReportError;
+}
+
+const surroundingsKeys = ["clock", "random", "onDecision", "onError"] as const;
+
+/** Names of the options in {@link SurroundingsOptions}, for policies that take them beside their own. */
+export const surroundingsOptionNames: readonly string[] = surroundingsKeys;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function surroundingsOf(options: SurroundingsOptions, prefix: string): Surroundings {
+  const { clock = systemClock, random = systemRandom, onDecision, onError } = options;
+  for (const method of ["now", "wallNow", "schedule", "afterPoll"] as const) {
+    if (typeof clock?.[method] !== "function") {
+      throw new InvalidOptionError(`${prefix}.clock`, `a clock: it has no ${method}()`, clock);
+    }
+  }
+  optionalFunction(`${prefix}.random`, random);
+  optionalFunction(`${prefix}.onDecision`, onDecision);
+  optionalFunction(`${prefix}.onError`, onError);
+  return {
+    clock,
+    random,
+    onDecision,
+    report: onError ?? warn,
+    room: new WaitingRoom(),
+  };
+}
+
+function warn(error: unknown, where: string): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.emitWarning(`${where} threw: ${text}`, { type: "GrpcWeirWarning" });
+}

@@ -1,0 +1,36 @@
+import type {
+  NextCall,
+  ServerInterceptingCallInterface,
+  ServerMethodDefinition,
+} from "@grpc/grpc-js";
+
+// grpc-js keeps these names to itself; they are derived from what it exports.
+
+/** The call below an interceptor, on the client. */
+export type ClientCall = ReturnType<NextCall>;
+/** What is told of a call's response, on the client. */
+export type ClientListener = Required<NonNullable<Parameters<ClientCall["start"]>[1]>>;
+/** Write callback and flags that travel with an outbound message. */
+export type MessageContext = Parameters<ClientCall["sendMessageWithContext"]>[0];
+/** The call below an interceptor, on the server. */
+export type ServerCall = ServerInterceptingCallInterface;
+/** What is told of a call's request, on the server. */
+export type ServerCallListener = Parameters<ServerCall["start"]>[0];
+/** A status as a handler or an interceptor sends it. */
+export type PartialStatus = Parameters<ServerCall["sendStatus"]>[0];
+
+/** The four shapes of a gRPC method. */
+export type CallKind = "unary" | "client-stream" | "server-stream" | "bidi";
+
+export function callKind(
+  definition: Pick<ServerMethodDefinition<unknown, unknown>, "requestStream" | "responseStream">,
+): CallKind {
+  if (definition.requestStream) return definition.responseStream ? "bidi" : "client-stream";
+  return definition.responseStream ? "server-stream" : "unary";
+}
+
+/** `/pkg.Service/Method` → `pkg.Service`. */
+export function serviceOf(path: string): string {
+  const end = path.lastIndexOf("/");
+  return path.slice(path.startsWith("/") ? 1 : 0, end <= 0 ? path.length : end);
+}

@@ -1,0 +1,10 @@
+export type { AdmissionSnapshot } from "./core/admission.js";
+export type { AdmissionOptions, AdmissionThresholds } from "./core/admission-options.js";
+export type { SurroundingsOptions } from "./grpc/surroundings.js";
+export { admission } from "./server/admission.js";
+export type { PriorityOptions } from "./server/context.js";
+export { context } from "./server/context.js";
+export type { DeadlineGuardOptions } from "./server/deadline-guard.js";
+export { deadlineGuard } from "./server/deadline-guard.js";
+export type { ServerPolicyOptions } from "./server/gates.js";
+export type { ServerPolicy } from "./server/server-policy.js";

@@ -1,0 +1,150 @@
+import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
+import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
+import { type Priority, priorities } from "../core/priority.js";
+import { toMonotonic } from "../grpc/deadline.js";
+import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
+import { readPreviousAttempts, readPriority } from "../grpc/metadata-keys.js";
+import { ForwardingServerCall } from "../grpc/server-call.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "../grpc/surroundings.js";
+import { callKind, type PartialStatus, type ServerCall } from "../grpc/types.js";
+
+/** How priorities are read from the metadata of a request. */
+export interface PriorityOptions {
+  /** Priority of calls that name none, or something that is none. @defaultValue `normal` */
+  readonly default?: Priority;
+}
+
+export type ResolvedPriorityOptions = Readonly<Required<PriorityOptions>>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolvePriorityOptions(
+  options: PriorityOptions = {},
+  prefix = "priority",
+): ResolvedPriorityOptions {
+  knownKeys(prefix, options, ["default"]);
+  return { default: oneOf(`${prefix}.default`, options.default ?? "normal", priorities) };
+}
+
+/**
+ * The server interceptor nearest the wire. It makes the record of the inbound call (deadline, priority,
+ * cancellation), and puts it in AsyncLocalStorage for the handler, all its events and everything it calls.
+ */
+export function contextInterceptor(
+  surroundings: Surroundings,
+  priority: ResolvedPriorityOptions,
+): ServerInterceptor {
+  return (method, call) =>
+    new ContextServerCall(call, newInbound(method, call, surroundings), priority);
+}
+
+/** The record of an inbound call, with what is known before its metadata arrives. */
+function newInbound(
+  method: ServerMethodDefinition<unknown, unknown>,
+  call: ServerCall,
+  { clock, report, onDecision }: Surroundings,
+): InboundCall {
+  const startedAtMs = clock.now();
+  const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
+  return new InboundCall({
+    method: method.path,
+    kind: callKind(method),
+    peer: call.getPeer(),
+    clock,
+    report,
+    onDecision,
+    startedAtMs,
+    deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,
+  });
+}
+
+/** Notes what the caller says of the call. Hostile values read as absent. */
+function readRequest(inbound: InboundCall, metadata: Metadata, options: ResolvedPriorityOptions) {
+  const said = readPriority(metadata);
+  inbound.priorityMarked = said !== "absent" && said !== "invalid";
+  inbound.priority = said === "absent" || said === "invalid" ? options.default : said;
+  inbound.previousAttempts = readPreviousAttempts(metadata);
+  inbound.metadata = metadata;
+}
+
+/**
+ * The record for a server policy that may stand behind a context interceptor, or alone: then it makes one.
+ */
+export function inboundFor(
+  method: ServerMethodDefinition<unknown, unknown>,
+  call: ServerCall,
+  surroundings: Surroundings,
+  priority: ResolvedPriorityOptions,
+): (metadata: Metadata) => InboundCall {
+  return (metadata) => {
+    const present = currentInbound();
+    // In a process that calls itself, what is current may be the call of the client's handler.
+    if (present?.metadata === metadata) return present;
+    const inbound = newInbound(method, call, surroundings);
+    readRequest(inbound, metadata, priority);
+    return inbound;
+  };
+}
+
+class ContextServerCall extends ForwardingServerCall {
+  readonly #inbound: InboundCall;
+  readonly #priority: ResolvedPriorityOptions;
+  #answered = false;
+
+  constructor(below: ServerCall, inbound: InboundCall, priority: ResolvedPriorityOptions) {
+    super(below);
+    this.#inbound = inbound;
+    this.#priority = priority;
+  }
+
+  // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
+  // is put in storage for one event is gone at the next.
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    readRequest(this.#inbound, metadata, this.#priority);
+    runInbound(this.#inbound, () => super.onReceiveMetadata(metadata));
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    runInbound(this.#inbound, () => super.onReceiveMessage(message));
+  }
+
+  override onReceiveHalfClose(): void {
+    runInbound(this.#inbound, () => super.onReceiveHalfClose());
+  }
+
+  override onCancel(): void {
+    const inbound = this.#inbound;
+    const late = inbound.clock.now() >= inbound.deadlineMs;
+    inbound.finish(this.#answered ? "finished" : late ? "deadline" : "cancelled");
+    runInbound(inbound, () => super.onCancel());
+  }
+
+  override sendStatus(status: PartialStatus): void {
+    this.#answered = true;
+    super.sendStatus(status);
+  }
+}
+
+/**
+ * The context interceptor of its own, for servers without a weir. Put it first.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function context(
+  options: SurroundingsOptions & { readonly priority?: PriorityOptions } = {},
+): ServerInterceptor {
+  if (typeof options !== "object") {
+    throw new InvalidOptionError("context", "an object of options", options);
+  }
+  const { priority, ...surroundings } = options;
+  knownKeys("context", surroundings, surroundingsOptionNames);
+  return contextInterceptor(
+    surroundingsOf(surroundings, "context"),
+    resolvePriorityOptions(priority, "context.priority"),
+  );
+}

@@ -1,0 +1,87 @@
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { Gate } from "../core/gates.js";
+import type { Mode } from "../core/mode.js";
+import { durationMs, knownKeys } from "../core/options.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import { refusal } from "../core/refusal.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import type { SurroundingsOptions } from "../grpc/surroundings.js";
+import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
+
+/** How much time a call must still have for its handler to be started. */
+export interface DeadlineGuardOptions {
+  /** Milliseconds that must be left until the caller's deadline. 0 to 24 days. @defaultValue 0 */
+  readonly minRemainingMs?: number;
+}
+
+export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOptions>>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveDeadlineGuardOptions(
+  options: DeadlineGuardOptions = {},
+  prefix = "deadlineGuard",
+): ResolvedDeadlineGuardOptions {
+  knownKeys(prefix, options, ["minRemainingMs"]);
+  const minRemainingMs = durationMs(`${prefix}.minRemainingMs`, options.minRemainingMs ?? 0);
+  return Object.freeze({ minRemainingMs });
+}
+
+/** Both only grow. */
+export interface DeadlineGuardSnapshot {
+  readonly expired: number;
+  readonly infeasible: number;
+}
+
+/**
+ * Keeps handlers from working for callers who have stopped waiting. grpc-js starts the handler of a call
+ * whose deadline has passed already; this refuses it with DEADLINE_EXCEEDED (reason `DEADLINE_EXPIRED`, or
+ * `DEADLINE_INFEASIBLE` when less than `minRemainingMs` is left).
+ */
+export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "deadline-guard";
+  mode: Mode;
+  readonly #options: ResolvedDeadlineGuardOptions;
+  #expired = 0;
+  #infeasible = 0;
+
+  constructor(options: ResolvedDeadlineGuardOptions, mode: Mode = "enforce") {
+    this.#options = options;
+    this.mode = mode;
+  }
+
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter(inbound: InboundCall): ReturnType<Gate<InboundCall>["enter"]> {
+    const { deadlineMs } = inbound;
+    if (deadlineMs === Number.POSITIVE_INFINITY) return undefined;
+    const leftMs = deadlineMs - inbound.clock.now();
+    if (leftMs <= 0) {
+      this.#expired += 1;
+      return refusal("DEADLINE_EXPIRED", "the deadline had passed when the call arrived");
+    }
+    const { minRemainingMs } = this.#options;
+    if (leftMs >= minRemainingMs) return undefined;
+    this.#infeasible += 1;
+    const detail = `${Math.floor(leftMs)} ms are left, ${minRemainingMs} ms are needed`;
+    return refusal("DEADLINE_INFEASIBLE", detail);
+  }
+
+  snapshot(): DeadlineGuardSnapshot {
+    return { expired: this.#expired, infeasible: this.#infeasible };
+  }
+}
+
+/**
+ * The deadline guard as an interceptor of its own.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function deadlineGuard(
+  options: DeadlineGuardOptions & ServerPolicyOptions & SurroundingsOptions = {},
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "deadlineGuard");
+  const policy = new DeadlineGuardPolicy(resolveDeadlineGuardOptions(rest), mode);
+  return serverGate(surroundings, priority, [policy]);
+}

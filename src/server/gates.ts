@@ -1,0 +1,66 @@
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { Gate } from "../core/gates.js";
+import { type Mode, modes } from "../core/mode.js";
+import { knownKeys, oneOf } from "../core/options.js";
+import { GatedServerCall } from "../grpc/gated-server-call.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+} from "../grpc/surroundings.js";
+import {
+  inboundFor,
+  type PriorityOptions,
+  type ResolvedPriorityOptions,
+  resolvePriorityOptions,
+} from "./context.js";
+
+/** Options that every server policy has beside its own. */
+export interface ServerPolicyOptions {
+  /** @defaultValue `enforce` */
+  readonly mode?: Mode;
+  /** Used where no context interceptor stands before the policy. */
+  readonly priority?: PriorityOptions;
+}
+
+/** One interceptor for a row of server policies that each call has to pass, in their order. */
+export function serverGate(
+  surroundings: Surroundings,
+  priority: ResolvedPriorityOptions,
+  gates: readonly Gate<InboundCall>[],
+): ServerInterceptor {
+  return (method, call) =>
+    new GatedServerCall(
+      call,
+      surroundings.clock,
+      gates,
+      inboundFor(method, call, surroundings, priority),
+    );
+}
+
+/** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
+export function splitServerOptions<O extends ServerPolicyOptions & SurroundingsOptions>(
+  options: O,
+  prefix: string,
+): {
+  readonly mode: Mode;
+  readonly surroundings: Surroundings;
+  readonly priority: ResolvedPriorityOptions;
+  readonly rest: Omit<O, keyof ServerPolicyOptions | keyof SurroundingsOptions>;
+} {
+  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const { mode = "enforce", priority, clock, random, onDecision, onError, ...rest } = options;
+  const handedIn: SurroundingsOptions = {
+    ...(clock === undefined ? {} : { clock }),
+    ...(random === undefined ? {} : { random }),
+    ...(onDecision === undefined ? {} : { onDecision }),
+    ...(onError === undefined ? {} : { onError }),
+  };
+  return {
+    mode: oneOf(`${prefix}.mode`, mode, modes),
+    surroundings: surroundingsOf(handedIn, prefix),
+    priority: resolvePriorityOptions(priority, `${prefix}.priority`),
+    rest,
+  };
+}

@@ -1,0 +1,58 @@
+import { type AdmissionOptions, resolveAdmissionOptions } from "../core/admission-options.js";
+import type { PolicyName } from "../core/decision.js";
+import type { Gate } from "../core/gates.js";
+import { knownKeys } from "../core/options.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { AdmissionPolicy } from "./admission.js";
+import { type ResolvedPriorityOptions, resolvePriorityOptions } from "./context.js";
+import {
+  type DeadlineGuardOptions,
+  DeadlineGuardPolicy,
+  resolveDeadlineGuardOptions,
+} from "./deadline-guard.js";
+import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
+
+/** The policies of a server. `false` leaves a policy out. */
+export interface ServerPolicy {
+  /** @defaultValue on: calls whose deadline has passed are refused */
+  readonly deadlineGuard?: (DeadlineGuardOptions & Pick<ServerPolicyOptions, "mode">) | false;
+  /** @defaultValue off: how many calls the server bears is for you to say */
+  readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
+}
+
+/** The policies of a server, built once. */
+export class ServerPolicies {
+  readonly priority: ResolvedPriorityOptions;
+  readonly gates: readonly Gate<InboundCall>[];
+  readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
+  readonly admission: AdmissionPolicy | undefined;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(policy: ServerPolicy, surroundings: Surroundings) {
+    knownKeys("server", policy, ["deadlineGuard", "admission"]);
+    const { deadlineGuard = {}, admission = false } = policy;
+    const gates: Gate<InboundCall>[] = [];
+    const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
+    if (deadlineGuard !== false) {
+      const prefix = "server.deadlineGuard";
+      const { mode, rest } = splitServerOptions(deadlineGuard, prefix);
+      const guard = new DeadlineGuardPolicy(resolveDeadlineGuardOptions(rest, prefix), mode);
+      gates.push(guard);
+      built.push({ name: guard.policy, policy: guard });
+    }
+    if (admission === false) this.priority = resolvePriorityOptions({});
+    else {
+      const prefix = "server.admission";
+      const { mode, priority, rest } = splitServerOptions(admission, prefix);
+      const resolved = resolveAdmissionOptions(rest, prefix);
+      this.priority = priority;
+      this.admission = new AdmissionPolicy(resolved, surroundings, mode);
+      gates.push(this.admission);
+      built.push({ name: this.admission.policy, policy: this.admission });
+    }
+    this.gates = gates;
+    this.built = built;
+  }
+}

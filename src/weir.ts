@@ -1,0 +1,187 @@
+import type { CallOptions, ClientOptions, Interceptor, ServerOptions } from "@grpc/grpc-js";
+import { breakerAdmit, breakerCheck } from "./client/breaker.js";
+import { bulkheadGate } from "./client/bulkhead.js";
+import { ClientPolicies, type ClientPolicy } from "./client/client-policy.js";
+import { contextInterceptor } from "./client/context.js";
+import { deadlineInterceptor } from "./client/deadline.js";
+import { gatesInterceptor } from "./client/gates.js";
+import { retryInterceptor } from "./client/retry.js";
+import type { PolicyName } from "./core/decision.js";
+import type { Mode } from "./core/mode.js";
+import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
+import { type ControlledPolicy, PolicyControl } from "./core/policy-control.js";
+import { priorities } from "./core/priority.js";
+import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "./grpc/surroundings.js";
+import { contextInterceptor as serverContextInterceptor } from "./server/context.js";
+import { serverGate } from "./server/gates.js";
+import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
+
+export interface WeirOptions extends SurroundingsOptions {}
+
+/** The numbers of all policies of a weir at one moment. */
+export interface WeirSnapshot {
+  /** By policy; each has one entry for each client, server or method that it was built for. */
+  readonly policies: Readonly<
+    Partial<Record<PolicyName, { readonly mode: Mode; readonly instances: readonly unknown[] }>>
+  >;
+  /** Client calls that wait in a queue or between two attempts. */
+  readonly waiting: number;
+}
+
+const policyNames = [
+  "deadline",
+  "retry",
+  "breaker",
+  "bulkhead",
+  "deadline-guard",
+  "admission",
+] as const satisfies readonly PolicyName[];
+
+/**
+ * One weir owns the state of all policies of a process (or of a part of it), and is the hand on them. It
+ * gives plain grpc-js options for clients and servers, with the pipelines in the right order.
+ */
+export class Weir {
+  readonly #surroundings: Surroundings;
+  readonly #controls = new Map<PolicyName, PolicyControl>();
+  readonly #servers: ServerPolicies[] = [];
+
+  /** Made with `createWeir`. */
+  constructor(surroundings: Surroundings) {
+    this.#surroundings = surroundings;
+    for (const name of policyNames) this.#controls.set(name, new PolicyControl(name));
+  }
+
+  /**
+   * Options for a grpc-js client: the toolkit's interceptors, with the user's own merged in. The user's
+   * interceptors stand outside: they see one call, as they would without the toolkit.
+   *
+   * @param own Options that would have been given to the client otherwise. Give them here: a spread over the
+   *   result could replace the toolkit's interceptors.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
+    const surroundings = this.#surroundings;
+    const policies = new ClientPolicies(policy, surroundings);
+    this.#control(policies.built);
+    const pipeline: readonly Interceptor[] = [
+      contextInterceptor(surroundings),
+      deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
+      retryInterceptor(surroundings, (method) => policies.for(method).retry),
+      gatesInterceptor(surroundings, [
+        breakerCheck((method) => policies.for(method).breaker),
+        bulkheadGate((method) => policies.for(method).bulkhead),
+        // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
+        breakerAdmit((method) => policies.for(method).breaker),
+      ]),
+    ];
+    const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
+    const providers = interceptor_providers ?? [];
+    return {
+      // No service config from DNS: a retry policy in it would multiply the attempts.
+      "grpc.service_config_disable_resolution": 1,
+      ...rest,
+      // grpc-js takes one kind of list only, so ours follows the user's.
+      ...(providers.length > 0
+        ? {
+            ...(interceptors === undefined ? {} : { interceptors }),
+            interceptor_providers: [
+              ...providers,
+              ...pipeline.map((interceptor) => () => interceptor),
+            ],
+          }
+        : { interceptors: [...(interceptors ?? []), ...pipeline] }),
+      callInvocationTransformer: recordTransformer(
+        surroundings,
+        pipeline,
+        callInvocationTransformer,
+      ),
+    };
+  }
+
+  /**
+   * Options for a grpc-js server: the toolkit's interceptors nearest the wire, the user's own behind them,
+   * next to the handlers.
+   *
+   * @param own Options that would have been given to the server otherwise.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
+    const surroundings = this.#surroundings;
+    const policies = new ServerPolicies(policy, surroundings);
+    this.#control(policies.built);
+    this.#servers.push(policies);
+    return {
+      ...own,
+      interceptors: [
+        serverContextInterceptor(surroundings, policies.priority),
+        serverGate(surroundings, policies.priority, policies.gates),
+        ...(own.interceptors ?? []),
+      ],
+    };
+  }
+
+  /**
+   * Options for one call. Interceptors in them are kept and so is the toolkit; `overrides` sets what grpc-js
+   * has no option for.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  with(options: CallOptions, overrides: CallOverrides = {}): CallOptions {
+    knownKeys("with", overrides, ["priority"]);
+    if (overrides.priority !== undefined) {
+      oneOf("with.priority", overrides.priority, priorities);
+    }
+    return withOverrides(options, overrides);
+  }
+
+  /** The hand on all policies of a name: their mode, and their numbers. */
+  policy(name: PolicyName): PolicyControl {
+    const control = this.#controls.get(name);
+    if (control === undefined) {
+      throw new InvalidOptionError("policy", `one of ${policyNames.join(", ")}`, name);
+    }
+    return control;
+  }
+
+  snapshot(): WeirSnapshot {
+    const policies: Partial<Record<PolicyName, { mode: Mode; instances: readonly unknown[] }>> = {};
+    for (const [name, control] of this.#controls) {
+      const instances = control.snapshot();
+      if (instances.length > 0) policies[name] = { mode: control.mode, instances };
+    }
+    return { policies, waiting: this.#surroundings.room.size };
+  }
+
+  /**
+   * Ends what waits and takes on nothing more: client calls that wait or are made from now on end with
+   * UNAVAILABLE (reason `CLOSED`), inbound calls with UNAVAILABLE (reason `DRAINING`) where there is admission.
+   * Calls on the wire are left to end. Close servers and clients yourself.
+   */
+  close(): void {
+    this.#surroundings.room.close();
+    for (const { admission } of this.#servers) admission?.drain();
+  }
+
+  #control(
+    built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
+  ): void {
+    for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
+  }
+}
+
+/**
+ * Creates a weir.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function createWeir(options: WeirOptions = {}): Weir {
+  knownKeys("createWeir", options, surroundingsOptionNames);
+  return new Weir(surroundingsOf(options, "createWeir"));
+}
