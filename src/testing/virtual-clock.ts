@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks";
 import type { CancelTask, Clock, ScheduleOptions } from "../core/clock.js";
 import { TaskQueue } from "./virtual-clock-queue.js";
 
@@ -21,12 +22,18 @@ const maxTasksPerInstant = 1_000_000;
 /** Turns of the event loop granted to code that waits for more than one of them, before "deadlock" is said. */
 const turnsBeforeDeadlock = 4;
 
+/** A Node timer runs in the async context of whoever set it; so does a virtual one. */
+function inContext(task: () => void): () => void {
+  const resource = new AsyncResource("VirtualTimer", { requireManualDestroy: true });
+  return () => resource.runInAsyncScope(task);
+}
+
 /**
  * A clock for tests and simulations. Time stands still until it is told to move.
  *
  * `advance` is for pure code. Where promises or streams take part, use `pass` and `until`: there,
  * time moves only when no microtask and no nextTick is left, and jumps from one scheduled task to
- * the next. Real input and output (sockets, thread pool) is not waited for.
+ * the next. Immediates, sockets and the thread pool are not waited for.
  */
 export class VirtualClock implements Clock {
   readonly #queue = new TaskQueue();
@@ -68,13 +75,13 @@ export class VirtualClock implements Clock {
   schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
     // NaN and negative delays are "as soon as possible", as in setTimeout.
     const at = this.#now + (delayMs > 0 ? delayMs : 0);
-    const entry = this.#queue.add(at, options?.ref ?? true, task);
+    const entry = this.#queue.add(at, options?.ref ?? true, inContext(task));
     return () => this.#queue.cancel(entry);
   }
 
   /** Runs `task` at this virtual time, after everything else that is due at this time. */
   afterPoll(task: () => void): CancelTask {
-    const entry: { task: (() => void) | undefined } = { task };
+    const entry: { task: (() => void) | undefined } = { task: inContext(task) };
     this.#afterPoll.push(entry);
     return () => {
       entry.task = undefined;

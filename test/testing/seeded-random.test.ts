@@ -20,7 +20,7 @@ it("draws the published first numbers of mulberry32", () => {
 });
 
 it("draws evenly from [0, 1)", () => {
-  const buckets = new Array<number>(10).fill(0);
+  const buckets = Array.from({ length: 10 }, () => 0);
   for (const x of draw(7, 20_000)) {
     expect(x).toBeGreaterThanOrEqual(0);
     expect(x).toBeLessThan(1);
