@@ -6,6 +6,7 @@ import {
 } from "@grpc/grpc-js";
 import { describe, it } from "vitest";
 import { type ConformanceSubject, conformance } from "../../src/testing/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import { loopbackTransport } from "../../src/testing/loopback.js";
 
 const client: Interceptor = (options, nextCall) =>
@@ -44,6 +45,9 @@ const subject: ConformanceSubject = {
   server: () => ({ interceptors: [server, server] }),
 };
 
-describe("interceptors that change nothing, over loopback", () => {
-  for (const each of conformance(subject, loopbackTransport)) it(each.name, () => each.run());
+describe.each([
+  ["over loopback", loopbackTransport],
+  ["in memory", inMemoryTransport],
+] as const)("interceptors that change nothing, %s", (_way, makeTransport) => {
+  for (const each of conformance(subject, makeTransport)) it(each.name, () => each.run());
 });
