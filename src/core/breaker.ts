@@ -15,6 +15,7 @@ import type { Clock } from "./clock.js";
 import { notify, type Observer, type ReportError } from "./notify.js";
 import { type Outcome, type Permit, permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
+import type { Refusal } from "./refusal.js";
 
 /** `closed`: calls pass and are counted. `open`: none passes. `half-open`: a few probes pass. */
 export type BreakerStateName = BreakerState["kind"];
@@ -33,16 +34,13 @@ export interface BreakerEvent {
 }
 
 /** The breaker lets no call through now. */
-export interface BreakerRefusal {
-  readonly kind: "refusal";
+export interface BreakerRefusal extends Refusal {
   readonly reason: Extract<Reason, "BREAKER_OPEN" | "BREAKER_PROBING">;
   /**
    * When to ask again. For `BREAKER_OPEN` the rest that is left; for `BREAKER_PROBING` when a place
    * is free at the latest, though a probe that ends earlier frees one earlier.
    */
   readonly retryAfterMs: number;
-  /** For a person: the numbers behind it. */
-  readonly detail: string;
 }
 
 /** What a breaker knows at one moment, for people and reports. Not live. */
@@ -63,10 +61,6 @@ export type BreakerSnapshot = {
   | { readonly state: "open"; readonly retryAfterMs: number; readonly detail: string }
   | { readonly state: "half-open"; readonly probesOut: number; readonly succeeded: number }
 );
-
-export function isRefusal(admission: Permit | BreakerRefusal): admission is BreakerRefusal {
-  return "kind" in admission;
-}
 
 /**
  * A circuit breaker for one key. It opens on failures in a row or on a share of failures, rests, lets

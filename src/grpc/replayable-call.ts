@@ -18,6 +18,7 @@ import { channelClosed, interceptorThrew } from "./local-status.js";
 import { previousAttemptsKey } from "./metadata-keys.js";
 import { type AttemptOwner, ReplayAttempt } from "./replay-attempt.js";
 import { ReplayBuffer } from "./replay-buffer.js";
+import { ResponseSink } from "./response-sink.js";
 import type { ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
@@ -47,18 +48,13 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   readonly #streamedRequest: boolean;
   readonly #streamedResponse: boolean;
   #metadata: Metadata | undefined;
-  #listener: Partial<ClientListener> | undefined;
+  #response: ResponseSink | undefined;
   #live: ReplayAttempt[] = [];
   #latest: ReplayAttempt | undefined;
   #committed: ReplayAttempt | undefined;
   #requestEnded = false;
   #overflowed = false;
-  #readWanted = false;
-  /** A message that came before the caller asked for it, and the status behind it. */
-  #heldMessage: { readonly message: unknown } | undefined;
-  #heldStatus: StatusObject | undefined;
   #cancelled: StatusObject | undefined;
-  #ended = false;
 
   constructor(
     options: OptionsWithOwn,
@@ -90,7 +86,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   protected abstract released(): void;
 
   protected get ended(): boolean {
-    return this.#ended;
+    return this.#response?.ended === true;
   }
 
   /** Another attempt could send the whole request. */
@@ -106,7 +102,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   /** Starts an attempt. Nothing happens once the call has ended or is committed. */
   protected launch(cause: AttemptRecord["cause"], delayMs: number, after?: StatusObject): void {
     const base = this.#metadata;
-    if (this.#ended || this.#committed !== undefined || base === undefined) return;
+    if (this.ended || this.#committed !== undefined || base === undefined) return;
     const { record } = this;
     const attempt = new ReplayAttempt(
       this,
@@ -134,33 +130,32 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
 
   /** Ends the call with the status of an attempt, and shows the headers that came with it. */
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
-    if (this.#ended) return;
-    const metadata = attempt?.heldMetadata;
-    if (metadata !== undefined) this.#listener?.onReceiveMetadata?.(metadata);
-    this.#end();
-    this.#listener?.onReceiveStatus?.(status);
+    if (this.ended) return;
+    if (attempt !== undefined) this.#showHeldMetadata(attempt);
+    this.#response?.end(status);
   }
 
   /** Calls everything off and ends the call with a status of our own, asynchronously. */
   protected finish(status: StatusObject): void {
-    if (this.#ended) return;
-    this.#end();
+    if (this.ended) return;
+    this.#response?.endLater(status);
     for (const attempt of this.#live) attempt.cancel(status.code, status.details);
-    const listener = this.#listener;
-    process.nextTick(() => listener?.onReceiveStatus?.(status));
   }
 
   // ---- From above.
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
     this.#metadata = metadata;
-    this.#listener = listener;
+    this.#response = new ResponseSink(listener, this.#streamedResponse, () => {
+      this.#buffer.clear();
+      this.released();
+    });
     if (this.#cancelled !== undefined) this.finish(this.#cancelled);
     else this.launch("first", 0);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
-    if (this.#ended) {
+    if (this.ended) {
       completeWrite(context);
       return;
     }
@@ -185,22 +180,14 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   }
 
   override startRead(): void {
-    if (this.#ended) return;
-    const held = this.#heldMessage;
-    if (held !== undefined) {
-      this.#heldMessage = undefined;
-      process.nextTick(() => this.#deliverHeld(held.message));
-      return;
-    }
-    this.#readWanted = true;
-    this.#committed?.read();
+    if (this.#response?.read() === true) this.#committed?.read();
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     const cancelled = { code, details, metadata: new Metadata() };
     // Before the start there is no listener to tell. The status waits for it.
-    if (this.#listener === undefined) this.#cancelled ??= cancelled;
+    if (this.#response === undefined) this.#cancelled ??= cancelled;
     else this.finish(cancelled);
   }
 
@@ -215,20 +202,15 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   // ---- From the attempts.
 
   attemptMetadata(attempt: ReplayAttempt, metadata: Metadata): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     if (!this.#streamedResponse && this.#committed === undefined) attempt.heldMetadata = metadata;
-    else if (this.#commit(attempt)) this.#listener?.onReceiveMetadata?.(metadata);
+    else if (this.#commit(attempt)) this.#response?.metadata(metadata);
   }
 
   attemptMessage(attempt: ReplayAttempt, message: unknown): void {
-    if (this.#ended || !this.#commit(attempt)) return;
+    if (this.ended || !this.#commit(attempt)) return;
     this.#showHeldMetadata(attempt);
-    if (this.#streamedResponse && !this.#readWanted) {
-      this.#heldMessage = { message };
-      return;
-    }
-    this.#readWanted = false;
-    this.#listener?.onReceiveMessage?.(message);
+    this.#response?.message(message);
   }
 
   attemptStatus(attempt: ReplayAttempt, status: StatusObject): void {
@@ -240,19 +222,17 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
       target: record.target,
     };
     const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
-    if (this.#ended) return;
+    if (this.ended) return;
     if (status.code === Status.OK) {
       if (!this.#commit(attempt)) return;
       this.#showHeldMetadata(attempt);
-      // An OK comes after the last message; a message that the caller has not asked for yet is in between.
-      if (this.#heldMessage !== undefined) this.#heldStatus = status;
-      else this.conclude(status);
+      if (this.#response?.holdBehindMessage(status) !== true) this.conclude(status);
     } else if (this.#committed === undefined) this.afterFailure(attempt, status, origin);
     else if (this.#committed === attempt) this.conclude(status, attempt);
   }
 
   attemptWrote(attempt: ReplayAttempt, number: number): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     this.#buffer.written(number);
     if (this.#committed === attempt) this.#buffer.dropBefore(number + 1);
     attempt.pump(this.#requestEnded);
@@ -278,7 +258,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
       if (other !== attempt) other.cancel(Status.CANCELLED, "Another attempt answered first");
     }
     this.#buffer.dropBefore(attempt.writtenBefore);
-    if (this.#readWanted) attempt.read();
+    if (this.#response?.readWanted === true) attempt.read();
     return true;
   }
 
@@ -286,14 +266,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     const metadata = attempt.heldMetadata;
     if (metadata === undefined) return;
     attempt.heldMetadata = undefined;
-    this.#listener?.onReceiveMetadata?.(metadata);
-  }
-
-  #deliverHeld(message: unknown): void {
-    if (this.#ended) return;
-    this.#listener?.onReceiveMessage?.(message);
-    const status = this.#heldStatus;
-    if (status !== undefined) this.conclude(status);
+    this.#response?.metadata(metadata);
   }
 
   #measure(message: unknown): number {
@@ -319,13 +292,5 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     }
     // Between two attempts there is none; the next one to be launched will be the last.
     if (furthest !== undefined) this.#commit(furthest);
-  }
-
-  #end(): void {
-    this.#ended = true;
-    this.#heldMessage = undefined;
-    this.#heldStatus = undefined;
-    this.#buffer.clear();
-    this.released();
   }
 }

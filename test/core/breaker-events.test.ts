@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { Breaker, isRefusal } from "../../src/core/breaker.js";
+import { Breaker } from "../../src/core/breaker.js";
 import { resolveBreakerOptions } from "../../src/core/breaker-options.js";
+import { isRefusal } from "../../src/core/refusal.js";
 import { setup } from "./breaker-setup.js";
 import { fakeClock } from "./fake-clock.js";
 

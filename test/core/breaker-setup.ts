@@ -1,6 +1,7 @@
-import { Breaker, type BreakerEvent, isRefusal } from "../../src/core/breaker.js";
+import { Breaker, type BreakerEvent } from "../../src/core/breaker.js";
 import { type BreakerOptions, resolveBreakerOptions } from "../../src/core/breaker-options.js";
 import type { Outcome, Permit } from "../../src/core/permit.js";
+import { isRefusal } from "../../src/core/refusal.js";
 import { fakeClock } from "./fake-clock.js";
 
 /** A closed breaker, and short words for what happens to it. */

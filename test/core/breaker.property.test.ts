@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { Breaker, type BreakerEvent, isRefusal } from "../../src/core/breaker.js";
+import { Breaker, type BreakerEvent } from "../../src/core/breaker.js";
 import {
   type ResolvedBreakerOptions,
   resolveBreakerOptions,
 } from "../../src/core/breaker-options.js";
 import type { Outcome, Permit } from "../../src/core/permit.js";
+import { isRefusal } from "../../src/core/refusal.js";
 import { Model, type Ticket } from "./breaker-model.js";
 import { fakeClock } from "./fake-clock.js";
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { isRefusal } from "../../src/core/breaker.js";
+import {} from "../../src/core/breaker.js";
 import type { Outcome } from "../../src/core/permit.js";
+import { isRefusal } from "../../src/core/refusal.js";
 import { opened, setup } from "./breaker-setup.js";
 
 describe("a closed breaker", () => {

@@ -1,0 +1,91 @@
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import type { ClientListener } from "./types.js";
+
+/**
+ * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked
+ * for one: an attempt reads its first before that, because a response nobody reads is not flow-controlled.
+ */
+export class ResponseSink {
+  readonly #listener: Partial<ClientListener> | undefined;
+  readonly #streamed: boolean;
+  readonly #onEnd: () => void;
+  #readWanted = false;
+  /** A message that came before the caller asked for it, and the OK behind it. */
+  #message: { readonly message: unknown } | undefined;
+  #status: StatusObject | undefined;
+  #ended = false;
+
+  /** @param onEnd Told once, before the final status is shown. */
+  constructor(listener: Partial<ClientListener> | undefined, streamed: boolean, onEnd: () => void) {
+    this.#listener = listener;
+    this.#streamed = streamed;
+    this.#onEnd = onEnd;
+  }
+
+  /** The caller waits for a message that no attempt has been asked for yet. */
+  get readWanted(): boolean {
+    return this.#readWanted;
+  }
+
+  /** The final status was shown, or is about to be. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  metadata(metadata: Metadata): void {
+    if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
+  }
+
+  message(message: unknown): void {
+    if (this.#ended) return;
+    if (this.#streamed && !this.#readWanted) {
+      this.#message = { message };
+      return;
+    }
+    this.#readWanted = false;
+    this.#listener?.onReceiveMessage?.(message);
+  }
+
+  /** The caller asks for a message. False when one is at hand and will be shown. */
+  read(): boolean {
+    const held = this.#message;
+    if (held === undefined) {
+      this.#readWanted = true;
+      return true;
+    }
+    this.#message = undefined;
+    process.nextTick(() => this.#show(held.message));
+    return false;
+  }
+
+  /** An OK stands behind a message that the caller has not asked for: it is shown after that. */
+  holdBehindMessage(status: StatusObject): boolean {
+    if (this.#message === undefined) return false;
+    this.#status = status;
+    return true;
+  }
+
+  /** Shows the final status now. Nothing is shown after it. */
+  end(status: StatusObject): void {
+    if (this.#close()) this.#listener?.onReceiveStatus?.(status);
+  }
+
+  /** The same, but later: for a status that is made while the caller is still in a call of ours. */
+  endLater(status: StatusObject): void {
+    if (this.#close()) process.nextTick(() => this.#listener?.onReceiveStatus?.(status));
+  }
+
+  #close(): boolean {
+    if (this.#ended) return false;
+    this.#ended = true;
+    this.#message = undefined;
+    this.#onEnd();
+    return true;
+  }
+
+  #show(message: unknown): void {
+    if (this.#ended) return;
+    this.#listener?.onReceiveMessage?.(message);
+    if (this.#status !== undefined) this.end(this.#status);
+  }
+}
