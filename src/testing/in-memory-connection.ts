@@ -48,14 +48,27 @@ export class Connection {
   /** The server's end is gone at once; the client hears of it one latency later. */
   break(): void {
     if (!this.#serverAlive) return;
+    this.#loseServer();
+    this.#network.after(this.#network.latencyMs("toClient"), () => this.#loseClient());
+  }
+
+  /** Both ends are gone at once. */
+  destroy(): void {
+    this.#loseServer();
+    this.#loseClient();
+  }
+
+  #loseServer(): void {
     this.#serverAlive = false;
     for (const stream of this.#streams) stream.loseServer();
-    this.#network.after(this.#network.latencyMs("toClient"), () => {
-      this.#clientAlive = false;
-      this.#onLost();
-      for (const stream of this.#streams) stream.loseClient();
-      this.#streams.clear();
-    });
+  }
+
+  #loseClient(): void {
+    if (!this.#clientAlive) return;
+    this.#clientAlive = false;
+    this.#onLost();
+    for (const stream of this.#streams) stream.loseClient();
+    this.#streams.clear();
   }
 
   #arrive(stream: Stream): void {

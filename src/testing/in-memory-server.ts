@@ -48,6 +48,13 @@ export class InMemoryServer {
     this.#connections.clear();
   }
 
+  /** Takes everything down, with nobody left who would have to hear of it later. */
+  close(): void {
+    this.#up = false;
+    for (const connection of this.#connections) connection.destroy();
+    this.#connections.clear();
+  }
+
   /** Accepts connections again, after a crash. */
   start(): void {
     this.#up = true;

@@ -121,6 +121,7 @@ class InMemoryLinkImpl implements InMemoryLink {
 
   async close(): Promise<void> {
     for (const client of this.#clients) client.close();
-    this.server.crash();
+    this.server.close();
+    await this.#clock.pass(0); // so that calls which were under way have ended
   }
 }
