@@ -11,7 +11,7 @@ import { durationMs, knownKeys } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
-import { toEpoch, toMonotonic } from "../grpc/deadline.js";
+import { deadlineNetMs, toEpoch, toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import type { InboundEnd } from "../grpc/inbound-call.js";
 import { localRejection } from "../grpc/rejection.js";
@@ -50,8 +50,6 @@ export function resolveDeadlineOptions(
 
 /** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
 const lateMs = 20;
-/** grpc-js's own deadline lies this much behind ours: a net, for the case that our timer is held up. */
-const netMs = 50;
 
 /**
  * Gives every call its effective deadline: its own or the default, and never later than the inbound call's
@@ -124,7 +122,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     }
     this.#stopTimer = this.#clock.schedule(remainingMs, () => this.#timer(deadlineMs));
     this.#follow(parent);
-    options.deadline = toEpoch(Math.min(deadlineMs + netMs, above), this.#clock);
+    options.deadline = toEpoch(Math.min(deadlineMs + deadlineNetMs, above), this.#clock);
     this.forward(metadata, options);
   }
 

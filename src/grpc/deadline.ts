@@ -3,6 +3,20 @@ import type { Clock } from "../core/clock.js";
 import { maxDurationMs } from "../core/options.js";
 
 /**
+ * How much later than its own deadline a client of the toolkit lets grpc-js's deadline be, on the wire too.
+ * It is a net: the toolkit's timer can look once more whether the answer has come, grpc-js's cannot.
+ */
+export const deadlineNetMs = 50;
+
+/**
+ * Whether an inbound call that was cancelled now ran out of time. A client of the toolkit gives up before
+ * the deadline on the wire by the width of the net, and whole milliseconds on the wire blur it a little.
+ */
+export function ranOutOfTime(nowMs: number, deadlineMs: number): boolean {
+  return nowMs >= deadlineMs - deadlineNetMs - 2;
+}
+
+/**
  * Reads a gRPC deadline (a Date or epoch milliseconds) as monotonic milliseconds. Wall time is
  * looked at once, here, so a step of the system clock moves no running deadline. Deadlines further
  * than 24 days away are clamped to that: beyond 24.8 days a grpc-js server overflows and ends the

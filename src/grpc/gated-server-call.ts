@@ -4,6 +4,7 @@ import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
+import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
 import { serverRejection } from "./rejection.js";
@@ -77,6 +78,6 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
 
   /** The caller left, or ran out of time: only the second says something about this server. */
   #calledOff(inbound: InboundCall): Outcome {
-    return this.clock.now() >= inbound.deadlineMs ? "failure" : "ignored";
+    return ranOutOfTime(this.clock.now(), inbound.deadlineMs) ? "failure" : "ignored";
   }
 }

@@ -1,7 +1,7 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
 import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
-import { toMonotonic } from "../grpc/deadline.js";
+import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
 import { readPreviousAttempts, readPriority } from "../grpc/metadata-keys.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
@@ -119,7 +119,7 @@ class ContextServerCall extends ForwardingServerCall {
 
   override onCancel(): void {
     const inbound = this.#inbound;
-    const late = inbound.clock.now() >= inbound.deadlineMs;
+    const late = ranOutOfTime(inbound.clock.now(), inbound.deadlineMs);
     inbound.finish(this.#answered ? "finished" : late ? "deadline" : "cancelled");
     runInbound(inbound, () => super.onCancel());
   }

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import {} from "../../src/core/breaker.js";
 import type { Outcome } from "../../src/core/permit.js";
 import { isRefusal } from "../../src/core/refusal.js";
 import { opened, setup } from "./breaker-setup.js";

@@ -1,0 +1,244 @@
+import {
+  type CallOptions,
+  type ClientOptions,
+  Metadata,
+  type ServerOptions,
+  type ServiceError,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import type { ClientPolicy } from "../src/client/client-policy.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+  ConformanceServiceService,
+} from "../src/gen/weir/v1/conformance.js";
+import type { DecisionEvent } from "../src/grpc/call-record.js";
+import type { ServerPolicy } from "../src/server/server-policy.js";
+import {
+  type InMemoryLink,
+  type InMemoryOptions,
+  type InMemoryTransport,
+  inMemoryTransport,
+} from "../src/testing/in-memory.js";
+import type { VirtualClock } from "../src/testing/virtual-clock.js";
+import { createWeir, type Weir } from "../src/weir.js";
+
+export const kinds = ["unary", "clientStream", "serverStream", "bidiStream"] as const;
+export type Method = (typeof kinds)[number];
+
+export const path = {
+  unary: "/weir.v1.ConformanceService/Unary",
+  clientStream: "/weir.v1.ConformanceService/ClientStream",
+  serverStream: "/weir.v1.ConformanceService/ServerStream",
+  bidiStream: "/weir.v1.ConformanceService/BidiStream",
+} as const satisfies Record<Method, string>;
+
+export const payload = Buffer.alloc(0);
+
+/** How a call ended, as its caller sees it. */
+export interface Ended {
+  readonly code: Status;
+  readonly details: string;
+  readonly trailers: Metadata;
+  /** Sequence numbers of what came back. */
+  readonly received: readonly number[];
+  readonly error: ServiceError | undefined;
+}
+
+/** A call under way. */
+export interface Running {
+  readonly ended: Promise<Ended>;
+  cancel(): void;
+}
+
+export interface SceneOptions extends InMemoryOptions {
+  readonly client?: ClientPolicy;
+  readonly server?: ServerPolicy | undefined;
+  readonly ownClient?: ClientOptions;
+  readonly ownServer?: ServerOptions;
+  readonly handlers?: ConformanceServiceServer;
+}
+
+/** A client and a server of one weir, joined in memory. */
+export interface Scene {
+  readonly weir: Weir;
+  readonly transport: InMemoryTransport;
+  readonly clock: VirtualClock;
+  readonly link: InMemoryLink;
+  readonly client: ConformanceServiceClient;
+  readonly decisions: DecisionEvent[];
+  /** Starts a call that sends the messages 1 to 3 where the request is streamed, and 3 otherwise. */
+  start(method: Method, options?: CallOptions, metadata?: Metadata): Running;
+  /** The same, and waits for its end. */
+  call(method: Method, options?: CallOptions, metadata?: Metadata): Promise<Ended>;
+}
+
+export async function scene(options: SceneOptions = {}): Promise<Scene> {
+  const transport = inMemoryTransport(options);
+  const { clock, random } = transport;
+  const decisions: DecisionEvent[] = [];
+  const weir = createWeir({
+    clock,
+    random,
+    onDecision: (decision) => decisions.push(decision),
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const serverOptions =
+    options.server === undefined && options.ownServer === undefined
+      ? {}
+      : weir.server(options.server, options.ownServer);
+  const link = await transport.open({
+    service: ConformanceServiceService,
+    implementation: options.handlers ?? echo,
+    clientOptions: weir.client(options.client, options.ownClient),
+    serverInterceptors: serverOptions.interceptors ?? [],
+  });
+  const client = link.client(ConformanceServiceClient);
+  const start = (method: Method, callOptions: CallOptions = {}, metadata = new Metadata()) =>
+    startCall(client, method, callOptions, metadata);
+  return {
+    weir,
+    transport,
+    clock,
+    link,
+    client,
+    decisions,
+    start,
+    call: (...args) => link.until(start(...args).ended, 1e9),
+  };
+}
+
+/** Handlers that answer at once with what they are sent. */
+export const echo: ConformanceServiceServer = {
+  unary: (call, callback) => callback(null, call.request),
+  clientStream(call, callback) {
+    const sequences: number[] = [];
+    call.on("data", ({ sequence }: { sequence: number }) => sequences.push(sequence));
+    call.on("end", () => callback(null, { payload, sequences }));
+  },
+  serverStream(call) {
+    for (let sequence = 1; sequence <= call.request.sequence; sequence++) {
+      call.write({ payload, sequence });
+    }
+    call.end();
+  },
+  bidiStream(call) {
+    call.on("data", (request: { payload: Buffer; sequence: number }) => call.write(request));
+    call.on("end", () => call.end());
+  },
+};
+
+/** The same behaviour for all four methods: `before` decides whether the echo runs. */
+export function handlers(
+  before: (call: HandlerCall, answer: () => void) => void,
+): ConformanceServiceServer {
+  return {
+    unary: (call, callback) =>
+      before({ metadata: call.metadata, fail: (error) => callback(error) }, () =>
+        echo.unary(call, callback),
+      ),
+    clientStream: (call, callback) =>
+      before({ metadata: call.metadata, fail: (error) => callback(error) }, () =>
+        echo.clientStream(call, callback),
+      ),
+    serverStream: (call) =>
+      before({ metadata: call.metadata, fail: (error) => call.emit("error", error) }, () =>
+        echo.serverStream(call),
+      ),
+    bidiStream: (call) =>
+      before({ metadata: call.metadata, fail: (error) => call.emit("error", error) }, () =>
+        echo.bidiStream(call),
+      ),
+  };
+}
+
+export interface HandlerCall {
+  readonly metadata: Metadata;
+  fail(error: { code: Status; details: string; metadata?: Metadata }): void;
+}
+
+export function startCall(
+  client: ConformanceServiceClient,
+  method: Method,
+  options: CallOptions,
+  metadata: Metadata,
+): Running {
+  const received: number[] = [];
+  let error: ServiceError | undefined;
+  const { promise, resolve } = withResolvers<Ended>();
+  const end = ({ code, details, metadata: trailers }: StatusObject) =>
+    resolve({ code, details, trailers, received, error });
+  const take = (message: { sequence?: number; sequences?: number[] } | undefined) => {
+    if (message?.sequence !== undefined) received.push(message.sequence);
+    if (message?.sequences !== undefined) received.push(...message.sequences);
+  };
+  const request = { payload, sequence: 3 };
+  const done = (failed: ServiceError | null, response?: Parameters<typeof take>[0]) => {
+    error = failed ?? undefined;
+    take(response);
+  };
+  const send = (stream: { write(message: typeof request): boolean; end(): void }) => {
+    for (let sequence = 1; sequence <= 3; sequence++) stream.write({ payload, sequence });
+    stream.end();
+  };
+  const onError = (failed: ServiceError) => {
+    error = failed;
+  };
+  switch (method) {
+    case "unary": {
+      const call = client.unary(request, metadata, options, done);
+      call.on("status", end);
+      return { ended: promise, cancel: () => call.cancel() };
+    }
+    case "clientStream": {
+      const call = client.clientStream(metadata, options, done);
+      call.on("status", end);
+      send(call);
+      return { ended: promise, cancel: () => call.cancel() };
+    }
+    case "serverStream": {
+      const call = client.serverStream(request, metadata, options);
+      call.on("data", take).on("error", onError).on("status", end);
+      return { ended: promise, cancel: () => call.cancel() };
+    }
+    case "bidiStream": {
+      const call = client.bidiStream(metadata, options);
+      call.on("data", take).on("error", onError).on("status", end);
+      send(call);
+      return { ended: promise, cancel: () => call.cancel() };
+    }
+  }
+}
+
+export function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
+/** Fails the first `times` calls, then lets them through. */
+export function failing(
+  times: number,
+  error: { code: Status; details: string; metadata?: Metadata } = {
+    code: Status.UNAVAILABLE,
+    details: "not now",
+  },
+): { handlers: ConformanceServiceServer; calls: () => number; metadata: Metadata[] } {
+  let calls = 0;
+  const metadata: Metadata[] = [];
+  return {
+    calls: () => calls,
+    metadata,
+    handlers: handlers((call, answer) => {
+      calls += 1;
+      metadata.push(call.metadata);
+      if (calls <= times) call.fail(error);
+      else answer();
+    }),
+  };
+}
