@@ -1,0 +1,60 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+interface Run {
+  readonly code: number | null;
+  readonly output: string;
+  readonly ms: number;
+}
+
+/** Runs a program that uses the built package, and kills it when it does not end by itself. */
+function run(program: string, ...args: string[]): Promise<Run> {
+  const file = fileURLToPath(new URL(`./programs/${program}`, import.meta.url));
+  const began = performance.now();
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [file, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    const killer = setTimeout(() => child.kill("SIGKILL"), 15_000);
+    child.on("exit", (code) => {
+      clearTimeout(killer);
+      resolve({ code, output: output.trim(), ms: performance.now() - began });
+    });
+  });
+}
+
+/** `UNAVAILABLE after 912 ms` → 912. */
+function waitedMs(output: string): number {
+  return Number(/after (\d+) ms$/.exec(output)?.[1]);
+}
+
+describe("a program that only waits for its call", () => {
+  it("stays alive through the backoff, gets its status, and ends", async () => {
+    const { code, output } = await run("backoff.mjs");
+    expect(output).toMatch(/^UNAVAILABLE after \d+ ms$/);
+    // Waits of 300 and 600 ms lie between the three attempts.
+    expect(waitedMs(output)).toBeGreaterThanOrEqual(880);
+    expect(code).toBe(0);
+  });
+
+  it("gets an answer and ends when it closes its client during the backoff", async () => {
+    const { code, output } = await run("backoff.mjs", "close");
+    expect(output).toMatch(/^UNAVAILABLE after \d+ ms$/);
+    // The closed channel is noticed when the next attempt would start.
+    expect(waitedMs(output)).toBeLessThan(800);
+    expect(code).toBe(0);
+  });
+
+  it("gets an answer at once when it closes the weir during the backoff", async () => {
+    const { code, output } = await run("backoff.mjs", "weir");
+    expect(output).toMatch(/^UNAVAILABLE after \d+ ms$/);
+    expect(waitedMs(output)).toBeLessThan(290);
+    expect(code).toBe(0);
+  });
+});
