@@ -6,7 +6,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { channelClosed, interceptorThrew } from "./local-status.js";
+import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite, WriteQueue } from "./write-queue.js";
 
@@ -21,8 +21,8 @@ import { completeWrite, WriteQueue } from "./write-queue.js";
  * - `begin` may put the start off: what is sent meanwhile is kept, in order, and one message at a time;
  * - `finish` ends the call now with a status of its own. Exactly one status goes up, asynchronously, and
  *   nothing after it;
- * - a call below that cannot be created or started (the channel was closed, a foreign interceptor threw)
- *   ends with a status, so that permits and timers above it are given back.
+ * - a call below that cannot be created, started or written to (the channel was closed, a foreign interceptor
+ *   threw) ends with a status, so that permits and timers above it are given back.
  *
  * One object is both the call and the listener of the call below, to spare an allocation per layer.
  */
@@ -71,22 +71,18 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
       this.next = next;
       next.start(metadata, this);
     } catch (error) {
-      this.next = undefined;
       this.#failBelow(error);
       return;
     }
     if (this.#readWanted) next.startRead();
-    this.#writes?.open(next);
+    this.#writes?.open(next, (error) => this.#failBelow(error));
   }
 
   /** Ends the call with a status of our own, and calls off the call below. */
   protected finish(final: StatusObject): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.next?.cancelWithStatus(
-      final.code === Status.OK ? Status.CANCELLED : final.code,
-      final.details,
-    );
+    callOff(this.next, final.code === Status.OK ? Status.CANCELLED : final.code, final.details);
     this.#writes?.abandon();
     this.released();
     const listener = this.#listener;
@@ -106,7 +102,12 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     const next = this.next;
     if (this.#ended) completeWrite(context);
     else if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
-      next.sendMessageWithContext(context, message);
+      try {
+        next.sendMessageWithContext(context, message);
+      } catch (error) {
+        completeWrite(context);
+        this.#failBelow(error);
+      }
     } else {
       this.#writes ??= new WriteQueue();
       this.#writes.push(context, message);
@@ -120,8 +121,13 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   override halfClose(): void {
     if (this.#ended) return;
     const next = this.next;
-    if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) next.halfClose();
-    else {
+    if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
+      try {
+        next.halfClose();
+      } catch (error) {
+        this.#failBelow(error);
+      }
+    } else {
       this.#writes ??= new WriteQueue();
       this.#writes.halfClose();
     }
@@ -173,9 +179,13 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.#listener?.onReceiveStatus?.(received);
   }
 
+  /** What stands below threw. Left alone, a call that it made would keep its channel and its timer. */
   #failBelow(error: unknown): void {
-    // Through our own onReceiveStatus, so that a subclass settles as after any other end.
     const failed = channelClosed(error) ?? interceptorThrew(error);
+    callOff(this.next, failed.code, failed.details);
+    this.next = undefined;
+    this.#writes?.abandon();
+    // Through our own onReceiveStatus, so that a subclass settles as after any other end.
     process.nextTick(() => this.onReceiveStatus(failed));
   }
 }

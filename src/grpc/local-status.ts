@@ -1,5 +1,6 @@
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { localRejection } from "./rejection.js";
+import type { ClientCall } from "./types.js";
 
 /** The text that grpc-js throws from a channel that was closed. */
 const closedText = "Channel has been shut down";
@@ -18,4 +19,16 @@ export function interceptorThrew(error: unknown): StatusObject {
     details: `Call could not be started: ${text}`,
     metadata: new Metadata(),
   };
+}
+
+/**
+ * Calls off a call that nobody waits for any more. An interceptor below that throws over it must not keep the
+ * status from those who do wait, nor end the process from a timer.
+ */
+export function callOff(call: ClientCall | undefined, code: Status, details: string): void {
+  try {
+    call?.cancelWithStatus(code, details);
+  } catch {
+    // The call has its end already, and this is no part of it.
+  }
 }

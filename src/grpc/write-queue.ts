@@ -8,6 +8,7 @@ import type { ClientCall, MessageContext } from "./types.js";
 export class WriteQueue {
   readonly #waiting: { readonly context: MessageContext; readonly message: unknown }[] = [];
   #call: ClientCall | undefined;
+  #onThrow: (error: unknown) => void = () => {};
   /** The message that was handed on and whose callback is still out. */
   #writing: MessageContext | undefined;
   #halfClosed = false;
@@ -27,9 +28,14 @@ export class WriteQueue {
     this.#closeIfLast();
   }
 
-  /** From now on messages go to this call. */
-  open(call: ClientCall): void {
+  /**
+   * From now on messages go to this call.
+   * @param onThrow Told what the call throws: a message may be handed on from a timer or a write callback,
+   *   where it would reach nobody but the process.
+   */
+  open(call: ClientCall, onThrow: (error: unknown) => void): void {
     this.#call = call;
+    this.#onThrow = onThrow;
     this.#pump();
     this.#closeIfLast();
   }
@@ -50,19 +56,18 @@ export class WriteQueue {
     if (next === undefined) return;
     const { context, message } = next;
     this.#writing = context;
-    call.sendMessageWithContext(
-      {
-        ...context,
-        callback: (error) => {
-          if (this.#writing !== context) return;
-          this.#writing = undefined;
-          context.callback?.(error);
-          this.#pump();
-          this.#closeIfLast();
-        },
-      },
-      message,
-    );
+    const callback: MessageContext["callback"] = (error) => {
+      if (this.#writing !== context) return;
+      this.#writing = undefined;
+      context.callback?.(error);
+      this.#pump();
+      this.#closeIfLast();
+    };
+    try {
+      call.sendMessageWithContext({ ...context, callback }, message);
+    } catch (error) {
+      this.#onThrow(error);
+    }
   }
 
   /**
@@ -73,7 +78,11 @@ export class WriteQueue {
     const call = this.#call;
     if (!this.#halfClosed || call === undefined || this.#waiting.length > 0) return;
     this.#halfClosed = false;
-    call.halfClose();
+    try {
+      call.halfClose();
+    } catch (error) {
+      this.#onThrow(error);
+    }
   }
 }
 
