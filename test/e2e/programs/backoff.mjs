@@ -17,18 +17,19 @@ const Service = grpc.makeGenericClientConstructor(
   },
   "Probe",
 );
+const [what, baseMs] = process.argv.slice(2);
 const options = weir.client({
   breaker: false,
-  retry: { maxAttempts: 3, backoff: { baseMs: 300, jitter: "none" } },
+  retry: { maxAttempts: 3, backoff: { baseMs: Number(baseMs), maxMs: 10_000, jitter: "none" } },
 });
 const client = new Service("127.0.0.1:1", grpc.credentials.createInsecure(), options);
 const began = performance.now();
 client.get("hello", (error) => {
   console.log(`${grpc.status[error.code]} after ${Math.round(performance.now() - began)} ms`);
-  if (!process.argv.includes("close")) client.close();
+  if (what !== "close") client.close();
 });
-if (process.argv.includes("close")) setTimeout(() => client.close(), 100);
-if (process.argv.includes("weir")) {
+if (what === "close") setTimeout(() => client.close(), 100);
+if (what === "weir") {
   setTimeout(() => {
     weir.close();
     client.close();
