@@ -135,8 +135,6 @@ export class Stream {
 
   /** The server's process is gone. */
   loseServer(): void {
-    // Node reports the end of a broken request before it reports that it broke.
-    if (!this.#serverDone) this.#serverInbox?.acceptEnd();
     this.#toClient.close();
     this.#closeServer();
   }

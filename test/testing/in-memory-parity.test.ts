@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import { loopbackTransport } from "../../src/testing/loopback.js";
-import { open } from "./in-memory-scene.js";
+import { open, quiet } from "./in-memory-scene.js";
 import { answers } from "./parity-answers.js";
 import { endings } from "./parity-endings.js";
 
@@ -23,7 +23,7 @@ it.each(Object.entries({ ...answers, ...endings }))(
     for (const transport of [loopbackTransport(), inMemoryTransport()]) {
       const scene = await open(transport, each.handlers, each.more);
       const result = await scene.link.until(each.act(scene));
-      await scene.link.pass(5); // the server's side ends after the client's
+      await quiet(scene); // the server's side ends after the client's
       runs.push(plain({ result, ...scene.trace }));
       await scene.link.close();
     }

@@ -149,6 +149,18 @@ export async function open(
   return { clock: transport.clock, link, client: link.client(ConformanceServiceClient), trace };
 }
 
+/** Waits until neither side sees anything new: over sockets that takes its time on a busy machine. */
+export async function quiet({ link, trace }: Scene): Promise<void> {
+  let before = -1;
+  let still = 0;
+  while (still < 3) {
+    const now = trace.client.length + trace.server.length;
+    still = now === before ? still + 1 : 0;
+    before = now;
+    await link.pass(15);
+  }
+}
+
 export interface Ended {
   readonly code: status;
   readonly details: string;

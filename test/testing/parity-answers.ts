@@ -1,5 +1,5 @@
-import { InterceptingCall, ServerInterceptingCall, status } from "@grpc/grpc-js";
-import { ended, payload, serverStream, unary } from "./in-memory-scene.js";
+import { InterceptingCall, Metadata, ServerInterceptingCall, status } from "@grpc/grpc-js";
+import { ended, payload, quiet, serverStream, unary } from "./in-memory-scene.js";
 import { failure, type Scenario, trailers } from "./parity-scenario.js";
 
 /** How calls are answered, well or badly. */
@@ -15,14 +15,15 @@ export const answers: Record<string, Scenario> = {
   },
   "a server stream": { act: ({ client }) => serverStream(client, 3) },
   "a bidi stream": {
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const responses: number[] = [];
       const call = client.bidiStream();
       call.on("data", (response: { sequence: number }) => responses.push(response.sequence));
       const end = ended(call, responses);
       for (const sequence of [1, 2, 3]) {
         call.write({ payload, sequence });
-        await link.pass(20);
+        await quiet(scene);
       }
       call.end();
       return end;
@@ -103,5 +104,44 @@ export const answers: Record<string, Scenario> = {
   "a method that nobody implements": {
     handlers: { unary: undefined as never },
     act: ({ client }) => unary(client),
+  },
+  "trailers at the end of a server stream": {
+    handlers: {
+      serverStream(call) {
+        call.write({ payload, sequence: 1 });
+        call.end(trailers());
+      },
+    },
+    act: ({ client }) => serverStream(client, 1),
+  },
+  "headers that are sent twice": {
+    handlers: {
+      unary(call, callback) {
+        call.sendMetadata(trailers());
+        call.sendMetadata(new Metadata());
+        callback(null, call.request);
+      },
+    },
+    act: ({ client }) => unary(client),
+  },
+  "metadata that is changed after the start": {
+    act: async ({ client }) => {
+      const metadata = new Metadata();
+      const end = unary(client, {}, metadata);
+      metadata.set("late", "1");
+      return end;
+    },
+  },
+  "a last message and the end in one tick": {
+    act: async (scene) => {
+      const { client } = scene;
+      const call = client.clientStream(() => {});
+      const end = ended(call);
+      call.write({ payload, sequence: 1 });
+      await quiet(scene);
+      call.write({ payload, sequence: 2 });
+      call.end({ payload, sequence: 3 });
+      return end;
+    },
   },
 };

@@ -1,28 +1,31 @@
-import { ended, payload, unary } from "./in-memory-scene.js";
+import { Metadata } from "@grpc/grpc-js";
+import { ended, payload, quiet, unary } from "./in-memory-scene.js";
 import { failure, type Scenario } from "./parity-scenario.js";
 
 /** How calls end by deadline, cancellation, broken connections, and with slow readers. */
 export const endings: Record<string, Scenario> = {
   "a call cancelled while the handler reads": {
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const call = client.clientStream(() => {});
       call.write({ payload, sequence: 1 });
       const end = ended(call);
-      await link.pass(40);
+      await quiet(scene);
       call.cancel();
       const result = await end;
-      await link.pass(40);
+      await quiet(scene);
       return result;
     },
   },
   "a call cancelled in the tick of its start, on a warm channel": {
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client, link } = scene;
       await link.until(unary(client));
       const call = client.unary({ payload, sequence: 9 }, () => {});
       const end = ended(call);
       call.cancel();
       const result = await end;
-      await link.pass(40);
+      await quiet(scene);
       return result;
     },
   },
@@ -32,9 +35,10 @@ export const endings: Record<string, Scenario> = {
         call.on("cancelled", () => callback(null, call.request));
       },
     },
-    act: async ({ client, clock, link }) => {
-      const end = await unary(client, { deadline: clock.wallNow() + 60 });
-      await link.pass(40);
+    act: async (scene) => {
+      const { client, clock } = scene;
+      const end = await unary(client, { deadline: clock.wallNow() + 300 });
+      await quiet(scene);
       return end;
     },
   },
@@ -46,27 +50,30 @@ export const endings: Record<string, Scenario> = {
         call.emit("error", failure());
       },
     },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const call = client.serverStream({ payload, sequence: 2 });
       call.on("error", () => {});
       const end = ended(call);
-      await link.pass(40);
+      await quiet(scene);
       return end;
     },
   },
   "a slow reader of a stream that succeeds": {
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const responses: number[] = [];
       const call = client.serverStream({ payload, sequence: 2 });
       const end = ended(call, responses);
-      await link.pass(40);
+      await quiet(scene);
       call.on("data", (response: { sequence: number }) => responses.push(response.sequence));
       return end;
     },
   },
   "writes to a server that does not read": {
     handlers: { clientStream: () => {} },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       let written = 0;
       const call = client.clientStream(() => {});
       const end = ended(call);
@@ -75,7 +82,7 @@ export const endings: Record<string, Scenario> = {
           written += 1;
         });
       }
-      await link.pass(100);
+      await quiet(scene);
       const before = written;
       call.cancel();
       await end;
@@ -94,25 +101,27 @@ export const endings: Record<string, Scenario> = {
         call.on("cancelled", () => call.emit("written", written));
       },
     },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const call = client.serverStream({ payload, sequence: 0 });
       call.on("error", () => {});
       const end = ended(call);
-      await link.pass(60);
+      await quiet(scene);
       call.cancel();
       return end;
     },
   },
   "an answer before the client has written all": {
     handlers: { clientStream: (_call, callback) => callback(failure()) },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const call = client.clientStream(() => {});
       const end = ended(call);
       for (let sequence = 0; sequence < 30; sequence++) {
         call.write({ payload: Buffer.alloc(10_000), sequence });
       }
       const result = await end;
-      await link.pass(40);
+      await quiet(scene);
       return result;
     },
   },
@@ -122,13 +131,14 @@ export const endings: Record<string, Scenario> = {
         call.on("cancelled", () => callback(failure()));
       },
     },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client } = scene;
       const call = client.unary({ payload, sequence: 1 }, () => {});
       const end = ended(call);
-      await link.pass(40);
+      await quiet(scene);
       call.cancel();
       const result = await end;
-      await link.pass(40);
+      await quiet(scene);
       return result;
     },
   },
@@ -139,20 +149,51 @@ export const endings: Record<string, Scenario> = {
     },
   },
   "a call that was due before it began": {
-    act: async ({ client, clock, link }) => {
+    act: async (scene) => {
+      const { client, clock } = scene;
       const end = await unary(client, { deadline: clock.wallNow() - 5 });
-      await link.pass(40);
+      await quiet(scene);
       return end;
     },
   },
   "a connection that breaks": {
     handlers: { unary: () => {} },
-    act: async ({ client, link }) => {
+    act: async (scene) => {
+      const { client, link } = scene;
       const call = unary(client);
-      await link.pass(40);
+      await quiet(scene);
       await link.crash();
       const result = await call;
-      await link.pass(40);
+      await quiet(scene);
+      return result;
+    },
+  },
+  "a connection that breaks while the handler reads": {
+    act: async (scene) => {
+      const { client, link } = scene;
+      const call = client.clientStream(() => {});
+      call.write({ payload, sequence: 1 });
+      const end = ended(call);
+      await quiet(scene);
+      await link.crash();
+      const result = await end;
+      await quiet(scene);
+      return result;
+    },
+  },
+  "a call cancelled when its headers arrive": {
+    handlers: {
+      unary(call, callback) {
+        call.sendMetadata(new Metadata());
+        callback(null, call.request);
+      },
+    },
+    act: async (scene) => {
+      const { client } = scene;
+      const call = client.unary({ payload, sequence: 1 }, () => {});
+      call.on("metadata", () => call.cancel());
+      const result = await ended(call);
+      await quiet(scene);
       return result;
     },
   },
