@@ -62,12 +62,14 @@ export class GateRun<C> {
     if (this.#over) return;
     this.#over = true;
     this.#waiting?.leave();
+    this.#waiting = undefined;
     for (const permit of this.#held) permit.settle(outcome);
     for (const shadow of this.#shadows ?? []) shadow.leave();
   }
 
   #goOn(waited: boolean): void {
-    while (this.#next < this.#gates.length) {
+    // A function of the user's, asked or told on the way, may end the call: then it passes no other gate.
+    while (!this.#over && this.#next < this.#gates.length) {
       const gate = this.#gates[this.#next];
       this.#next += 1;
       const mode = gate?.modeFor(this.#call) ?? "off";
@@ -79,7 +81,8 @@ export class GateRun<C> {
       const entry = gate.enter(this.#call, this.#onTurn);
       if (entry === undefined) continue;
       if (isQueued(entry)) {
-        this.#waiting = entry;
+        if (this.#over) entry.leave();
+        else this.#waiting = entry;
         return;
       }
       if (!this.#take(entry, gate.policy, waited)) return;
@@ -103,10 +106,11 @@ export class GateRun<C> {
   /** False when the call is refused. */
   #take(turn: Turn, policy: PolicyName, waited: boolean): boolean {
     if (!isRefusal(turn)) {
-      this.#held.push(turn);
+      this.#hold(turn);
       return true;
     }
     this.#decideRefusal(turn, policy, true);
+    if (this.#over) return false;
     this.settle("ignored");
     this.#host.refused(turn, policy, waited);
     return false;
@@ -118,15 +122,20 @@ export class GateRun<C> {
       const atMs = this.#host.clock.now();
       this.#host.decide({ policy, verdict: "queue", enforced: false, atMs, waitMs: waitedMs });
       if (isRefusal(turn)) this.#decideRefusal(turn, policy, false);
-      else if (this.#over) turn.settle("ignored");
-      else this.#held.push(turn);
+      else this.#hold(turn);
     });
     if (entry === undefined) return;
     if (isQueued(entry)) {
+      if (this.#over) entry.leave();
       this.#shadows ??= [];
       this.#shadows.push(entry);
     } else if (isRefusal(entry)) this.#decideRefusal(entry, policy, false);
-    else this.#held.push(entry);
+    else this.#hold(entry);
+  }
+
+  #hold(permit: Permit): void {
+    if (this.#over) permit.settle("ignored");
+    else this.#held.push(permit);
   }
 
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {

@@ -1,0 +1,87 @@
+import type { Decision, PolicyName } from "../../src/core/decision.js";
+import { type Gate, GateRun } from "../../src/core/gates.js";
+import type { Mode } from "../../src/core/mode.js";
+import { type Outcome, type Permit, permit } from "../../src/core/permit.js";
+import { type Refusal, refusal } from "../../src/core/refusal.js";
+import type { Entry, OnTurn, Turn } from "../../src/core/turn.js";
+import { VirtualClock } from "../../src/testing/virtual-clock.js";
+
+/** What a gate answers: `pass` a permit, `silent` nothing, or a refusal; `queue` a place in a queue. */
+type Answer = "pass" | "silent" | "refuse" | "queue";
+
+export class FakeGate implements Gate<string> {
+  readonly policy: PolicyName;
+  answer: Answer;
+  mode: Mode;
+  asked = 0;
+  left = 0;
+  readonly outcomes: Outcome[] = [];
+  /** Run while the gate is being asked. */
+  during: () => void = () => {};
+  #onTurn: OnTurn | undefined;
+  #queued = false;
+
+  constructor(answer: Answer, mode: Mode = "enforce", policy: PolicyName = "bulkhead") {
+    this.answer = answer;
+    this.mode = mode;
+    this.policy = policy;
+  }
+
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter(_call: string, onTurn: OnTurn): Entry | undefined {
+    this.asked += 1;
+    this.during();
+    if (this.answer === "silent") return undefined;
+    if (this.answer === "pass") return this.permit();
+    if (this.answer === "refuse") return this.refusal();
+    this.#onTurn = onTurn;
+    this.#queued = true;
+    return {
+      kind: "queued",
+      leave: () => {
+        const was = this.#queued;
+        this.#queued = false;
+        this.left += 1;
+        return was;
+      },
+    };
+  }
+
+  permit(): Permit {
+    return permit((outcome) => this.outcomes.push(outcome));
+  }
+
+  refusal(): Refusal {
+    return refusal("BULKHEAD_FULL", "full");
+  }
+
+  /** Gives the waiting call its turn, even when it has left. */
+  turn(turn: Turn, waitedMs = 5): void {
+    this.#queued = false;
+    this.#onTurn?.(turn, waitedMs);
+  }
+}
+
+/** A call on its way through gates, and all that its host is told. */
+export function setup(...gates: FakeGate[]) {
+  const told: string[] = [];
+  const decisions: Decision[] = [];
+  const clock = new VirtualClock();
+  const hooks: { decided: () => void } = { decided: () => {} };
+  const run = new GateRun<string>(gates, "call", {
+    clock,
+    admitted: (waited) => told.push(waited ? "admitted later" : "admitted"),
+    refused: ({ reason }, policy, waited) =>
+      told.push(`${policy} refused ${reason}${waited ? " later" : ""}`),
+    decide(decision) {
+      decisions.push(decision);
+      hooks.decided();
+    },
+  });
+  return { run, told, decisions, clock, hooks };
+}
+
+export const outcomes = (...gates: FakeGate[]) => gates.map((gate) => gate.outcomes);
