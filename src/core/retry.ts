@@ -21,6 +21,12 @@ export interface FailedAttempt {
   readonly handlerNotRun: boolean;
   /** Milliseconds until the call's deadline, `Infinity` without one. */
   readonly remainingMs: number;
+  /** The caller's own judgement of the status, in place of the code set. */
+  readonly wanted: boolean | undefined;
+  /** A service below has given up on it already, and the server passed that on. */
+  readonly relayed: boolean;
+  /** How many services above are retrying the call that this one is made for. */
+  readonly depth: number;
   /** The request can still be sent again. */
   readonly replayable: boolean;
 }
@@ -47,7 +53,9 @@ export class RetryRules {
 
   decide(failed: FailedAttempt): RetryDecision {
     if (failed.pushback === "stop") return stop("RETRY_PUSHBACK_STOP");
+    if (failed.relayed) return stop("RETRY_EXHAUSTED_BELOW");
     if (!eligible(failed, this.#options)) return stop("RETRY_NOT_ELIGIBLE");
+    if (failed.depth >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
     if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
     const delayMs = this.#delay(failed);
@@ -76,10 +84,29 @@ function stop(reason: Reason): RetryDecision {
   return { kind: "stop", reason };
 }
 
+/**
+ * Whether a failure is of the kind that takes a token from the retry throttle (gRFC A6): one that would be
+ * retried by its code, or one that the server asks not to retry.
+ */
+export function qualifies(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+  switch (failed.origin) {
+    case "local-policy":
+    case "local-limit":
+    case "caller":
+    case "deadline":
+      return false;
+    default:
+      return failed.pushback === "stop" || wanted(failed, options);
+  }
+}
+
+function wanted({ code, wanted: judged }: FailedAttempt, options: ResolvedRetryOptions): boolean {
+  return judged ?? options.codes.has(code);
+}
+
 /** Whether another attempt can do no harm and may help. */
 function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
-  const { code, origin } = failed;
-  switch (origin) {
+  switch (failed.origin) {
     case "never-sent":
     case "refused":
       return true;
@@ -91,11 +118,13 @@ function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean
     case "attempt-timeout":
       return options.idempotent === true;
     case "transport":
+      // A peer that is out of room says so without a word of when.
+      if (code === statusCode.resourceExhausted) return false;
       return options.idempotent === true && options.codes.has(code);
     case "remote":
       return failed.handlerNotRun || eligibleAnswer(failed, options);
     default:
-      return origin satisfies never;
+      return failed.origin satisfies never;
   }
 }
 
@@ -104,7 +133,8 @@ function eligibleAnswer(failed: FailedAttempt, options: ResolvedRetryOptions): b
   if (code === statusCode.resourceExhausted) {
     // It also means quotas and sizes, which no retry heals. Only a server that says when may be asked again.
     if (pushback === undefined && retryInfoMs === undefined) return false;
-  } else if (!options.codes.has(code)) return false;
+    if (failed.wanted === false) return false;
+  } else if (!wanted(failed, options)) return false;
   if (options.idempotent !== undefined) return options.idempotent;
   return trailersOnly && code === statusCode.unavailable;
 }
