@@ -119,8 +119,8 @@ function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean
       return options.idempotent === true;
     case "transport":
       // A peer that is out of room says so without a word of when.
-      if (code === statusCode.resourceExhausted) return false;
-      return options.idempotent === true && options.codes.has(code);
+      if (failed.code === statusCode.resourceExhausted) return false;
+      return options.idempotent === true && wanted(failed, options);
     case "remote":
       return failed.handlerNotRun || eligibleAnswer(failed, options);
     default:

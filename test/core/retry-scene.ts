@@ -13,6 +13,9 @@ export const unavailable: FailedAttempt = {
   retryInfoMs: undefined,
   handlerNotRun: false,
   remainingMs: Number.POSITIVE_INFINITY,
+  wanted: undefined,
+  relayed: false,
+  depth: 0,
   replayable: true,
 };
 

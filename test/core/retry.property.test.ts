@@ -39,6 +39,9 @@ const failedAttempt: fc.Arbitrary<Omit<FailedAttempt, "attempts">> = fc.record({
     fc.constant(Number.POSITIVE_INFINITY),
     fc.integer({ min: -10, max: 9_000 }),
   ),
+  wanted: fc.constantFrom(undefined, undefined, true, false),
+  relayed: fc.constantFrom(false, false, false, true),
+  depth: fc.constantFrom(0, 0, 0, 1, 2),
   replayable: fc.boolean(),
 });
 
@@ -86,6 +89,8 @@ describe("the rules of retries, for any failures in any order", () => {
       if (kind !== "retry") return;
       expect(never.has(failed.origin)).toBe(false);
       expect(failed.replayable).toBe(true);
+      expect(failed.relayed).toBe(false);
+      expect(failed.depth).toBeLessThan(1);
       expect(failed.pushback).not.toBe("stop");
       expect(failed.attempts).toBeLessThan(maxAttempts);
     });
@@ -122,7 +127,8 @@ describe("the rules of retries, for any failures in any order", () => {
       if (kind !== "retry" || failed.origin !== "remote") return;
       const named = failed.pushback !== undefined || failed.retryInfoMs !== undefined;
       const exhausted = failed.code === statusCode.resourceExhausted;
-      const allowed = exhausted ? named : codes.includes(failed.code);
+      const wanted = failed.wanted ?? (exhausted || codes.includes(failed.code));
+      const allowed = wanted && (named || !exhausted);
       expect(failed.handlerNotRun || allowed).toBe(true);
     });
   });

@@ -139,6 +139,27 @@ describe("whether another attempt is made", () => {
     expect(word({ pushback: "stop", handlerNotRun: true })).toBe("RETRY_PUSHBACK_STOP");
   });
 
+  it("is no when a service below has given up on it already", () => {
+    const { word } = rules({ idempotent: true });
+    expect(word({ relayed: true })).toBe("RETRY_EXHAUSTED_BELOW");
+    expect(word({ relayed: true, handlerNotRun: true })).toBe("RETRY_EXHAUSTED_BELOW");
+  });
+
+  it("is no when enough services above are retrying already", () => {
+    const { word } = rules({ maxDepth: 2 });
+    expect(word({ depth: 1 })).toBe(100);
+    expect(word({ depth: 2 })).toBe("RETRY_DEPTH");
+    expect(rules().word({ depth: 1 })).toBe("RETRY_DEPTH");
+  });
+
+  it("follows the caller's own judgement of an answer in place of the codes", () => {
+    const { word } = rules({ idempotent: true });
+    expect(word({ wanted: false })).toBe("RETRY_NOT_ELIGIBLE");
+    expect(word({ wanted: true, code: 5 })).toBe(100);
+    expect(word({ wanted: false, origin: "transport" })).toBe("RETRY_NOT_ELIGIBLE");
+    expect(word({ wanted: true, origin: "caller" })).toBe("RETRY_NOT_ELIGIBLE");
+  });
+
   it("is no once the request can no longer be sent again", () => {
     const { word } = rules({ idempotent: true });
     expect(word({ replayable: false })).toBe("RETRY_COMMITTED");
