@@ -144,4 +144,16 @@ export const answers: Record<string, Scenario> = {
       return end;
     },
   },
+  "a message that an interceptor holds for a while, and the end with it": {
+    more: {
+      client: (options, nextCall) =>
+        new InterceptingCall(nextCall(options), {
+          sendMessage: (message, next) => void setImmediate(next, message),
+        }),
+    },
+    act: async ({ client, link }) => {
+      await link.until(unary(client)); // later calls find an attempt already made
+      return unary(client);
+    },
+  },
 };

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { expect, it } from "vitest";
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
 
@@ -17,7 +18,7 @@ it("keeps the order with many tasks, some of them cancelled", () => {
   const cancels: (() => void)[] = [];
   for (let i = 0; i < 2_000; i++) {
     const delay = (i * 7919) % 1_009;
-    cancels.push(clock.schedule(delay, () => ran.push(clock.now())));
+    cancels.push(clock.schedule(delay, () => ran.push(delay)));
   }
   for (const [i, cancel] of cancels.entries()) if (i % 4 !== 0) cancel();
   expect(clock.pending.refs).toBe(500);
@@ -191,6 +192,16 @@ it("fails the wait when a task throws, instead of the process", async () => {
   });
   await expect(clock.pass(5)).rejects.toThrow("bug in a timer");
   await clock.pass(5);
+});
+
+it("runs a task in the async context of whoever scheduled it, as a timer does", async () => {
+  const clock = new VirtualClock();
+  const storage = new AsyncLocalStorage<string>();
+  const seen: unknown[] = [];
+  storage.run("timer", () => clock.schedule(5, () => seen.push(storage.getStore())));
+  storage.run("poll", () => clock.afterPoll(() => seen.push(storage.getStore())));
+  await storage.run("driver", () => clock.pass(10));
+  expect(seen).toEqual(["poll", "timer"]);
 });
 
 it("notices tasks that hold time still by scheduling each other without delay", () => {
