@@ -120,7 +120,7 @@ export class Weir {
     return {
       ...own,
       interceptors: [
-        serverContextInterceptor(surroundings, policies.priority),
+        serverContextInterceptor(surroundings, policies.priority, policies.relay),
         serverGate(surroundings, policies.priority, policies.gates),
         ...(own.interceptors ?? []),
       ],

@@ -122,7 +122,8 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     }
     this.#stopTimer = this.#clock.schedule(remainingMs, () => this.#timer(deadlineMs));
     this.#follow(parent);
-    options.deadline = toEpoch(Math.min(deadlineMs + deadlineNetMs, above), this.#clock);
+    record.wireDeadlineMs = Math.min(deadlineMs + deadlineNetMs, above);
+    options.deadline = toEpoch(record.wireDeadlineMs, this.#clock);
     this.forward(metadata, options);
   }
 

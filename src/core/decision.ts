@@ -3,7 +3,9 @@ import type { Reason } from "./reasons.js";
 /** The policies that decide about calls. */
 export type PolicyName =
   | "deadline"
+  | "timeouts"
   | "retry"
+  | "hedge"
   | "breaker"
   | "bulkhead"
   | "deadline-guard"

@@ -37,8 +37,20 @@ export const reasons = [
   "RETRY_PUSHBACK_STOP",
   /** The response has begun, or the request no longer fits the replay buffer. */
   "RETRY_COMMITTED",
+  /** The budget for extra attempts to this target is spent. */
+  "RETRY_BUDGET",
+  /** The call is itself part of a retry of a service above; one layer of retries is enough. */
+  "RETRY_DEPTH",
   /** A service below has already retried and given up. */
   "RETRY_EXHAUSTED_BELOW",
+  /** No connection became ready in the time an attempt may wait for one. */
+  "CONNECTION_TIMEOUT",
+  /** An attempt took longer than it may. */
+  "ATTEMPT_TIMEOUT",
+  /** Nothing of the response came in time. */
+  "FIRST_RESPONSE_TIMEOUT",
+  /** The next message of a streamed response did not come in time. */
+  "IDLE_TIMEOUT",
 ] as const;
 
 export type Reason = (typeof reasons)[number];

@@ -27,6 +27,11 @@ export interface RetryOptions {
   readonly maxBufferBytes?: number;
   /** The same, counted in messages. 0 to 1_000_000. @defaultValue 1_000 */
   readonly maxBufferMessages?: number;
+  /**
+   * A call that is made for a call which so many services above are retrying already is not retried here: one
+   * layer of retries is enough, and layers multiply. 1 to 100. @defaultValue 1
+   */
+  readonly maxDepth?: number;
 }
 
 /** Checked, complete and frozen. */
@@ -35,6 +40,7 @@ export interface ResolvedRetryOptions {
   readonly codes: ReadonlySet<number>;
   readonly backoff: Backoff;
   readonly idempotent: boolean | undefined;
+  readonly maxDepth: number;
   readonly maxBufferBytes: number;
   readonly maxBufferMessages: number;
 }
@@ -44,6 +50,7 @@ const known = [
   "codes",
   "backoff",
   "idempotent",
+  "maxDepth",
   "maxBufferBytes",
   "maxBufferMessages",
 ] as const satisfies readonly (keyof RetryOptions)[];
@@ -71,6 +78,7 @@ export function resolveRetryOptions(
     codes: retryCodes(`${prefix}.codes`, options.codes ?? [statusCode.unavailable]),
     backoff: exponentialBackoff(options.backoff, `${prefix}.backoff`),
     idempotent,
+    maxDepth: wholeNumber(`${prefix}.maxDepth`, options.maxDepth ?? 1, 1, 100),
     maxBufferBytes: wholeNumber(`${prefix}.maxBufferBytes`, maxBufferBytes, 0, 2 ** 30),
     maxBufferMessages: wholeNumber(`${prefix}.maxBufferMessages`, maxBufferMessages, 0, 1_000_000),
   });

@@ -22,11 +22,11 @@ export interface FailedAttempt {
   /** Milliseconds until the call's deadline, `Infinity` without one. */
   readonly remainingMs: number;
   /** The caller's own judgement of the status, in place of the code set. */
-  readonly wanted: boolean | undefined;
+  readonly wanted?: boolean | undefined;
   /** A service below has given up on it already, and the server passed that on. */
-  readonly relayed: boolean;
+  readonly relayed?: boolean;
   /** How many services above are retrying the call that this one is made for. */
-  readonly depth: number;
+  readonly depth?: number;
   /** The request can still be sent again. */
   readonly replayable: boolean;
 }
@@ -53,9 +53,9 @@ export class RetryRules {
 
   decide(failed: FailedAttempt): RetryDecision {
     if (failed.pushback === "stop") return stop("RETRY_PUSHBACK_STOP");
-    if (failed.relayed) return stop("RETRY_EXHAUSTED_BELOW");
+    if (failed.relayed === true) return stop("RETRY_EXHAUSTED_BELOW");
     if (!eligible(failed, this.#options)) return stop("RETRY_NOT_ELIGIBLE");
-    if (failed.depth >= this.#options.maxDepth) return stop("RETRY_DEPTH");
+    if ((failed.depth ?? 0) >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
     if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
     const delayMs = this.#delay(failed);

@@ -76,6 +76,8 @@ export class CallRecord {
   readonly startedAtMs: number;
   /** Effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
+  /** The deadline that goes on the wire, on the monotonic clock: the same, or a little later. */
+  wireDeadlineMs = Number.POSITIVE_INFINITY;
   priority: Priority | undefined;
   readonly attempts: AttemptRecord[] = [];
   readonly decisions: Decision[] = [];

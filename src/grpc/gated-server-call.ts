@@ -8,6 +8,7 @@ import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
 import { serverRejection } from "./rejection.js";
+import { noteSaidHere } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
 import type { PartialStatus, ServerCall } from "./types.js";
 
@@ -54,7 +55,9 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
 
   refused(refusal: Refusal): void {
     const priority = this.#passage?.inbound.priority;
-    this.refuse(serverRejection(refusal, priority === undefined ? {} : { priority }));
+    const status = serverRejection(refusal, priority === undefined ? {} : { priority });
+    noteSaidHere(status);
+    this.refuse(status);
   }
 
   decide(decision: Decision): void {

@@ -44,6 +44,8 @@ export class InboundCall implements CurrentCall {
   /** The caller set the priority; only then it is passed on to the calls of the handler. */
   priorityMarked = false;
   previousAttempts = 0;
+  /** How many services above are retrying. */
+  retryDepth = 0;
   /** The metadata of the request, once it arrived. */
   metadata: Metadata | undefined;
   #end: InboundEnd | undefined;

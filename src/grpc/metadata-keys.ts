@@ -5,6 +5,8 @@ import { isPriority, type Priority } from "../core/priority.js";
 export const priorityKey = "x-request-priority";
 /** Request: how many attempts of the same call came before, on attempts after the first (gRFC A6). */
 export const previousAttemptsKey = "grpc-previous-rpc-attempts";
+/** Request: how many services above are retrying the call that this one is made for. */
+export const retryDepthKey = "x-weir-retry-depth";
 /** Trailer: when to retry, in milliseconds, or not at all (gRFC A6). */
 export const pushbackKey = "grpc-retry-pushback-ms";
 
@@ -32,7 +34,16 @@ export function readPushback(metadata: Metadata): number | "stop" | undefined {
 
 /** How many attempts came before this one, as the caller says; 0 for the first or for nonsense. */
 export function readPreviousAttempts(metadata: Metadata): number {
-  const values = metadata.get(previousAttemptsKey);
+  return readCount(metadata, previousAttemptsKey);
+}
+
+/** How many services above are retrying, as the caller says; 0 for none or for nonsense. */
+export function readRetryDepth(metadata: Metadata): number {
+  return readCount(metadata, retryDepthKey);
+}
+
+function readCount(metadata: Metadata, key: string): number {
+  const values = metadata.get(key);
   const [value] = values;
   if (values.length !== 1 || typeof value !== "string" || !/^\d{1,4}$/.test(value)) return 0;
   return Number(value);

@@ -3,6 +3,7 @@ import { isReason, type Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
 import { pushbackKey } from "./metadata-keys.js";
 import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./status-details.js";
+import type { PartialStatus } from "./types.js";
 
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 export const rejectionDomain = "grpc-weir";
@@ -26,7 +27,13 @@ const statusOfReason = {
   RETRY_PAST_DEADLINE: Status.UNAVAILABLE,
   RETRY_PUSHBACK_STOP: Status.UNAVAILABLE,
   RETRY_COMMITTED: Status.UNAVAILABLE,
+  RETRY_BUDGET: Status.UNAVAILABLE,
+  RETRY_DEPTH: Status.UNAVAILABLE,
   RETRY_EXHAUSTED_BELOW: Status.UNAVAILABLE,
+  CONNECTION_TIMEOUT: Status.UNAVAILABLE,
+  ATTEMPT_TIMEOUT: Status.DEADLINE_EXCEEDED,
+  FIRST_RESPONSE_TIMEOUT: Status.DEADLINE_EXCEEDED,
+  IDLE_TIMEOUT: Status.DEADLINE_EXCEEDED,
 } as const satisfies Record<Reason, Status>;
 
 /** What the toolkit says about a status that it made itself, or that another toolkit made. */
@@ -36,6 +43,11 @@ export interface Rejection {
   readonly local: boolean;
   /** When trying again is worth it, in milliseconds, where that is known. */
   readonly retryAfterMs?: number;
+  /**
+   * How many services have passed it on: 0 when the server that was called refused the call itself. A
+   * rejection that was passed on is not worth a retry here; a layer below has dealt with it.
+   */
+  readonly hops: number;
   /** Details such as `scope`, `priority`, `limit`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -105,9 +117,10 @@ function rejection(
   metadata: Readonly<Record<string, string>>,
 ): Rejection {
   const { reason, retryAfterMs } = refusal;
+  const hops = readHops(metadata);
   return retryAfterMs === undefined
-    ? { reason, local, metadata }
-    : { reason, local, retryAfterMs, metadata };
+    ? { reason, local, hops, metadata }
+    : { reason, local, retryAfterMs, hops, metadata };
 }
 
 function rejectionMetadata(
@@ -123,4 +136,26 @@ function rejectionMetadata(
       : { errorInfo, retryDelayMs: refusal.retryAfterMs };
   metadata.set(statusDetailsKey, encodeStatusDetails(code, refusal.detail, details));
   return metadata;
+}
+
+/** Key of `ErrorInfo.metadata` that counts how many services have passed the status on. */
+const hopsKey = "hops";
+
+function readHops(metadata: Readonly<Record<string, string>>): number {
+  const value = metadata[hopsKey];
+  return value !== undefined && /^\d{1,4}$/.test(value) ? Number(value) : 0;
+}
+
+/** The status of a call, passed on by a handler: what it says of retries is for this hop only. */
+export function passedOn(
+  status: PartialStatus,
+  metadata: Metadata,
+  known: Rejection,
+): PartialStatus {
+  const info = { ...known.metadata, [hopsKey]: String(known.hops + 1) };
+  const kept = metadata.clone();
+  kept.remove(pushbackKey);
+  const errorInfo = { reason: known.reason, domain: rejectionDomain, metadata: info };
+  kept.set(statusDetailsKey, encodeStatusDetails(status.code, status.details, { errorInfo }));
+  return { ...status, metadata: kept };
 }

@@ -21,6 +21,8 @@ export class ReplayAttempt implements ClientListener {
   readonly record: AttemptRecord;
   /** Response headers that wait for the commitment. */
   heldMetadata: Metadata | undefined;
+  /** A single response that nobody wants yet: it is shown when no other attempt follows. */
+  heldMessage: { readonly message: unknown } | undefined;
   sawHeaders = false;
   ended = false;
   /** Number of the next message to send. */
@@ -53,7 +55,7 @@ export class ReplayAttempt implements ClientListener {
   }
 
   /** Sends what the buffer holds, in order, and the half-close with the last message. */
-  pump(requestEnded: boolean): void {
+  pump(): void {
     const call = this.#call;
     if (call === undefined || this.ended) return;
     while (!this.#writing) {
@@ -71,7 +73,7 @@ export class ReplayAttempt implements ClientListener {
         entry.message,
       );
     }
-    if (requestEnded && !this.#halfClosed && this.cursor === this.#buffer.end) {
+    if (this.#buffer.requestEnded && !this.#halfClosed && this.cursor === this.#buffer.end) {
       this.#halfClosed = true;
       call.halfClose();
     }

@@ -10,29 +10,59 @@ interface Entry {
   context: MessageContext | undefined;
 }
 
+/** How much of a streamed request is kept for another attempt. */
+export interface ReplayLimits {
+  readonly maxBufferBytes: number;
+  readonly maxBufferMessages: number;
+}
+
 /**
  * The messages of a request, numbered from 0, for as long as an attempt may have to send them again.
  * Numbers go on when messages at the front are dropped.
  */
 export class ReplayBuffer {
   readonly #entries: Entry[] = [];
+  readonly #limits: ReplayLimits;
+  readonly #sizeOf: ((message: unknown) => number) | undefined;
   #first = 0;
   #bytes = 0;
+  #ended = false;
+
+  /**
+   * @param sizeOf Bytes of a message of a streamed request. A single request is the caller's own object, so
+   *   keeping it costs nothing and is not limited.
+   */
+  constructor(limits: ReplayLimits, sizeOf?: (message: unknown) => number) {
+    this.#limits = limits;
+    this.#sizeOf = sizeOf;
+  }
+
+  /** The caller has half-closed. */
+  get requestEnded(): boolean {
+    return this.#ended;
+  }
+
+  /** The request has outgrown what may be kept of it. */
+  get overfull(): boolean {
+    const { maxBufferBytes, maxBufferMessages } = this.#limits;
+    return (
+      this.#sizeOf !== undefined &&
+      (this.#bytes > maxBufferBytes || this.#entries.length > maxBufferMessages)
+    );
+  }
+
+  halfClose(): void {
+    this.#ended = true;
+  }
 
   /** Number of the next message to come. */
   get end(): number {
     return this.#first + this.#entries.length;
   }
 
-  get messages(): number {
-    return this.#entries.length;
-  }
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  push(context: MessageContext, message: unknown, bytes: number): void {
+  /** @param kept Whether another attempt may need it; only then its size counts. */
+  push(context: MessageContext, message: unknown, kept: boolean): void {
+    const bytes = kept ? this.#measure(message) : 0;
     this.#entries.push({ message, flags: context.flags, bytes, context });
     this.#bytes += bytes;
   }
@@ -61,11 +91,27 @@ export class ReplayBuffer {
     }
   }
 
+  /** The request is another one from now on, of a single message. */
+  replace(message: unknown): void {
+    this.clear();
+    this.#first = 0;
+    this.#entries.push({ message, flags: undefined, bytes: 0, context: undefined });
+  }
+
   /** The call is over: frees everything and completes the callbacks that are still out. */
   clear(): void {
     for (const { context } of this.#entries) if (context !== undefined) completeWrite(context);
     this.#first += this.#entries.length;
     this.#entries.length = 0;
     this.#bytes = 0;
+  }
+
+  #measure(message: unknown): number {
+    try {
+      return this.#sizeOf?.(message) ?? 0;
+    } catch {
+      // It will fail again where it is sent, and end the call there.
+      return 0;
+    }
   }
 }

@@ -6,27 +6,20 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../core/origin.js";
+import { attemptMetadata, attemptOptions } from "./attempt-options.js";
+import { AttemptSet } from "./attempt-set.js";
 import {
   type AttemptRecord,
-  attemptKey,
   type CallRecord,
   endAttempt,
   type OptionsWithOwn,
 } from "./call-record.js";
-import { toEpoch } from "./deadline.js";
 import { channelClosed, interceptorThrew } from "./local-status.js";
-import { previousAttemptsKey } from "./metadata-keys.js";
 import { type AttemptOwner, ReplayAttempt } from "./replay-attempt.js";
-import { ReplayBuffer } from "./replay-buffer.js";
+import { ReplayBuffer, type ReplayLimits } from "./replay-buffer.js";
 import { ResponseSink } from "./response-sink.js";
 import type { ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
-
-/** How much of a streamed request is kept for another attempt. */
-export interface ReplayLimits {
-  readonly maxBufferBytes: number;
-  readonly maxBufferMessages: number;
-}
 
 /**
  * A call that can run as several attempts, one after another or side by side. It keeps the request,
@@ -43,16 +36,11 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   protected readonly record: CallRecord;
   protected readonly options: OptionsWithOwn;
   readonly #nextCall: NextCall;
-  readonly #limits: ReplayLimits;
-  readonly #buffer = new ReplayBuffer();
-  readonly #streamedRequest: boolean;
+  readonly #buffer: ReplayBuffer;
   readonly #streamedResponse: boolean;
   #metadata: Metadata | undefined;
   #response: ResponseSink | undefined;
-  #live: ReplayAttempt[] = [];
-  #latest: ReplayAttempt | undefined;
-  #committed: ReplayAttempt | undefined;
-  #requestEnded = false;
+  readonly #attempts = new AttemptSet();
   #overflowed = false;
   #cancelled: StatusObject | undefined;
 
@@ -67,10 +55,11 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     this.options = options;
     this.#nextCall = nextCall;
     this.record = record;
-    this.#limits = limits;
-    const { requestStream, responseStream } = options.method_definition;
-    this.#streamedRequest = requestStream;
+    const { requestStream, requestSerialize, responseStream } = options.method_definition;
     this.#streamedResponse = responseStream;
+    this.#buffer = requestStream
+      ? new ReplayBuffer(limits, (message) => requestSerialize(message).length)
+      : new ReplayBuffer(limits);
   }
 
   // ---- For subclasses.
@@ -82,6 +71,33 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     origin: StatusOrigin,
   ): void;
 
+  /**
+   * Whether a single response is what the caller wants. One that is not is held back: when its attempt has ended
+   * OK, `afterUnwanted` launches another or accepts it after all.
+   */
+  protected wants(_message: unknown): boolean {
+    return true;
+  }
+
+  protected afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
+    this.accept(attempt, status);
+  }
+
+  /** A message of a streamed response came in. */
+  protected streamed(_message: unknown): void {}
+
+  /**
+   * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
+   * has said with `resumeWith`.
+   */
+  protected afterCommittedFailure(
+    _attempt: ReplayAttempt,
+    _status: StatusObject,
+    _origin: StatusOrigin,
+  ): boolean {
+    return false;
+  }
+
   /** The call has ended, or is being called off. Releases timers. */
   protected abstract released(): void;
 
@@ -91,32 +107,28 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
 
   /** Another attempt could send the whole request. */
   protected get replayable(): boolean {
-    return this.#committed === undefined && !this.#overflowed;
+    return this.#attempts.committed === undefined && !this.#overflowed;
   }
 
   /** Attempts that run. */
   protected get inFlight(): number {
-    return this.#live.length;
+    return this.#attempts.live.length;
   }
 
   /** Starts an attempt. Nothing happens once the call has ended or is committed. */
   protected launch(cause: AttemptRecord["cause"], delayMs: number, after?: StatusObject): void {
     const base = this.#metadata;
-    if (this.ended || this.#committed !== undefined || base === undefined) return;
+    if (this.ended || this.#attempts.committed !== undefined || base === undefined) return;
     const { record } = this;
     const attempt = new ReplayAttempt(
       this,
       record.startAttempt(cause, delayMs, after),
       this.#buffer,
     );
-    // A clone for each attempt: what an interceptor below adds for one must not reach the next.
-    const metadata = base.clone();
-    const previous = attempt.record.number - 1;
-    if (previous > 0) metadata.set(previousAttemptsKey, String(previous));
-    this.#live.push(attempt);
-    this.#latest = attempt;
+    this.#attempts.add(attempt);
     try {
-      attempt.start(this.#nextCall(this.#attemptOptions(attempt)), metadata);
+      const options = attemptOptions(this.options, record, attempt.record);
+      attempt.start(this.#nextCall(options), attemptMetadata(base, record, attempt.record));
     } catch (error) {
       const failed = channelClosed(error) ?? interceptorThrew(error);
       process.nextTick(() => attempt.onReceiveStatus(failed));
@@ -125,7 +137,22 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     // Before the first read the response is not flow-controlled at all, so each attempt gets one.
     if (this.#streamedResponse) attempt.read();
     if (this.#overflowed) this.#commit(attempt);
-    attempt.pump(this.#requestEnded);
+    attempt.pump();
+  }
+
+  /** Shows a held response after all. */
+  protected accept(attempt: ReplayAttempt, status: StatusObject): void {
+    const held = attempt.heldMessage;
+    if (this.ended || !this.#commit(attempt)) return;
+    this.#showHeldMetadata(attempt);
+    if (held !== undefined) this.#response?.message(held.message);
+    this.conclude(status);
+  }
+
+  /** The next attempt continues the response, with this request instead of the first. */
+  protected resumeWith(request: unknown): void {
+    this.#attempts.reopen();
+    this.#buffer.replace(request);
   }
 
   /** Ends the call with the status of an attempt, and shows the headers that came with it. */
@@ -139,7 +166,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   protected finish(status: StatusObject): void {
     if (this.ended) return;
     this.#response?.endLater(status);
-    for (const attempt of this.#live) attempt.cancel(status.code, status.details);
+    this.#attempts.cancelAll(status.code, status.details);
   }
 
   // ---- From above.
@@ -159,15 +186,14 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
       completeWrite(context);
       return;
     }
-    const committed = this.#committed;
+    const committed = this.#attempts.committed;
     if (committed?.caughtUp === true && committed.call !== undefined) {
       committed.call.sendMessageWithContext(context, message);
       return;
     }
-    const bytes = this.#streamedRequest && this.replayable ? this.#measure(message) : 0;
-    this.#buffer.push(context, message, bytes);
-    if (this.#streamedRequest && this.replayable && this.#overfull()) this.#overflow();
-    for (const attempt of this.#live) attempt.pump(this.#requestEnded);
+    this.#buffer.push(context, message, this.replayable);
+    if (this.replayable && this.#buffer.overfull) this.#overflow();
+    this.#attempts.pump();
   }
 
   override sendMessage(message: unknown): void {
@@ -175,12 +201,12 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   }
 
   override halfClose(): void {
-    this.#requestEnded = true;
-    for (const attempt of this.#live) attempt.pump(true);
+    this.#buffer.halfClose();
+    this.#attempts.pump();
   }
 
   override startRead(): void {
-    if (this.#response?.read() === true) this.#committed?.read();
+    if (this.#response?.read() === true) this.#attempts.committed?.read();
   }
 
   override cancelWithStatus(code: Status, details: string): void {
@@ -192,29 +218,36 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   }
 
   override getPeer(): string {
-    return (this.#committed ?? this.#latest)?.peer ?? (this.record.target || "unknown");
+    return this.#attempts.telling?.peer ?? (this.record.target || "unknown");
   }
 
   override getAuthContext(): ReturnType<InterceptingCall["getAuthContext"]> {
-    return (this.#committed ?? this.#latest)?.call?.getAuthContext() ?? null;
+    return this.#attempts.telling?.call?.getAuthContext() ?? null;
   }
 
   // ---- From the attempts.
 
   attemptMetadata(attempt: ReplayAttempt, metadata: Metadata): void {
     if (this.ended) return;
-    if (!this.#streamedResponse && this.#committed === undefined) attempt.heldMetadata = metadata;
+    if (!this.#streamedResponse && this.#attempts.committed === undefined)
+      attempt.heldMetadata = metadata;
     else if (this.#commit(attempt)) this.#response?.metadata(metadata);
   }
 
   attemptMessage(attempt: ReplayAttempt, message: unknown): void {
-    if (this.ended || !this.#commit(attempt)) return;
+    if (this.ended) return;
+    if (!this.#streamedResponse && this.replayable && !this.wants(message)) {
+      attempt.heldMessage = { message };
+      return;
+    }
+    if (!this.#commit(attempt)) return;
     this.#showHeldMetadata(attempt);
+    if (this.#streamedResponse) this.streamed(message);
     this.#response?.message(message);
   }
 
   attemptStatus(attempt: ReplayAttempt, status: StatusObject): void {
-    this.#live = this.#live.filter((other) => other !== attempt);
+    this.#attempts.remove(attempt);
     const { record } = this;
     const evidence = {
       sawHeaders: attempt.sawHeaders,
@@ -224,39 +257,36 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
     if (this.ended) return;
     if (status.code === Status.OK) {
+      if (attempt.heldMessage !== undefined && this.#attempts.committed === undefined) {
+        this.afterUnwanted(attempt, status);
+        return;
+      }
       if (!this.#commit(attempt)) return;
       this.#showHeldMetadata(attempt);
       if (this.#response?.holdBehindMessage(status) !== true) this.conclude(status);
-    } else if (this.#committed === undefined) this.afterFailure(attempt, status, origin);
-    else if (this.#committed === attempt) this.conclude(status, attempt);
+    } else if (this.#attempts.committed === undefined) this.afterFailure(attempt, status, origin);
+    else if (
+      this.#attempts.committed === attempt &&
+      !this.afterCommittedFailure(attempt, status, origin)
+    ) {
+      this.conclude(status, attempt);
+    }
   }
 
   attemptWrote(attempt: ReplayAttempt, number: number): void {
     if (this.ended) return;
     this.#buffer.written(number);
-    if (this.#committed === attempt) this.#buffer.dropBefore(number + 1);
-    attempt.pump(this.#requestEnded);
+    if (this.#attempts.committed === attempt) this.#buffer.dropBefore(number + 1);
+    attempt.pump();
   }
 
   // ---- Inside.
 
-  #attemptOptions(attempt: ReplayAttempt): OptionsWithOwn {
-    const options: OptionsWithOwn = { ...this.options, [attemptKey]: attempt.record };
-    // A later attempt reads the wall clock anew: it may have been set since the call began.
-    if (attempt.record.number > 1 && this.record.deadlineMs !== Number.POSITIVE_INFINITY) {
-      options.deadline = toEpoch(this.record.deadlineMs, this.record.clock);
-    }
-    return options;
-  }
-
   /** Makes the attempt the one that the caller sees. False when another one is. */
   #commit(attempt: ReplayAttempt): boolean {
-    if (this.#committed !== undefined) return this.#committed === attempt;
-    this.#committed = attempt;
+    if (this.#attempts.committed !== undefined) return this.#attempts.committed === attempt;
+    this.#attempts.commit(attempt);
     this.released();
-    for (const other of this.#live) {
-      if (other !== attempt) other.cancel(Status.CANCELLED, "Another attempt answered first");
-    }
     this.#buffer.dropBefore(attempt.writtenBefore);
     if (this.#response?.readWanted === true) attempt.read();
     return true;
@@ -269,27 +299,10 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     this.#response?.metadata(metadata);
   }
 
-  #measure(message: unknown): number {
-    try {
-      return this.options.method_definition.requestSerialize(message).length;
-    } catch {
-      // It will fail again where it is sent, and end the call there.
-      return 0;
-    }
-  }
-
-  #overfull(): boolean {
-    const { maxBufferBytes, maxBufferMessages } = this.#limits;
-    return this.#buffer.bytes > maxBufferBytes || this.#buffer.messages > maxBufferMessages;
-  }
-
   /** The request cannot be kept any longer: the attempt that has sent most of it stays, alone. */
   #overflow(): void {
     this.#overflowed = true;
-    let furthest = this.#live[0];
-    for (const attempt of this.#live) {
-      if (furthest === undefined || attempt.cursor > furthest.cursor) furthest = attempt;
-    }
+    const { furthest } = this.#attempts;
     // Between two attempts there is none; the next one to be launched will be the last.
     if (furthest !== undefined) this.#commit(furthest);
   }

@@ -10,6 +10,7 @@ export class ResponseSink {
   readonly #streamed: boolean;
   readonly #onEnd: () => void;
   #readWanted = false;
+  #headersShown = false;
   /** A message that came before the caller asked for it, and the OK behind it. */
   #message: { readonly message: unknown } | undefined;
   #status: StatusObject | undefined;
@@ -32,8 +33,11 @@ export class ResponseSink {
     return this.#ended;
   }
 
+  /** Shows response headers, once: a response that is resumed has headers for each part of it. */
   metadata(metadata: Metadata): void {
-    if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
+    if (this.#ended || this.#headersShown) return;
+    this.#headersShown = true;
+    this.#listener?.onReceiveMetadata?.(metadata);
   }
 
   message(message: unknown): void {

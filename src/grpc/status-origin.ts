@@ -1,5 +1,6 @@
 import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../core/origin.js";
+import type { Reason } from "../core/reasons.js";
 import { rejectionOf } from "./rejection.js";
 
 /** What an interceptor saw of an attempt, besides its status. */
@@ -25,14 +26,23 @@ const transportText =
 /** A target has a scheme; the peer of a stream that was created is an address. */
 const targetScheme = /^(dns|ipv4|ipv6|unix|unix-abstract|xds|passthrough|weir-memory):/;
 
+/** Reasons of statuses made here that are no refusal. */
+const originOfReason: Readonly<Partial<Record<Reason, StatusOrigin>>> = {
+  DEADLINE_EXCEEDED: "deadline",
+  PARENT_CANCELLED: "caller",
+  CONNECTION_TIMEOUT: "never-sent",
+  ATTEMPT_TIMEOUT: "attempt-timeout",
+  FIRST_RESPONSE_TIMEOUT: "attempt-timeout",
+  IDLE_TIMEOUT: "attempt-timeout",
+};
+
 /** Tells where a status that is not OK came from. An OK status is the server's. */
 export function originOf(received: StatusObject, seen: AttemptEvidence): StatusOrigin {
   const { code, details } = received;
   if (code === Status.OK) return "remote";
   const ours = rejectionOf(received);
   if (ours?.local === true) {
-    if (ours.reason === "DEADLINE_EXCEEDED") return "deadline";
-    return ours.reason === "PARENT_CANCELLED" ? "caller" : "local-policy";
+    return originOfReason[ours.reason] ?? "local-policy";
   }
   // A trailers-only answer keeps the HTTP headers that came with it; nothing made here has them.
   const spoken = received.metadata.get("content-type").length > 0;

@@ -3,7 +3,8 @@ import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
-import { readPreviousAttempts, readPriority } from "../grpc/metadata-keys.js";
+import { readPreviousAttempts, readPriority, readRetryDepth } from "../grpc/metadata-keys.js";
+import { relayed } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import {
   type Surroundings,
@@ -12,6 +13,18 @@ import {
   surroundingsOptionNames,
 } from "../grpc/surroundings.js";
 import { callKind, type PartialStatus, type ServerCall } from "../grpc/types.js";
+
+/**
+ * What becomes of a status that a handler got from a service below and passes on. `mark`: its pushback is taken
+ * out and callers are told that retries are exhausted below. `pass`: it goes through untouched.
+ */
+export type Relay = (typeof relays)[number];
+
+const relays = ["mark", "pass"] as const;
+
+export function resolveRelay(relay: Relay | undefined, option: string): Relay {
+  return oneOf(option, relay ?? "mark", relays);
+}
 
 /** How priorities are read from the metadata of a request. */
 export interface PriorityOptions {
@@ -37,9 +50,10 @@ export function resolvePriorityOptions(
 export function contextInterceptor(
   surroundings: Surroundings,
   priority: ResolvedPriorityOptions,
+  relay: Relay = "mark",
 ): ServerInterceptor {
   return (method, call) =>
-    new ContextServerCall(call, newInbound(method, call, surroundings), priority);
+    new ContextServerCall(call, newInbound(method, call, surroundings), priority, relay);
 }
 
 /** The record of an inbound call, with what is known before its metadata arrives. */
@@ -68,6 +82,7 @@ function readRequest(inbound: InboundCall, metadata: Metadata, options: Resolved
   inbound.priorityMarked = said !== "absent" && said !== "invalid";
   inbound.priority = said === "absent" || said === "invalid" ? options.default : said;
   inbound.previousAttempts = readPreviousAttempts(metadata);
+  inbound.retryDepth = readRetryDepth(metadata);
   inbound.metadata = metadata;
 }
 
@@ -93,12 +108,19 @@ export function inboundFor(
 class ContextServerCall extends ForwardingServerCall {
   readonly #inbound: InboundCall;
   readonly #priority: ResolvedPriorityOptions;
+  readonly #relay: Relay;
   #answered = false;
 
-  constructor(below: ServerCall, inbound: InboundCall, priority: ResolvedPriorityOptions) {
+  constructor(
+    below: ServerCall,
+    inbound: InboundCall,
+    priority: ResolvedPriorityOptions,
+    relay: Relay,
+  ) {
     super(below);
     this.#inbound = inbound;
     this.#priority = priority;
+    this.#relay = relay;
   }
 
   // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
@@ -126,7 +148,7 @@ class ContextServerCall extends ForwardingServerCall {
 
   override sendStatus(status: PartialStatus): void {
     this.#answered = true;
-    super.sendStatus(status);
+    super.sendStatus(this.#relay === "mark" ? relayed(status) : status);
   }
 }
 
@@ -136,15 +158,20 @@ class ContextServerCall extends ForwardingServerCall {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function context(
-  options: SurroundingsOptions & { readonly priority?: PriorityOptions } = {},
+  options: SurroundingsOptions & {
+    readonly priority?: PriorityOptions;
+    /** @defaultValue `mark` */
+    readonly relay?: Relay;
+  } = {},
 ): ServerInterceptor {
   if (typeof options !== "object") {
     throw new InvalidOptionError("context", "an object of options", options);
   }
-  const { priority, ...surroundings } = options;
+  const { priority, relay, ...surroundings } = options;
   knownKeys("context", surroundings, surroundingsOptionNames);
   return contextInterceptor(
     surroundingsOf(surroundings, "context"),
     resolvePriorityOptions(priority, "context.priority"),
+    resolveRelay(relay, "context.relay"),
   );
 }

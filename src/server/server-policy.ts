@@ -6,7 +6,12 @@ import type { ControlledPolicy } from "../core/policy-control.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
-import { type ResolvedPriorityOptions, resolvePriorityOptions } from "./context.js";
+import {
+  type Relay,
+  type ResolvedPriorityOptions,
+  resolvePriorityOptions,
+  resolveRelay,
+} from "./context.js";
 import {
   type DeadlineGuardOptions,
   DeadlineGuardPolicy,
@@ -18,6 +23,8 @@ import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 export interface ServerPolicy {
   /** @defaultValue on: calls whose deadline has passed are refused */
   readonly deadlineGuard?: (DeadlineGuardOptions & Pick<ServerPolicyOptions, "mode">) | false;
+  /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */
+  readonly relay?: Relay;
   /** @defaultValue off: how many calls the server bears is for you to say */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
 }
@@ -25,14 +32,16 @@ export interface ServerPolicy {
 /** The policies of a server, built once. */
 export class ServerPolicies {
   readonly priority: ResolvedPriorityOptions;
+  readonly relay: Relay;
   readonly gates: readonly Gate<InboundCall>[];
   readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
   readonly admission: AdmissionPolicy | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ServerPolicy, surroundings: Surroundings) {
-    knownKeys("server", policy, ["deadlineGuard", "admission"]);
+    knownKeys("server", policy, ["deadlineGuard", "admission", "relay"]);
     const { deadlineGuard = {}, admission = false } = policy;
+    this.relay = resolveRelay(policy.relay, "server.relay");
     const gates: Gate<InboundCall>[] = [];
     const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
     if (deadlineGuard !== false) {

@@ -1,0 +1,39 @@
+import type { Metadata } from "@grpc/grpc-js";
+import {
+  type AttemptRecord,
+  attemptKey,
+  type CallRecord,
+  type OptionsWithOwn,
+} from "./call-record.js";
+import { toEpoch } from "./deadline.js";
+import { previousAttemptsKey, retryDepthKey } from "./metadata-keys.js";
+
+/** The call options of one attempt. */
+export function attemptOptions(
+  options: OptionsWithOwn,
+  { wireDeadlineMs, clock }: CallRecord,
+  attempt: AttemptRecord,
+): OptionsWithOwn {
+  const own: OptionsWithOwn = { ...options, [attemptKey]: attempt };
+  // A later attempt reads the wall clock anew: it may have been set since the call began.
+  if (attempt.number > 1 && wireDeadlineMs !== Number.POSITIVE_INFINITY) {
+    own.deadline = toEpoch(wireDeadlineMs, clock);
+  }
+  return own;
+}
+
+/**
+ * The metadata of one attempt: a clone, because what an interceptor below adds for one must not reach the next.
+ * It says how many attempts came before (gRFC A6), and how many services are retrying, this one included.
+ */
+export function attemptMetadata(
+  base: Metadata,
+  { inbound }: CallRecord,
+  { number }: AttemptRecord,
+): Metadata {
+  const metadata = base.clone();
+  if (number > 1) metadata.set(previousAttemptsKey, String(number - 1));
+  const depth = (inbound?.retryDepth ?? 0) + (number > 1 ? 1 : 0);
+  if (depth > 0) metadata.set(retryDepthKey, String(depth));
+  return metadata;
+}

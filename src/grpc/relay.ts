@@ -1,0 +1,41 @@
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import { passedOn, rejectionOf } from "./rejection.js";
+import type { PartialStatus } from "./types.js";
+
+/**
+ * Final statuses of client calls of this process after which the toolkit has given up retrying. A handler that
+ * passes such an error on (`callback(error)`) hands its metadata to the server call, by identity.
+ */
+const givenUp = new WeakSet<Metadata>();
+
+/** Notes that no layer above should try this call again: this one has. */
+export function noteGivenUp({ metadata }: StatusObject): void {
+  givenUp.add(metadata);
+}
+
+/** Statuses that server policies of this process have made: they are said here for the first time. */
+const saidHere = new WeakSet<Metadata>();
+
+export function noteSaidHere({ metadata }: StatusObject): void {
+  saidHere.add(metadata);
+}
+
+/**
+ * What a server sends for a status that its handler got from a service below. The pushback was meant for the
+ * handler's own call and is taken out; the rejection stays, with its hops counted up, so that callers know that
+ * retries are exhausted below. Any other status is sent as it is.
+ */
+export function relayed(status: PartialStatus): PartialStatus {
+  const { metadata } = status;
+  if (metadata === null || metadata === undefined || saidHere.has(metadata)) return status;
+  const rejection = rejectionOf({ metadata });
+  if (rejection !== undefined) return passedOn(status, metadata, rejection);
+  if (!givenUp.has(metadata)) return status;
+  const exhausted = {
+    reason: "RETRY_EXHAUSTED_BELOW",
+    local: false,
+    hops: 0,
+    metadata: {},
+  } as const;
+  return passedOn(status, metadata, exhausted);
+}
