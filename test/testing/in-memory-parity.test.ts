@@ -16,7 +16,7 @@ function plain(value: unknown): unknown {
   return JSON.parse(text);
 }
 
-it.each(Object.entries({ ...answers, ...endings }))(
+it.concurrent.each(Object.entries({ ...answers, ...endings }))(
   "treats %s as grpc-js over sockets does",
   async (_name, each) => {
     const runs = [];
