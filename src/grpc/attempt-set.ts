@@ -1,5 +1,6 @@
 import { status as Status } from "@grpc/grpc-js";
 import type { ReplayAttempt } from "./replay-attempt.js";
+import { supersededText } from "./status-origin.js";
 
 /** The attempts of one call: those that run, and the one that the caller sees once it is decided. */
 export class AttemptSet {
@@ -43,7 +44,9 @@ export class AttemptSet {
   commit(attempt: ReplayAttempt): void {
     this.#committed = attempt;
     for (const other of this.#live) {
-      if (other !== attempt) other.cancel(Status.CANCELLED, "Another attempt answered first");
+      if (other === attempt) continue;
+      other.record.superseded = true;
+      other.cancel(Status.CANCELLED, supersededText);
     }
   }
 

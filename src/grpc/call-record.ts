@@ -31,6 +31,8 @@ export interface AttemptRecord {
   readonly delayMs: number;
   /** What the attempt before it ended with, where there was one. */
   readonly after?: StatusObject | undefined;
+  /** Another attempt decided the call, and this one was called off. */
+  superseded?: boolean;
   /** Set when the attempt ended. */
   endedAtMs?: number;
   status?: StatusObject;

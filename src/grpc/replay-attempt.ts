@@ -1,7 +1,9 @@
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { AttemptRecord } from "./call-record.js";
+import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
 import type { ReplayBuffer } from "./replay-buffer.js";
-import type { ClientCall, ClientListener } from "./types.js";
+import type { ClientCall, ClientListener, MessageContext } from "./types.js";
+import { completeWrite } from "./write-queue.js";
 
 /** Told what comes back of an attempt. */
 export interface AttemptOwner {
@@ -58,6 +60,31 @@ export class ReplayAttempt implements ClientListener {
   pump(): void {
     const call = this.#call;
     if (call === undefined || this.ended) return;
+    try {
+      this.#sendOn(call);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Sends a message that need not be kept: everything before it is written. */
+  send(context: MessageContext, message: unknown): void {
+    try {
+      this.#call?.sendMessageWithContext(context, message);
+    } catch (error) {
+      completeWrite(context);
+      this.fail(error);
+    }
+  }
+
+  /** What stands below threw. The attempt ends as after any other failure, and leaves nothing open. */
+  fail(error: unknown): void {
+    const failed = channelClosed(error) ?? interceptorThrew(error);
+    this.cancel(failed.code, failed.details);
+    process.nextTick(() => this.onReceiveStatus(failed));
+  }
+
+  #sendOn(call: ClientCall): void {
     while (!this.#writing) {
       const number = this.cursor;
       const entry = this.#buffer.at(number);
@@ -86,7 +113,7 @@ export class ReplayAttempt implements ClientListener {
 
   /** Everything so far is sent and written: a message may go straight to the call. */
   get caughtUp(): boolean {
-    return !this.#writing && this.cursor === this.#buffer.end;
+    return this.#call !== undefined && !this.#writing && this.cursor === this.#buffer.end;
   }
 
   read(): void {
@@ -96,7 +123,7 @@ export class ReplayAttempt implements ClientListener {
   }
 
   cancel(code: number, details: string): void {
-    if (!this.ended) this.#call?.cancelWithStatus(code, details);
+    if (!this.ended) callOff(this.#call, code, details);
   }
 
   onReceiveMetadata(metadata: Metadata): void {

@@ -14,10 +14,10 @@ import {
   endAttempt,
   type OptionsWithOwn,
 } from "./call-record.js";
-import { channelClosed, interceptorThrew } from "./local-status.js";
 import { type AttemptOwner, ReplayAttempt } from "./replay-attempt.js";
 import { ReplayBuffer, type ReplayLimits } from "./replay-buffer.js";
 import { ResponseSink } from "./response-sink.js";
+import { supersededText } from "./status-origin.js";
 import type { ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
@@ -130,8 +130,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
       const options = attemptOptions(this.options, record, attempt.record);
       attempt.start(this.#nextCall(options), attemptMetadata(base, record, attempt.record));
     } catch (error) {
-      const failed = channelClosed(error) ?? interceptorThrew(error);
-      process.nextTick(() => attempt.onReceiveStatus(failed));
+      attempt.fail(error);
       return;
     }
     // Before the first read the response is not flow-controlled at all, so each attempt gets one.
@@ -155,10 +154,11 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     this.#buffer.replace(request);
   }
 
-  /** Ends the call with the status of an attempt, and shows the headers that came with it. */
+  /** Ends the call with the status of an attempt, shows the headers that came with it, and calls off the others. */
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
     if (this.ended) return;
     if (attempt !== undefined) this.#showHeldMetadata(attempt);
+    this.#attempts.cancelAll(Status.CANCELLED, supersededText);
     this.#response?.end(status);
   }
 
@@ -187,8 +187,8 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
       return;
     }
     const committed = this.#attempts.committed;
-    if (committed?.caughtUp === true && committed.call !== undefined) {
-      committed.call.sendMessageWithContext(context, message);
+    if (committed?.caughtUp === true) {
+      committed.send(context, message);
       return;
     }
     this.#buffer.push(context, message, this.replayable);

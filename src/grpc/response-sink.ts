@@ -52,13 +52,12 @@ export class ResponseSink {
 
   /** The caller asks for a message. False when one is at hand and will be shown. */
   read(): boolean {
-    const held = this.#message;
-    if (held === undefined) {
+    if (this.#message === undefined) {
       this.#readWanted = true;
       return true;
     }
-    this.#message = undefined;
-    process.nextTick(() => this.#show(held.message));
+    // It stays at hand until it is shown: an OK that comes in between belongs behind it.
+    process.nextTick(() => this.#show());
     return false;
   }
 
@@ -87,9 +86,11 @@ export class ResponseSink {
     return true;
   }
 
-  #show(message: unknown): void {
-    if (this.#ended) return;
-    this.#listener?.onReceiveMessage?.(message);
+  #show(): void {
+    const held = this.#message;
+    if (held === undefined) return;
+    this.#message = undefined;
+    this.#listener?.onReceiveMessage?.(held.message);
     if (this.#status !== undefined) this.end(this.#status);
   }
 }

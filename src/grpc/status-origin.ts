@@ -20,6 +20,8 @@ const sizeLimit =
 const codec = /^(Request message serialization failure|Response message parsing error)/;
 const deadlineText = /^Deadline exceeded/;
 const cancelText = /^Cancelled (on client|by parent call)/;
+/** What the toolkit cancels an attempt with when another one has decided the call. */
+export const supersededText = "Another attempt has decided the call";
 const refusedText = "Stream refused by server";
 const transportText =
   /^(Received RST_STREAM with code |Connection dropped|Received HTTP status code |Bandwidth exhausted or memory limit exceeded|Call cancelled$|Stream removed)/;
@@ -49,7 +51,9 @@ export function originOf(received: StatusObject, seen: AttemptEvidence): StatusO
   if (!spoken) {
     if (sizeLimit.test(details) || codec.test(details)) return "local-limit";
     if (code === Status.DEADLINE_EXCEEDED && deadlineText.test(details)) return "deadline";
-    if (code === Status.CANCELLED && cancelText.test(details)) return "caller";
+    if (code === Status.CANCELLED && (cancelText.test(details) || details === supersededText)) {
+      return "caller";
+    }
     if (details === refusedText) return "refused";
     if (transportText.test(details)) return "transport";
     if (neverLeft(seen)) return "never-sent";
