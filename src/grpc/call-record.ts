@@ -81,6 +81,10 @@ export class CallRecord {
   /** The deadline that goes on the wire, on the monotonic clock: the same, or a little later. */
   wireDeadlineMs = Number.POSITIVE_INFINITY;
   priority: Priority | undefined;
+  /** Names the call to the server, the same with every attempt. Absent while no policy has seen to it. */
+  idempotencyKey: string | undefined;
+  /** The server is known to run a call once for each key, and this call has one. */
+  keyHonoured = false;
   readonly attempts: AttemptRecord[] = [];
   readonly decisions: Decision[] = [];
   readonly #onDecision: Observer<DecisionEvent> | undefined;

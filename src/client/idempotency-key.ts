@@ -1,0 +1,253 @@
+import { createHash, randomUUID } from "node:crypto";
+import { type Interceptor, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
+import type { CancelTask } from "../core/clock.js";
+import { isIdempotencyKey, maxIdempotencyKeyLength } from "../core/idempotency-key.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
+import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import { toMonotonic } from "../grpc/deadline.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { idempotencyKeyName, readIdempotencyKey } from "../grpc/idempotency-metadata.js";
+import {
+  type Surroundings,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "../grpc/surroundings.js";
+import type { MessageContext } from "../grpc/types.js";
+import type { StandaloneOptions } from "./policy-options.js";
+
+/** What a call tells a key function beside its request. The metadata is the caller's: read it only. */
+export interface KeyRequest {
+  /** `/pkg.Service/Method` */
+  readonly method: string;
+  readonly metadata: Pick<Metadata, "get" | "getMap">;
+}
+
+/** Which idempotency key a call is sent with, and what it is worth. */
+export interface IdempotencyKeyOptions {
+  /**
+   * Where the key of a call comes from that brings none itself:
+   *
+   * - `uuid`: a random one for each call. It makes the attempts of one call the same to the server;
+   * - `request-hash`: SHA-256, in hex, of the method and the serialized request. Equal requests have equal
+   *   keys, from whichever process: only for requests that name what they are about, or the second order
+   *   of the same thing is taken for the first. The request is serialized once more for it;
+   * - a function of the request. `undefined` sends the call without a key.
+   *
+   * The last two need the request before the call starts, so they suit unary and server-streaming methods.
+   * A call that streams its request ends with INTERNAL.
+   *
+   * @defaultValue "uuid"
+   */
+  readonly source?:
+    | "uuid"
+    | "request-hash"
+    | ((request: unknown, call: KeyRequest) => string | undefined);
+  /**
+   * Whether the server is known to run a call once for each key. Then a call with a key may be retried and hedged
+   * as one of an idempotent method. A key by itself promises nothing. @defaultValue false
+   */
+  readonly honoured?: boolean;
+  /** Makes the keys of `uuid`. They must differ between processes. @defaultValue `crypto.randomUUID` */
+  readonly uuid?: () => string;
+}
+
+/** Checked, complete and frozen. */
+export type ResolvedIdempotencyKeyOptions = Required<IdempotencyKeyOptions>;
+
+const optionNames = [
+  "source",
+  "honoured",
+  "uuid",
+] as const satisfies readonly (keyof IdempotencyKeyOptions)[];
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveIdempotencyKeyOptions(
+  options: IdempotencyKeyOptions = {},
+  prefix = "idempotencyKey",
+): ResolvedIdempotencyKeyOptions {
+  knownKeys(prefix, options, optionNames);
+  return resolved(options, prefix);
+}
+
+function resolved(options: IdempotencyKeyOptions, prefix: string): ResolvedIdempotencyKeyOptions {
+  const { source = "uuid", honoured = false, uuid = () => randomUUID() } = options;
+  if (source !== "uuid" && source !== "request-hash" && typeof source !== "function") {
+    throw new InvalidOptionError(`${prefix}.source`, "uuid, request-hash or a function", source);
+  }
+  if (typeof honoured !== "boolean") {
+    throw new InvalidOptionError(`${prefix}.honoured`, "true or false", honoured);
+  }
+  optionalFunction(`${prefix}.uuid`, uuid);
+  return Object.freeze({ source, honoured, uuid });
+}
+
+/**
+ * Sends every call with an idempotency key, one for the call and so the same for all of its attempts: it
+ * stands above whatever retries and hedges. A valid key in the caller's metadata is kept; one that is not
+ * is reported, left as it is, and counts for nothing.
+ */
+export function idempotencyKeyInterceptor(
+  surroundings: Surroundings,
+  select: (method: string) => ResolvedIdempotencyKeyOptions | undefined,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const policy = select(own.record.method);
+    if (policy === undefined) return nextCall(own.options) as ReturnType<Interceptor>;
+    return new KeyedCall(own.options, nextCall, own.record, policy, surroundings.report);
+  };
+}
+
+/** Where reports of this policy come from. */
+const where = "idempotencyKey";
+
+class KeyedCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #policy: ResolvedIdempotencyKeyOptions;
+  readonly #reportError: ReportError;
+  /** The metadata of a call whose key is made of the request, until that comes. */
+  #waiting: Metadata | undefined;
+  #stopTimer: CancelTask | undefined;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: ResolvedIdempotencyKeyOptions,
+    report: ReportError,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#policy = policy;
+    this.#reportError = report;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const given = readIdempotencyKey(metadata);
+    if (given.kind === "key") {
+      this.#note(given.key);
+      this.forward(metadata);
+    } else if (given.kind === "invalid") {
+      this.#report(new TypeError(`The call's own ${idempotencyKeyName} is not ${keyRule}`));
+      this.forward(metadata);
+    } else if (this.#policy.source === "uuid") this.#forwardWith(this.#uuid(), metadata);
+    else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
+    else this.#await(metadata);
+  }
+
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    const metadata = this.#waiting;
+    // Forwarded first, so that the message takes the same way as without a key.
+    if (metadata !== undefined) this.#forwardWith(this.#keyOf(message, metadata), metadata);
+    super.sendMessageWithContext(context, message);
+  }
+
+  override halfClose(): void {
+    const metadata = this.#waiting;
+    // No request came, so there is nothing to make a key of. What that means is the server's to say.
+    if (metadata !== undefined) this.#forwardWith(undefined, metadata);
+    super.halfClose();
+  }
+
+  protected override released(): void {
+    this.#waiting = undefined;
+    this.#stopTimer?.();
+  }
+
+  /**
+   * Puts the start off until the request is there. grpc-js sends it in the same tick; an interceptor above may
+   * take its time. The call must not outlive its deadline meanwhile, which is watched below.
+   */
+  #await(metadata: Metadata): void {
+    this.#waiting = metadata;
+    const { clock, inbound, startedAtMs } = this.#record;
+    const ownMs = toMonotonic(this.options.deadline, clock, startedAtMs) ?? startedAtMs;
+    const deadlineMs = Math.min(ownMs, inbound?.deadlineMs ?? Number.POSITIVE_INFINITY);
+    if (deadlineMs === Number.POSITIVE_INFINITY) return;
+    const remainingMs = Math.max(0, deadlineMs - clock.now());
+    this.#stopTimer = clock.schedule(remainingMs, () => this.#forwardWith(undefined, metadata));
+  }
+
+  #forwardWith(key: string | undefined, metadata: Metadata): void {
+    this.released();
+    if (key === undefined) {
+      this.forward(metadata);
+      return;
+    }
+    this.#note(key);
+    // The metadata object is the caller's, who may send it again: what we add goes into a clone.
+    const keyed = metadata.clone();
+    keyed.set(idempotencyKeyName, key);
+    this.forward(keyed);
+  }
+
+  #note(key: string): void {
+    this.#record.idempotencyKey = key;
+    this.#record.keyHonoured = this.#policy.honoured;
+  }
+
+  #refuse(source: "request-hash" | object): void {
+    const name = source === "request-hash" ? '"request-hash"' : "a function";
+    this.finish({
+      code: Status.INTERNAL,
+      details:
+        `idempotencyKey.source: ${name} needs the request before the call starts, and ${this.#record.method} ` +
+        `streams its requests. Use "uuid", or set ${idempotencyKeyName} in the metadata of the call`,
+      metadata: new Metadata(),
+    });
+  }
+
+  /** What goes wrong here is not the call's fault: it then has a key as random as any. */
+  #keyOf(message: unknown, metadata: Metadata): string | undefined {
+    const { source } = this.#policy;
+    const { method } = this.#record;
+    try {
+      const key: unknown =
+        typeof source === "function" ? source(message, { method, metadata }) : this.#hash(message);
+      if (key === undefined || isIdempotencyKey(key)) return key;
+      this.#report(new TypeError(`The key function must return ${keyRule}, or undefined`));
+    } catch (error) {
+      this.#report(error);
+    }
+    return this.#uuid();
+  }
+
+  #hash(message: unknown): string {
+    const { path, requestSerialize } = this.options.method_definition;
+    // No path has a NUL, so no two pairs of path and request run together.
+    const hash = createHash("sha256").update(path).update("\0");
+    return hash.update(requestSerialize(message)).digest("hex");
+  }
+
+  #uuid(): string {
+    try {
+      const key: unknown = this.#policy.uuid();
+      if (isIdempotencyKey(key)) return key;
+      this.#report(new TypeError(`uuid must return ${keyRule}`));
+    } catch (error) {
+      this.#report(error);
+    }
+    return randomUUID();
+  }
+
+  #report(error: unknown): void {
+    safely(this.#reportError, error, where);
+  }
+}
+
+const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;
+
+/**
+ * Idempotency keys as an interceptor of their own: {@link idempotencyKeyInterceptor} with the same options for
+ * all methods. Put it above `deadline` and `retry`.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function idempotencyKey(
+  options: IdempotencyKeyOptions & StandaloneOptions = {},
+): Interceptor {
+  knownKeys(where, options, [...optionNames, ...surroundingsOptionNames]);
+  const policy = resolved(options, where);
+  return idempotencyKeyInterceptor(surroundingsOf(options, where), () => policy);
+}
