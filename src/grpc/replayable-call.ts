@@ -274,7 +274,9 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   }
 
   attemptWrote(attempt: ReplayAttempt, number: number): void {
-    if (this.ended) return;
+    const { committed } = this.#attempts;
+    // One that has lost may have written more: it must not pull the caller on ahead of the one that goes on.
+    if (this.ended || (committed !== undefined && committed !== attempt)) return;
     this.#buffer.written(number);
     if (this.#attempts.committed === attempt) this.#buffer.dropBefore(number + 1);
     attempt.pump();
