@@ -1,0 +1,236 @@
+import type { Clock } from "./clock.js";
+import type { ResolvedRetryBudgetOptions } from "./retry-budget-options.js";
+
+/** No extra attempt now. The reason code for it is `RETRY_BUDGET`. */
+export interface RetryBudgetRefusal {
+  /** Which of the two budgets said no. */
+  readonly budget: "ratio" | "tokens";
+  /** For a person: the numbers behind it, such as `49.5 of 100 tokens left, more than 50 needed`. */
+  readonly detail: string;
+}
+
+/** What a budget knows at one moment. Not live. `allowed` and `refused` only grow. */
+export interface RetryBudgetSnapshot {
+  /** Within the window. Absent when this budget is off. */
+  readonly ratio?: {
+    readonly calls: number;
+    /** Extra attempts that were allowed and not given back. */
+    readonly extras: number;
+    /** Extra attempts that would be allowed at once, a whole number. */
+    readonly available: number;
+  };
+  /** Absent when this budget is off. */
+  readonly tokens?: { readonly left: number; readonly max: number };
+  readonly allowed: number;
+  readonly refused: number;
+}
+
+/**
+ * The extra load that retries and hedges together may put on one target. First attempts are counted
+ * and never refused. An extra attempt needs both budgets: the share of calls (Finagle's `RetryBudget`)
+ * and the tokens (retry throttling of gRFC A6).
+ *
+ * No timer runs, and nothing but a refusal allocates.
+ */
+export class RetryBudget {
+  readonly #clock: Pick<Clock, "now">;
+  readonly #ratio: RatioBudget | undefined;
+  readonly #tokens: TokenBudget | undefined;
+  #allowed = 0;
+  #refused = 0;
+
+  constructor(options: ResolvedRetryBudgetOptions, clock: Pick<Clock, "now">) {
+    const { ratio, maxMilliTokens } = options;
+    this.#clock = clock;
+    this.#ratio = ratio === false ? undefined : new RatioBudget(ratio, options);
+    this.#tokens =
+      maxMilliTokens === false
+        ? undefined
+        : new TokenBudget(maxMilliTokens, options.milliTokenRatio);
+  }
+
+  /** A call began, whatever becomes of it. Its retries and hedges are not calls. */
+  call(): void {
+    this.#ratio?.deposit(this.#clock.now());
+  }
+
+  /** An attempt ended with OK. A6 says a success, and means the status: headers are none yet. */
+  success(): void {
+    this.#tokens?.success();
+  }
+
+  /**
+   * An attempt failed in a way that counts: with a code that the policy retries, or with a pushback
+   * that says stop, whatever the code. Told for the last attempt of a call too. Not for what this
+   * process refused itself.
+   */
+  failure(): void {
+    this.#tokens?.failure();
+  }
+
+  /**
+   * Asks for one extra attempt. After a failed attempt, tell `failure()` first: A6 looks at the tokens
+   * that are left after it. What is allowed is taken; what is refused costs neither budget anything.
+   *
+   * @returns nothing when the attempt may start.
+   */
+  tryWithdraw(): RetryBudgetRefusal | undefined {
+    // The tokens are only looked at, so asking them first leaves nothing to undo.
+    const refusal = this.#tokens?.refusal() ?? this.#ratio?.withdraw(this.#clock.now());
+    if (refusal === undefined) this.#allowed += 1;
+    else this.#refused += 1;
+    return refusal;
+  }
+
+  /**
+   * Returns what `tryWithdraw` took, once, for an attempt that never started: the call ended during
+   * the backoff, or a policy below refused the attempt.
+   *
+   * @param withdrawnMs When it was taken, on the monotonic clock. After a wait, it matters: what was
+   * taken longer ago than the window has expired and gives nothing back. Left out, it was just now.
+   */
+  giveBack(withdrawnMs = this.#clock.now()): void {
+    this.#ratio?.giveBack(withdrawnMs, this.#clock.now());
+  }
+
+  snapshot(): RetryBudgetSnapshot {
+    const ratio = this.#ratio?.snapshot(this.#clock.now());
+    const tokens = this.#tokens?.snapshot();
+    return {
+      ...(ratio && { ratio }),
+      ...(tokens && { tokens }),
+      allowed: this.#allowed,
+      refused: this.#refused,
+    };
+  }
+}
+
+const slices = 10;
+
+/** Shares such as 0.29 are no binary fractions: 100 calls of 0.29 must still be worth 29 attempts. */
+const tolerance = 1e-9;
+
+/**
+ * Calls deposit, extra attempts withdraw, and both are forgotten as they age, a slice of the window
+ * at a time. So the extra attempts of any window stay within its own calls and the reserve.
+ */
+class RatioBudget {
+  readonly #ratio: number;
+  readonly #reserve: number;
+  readonly #windowMs: number;
+  readonly #sliceMs: number;
+  readonly #callsOf = new Uint32Array(slices);
+  readonly #extrasOf = new Uint32Array(slices);
+  #calls = 0;
+  #extras = 0;
+  /** Number of the newest slice, counted from the zero of the clock. */
+  #newest = Number.NEGATIVE_INFINITY;
+  /** Its place in the ring. */
+  #slot = 0;
+
+  constructor(ratio: number, options: ResolvedRetryBudgetOptions) {
+    this.#ratio = ratio;
+    this.#windowMs = options.windowMs;
+    this.#sliceMs = options.windowMs / slices;
+    this.#reserve = (options.minPerSecond * options.windowMs) / 1_000;
+  }
+
+  deposit(nowMs: number): void {
+    this.#advance(nowMs);
+    this.#calls += 1;
+    add(this.#callsOf, this.#slot, 1);
+  }
+
+  withdraw(nowMs: number): RetryBudgetRefusal | undefined {
+    this.#advance(nowMs);
+    if (this.#balance() < 1) {
+      return {
+        budget: "ratio",
+        detail:
+          `${this.#extras} extra attempts for ${this.#calls} calls in ${this.#windowMs} ms, ` +
+          `allowed are ${this.#ratio} per call and ${this.#reserve} more`,
+      };
+    }
+    this.#extras += 1;
+    add(this.#extrasOf, this.#slot, 1);
+    return undefined;
+  }
+
+  giveBack(withdrawnMs: number, nowMs: number): void {
+    this.#advance(nowMs);
+    let age = Math.max(0, this.#newest - Math.floor(withdrawnMs / this.#sliceMs));
+    for (; age < slices; age += 1) {
+      const slot = (this.#slot - age + slices) % slices;
+      if ((this.#extrasOf[slot] ?? 0) > 0) {
+        this.#extras -= 1;
+        add(this.#extrasOf, slot, -1);
+        return;
+      }
+    }
+  }
+
+  snapshot(nowMs: number) {
+    this.#advance(nowMs);
+    // What has been withdrawn may outlive the deposits it was taken from.
+    const available = Math.max(0, Math.floor(this.#balance()));
+    return { calls: this.#calls, extras: this.#extras, available };
+  }
+
+  /** In extra attempts. */
+  #balance(): number {
+    return this.#reserve + this.#calls * this.#ratio - this.#extras + tolerance;
+  }
+
+  #advance(nowMs: number): void {
+    const index = Math.floor(nowMs / this.#sliceMs);
+    const passed = index - this.#newest;
+    if (passed <= 0) return;
+    this.#newest = index;
+    // After a lap all is forgotten, however many have passed.
+    for (let step = Math.min(passed, slices); step > 0; step -= 1) {
+      this.#slot = (this.#slot + 1) % slices;
+      this.#calls -= this.#callsOf[this.#slot] ?? 0;
+      this.#extras -= this.#extrasOf[this.#slot] ?? 0;
+      this.#callsOf[this.#slot] = 0;
+      this.#extrasOf[this.#slot] = 0;
+    }
+  }
+}
+
+function add(counts: Uint32Array, slot: number, change: number): void {
+  counts[slot] = (counts[slot] ?? 0) + change;
+}
+
+/** Whole thousandths of a token, or ten successes of 0.1 would not make one. */
+class TokenBudget {
+  readonly #max: number;
+  readonly #perSuccess: number;
+  #left: number;
+
+  constructor(maxMilliTokens: number, milliTokenRatio: number) {
+    this.#max = maxMilliTokens;
+    this.#perSuccess = milliTokenRatio;
+    this.#left = maxMilliTokens;
+  }
+
+  success(): void {
+    this.#left = Math.min(this.#max, this.#left + this.#perSuccess);
+  }
+
+  failure(): void {
+    this.#left = Math.max(0, this.#left - 1_000);
+  }
+
+  refusal(): RetryBudgetRefusal | undefined {
+    if (this.#left * 2 > this.#max) return undefined;
+    const { left, max } = this.snapshot();
+    return {
+      budget: "tokens",
+      detail: `${left} of ${max} tokens left, more than ${this.#max / 2_000} needed`,
+    };
+  }
+
+  snapshot() {
+    return { left: this.#left / 1_000, max: this.#max / 1_000 };
+  }
+}
