@@ -1,0 +1,78 @@
+import { status as Status } from "@grpc/grpc-js";
+
+/**
+ * The attributes of the OpenTelemetry semantic conventions that the toolkit sets. Copied, so that the
+ * package need not be installed; a test compares them with it.
+ */
+export const conventional = {
+  systemName: "rpc.system.name",
+  /** `pkg.Service/Method`. */
+  method: "rpc.method",
+  /** The name of the code: `OK`, `DEADLINE_EXCEEDED`. */
+  statusCode: "rpc.status_code",
+  errorType: "error.type",
+  serverAddress: "server.address",
+  serverPort: "server.port",
+  peerAddress: "network.peer.address",
+  peerPort: "network.peer.port",
+} as const;
+
+/** The attributes of gRFC A72 on the span of an attempt. */
+export const grfc = {
+  /** How many attempts of the same call came before. On server spans only where there were some. */
+  previousAttempts: "previous-rpc-attempts",
+  /** Always false: the retries inside grpc-js cannot be seen from an interceptor. */
+  transparentRetry: "transparent-retry",
+} as const;
+
+/** The toolkit's own attributes. There are no conventions for what they say. */
+export const own = {
+  /** Attempt: 1 for the first of its call. */
+  attemptNumber: "weir.attempt.number",
+  /** Attempt: why it was started: `first`, `retry` or `hedge`. */
+  attemptCause: "weir.attempt.cause",
+  /** Attempt, after the first: how long the call waited before it, in milliseconds. */
+  attemptDelayMs: "weir.attempt.delay_ms",
+  /** Attempt, after a failed one: the name of the code which that one ended with. */
+  attemptAfter: "weir.attempt.after",
+  /** Attempt: where its status came from, such as `remote`, `transport`, `never-sent`, `deadline`. */
+  attemptOrigin: "weir.attempt.origin",
+  /** Call: how many attempts were started, refused ones included. */
+  callAttempts: "weir.call.attempts",
+  /** Call, both sides: `critical`, `high`, `normal` or `low`, where it is known. */
+  callPriority: "weir.call.priority",
+  /** Call, both sides: the time it was given, in milliseconds from its start; absent without a deadline. */
+  callDeadlineMs: "weir.call.deadline_ms",
+  /** Call, both sides: why a policy refused it; `docs/reasons.md` explains each. */
+  rejectionReason: "weir.rejection.reason",
+  /** Client call that was refused: true when this process refused it, false when a server did. */
+  rejectionLocal: "weir.rejection.local",
+  /** Decision event: the policy that decided. */
+  decisionPolicy: "weir.decision.policy",
+  /** Decision event: what it did, such as `queue`, `reject`, `retry`. */
+  decisionVerdict: "weir.decision.verdict",
+  /** Decision event: why, where the verdict does not say it all. */
+  decisionReason: "weir.decision.reason",
+  /** Decision event: false when the policy only observes. */
+  decisionEnforced: "weir.decision.enforced",
+  /** Decision event, `queue` and `retry`: how long the call waits or waited, in milliseconds. */
+  decisionWaitMs: "weir.decision.wait_ms",
+  /** Decision event: the numbers behind it, for a person. */
+  decisionDetail: "weir.decision.detail",
+} as const;
+
+/** Name of the event that a decision of a policy becomes on the span of its call. */
+export const decisionEvent = "weir.decision";
+
+/** Value of `rpc.system.name`. */
+export const grpcSystem = "grpc";
+
+/** The name of a status code; a number that is none stands for itself. */
+export function statusName(code: number): string {
+  return Status[code] ?? String(code);
+}
+
+/** `/pkg.Service/Method` → `pkg.Service/Method`. */
+export function rpcMethod(path: string): string {
+  return path.startsWith("/") ? path.slice(1) : path;
+}

@@ -1,0 +1,36 @@
+import { knownKeys } from "../core/options.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "../grpc/surroundings.js";
+import {
+  type ResolvedTelemetryOptions,
+  resolveTelemetryOptions,
+  type TelemetryOptions,
+  telemetryOptionNames,
+} from "./telemetry-options.js";
+
+/**
+ * Reads the options of telemetry that is used without a weir.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function splitTelemetryOptions(
+  options: TelemetryOptions & SurroundingsOptions,
+  prefix: string,
+): { readonly surroundings: Surroundings; readonly telemetry: ResolvedTelemetryOptions } {
+  knownKeys(prefix, options, [...telemetryOptionNames, ...surroundingsOptionNames]);
+  const { clock, random, onDecision, onError, ...telemetry } = options;
+  const handedIn: SurroundingsOptions = {
+    ...(clock === undefined ? {} : { clock }),
+    ...(random === undefined ? {} : { random }),
+    ...(onDecision === undefined ? {} : { onDecision }),
+    ...(onError === undefined ? {} : { onError }),
+  };
+  return {
+    surroundings: surroundingsOf(handedIn, prefix),
+    telemetry: resolveTelemetryOptions(telemetry, prefix),
+  };
+}
