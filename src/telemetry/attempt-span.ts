@@ -1,0 +1,105 @@
+import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import { status as Status } from "@grpc/grpc-js";
+import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api";
+import { type AttemptRecord, attemptOf, type CallRecord, endAttempt } from "../grpc/call-record.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { peerAttributes } from "./addresses.js";
+import type { CallTrace, TracedOptions } from "./call-trace.js";
+import { conventional, grfc, grpcSystem, own, rpcMethod, statusName } from "./semconv.js";
+import { noteStatus } from "./span-notes.js";
+import type { Tracing } from "./tracing.js";
+
+/** An attempt that goes on the wire: with a span, and with its context in the metadata. */
+export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
+  readonly #record: CallRecord;
+  readonly #trace: CallTrace;
+  readonly #tracing: Tracing;
+  /** From the start to the end, and only if somebody records. */
+  #span: Span | undefined;
+  #attempt: AttemptRecord | undefined;
+  #final: StatusObject | undefined;
+  #sawHeaders = false;
+
+  constructor(
+    options: TracedOptions,
+    nextCall: NextCall,
+    record: CallRecord,
+    callTrace: CallTrace,
+    tracing: Tracing,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#trace = callTrace;
+    this.#tracing = tracing;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const { context, recording } = this.#trace;
+    // Where the call is not recorded, its context goes out, and with it that nobody records.
+    const span = recording ? this.#startSpan() : undefined;
+    if (span?.isRecording() === true) this.#span = span;
+    const outgoing = span === undefined ? context : trace.setSpan(context, span);
+    this.forward(this.#tracing.inject(outgoing, metadata));
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#sawHeaders = true;
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    this.#final ??= received;
+    super.onReceiveStatus(received);
+  }
+
+  protected override finish(final: StatusObject): void {
+    this.#final ??= final;
+    super.finish(final);
+  }
+
+  protected override released(): void {
+    const span = this.#span;
+    const attempt = this.#attempt;
+    const final = this.#final;
+    if (span === undefined || attempt === undefined || final === undefined) return;
+    const { clock, target } = this.#record;
+    const nowMs = clock.now();
+    const peer = this.getPeer();
+    // Nearest the wire, this is who knows best where a status came from.
+    const origin = endAttempt(
+      attempt,
+      final,
+      { sawHeaders: this.#sawHeaders, peer, target },
+      nowMs,
+    );
+    this.#tracing.guard(() => {
+      span.setAttribute(own.attemptOrigin, origin);
+      span.setAttributes(peerAttributes(peer));
+      noteStatus(span, final, final.code !== Status.OK);
+      span.end(this.#trace.time.at(nowMs));
+    });
+  }
+
+  #startSpan(): Span | undefined {
+    const record = this.#record;
+    const attempt = attemptOf(this.options, record);
+    this.#attempt = attempt;
+    const method = rpcMethod(record.method);
+    const { number, cause, delayMs, after } = attempt;
+    const attributes: Attributes = {
+      [conventional.systemName]: grpcSystem,
+      [conventional.method]: method,
+      [grfc.previousAttempts]: number - 1,
+      [grfc.transparentRetry]: false,
+      [own.attemptNumber]: number,
+      [own.attemptCause]: cause,
+    };
+    if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
+    if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
+    // Now, and not when the attempt was decided on: it may have stood in a queue since.
+    const startTime = this.#trace.time.at(record.clock.now());
+    const options = { kind: SpanKind.CLIENT, startTime, attributes };
+    const name = `Attempt.${method.replace("/", ".")}`;
+    return this.#tracing.startSpan(name, options, this.#trace.context);
+  }
+}

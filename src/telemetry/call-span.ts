@@ -1,0 +1,123 @@
+import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import { status as Status } from "@grpc/grpc-js";
+import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
+import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { readPriority } from "../grpc/metadata-keys.js";
+import { rejectionOf } from "../grpc/rejection.js";
+import { peerAttributes, serverAttributes } from "./addresses.js";
+import { type TracedOptions, traceKey } from "./call-trace.js";
+import { instrumentedSpan } from "./foreign-instrumentation.js";
+import { conventional, grpcSystem, own, rpcMethod } from "./semconv.js";
+import { noteDecisions, noteStatus } from "./span-notes.js";
+import { SpanTime } from "./span-time.js";
+import type { Tracing } from "./tracing.js";
+
+/** A call with a span that covers all its attempts, and the time between them. */
+export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #tracing: Tracing;
+  readonly #parent: Context;
+  /** From the start to the end, and only if somebody records. */
+  #recorded:
+    | { readonly span: Span; readonly time: SpanTime; readonly adopted: boolean }
+    | undefined;
+  #final: StatusObject | undefined;
+
+  /** @param parent What was active when the call was made. */
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    tracing: Tracing,
+    parent: Context,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#tracing = tracing;
+    this.#parent = parent;
+  }
+
+  // The span starts here, not with the object: a call that is created and never started has no end.
+  protected override begin(metadata: Metadata): void {
+    const record = this.#record;
+    const time = new SpanTime(record.clock);
+    const marked = readPriority(metadata);
+    const priority = marked === "absent" || marked === "invalid" ? record.priority : marked;
+    const known: Attributes = priority === undefined ? {} : { [own.callPriority]: priority };
+    const adopted = instrumentedSpan(this.#parent, record.method);
+    if (adopted !== undefined) this.#tracing.guard(() => adopted.setAttributes(known));
+    const span = adopted ?? this.#startSpan(time, known);
+    const recording = span?.isRecording() === true;
+    if (span !== undefined && recording) {
+      this.#recorded = { span, time, adopted: adopted !== undefined };
+    }
+    const context = span === undefined ? this.#parent : trace.setSpan(this.#parent, span);
+    const options: TracedOptions = { ...this.options, [traceKey]: { context, recording, time } };
+    this.forward(metadata, options);
+    if (record.target === "") this.#learnTarget();
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    this.#final ??= received;
+    super.onReceiveStatus(received);
+  }
+
+  protected override finish(final: StatusObject): void {
+    this.#final ??= final;
+    super.finish(final);
+  }
+
+  protected override released(): void {
+    const recorded = this.#recorded;
+    const final = this.#final;
+    if (recorded === undefined || final === undefined) return;
+    const { span, time, adopted } = recorded;
+    const record = this.#record;
+    this.#tracing.guard(() => {
+      span.setAttributes(this.#facts(final));
+      noteDecisions(span, record.decisions, time);
+      if (adopted) return;
+      span.setAttributes(peerAttributes(this.getPeer()));
+      noteStatus(span, final, final.code !== Status.OK);
+      span.end(time.at(record.clock.now()));
+    });
+  }
+
+  #startSpan(time: SpanTime, known: Attributes): Span | undefined {
+    const { method, target, startedAtMs } = this.#record;
+    const name = rpcMethod(method);
+    const attributes: Attributes = {
+      [conventional.systemName]: grpcSystem,
+      [conventional.method]: name,
+      ...serverAttributes(target),
+      ...known,
+    };
+    const startTime = time.at(startedAtMs);
+    const options = { kind: SpanKind.CLIENT, startTime, attributes };
+    return this.#tracing.startSpan(name, options, this.#parent);
+  }
+
+  /** What is known at the end, and no convention names. */
+  #facts(final: StatusObject): Attributes {
+    const { attempts, deadlineMs, startedAtMs } = this.#record;
+    const facts: Attributes = { [own.callAttempts]: attempts.length };
+    if (deadlineMs !== Number.POSITIVE_INFINITY) {
+      facts[own.callDeadlineMs] = Math.round(deadlineMs - startedAtMs);
+    }
+    const rejection = rejectionOf(final);
+    if (rejection !== undefined) {
+      facts[own.rejectionReason] = rejection.reason;
+      facts[own.rejectionLocal] = rejection.local;
+    }
+    return facts;
+  }
+
+  /** Until it has a connection, the call on the wire gives its target for a peer. */
+  #learnTarget(): void {
+    const recorded = this.#recorded;
+    const peer = this.getPeer();
+    if (recorded === undefined || recorded.adopted || peer === "unknown") return;
+    this.#tracing.guard(() => recorded.span.setAttributes(serverAttributes(peer)));
+  }
+}
