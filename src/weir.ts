@@ -21,8 +21,18 @@ import {
 import { contextInterceptor as serverContextInterceptor } from "./server/context.js";
 import { serverGate } from "./server/gates.js";
 import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
+import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
+import { serverSpanInterceptor } from "./telemetry/server-spans.js";
+import {
+  type ResolvedTelemetryOptions,
+  resolveTelemetryOptions,
+  type TelemetryOptions,
+} from "./telemetry/telemetry-options.js";
 
-export interface WeirOptions extends SurroundingsOptions {}
+export interface WeirOptions extends SurroundingsOptions {
+  /** What is told to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
+  readonly telemetry?: TelemetryOptions;
+}
 
 /** The numbers of all policies of a weir at one moment. */
 export interface WeirSnapshot {
@@ -49,12 +59,14 @@ const policyNames = [
  */
 export class Weir {
   readonly #surroundings: Surroundings;
+  readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new Map<PolicyName, PolicyControl>();
   readonly #servers: ServerPolicies[] = [];
 
   /** Made with `createWeir`. */
-  constructor(surroundings: Surroundings) {
+  constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
     this.#surroundings = surroundings;
+    this.#telemetry = telemetry;
     for (const name of policyNames) this.#controls.set(name, new PolicyControl(name));
   }
 
@@ -72,6 +84,7 @@ export class Weir {
     this.#control(policies.built);
     const pipeline: readonly Interceptor[] = [
       contextInterceptor(surroundings),
+      callSpanInterceptor(surroundings, this.#telemetry),
       deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
       retryInterceptor(surroundings, (method) => policies.for(method).retry),
       gatesInterceptor(surroundings, [
@@ -80,6 +93,7 @@ export class Weir {
         // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
         breakerAdmit((method) => policies.for(method).breaker),
       ]),
+      attemptSpanInterceptor(surroundings, this.#telemetry),
     ];
     const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
     const providers = interceptor_providers ?? [];
@@ -121,6 +135,7 @@ export class Weir {
       ...own,
       interceptors: [
         serverContextInterceptor(surroundings, policies.priority, policies.relay),
+        serverSpanInterceptor(surroundings, this.#telemetry),
         serverGate(surroundings, policies.priority, policies.gates),
         ...(own.interceptors ?? []),
       ],
@@ -182,6 +197,10 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(options: WeirOptions = {}): Weir {
-  knownKeys("createWeir", options, surroundingsOptionNames);
-  return new Weir(surroundingsOf(options, "createWeir"));
+  knownKeys("createWeir", options, [...surroundingsOptionNames, "telemetry"]);
+  const { telemetry, ...surroundings } = options;
+  return new Weir(
+    surroundingsOf(surroundings, "createWeir"),
+    resolveTelemetryOptions(telemetry, "createWeir.telemetry"),
+  );
 }
