@@ -7,8 +7,13 @@ export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
-export type { RetryPolicyOptions } from "./client/retry.js";
 export { retry } from "./client/retry.js";
+export type {
+  FailedStatus,
+  ResumeOptions,
+  RetryJudgement,
+  RetryPolicyOptions,
+} from "./client/retry-policy.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";

@@ -1,11 +1,13 @@
 import type { CallOptions, ClientOptions, Interceptor, ServerOptions } from "@grpc/grpc-js";
+import { attemptTimeoutsInterceptor } from "./client/attempt-timeouts.js";
 import { breakerAdmit, breakerCheck } from "./client/breaker.js";
 import { bulkheadGate } from "./client/bulkhead.js";
 import { ClientPolicies, type ClientPolicy } from "./client/client-policy.js";
 import { contextInterceptor } from "./client/context.js";
 import { deadlineInterceptor } from "./client/deadline.js";
 import { gatesInterceptor } from "./client/gates.js";
-import { retryInterceptor } from "./client/retry.js";
+import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
+import { attemptsInterceptor } from "./client/retry.js";
 import type { PolicyName } from "./core/decision.js";
 import type { Mode } from "./core/mode.js";
 import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
@@ -44,9 +46,10 @@ export interface WeirSnapshot {
   readonly waiting: number;
 }
 
+/** The policies that have a mode. Deadlines and timeouts hold always: a call without them is another call. */
 const policyNames = [
-  "deadline",
   "retry",
+  "hedge",
   "breaker",
   "bulkhead",
   "deadline-guard",
@@ -85,14 +88,16 @@ export class Weir {
     const pipeline: readonly Interceptor[] = [
       contextInterceptor(surroundings),
       callSpanInterceptor(surroundings, this.#telemetry),
+      idempotencyKeyInterceptor(surroundings, (method) => policies.for(method).idempotencyKey),
       deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
-      retryInterceptor(surroundings, (method) => policies.for(method).retry),
+      attemptsInterceptor(surroundings, (method) => policies.for(method)),
       gatesInterceptor(surroundings, [
         breakerCheck((method) => policies.for(method).breaker),
         bulkheadGate((method) => policies.for(method).bulkhead),
         // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
         breakerAdmit((method) => policies.for(method).breaker),
       ]),
+      attemptTimeoutsInterceptor(surroundings, (method) => policies.for(method).timeouts),
       attemptSpanInterceptor(surroundings, this.#telemetry),
     ];
     const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
@@ -157,7 +162,7 @@ export class Weir {
   }
 
   /** The hand on all policies of a name: their mode, and their numbers. */
-  policy(name: PolicyName): PolicyControl {
+  policy(name: (typeof policyNames)[number]): PolicyControl {
     const control = this.#controls.get(name);
     if (control === undefined) {
       throw new InvalidOptionError("policy", `one of ${policyNames.join(", ")}`, name);

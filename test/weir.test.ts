@@ -159,7 +159,7 @@ describe("the hand on a policy", () => {
     expect(() => {
       weir.policy("breaker").mode = "on" as "off";
     }).toThrow(InvalidOptionError);
-    expect(() => weir.policy("braker" as "breaker")).toThrow(/one of deadline, retry/);
+    expect(() => weir.policy("braker" as "breaker")).toThrow(/one of retry, hedge, breaker/);
   });
 });
 

@@ -1,9 +1,16 @@
 import { resolveBreakerOptions } from "../core/breaker-options.js";
 import { resolveBulkheadOptions } from "../core/bulkhead.js";
 import type { PolicyName } from "../core/decision.js";
+import { type HedgeOptions, resolveHedgeOptions } from "../core/hedge-options.js";
 import { InvalidOptionError, knownKeys } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { resolveRetryOptions } from "../core/retry-options.js";
+import {
+  type ResolvedTimeoutOptions,
+  resolveTimeoutOptions,
+  type TimeoutOptions,
+} from "../core/timeouts.js";
+import { MethodRegistry } from "../grpc/method-registry.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { serviceOf } from "../grpc/types.js";
 import { BreakerPolicy, type BreakerPolicyOptions } from "./breaker.js";
@@ -13,15 +20,30 @@ import {
   type ResolvedDeadlineOptions,
   resolveDeadlineOptions,
 } from "./deadline.js";
-import { splitOptions } from "./policy-options.js";
-import { RetryPolicy, type RetryPolicyOptions } from "./retry.js";
+import {
+  type IdempotencyKeyOptions,
+  type ResolvedIdempotencyKeyOptions,
+  resolveIdempotencyKeyOptions,
+} from "./idempotency-key.js";
+import { type PolicyOptions, splitOptions } from "./policy-options.js";
+import { retryPolicy } from "./retry.js";
+import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
   /** Always at work: without options, calls inherit the deadline of the inbound call. */
   readonly deadline?: DeadlineOptions;
+  /** @defaultValue off */
+  readonly timeouts?: TimeoutOptions | false;
+  /** @defaultValue off */
+  readonly idempotencyKey?: IdempotencyKeyOptions | false;
   /** @defaultValue on, with the defaults of `RetryOptions` */
   readonly retry?: RetryPolicyOptions | false;
+  /**
+   * Attempts side by side, for methods that are known to be idempotent; those have hedges instead of retries (gRFC
+   * A6 allows one of the two). Idempotency, buffers, depth and budget are those of `retry`. @defaultValue off
+   */
+  readonly hedge?: (HedgeOptions & Pick<PolicyOptions, "mode">) | false;
   /** @defaultValue on, with the defaults of `BreakerOptions` */
   readonly breaker?: BreakerPolicyOptions | false;
   /** @defaultValue off: how many calls a target bears is for you to say */
@@ -31,6 +53,11 @@ export interface MethodPolicy {
 /** The policies of a client. */
 export interface ClientPolicy extends MethodPolicy {
   /**
+   * What the schema says of idempotency: a registry from `methodRegistry`. `retry.idempotent` goes before it.
+   * @defaultValue nothing is known
+   */
+  readonly idempotency?: MethodRegistry;
+  /**
    * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`), laid over those of the
    * client option by option. A breaker or bulkhead that is named here is one of its own; left out, the method
    * shares the client's.
@@ -38,12 +65,23 @@ export interface ClientPolicy extends MethodPolicy {
   readonly methods?: Readonly<Record<string, MethodPolicy>>;
 }
 
-const policyKeys = ["deadline", "retry", "breaker", "bulkhead"] as const;
+const policyKeys = [
+  "deadline",
+  "timeouts",
+  "idempotencyKey",
+  "retry",
+  "hedge",
+  "breaker",
+  "bulkhead",
+] as const satisfies readonly (keyof MethodPolicy)[];
 
 /** What stands for one method, built. */
 export interface BuiltPolicies {
   readonly deadline: ResolvedDeadlineOptions;
+  readonly timeouts: ResolvedTimeoutOptions | undefined;
+  readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
   readonly retry: RetryPolicy | undefined;
+  readonly hedge: RetryPolicy | undefined;
   readonly breaker: BreakerPolicy | undefined;
   readonly bulkhead: BulkheadPolicy | undefined;
 }
@@ -54,12 +92,21 @@ export class ClientPolicies {
   readonly #named = new Map<string, BuiltPolicies>();
   readonly #built: { readonly name: PolicyName; readonly policy: ControlledPolicy }[] = [];
   readonly #surroundings: Surroundings;
+  readonly #registry: MethodRegistry | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, surroundings: Surroundings) {
     this.#surroundings = surroundings;
-    knownKeys("client", policy, [...policyKeys, "methods"]);
-    const { methods = {}, ...base } = policy;
+    knownKeys("client", policy, [...policyKeys, "methods", "idempotency"]);
+    const { methods = {}, idempotency, ...base } = policy;
+    if (idempotency !== undefined && !(idempotency instanceof MethodRegistry)) {
+      throw new InvalidOptionError(
+        "client.idempotency",
+        "a registry from methodRegistry()",
+        idempotency,
+      );
+    }
+    this.#registry = idempotency;
     const all: MethodPolicy = { retry: {}, breaker: {}, bulkhead: false, ...base };
     this.#base = this.#build(all, all, undefined, "client");
     knownKeys("client.methods", methods, Object.keys(methods ?? {}));
@@ -97,7 +144,7 @@ export class ClientPolicies {
 
   /**
    * @param options Everything that holds for the method.
-   * @param own What it says itself; the rest is shared with `above`.
+   * @param own What it says itself; policies that it says nothing of are shared with `above`.
    */
   #build(
     options: MethodPolicy,
@@ -105,39 +152,90 @@ export class ClientPolicies {
     above: BuiltPolicies | undefined,
     prefix: string,
   ): BuiltPolicies {
-    const shared = <K extends "retry" | "breaker" | "bulkhead">(
-      name: K,
-      make: (options: Exclude<MethodPolicy[K], false | undefined>) => BuiltPolicies[K],
-    ): BuiltPolicies[K] => {
-      if (above !== undefined && own[name] === undefined) return above[name];
-      const wanted = options[name];
-      if (wanted === undefined || wanted === false) return undefined as BuiltPolicies[K];
-      const policy = make(wanted as Exclude<MethodPolicy[K], false | undefined>);
-      if (policy !== undefined) this.#built.push({ name, policy });
-      return policy;
-    };
     const surroundings = this.#surroundings;
+    const says = (...names: readonly (keyof MethodPolicy)[]) =>
+      above === undefined || names.some((name) => own[name] !== undefined);
+    const { deadline, timeouts = false, idempotencyKey = false } = options;
+    const { retry = false, hedge = false, breaker = false, bulkhead = false } = options;
+    const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
+    const resolvedTimeouts =
+      timeouts === false
+        ? undefined
+        : resolveTimeoutOptions(timeouts, path("timeouts"), {
+            retryBaseMs: retry === false ? undefined : (retry.backoff?.baseMs ?? undefined),
+            deadlineDefaultMs: deadline?.defaultMs,
+          });
     return {
-      deadline: resolveDeadlineOptions(options.deadline, `${prefix}.deadline`),
-      retry: shared("retry", (given) => {
-        const { own: common, rest } = splitOptions(given, `${prefix}.retry`);
-        return new RetryPolicy(
-          resolveRetryOptions(rest, `${prefix}.retry`),
-          common.mode ?? "enforce",
-        );
-      }),
-      breaker: shared("breaker", (given) => {
-        const { own: common, rest } = splitOptions(given, `${prefix}.breaker`);
-        const resolved = resolveBreakerOptions(rest, `${prefix}.breaker`);
-        return new BreakerPolicy(resolved, common, surroundings);
-      }),
-      bulkhead: shared("bulkhead", (given) => {
-        const { own: common, rest } = splitOptions(given, `${prefix}.bulkhead`);
-        const resolved = resolveBulkheadOptions(rest, `${prefix}.bulkhead`);
-        return new BulkheadPolicy(resolved, common, surroundings);
-      }),
+      deadline: resolveDeadlineOptions(deadline, path("deadline"), resolvedTimeouts?.totalMs),
+      timeouts: resolvedTimeouts,
+      idempotencyKey:
+        idempotencyKey === false
+          ? undefined
+          : resolveIdempotencyKeyOptions(idempotencyKey, path("idempotencyKey")),
+      retry: says("retry") ? this.#control("retry", this.#retry(retry, prefix)) : above?.retry,
+      hedge: says("retry", "hedge")
+        ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
+        : above?.hedge,
+      breaker: says("breaker")
+        ? this.#control("breaker", breakerPolicy(breaker, surroundings, path("breaker")))
+        : above?.breaker,
+      bulkhead: says("bulkhead")
+        ? this.#control("bulkhead", bulkheadPolicy(bulkhead, surroundings, path("bulkhead")))
+        : above?.bulkhead,
     };
   }
+
+  #retry(options: RetryPolicyOptions | false, prefix: string): RetryPolicy | undefined {
+    if (options === false) return undefined;
+    const { own, rest } = splitOptions(options, `${prefix}.retry`);
+    return retryPolicy(rest, own.mode, this.#surroundings, `${prefix}.retry`, this.#registry);
+  }
+
+  #hedge(
+    options: Exclude<MethodPolicy["hedge"], undefined>,
+    retry: RetryPolicyOptions | false,
+    prefix: string,
+  ): RetryPolicy | undefined {
+    if (options === false) return undefined;
+    const { own, rest } = splitOptions(options, `${prefix}.hedge`);
+    const shared = retry === false ? {} : splitOptions(retry, `${prefix}.retry`).rest;
+    const { retryStatus, retryResponse: _, resume: __, ...retryOptions } = shared;
+    return new RetryPolicy(
+      {
+        options: resolveRetryOptions(retryOptions, `${prefix}.retry`),
+        mode: own.mode ?? "enforce",
+        judgement: retryStatus === undefined ? {} : { retryStatus },
+        hedge: resolveHedgeOptions(rest, `${prefix}.hedge`),
+        registry: this.#registry,
+      },
+      this.#surroundings,
+    );
+  }
+
+  #control<P extends ControlledPolicy>(name: PolicyName, policy: P | undefined): P | undefined {
+    if (policy !== undefined) this.#built.push({ name, policy });
+    return policy;
+  }
+}
+
+function breakerPolicy(
+  options: BreakerPolicyOptions | false,
+  surroundings: Surroundings,
+  prefix: string,
+): BreakerPolicy | undefined {
+  if (options === false) return undefined;
+  const { own, rest } = splitOptions(options, prefix);
+  return new BreakerPolicy(resolveBreakerOptions(rest, prefix), own, surroundings);
+}
+
+function bulkheadPolicy(
+  options: BulkheadPolicyOptions | false,
+  surroundings: Surroundings,
+  prefix: string,
+): BulkheadPolicy | undefined {
+  if (options === false) return undefined;
+  const { own, rest } = splitOptions(options, prefix);
+  return new BulkheadPolicy(resolveBulkheadOptions(rest, prefix), own, surroundings);
 }
 
 /** 0 for a service, 1 for a method. */

@@ -31,6 +31,8 @@ export interface DeadlineOptions {
 
 export interface ResolvedDeadlineOptions {
   readonly defaultMs: number | undefined;
+  /** `timeouts.totalMs`: bounds calls that set a later deadline, too. */
+  readonly totalMs: number | undefined;
   readonly marginMs: number;
 }
 
@@ -38,12 +40,14 @@ export interface ResolvedDeadlineOptions {
 export function resolveDeadlineOptions(
   options: DeadlineOptions = {},
   prefix = "deadline",
+  totalMs?: number,
 ): ResolvedDeadlineOptions {
   knownKeys(prefix, options, ["defaultMs", "marginMs"]);
   const { defaultMs, marginMs = 5 } = options;
   return Object.freeze({
     defaultMs:
       defaultMs === undefined ? undefined : durationMs(`${prefix}.defaultMs`, defaultMs, 1),
+    totalMs,
     marginMs: durationMs(`${prefix}.marginMs`, marginMs),
   });
 }
@@ -99,9 +103,10 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       });
       return;
     }
-    const { defaultMs, marginMs } = this.#policy;
-    const fallback = defaultMs === undefined ? Number.POSITIVE_INFINITY : startedAtMs + defaultMs;
-    const asked = given === Number.POSITIVE_INFINITY ? fallback : given;
+    const { defaultMs = Number.POSITIVE_INFINITY, marginMs } = this.#policy;
+    const { totalMs = Number.POSITIVE_INFINITY } = this.#policy;
+    const own = given === Number.POSITIVE_INFINITY ? startedAtMs + defaultMs : given;
+    const asked = Math.min(own, startedAtMs + totalMs);
     const above = Math.min(
       inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
       // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent

@@ -1,86 +1,52 @@
 import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
-import type { CancelTask } from "../core/clock.js";
-import type { Mode } from "../core/mode.js";
 import type { StatusOrigin } from "../core/origin.js";
-import type { ControlledPolicy } from "../core/policy-control.js";
-import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
-import {
-  type ResolvedRetryOptions,
-  type RetryOptions,
-  resolveRetryOptions,
-} from "../core/retry-options.js";
+import { resolveRetryOptions } from "../core/retry-options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
-import { readPushback } from "../grpc/metadata-keys.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
-import { ReplayableCall } from "../grpc/replayable-call.js";
-import { decodeStatusDetails } from "../grpc/status-details.js";
 import type { Surroundings } from "../grpc/surroundings.js";
-import { closedStatus } from "../grpc/waiting-room.js";
-import { type PolicyOptions, type StandaloneOptions, splitOptions } from "./policy-options.js";
+import type { MessageContext } from "../grpc/types.js";
+import { HedgedCall } from "./hedge.js";
+import { type StandaloneOptions, splitOptions } from "./policy-options.js";
+import { RepeatingCall } from "./repeating-call.js";
+import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./retry-policy.js";
 
-/** Retries for one method or for all, and how they take part. */
-export class RetryPolicy implements ControlledPolicy {
-  mode: Mode;
-  readonly options: ResolvedRetryOptions;
-  /** How often each decision was taken, observed ones included. */
-  readonly counts = { retried: 0, stopped: 0 };
-
-  constructor(options: ResolvedRetryOptions, mode: Mode) {
-    this.options = options;
-    this.mode = mode;
-  }
-
-  snapshot(): RetrySnapshot {
-    return { ...this.counts };
-  }
-}
-
-/** Both only grow. */
-export interface RetrySnapshot {
-  /** Attempts that were decided on after a failed one. */
-  readonly retried: number;
-  /** Failures that could have been retried by their kind, and were not. */
-  readonly stopped: number;
+/** What makes extra attempts of a method's calls. */
+export interface AttemptPolicies {
+  readonly retry: RetryPolicy | undefined;
+  readonly hedge: RetryPolicy | undefined;
 }
 
 /**
- * Tries a failed call again, by the rules of gRFC A6, with eligibility by the origin of the status. Statuses
- * are never its own: a call that is not retried, or no longer, ends with what its last attempt on the
- * wire ended with.
+ * Makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. Statuses are
+ * never its own: a call that is not tried again, or no longer, ends with what its last attempt on the wire ended
+ * with.
  */
-export function retryInterceptor(
+export function attemptsInterceptor(
   surroundings: Surroundings,
-  select: (method: string) => RetryPolicy | undefined,
+  select: (method: string) => AttemptPolicies,
 ): Interceptor {
   return (options, nextCall) => {
     const own = withRecord(options, surroundings);
-    const policy = select(own.record.method);
-    if (policy === undefined || policy.mode === "off") {
-      return nextCall(own.options) as ReturnType<Interceptor>;
+    const { record } = own;
+    const { retry: retries, hedge } = select(record.method);
+    if (hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true) {
+      return new HedgedCall(own.options, nextCall, record, hedge, surroundings);
     }
-    return new RetryCall(own.options, nextCall, own.record, policy, surroundings);
+    if (retries !== undefined && retries.mode !== "off") {
+      return new RetriedCall(own.options, nextCall, record, retries, surroundings);
+    }
+    return nextCall(own.options) as ReturnType<Interceptor>;
   };
 }
 
-/** Reasons by which a server that runs the toolkit says that the handler was not reached. */
-const notRun: ReadonlySet<Reason> = new Set([
-  "CONCURRENCY_LIMIT",
-  "LOAD_SHED",
-  "QUEUE_TIMEOUT",
-  "DRAINING",
-]);
-
-class RetryCall extends ReplayableCall {
+/** A call whose failed attempts are followed by others, by the rules of gRFC A6 and the origin of the status. */
+class RetriedCall extends RepeatingCall {
   readonly #rules: RetryRules;
-  readonly #surroundings: Surroundings;
-  readonly #policy: RetryPolicy;
-  /** As it was when the call began: one call is not half observed. */
-  readonly #enforced: boolean;
-  /** What the last attempt on the wire ended with. */
-  #lastRemote: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
-  #stopWaiting: CancelTask | undefined;
+  /** The request of a call that may be resumed, and where its response has come to. */
+  #request: unknown;
+  #token: { readonly token: unknown } | undefined;
 
   constructor(
     options: OptionsWithOwn,
@@ -89,11 +55,13 @@ class RetryCall extends ReplayableCall {
     policy: RetryPolicy,
     surroundings: Surroundings,
   ) {
-    super(options, nextCall, record, policy.options);
+    super(options, nextCall, record, policy, surroundings);
     this.#rules = new RetryRules(policy.options, surroundings.random);
-    this.#surroundings = surroundings;
-    this.#policy = policy;
-    this.#enforced = policy.mode === "enforce";
+  }
+
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    if (this.#resumable) this.#request = message;
+    super.sendMessageWithContext(context, message);
   }
 
   protected override afterFailure(
@@ -101,80 +69,86 @@ class RetryCall extends ReplayableCall {
     status: StatusObject,
     origin: StatusOrigin,
   ): void {
-    const last = this.#lastRemote;
+    const { last } = this;
     if (origin === "local-policy" && last !== undefined) {
       // A policy of ours refused the retry. The caller learns what the server said, not that.
-      this.#stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE", true);
+      this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE", last.status);
       this.conclude(last.status, last.attempt);
       return;
     }
-    this.#lastRemote = { status, attempt };
-    const enforced = this.#enforced;
-    const decision = this.#rules.decide(this.#facts(attempt, status, origin));
+    this.last = { status, attempt };
+    if (!this.#goOn(this.judge(attempt, status, origin), status)) this.conclude(status, attempt);
+  }
+
+  protected override wants(message: unknown): boolean {
+    const { retryResponse } = this.policy.judgement;
+    if (retryResponse === undefined) return true;
+    return !this.ask(false, "retryResponse", () => retryResponse(message));
+  }
+
+  protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
+    const failed = { ...this.judge(attempt, status, "remote"), unwanted: true };
+    if (!this.#goOn(failed, status)) this.accept(attempt, status);
+  }
+
+  protected override streamed(message: unknown): void {
+    const { resume } = this.policy.judgement;
+    if (resume === undefined || !this.#resumable) return;
+    const token = this.ask(undefined, "resume.token", () => resume.token(message));
+    if (token !== undefined) this.#token = { token };
+  }
+
+  protected override afterCommittedFailure(
+    attempt: ReplayAttempt,
+    status: StatusObject,
+    origin: StatusOrigin,
+  ): boolean {
+    const { resume } = this.policy.judgement;
+    const at = this.#token;
+    if (resume === undefined || at === undefined) return false;
+    const next = this.ask<{ readonly request: unknown } | undefined>(
+      undefined,
+      "resume.request",
+      () => ({ request: resume.request(this.#request, at.token) }),
+    );
+    if (next === undefined) return false;
+    // Continuing behind the token repeats nothing, whatever the method.
+    const failed = {
+      ...this.judge(attempt, status, origin),
+      idempotent: true,
+      replayable: true,
+    };
+    if (!this.#goOn(failed, status)) return false;
+    this.resumeWith(next.request);
+    return true;
+  }
+
+  get #resumable(): boolean {
+    return this.policy.judgement.resume !== undefined && this.record.kind === "server-stream";
+  }
+
+  /** Decides about another attempt, and launches it after its wait. False when none follows. */
+  #goOn(failed: FailedAttempt, status: StatusObject): boolean {
+    const decision = this.#rules.decide(failed);
     if (decision.kind === "stop") {
       // What could never be retried is no decision of ours, and telling it would drown the others.
-      if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.#stop(decision.reason, enforced);
-      this.conclude(status, attempt);
-      return;
+      if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason, status);
+      return false;
+    }
+    const withdrawnMs = this.record.clock.now();
+    const refused = this.budget?.tryWithdraw();
+    if (refused !== undefined) {
+      this.stop("RETRY_BUDGET", status, refused.detail);
+      return false;
     }
     const { delayMs } = decision;
-    const atMs = this.record.clock.now();
-    this.#policy.counts.retried += 1;
-    this.record.decide({ policy: "retry", verdict: "retry", enforced, atMs, waitMs: delayMs });
-    if (enforced) this.#launchAfter(delayMs, status);
-    else this.conclude(status, attempt);
-  }
-
-  protected override released(): void {
-    this.#stopWaiting?.();
-    this.#stopWaiting = undefined;
-  }
-
-  #launchAfter(delayMs: number, after: StatusObject): void {
-    const { record } = this;
-    const { room } = this.#surroundings;
-    if (room.closed) {
-      this.finish(closedStatus());
-      return;
-    }
-    const end = (closed: StatusObject) => this.finish(closed);
-    const stopTimer = record.clock.schedule(delayMs, () => {
-      this.released();
-      // The status came in whatever context the connection was opened in; the attempt is our caller's.
-      record.restore(() => this.launch("retry", delayMs, after));
-    });
-    room.enter(end);
-    this.#stopWaiting = () => {
-      room.leave(end);
-      stopTimer();
-    };
-  }
-
-  #facts(attempt: ReplayAttempt, status: StatusObject, origin: StatusOrigin): FailedAttempt {
-    const { record } = this;
-    const rejection = rejectionOf(status);
-    return {
-      code: status.code,
-      origin,
-      attempts: record.attempts.length,
-      trailersOnly: !attempt.sawHeaders,
-      pushback: origin === "remote" ? readPushback(status.metadata) : undefined,
-      retryInfoMs:
-        origin === "remote" ? decodeStatusDetails(status.metadata).retryDelayMs : undefined,
-      handlerNotRun: rejection !== undefined && notRun.has(rejection.reason),
-      remainingMs: record.deadlineMs - record.clock.now(),
-      replayable: this.replayable,
-    };
-  }
-
-  #stop(reason: Reason, enforced: boolean): void {
-    this.#policy.counts.stopped += 1;
-    const atMs = this.record.clock.now();
-    this.record.decide({ policy: "retry", verdict: "stop", reason, enforced, atMs });
+    this.policy.counts.retried += 1;
+    this.tell("retry", { waitMs: delayMs });
+    if (!this.enforced) return false;
+    this.waitThen(delayMs, () => this.launch("retry", delayMs, status), withdrawnMs);
+    return true;
   }
 }
-
-export type RetryPolicyOptions = RetryOptions & Pick<PolicyOptions, "mode">;
 
 /**
  * Retries as an interceptor of their own, with the same options for all methods.
@@ -183,6 +157,30 @@ export type RetryPolicyOptions = RetryOptions & Pick<PolicyOptions, "mode">;
  */
 export function retry(options: RetryPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, surroundings, rest } = splitOptions(options, "retry");
-  const policy = new RetryPolicy(resolveRetryOptions(rest), own.mode ?? "enforce");
-  return retryInterceptor(surroundings, () => policy);
+  const policy = retryPolicy(rest, own.mode, surroundings, "retry");
+  return attemptsInterceptor(surroundings, () => ({ retry: policy, hedge: undefined }));
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function retryPolicy(
+  given: Omit<RetryPolicyOptions, "mode">,
+  mode: RetryPolicyOptions["mode"],
+  surroundings: Surroundings,
+  prefix: string,
+  registry?: ConstructorParameters<typeof RetryPolicy>[0]["registry"],
+): RetryPolicy {
+  const { retryStatus, retryResponse, resume, ...options } = given;
+  const judgement = resolveJudgement(
+    {
+      ...(retryStatus === undefined ? {} : { retryStatus }),
+      ...(retryResponse === undefined ? {} : { retryResponse }),
+      ...(resume === undefined ? {} : { resume }),
+    },
+    prefix,
+  );
+  const resolved = resolveRetryOptions(options, prefix);
+  return new RetryPolicy(
+    { options: resolved, mode: mode ?? "enforce", judgement, registry },
+    surroundings,
+  );
 }

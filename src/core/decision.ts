@@ -13,10 +13,19 @@ export type PolicyName =
 
 /**
  * What a policy did to a call:
- * `admit` it went on, `queue` it waited, `reject` it was refused, `retry` another attempt follows,
+ * `admit` it went on, `queue` it waited, `reject` it was refused, `retry` another attempt follows, `hedge` another
+ * attempt runs beside those under way,
  * `stop` no attempt follows, `expire` its time ran out, `cancel` it was called off.
  */
-export type Verdict = "admit" | "queue" | "reject" | "retry" | "stop" | "expire" | "cancel";
+export type Verdict =
+  | "admit"
+  | "queue"
+  | "reject"
+  | "retry"
+  | "hedge"
+  | "stop"
+  | "expire"
+  | "cancel";
 
 /**
  * One decision of one policy about one call: the unit of telemetry. Decisions that change nothing

@@ -1,5 +1,10 @@
 import { type Backoff, type BackoffOptions, exponentialBackoff } from "./backoff.js";
 import { InvalidOptionError, knownKeys, wholeNumber } from "./options.js";
+import {
+  type ResolvedRetryBudgetOptions,
+  type RetryBudgetOptions,
+  resolveRetryBudgetOptions,
+} from "./retry-budget-options.js";
 import { statusCode } from "./status-code.js";
 
 /** Which failed attempts are tried again, how often, and after which wait. */
@@ -32,6 +37,11 @@ export interface RetryOptions {
    * layer of retries is enough, and layers multiply. 1 to 100. @defaultValue 1
    */
   readonly maxDepth?: number;
+  /**
+   * How many extra attempts, retries and hedges together, a target bears. Shared by all clients of a weir that
+   * set it alike. `false` for no bound. @defaultValue the defaults of `RetryBudgetOptions`
+   */
+  readonly budget?: RetryBudgetOptions | false;
 }
 
 /** Checked, complete and frozen. */
@@ -41,6 +51,7 @@ export interface ResolvedRetryOptions {
   readonly backoff: Backoff;
   readonly idempotent: boolean | undefined;
   readonly maxDepth: number;
+  readonly budget: ResolvedRetryBudgetOptions | undefined;
   readonly maxBufferBytes: number;
   readonly maxBufferMessages: number;
 }
@@ -51,6 +62,7 @@ const known = [
   "backoff",
   "idempotent",
   "maxDepth",
+  "budget",
   "maxBufferBytes",
   "maxBufferMessages",
 ] as const satisfies readonly (keyof RetryOptions)[];
@@ -79,6 +91,10 @@ export function resolveRetryOptions(
     backoff: exponentialBackoff(options.backoff, `${prefix}.backoff`),
     idempotent,
     maxDepth: wholeNumber(`${prefix}.maxDepth`, options.maxDepth ?? 1, 1, 100),
+    budget:
+      options.budget === false
+        ? undefined
+        : resolveRetryBudgetOptions(options.budget, `${prefix}.budget`),
     maxBufferBytes: wholeNumber(`${prefix}.maxBufferBytes`, maxBufferBytes, 0, 2 ** 30),
     maxBufferMessages: wholeNumber(`${prefix}.maxBufferMessages`, maxBufferMessages, 0, 1_000_000),
   });

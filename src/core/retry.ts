@@ -23,6 +23,10 @@ export interface FailedAttempt {
   readonly remainingMs: number;
   /** The caller's own judgement of the status, in place of the code set. */
   readonly wanted?: boolean | undefined;
+  /** The attempt ended OK, with a response that the caller does not want. */
+  readonly unwanted?: boolean;
+  /** Whether running the method twice does no harm, where more is known of the call than the options say. */
+  readonly idempotent?: boolean | undefined;
   /** A service below has given up on it already, and the server passed that on. */
   readonly relayed?: boolean;
   /** How many services above are retrying the call that this one is made for. */
@@ -54,7 +58,8 @@ export class RetryRules {
   decide(failed: FailedAttempt): RetryDecision {
     if (failed.pushback === "stop") return stop("RETRY_PUSHBACK_STOP");
     if (failed.relayed === true) return stop("RETRY_EXHAUSTED_BELOW");
-    if (!eligible(failed, this.#options)) return stop("RETRY_NOT_ELIGIBLE");
+    const idempotent = failed.idempotent ?? this.#options.idempotent;
+    if (!eligible(failed, this.#options, idempotent)) return stop("RETRY_NOT_ELIGIBLE");
     if ((failed.depth ?? 0) >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
     if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
@@ -105,7 +110,12 @@ function wanted({ code, wanted: judged }: FailedAttempt, options: ResolvedRetryO
 }
 
 /** Whether another attempt can do no harm and may help. */
-function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+function eligible(
+  failed: FailedAttempt,
+  options: ResolvedRetryOptions,
+  idempotent: boolean | undefined,
+): boolean {
+  if (failed.unwanted === true) return idempotent === true;
   switch (failed.origin) {
     case "never-sent":
     case "refused":
@@ -116,25 +126,29 @@ function eligible(failed: FailedAttempt, options: ResolvedRetryOptions): boolean
     case "deadline":
       return false;
     case "attempt-timeout":
-      return options.idempotent === true;
+      return idempotent === true;
     case "transport":
       // A peer that is out of room says so without a word of when.
       if (failed.code === statusCode.resourceExhausted) return false;
-      return options.idempotent === true && wanted(failed, options);
+      return idempotent === true && wanted(failed, options);
     case "remote":
-      return failed.handlerNotRun || eligibleAnswer(failed, options);
+      return failed.handlerNotRun || eligibleAnswer(failed, options, idempotent);
     default:
       return failed.origin satisfies never;
   }
 }
 
-function eligibleAnswer(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+function eligibleAnswer(
+  failed: FailedAttempt,
+  options: ResolvedRetryOptions,
+  idempotent: boolean | undefined,
+): boolean {
   const { code, pushback, retryInfoMs, trailersOnly } = failed;
   if (code === statusCode.resourceExhausted) {
     // It also means quotas and sizes, which no retry heals. Only a server that says when may be asked again.
     if (pushback === undefined && retryInfoMs === undefined) return false;
     if (failed.wanted === false) return false;
   } else if (!wanted(failed, options)) return false;
-  if (options.idempotent !== undefined) return options.idempotent;
+  if (idempotent !== undefined) return idempotent;
   return trailersOnly && code === statusCode.unavailable;
 }

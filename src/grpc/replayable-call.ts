@@ -83,6 +83,9 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     this.accept(attempt, status);
   }
 
+  /** An attempt ended OK. */
+  protected succeeded(_attempt: ReplayAttempt): void {}
+
   /** A message of a streamed response came in. */
   protected streamed(_message: unknown): void {}
 
@@ -257,6 +260,7 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
     if (this.ended) return;
     if (status.code === Status.OK) {
+      this.succeeded(attempt);
       if (attempt.heldMessage !== undefined && this.#attempts.committed === undefined) {
         this.afterUnwanted(attempt, status);
         return;

@@ -1,3 +1,4 @@
+import { BudgetStore } from "../core/budget-store.js";
 import { type Clock, systemClock } from "../core/clock.js";
 import type { Observer, ReportError } from "../core/notify.js";
 import { InvalidOptionError, optionalFunction } from "../core/options.js";
@@ -14,6 +15,7 @@ export interface Surroundings {
   /** Told of every decision, after it was taken. */
   readonly onDecision: Observer<DecisionEvent> | undefined;
   readonly room: WaitingRoom;
+  readonly budgets: BudgetStore;
 }
 
 /** What can be handed in from outside. */
@@ -50,6 +52,7 @@ export function surroundingsOf(options: SurroundingsOptions, prefix: string): Su
     onDecision,
     report: onError ?? warn,
     room: new WaitingRoom(),
+    budgets: new BudgetStore(clock),
   };
 }
 

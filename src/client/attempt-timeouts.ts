@@ -1,0 +1,200 @@
+import {
+  connectivityState,
+  type Interceptor,
+  type Metadata,
+  type NextCall,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import type { CancelTask, Clock } from "../core/clock.js";
+import type { Reason } from "../core/reasons.js";
+import { refusal } from "../core/refusal.js";
+import type { ResolvedTimeoutOptions } from "../core/timeouts.js";
+import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { localRejection } from "../grpc/rejection.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+
+/** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
+const lateMs = 20;
+
+/**
+ * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
+ * response, and altogether. Stands below the gates, so that waiting in a queue of ours is not the attempt's time.
+ */
+export function attemptTimeoutsInterceptor(
+  surroundings: Surroundings,
+  select: (method: string) => ResolvedTimeoutOptions | undefined,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const timeouts = select(own.record.method);
+    if (timeouts === undefined || !boundsAttempts(timeouts)) {
+      return nextCall(own.options) as ReturnType<Interceptor>;
+    }
+    return new TimedCall(own.options, nextCall, own.record, timeouts);
+  };
+}
+
+function boundsAttempts(timeouts: ResolvedTimeoutOptions): boolean {
+  const { connectionMs, attemptMs, firstResponseMs, idleMs } = timeouts;
+  return (connectionMs ?? attemptMs ?? firstResponseMs ?? idleMs) !== undefined;
+}
+
+class TimedCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #clock: Clock;
+  readonly #timeouts: ResolvedTimeoutOptions;
+  readonly #timers = new Map<Reason, CancelTask>();
+  readonly #streamed: boolean;
+  /** A read is outstanding. */
+  #reading = false;
+  /** Headers or a message have come. */
+  #responding = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    timeouts: ResolvedTimeoutOptions,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#clock = record.clock;
+    this.#timeouts = timeouts;
+    this.#streamed = options.method_definition.responseStream;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const { connectionMs, attemptMs, firstResponseMs } = this.#timeouts;
+    let options = this.options;
+    this.#watchConnection(connectionMs);
+    this.#arm("FIRST_RESPONSE_TIMEOUT", firstResponseMs);
+    this.#arm("ATTEMPT_TIMEOUT", attemptMs);
+    if (attemptMs !== undefined) {
+      // The server learns how long this attempt may take; for grpc-js itself it is a net behind our own timer.
+      const wireMs = this.#clock.now() + attemptMs + deadlineNetMs;
+      if (wireMs < this.#record.wireDeadlineMs) {
+        options = { ...options, deadline: toEpoch(wireMs, this.#clock) };
+      }
+    }
+    this.forward(metadata, options);
+  }
+
+  protected override released(): void {
+    for (const stop of this.#timers.values()) stop();
+    this.#timers.clear();
+  }
+
+  override startRead(): void {
+    this.#reading = true;
+    this.#armIdle();
+    super.startRead();
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#respond();
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    // A single response announces its failure with null; the status follows.
+    if (message !== null) {
+      this.#reading = false;
+      this.#disarm("IDLE_TIMEOUT");
+      this.#respond();
+    }
+    super.onReceiveMessage(message);
+  }
+
+  #respond(): void {
+    if (this.#responding) return;
+    this.#responding = true;
+    this.#disarm("CONNECTION_TIMEOUT");
+    this.#disarm("FIRST_RESPONSE_TIMEOUT");
+    this.#armIdle();
+  }
+
+  /**
+   * Only while somebody waits for a message: a consumer that takes its time does not time its own stream out. And
+   * only once the response has begun: before that it is the first response that is late.
+   */
+  #armIdle(): void {
+    if (!this.#streamed || !this.#reading || !this.#responding) return;
+    this.#disarm("IDLE_TIMEOUT");
+    this.#arm("IDLE_TIMEOUT", this.#timeouts.idleMs);
+  }
+
+  /** The channel tells whether there is a connection; the peer of the call does not until it is too late. */
+  #watchConnection(connectionMs: number | undefined): void {
+    const { channel } = this.#record;
+    if (connectionMs === undefined || channel === undefined) return;
+    const ready = () => channel.getConnectivityState(true) === connectivityState.READY;
+    try {
+      if (ready()) return;
+      this.#arm("CONNECTION_TIMEOUT", connectionMs);
+      const watch = () => {
+        if (!this.#timers.has("CONNECTION_TIMEOUT")) return;
+        if (ready()) this.#disarm("CONNECTION_TIMEOUT");
+        else {
+          const state = channel.getConnectivityState(false);
+          // Without a deadline, which would be another timer; ours ends the wait.
+          channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => this.#look(watch));
+        }
+      };
+      watch();
+    } catch {
+      // The channel is closed: starting the call says so.
+    }
+  }
+
+  #look(watch: () => void): void {
+    try {
+      watch();
+    } catch {
+      // The channel was closed while the call waited; grpc-js ends the call.
+    }
+  }
+
+  #arm(reason: Reason, ms: number | undefined): void {
+    if (ms === undefined || this.ended) return;
+    const dueMs = this.#clock.now() + ms;
+    const expire = () => this.#expire(reason, ms);
+    this.#timers.set(
+      reason,
+      this.#clock.schedule(ms, () => {
+        if (this.#clock.now() - dueMs <= lateMs) expire();
+        else this.#timers.set(reason, this.#clock.afterPoll(expire));
+      }),
+    );
+  }
+
+  #disarm(reason: Reason): void {
+    this.#timers.get(reason)?.();
+    this.#timers.delete(reason);
+  }
+
+  #expire(reason: Reason, ms: number): void {
+    if (this.ended) return;
+    const detail = `${texts[reason] ?? reason} within ${ms} ms`;
+    const atMs = this.#clock.now();
+    this.#record.decide({
+      policy: "timeouts",
+      verdict: "expire",
+      reason,
+      enforced: true,
+      atMs,
+      detail,
+    });
+    const final: StatusObject = localRejection(refusal(reason, detail));
+    // The context that a timer runs in is whoever armed it; what follows belongs to our caller.
+    this.#record.restore(() => this.finish(final));
+  }
+}
+
+const texts: Readonly<Partial<Record<Reason, string>>> = {
+  CONNECTION_TIMEOUT: "No connection was ready",
+  ATTEMPT_TIMEOUT: "The attempt did not end",
+  FIRST_RESPONSE_TIMEOUT: "No response came",
+  IDLE_TIMEOUT: "No further message came",
+};

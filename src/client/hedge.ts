@@ -1,0 +1,171 @@
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import {
+  type HedgeDecision,
+  hedgeAfterFailure,
+  hedgeDelayMs,
+  mayHedge,
+  withoutHedge,
+} from "../core/hedge.js";
+import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
+import type { StatusOrigin } from "../core/origin.js";
+import type { Reason } from "../core/reasons.js";
+import type { FailedAttempt } from "../core/retry.js";
+import { rejectionOf } from "../grpc/rejection.js";
+import type { ReplayAttempt } from "../grpc/replay-attempt.js";
+import type { ClientListener } from "../grpc/types.js";
+import { RepeatingCall } from "./repeating-call.js";
+
+/**
+ * A call that sends another attempt when the first takes long, and takes the answer that comes first (gRFC A6,
+ * hedging). The others are called off. A failure that is not fatal brings the next attempt forward.
+ */
+export class HedgedCall extends RepeatingCall {
+  /** The server has asked for no further attempts. */
+  #stopped = false;
+
+  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    super.start(metadata, listener);
+    const delayMs = this.#delayMs;
+    if (delayMs !== undefined) this.#hedgeAfter(delayMs);
+  }
+
+  protected override succeeded(attempt: ReplayAttempt): void {
+    super.succeeded(attempt);
+    const latency = this.policy.latencyOf(this.record);
+    const nowMs = this.record.clock.now();
+    const usedMs = this.#delayMs ?? 0;
+    for (const { startedAtMs, number, endedAtMs } of this.record.attempts) {
+      const tookMs = nowMs - startedAtMs;
+      // A loser would have taken at least so long. Leaving it out would teach that calls are fast, and hedges
+      // would breed hedges.
+      if (number === attempt.record.number || (endedAtMs === undefined && tookMs >= usedMs)) {
+        latency.record(tookMs);
+      }
+    }
+  }
+
+  protected override afterFailure(
+    attempt: ReplayAttempt,
+    status: StatusObject,
+    origin: StatusOrigin,
+  ): void {
+    if (origin === "local-policy") {
+      // A policy of ours refused this attempt. Those under way may still answer.
+      this.last ??= { status, attempt };
+      this.#obey(withoutHedge(this.inFlight, rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE"));
+      return;
+    }
+    this.last = { status, attempt };
+    const failed = this.judge(attempt, status, origin);
+    const decision = hedgeAfterFailure({
+      fatal: this.#fatal(failed),
+      pushback: failed.pushback,
+      started: this.record.attempts.length,
+      inFlight: this.inFlight,
+      maxAttempts: this.#maxAttempts,
+      stopped: this.#stopped,
+    });
+    this.#obey(
+      decision.kind === "launch" && decision.inMs >= failed.remainingMs
+        ? withoutHedge(this.inFlight, "RETRY_PAST_DEADLINE")
+        : decision,
+    );
+  }
+
+  #obey(decision: HedgeDecision): void {
+    switch (decision.kind) {
+      case "launch":
+        this.#hedgeAfter(decision.inMs);
+        return;
+      case "wait":
+        if (decision.stop === true) {
+          this.#stopped = true;
+          this.released();
+        }
+        return;
+      case "fail":
+        this.#fail(decision.reason);
+        return;
+      default:
+        decision satisfies never;
+    }
+  }
+
+  #fail(reason: Reason, detail?: string): void {
+    const { last } = this;
+    if (last === undefined) return;
+    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason, last.status, detail);
+    this.conclude(last.status, last.attempt);
+  }
+
+  #hedgeAfter(delayMs: number): void {
+    if (this.ended || !this.replayable || !this.#mayHedge) return;
+    this.waitThen(delayMs, () => this.#hedge(delayMs));
+  }
+
+  #hedge(delayMs: number): void {
+    if (this.ended || !this.replayable || !this.#mayHedge) return;
+    const refused = this.budget?.tryWithdraw();
+    if (refused !== undefined) {
+      // Asked no more for this call: the budget will not have grown by the next delay.
+      this.#stopped = true;
+      if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
+      else this.tell("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
+      return;
+    }
+    this.policy.counts.retried += 1;
+    this.tell("hedge", { waitMs: delayMs });
+    if (!this.enforced) {
+      if (this.inFlight === 0) this.#fail("RETRY_ATTEMPTS_SPENT");
+      return;
+    }
+    this.launch("hedge", delayMs, this.last?.status);
+    const nextMs = this.#delayMs;
+    if (nextMs !== undefined) this.#hedgeAfter(nextMs);
+  }
+
+  get #mayHedge(): boolean {
+    const { record, policy } = this;
+    const depth = record.inbound?.retryDepth ?? 0;
+    const progress = {
+      started: record.attempts.length,
+      inFlight: this.inFlight,
+      maxAttempts: this.#maxAttempts,
+      stopped: this.#stopped,
+    };
+    return depth < policy.options.maxDepth && mayHedge(progress);
+  }
+
+  #fatal({ code, origin, handlerNotRun, relayed, wanted }: FailedAttempt): boolean {
+    switch (origin) {
+      case "never-sent":
+      case "refused":
+      case "attempt-timeout":
+        return false;
+      case "remote":
+      case "transport":
+        if (relayed === true) return true;
+        return !(handlerNotRun || (wanted ?? this.#rules.nonFatalCodes.has(code)));
+      default:
+        return true;
+    }
+  }
+
+  get #maxAttempts(): number {
+    return this.#rules.maxAttempts;
+  }
+
+  get #delayMs(): number | undefined {
+    const options = this.#rules;
+    const { quantile } = options;
+    const learned =
+      quantile === undefined ? undefined : this.policy.latencyOf(this.record).quantile(quantile);
+    return hedgeDelayMs(options, learned);
+  }
+
+  get #rules(): ResolvedHedgeOptions {
+    const { hedge } = this.policy;
+    if (hedge === undefined) throw new Error("a hedged call needs hedge options");
+    return hedge;
+  }
+}
