@@ -61,13 +61,27 @@ describe.each(streamed)("the response of a %s call", (kind) => {
     expect(above.heard).toEqual(["headers", "message x", "status OK"]);
   });
 
-  it("tells an error at once, as grpc-js does, though a message is unread", () => {
-    const { calls, above, start } = setup(kind);
+  it("tells an error at once, as grpc-js does, and an unread message no more", async () => {
+    const { calls, above, call, start } = setup(kind);
     start();
     callOf(calls).headers();
     callOf(calls).message("x");
     callOf(calls).end(ended(status.ABORTED));
     expect(above.heard).toEqual(["headers", "status ABORTED"]);
+    call.startRead();
+    await settled();
+    expect(above.heard).toEqual(["headers", "status ABORTED"]);
+  });
+
+  it("shows no message to a caller who asks for it and cancels at once", async () => {
+    const { calls, above, call, start } = setup(kind);
+    start();
+    callOf(calls).headers();
+    callOf(calls).message("x");
+    call.startRead();
+    call.cancelWithStatus(status.CANCELLED, "enough");
+    await settled();
+    expect(above.heard).toEqual(["headers", "status CANCELLED"]);
   });
 
   it("shows nothing more to a caller who cancels inside an event", async () => {
