@@ -6,12 +6,14 @@ import { isIdempotencyKey } from "../../src/core/idempotency-key.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../src/grpc/call-record.js";
+import { callOf, fakeBelow, optionsOf } from "../grpc/fake-call.js";
 import {
   failing,
   handlers,
   kinds,
   path,
   payload,
+  type Running,
   type SceneOptions,
   scene,
   withResolvers,
@@ -270,10 +272,34 @@ describe.each(single)("a key made of the request of %s", (method) => {
     expect(server.calls()).toBe(0);
   });
 
-  it("lets go of a call that is cancelled before its request came", async () => {
-    const server = failing(0);
+  it("does not keep a call whose inbound call is cancelled", async () => {
     const joined = await keyedScene(
       { source: "request-hash" },
+      { above: holdingUp(() => joined.clock, 60_000) },
+    );
+    let inner: Running | undefined;
+    const front = await scene({
+      clock: joined.clock,
+      server: {},
+      handlers: handlers(() => {
+        inner = joined.start(method);
+      }),
+    });
+    const beganMs = front.clock.now();
+    const running = front.start("unary");
+    await front.link.pass(400);
+    running.cancel();
+    const ended = await front.link.until(inner?.ended ?? Promise.reject(new Error("no call")));
+    expect(ended.code).toBe(Status.CANCELLED);
+    expect(front.clock.now() - beganMs).toBeLessThan(410);
+    expect(joined.link.inFlight()).toBe(0);
+  });
+
+  it("lets go of a call that is cancelled before its request came", async () => {
+    const server = failing(0);
+    let asked = 0;
+    const joined = await keyedScene(
+      { source: () => `key-${++asked}` },
       { handlers: server.handlers, above: holdingUp(() => joined.clock, 200) },
     );
     const running = joined.start(method, { deadline: joined.clock.wallNow() + 1_000 });
@@ -281,7 +307,7 @@ describe.each(single)("a key made of the request of %s", (method) => {
     running.cancel();
     expect((await joined.link.until(running.ended)).code).toBe(Status.CANCELLED);
     await joined.link.pass(5_000);
-    expect(server.calls()).toBe(0);
+    expect([server.calls(), asked]).toEqual([0, 0]);
     expect(joined.link.inFlight()).toBe(0);
     expect(joined.clock.pending.refs).toBe(0);
   });
@@ -317,6 +343,16 @@ it("a call that is cancelled as soon as it is made has its end, and is not sent"
   running.cancel();
   expect((await link.until(running.ended)).code).toBe(Status.CANCELLED);
   expect(seen).toBe(0);
+});
+
+it("a call that ends its request before there is one starts without a key, and is the server's to judge", () => {
+  const { calls, nextCall } = fakeBelow();
+  const call = idempotencyKey({ source: "request-hash" })(optionsOf("unary"), nextCall);
+  call.start(new Metadata(), {});
+  expect(calls).toEqual([]);
+  call.halfClose();
+  expect(callOf(calls).log).toEqual(["start", "half-close"]);
+  expect(callOf(calls).metadata.getMap()).toEqual({});
 });
 
 it("a key is 1 to 255 printable ASCII characters with none but spaces inside", () => {

@@ -120,12 +120,26 @@ describe("the policies of a service config", () => {
         { name: [{ service: "a.D", method: "E" }], retryPolicy },
       ],
     });
+    const alone = policiesFromServiceConfig({
+      methodConfig: [
+        { name: [{ service: "a.B" }], timeout: "1s", hedgingPolicy },
+        {
+          name: [
+            { service: "a.B", method: "C" },
+            { service: "a.D", method: "E" },
+          ],
+        },
+      ],
+    });
     const none = { deadline: { defaultMs: maxDurationMs }, hedge: false };
     expect(policy.methods).toEqual({
       "a.B": { deadline: { defaultMs: 1_000 }, retry, hedge: false },
       "a.B/C": { ...none, retry: false },
       "a.D/E": { ...none, retry },
     });
+    expect(alone.policy.methods).toMatchObject({ "a.B/C": none });
+    // Where nothing broader sets anything, there is nothing to take back.
+    expect(alone.policy.methods["a.D/E"]).toEqual({ retry: false });
   });
 });
 

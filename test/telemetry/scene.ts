@@ -10,9 +10,8 @@ import { BulkheadPolicy, bulkheadGate } from "../../src/client/bulkhead.js";
 import { contextInterceptor } from "../../src/client/context.js";
 import { deadlineInterceptor, resolveDeadlineOptions } from "../../src/client/deadline.js";
 import { gatesInterceptor } from "../../src/client/gates.js";
-import { RetryPolicy, retryInterceptor } from "../../src/client/retry.js";
+import { attemptsInterceptor, retryPolicy } from "../../src/client/retry.js";
 import { resolveBulkheadOptions } from "../../src/core/bulkhead.js";
-import { resolveRetryOptions } from "../../src/core/retry-options.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
@@ -97,10 +96,8 @@ export async function openScene(transport: Transport, options: SceneOptions = {}
 
 function clientPipeline(surroundings: Surroundings, options: SceneOptions): ClientOptions {
   const telemetry = resolveTelemetryOptions(options.telemetry);
-  const retry = new RetryPolicy(
-    resolveRetryOptions({ maxAttempts: options.maxAttempts ?? 3, idempotent: true }),
-    "enforce",
-  );
+  const retries = { maxAttempts: options.maxAttempts ?? 3, idempotent: true };
+  const retry = retryPolicy(retries, "enforce", surroundings, "retry");
   const bulkhead =
     options.bulkhead === undefined
       ? undefined
@@ -109,7 +106,7 @@ function clientPipeline(surroundings: Surroundings, options: SceneOptions): Clie
     contextInterceptor(surroundings),
     callSpanInterceptor(surroundings, telemetry),
     deadlineInterceptor(surroundings, () => resolveDeadlineOptions()),
-    retryInterceptor(surroundings, () => retry),
+    attemptsInterceptor(surroundings, () => ({ retry, hedge: undefined })),
     gatesInterceptor(surroundings, [bulkheadGate(() => bulkhead)]),
     attemptSpanInterceptor(surroundings, telemetry),
   ];
