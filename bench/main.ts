@@ -1,0 +1,17 @@
+import { interceptors } from "./interceptors.js";
+import { overhead } from "./overhead.js";
+
+const benches: Readonly<Record<string, () => Promise<void>>> = { overhead, interceptors };
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => benches[name] === undefined);
+if (unknown.length > 0) {
+  console.error(
+    `no bench named ${unknown.join(", ")}; there are: ${Object.keys(benches).join(", ")}`,
+  );
+  process.exitCode = 1;
+} else {
+  for (const [name, run] of Object.entries(benches)) {
+    if (wanted.length === 0 || wanted.includes(name)) await run();
+  }
+}
