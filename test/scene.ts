@@ -58,6 +58,8 @@ export interface SceneOptions extends InMemoryOptions {
   readonly ownClient?: ClientOptions;
   readonly ownServer?: ServerOptions;
   readonly handlers?: ConformanceServiceServer;
+  /** @defaultValue fails the test */
+  readonly onError?: (error: unknown) => void;
 }
 
 /** A client and a server of one weir, joined in memory. */
@@ -82,9 +84,11 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     clock,
     random,
     onDecision: (decision) => decisions.push(decision),
-    onError: (error) => {
-      throw error;
-    },
+    onError:
+      options.onError ??
+      ((error) => {
+        throw error;
+      }),
   });
   const serverOptions =
     options.server === undefined && options.ownServer === undefined

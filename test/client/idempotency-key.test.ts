@@ -1,11 +1,14 @@
 import { createHash } from "node:crypto";
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { type IdempotencyKeyOptions, idempotencyKey } from "../../src/client/idempotency-key.js";
+import { idempotencyKey } from "../../src/client/idempotency-key.js";
+import type { IdempotencyKeyOptions } from "../../src/client/idempotency-key-options.js";
 import { isIdempotencyKey } from "../../src/core/idempotency-key.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../src/grpc/call-record.js";
+import { InboundCall, runInbound } from "../../src/grpc/inbound-call.js";
+import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import { callOf, fakeBelow, optionsOf } from "../grpc/fake-call.js";
 import {
   failing,
@@ -353,6 +356,33 @@ it("a call that ends its request before there is one starts without a key, and i
   call.halfClose();
   expect(callOf(calls).log).toEqual(["start", "half-close"]);
   expect(callOf(calls).metadata.getMap()).toEqual({});
+});
+
+it("a call follows its inbound call only as long as it waits for its request", () => {
+  const { clock } = inMemoryTransport();
+  const inbound = new InboundCall({
+    method: path.unary,
+    kind: "unary",
+    peer: "",
+    clock,
+    report: () => {},
+    startedAtMs: 0,
+    deadlineMs: Number.POSITIVE_INFINITY,
+  });
+  let followers = 0;
+  inbound.onCalledOff = () => {
+    followers += 1;
+    return () => {
+      followers -= 1;
+    };
+  };
+  const { nextCall } = fakeBelow();
+  const interceptor = idempotencyKey({ source: () => "key", clock });
+  const call = runInbound(inbound, () => interceptor(optionsOf("unary"), nextCall));
+  call.start(new Metadata(), {});
+  expect(followers).toBe(1);
+  call.sendMessage("request");
+  expect(followers).toBe(0);
 });
 
 it("a key is 1 to 255 printable ASCII characters with none but spaces inside", () => {

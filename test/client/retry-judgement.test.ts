@@ -1,0 +1,165 @@
+import { status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { RetryPolicyOptions } from "../../src/client/retry-policy.js";
+import type { ServerStreamRequest } from "../../src/gen/weir/v1/conformance.js";
+import { echo, failing, kinds, payload, scene } from "../scene.js";
+
+const quick = { backoff: { baseMs: 10, jitter: "none" } } as const;
+
+describe.each(kinds)("the caller's own judgement of a status (%s)", (method) => {
+  it("takes the place of the codes, either way", async () => {
+    for (const [code, judged, calls] of [
+      [Status.ABORTED, true, 2],
+      [Status.UNAVAILABLE, false, 1],
+    ] as const) {
+      const server = failing(1, { code, details: "drawn" });
+      const retry: RetryPolicyOptions = {
+        ...quick,
+        idempotent: true,
+        retryStatus: ({ details, origin, attempt }) => {
+          expect([details, origin, attempt]).toEqual(["drawn", "remote", 1]);
+          return judged;
+        },
+      };
+      const { call } = await scene({ handlers: server.handlers, client: { retry } });
+      expect((await call(method)).code).toBe(judged ? Status.OK : code);
+      expect(server.calls()).toBe(calls);
+    }
+  });
+
+  it("cannot make a method safe that is not", async () => {
+    const server = failing(1, { code: Status.ABORTED, details: "drawn" });
+    const retry: RetryPolicyOptions = { ...quick, idempotent: false, retryStatus: () => true };
+    const { call } = await scene({ handlers: server.handlers, client: { retry } });
+    expect((await call(method)).code).toBe(Status.ABORTED);
+  });
+});
+
+describe("the caller's own judgement of a response", () => {
+  const wanting = (idempotent: boolean, maxAttempts = 3): RetryPolicyOptions => ({
+    ...quick,
+    idempotent,
+    maxAttempts,
+    retryResponse: (response) => (response as { sequence: number }).sequence < 5,
+  });
+
+  it("tries an OK again that is not what is wanted, and gives the one that is", async () => {
+    let sequence = 2;
+    const { call } = await scene({
+      client: { retry: wanting(true) },
+      handlers: {
+        ...echo,
+        unary: (_call, callback) => {
+          sequence += 2;
+          callback(null, { payload, sequence });
+        },
+      },
+    });
+    const ended = await call("unary");
+    expect([ended.code, ended.received]).toEqual([Status.OK, [6]]);
+  });
+
+  it("gives the response all the same when no attempt is left, or none is allowed", async () => {
+    for (const [retry, calls] of [
+      [wanting(true, 2), 2],
+      [wanting(false), 1],
+    ] as const) {
+      let seen = 0;
+      const { call } = await scene({
+        client: { retry },
+        handlers: {
+          ...echo,
+          unary: (_call, callback) => {
+            seen += 1;
+            callback(null, { payload, sequence: 1 });
+          },
+        },
+      });
+      const ended = await call("unary");
+      expect([ended.code, ended.received]).toEqual([Status.OK, [1]]);
+      expect(seen).toBe(calls);
+    }
+  });
+});
+
+describe("a server-streamed response that is resumed", () => {
+  /** Sends the numbers up to the wanted one, and breaks after each third. */
+  const breaking = (requests: number[], code: Status = Status.UNAVAILABLE) => ({
+    ...echo,
+    serverStream: (call: Parameters<typeof echo.serverStream>[0]) => {
+      const from = call.request.payload.length;
+      requests.push(from);
+      for (let sequence = from + 1; sequence <= from + 3; sequence++) {
+        call.write({ payload, sequence });
+        if (sequence === 8) {
+          call.end();
+          return;
+        }
+      }
+      call.emit("error", { code, details: "broke" });
+    },
+  });
+  const resume: NonNullable<RetryPolicyOptions["resume"]> = {
+    token: (message) => (message as { sequence: number }).sequence,
+    request: (first, token) => ({
+      ...(first as ServerStreamRequest),
+      payload: Buffer.alloc(Number(token)),
+    }),
+  };
+
+  it("goes on behind the last message, and shows one whole stream", async () => {
+    const requests: number[] = [];
+    const { call, link, clock } = await scene({
+      client: { retry: { ...quick, maxAttempts: 5, resume } },
+      handlers: breaking(requests),
+    });
+    const ended = await call("serverStream");
+    expect([ended.code, ended.received]).toEqual([Status.OK, [1, 2, 3, 4, 5, 6, 7, 8]]);
+    expect(requests).toEqual([0, 3, 6]);
+    await link.pass(10);
+    expect(link.inFlight()).toBe(0);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("ends with the failure when the attempts are spent or the code is not retried", async () => {
+    for (const [maxAttempts, code] of [
+      [2, Status.UNAVAILABLE],
+      [5, Status.DATA_LOSS],
+    ] as const) {
+      const requests: number[] = [];
+      const { call } = await scene({
+        client: { retry: { ...quick, maxAttempts, resume } },
+        handlers: breaking(requests, code),
+      });
+      const ended = await call("serverStream");
+      expect(ended.code).toBe(code);
+      expect(requests).toHaveLength(code === Status.UNAVAILABLE ? 2 : 1);
+    }
+  });
+
+  it("can be cancelled while it waits to go on", async () => {
+    const { start, link, clock } = await scene({
+      client: { retry: { backoff: { baseMs: 1_000, jitter: "none" }, resume } },
+      handlers: breaking([]),
+    });
+    const running = start("serverStream");
+    await link.pass(500);
+    running.cancel();
+    expect((await link.until(running.ended)).code).toBe(Status.CANCELLED);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("ends with the failure when the user's function throws", async () => {
+    const errors: unknown[] = [];
+    const throwing = () => {
+      throw new Error("no token");
+    };
+    const { call } = await scene({
+      client: { retry: { ...quick, resume: { ...resume, token: throwing } } },
+      handlers: breaking([]),
+      onError: (error) => errors.push(error),
+    });
+    expect((await call("serverStream")).code).toBe(Status.UNAVAILABLE);
+    expect(errors.length).toBeGreaterThan(0);
+  });
+});
