@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
 import { type Interceptor, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
-import type { CancelTask } from "../core/clock.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "../core/idempotency-key.js";
 import { type ReportError, safely } from "../core/notify.js";
 import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
@@ -61,16 +60,16 @@ const optionNames = [
   "uuid",
 ] as const satisfies readonly (keyof IdempotencyKeyOptions)[];
 
-/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+/**
+ * @param alsoKnown Names of options that are somebody else's and stand beside.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
 export function resolveIdempotencyKeyOptions(
   options: IdempotencyKeyOptions = {},
   prefix = "idempotencyKey",
+  alsoKnown: readonly string[] = [],
 ): ResolvedIdempotencyKeyOptions {
-  knownKeys(prefix, options, optionNames);
-  return resolved(options, prefix);
-}
-
-function resolved(options: IdempotencyKeyOptions, prefix: string): ResolvedIdempotencyKeyOptions {
+  knownKeys(prefix, options, [...optionNames, ...alsoKnown]);
   const { source = "uuid", honoured = false, uuid = () => randomUUID() } = options;
   if (source !== "uuid" && source !== "request-hash" && typeof source !== "function") {
     throw new InvalidOptionError(`${prefix}.source`, "uuid, request-hash or a function", source);
@@ -108,7 +107,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #reportError: ReportError;
   /** The metadata of a call whose key is made of the request, until that comes. */
   #waiting: Metadata | undefined;
-  #stopTimer: CancelTask | undefined;
+  #stopWaiting: (() => void) | undefined;
 
   constructor(
     options: OptionsWithOwn,
@@ -152,21 +151,28 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
 
   protected override released(): void {
     this.#waiting = undefined;
-    this.#stopTimer?.();
+    this.#stopWaiting?.();
   }
 
   /**
    * Puts the start off until the request is there. grpc-js sends it in the same tick; an interceptor above may
-   * take its time. The call must not outlive its deadline meanwhile, which is watched below.
+   * take its time. A call that is over meanwhile goes on without a key, to where deadlines are watched.
    */
   #await(metadata: Metadata): void {
     this.#waiting = metadata;
     const { clock, inbound, startedAtMs } = this.#record;
-    const ownMs = toMonotonic(this.options.deadline, clock, startedAtMs) ?? startedAtMs;
-    const deadlineMs = Math.min(ownMs, inbound?.deadlineMs ?? Number.POSITIVE_INFINITY);
-    if (deadlineMs === Number.POSITIVE_INFINITY) return;
-    const remainingMs = Math.max(0, deadlineMs - clock.now());
-    this.#stopTimer = clock.schedule(remainingMs, () => this.#forwardWith(undefined, metadata));
+    const giveUp = () => this.#forwardWith(undefined, metadata);
+    const unfollow = inbound?.onCalledOff(giveUp);
+    // A deadline that is no time is as good as none here: it is refused below.
+    const deadlineMs = toMonotonic(this.options.deadline, clock, startedAtMs);
+    const stopTimer =
+      deadlineMs === undefined || deadlineMs === Number.POSITIVE_INFINITY
+        ? undefined
+        : clock.schedule(Math.max(0, deadlineMs - clock.now()), giveUp);
+    this.#stopWaiting = () => {
+      unfollow?.();
+      stopTimer?.();
+    };
   }
 
   #forwardWith(key: string | undefined, metadata: Metadata): void {
@@ -247,7 +253,6 @@ const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII ch
 export function idempotencyKey(
   options: IdempotencyKeyOptions & StandaloneOptions = {},
 ): Interceptor {
-  knownKeys(where, options, [...optionNames, ...surroundingsOptionNames]);
-  const policy = resolved(options, where);
+  const policy = resolveIdempotencyKeyOptions(options, where, surroundingsOptionNames);
   return idempotencyKeyInterceptor(surroundingsOf(options, where), () => policy);
 }

@@ -1,8 +1,7 @@
 import { createHash } from "node:crypto";
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { idempotencyKey } from "../../src/client/idempotency-key.js";
-import type { IdempotencyKeyOptions } from "../../src/client/idempotency-key-options.js";
+import { type IdempotencyKeyOptions, idempotencyKey } from "../../src/client/idempotency-key.js";
 import { isIdempotencyKey } from "../../src/core/idempotency-key.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
