@@ -2,11 +2,7 @@ import type { ClientOptions } from "@grpc/grpc-js";
 import type { ClientPolicy, MethodPolicy } from "./client-policy.js";
 
 /** What makes further attempts in a policy, whichever of the two there is. */
-type Attempting = Pick<MethodPolicy, "retry"> & { readonly hedge?: object | false };
-
-/** A policy, as far as it is looked at here. */
-export type AttemptingPolicy = ClientPolicy &
-  Attempting & { readonly methods?: Readonly<Record<string, MethodPolicy & Attempting>> };
+type Attempting = Pick<MethodPolicy, "retry" | "hedge">;
 
 /**
  * Finds channel options that work against a client policy, as sentences for a log:
@@ -20,7 +16,7 @@ export type AttemptingPolicy = ClientPolicy &
  */
 export function serviceConfigConflicts(
   options: ClientOptions,
-  policy: AttemptingPolicy = {},
+  policy: ClientPolicy = {},
 ): string[] {
   // Without retries in the channel there is nothing that could multiply.
   if (options["grpc.enable_retries"] === 0) {
@@ -42,7 +38,7 @@ export function serviceConfigConflicts(
 }
 
 /** Whether the policy makes further attempts for anything that a name of a service config covers. */
-function attempts(policy: AttemptingPolicy, name: string): boolean {
+function attempts(policy: ClientPolicy, name: string): boolean {
   const { methods = {} } = policy;
   const service = name.split("/")[0] ?? "";
   const under = Object.entries(methods).map(([key, own]) => [key.replace(/^\//, ""), own] as const);

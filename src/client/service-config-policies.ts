@@ -35,6 +35,10 @@ export interface ConfiguredBudget {
   readonly ratio: false;
 }
 
+/** A config cannot say what running a method twice does, and gRPC takes it for harmless. */
+const knownIdempotentOnly =
+  "methods known to be idempotent: by their schema, by retry.idempotent, or by a key that the server honours";
+
 /** gRFC A6 takes more as so many. */
 const attemptsLimit = 5;
 
@@ -55,8 +59,7 @@ export function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
   if (codes.some((code) => code !== Status.UNAVAILABLE)) {
     warn(
       policy.at("retryableStatusCodes"),
-      "other codes than UNAVAILABLE are retried only for methods known to be idempotent: by their schema, by " +
-        "retry.idempotent, or by a key that the server honours",
+      `other codes than UNAVAILABLE are retried only for ${knownIdempotentOnly}`,
     );
   }
   return {
@@ -73,6 +76,7 @@ export function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
 
 export function hedgeOf(policy: JsonFields, warn: Warn): ConfiguredHedge {
   warnOfUnknown(policy, hedgeFields, warn);
+  warn(policy.path, `is followed only for ${knownIdempotentOnly}`);
   const path = policy.at("hedgingDelay");
   const wantedMs = policy.has("hedgingDelay")
     ? protoDurationMs(path, policy.get("hedgingDelay"))

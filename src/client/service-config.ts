@@ -15,8 +15,14 @@ import {
 
 /** The policies of a method that a service config can name. */
 export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline"> {
-  /** `false` where the config names no `retryPolicy`: then gRPC would not retry either. */
-  readonly retry: (ConfiguredRetry & { readonly budget?: ConfiguredBudget }) | false;
+  /**
+   * `false` where the config names no `retryPolicy`: then gRPC would not retry either. One attempt where there is
+   * a `hedgingPolicy`: hedges are paid out of the budget of `retry`.
+   */
+  readonly retry:
+    | (ConfiguredRetry & { readonly budget?: ConfiguredBudget })
+    | { readonly maxAttempts: 1; readonly budget: ConfiguredBudget }
+    | false;
   readonly hedge?: ConfiguredHedge | false;
 }
 
@@ -122,14 +128,13 @@ function entryOf(method: JsonFields, budget: ConfiguredBudget | undefined, warn:
     const rule = "absent where there is a retryPolicy";
     throw new InvalidOptionError(method.at("hedgingPolicy"), rule, method.get("hedgingPolicy"));
   }
-  return {
-    timeoutMs,
-    retry: retryPolicy !== undefined && {
-      ...retryOf(retryPolicy, warn),
-      ...(budget === undefined ? {} : { budget }),
-    },
-    hedge: hedgingPolicy === undefined ? undefined : hedgeOf(hedgingPolicy, warn),
-  };
+  const hedge = hedgingPolicy === undefined ? undefined : hedgeOf(hedgingPolicy, warn);
+  if (retryPolicy === undefined) {
+    const paid = hedge !== undefined && budget !== undefined;
+    return { timeoutMs, hedge, retry: paid && { maxAttempts: 1, budget } };
+  }
+  const retry = retryOf(retryPolicy, warn);
+  return { timeoutMs, hedge, retry: budget === undefined ? retry : { ...retry, budget } };
 }
 
 function nameOf(name: JsonFields, warn: Warn): string {

@@ -1,10 +1,11 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
 import { policiesFromServiceConfig } from "../../src/client/service-config.js";
 import { serviceConfigConflicts } from "../../src/client/service-config-conflicts.js";
 import { InvalidOptionError, maxDurationMs } from "../../src/core/options.js";
 import { protoDurationMs } from "../../src/core/proto-duration.js";
+import { methodRegistry } from "../../src/grpc/method-registry.js";
+import { createWeir } from "../../src/weir.js";
 import { failing, handlers, path, scene } from "../scene.js";
 
 const retryPolicy = {
@@ -32,7 +33,7 @@ function imported(entry: object) {
 }
 
 describe("the policies of a service config", () => {
-  it("are those of a client policy, without a warning where all has its counterpart", () => {
+  it("are those of a client policy", () => {
     const { policy, warnings } = policiesFromServiceConfig({
       methodConfig: [
         { name: [{}], timeout: "10s" },
@@ -57,6 +58,8 @@ describe("the policies of a service config", () => {
       delayMs: 80,
       nonFatalCodes: [Status.UNAVAILABLE, Status.ABORTED, Status.UNKNOWN],
     };
+    // Hedges draw on the budget of retries.
+    const paid = { maxAttempts: 1, budget: { maxTokens: 10, tokenRatio: 0.1, ratio: false } };
     expect(policy).toEqual({
       deadline: { defaultMs: 10_000 },
       retry: false,
@@ -65,14 +68,22 @@ describe("the policies of a service config", () => {
           deadline: { defaultMs: 1_500 },
           retry: { ...retry, budget: { maxTokens: 10, tokenRatio: 0.1, ratio: false } },
         },
-        "a.B/C": { deadline: { defaultMs: 2_500 }, retry: false, hedge },
-        "a.D/E": { deadline: { defaultMs: 2_500 }, retry: false, hedge },
+        "a.B/C": { deadline: { defaultMs: 2_500 }, retry: paid, hedge },
+        "a.D/E": { deadline: { defaultMs: 2_500 }, retry: paid, hedge },
       },
     });
+    expect(warnings).toEqual([
+      expect.stringMatching(/^serviceConfig.methodConfig\[2\].hedgingPolicy is followed only for/),
+    ]);
+    expect(() => createWeir().client(policy)).not.toThrow();
+  });
+
+  it("come without a warning where all means the same", () => {
+    const { warnings } = policiesFromServiceConfig({
+      ...oneEntry({ timeout: "1s", retryPolicy, waitForReady: false }),
+      retryThrottling: { maxTokens: 10, tokenRatio: 0.1 },
+    });
     expect(warnings).toEqual([]);
-    // They are options of a client as they come.
-    const joined: ClientPolicy = policy;
-    expect(joined).toBe(policy);
   });
 
   it("are read from text as from parsed JSON", () => {
@@ -156,6 +167,24 @@ describe("the policies of a service config, at work", () => {
     expect(server.calls()).toBe(4);
     await call("serverStream");
     expect(server.calls()).toBe(5);
+  });
+
+  it("hedge a method that is known to be idempotent", async () => {
+    const { policy } = policiesFromServiceConfig({
+      methodConfig: [{ name: [{}], hedgingPolicy: { maxAttempts: 2, hedgingDelay: "0.08s" } }],
+      retryThrottling: { maxTokens: 10, tokenRatio: 0.1 },
+    });
+    let seen = 0;
+    const { call, clock } = await scene({
+      client: { ...policy, idempotency: methodRegistry({ [path.unary]: "idempotent" }) },
+      handlers: handlers((_call, answer) => {
+        seen += 1;
+        if (seen === 2) answer();
+      }),
+    });
+    const beganMs = clock.now();
+    expect((await call("unary")).code).toBe(Status.OK);
+    expect(clock.now() - beganMs).toBe(80);
   });
 
   it("give the most specific entry's timeout, in its full length", async () => {
@@ -280,7 +309,12 @@ describe("a warning is given", () => {
   it("for a hedge of too many attempts, whose delay is none where none is given", () => {
     const { hedge, warnings } = imported({ hedgingPolicy: { maxAttempts: 8 } });
     expect(hedge).toEqual({ maxAttempts: 5, delayMs: 0, nonFatalCodes: [] });
-    expect(warnings).toEqual([`${at}.hedgingPolicy.maxAttempts is 8, taken as 5`]);
+    expect(warnings).toEqual([
+      expect.stringContaining(
+        `${at}.hedgingPolicy is followed only for methods known to be idempotent`,
+      ),
+      `${at}.hedgingPolicy.maxAttempts is 8, taken as 5`,
+    ]);
   });
 
   it("for tokens finer than thousandths", () => {
