@@ -46,8 +46,10 @@ export function originOf(received: StatusObject, seen: AttemptEvidence): StatusO
   if (ours?.local === true) {
     return originOfReason[ours.reason] ?? "local-policy";
   }
-  // A trailers-only answer keeps the HTTP headers that came with it; nothing made here has them.
-  const spoken = received.metadata.get("content-type").length > 0;
+  // A trailers-only answer keeps the HTTP headers that came with it; nothing made here has them. A proxy that
+  // answers for a server it could not reach, or gave up on, sends headers too, but not those of gRPC.
+  const [type] = received.metadata.get("content-type");
+  const spoken = typeof type === "string" && type.startsWith("application/grpc");
   if (!spoken) {
     if (sizeLimit.test(details) || codec.test(details)) return "local-limit";
     if (code === Status.DEADLINE_EXCEEDED && deadlineText.test(details)) return "deadline";

@@ -1,0 +1,82 @@
+import {
+  Client,
+  type ClientOptions,
+  credentials,
+  type Interceptor,
+  type Metadata,
+  Metadata as MetadataOf,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import type { StatusOrigin } from "../../src/core/origin.js";
+import { ForwardingCall } from "../../src/grpc/forwarding-call.js";
+import { type AttemptEvidence, originOf } from "../../src/grpc/status-origin.js";
+import { withResolvers } from "../scene.js";
+
+/** How a call ended, as an interceptor sees it. */
+export interface Seen {
+  readonly status: StatusObject;
+  readonly evidence: AttemptEvidence;
+  readonly origin: StatusOrigin;
+}
+
+/** An interceptor that tells what it saw of the end of each call. */
+export function watching(target: () => string, tell: (seen: Seen) => void): Interceptor {
+  class WatchedCall extends ForwardingCall {
+    #sawHeaders = false;
+
+    override onReceiveMetadata(metadata: Metadata): void {
+      this.#sawHeaders = true;
+      super.onReceiveMetadata(metadata);
+    }
+
+    override onReceiveStatus(status: StatusObject): void {
+      const evidence = { sawHeaders: this.#sawHeaders, peer: this.getPeer(), target: target() };
+      tell({ status, evidence, origin: originOf(status, evidence) });
+      super.onReceiveStatus(status);
+    }
+  }
+  return (options, nextCall) => new WatchedCall(options, nextCall);
+}
+
+export interface CallPlan {
+  readonly options?: ClientOptions;
+  readonly request?: Buffer;
+  readonly metadata?: Metadata;
+  readonly deadlineMs?: number;
+  /** Cancels so many milliseconds after the start; 0 at once. */
+  readonly cancelMs?: number;
+  readonly serialize?: (message: Buffer) => Buffer;
+  readonly deserialize?: (bytes: Buffer) => Buffer;
+  /** Run when the call has been started. */
+  readonly started?: () => void;
+}
+
+const identity = (bytes: Buffer) => bytes;
+
+/** One unary call to this address by a client of its own, and how it ended. */
+export async function endOfCall(address: string, plan: CallPlan = {}): Promise<Seen> {
+  const { promise, resolve } = withResolvers<Seen>();
+  const client = new Client(address, credentials.createInsecure(), {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.enable_http_proxy": 0,
+    ...plan.options,
+    interceptors: [watching(() => client.getChannel().getTarget(), resolve)],
+  });
+  const call = client.makeUnaryRequest(
+    "/t.S/M",
+    plan.serialize ?? identity,
+    plan.deserialize ?? identity,
+    plan.request ?? Buffer.from("request"),
+    plan.metadata ?? new MetadataOf(),
+    plan.deadlineMs === undefined ? {} : { deadline: Date.now() + plan.deadlineMs },
+    () => {},
+  );
+  plan.started?.();
+  if (plan.cancelMs === 0) call.cancel();
+  else if (plan.cancelMs !== undefined) setTimeout(() => call.cancel(), plan.cancelMs);
+  try {
+    return await promise;
+  } finally {
+    client.close();
+  }
+}
