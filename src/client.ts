@@ -6,6 +6,8 @@ export type { ClientPolicy, MethodPolicy } from "./client/client-policy.js";
 export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";
+export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
+export { idempotencyKey } from "./client/idempotency-key.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
 export { retry } from "./client/retry.js";
 export type {
@@ -14,9 +16,20 @@ export type {
   RetryJudgement,
   RetryPolicyOptions,
 } from "./client/retry-policy.js";
+export type { ServiceConfigImport, ServiceConfigPolicy } from "./client/service-config.js";
+export { policiesFromServiceConfig } from "./client/service-config.js";
+export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
 export type { BulkheadOptions, BulkheadSnapshot } from "./core/bulkhead.js";
+export type { HedgeOptions } from "./core/hedge-options.js";
+export type { IdempotencyLevel } from "./core/idempotency.js";
+export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
+export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
 export type { RetryOptions } from "./core/retry-options.js";
+export type { TimeoutOptions } from "./core/timeouts.js";
+export type { MethodRegistry } from "./grpc/method-registry.js";
+export { methodRegistry } from "./grpc/method-registry.js";
+export type { MethodSource } from "./grpc/method-source.js";
 export type { SurroundingsOptions } from "./grpc/surroundings.js";

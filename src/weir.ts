@@ -8,8 +8,10 @@ import { deadlineInterceptor } from "./client/deadline.js";
 import { gatesInterceptor } from "./client/gates.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
 import { attemptsInterceptor } from "./client/retry.js";
+import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import type { PolicyName } from "./core/decision.js";
 import type { Mode } from "./core/mode.js";
+import { safely } from "./core/notify.js";
 import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
 import { type ControlledPolicy, PolicyControl } from "./core/policy-control.js";
 import { priorities } from "./core/priority.js";
@@ -85,6 +87,9 @@ export class Weir {
     const surroundings = this.#surroundings;
     const policies = new ClientPolicies(policy, surroundings);
     this.#control(policies.built);
+    for (const conflict of serviceConfigConflicts(own, policy)) {
+      safely(surroundings.report, new Error(conflict), "client options");
+    }
     const pipeline: readonly Interceptor[] = [
       contextInterceptor(surroundings),
       callSpanInterceptor(surroundings, this.#telemetry),

@@ -49,7 +49,7 @@ export interface Ended {
 /** A call under way. */
 export interface Running {
   readonly ended: Promise<Ended>;
-  cancel(): void;
+  readonly cancel: () => void;
 }
 
 export interface SceneOptions extends InMemoryOptions {
@@ -71,9 +71,9 @@ export interface Scene {
   readonly client: ConformanceServiceClient;
   readonly decisions: DecisionEvent[];
   /** Starts a call that sends the messages 1 to 3 where the request is streamed, and 3 otherwise. */
-  start(method: Method, options?: CallOptions, metadata?: Metadata): Running;
+  readonly start: (method: Method, options?: CallOptions, metadata?: Metadata) => Running;
   /** The same, and waits for its end. */
-  call(method: Method, options?: CallOptions, metadata?: Metadata): Promise<Ended>;
+  readonly call: (method: Method, options?: CallOptions, metadata?: Metadata) => Promise<Ended>;
 }
 
 export async function scene(options: SceneOptions = {}): Promise<Scene> {
@@ -161,7 +161,7 @@ export function handlers(
 
 export interface HandlerCall {
   readonly metadata: Metadata;
-  fail(error: { code: Status; details: string; metadata?: Metadata }): void;
+  readonly fail: (error: { code: Status; details: string; metadata?: Metadata }) => void;
 }
 
 export function startCall(

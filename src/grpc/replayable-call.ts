@@ -1,11 +1,11 @@
 import {
-  InterceptingCall,
+  type InterceptingCall,
   Metadata,
   type NextCall,
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import type { StatusOrigin } from "../core/origin.js";
+import { AttemptDecisions } from "./attempt-decisions.js";
 import { attemptMetadata, attemptOptions } from "./attempt-options.js";
 import { AttemptSet } from "./attempt-set.js";
 import {
@@ -32,7 +32,7 @@ import { completeWrite } from "./write-queue.js";
  *
  * What to do after a failed attempt is the subclass's decision: it launches another or concludes.
  */
-export abstract class ReplayableCall extends InterceptingCall implements AttemptOwner {
+export abstract class ReplayableCall extends AttemptDecisions implements AttemptOwner {
   protected readonly record: CallRecord;
   protected readonly options: OptionsWithOwn;
   readonly #nextCall: NextCall;
@@ -64,45 +64,9 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
 
   // ---- For subclasses.
 
-  /** An attempt ended, not OK and not committed. Launch another, conclude, or wait for those in flight. */
-  protected abstract afterFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): void;
-
-  /**
-   * Whether a single response is what the caller wants. One that is not is held back: when its attempt has ended
-   * OK, `afterUnwanted` launches another or accepts it after all.
-   */
-  protected wants(_message: unknown): boolean {
-    return true;
-  }
-
-  protected afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
+  protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
     this.accept(attempt, status);
   }
-
-  /** An attempt ended OK. */
-  protected succeeded(_attempt: ReplayAttempt): void {}
-
-  /** A message of a streamed response came in. */
-  protected streamed(_message: unknown): void {}
-
-  /**
-   * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
-   * has said with `resumeWith`.
-   */
-  protected afterCommittedFailure(
-    _attempt: ReplayAttempt,
-    _status: StatusObject,
-    _origin: StatusOrigin,
-  ): boolean {
-    return false;
-  }
-
-  /** The call has ended, or is being called off. Releases timers. */
-  protected abstract released(): void;
 
   protected get ended(): boolean {
     return this.#response?.ended === true;

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { setImmediate as turn } from "node:timers/promises";
 import { type StatusObject, status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import { ConformanceServiceClient, ConformanceServiceService } from "../gen/weir/v1/conformance.js";
@@ -157,7 +156,7 @@ export class Scene {
     await this.#idle();
     // What comes twice or too late is only seen by waiting for it.
     await this.pass(spec.handled === false ? graceMs : 1);
-    await turn();
+    await this.until(new Promise<void>((done) => this.clock.afterPoll(done)), "a turn of the loop");
     for (const peer of this.#handlers.peers) {
       await this.until(peer.cancelled(), "the handler to be told the end");
     }

@@ -1,0 +1,44 @@
+import { InterceptingCall, type StatusObject } from "@grpc/grpc-js";
+import type { StatusOrigin } from "../core/origin.js";
+import type { ReplayAttempt } from "./replay-attempt.js";
+
+/** What a call with several attempts is asked while they run. The answers are the policy's, not the machinery's. */
+export abstract class AttemptDecisions extends InterceptingCall {
+  /** An attempt ended, not OK and not committed. Launch another, conclude, or wait for those in flight. */
+  protected abstract afterFailure(
+    attempt: ReplayAttempt,
+    status: StatusObject,
+    origin: StatusOrigin,
+  ): void;
+
+  /**
+   * Whether a single response is what the caller wants. One that is not is held back: when its attempt has ended
+   * OK, `afterUnwanted` launches another or accepts it after all.
+   */
+  protected wants(_message: unknown): boolean {
+    return true;
+  }
+
+  protected abstract afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void;
+
+  /** An attempt ended OK. */
+  protected succeeded(_attempt: ReplayAttempt): void {}
+
+  /** A message of a streamed response came in. */
+  protected streamed(_message: unknown): void {}
+
+  /**
+   * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
+   * has said with `resumeWith`.
+   */
+  protected afterCommittedFailure(
+    _attempt: ReplayAttempt,
+    _status: StatusObject,
+    _origin: StatusOrigin,
+  ): boolean {
+    return false;
+  }
+
+  /** The call has ended, or is being called off. Releases timers. */
+  protected abstract released(): void;
+}
