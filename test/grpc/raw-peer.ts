@@ -56,6 +56,11 @@ export class RawPeer {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** The connections are reset. */
+  reset(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
   async close(): Promise<void> {
     for (const session of this.#sessions) session.destroy();
     await new Promise<void>((resolve) => {

@@ -168,6 +168,13 @@ export const rows: readonly Row[] = [
     origin: "transport",
   },
   {
+    what: "a connection that is reset before the answer",
+    peer: (_raw, peer) => peer.reset(),
+    code: status.UNAVAILABLE,
+    details: "read ECONNRESET",
+    origin: "transport",
+  },
+  {
     what: "a connection that breaks after the headers",
     peer: ({ stream }, peer) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" });
