@@ -1,8 +1,10 @@
 import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
 import { status as Status } from "@grpc/grpc-js";
 import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api";
+import type { StatusOrigin } from "../core/origin.js";
 import { type AttemptRecord, attemptOf, type CallRecord, endAttempt } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { supersededText } from "../grpc/status-origin.js";
 import { peerAttributes } from "./addresses.js";
 import type { CallTrace, TracedOptions } from "./call-trace.js";
 import { conventional, grfc, grpcSystem, own, rpcMethod, statusName } from "./semconv.js";
@@ -62,22 +64,28 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const attempt = this.#attempt;
     const final = this.#final;
     if (span === undefined || attempt === undefined || final === undefined) return;
-    const { clock, target } = this.#record;
-    const nowMs = clock.now();
+    const nowMs = this.#record.clock.now();
     const peer = this.getPeer();
-    // Nearest the wire, this is who knows best where a status came from.
-    const origin = endAttempt(
-      attempt,
-      final,
-      { sawHeaders: this.#sawHeaders, peer, target },
-      nowMs,
-    );
+    const origin = this.#origin(attempt, final, nowMs);
+    // One that another attempt has made superfluous has not failed.
+    const superseded = final.details === supersededText;
     this.#tracing.guard(() => {
       span.setAttribute(own.attemptOrigin, origin);
+      if (superseded) span.setAttribute(own.attemptSuperseded, true);
       span.setAttributes(peerAttributes(peer));
-      noteStatus(span, final, final.code !== Status.OK);
+      noteStatus(span, final, final.code !== Status.OK && !superseded);
       span.end(this.#trace.time.at(nowMs));
     });
+  }
+
+  /** Nearest the wire, this is who knows best where a status came from, unless it was made above. */
+  #origin(attempt: AttemptRecord, final: StatusObject, nowMs: number): StatusOrigin {
+    const { status, origin } = attempt;
+    const echo = status?.code === final.code && status.details === final.details;
+    if (echo && origin !== undefined) return origin;
+    const { target } = this.#record;
+    const evidence = { sawHeaders: this.#sawHeaders, peer: this.getPeer(), target };
+    return endAttempt(attempt, final, evidence, nowMs);
   }
 
   #startSpan(): Span | undefined {

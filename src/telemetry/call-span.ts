@@ -6,7 +6,7 @@ import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { readPriority } from "../grpc/metadata-keys.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import { peerAttributes, serverAttributes } from "./addresses.js";
-import { type TracedOptions, traceKey } from "./call-trace.js";
+import { withTrace } from "./call-trace.js";
 import { instrumentedSpan } from "./foreign-instrumentation.js";
 import { conventional, grpcSystem, own, rpcMethod } from "./semconv.js";
 import { noteDecisions, noteStatus } from "./span-notes.js";
@@ -53,8 +53,7 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
       this.#recorded = { span, time, adopted: adopted !== undefined };
     }
     const context = span === undefined ? this.#parent : trace.setSpan(this.#parent, span);
-    const options: TracedOptions = { ...this.options, [traceKey]: { context, recording, time } };
-    this.forward(metadata, options);
+    this.forward(metadata, withTrace(this.options, { context, recording, time }));
     if (record.target === "") this.#learnTarget();
   }
 

@@ -12,9 +12,17 @@ export interface CallTrace {
 }
 
 /** Key of the trace in CallOptions: below retries and queues, what is active may be another call's. */
-export const traceKey: unique symbol = Symbol("grpc-weir.trace");
+const traceKey: unique symbol = Symbol("grpc-weir.trace");
 
-export type TracedOptions = OptionsWithOwn & { [traceKey]?: CallTrace };
+export type TracedOptions = OptionsWithOwn & { [traceKey]?: CallTrace | undefined };
+
+/** A copy of the options with the trace in it. */
+export function withTrace(options: OptionsWithOwn, callTrace: CallTrace): TracedOptions {
+  // A key that is new to a copy costs V8 a microsecond; one that stands there before the copying, a tenth.
+  const copy: TracedOptions = { [traceKey]: callTrace, ...options };
+  copy[traceKey] = callTrace;
+  return copy;
+}
 
 /** The trace of the call; where no call span interceptor stands above, what was active for the caller. */
 export function traceOf(options: TracedOptions, record: CallRecord): CallTrace {

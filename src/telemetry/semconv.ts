@@ -37,6 +37,8 @@ export const own = {
   attemptAfter: "weir.attempt.after",
   /** Attempt: where its status came from, such as `remote`, `transport`, `never-sent`, `deadline`. */
   attemptOrigin: "weir.attempt.origin",
+  /** Attempt: true when another attempt decided the call and this one was called off. It is no error then. */
+  attemptSuperseded: "weir.attempt.superseded",
   /** Call: how many attempts were started, refused ones included. */
   callAttempts: "weir.call.attempts",
   /** Call, both sides: `critical`, `high`, `normal` or `low`, where it is known. */

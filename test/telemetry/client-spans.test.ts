@@ -174,7 +174,7 @@ describe.each([
     const attributes = tracing.calls()[0]?.attributes;
     expect(attributes).toMatchObject({ "weir.call.priority": "high" });
     const deadlineMs = Number(attributes?.["weir.call.deadline_ms"]);
-    expect(Math.abs(deadlineMs - 5_000)).toBeLessThanOrEqual(5);
+    expect(Math.abs(deadlineMs - 5_000)).toBeLessThan(1_000);
   });
 
   it("an attempt that a policy refuses has no span; its call says why and by whom", async () => {
@@ -184,7 +184,7 @@ describe.each([
       bulkhead: { maxConcurrent: 1, maxQueued: 0 },
       handlers: {
         unary: (_call, callback) => {
-          transport.clock.schedule(20, () => callback(null, answer));
+          transport.clock.schedule(100, () => callback(null, answer));
         },
       },
     });

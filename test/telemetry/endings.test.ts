@@ -36,7 +36,7 @@ const silent: Required<Handlers> = {
 
 /** Waits until no span is open. */
 async function allEnded(scene: Scene): Promise<void> {
-  for (let turn = 0; turn < 200 && tracing.open().length > 0; turn += 1) await scene.link.pass(5);
+  for (let turn = 0; turn < 1_000 && tracing.open().length > 0; turn += 1) await scene.link.pass(5);
   expect(tracing.open()).toEqual([]);
 }
 
@@ -63,7 +63,8 @@ describe.each([
         cancel = given;
       },
     });
-    for (let turn = 0; turn < 100 && tracing.open().length < 3; turn += 1) await scene.link.pass(2);
+    for (let turn = 0; turn < 1_000 && tracing.open().length < 3; turn += 1)
+      await scene.link.pass(2);
     cancel();
     expect(await scene.link.until(ended)).toBe("CANCELLED");
     await allEnded(scene);
@@ -79,7 +80,7 @@ describe.each([
   it("a call whose deadline passes ends its spans, and says that time was up", async () => {
     const transport = makeTransport();
     const scene = await open(transport, { handlers: silent });
-    const ended = unary(scene, { deadlineIn: 60 }, transport.clock);
+    const ended = unary(scene, { deadlineIn: 500 }, transport.clock);
     expect(await scene.link.until(ended)).toBe("DEADLINE_EXCEEDED");
     await allEnded(scene);
     const { calls, attempts, servers } = codes();
@@ -106,7 +107,7 @@ describe.each([
     async (_kind, run) => {
       const scene = await open(makeTransport(), { handlers: silent, maxAttempts: 1 });
       const ended = run(scene);
-      for (let turn = 0; turn < 100 && tracing.open().length < 3; turn += 1)
+      for (let turn = 0; turn < 1_000 && tracing.open().length < 3; turn += 1)
         await scene.link.pass(2);
       await scene.link.crash();
       expect(await scene.link.until(ended)).toBe("UNAVAILABLE");
@@ -131,7 +132,7 @@ describe.each([
         cancel = given;
       },
     });
-    for (let turn = 0; turn < 400 && tracing.attempts().length < 2; turn += 1)
+    for (let turn = 0; turn < 1_000 && tracing.attempts().length < 2; turn += 1)
       await scene.link.pass(2);
     cancel();
     expect(await scene.link.until(ended)).toBe("CANCELLED");

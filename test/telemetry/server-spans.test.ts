@@ -100,6 +100,7 @@ describe.each([
 
   it("what a handler does when its caller leaves is below its span", async () => {
     let told = () => {};
+    let leave = () => {};
     const heard = new Promise<void>((resolve) => {
       told = resolve;
     });
@@ -110,11 +111,13 @@ describe.each([
             work("cancelled");
             told();
           });
+          leave();
         },
       },
     });
-    const { clock } = scene.surroundings;
-    const cancelAfter = (cancel: () => void) => void clock.schedule(30, cancel);
+    const cancelAfter = (cancel: () => void) => {
+      leave = cancel;
+    };
     await scene.link.until(Promise.all([unary(scene, { cancelAfter }), heard]));
     const [cancelled] = tracing.spans().filter((span) => span.name === "cancelled");
     expect(parentIdOf(cancelled)).toBe(idOf(tracing.servers()[0]));
@@ -169,7 +172,7 @@ describe.each([
       "network.peer.port": expect.any(Number),
       "weir.call.priority": "low",
     });
-    expect(Math.abs(Number(attributes?.["weir.call.deadline_ms"]) - 5_000)).toBeLessThan(100);
+    expect(Math.abs(Number(attributes?.["weir.call.deadline_ms"]) - 5_000)).toBeLessThan(1_000);
   });
 
   it("a call that a policy refuses has a span with the reason, and no handler below it", async () => {
@@ -199,7 +202,7 @@ describe.each([
       server: { admission: { limit: 1, maxQueued: 0 } },
       handlers: {
         unary: (_call, callback) => {
-          transport.clock.schedule(20, () => callback(null, answer));
+          transport.clock.schedule(100, () => callback(null, answer));
         },
       },
     });
@@ -220,7 +223,7 @@ describe.each([
 
     it("works below its own span when it had to wait for its turn", { fails }, async () => {
       const transport = makeTransport();
-      const later = (task: () => void) => void transport.clock.schedule(10, task);
+      const later = (task: () => void) => void transport.clock.schedule(100, task);
       const scene = await open(transport, {
         server: {
           admission: { limit: 1, maxWaitMs: 5_000, thresholds: { low: 1, normal: 1, high: 1 } },

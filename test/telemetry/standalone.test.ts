@@ -184,6 +184,17 @@ it("the caller's metadata is left alone where no policy has copied it", async ()
   expect(metadata.getMap()).toEqual({});
 });
 
+it("an attempt stands below the nearest call span, where there are two", async () => {
+  const { provider, spans } = recorder();
+  const scene = await open(({ clock }) => {
+    const ours = clientSpans({ tracerProvider: provider, clock });
+    return { client: [ours.call, ours.call, ours.attempt], server: [] };
+  });
+  await scene.link.until(unary(scene));
+  const [attempt, inner] = spans();
+  expect(attempt?.parentSpanContext?.spanId).toBe(inner?.spanContext().spanId);
+});
+
 it.each(["call", "attempt"] as const)(
   "a call that is called off while what is below has just failed ends the span of the %s",
   async (which) => {
