@@ -15,7 +15,7 @@ import { metadataGetter, metadataSetter, OutgoingCarrier, outgoingSetter } from 
 import type { ResolvedTelemetryOptions } from "./telemetry-options.js";
 
 /** The instrumentation scope of all spans of the toolkit. */
-export const tracerName = "grpc-weir";
+const tracerName = "grpc-weir";
 /** Its version: the package's. */
 export const tracerVersion = "0.1.0";
 
