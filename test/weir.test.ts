@@ -271,7 +271,7 @@ const nonsense: readonly (readonly [string, () => unknown, string])[] = [
   ).map(
     ([options, option]) =>
       [
-        `createWeir ${Object.keys(options)}`,
+        `createWeir ${Object.keys(options).join()}`,
         () => createWeir(options as unknown as WeirOptions),
         option,
       ] as const,

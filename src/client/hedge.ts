@@ -146,8 +146,13 @@ export class HedgedCall extends RepeatingCall {
       case "transport":
         if (relayed === true) return true;
         return !(handlerNotRun || (wanted ?? this.#rules.nonFatalCodes.has(code)));
-      default:
+      case "local-policy":
+      case "local-limit":
+      case "caller":
+      case "deadline":
         return true;
+      default:
+        return origin satisfies never;
     }
   }
 

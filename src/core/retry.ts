@@ -100,8 +100,14 @@ export function qualifies(failed: FailedAttempt, options: ResolvedRetryOptions):
     case "caller":
     case "deadline":
       return false;
-    default:
+    case "never-sent":
+    case "refused":
+    case "attempt-timeout":
+    case "transport":
+    case "remote":
       return failed.pushback === "stop" || wanted(failed, options);
+    default:
+      return failed.origin satisfies never;
   }
 }
 

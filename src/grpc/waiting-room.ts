@@ -33,7 +33,7 @@ export class WaitingRoom {
 
   close(): void {
     this.#closed = true;
-    for (const end of [...this.#calls]) end(closedStatus());
+    for (const end of this.#calls) end(closedStatus());
     this.#calls.clear();
   }
 }

@@ -24,8 +24,8 @@ describe.each(kinds)("breaker of %s", (method) => {
   });
 
   it("does not count what the caller did", async () => {
-    const { start, link, call } = await scene({
-      handlers: handlers((_call, answer) => link.pass(20).then(answer)),
+    const { start, link, call, clock } = await scene({
+      handlers: handlers((_call, answer) => clock.schedule(20, answer)),
       client: { retry: false, breaker: { consecutiveFailures: 1 } },
     });
     for (let n = 0; n < 5; n++) {
