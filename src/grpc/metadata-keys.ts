@@ -28,7 +28,7 @@ export function readPushback(metadata: Metadata): number | "stop" | undefined {
   const [value] = values;
   if (values.length > 1 || typeof value !== "string" || !/^[+-]?\d{1,10}$/.test(value))
     return "stop";
-  const ms = Number(value);
+  const ms = Number(value) + 0; // a wait of "-0" is 0
   return ms >= 0 && ms <= 0x7fff_ffff ? ms : "stop";
 }
 
