@@ -117,7 +117,10 @@ function rejection(
   metadata: Readonly<Record<string, string>>,
 ): Rejection {
   const { reason, retryAfterMs } = refusal;
-  const hops = readHops(metadata);
+  const told = readHops(metadata);
+  const { scope } = metadata;
+  // A client's own rejection reaches another process only by a handler that passed it on, counted or not.
+  const hops = local || scope !== "client" ? told : Math.max(1, told);
   return retryAfterMs === undefined
     ? { reason, local, hops, metadata }
     : { reason, local, retryAfterMs, hops, metadata };
