@@ -9,7 +9,13 @@ import type { CancelTask, Clock } from "../core/clock.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import type { ResolvedTimeoutOptions } from "../core/timeouts.js";
-import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import {
+  attemptOf,
+  type CallRecord,
+  endAttempt,
+  type OptionsWithOwn,
+  withRecord,
+} from "../grpc/call-record.js";
 import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
@@ -187,6 +193,10 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       detail,
     });
     const final: StatusObject = localRejection(refusal(reason, detail));
+    // Said before the attempt is called off below, where it would look like the caller's doing.
+    const { target } = this.#record;
+    const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target };
+    endAttempt(attemptOf(this.options, this.#record), final, evidence, atMs);
     // The context that a timer runs in is whoever armed it; what follows belongs to our caller.
     this.#record.restore(() => this.finish(final));
   }

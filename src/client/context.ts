@@ -2,7 +2,7 @@ import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-j
 import { knownKeys } from "../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { priorityKey } from "../grpc/metadata-keys.js";
+import { priorityKey, readPriority } from "../grpc/metadata-keys.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
@@ -39,6 +39,8 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     const { inbound } = this.#record;
+    const marked = readPriority(metadata);
+    if (marked !== "absent" && marked !== "invalid") this.#record.priority = marked;
     const explicit = this.#record.priority;
     const inherited = inbound?.priorityMarked === true ? inbound.priority : undefined;
     const priority = explicit ?? inherited;
@@ -47,10 +49,10 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     // The metadata object is the caller's: what we add goes into a clone.
-    const marked = metadata.clone();
-    marked.set(priorityKey, priority);
+    const own = metadata.clone();
+    own.set(priorityKey, priority);
     this.#record.priority = priority;
-    this.forward(marked);
+    this.forward(own);
   }
 
   override sendMessageWithContext(messageContext: MessageContext, message: unknown): void {

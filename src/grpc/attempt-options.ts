@@ -14,7 +14,9 @@ export function attemptOptions(
   { wireDeadlineMs, clock }: CallRecord,
   attempt: AttemptRecord,
 ): OptionsWithOwn {
-  const own: OptionsWithOwn = { ...options, [attemptKey]: attempt };
+  // Before the copying and again after it: see the record's own key.
+  const own: OptionsWithOwn = { [attemptKey]: attempt, ...options };
+  own[attemptKey] = attempt;
   // A later attempt reads the wall clock anew: it may have been set since the call began.
   if (attempt.number > 1 && wireDeadlineMs !== Number.POSITIVE_INFINITY) {
     own.deadline = toEpoch(wireDeadlineMs, clock);

@@ -4,6 +4,7 @@ import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
+import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
@@ -22,6 +23,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   readonly #gates: readonly Gate<InboundCall>[];
   #passage: { readonly inbound: InboundCall; readonly run: GateRun<InboundCall> } | undefined;
   #metadata: Metadata | undefined;
+  #restore: RestoreContext | undefined;
   #sent: Status | undefined;
 
   /** @param inboundOf The record of this call; asked once, when the metadata is there. */
@@ -41,16 +43,20 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     this.#metadata = metadata;
     const inbound = this.#inboundOf(metadata);
     this.#passage = { inbound, run: new GateRun(this.#gates, inbound, this) };
-    this.#passage.run.run();
+    const { run } = this.#passage;
+    run.run();
+    // A queue gives a turn in the context of the call that left it; what runs then is ours.
+    if (run.waiting) this.#restore = captureContext();
   }
 
   admitted(waited: boolean): void {
     const metadata = this.#metadata;
     const inbound = this.#passage?.inbound;
     if (metadata === undefined || inbound === undefined) return;
-    // A queue gives a turn in the context of the call that left it.
-    if (waited) runInbound(inbound, () => super.onReceiveMetadata(metadata));
-    else super.onReceiveMetadata(metadata);
+    const restore = this.#restore;
+    if (waited && restore !== undefined) {
+      restore(() => runInbound(inbound, () => super.onReceiveMetadata(metadata)));
+    } else super.onReceiveMetadata(metadata);
   }
 
   refused(refusal: Refusal): void {

@@ -38,7 +38,10 @@ export function recordTransformer(
     const callOptions: OptionsWithOverrides = properties.callOptions;
     const record = new CallRecord(surroundings, properties.methodDefinition, properties.channel);
     record.priority = callOptions[overridesKey]?.priority;
-    const options: OptionsWithOverrides = { ...callOptions, [recordKey]: record };
+    // The symbol stands before the copying, where it is ten times cheaper in V8, and is set after it, because
+    // options that are used again bring the record of an earlier call.
+    const options: OptionsWithOverrides = { [recordKey]: record, ...callOptions };
+    options[recordKey] = record;
     const { interceptors, interceptor_providers } = callOptions;
     if (interceptors !== undefined && interceptors.length > 0) {
       options.interceptors = [...interceptors, ...pipeline];
