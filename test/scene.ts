@@ -169,6 +169,7 @@ export function startCall(
   method: Method,
   options: CallOptions,
   metadata: Metadata,
+  pace: (step: () => void) => void = (step) => step(),
 ): Running {
   const received: number[] = [];
   let error: ServiceError | undefined;
@@ -185,8 +186,16 @@ export function startCall(
     take(response);
   };
   const send = (stream: { write(message: typeof request): boolean; end(): void }) => {
-    for (let sequence = 1; sequence <= 3; sequence++) stream.write({ payload, sequence });
-    stream.end();
+    let sequence = 0;
+    const step = () => {
+      sequence += 1;
+      if (sequence > 3) stream.end();
+      else {
+        stream.write({ payload, sequence });
+        pace(step);
+      }
+    };
+    step();
   };
   const onError = (failed: ServiceError) => {
     error = failed;

@@ -139,11 +139,12 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    if (this.#ended) return;
+    // After the end too: grpc-js may have to be told again, and takes it for nothing otherwise.
     if (this.next !== undefined) {
       this.next.cancelWithStatus(code, details);
       return;
     }
+    if (this.#ended) return;
     const cancelled = { code, details, metadata: new Metadata() };
     if (this.#listener === undefined) {
       // Not started yet. The status goes to the listener when there is one.

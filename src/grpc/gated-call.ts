@@ -12,6 +12,7 @@ import {
   type OptionsWithOwn,
 } from "./call-record.js";
 import { ForwardingCall } from "./forwarding-call.js";
+import { callOff } from "./local-status.js";
 import { outcomeOf } from "./outcome.js";
 import { localRejection } from "./rejection.js";
 import type { WaitingRoom } from "./waiting-room.js";
@@ -76,6 +77,14 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   decide(decision: Decision): void {
     this.record.decide(decision);
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    super.cancelWithStatus(code, details);
+    const { next } = this;
+    // A grpc-js call that is cancelled in the tick of its start has its status, and is sent all the same: the handler
+    // runs until the deadline. Cancelled again a turn later, it is called off on the wire.
+    if (next !== undefined) this.clock.afterPoll(() => callOff(next, code, details));
   }
 
   override onReceiveMetadata(metadata: Metadata): void {

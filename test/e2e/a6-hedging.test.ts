@@ -1,0 +1,254 @@
+import { status as Status } from "@grpc/grpc-js";
+import { afterEach, describe, expect, it } from "vitest";
+import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { HedgeOptions } from "../../src/core/hedge-options.js";
+import type { RetryBudgetOptions } from "../../src/core/retry-budget-options.js";
+import { kinds } from "../scene.js";
+import { type A6, type Act, a6, closeAll, serverSaid } from "./a6-scene.js";
+
+const { UNAVAILABLE, INVALID_ARGUMENT, ABORTED, OK } = Status;
+
+/** Longer than any test may take: a hedge that waits for the regular timer is not missed. */
+const neverMs = 15_000;
+/** Node's timers count whole milliseconds. */
+const tickMs = 1;
+
+function hedging(hedge: HedgeOptions, budget: RetryBudgetOptions | false = false): ClientPolicy {
+  return { breaker: false, retry: { idempotent: true, budget }, hedge };
+}
+
+const hanging: Act = { end: "never" };
+const unavailable: Act = { end: UNAVAILABLE };
+const echoed = {
+  unary: [3],
+  clientStream: [1, 2, 3],
+  serverStream: [1, 2, 3],
+  bidiStream: [1, 2, 3],
+};
+
+/** The others, once the network has told them. */
+async function expectCancelled({ arrivals }: A6, expected: readonly boolean[]): Promise<void> {
+  await expect
+    .poll(() => arrivals.map(({ cancelled }) => cancelled), { timeout: 5_000 })
+    .toEqual(expected);
+}
+
+afterEach(closeAll);
+
+describe.each(kinds)("hedges of %s", (method) => {
+  it("are sent at each delay, and an OK of one cancels the others", async () => {
+    const scene = await a6(hedging({ maxAttempts: 3, delayMs: 30 }), [hanging, hanging, {}]);
+    const ended = await scene.call(method);
+    expect([ended.code, ended.received]).toEqual([OK, echoed[method]]);
+    expect(scene.arrivals.map(({ previous }) => previous)).toEqual([undefined, "1", "2"]);
+    expect(scene.decisions.map(({ waitMs }) => waitMs)).toEqual([30, 30]);
+    // The server sees them as far apart as its own queue lets it; the caller waited for both delays.
+    expect(ended.ms).toBeGreaterThanOrEqual(2 * (30 - tickMs));
+    await expectCancelled(scene, [true, true, false]);
+  });
+
+  it("each send the whole request", async () => {
+    const { call, arrivals } = await a6(hedging({ maxAttempts: 2, delayMs: 30 }), [
+      hanging,
+      { afterMs: 30 },
+    ]);
+    await call(method);
+    expect(arrivals.map(({ messages }) => messages)).toEqual([echoed[method], echoed[method]]);
+  });
+
+  it("are all sent at once without a delay, and no more than maxAttempts", async () => {
+    const { call, arrivals } = await a6(hedging({ maxAttempts: 4, delayMs: 0 }), [
+      { afterMs: 300 },
+    ]);
+    expect((await call(method)).code).toBe(OK);
+    expect(arrivals).toHaveLength(4);
+  });
+
+  it("end with a fatal code, which cancels the others", async () => {
+    const scene = await a6(hedging({ maxAttempts: 4, delayMs: 30 }), [
+      hanging,
+      hanging,
+      { end: INVALID_ARGUMENT },
+    ]);
+    const { code, details } = await scene.call(method);
+    expect([code, details]).toEqual([INVALID_ARGUMENT, serverSaid]);
+    await expectCancelled(scene, [true, true, false]);
+  });
+
+  it("go on at once after a code that is not fatal, and then at the delay again", async () => {
+    const nonFatalCodes = [ABORTED];
+    const { call, decisions, gaps } = await a6(
+      hedging({ maxAttempts: 3, delayMs: 1_000, nonFatalCodes }),
+      [{ end: ABORTED }, hanging, {}],
+    );
+    expect((await call(method)).code).toBe(OK);
+    expect(decisions.map(({ waitMs }) => waitMs)).toEqual([0, 1_000]);
+    const [first = 0, second = 0] = gaps();
+    expect(first).toBeLessThan(900);
+    expect(first + second).toBeGreaterThanOrEqual(1_000 - tickMs);
+  });
+
+  it("end with the last failure when all have failed, with no retry behind them", async () => {
+    const { call, arrivals, decisions } = await a6(hedging({ maxAttempts: 3, delayMs: neverMs }), [
+      unavailable,
+    ]);
+    const { code, details, ms } = await call(method);
+    expect([code, details]).toEqual([UNAVAILABLE, serverSaid]);
+    expect(ms).toBeLessThan(neverMs / 3);
+    expect(arrivals).toHaveLength(3);
+    expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_ATTEMPTS_SPENT" });
+  });
+
+  it("stop at maxAttempts, whatever the pushback", async () => {
+    const { call, arrivals } = await a6(hedging({ maxAttempts: 2, delayMs: neverMs }), [
+      { end: UNAVAILABLE, pushback: "1" },
+    ]);
+    expect((await call(method)).code).toBe(UNAVAILABLE);
+    expect(arrivals).toHaveLength(2);
+  });
+
+  it.each(["-1", "soon", ""])(
+    "stop after the pushback %j, and the one in flight may still answer",
+    async (pushback) => {
+      const { call, arrivals } = await a6(hedging({ maxAttempts: 4, delayMs: 30 }), [
+        { afterMs: 400 },
+        { end: UNAVAILABLE, pushback },
+        {},
+      ]);
+      const ended = await call(method);
+      expect([ended.code, ended.received]).toEqual([OK, echoed[method]]);
+      expect(arrivals.map(({ cancelled }) => cancelled)).toEqual([false, false]);
+    },
+  );
+
+  it("end with a pushback that says stop when none is in flight", async () => {
+    const { call, arrivals, decisions } = await a6(hedging({ maxAttempts: 4, delayMs: neverMs }), [
+      { end: UNAVAILABLE, pushback: "-1" },
+      {},
+    ]);
+    const { code, details } = await call(method);
+    expect([code, details]).toEqual([UNAVAILABLE, serverSaid]);
+    expect(arrivals).toHaveLength(1);
+    expect(decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_PUSHBACK_STOP" }]);
+  });
+
+  it("come as much later as a pushback says, in place of the regular one, and then at the delay", async () => {
+    const { call, decisions, gaps } = await a6(hedging({ maxAttempts: 4, delayMs: 30 }), [
+      hanging,
+      { end: UNAVAILABLE, pushback: "200" },
+      hanging,
+      {},
+    ]);
+    expect((await call(method)).code).toBe(OK);
+    expect(decisions.map(({ waitMs }) => waitMs)).toEqual([30, 200, 30]);
+    expect(gaps()[1]).toBeGreaterThanOrEqual(200 - tickMs);
+  });
+
+  it("come as early as a pushback says, ahead of the delay", async () => {
+    const { call, decisions, gaps } = await a6(hedging({ maxAttempts: 3, delayMs: neverMs }), [
+      { end: UNAVAILABLE, pushback: "60" },
+      {},
+    ]);
+    expect((await call(method)).code).toBe(OK);
+    expect(decisions).toMatchObject([{ verdict: "hedge", waitMs: 60 }]);
+    const [gap = 0] = gaps();
+    expect(gap).toBeGreaterThanOrEqual(60 - tickMs);
+    expect(gap).toBeLessThan(neverMs / 3);
+  });
+
+  it("end with a fatal code that has a pushback, too", async () => {
+    const { call, arrivals } = await a6(hedging({ maxAttempts: 3, delayMs: neverMs }), [
+      { end: INVALID_ARGUMENT, pushback: "1" },
+      {},
+    ]);
+    expect((await call(method)).code).toBe(INVALID_ARGUMENT);
+    expect(arrivals).toHaveLength(1);
+  });
+
+  it("are all cancelled with the call", async () => {
+    const scene = await a6(hedging({ maxAttempts: 3, delayMs: 10 }), [hanging]);
+    const running = scene.start(method);
+    await expect.poll(() => scene.arrivals.length).toBe(3);
+    running.cancel();
+    expect((await running.ended).code).toBe(Status.CANCELLED);
+    await expectCancelled(scene, [true, true, true]);
+  });
+});
+
+describe.each(["serverStream", "bidiStream"] as const)("the headers of a %s response", (method) => {
+  it("commit the attempt that they come from, before it has answered", async () => {
+    const scene = await a6(hedging({ maxAttempts: 3, delayMs: 150 }), [
+      hanging,
+      { headers: true, afterMs: 500 },
+      {},
+    ]);
+    expect((await scene.call(method)).code).toBe(OK);
+    expect(scene.arrivals).toHaveLength(2);
+    await expectCancelled(scene, [true, false]);
+  });
+});
+
+describe.each(kinds)("the throttle of hedged %s", (method) => {
+  const tokens = (maxTokens: number) => ({ ratio: false, maxTokens, tokenRatio: 0.5 }) as const;
+  const nonFatalCodes = [ABORTED];
+
+  it.each<[string, Act, number]>([
+    ["one for a code that is not fatal", { end: ABORTED }, 9],
+    ["none for a fatal code", { end: INVALID_ARGUMENT }, 10],
+    ["none for a code that only retries would follow", unavailable, 10],
+    [
+      "one for a fatal code with a pushback that says stop",
+      { end: INVALID_ARGUMENT, pushback: "-1" },
+      9,
+    ],
+    ["none for a fatal code with another pushback", { end: INVALID_ARGUMENT, pushback: "1" }, 10],
+  ])("takes %s", async (_what, act, left) => {
+    const hedge = { maxAttempts: 2, delayMs: neverMs, nonFatalCodes };
+    const scene = await a6(hedging(hedge, tokens(10)), [act, { end: INVALID_ARGUMENT }]);
+    await scene.call(method);
+    expect(scene.tokens("hedge")).toBe(left);
+  });
+
+  it("takes none for hedges that have lost, and gives its ratio for the one that won", async () => {
+    const hedge = { maxAttempts: 3, delayMs: 20, nonFatalCodes };
+    const scene = await a6(hedging(hedge, tokens(10)), [
+      { end: ABORTED },
+      { end: ABORTED },
+      {},
+      hanging,
+      {},
+    ]);
+    expect((await scene.call(method)).code).toBe(OK);
+    expect(scene.tokens("hedge")).toBe(8.5);
+    expect((await scene.call(method)).code).toBe(OK);
+    await expectCancelled(scene, [false, false, false, true, false]);
+    expect(scene.tokens("hedge")).toBe(9);
+  });
+
+  it("drops a hedge that it denies, and the one in flight may still answer", async () => {
+    const hedge = { maxAttempts: 3, delayMs: 30, nonFatalCodes };
+    const { call, arrivals, decisions } = await a6(hedging(hedge, tokens(2)), [
+      { end: ABORTED },
+      { afterMs: 300 },
+      {},
+    ]);
+    await call(method);
+    expect(arrivals).toHaveLength(1);
+    expect((await call(method)).code).toBe(OK);
+    expect(arrivals).toHaveLength(2);
+    expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_BUDGET" });
+  });
+
+  it.each<[string, Act]>([
+    ["the next hedge", { end: ABORTED }],
+    ["a pushback", { end: ABORTED, pushback: "12000" }],
+  ])("returns the failure now, and not after %s, when none is in flight", async (_what, act) => {
+    const hedge = { maxAttempts: 3, delayMs: neverMs, nonFatalCodes };
+    const { call, arrivals, decisions } = await a6(hedging(hedge, tokens(2)), [act, {}]);
+    const { code, details, ms } = await call(method);
+    expect([code, details]).toEqual([ABORTED, serverSaid]);
+    expect(ms).toBeLessThan(5_000);
+    expect(arrivals).toHaveLength(1);
+    expect(decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_BUDGET" }]);
+  });
+});
