@@ -22,7 +22,10 @@ const plainPutOff = () => {
         goes.push(() => next(metadata, listener));
       },
     });
-  return { interceptor, go: () => goes.splice(0).forEach((go) => void go()) };
+  const go = () => {
+    for (const each of goes.splice(0)) each();
+  };
+  return { interceptor, go };
 };
 
 describe("a call of a real client whose start is put off", () => {

@@ -60,7 +60,7 @@ async function run(world: World, own: boolean, cancelAfterMs?: number) {
     own ? world.failures : [],
   );
   const call = callWith(client, world.kind, request);
-  if (cancelAfterMs !== undefined) transport.clock.schedule(cancelAfterMs, call.cancel);
+  if (cancelAfterMs !== undefined) transport.clock.schedule(cancelAfterMs, () => call.cancel());
   await link.until(call.ended);
   // What comes twice or too late is only seen by waiting for it.
   await link.pass(100);
