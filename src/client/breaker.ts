@@ -36,7 +36,14 @@ export class BreakerPolicy implements ControlledPolicy {
   constructor(options: ResolvedBreakerOptions, own: PolicyOptions, surroundings: Surroundings) {
     this.mode = own.mode ?? "enforce";
     const { report } = surroundings;
-    const byService = ({ target, method }: CallRecord) => `${target} ${serviceOf(method)}`;
+    // Most calls are like the one before, and making the key anew costs more than the breaker's decision.
+    let last = { target: "", method: "", key: "" };
+    const byService = ({ target, method }: CallRecord) => {
+      if (last.method !== method || last.target !== target) {
+        last = { target, method, key: `${target} ${serviceOf(method)}` };
+      }
+      return last.key;
+    };
     this.#keyOf = keyFunction(own, byService, report, "breaker.key");
     this.#breakers = new Keyed(() => new Breaker(options, surroundings.clock, undefined, report));
   }

@@ -11,6 +11,8 @@ export const defaultMaxKeys = 1_000;
 export class Keyed<T extends object> {
   readonly #states: LRUCache<string, T>;
   readonly #make: (key: string) => T;
+  /** The key that was asked for last: it is asked for next as a rule, and can not have been forgotten. */
+  #last: { readonly key: string; readonly state: T } | undefined;
 
   constructor(make: (key: string) => T, maxKeys = defaultMaxKeys) {
     this.#states = new LRUCache({ max: maxKeys });
@@ -18,15 +20,22 @@ export class Keyed<T extends object> {
   }
 
   get(key: string): T {
-    const present = this.#states.get(key);
-    if (present !== undefined) return present;
-    const made = this.#make(key);
-    this.#states.set(key, made);
-    return made;
+    if (this.#last?.key === key) return this.#last.state;
+    const state = this.#find(key);
+    this.#last = { key, state };
+    return state;
   }
 
   /** The states there are, most recently used first. */
   entries(): Iterable<[string, T]> {
     return this.#states.entries();
+  }
+
+  #find(key: string): T {
+    const present = this.#states.get(key);
+    if (present !== undefined) return present;
+    const made = this.#make(key);
+    this.#states.set(key, made);
+    return made;
   }
 }
