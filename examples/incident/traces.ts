@@ -1,0 +1,120 @@
+import { orderIdAttribute, type SpanRecord } from "./messages.js";
+
+/** A span with those that it is the parent of, in the order of their starts. */
+export interface Node {
+  readonly span: SpanRecord;
+  readonly children: readonly Node[];
+}
+
+/** One call through all services, as its spans tell it. */
+export interface Trace {
+  readonly traceId: string;
+  readonly root: Node;
+  readonly spans: readonly SpanRecord[];
+}
+
+const isAttempt = (span: SpanRecord) => span.attributes["weir.attempt.number"] !== undefined;
+
+export function attemptNumber({ attributes }: SpanRecord): number {
+  return Number(attributes["weir.attempt.number"] ?? 0);
+}
+
+/** Why the call of this span was refused on its way, as the reason code. */
+export function refusal({ attributes }: SpanRecord): string | undefined {
+  const reason = attributes["weir.rejection.reason"];
+  return reason === undefined ? undefined : String(reason);
+}
+
+export function tracesOf(spans: readonly SpanRecord[]): Trace[] {
+  const byTrace = new Map<string, SpanRecord[]>();
+  for (const span of spans) {
+    const known = byTrace.get(span.traceId);
+    if (known === undefined) byTrace.set(span.traceId, [span]);
+    else known.push(span);
+  }
+  const traces: Trace[] = [];
+  for (const [traceId, own] of byTrace) {
+    const root = own.find(({ parentId }) => parentId === undefined);
+    if (root !== undefined) traces.push({ traceId, root: nodeOf(root, own), spans: own });
+  }
+  return traces;
+}
+
+function nodeOf(span: SpanRecord, all: readonly SpanRecord[]): Node {
+  const children = all
+    .filter(({ parentId }) => parentId === span.spanId)
+    .sort((a, b) => a.startMs - b.startMs)
+    .map((child) => nodeOf(child, all));
+  return { span, children };
+}
+
+/** The order that the traced call was about; empty when it never reached a handler. */
+export function orderIdOf({ spans }: Trace): string {
+  const told = spans.find(({ attributes }) => attributes[orderIdAttribute] !== undefined);
+  return String(told?.attributes[orderIdAttribute] ?? "");
+}
+
+/** Calls in the trace that were tried more than once have an attempt span of number 2 or above. */
+export function wasRetried(trace: Trace): boolean {
+  return trace.spans.some((span) => attemptNumber(span) > 1);
+}
+
+/** Attempts that a server refused, or a policy of ours before they were sent. */
+export function refusals(trace: Trace): number {
+  return trace.spans.filter((span) => span.kind === "server" && refusal(span) !== undefined).length;
+}
+
+/** What is missing for the trace to tell the whole story; empty for nothing. */
+export function gaps({ root, spans }: Trace): string[] {
+  const missing: string[] = [];
+  const visit = ({ span, children }: Node): void => {
+    const attempts = children.filter((child) => isAttempt(child.span));
+    const started = Number(span.attributes["weir.call.attempts"] ?? 0);
+    // An attempt that a policy of this process refused was started and never sent: it has no span.
+    const refusedHere = span.events.filter(
+      ({ attributes }) =>
+        attributes["weir.decision.verdict"] === "reject" &&
+        attributes["weir.decision.enforced"] === true,
+    ).length;
+    if (attempts.length + refusedHere < started) {
+      missing.push(`${attempts.length} of ${started} attempt spans of ${span.name}`);
+    }
+    if (isAttempt(span) && span.attributes["weir.attempt.origin"] === "remote") {
+      if (!children.some((child) => child.span.kind === "server")) {
+        missing.push(`the server span below ${span.name}`);
+      }
+    }
+    children.forEach(visit);
+  };
+  visit(root);
+  const reached = count(root);
+  if (reached < spans.length) missing.push(`the parents of ${spans.length - reached} spans`);
+  return missing;
+}
+
+function count({ children }: Node): number {
+  return children.reduce((sum, child) => sum + count(child), 1);
+}
+
+/** The complete trace that has most to tell: retried, refused on the way, for different reasons, and well in the end. */
+export function richest(traces: readonly Trace[]): Trace | undefined {
+  let best: { readonly trace: Trace; readonly score: number } | undefined;
+  for (const trace of traces) {
+    if (!wasRetried(trace) || gaps(trace).length > 0) continue;
+    const attempts = trace.spans.filter((span) => isAttempt(span) && attemptNumber(span) > 1);
+    const causes = new Set(attempts.map((span) => span.attributes["weir.attempt.after"]));
+    const refused = refusals(trace);
+    const ended = trace.root.span.attributes["rpc.status_code"] === "OK";
+    const waited = trace.spans.some(({ events }) =>
+      events.some(({ attributes }) => attributes["weir.decision.verdict"] === "queue"),
+    );
+    const score =
+      Math.min(refused, 1) * 100 +
+      causes.size * 50 +
+      Math.min(attempts.length, 3) * 10 +
+      (ended ? 40 : 0) +
+      (waited ? 5 : 0);
+    if (best === undefined || score > best.score) best = { trace, score };
+  }
+  return best?.trace;
+}

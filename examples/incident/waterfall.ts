@@ -1,0 +1,119 @@
+import type { SpanRecord } from "./messages.js";
+import { attemptNumber, type Node, refusal, type Trace } from "./traces.js";
+
+const serviceWidth = 10;
+const nameWidth = 28;
+const barWidth = 20;
+
+interface Row {
+  readonly service: string;
+  readonly name: string;
+  readonly bar: string;
+  readonly ms: number;
+  readonly note: string;
+}
+
+/** A bar over the part of the trace from one time to another. */
+type Draw = (startMs: number, endMs: number, sign: string) => string;
+
+/** A trace for a person: a line for each span and each wait, indented by parent, with a bar over the time. */
+export function waterfall(trace: Trace): string {
+  const { root } = trace;
+  const from = root.span.startMs;
+  const to = Math.max(...trace.spans.map((span) => span.endMs));
+  const bar: Draw = (startMs, endMs, sign) => {
+    const at = (ms: number) =>
+      Math.min(barWidth, Math.max(0, Math.round(((ms - from) / (to - from)) * barWidth)));
+    const begin = Math.min(at(startMs), barWidth - 1);
+    const length = Math.max(1, at(endMs) - begin);
+    return (" ".repeat(begin) + sign.repeat(length)).padEnd(barWidth);
+  };
+  const rows: Row[] = [];
+  const visit = (node: Node, depth: number): void => {
+    const { span, children } = node;
+    const { service, startMs, endMs } = span;
+    rows.push({
+      service,
+      name: " ".repeat(depth) + label(span),
+      bar: bar(startMs, endMs, attemptNumber(span) > 0 ? "▒" : "█"),
+      ms: endMs - startMs,
+      note: outcome(span),
+    });
+    const steps = stepsOf(node, depth + 1, bar);
+    for (const child of children) {
+      while (steps[0] !== undefined && steps[0].atMs <= child.span.startMs) {
+        rows.push(...steps.splice(0, 1));
+      }
+      visit(child, depth + 1);
+    }
+    rows.push(...steps);
+  };
+  visit(root, 0);
+  return [
+    `${"process".padEnd(serviceWidth)}${"span".padEnd(nameWidth)}${"time".padEnd(barWidth)}${"ms".padStart(6)}  status, and why`,
+    ...rows.map(({ service, name, bar: drawn, ms, note }) =>
+      `${service.padEnd(serviceWidth)}${name.padEnd(nameWidth)}${drawn}${ms.toFixed(0).padStart(6)}  ${note}`.trimEnd(),
+    ),
+  ].join("\n");
+}
+
+function label(span: SpanRecord): string {
+  const number = attemptNumber(span);
+  if (number > 0) return `attempt ${number}: ${String(span.attributes["weir.attempt.cause"])}`;
+  const method = span.name.slice(span.name.lastIndexOf("/") + 1);
+  return span.kind === "server" ? `${method} (server)` : method;
+}
+
+function outcome(span: SpanRecord): string {
+  const { attributes, kind } = span;
+  const status = String(attributes["rpc.status_code"] ?? "");
+  if (attemptNumber(span) > 0) {
+    const { "weir.attempt.origin": origin } = attributes;
+    return status === "OK" ? status : `${status} (${String(origin)})`;
+  }
+  const reason = refusal(span);
+  if (kind === "server" && reason !== undefined) return `shed: ${reason}`;
+  const attempts = Number(attributes["weir.call.attempts"] ?? 1);
+  const priority = span.parentId === undefined ? attributes["weir.call.priority"] : undefined;
+  return [
+    status,
+    attempts > 1 ? `${attempts} attempts` : undefined,
+    priority === undefined ? undefined : `priority ${String(priority)}`,
+  ]
+    .filter((part) => part !== undefined)
+    .join(", ");
+}
+
+interface Step extends Row {
+  readonly atMs: number;
+}
+
+/** The decisions that let a call wait, or go no further, as lines of their own. */
+function stepsOf({ span, children }: Node, depth: number, bar: Draw): Step[] {
+  const { service, events } = span;
+  return events.flatMap(({ atMs, attributes }) => {
+    const verdict = attributes["weir.decision.verdict"];
+    const step = (name: string, startMs: number, ms: number, note: string): Step[] => [
+      {
+        service,
+        name: " ".repeat(depth) + name,
+        bar: bar(startMs, startMs + ms, "·"),
+        ms,
+        note,
+        atMs: startMs,
+      },
+    ];
+    const ms = Number(attributes["weir.decision.wait_ms"] ?? 0);
+    // A queue tells of its wait at the end, a retry at the beginning.
+    if (verdict === "queue") return step("waits in the queue", atMs - ms, ms, "");
+    if (verdict === "stop") {
+      return step("no more attempts", atMs, 0, String(attributes["weir.decision.reason"] ?? ""));
+    }
+    if (verdict !== "retry") return [];
+    const next = children.find(
+      (child) => attemptNumber(child.span) > 1 && child.span.startMs >= atMs,
+    );
+    const after = next?.span.attributes["weir.attempt.after"];
+    return step("waits", atMs, ms, after === undefined ? "" : `to retry after ${String(after)}`);
+  });
+}
