@@ -1,0 +1,82 @@
+// A server that can bear ten calls at once gets forty, of four priorities.
+import { Metadata, status } from "@grpc/grpc-js";
+import { createWeir, type Priority, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+
+const weir = createWeir();
+// #region admission
+const server = await startInventory(
+  {
+    getStock: ({ request }, callback) => {
+      setTimeout(() => callback(null, { sku: request.sku, quantity: 42 }), 60);
+    },
+  },
+  weir.server({
+    admission: {
+      limit: 10,
+      maxQueued: 10,
+      maxWaitMs: 2_000,
+      thresholds: { low: 0.5, normal: 0.75, high: 0.95 },
+      priority: { default: "normal" },
+    },
+  }),
+);
+// #endregion
+const client = inventoryClient(server, weir.client({ retry: false, breaker: false }));
+// A breaker would count the refusals, and refuse the rest by itself.
+const patient = inventoryClient(server, weir.client({ retry: { maxAttempts: 6 }, breaker: false }));
+
+async function call(priority: Priority, by = client): Promise<string> {
+  try {
+    const options = weir.with({}, { priority });
+    await answer((done) => by.getStock({ sku: "boots" }, new Metadata(), options, done));
+    return "OK";
+  } catch (error) {
+    if (!isServiceError(error)) throw error;
+    const { reason, retryAfterMs } = rejectionOf(error) ?? {};
+    const when = retryAfterMs === undefined ? "" : ", come back later";
+    return `${status[error.code]} ${reason}${when}`;
+  }
+}
+
+await call("normal");
+console.log("forty at once, ten of each:");
+const priorities = ["low", "normal", "high", "critical"] as const;
+const ends = await Promise.all(
+  Array.from({ length: 40 }, async (_, index) => {
+    const priority = priorities[index % 4] ?? "normal";
+    return { priority, end: await call(priority) };
+  }),
+);
+for (const priority of priorities) {
+  const counts = new Map<string, number>();
+  for (const each of ends) {
+    if (each.priority === priority) counts.set(each.end, (counts.get(each.end) ?? 0) + 1);
+  }
+  const told = [...counts].map(([end, count]) => `${count} ${end}`).join("; ");
+  console.log(`  ${priority}: ${told}`);
+}
+console.log(`  ${JSON.stringify(weir.policy("admission").snapshot())}`);
+
+console.log("a burst of low ones, by a client that comes back when it is told to:");
+const burst = await Promise.all(Array.from({ length: 20 }, () => call("low", patient)));
+console.log(`  ${burst.filter((end) => end === "OK").length} of ${burst.length} got an answer`);
+
+console.log("a caller with too little time:");
+// #region guard
+const guarded = await startInventory(
+  { getStock: ({ request }, callback) => callback(null, { sku: request.sku, quantity: 42 }) },
+  weir.server({ deadlineGuard: { minRemainingMs: 500 } }), // what the work takes at least
+);
+// #endregion
+const plain = inventoryClient(guarded);
+const soon = { deadline: Date.now() + 450 };
+await answer((done) => plain.getStock({ sku: "boots" }, new Metadata(), soon, done)).catch(
+  (error: unknown) => {
+    if (!isServiceError(error)) throw error;
+    console.log(`  ${rejectionOf(error)?.reason}: ${error.details}`);
+  },
+);
+
+for (const each of [client, patient, plain]) each.close();
+for (const each of [server, guarded]) each.stop();
