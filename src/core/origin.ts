@@ -2,7 +2,8 @@
  * Where the final status of an attempt came from. Policies decide by it, because a code alone does not
  * tell whether the server saw the call.
  * - `local-policy`: a policy in this process refused it
- * - `local-limit`: a size limit, or a message that could not be (de)serialised, in this process
+ * - `local-limit`: a size limit, a message that could not be (de)serialised, or an interceptor that threw, in
+ *   this process
  * - `never-sent`: it never left this process; safe to retry for every method
  * - `refused`: the peer refused the stream before processing; safe to retry for every method
  * - `transport`: the connection broke, or something that is no gRPC server answered; whether the server

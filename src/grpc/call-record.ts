@@ -5,6 +5,7 @@ import { notify, type Observer, type ReportError } from "../core/notify.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
+import { toMonotonic } from "./deadline.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 import { type AttemptEvidence, originOf } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
@@ -157,6 +158,11 @@ export function withRecord(
   const present = options[recordKey];
   if (present !== undefined) return { options, record: present };
   const record = new CallRecord(context, options.method_definition, undefined);
+  // Without a deadline interceptor above, the call's own deadline is the effective one.
+  const { clock, startedAtMs } = record;
+  const deadlineMs = toMonotonic(options.deadline, clock, startedAtMs) ?? Number.POSITIVE_INFINITY;
+  record.deadlineMs = deadlineMs;
+  record.wireDeadlineMs = deadlineMs;
   // A symbol that stands in the literal before the copying is ten times cheaper in V8 than one after it.
   return { options: { [recordKey]: record, ...options }, record };
 }

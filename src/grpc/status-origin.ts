@@ -17,7 +17,9 @@ export interface AttemptEvidence {
 // known leaves the origin `transport`, which is the careful reading.
 const sizeLimit =
   /^(Attempted to send message with a size larger than|Received message larger than max|Sent message larger than max|Received message that decompresses to a size larger than)/;
-const codec = /^(Request message serialization failure|Response message parsing error)/;
+/** The last is the toolkit's own, of an interceptor below that threw. */
+const local =
+  /^(Request message serialization failure|Response message parsing error|Call could not be started)/;
 const deadlineText = /^Deadline exceeded/;
 const cancelText = /^Cancelled (on client|by parent call)/;
 /** What the toolkit cancels an attempt with when another one has decided the call. */
@@ -51,7 +53,7 @@ export function originOf(received: StatusObject, seen: AttemptEvidence): StatusO
   const [type] = received.metadata.get("content-type");
   const spoken = typeof type === "string" && type.startsWith("application/grpc");
   if (!spoken) {
-    if (sizeLimit.test(details) || codec.test(details)) return "local-limit";
+    if (sizeLimit.test(details) || local.test(details)) return "local-limit";
     if (code === Status.DEADLINE_EXCEEDED && deadlineText.test(details)) return "deadline";
     if (code === Status.CANCELLED && (cancelText.test(details) || details === supersededText)) {
       return "caller";
