@@ -65,17 +65,18 @@ export class HedgedCall extends RepeatingCall {
       maxAttempts: this.#maxAttempts,
       stopped: this.#stopped,
     });
-    this.#obey(
-      decision.kind === "launch" && decision.inMs >= failed.remainingMs
-        ? withoutHedge(this.inFlight, "RETRY_PAST_DEADLINE")
-        : decision,
-    );
+    // What could not be sent then is not waited for.
+    if (decision.kind === "launch" && this.#tooDeep) {
+      this.#obey(withoutHedge(this.inFlight, "RETRY_DEPTH"));
+    } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
+      this.#obey(withoutHedge(this.inFlight, "RETRY_PAST_DEADLINE"));
+    } else this.#obey(decision);
   }
 
   #obey(decision: HedgeDecision): void {
     switch (decision.kind) {
       case "launch":
-        this.#hedgeAfter(decision.inMs);
+        this.#hedgeIn(decision.inMs);
         return;
       case "wait":
         if (decision.stop === true) {
@@ -98,21 +99,35 @@ export class HedgedCall extends RepeatingCall {
     this.conclude(last.status, last.attempt);
   }
 
-  #hedgeAfter(delayMs: number): void {
-    if (this.ended || !this.replayable || !this.#mayHedge) return;
-    this.waitThen(delayMs, () => this.#hedge(delayMs));
+  /** Behind a failure: the budget is asked now, as gRFC A6 wants, and not after the wait. */
+  #hedgeIn(delayMs: number): void {
+    const withdrawnMs = this.record.clock.now();
+    if (this.#refused()) return;
+    if (this.enforced) this.waitThen(delayMs, () => this.#send(delayMs), withdrawnMs);
+    else this.#send(delayMs);
   }
 
-  #hedge(delayMs: number): void {
+  /** Beside the attempts under way, when they take long. */
+  #hedgeAfter(delayMs: number): void {
     if (this.ended || !this.replayable || !this.#mayHedge) return;
+    this.waitThen(delayMs, () => {
+      if (!this.#refused()) this.#send(delayMs);
+    });
+  }
+
+  /** Asks the budget for an attempt. Without one, those in flight may still answer. */
+  #refused(): boolean {
     const refused = this.budget?.tryWithdraw();
-    if (refused !== undefined) {
-      // Asked no more for this call: the budget will not have grown by the next delay.
-      this.#stopped = true;
-      if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
-      else this.tell("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
-      return;
-    }
+    if (refused === undefined) return false;
+    // Asked no more for this call: the budget will not have grown by the next delay.
+    this.#stopped = true;
+    this.released();
+    if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
+    else this.tell("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
+    return true;
+  }
+
+  #send(delayMs: number): void {
     this.policy.counts.retried += 1;
     this.tell("hedge", { waitMs: delayMs });
     if (!this.enforced) {
@@ -125,15 +140,19 @@ export class HedgedCall extends RepeatingCall {
   }
 
   get #mayHedge(): boolean {
-    const { record, policy } = this;
-    const depth = record.inbound?.retryDepth ?? 0;
     const progress = {
-      started: record.attempts.length,
+      started: this.record.attempts.length,
       inFlight: this.inFlight,
       maxAttempts: this.#maxAttempts,
       stopped: this.#stopped,
     };
-    return depth < policy.options.maxDepth && mayHedge(progress);
+    return !this.#tooDeep && mayHedge(progress);
+  }
+
+  /** Layers above retry the inbound call already. */
+  get #tooDeep(): boolean {
+    const { record, policy } = this;
+    return (record.inbound?.retryDepth ?? 0) >= policy.options.maxDepth;
   }
 
   #fatal({ code, origin, handlerNotRun, relayed, wanted }: FailedAttempt): boolean {

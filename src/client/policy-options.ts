@@ -69,7 +69,7 @@ export function keyFunction(
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function policyOptions(options: PolicyOptions, prefix: string): PolicyOptions {
+function policyOptions(options: PolicyOptions, prefix: string): PolicyOptions {
   if (options.mode !== undefined) oneOf(`${prefix}.mode`, options.mode, modes);
   optionalFunction(`${prefix}.key`, options.key);
   return options;

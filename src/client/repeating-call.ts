@@ -112,7 +112,9 @@ export abstract class RepeatingCall extends ReplayableCall {
       remainingMs: record.deadlineMs - record.clock.now(),
       replayable: this.replayable,
     };
-    if (qualifies(failed, policy.options)) this.budget?.failure();
+    // What a hedge may follow is what the hedges' own codes say.
+    const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
+    if (qualifies(failed, { codes })) this.budget?.failure();
     return failed;
   }
 

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 
 /** How many keys a policy keeps state for, unless told otherwise. */
-export const defaultMaxKeys = 1_000;
+const defaultMaxKeys = 1_000;
 
 /**
  * State by key, made when it is first asked for and bounded in number: of more keys than that, those

@@ -93,7 +93,10 @@ function stop(reason: Reason): RetryDecision {
  * Whether a failure is of the kind that takes a token from the retry throttle (gRFC A6): one that would be
  * retried by its code, or one that the server asks not to retry.
  */
-export function qualifies(failed: FailedAttempt, options: ResolvedRetryOptions): boolean {
+export function qualifies(
+  failed: FailedAttempt,
+  options: Pick<ResolvedRetryOptions, "codes">,
+): boolean {
   switch (failed.origin) {
     case "local-policy":
     case "local-limit":
@@ -111,7 +114,10 @@ export function qualifies(failed: FailedAttempt, options: ResolvedRetryOptions):
   }
 }
 
-function wanted({ code, wanted: judged }: FailedAttempt, options: ResolvedRetryOptions): boolean {
+function wanted(
+  { code, wanted: judged }: FailedAttempt,
+  options: Pick<ResolvedRetryOptions, "codes">,
+): boolean {
   return judged ?? options.codes.has(code);
 }
 

@@ -6,7 +6,7 @@ import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./st
 import type { PartialStatus } from "./types.js";
 
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
-export const rejectionDomain = "grpc-weir";
+const rejectionDomain = "grpc-weir";
 
 /** What a refused call looks like: the status of each reason. Retry reasons never become a status. */
 const statusOfReason = {

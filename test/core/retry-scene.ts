@@ -4,7 +4,7 @@ import { type RetryOptions, resolveRetryOptions } from "../../src/core/retry-opt
 import { statusCode } from "../../src/core/status-code.js";
 
 /** An answer that may be retried, unless a test says otherwise. */
-export const unavailable: FailedAttempt = {
+const unavailable: FailedAttempt = {
   code: statusCode.unavailable,
   origin: "remote",
   attempts: 1,
@@ -20,7 +20,7 @@ export const unavailable: FailedAttempt = {
 };
 
 /** Waits of 100, 200, 400 ms and so on, without chance. */
-export const plainBackoff = { baseMs: 100, maxMs: 10_000, jitter: "none" } as const;
+const plainBackoff = { baseMs: 100, maxMs: 10_000, jitter: "none" } as const;
 
 /** The rules for one call, and what they decide about its attempts, in a word each. */
 export function rules(options: RetryOptions = {}) {

@@ -22,10 +22,10 @@ describe.each(kinds)(
       const server = new Server({
         interceptors: [
           (_method, call) => {
-            const { start } = call;
+            const start = call.start.bind(call);
             call.start = (listener) => {
               ends.push("begun");
-              start.call(call, {
+              start({
                 onReceiveMetadata: (metadata) => listener.onReceiveMetadata(metadata),
                 onReceiveMessage: (message) => listener.onReceiveMessage(message),
                 onReceiveHalfClose: () => listener.onReceiveHalfClose(),

@@ -70,7 +70,7 @@ export class RawPeer {
 }
 
 /** A message as it stands on the wire: uncompressed, with its length before it. */
-export function framed(message: Buffer): Buffer {
+function framed(message: Buffer): Buffer {
   const head = Buffer.alloc(5);
   head.writeUInt32BE(message.length, 1);
   return Buffer.concat([head, message]);

@@ -6,7 +6,7 @@ import type { ReplayLimits } from "../../src/grpc/replay-buffer.js";
 import { ReplayableCall } from "../../src/grpc/replayable-call.js";
 import { surroundingsOf } from "../../src/grpc/surroundings.js";
 
-export const roomy: ReplayLimits = { maxBufferBytes: 1 << 20, maxBufferMessages: 1_000 };
+const roomy: ReplayLimits = { maxBufferBytes: 1 << 20, maxBufferMessages: 1_000 };
 
 export interface Relaunch {
   /** Attempts of a call at most. @defaultValue 3 */

@@ -57,7 +57,7 @@ function keys(metadata: Metadata | null | undefined): string {
     .join();
 }
 
-export function recordClient(trace: string[]): Interceptor {
+function recordClient(trace: string[]): Interceptor {
   return (options, nextCall) =>
     new InterceptingCall(nextCall(options), {
       start(metadata, _listener, next) {
@@ -81,7 +81,7 @@ export function recordClient(trace: string[]): Interceptor {
     });
 }
 
-export function recordServer(trace: string[]): ServerInterceptor {
+function recordServer(trace: string[]): ServerInterceptor {
   return (method, call) => {
     trace.push(`call ${method.path.split("/").at(-1)}`);
     return new ServerInterceptingCall(call, {
