@@ -5,6 +5,7 @@ import {
   Metadata,
   Server,
   ServerCredentials,
+  type ServerOptions,
   type status as Status,
 } from "@grpc/grpc-js";
 import type { ClientPolicy } from "../../src/client/client-policy.js";
@@ -48,6 +49,7 @@ export interface Arrival {
 
 export interface A6 {
   readonly weir: Weir;
+  readonly client: ConformanceServiceClient;
   readonly arrivals: readonly Arrival[];
   readonly decisions: readonly DecisionEvent[];
   readonly start: (method: Method, options?: CallOptions) => Running;
@@ -89,6 +91,22 @@ export function connect(
   return client;
 }
 
+/** Starts a server and gives its address. */
+export async function serve(
+  implementation: ConformanceServiceServer,
+  options: ServerOptions = {},
+): Promise<string> {
+  const server = new Server(options);
+  server.addService(ConformanceServiceService, implementation);
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  open.push({ close: () => server.forceShutdown() });
+  return `127.0.0.1:${port}`;
+}
+
 async function stage(
   given: Pick<A6, "weir" | "decisions"> & {
     readonly policy: ClientPolicy;
@@ -97,19 +115,12 @@ async function stage(
 ): Promise<A6> {
   const { weir, decisions, policy, script } = given;
   const arrivals: Arrival[] = [];
-  const server = new Server();
-  server.addService(ConformanceServiceService, player(script, arrivals));
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
-  open.push({ close: () => server.forceShutdown() });
-  const client = connect(weir, policy, `127.0.0.1:${port}`);
+  const client = connect(weir, policy, await serve(player(script, arrivals)));
   const start: A6["start"] = (method, options = {}) =>
     startCall(client, method, options, new Metadata());
   return {
     weir,
+    client,
     arrivals,
     decisions,
     start,
@@ -155,15 +166,20 @@ function player(script: readonly Act[], arrivals: Arrival[]): ConformanceService
       cancelled: false,
     };
     arrivals.push(arrival);
+    // grpc-js says so of every call that has ended.
+    let ended = false;
     call.on("cancelled", () => {
-      arrival.cancelled = true;
+      arrival.cancelled = !ended;
     });
     if (headers) call.sendMetadata(new Metadata());
     if (end === "never") return arrival;
     const metadata = new Metadata();
     for (const value of [pushback].flat()) metadata.add("grpc-retry-pushback-ms", value);
-    const done = () =>
-      end === undefined ? answer() : fail({ code: end, details: serverSaid, metadata });
+    const done = () => {
+      ended = true;
+      if (end === undefined) answer();
+      else fail({ code: end, details: serverSaid, metadata });
+    };
     if (afterMs > 0) setTimeout(done, afterMs);
     else done();
     return arrival;
