@@ -36,7 +36,7 @@ console.log("an order:");
 const metadata = new Metadata();
 metadata.set(priorityKey, "high"); // or critical, normal, low
 const placed = await answer<PlaceOrderResponse>((done) =>
-  orders.placeOrder(order("order-1"), metadata, { deadline: Date.now() + 1_000 }, done),
+  orders.placeOrder(order("order-1"), metadata, { deadline: Date.now() + 3_000 }, done),
 );
 // #endregion
 console.log(`  ${placed.reservationId}\n\nits trace:\n${traceTree()}`);
@@ -44,7 +44,7 @@ console.log(`  ${placed.reservationId}\n\nits trace:\n${traceTree()}`);
 console.log("\nanother order:");
 // #region with
 // The same as call options, for code that does not hold the metadata.
-const options = weir.with({ deadline: Date.now() + 1_000 }, { priority: "low" });
+const options = weir.with({ deadline: Date.now() + 3_000 }, { priority: "low" });
 await answer((done) => orders.placeOrder(order("order-2"), new Metadata(), options, done));
 // #endregion
 
