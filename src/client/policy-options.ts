@@ -1,11 +1,11 @@
 import { type Mode, modes } from "../core/mode.js";
 import { type ReportError, safely } from "../core/notify.js";
-import { knownKeys, oneOf, optionalFunction } from "../core/options.js";
+import { oneOf, optionalFunction } from "../core/options.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
-  surroundingsOf,
+  takeSurroundings,
 } from "../grpc/surroundings.js";
 
 /** What a call tells a key function. */
@@ -29,22 +29,16 @@ export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
 ): {
   readonly own: PolicyOptions;
   readonly surroundings: Surroundings;
-  readonly rest: Omit<O, keyof PolicyOptions | keyof StandaloneOptions>;
+  readonly rest: Omit<Omit<O, keyof StandaloneOptions>, keyof PolicyOptions>;
 } {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
-  const { mode, key, clock, random, onDecision, onError, ...rest } = options;
-  const handedIn: SurroundingsOptions = {
-    ...(clock === undefined ? {} : { clock }),
-    ...(random === undefined ? {} : { random }),
-    ...(onDecision === undefined ? {} : { onDecision }),
-    ...(onError === undefined ? {} : { onError }),
-  };
+  const { surroundings, rest: own } = takeSurroundings(options, prefix);
+  const { mode, key, ...rest } = own;
   return {
     own: policyOptions(
       { ...(mode === undefined ? {} : { mode }), ...(key === undefined ? {} : { key }) },
       prefix,
     ),
-    surroundings: surroundingsOf(handedIn, prefix),
+    surroundings,
     rest,
   };
 }

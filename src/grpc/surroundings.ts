@@ -1,7 +1,7 @@
 import { BudgetStore } from "../core/budget-store.js";
 import { type Clock, systemClock } from "../core/clock.js";
 import type { Observer, ReportError } from "../core/notify.js";
-import { InvalidOptionError, optionalFunction } from "../core/options.js";
+import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
 import type { DecisionEvent } from "./call-record.js";
 import { WaitingRoom } from "./waiting-room.js";
@@ -35,8 +35,26 @@ const surroundingsKeys = ["clock", "random", "onDecision", "onError"] as const;
 /** Names of the options in {@link SurroundingsOptions}, for policies that take them beside their own. */
 export const surroundingsOptionNames: readonly string[] = surroundingsKeys;
 
+/**
+ * Takes what surrounds a policy out of its options, so that the policy sees only its own and can refuse the rest.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function takeSurroundings<O extends SurroundingsOptions>(
+  options: O,
+  prefix: string,
+): { readonly surroundings: Surroundings; readonly rest: Omit<O, keyof SurroundingsOptions> } {
+  // Refuses what is no object of options; which keys are known is the policy's to say.
+  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const { clock, random, onDecision, onError, ...rest } = options;
+  return { surroundings: surroundingsOf({ clock, random, onDecision, onError }, prefix), rest };
+}
+
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function surroundingsOf(options: SurroundingsOptions, prefix: string): Surroundings {
+export function surroundingsOf(
+  options: { readonly [K in keyof SurroundingsOptions]: SurroundingsOptions[K] | undefined },
+  prefix: string,
+): Surroundings {
   const { clock = systemClock, random = systemRandom, onDecision, onError } = options;
   for (const method of ["now", "wallNow", "schedule", "afterPoll"] as const) {
     if (typeof clock?.[method] !== "function") {

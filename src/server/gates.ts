@@ -1,13 +1,13 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
-import { knownKeys, oneOf } from "../core/options.js";
+import { oneOf } from "../core/options.js";
 import { GatedServerCall } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
-  surroundingsOf,
+  takeSurroundings,
 } from "../grpc/surroundings.js";
 import {
   inboundFor,
@@ -47,19 +47,13 @@ export function splitServerOptions<O extends ServerPolicyOptions & SurroundingsO
   readonly mode: Mode;
   readonly surroundings: Surroundings;
   readonly priority: ResolvedPriorityOptions;
-  readonly rest: Omit<O, keyof ServerPolicyOptions | keyof SurroundingsOptions>;
+  readonly rest: Omit<Omit<O, keyof SurroundingsOptions>, keyof ServerPolicyOptions>;
 } {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
-  const { mode = "enforce", priority, clock, random, onDecision, onError, ...rest } = options;
-  const handedIn: SurroundingsOptions = {
-    ...(clock === undefined ? {} : { clock }),
-    ...(random === undefined ? {} : { random }),
-    ...(onDecision === undefined ? {} : { onDecision }),
-    ...(onError === undefined ? {} : { onError }),
-  };
+  const { surroundings, rest: own } = takeSurroundings(options, prefix);
+  const { mode = "enforce", priority, ...rest } = own;
   return {
     mode: oneOf(`${prefix}.mode`, mode, modes),
-    surroundings: surroundingsOf(handedIn, prefix),
+    surroundings,
     priority: resolvePriorityOptions(priority, `${prefix}.priority`),
     rest,
   };

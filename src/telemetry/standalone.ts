@@ -2,8 +2,8 @@ import { knownKeys } from "../core/options.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
-  surroundingsOf,
   surroundingsOptionNames,
+  takeSurroundings,
 } from "../grpc/surroundings.js";
 import {
   type ResolvedTelemetryOptions,
@@ -22,15 +22,9 @@ export function splitTelemetryOptions(
   prefix: string,
 ): { readonly surroundings: Surroundings; readonly telemetry: ResolvedTelemetryOptions } {
   knownKeys(prefix, options, [...telemetryOptionNames, ...surroundingsOptionNames]);
-  const { clock, random, onDecision, onError, ...telemetry } = options;
-  const handedIn: SurroundingsOptions = {
-    ...(clock === undefined ? {} : { clock }),
-    ...(random === undefined ? {} : { random }),
-    ...(onDecision === undefined ? {} : { onDecision }),
-    ...(onError === undefined ? {} : { onError }),
-  };
+  const { surroundings, rest } = takeSurroundings(options, prefix);
   return {
-    surroundings: surroundingsOf(handedIn, prefix),
-    telemetry: resolveTelemetryOptions(telemetry, prefix),
+    surroundings,
+    telemetry: resolveTelemetryOptions(rest, prefix),
   };
 }
