@@ -1,0 +1,3 @@
+import { race } from "./worlds.js";
+
+race(1, 2);
