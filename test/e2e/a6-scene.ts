@@ -191,9 +191,9 @@ function player(script: readonly Act[], arrivals: Arrival[]): ConformanceService
     },
     clientStream(call, callback) {
       const { promise: ended, resolve: end } = withResolvers<void>();
-      const { messages } = play(call, callback, () =>
-        ended.then(() => callback(null, { payload, sequences: messages })),
-      );
+      const { messages } = play(call, callback, () => {
+        void ended.then(() => callback(null, { payload, sequences: messages }));
+      });
       call.on("data", ({ sequence }: { sequence: number }) => messages.push(sequence));
       call.on("end", end);
     },
@@ -206,12 +206,12 @@ function player(script: readonly Act[], arrivals: Arrival[]): ConformanceService
     },
     bidiStream(call) {
       const { promise: ended, resolve: end } = withResolvers<void>();
-      const { messages } = play(call, emitter(call), () =>
-        ended.then(() => {
+      const { messages } = play(call, emitter(call), () => {
+        void ended.then(() => {
           for (const sequence of messages) call.write({ payload, sequence });
           call.end();
-        }),
-      );
+        });
+      });
       call.on("data", ({ sequence }: { sequence: number }) => messages.push(sequence));
       call.on("end", end);
     },
