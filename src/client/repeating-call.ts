@@ -8,7 +8,7 @@ import { type FailedAttempt, qualifies } from "../core/retry.js";
 import type { RetryBudget } from "../core/retry-budget.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { readPushback } from "../grpc/metadata-keys.js";
-import { rejectionOf } from "../grpc/rejection.js";
+import { handlerNotRun, rejectionOf } from "../grpc/rejection.js";
 import { noteGivenUp } from "../grpc/relay.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import { ReplayableCall } from "../grpc/replayable-call.js";
@@ -16,14 +16,6 @@ import { decodeStatusDetails } from "../grpc/status-details.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { closedStatus } from "../grpc/waiting-room.js";
 import type { RetryPolicy } from "./retry-policy.js";
-
-/** Reasons by which a server that runs the toolkit says that the handler was not reached. */
-const notRun: ReadonlySet<Reason> = new Set([
-  "CONCURRENCY_LIMIT",
-  "LOAD_SHED",
-  "QUEUE_TIMEOUT",
-  "DRAINING",
-]);
 
 /** What calls with extra attempts have in common, whether these come one behind the other or side by side. */
 export abstract class RepeatingCall extends ReplayableCall {
@@ -104,7 +96,7 @@ export abstract class RepeatingCall extends ReplayableCall {
       trailersOnly: !attempt.sawHeaders,
       pushback: said ? readPushback(status.metadata) : undefined,
       retryInfoMs: said ? decodeStatusDetails(status.metadata).retryDelayMs : undefined,
-      handlerNotRun: rejection !== undefined && !relayed && notRun.has(rejection.reason),
+      handlerNotRun: handlerNotRun(rejection),
       wanted: this.#wanted(attempt, status, origin),
       idempotent: policy.idempotent(record),
       relayed,

@@ -14,7 +14,7 @@ import {
 import { ForwardingCall } from "./forwarding-call.js";
 import { callOff } from "./local-status.js";
 import { outcomeOf } from "./outcome.js";
-import { localRejection } from "./rejection.js";
+import { handlerNotRun, localRejection, rejectionOf } from "./rejection.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -102,7 +102,9 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         target: this.record.target,
       };
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
-      this.#run.settle(outcomeOf(code, origin));
+      // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
+      const shed = origin === "remote" && handlerNotRun(rejectionOf(received));
+      this.#run.settle(shed ? "ignored" : outcomeOf(code, origin));
     }
     super.onReceiveStatus(received);
   }

@@ -106,6 +106,24 @@ export function rejectionOf(failed: { readonly metadata?: Metadata }): Rejection
   );
 }
 
+/** Reasons by which a server that runs the toolkit says that the handler was not reached. */
+const notRun: ReadonlySet<Reason> = new Set([
+  "CONCURRENCY_LIMIT",
+  "LOAD_SHED",
+  "QUEUE_TIMEOUT",
+  "DRAINING",
+]);
+
+/** The server that was called has refused the call before its handler, and says so itself. */
+export function handlerNotRun(rejection: Rejection | undefined): boolean {
+  return (
+    rejection !== undefined &&
+    !rejection.local &&
+    rejection.hops === 0 &&
+    notRun.has(rejection.reason)
+  );
+}
+
 /** True for a status that this process made itself. Never deduced from what came over the wire. */
 export function isLocal(failed: { readonly metadata?: Metadata }): boolean {
   return failed.metadata !== undefined && madeHere.has(failed.metadata);

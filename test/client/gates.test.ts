@@ -37,6 +37,19 @@ describe.each(kinds)("breaker of %s", (method) => {
     expect((await call(method)).code).toBe(Status.OK);
   });
 
+  it("does not count what a server of ours sheds, and still serves the next", async () => {
+    const { start, link, clock, call } = await scene({
+      client: { retry: false, breaker: { consecutiveFailures: 1 } },
+      server: { admission: { limit: 1, maxQueued: 0 } },
+      handlers: handlers((_call, answer) => clock.schedule(20, answer)),
+    });
+    const calls = [1, 2, 3].map(() => start(method));
+    const ended = await link.until(Promise.all(calls.map((one) => one.ended)));
+    expect(ended.map(({ code }) => code).toSorted()).toEqual([0, 8, 8]);
+    await link.pass(10);
+    expect((await call(method)).code).toBe(Status.OK);
+  });
+
   it("lets everything pass while it observes, and says what it would have refused", async () => {
     const server = failing(2);
     const { call, decisions } = await scene({
