@@ -54,7 +54,7 @@ export function inventoryServer(hop: Hop): {
     reserve(call, callback) {
       const { orderId, quantity } = call.request;
       const attempt = call.metadata.get("grpc-previous-rpc-attempts")[0] ?? "0";
-      if (fate(`${orderId} ${attempt}`) < now.failing) {
+      if (fate(`${orderId} ${String(attempt)}`) < now.failing) {
         callback({ code: Status.UNAVAILABLE, details: "the shelf is being repaired" });
         return;
       }

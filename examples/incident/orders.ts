@@ -15,7 +15,7 @@ export function ordersServer(hop: Hop, inventoryTarget: string): Server {
         maxAttempts: 4,
         // For each call that orders makes, inventory bears half an attempt more, and no storm of them.
         budget: { ratio: 0.5 },
-        backoff: { baseMs: 80 * stretch, maxMs: 320 * stretch, jitter: "equal" },
+        backoff: { baseMs: 100 * stretch, maxMs: 400 * stretch, jitter: "equal" },
       },
       breaker: {
         // Under load it is the low priorities that inventory refuses, and that says nothing of the others.

@@ -59,7 +59,7 @@ const atFullSpeed: readonly Phase[] = [
   {
     ...usual,
     name: "spike",
-    happens: "twice as many calls as inventory can serve, and 5 % of them fail",
+    happens: "twice the calls that inventory can serve, and 5 % of them fail",
     ms: 4_000,
     callsPerSecond: 62,
     failing: 0.05,
@@ -71,7 +71,7 @@ export function scriptAt(stretch: number): Script {
   return {
     stretch,
     deadlineMs: 750 * stretch,
-    outageMs: 250 * stretch,
+    outageMs: 200 * stretch,
     phases: atFullSpeed.map((phase) => ({
       ...phase,
       ms: phase.ms * stretch,
