@@ -1,7 +1,8 @@
 import { interceptors } from "./interceptors.js";
 import { overhead } from "./overhead.js";
+import { retries } from "./retries.js";
 
-const benches: Readonly<Record<string, () => Promise<void>>> = { overhead, interceptors };
+const benches: Readonly<Record<string, () => Promise<void>>> = { overhead, interceptors, retries };
 
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => benches[name] === undefined);
