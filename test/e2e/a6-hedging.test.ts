@@ -123,6 +123,17 @@ describe.each(kinds)("hedges of %s", (method) => {
     },
   );
 
+  it("are not sent after a pushback that said stop, when the one in flight has failed as well", async () => {
+    const { call, arrivals } = await a6(hedging({ maxAttempts: 4, delayMs: 250 }), [
+      { end: UNAVAILABLE, afterMs: 800 },
+      { end: UNAVAILABLE, pushback: "-1" },
+      {},
+    ]);
+    const { code, details } = await call(method);
+    expect([code, details]).toEqual([UNAVAILABLE, serverSaid]);
+    expect(arrivals).toHaveLength(2);
+  });
+
   it("end with a pushback that says stop when none is in flight", async () => {
     const { call, arrivals, decisions } = await a6(hedging({ maxAttempts: 4, delayMs: neverMs }), [
       { end: UNAVAILABLE, pushback: "-1" },
