@@ -4,7 +4,7 @@ import type { Order, Report, Role } from "./messages.js";
 
 const program = fileURLToPath(new URL("./process.js", import.meta.url));
 /** Long enough for a busy machine to start a process. */
-const patienceMs = 15_000;
+const patienceMs = 40_000;
 
 /** One process of the incident, seen from the one that directs it. */
 export class Member {

@@ -34,7 +34,9 @@ async function run(equipped: boolean, script?: Script): Promise<Played> {
     const cast = await assemble(current);
     const chosen = script ?? scriptAt(stretchFor(performance.now() - beganMs));
     const calls = plan(chosen.phases, seed);
-    return { script: chosen, plan: calls, ...(await play(cast, chosen, calls, progress)) };
+    const played = await play(cast, chosen, calls, progress);
+    progress.says("done");
+    return { script: chosen, plan: calls, ...played };
   };
   try {
     return await Promise.race([whole(), current.accident]);

@@ -33,9 +33,7 @@ export class Progress {
   /** Ends the line. Also when something went wrong, so that an error stands on a line of its own. */
   end(): void {
     clearInterval(this.#ticker);
-    if (this.#title === "") return;
-    if (this.#out.isTTY) this.#out.write("\r\x1b[2K");
-    else this.#out.write(`${this.#title} · done${this.#sums()}\n`);
+    if (this.#title !== "" && this.#out.isTTY) this.#out.write("\r\x1b[2K");
     this.#title = "";
   }
 

@@ -70,8 +70,8 @@ const atFullSpeed: readonly Phase[] = [
 export function scriptAt(stretch: number): Script {
   return {
     stretch,
-    deadlineMs: 750 * stretch,
-    outageMs: 200 * stretch,
+    deadlineMs: Math.round(750 * stretch),
+    outageMs: Math.round(200 * stretch),
     phases: atFullSpeed.map((phase) => ({
       ...phase,
       ms: phase.ms * stretch,

@@ -62,7 +62,7 @@ async function allEnd(pids: readonly number[]): Promise<boolean> {
 }
 
 describe("the incident", () => {
-  it("is played to its end, and holds what it claims", { timeout: 120_000 }, async () => {
+  it("is played to its end, and holds what it claims", { timeout: 180_000 }, async () => {
     const { code, output } = await play();
     expect(output).toMatch(/priority +sent/);
     expect(output).toMatch(/attempt 2: retry/);
