@@ -49,8 +49,10 @@ const keys = ["limit", "maxQueued", "maxWaitMs", "thresholds", "criticalHeadroom
 export function resolveAdmissionOptions(
   options: AdmissionOptions,
   prefix = "admission",
+
+  also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
-  knownKeys(prefix, options, keys);
+  knownKeys(prefix, options, keys, also);
   const { limit = 100, maxWaitMs = 100, thresholds = {}, criticalHeadroom = 0.1 } = options;
   const checkedLimit = wholeNumber(`${prefix}.limit`, limit, 1);
   const { maxQueued = checkedLimit } = options;

@@ -53,8 +53,10 @@ const defaults: ResolvedBreakerOptions = {
 export function resolveBreakerOptions(
   options: BreakerOptions = {},
   prefix = "breaker",
+
+  also: readonly string[] = [],
 ): ResolvedBreakerOptions {
-  knownKeys(prefix, options, Object.keys(defaults));
+  knownKeys(prefix, options, Object.keys(defaults), also);
   const {
     consecutiveFailures = defaults.consecutiveFailures,
     failureRate = defaults.failureRate,

@@ -29,8 +29,10 @@ export type ResolvedBulkheadOptions = Readonly<Required<BulkheadOptions>>;
 export function resolveBulkheadOptions(
   options: BulkheadOptions,
   prefix = "bulkhead",
+
+  also: readonly string[] = [],
 ): ResolvedBulkheadOptions {
-  knownKeys(prefix, options, ["maxConcurrent", "maxQueued", "maxWaitMs"]);
+  knownKeys(prefix, options, ["maxConcurrent", "maxQueued", "maxWaitMs"], also);
   const { maxConcurrent = 100, maxQueued = 100, maxWaitMs = 100 } = options;
   return Object.freeze({
     maxConcurrent: wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),

@@ -49,8 +49,12 @@ const known = [
  * @throws InvalidOptionError when an option is unknown or out of range, or when the wait is given
  * twice or not at all.
  */
-export function resolveHedgeOptions(options: HedgeOptions, prefix = "hedge"): ResolvedHedgeOptions {
-  knownKeys(prefix, options, known);
+export function resolveHedgeOptions(
+  options: HedgeOptions,
+  prefix = "hedge",
+  also: readonly string[] = [],
+): ResolvedHedgeOptions {
+  knownKeys(prefix, options, known, also);
   const { maxAttempts = 2, delayMs, quantile, minDelayMs = 5 } = options;
   if (delayMs === undefined && quantile === undefined) {
     throw new InvalidOptionError(`${prefix}.delayMs`, "given when quantile is not", delayMs);

@@ -89,8 +89,15 @@ export function optionalFunction<T extends ((...args: never[]) => unknown) | und
 /**
  * Refuses what is not a plain options object, and every key that is not known: a misspelt option
  * would otherwise be a default nobody asked for.
+ *
+ * @param also Options that somebody else has taken out already: they are named, and not accepted here.
  */
-export function knownKeys(option: string, value: unknown, known: readonly string[]): void {
+export function knownKeys(
+  option: string,
+  value: unknown,
+  known: readonly string[],
+  also: readonly string[] = [],
+): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new InvalidOptionError(option, "an object of options", value);
   }
@@ -98,7 +105,7 @@ export function knownKeys(option: string, value: unknown, known: readonly string
     if (!known.includes(key)) {
       throw new InvalidOptionError(
         `${option}.${key}`,
-        `absent: the options are ${known.join(", ")}`,
+        `absent; the options are ${[...known, ...also].join(", ")}`,
         (value as Record<string, unknown>)[key],
       );
     }

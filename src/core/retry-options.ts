@@ -74,8 +74,10 @@ const known = [
 export function resolveRetryOptions(
   options: RetryOptions = {},
   prefix = "retry",
+
+  also: readonly string[] = [],
 ): ResolvedRetryOptions {
-  knownKeys(prefix, options, known);
+  knownKeys(prefix, options, known, also);
   const {
     maxAttempts = 3,
     idempotent,

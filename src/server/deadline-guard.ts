@@ -20,8 +20,10 @@ export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOption
 export function resolveDeadlineGuardOptions(
   options: DeadlineGuardOptions = {},
   prefix = "deadlineGuard",
+
+  also: readonly string[] = [],
 ): ResolvedDeadlineGuardOptions {
-  knownKeys(prefix, options, ["minRemainingMs"]);
+  knownKeys(prefix, options, ["minRemainingMs"], also);
   const minRemainingMs = durationMs(`${prefix}.minRemainingMs`, options.minRemainingMs ?? 0);
   return Object.freeze({ minRemainingMs });
 }
