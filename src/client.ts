@@ -1,3 +1,4 @@
+export { timeouts } from "./client/attempt-timeouts.js";
 export type { BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
 export type { BulkheadPolicyOptions } from "./client/bulkhead.js";
@@ -9,7 +10,8 @@ export { deadline } from "./client/deadline.js";
 export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
 export { idempotencyKey } from "./client/idempotency-key.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
-export { retry } from "./client/retry.js";
+export type { StandaloneHedgeOptions } from "./client/retry.js";
+export { hedge, retry } from "./client/retry.js";
 export type {
   FailedStatus,
   ResumeOptions,

@@ -85,6 +85,7 @@ export class Weir {
    */
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
     const surroundings = this.#surroundings;
+    checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
     const policies = new ClientPolicies(policy, surroundings);
     this.#control(policies.built);
     for (const conflict of serviceConfigConflicts(own, policy)) {
@@ -138,6 +139,7 @@ export class Weir {
    */
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
     const surroundings = this.#surroundings;
+    checkOwn("server.own", own, ["interceptors"]);
     const policies = new ServerPolicies(policy, surroundings);
     this.#control(policies.built);
     this.#servers.push(policies);
@@ -198,6 +200,18 @@ export class Weir {
     built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
   ): void {
     for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
+  }
+}
+
+/** What grpc-js would only notice in the first call. */
+function checkOwn(option: string, own: object, lists: readonly string[]): void {
+  knownKeys(option, own, Object.keys(own ?? {}));
+  for (const name of lists) {
+    const list: unknown = (own as Readonly<Record<string, unknown>>)[name];
+    if (list === undefined) continue;
+    if (!Array.isArray(list) || list.some((entry) => typeof entry !== "function")) {
+      throw new InvalidOptionError(`${option}.${name}`, "an array of functions", list);
+    }
   }
 }
 

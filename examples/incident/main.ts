@@ -69,7 +69,10 @@ async function main(): Promise<void> {
   const without: Column = { calls: bare.calls, retried: new Set() };
   console.log(priorityTable(withIt, without));
   console.log(
-    "p50 and p99: milliseconds of the calls that went well. shed: refused early, on purpose.",
+    [
+      "p50 and p99: milliseconds of the calls that went well; one that a busy machine reads late counts as it is.",
+      "shed: refused early, on purpose, low priorities first. retried: how many of the others needed it.",
+    ].join("\n"),
   );
   console.log(`\n${phaseTable(script.phases, withIt, without)}`);
   const shown = richest(traces);

@@ -40,7 +40,7 @@ export class Progress {
   #draw(): void {
     const seconds = ((Date.now() - this.#beganMs) / 1_000).toFixed(0).padStart(2);
     const line = `${seconds} s · ${this.#title} · ${this.#now}${this.#sums()}`;
-    this.#out.write(`\r\x1b[2K${line.slice(0, (this.#out.columns ?? 80) - 1)}`);
+    this.#out.write(`\r\x1b[2K${line.slice(0, (this.#out.columns || 80) - 1)}`);
   }
 
   #sums(): string {

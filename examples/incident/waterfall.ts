@@ -51,6 +51,7 @@ export function waterfall(trace: Trace): string {
   visit(root, 0);
   return [
     `${"process".padEnd(serviceWidth)}${"span".padEnd(nameWidth)}${"time".padEnd(barWidth)}${"ms".padStart(6)}  status, and why`,
+    "█ call  ▒ attempt  · waiting",
     ...rows.map(({ service, name, bar: drawn, ms, note }) =>
       `${service.padEnd(serviceWidth)}${name.padEnd(nameWidth)}${drawn}${ms.toFixed(0).padStart(6)}  ${note}`.trimEnd(),
     ),

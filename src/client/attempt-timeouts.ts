@@ -6,9 +6,14 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
+import { InvalidOptionError } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
-import type { ResolvedTimeoutOptions } from "../core/timeouts.js";
+import {
+  type ResolvedTimeoutOptions,
+  resolveTimeoutOptions,
+  type TimeoutOptions,
+} from "../core/timeouts.js";
 import {
   attemptOf,
   type CallRecord,
@@ -19,7 +24,8 @@ import {
 import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
-import type { Surroundings } from "../grpc/surroundings.js";
+import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import type { StandaloneOptions } from "./policy-options.js";
 
 /** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
 const lateMs = 20;
@@ -208,3 +214,24 @@ const texts: Readonly<Partial<Record<Reason, string>>> = {
   FIRST_RESPONSE_TIMEOUT: "No response came",
   IDLE_TIMEOUT: "No further message came",
 };
+
+/**
+ * Timeouts of attempts as an interceptor of their own, with the same options for all methods. Put it innermost.
+ * `totalMs` is the whole call's and needs the deadline interceptor of a weir, so it is refused here.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function timeouts(
+  options: Omit<TimeoutOptions, "totalMs"> & StandaloneOptions,
+): Interceptor {
+  const { surroundings, rest } = takeSurroundings(options, "timeouts");
+  if ("totalMs" in rest) {
+    throw new InvalidOptionError(
+      "timeouts.totalMs",
+      "absent in a timeouts interceptor that stands alone: give it to weir.client",
+      rest.totalMs,
+    );
+  }
+  const resolved = resolveTimeoutOptions(rest);
+  return attemptTimeoutsInterceptor(surroundings, () => resolved);
+}

@@ -17,6 +17,7 @@ import { gatesInterceptor } from "./gates.js";
 import {
   keyFunction,
   type PolicyOptions,
+  policyOptionNames,
   type StandaloneOptions,
   splitOptions,
 } from "./policy-options.js";
@@ -89,6 +90,10 @@ export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, surroundings, rest } = splitOptions(options, "breaker");
-  const policy = new BreakerPolicy(resolveBreakerOptions(rest), own, surroundings);
+  const policy = new BreakerPolicy(
+    resolveBreakerOptions(rest, "breaker", policyOptionNames),
+    own,
+    surroundings,
+  );
   return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
 }

@@ -18,6 +18,7 @@ import { gatesInterceptor } from "./gates.js";
 import {
   keyFunction,
   type PolicyOptions,
+  policyOptionNames,
   type StandaloneOptions,
   splitOptions,
 } from "./policy-options.js";
@@ -70,6 +71,10 @@ export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, surroundings, rest } = splitOptions(options, "bulkhead");
-  const policy = new BulkheadPolicy(resolveBulkheadOptions(rest), own, surroundings);
+  const policy = new BulkheadPolicy(
+    resolveBulkheadOptions(rest, "bulkhead", policyOptionNames),
+    own,
+    surroundings,
+  );
   return gatesInterceptor(surroundings, [bulkheadGate(() => policy)]);
 }

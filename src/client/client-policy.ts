@@ -1,3 +1,4 @@
+import { defaultBaseMs } from "../core/backoff.js";
 import { resolveBreakerOptions } from "../core/breaker-options.js";
 import { resolveBulkheadOptions } from "../core/bulkhead.js";
 import type { PolicyName } from "../core/decision.js";
@@ -25,7 +26,7 @@ import {
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
 } from "./idempotency-key.js";
-import { type PolicyOptions, splitOptions } from "./policy-options.js";
+import { type PolicyOptions, policyOptionNames, splitOptions } from "./policy-options.js";
 import { retryPolicy } from "./retry.js";
 import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
 
@@ -115,11 +116,12 @@ export class ClientPolicies {
     const laidOver = new Map<string, MethodPolicy>();
     for (const name of names) {
       const prefix = `client.methods["${name}"]`;
-      if (!/^\/?[\w.]+(\/\w+)?$/.test(name)) {
+      if (!/^\/?(\w+(\.\w+)*\/\w+|\w+(\.\w+)+)$/.test(name)) {
         throw new InvalidOptionError(prefix, "named pkg.Service/Method or pkg.Service", name);
       }
-      const own = methods[name] ?? {};
+      const own = methods[name];
       knownKeys(prefix, own, policyKeys);
+      if (own === undefined) continue;
       const path = name.startsWith("/") ? name.slice(1) : name;
       const service = serviceOf(`/${path}`);
       const merged = merge(laidOver.get(service) ?? all, own);
@@ -158,11 +160,15 @@ export class ClientPolicies {
     const { deadline, timeouts = false, idempotencyKey = false } = options;
     const { retry = false, hedge = false, breaker = false, bulkhead = false } = options;
     const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
+    // First of all, because the timeouts look into it.
+    const retries = says("retry")
+      ? this.#control("retry", this.#retry(retry, prefix))
+      : above?.retry;
     const resolvedTimeouts =
       timeouts === false
         ? undefined
         : resolveTimeoutOptions(timeouts, path("timeouts"), {
-            retryBaseMs: retry === false ? undefined : (retry.backoff?.baseMs ?? undefined),
+            retryBaseMs: retry === false ? undefined : (retry.backoff?.baseMs ?? defaultBaseMs),
             deadlineDefaultMs: deadline?.defaultMs,
           });
     return {
@@ -172,7 +178,7 @@ export class ClientPolicies {
         idempotencyKey === false
           ? undefined
           : resolveIdempotencyKeyOptions(idempotencyKey, path("idempotencyKey")),
-      retry: says("retry") ? this.#control("retry", this.#retry(retry, prefix)) : above?.retry,
+      retry: retries,
       hedge: says("retry", "hedge")
         ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
         : above?.hedge,
@@ -205,7 +211,7 @@ export class ClientPolicies {
         options: resolveRetryOptions(retryOptions, `${prefix}.retry`),
         mode: own.mode ?? "enforce",
         judgement: retryStatus === undefined ? {} : { retryStatus },
-        hedge: resolveHedgeOptions(rest, `${prefix}.hedge`),
+        hedge: resolveHedgeOptions(rest, `${prefix}.hedge`, ["mode"]),
         registry: this.#registry,
       },
       this.#surroundings,
@@ -225,7 +231,11 @@ function breakerPolicy(
 ): BreakerPolicy | undefined {
   if (options === false) return undefined;
   const { own, rest } = splitOptions(options, prefix);
-  return new BreakerPolicy(resolveBreakerOptions(rest, prefix), own, surroundings);
+  return new BreakerPolicy(
+    resolveBreakerOptions(rest, prefix, policyOptionNames),
+    own,
+    surroundings,
+  );
 }
 
 function bulkheadPolicy(
@@ -235,7 +245,11 @@ function bulkheadPolicy(
 ): BulkheadPolicy | undefined {
   if (options === false) return undefined;
   const { own, rest } = splitOptions(options, prefix);
-  return new BulkheadPolicy(resolveBulkheadOptions(rest, prefix), own, surroundings);
+  return new BulkheadPolicy(
+    resolveBulkheadOptions(rest, prefix, policyOptionNames),
+    own,
+    surroundings,
+  );
 }
 
 /** 0 for a service, 1 for a method. */

@@ -93,8 +93,9 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   protected override begin(metadata: Metadata): void {
     const record = this.#record;
     const { inbound, startedAtMs } = record;
+    const nowMs = this.#clock.now();
     const { parent, ...options } = this.options;
-    const given = toMonotonic(options.deadline, this.#clock, startedAtMs);
+    const given = toMonotonic(options.deadline, this.#clock, nowMs);
     if (given === undefined) {
       this.finish({
         code: Status.INTERNAL,
@@ -111,7 +112,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
       // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent
       // ended well, and leaves a listener on the parent for each attempt.
-      toMonotonic(parent?.getDeadline(), this.#clock, startedAtMs) ?? Number.POSITIVE_INFINITY,
+      toMonotonic(parent?.getDeadline(), this.#clock, nowMs) ?? Number.POSITIVE_INFINITY,
     );
     const deadlineMs = Math.min(asked, above - marginMs);
     record.deadlineMs = deadlineMs;
@@ -120,7 +121,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       this.forward(metadata, parent === undefined ? this.options : options);
       return;
     }
-    const remainingMs = deadlineMs - startedAtMs;
+    const remainingMs = deadlineMs - nowMs;
     if (!(remainingMs > 0)) {
       this.#expire("DEADLINE_EXPIRED", "reject");
       return;
@@ -170,8 +171,10 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   #expire(reason: Reason, verdict: "reject" | "expire"): void {
     const { attempts, startedAtMs } = this.#record;
     const seconds = Math.max(0, this.#clock.now() - startedAtMs) / 1000;
-    const tried = attempts.length === 1 ? "1 attempt" : `${attempts.length} attempts`;
-    this.#end(reason, verdict, `Deadline exceeded after ${seconds.toFixed(3)}s, ${tried}`);
+    // Without a layer that counts them, none is known.
+    const { length } = attempts;
+    const tried = length === 0 ? "" : length === 1 ? ", 1 attempt" : `, ${length} attempts`;
+    this.#end(reason, verdict, `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`);
   }
 
   #end(reason: Reason, verdict: "reject" | "expire" | "cancel", detail: string): void {

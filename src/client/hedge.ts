@@ -1,11 +1,5 @@
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
-import {
-  type HedgeDecision,
-  hedgeAfterFailure,
-  hedgeDelayMs,
-  mayHedge,
-  withoutHedge,
-} from "../core/hedge.js";
+import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from "../core/hedge.js";
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
@@ -20,8 +14,10 @@ import { RepeatingCall } from "./repeating-call.js";
  * hedging). The others are called off. A failure that is not fatal brings the next attempt forward.
  */
 export class HedgedCall extends RepeatingCall {
-  /** The server has asked for no further attempts. */
-  #stopped = false;
+  /** Why no further attempts are sent: the server has asked for none, or the budget has none. */
+  #stoppedBy: Reason | undefined;
+  /** An attempt is decided on and paid for, and waits for its time. */
+  #pending = false;
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
     super.start(metadata, listener);
@@ -52,7 +48,8 @@ export class HedgedCall extends RepeatingCall {
     if (origin === "local-policy") {
       // A policy of ours refused this attempt. Those under way may still answer.
       this.last ??= { status, attempt };
-      this.#obey(withoutHedge(this.inFlight, rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE"));
+      this.refund(attempt);
+      this.#obey(withoutHedge(this.#underWay, rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE"));
       return;
     }
     this.last = { status, attempt };
@@ -63,13 +60,13 @@ export class HedgedCall extends RepeatingCall {
       started: this.record.attempts.length,
       inFlight: this.inFlight,
       maxAttempts: this.#maxAttempts,
-      stopped: this.#stopped,
+      stopped: this.#stoppedBy !== undefined,
     });
     // What could not be sent then is not waited for.
     if (decision.kind === "launch" && this.#tooDeep) {
-      this.#obey(withoutHedge(this.inFlight, "RETRY_DEPTH"));
+      this.#obey(withoutHedge(this.#underWay, "RETRY_DEPTH"));
     } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
-      this.#obey(withoutHedge(this.inFlight, "RETRY_PAST_DEADLINE"));
+      this.#obey(withoutHedge(this.#underWay, "RETRY_PAST_DEADLINE"));
     } else this.#obey(decision);
   }
 
@@ -80,12 +77,17 @@ export class HedgedCall extends RepeatingCall {
         return;
       case "wait":
         if (decision.stop === true) {
-          this.#stopped = true;
+          this.#stoppedBy = decision.reason;
           this.released();
         }
         return;
       case "fail":
-        this.#fail(decision.reason);
+        // An earlier stop is the cause of this one.
+        this.#fail(
+          decision.reason === "RETRY_PUSHBACK_STOP"
+            ? (this.#stoppedBy ?? decision.reason)
+            : decision.reason,
+        );
         return;
       default:
         decision satisfies never;
@@ -103,8 +105,22 @@ export class HedgedCall extends RepeatingCall {
   #hedgeIn(delayMs: number): void {
     const withdrawnMs = this.record.clock.now();
     if (this.#refused()) return;
-    if (this.enforced) this.waitThen(delayMs, () => this.#send(delayMs), withdrawnMs);
-    else this.#send(delayMs);
+    if (!this.enforced) {
+      this.#send(delayMs);
+      return;
+    }
+    this.waitThen(delayMs, () => this.#send(delayMs), withdrawnMs);
+    this.#pending = !this.ended;
+  }
+
+  protected override released(): void {
+    super.released();
+    this.#pending = false;
+  }
+
+  /** Attempts that may still answer: those that run, and the one that is on its way. */
+  get #underWay(): number {
+    return this.inFlight + (this.#pending ? 1 : 0);
   }
 
   /** Beside the attempts under way, when they take long. */
@@ -120,7 +136,7 @@ export class HedgedCall extends RepeatingCall {
     const refused = this.budget?.tryWithdraw();
     if (refused === undefined) return false;
     // Asked no more for this call: the budget will not have grown by the next delay.
-    this.#stopped = true;
+    this.#stoppedBy = "RETRY_BUDGET";
     this.released();
     if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
     else this.tell("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
@@ -128,6 +144,7 @@ export class HedgedCall extends RepeatingCall {
   }
 
   #send(delayMs: number): void {
+    this.#pending = false;
     this.policy.counts.retried += 1;
     this.tell("hedge", { waitMs: delayMs });
     if (!this.enforced) {
@@ -144,7 +161,7 @@ export class HedgedCall extends RepeatingCall {
       started: this.record.attempts.length,
       inFlight: this.inFlight,
       maxAttempts: this.#maxAttempts,
-      stopped: this.#stopped,
+      stopped: this.#stoppedBy !== undefined,
     };
     return !this.#tooDeep && mayHedge(progress);
   }
@@ -180,11 +197,7 @@ export class HedgedCall extends RepeatingCall {
   }
 
   get #delayMs(): number | undefined {
-    const options = this.#rules;
-    const { quantile } = options;
-    const learned =
-      quantile === undefined ? undefined : this.policy.latencyOf(this.record).quantile(quantile);
-    return hedgeDelayMs(options, learned);
+    return this.policy.hedgeDelayMs(this.record);
   }
 
   get #rules(): ResolvedHedgeOptions {

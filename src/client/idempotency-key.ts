@@ -160,11 +160,11 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
    */
   #await(metadata: Metadata): void {
     this.#waiting = metadata;
-    const { clock, inbound, startedAtMs } = this.#record;
+    const { clock, inbound } = this.#record;
     const giveUp = () => this.#forwardWith(undefined, metadata);
     const unfollow = inbound?.onCalledOff(giveUp);
     // A deadline that is no time is as good as none here: it is refused below.
-    const deadlineMs = toMonotonic(this.options.deadline, clock, startedAtMs);
+    const deadlineMs = toMonotonic(this.options.deadline, clock, clock.now());
     const stopTimer =
       deadlineMs === undefined || deadlineMs === Number.POSITIVE_INFINITY
         ? undefined

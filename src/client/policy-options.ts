@@ -19,6 +19,9 @@ export interface PolicyOptions {
   readonly key?: (call: KeyedCall) => string;
 }
 
+/** Names of the options in {@link PolicyOptions}. */
+export const policyOptionNames: readonly string[] = ["mode", "key"];
+
 /** Options of a policy that is used without a weir. */
 export type StandaloneOptions = SurroundingsOptions;
 

@@ -1,4 +1,4 @@
-import type { NextCall, StatusObject } from "@grpc/grpc-js";
+import { type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import type { Verdict } from "../core/decision.js";
 import { safely } from "../core/notify.js";
@@ -58,13 +58,20 @@ export abstract class RepeatingCall extends ReplayableCall {
    */
   protected waitThen(delayMs: number, then: () => void, withdrawnMs?: number): void {
     this.released();
+    if (this.ended) {
+      if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs);
+      return;
+    }
     const { record } = this;
     const { room } = this.surroundings;
     if (room.closed) {
-      this.finish(closedStatus());
+      if (this.inFlight === 0) this.finish(closedStatus());
       return;
     }
-    const end = (closed: StatusObject) => this.finish(closed);
+    const end = (closed: StatusObject) => {
+      if (this.inFlight > 0) this.released();
+      else this.finish(closed);
+    };
     const stopTimer = record.clock.schedule(delayMs, () => {
       this.#stopWaiting = undefined;
       room.leave(end);
@@ -106,8 +113,13 @@ export abstract class RepeatingCall extends ReplayableCall {
     };
     // What a hedge may follow is what the hedges' own codes say.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
-    if (qualifies(failed, { codes })) this.budget?.failure();
+    if (status.code !== Status.OK && qualifies(failed, { codes })) this.budget?.failure();
     return failed;
+  }
+
+  /** An attempt that the budget allowed was refused by a policy below: it has cost the target nothing. */
+  protected refund({ record: { number, startedAtMs, delayMs } }: ReplayAttempt): void {
+    if (number > 1) this.budget?.giveBack(startedAtMs - delayMs);
   }
 
   /** Notes that no attempt follows, and that layers above need not try either. */
@@ -143,7 +155,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     origin: StatusOrigin,
   ): boolean | undefined {
     const { retryStatus } = this.policy.judgement;
-    if (retryStatus === undefined) return undefined;
+    if (retryStatus === undefined || status.code === Status.OK) return undefined;
     const failed = { ...status, origin, attempt: record.number };
     return this.ask<boolean | undefined>(undefined, "retryStatus", () => retryStatus(failed));
   }

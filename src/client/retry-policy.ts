@@ -1,5 +1,6 @@
 import type { StatusObject } from "@grpc/grpc-js";
 import { budgetSnapshots } from "../core/budget-store.js";
+import { hedgeDelayMs } from "../core/hedge.js";
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
@@ -111,6 +112,15 @@ export class RetryPolicy implements ControlledPolicy {
   /** How long attempts of this method have taken lately. */
   latencyOf({ target, method }: CallRecord): LatencyQuantile {
     return this.#latencies.get(`${target} ${method}`);
+  }
+
+  /** When to send another attempt beside the first; `undefined` while that is not known, or not done. */
+  hedgeDelayMs(record: CallRecord): number | undefined {
+    const { hedge } = this;
+    if (hedge === undefined) return undefined;
+    const { quantile } = hedge;
+    const learned = quantile === undefined ? undefined : this.latencyOf(record).quantile(quantile);
+    return hedgeDelayMs(hedge, learned);
   }
 
   /**

@@ -1,14 +1,16 @@
-import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
+import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import type { CancelTask } from "../core/clock.js";
+import { type HedgeOptions, resolveHedgeOptions } from "../core/hedge-options.js";
 import type { StatusOrigin } from "../core/origin.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
-import { resolveRetryOptions } from "../core/retry-options.js";
+import { type RetryOptions, resolveRetryOptions } from "../core/retry-options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { Surroundings } from "../grpc/surroundings.js";
-import type { MessageContext } from "../grpc/types.js";
+import type { ClientListener, MessageContext } from "../grpc/types.js";
 import { HedgedCall } from "./hedge.js";
-import { type StandaloneOptions, splitOptions } from "./policy-options.js";
+import { type PolicyOptions, type StandaloneOptions, splitOptions } from "./policy-options.js";
 import { RepeatingCall } from "./repeating-call.js";
 import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./retry-policy.js";
 
@@ -31,11 +33,17 @@ export function attemptsInterceptor(
     const own = withRecord(options, surroundings);
     const { record } = own;
     const { retry: retries, hedge } = select(record.method);
-    if (hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true) {
-      return new HedgedCall(own.options, nextCall, record, hedge, surroundings);
+    const hedges =
+      hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true
+        ? hedge
+        : undefined;
+    const retried = retries !== undefined && retries.mode !== "off" ? retries : undefined;
+    if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
+      return new HedgedCall(own.options, nextCall, record, hedges, surroundings);
     }
-    if (retries !== undefined && retries.mode !== "off") {
-      return new RetriedCall(own.options, nextCall, record, retries, surroundings);
+    // Hedges that are only observed must not take the retries away.
+    if (retried !== undefined) {
+      return new RetriedCall(own.options, nextCall, record, retried, surroundings, hedges);
     }
     return nextCall(own.options) as ReturnType<Interceptor>;
   };
@@ -44,6 +52,11 @@ export function attemptsInterceptor(
 /** A call whose failed attempts are followed by others, by the rules of gRFC A6 and the origin of the status. */
 class RetriedCall extends RepeatingCall {
   readonly #rules: RetryRules;
+  /** Hedges that would be sent if they were not only observed. */
+  readonly #observed: RetryPolicy | undefined;
+  #stopObserving: CancelTask | undefined;
+  /** The last response that was not what the caller wants: better than none. */
+  #unwanted: { readonly attempt: ReplayAttempt; readonly status: StatusObject } | undefined;
   /** The request of a call that may be resumed, and where its response has come to. */
   #request: unknown;
   #token: { readonly token: unknown } | undefined;
@@ -54,9 +67,33 @@ class RetriedCall extends RepeatingCall {
     record: CallRecord,
     policy: RetryPolicy,
     surroundings: Surroundings,
+    observed: RetryPolicy | undefined,
   ) {
     super(options, nextCall, record, policy, surroundings);
+    this.#observed = observed;
     this.#rules = new RetryRules(policy.options, surroundings.random);
+  }
+
+  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    super.start(metadata, listener);
+    const delayMs = this.#observed?.hedgeDelayMs(this.record);
+    if (delayMs === undefined || this.ended) return;
+    const { record } = this;
+    this.#stopObserving = record.clock.schedule(delayMs, () => {
+      const atMs = record.clock.now();
+      record.decide({ policy: "hedge", verdict: "hedge", enforced: false, atMs, waitMs: delayMs });
+    });
+  }
+
+  protected override released(): void {
+    super.released();
+    if (this.ended || !this.replayable) this.#stopObserving?.();
+  }
+
+  protected override succeeded(attempt: ReplayAttempt): void {
+    super.succeeded(attempt);
+    const { clock } = this.record;
+    this.#observed?.latencyOf(this.record).record(clock.now() - attempt.record.startedAtMs);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -70,6 +107,12 @@ class RetriedCall extends RepeatingCall {
     origin: StatusOrigin,
   ): void {
     const { last } = this;
+    const unwanted = this.#unwanted;
+    if (origin === "local-policy") this.refund(attempt);
+    if (origin === "local-policy" && unwanted !== undefined) {
+      this.accept(unwanted.attempt, unwanted.status);
+      return;
+    }
     if (origin === "local-policy" && last !== undefined) {
       // A policy of ours refused the retry. The caller learns what the server said, not that.
       this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE", last.status);
@@ -88,6 +131,7 @@ class RetriedCall extends RepeatingCall {
 
   protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
     const failed = { ...this.judge(attempt, status, "remote"), unwanted: true };
+    this.#unwanted = { attempt, status };
     if (!this.#goOn(failed, status)) this.accept(attempt, status);
   }
 
@@ -118,6 +162,7 @@ class RetriedCall extends RepeatingCall {
       idempotent: true,
       replayable: true,
     };
+    this.last = { status, attempt };
     if (!this.#goOn(failed, status)) return false;
     this.resumeWith(next.request);
     return true;
@@ -178,9 +223,42 @@ export function retryPolicy(
     },
     prefix,
   );
-  const resolved = resolveRetryOptions(options, prefix);
+  const resolved = resolveRetryOptions(options, prefix, [
+    "mode",
+    "retryStatus",
+    "retryResponse",
+    "resume",
+  ]);
   return new RetryPolicy(
     { options: resolved, mode: mode ?? "enforce", judgement, registry },
     surroundings,
   );
+}
+
+/** Hedges that stand alone, with what they share with retries. */
+export type StandaloneHedgeOptions = HedgeOptions &
+  Pick<PolicyOptions, "mode"> &
+  StandaloneOptions & {
+    /** Idempotency, buffers, depth and budget of the hedges; they are the only attempts there are. */
+    readonly retry?: RetryOptions;
+  };
+
+/**
+ * Hedges as an interceptor of their own, with the same options for all methods. Calls are hedged only where
+ * `retry.idempotent` says that they may be, or an idempotency key that the server honours.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function hedge(options: StandaloneHedgeOptions): Interceptor {
+  const { own, surroundings, rest } = splitOptions(options, "hedge");
+  const { retry: shared = {}, ...hedging } = rest;
+  const policy = new RetryPolicy(
+    {
+      options: resolveRetryOptions(shared, "hedge.retry"),
+      mode: own.mode ?? "enforce",
+      hedge: resolveHedgeOptions(hedging, "hedge", ["mode", "retry"]),
+    },
+    surroundings,
+  );
+  return attemptsInterceptor(surroundings, () => ({ retry: undefined, hedge: policy }));
 }

@@ -34,8 +34,11 @@ export interface BackoffOptions {
   readonly jitter?: Jitter;
 }
 
+/** The first delay where the options name none, in milliseconds. */
+export const defaultBaseMs = 100;
+
 const defaults = {
-  baseMs: 100,
+  baseMs: defaultBaseMs,
   maxMs: 2_000,
   multiplier: 2,
   jitter: "full",

@@ -67,7 +67,10 @@ export function tripped(
 ): Trip | undefined {
   const inARow = state.consecutiveFailures;
   if (options.consecutiveFailures !== false && inARow >= options.consecutiveFailures) {
-    return { cause: "consecutive-failures", detail: `${inARow} failures in a row` };
+    return {
+      cause: "consecutive-failures",
+      detail: inARow === 1 ? "1 failure" : `${inARow} failures in a row`,
+    };
   }
   if (options.failureRate === false) return undefined;
   const { calls, failures } = state.window.totals(nowMs);

@@ -59,8 +59,7 @@ export function hedgeAfterFailure(failed: HedgeFailure): HedgeDecision {
 
 /**
  * What follows when no attempt may start now. Besides the cases above, that is when the budget, the
- * deadline or a policy below refuses one: it is dropped, not put off (A6), and the next occasion asks
- * anew. With none in flight, the call ends with the last status received.
+ * deadline or a policy below refuses one: it is dropped, not put off (A6). With none in flight, the call ends with the last status received.
  */
 export function withoutHedge(inFlight: number, reason: Reason): HedgeDecision {
   return inFlight > 0 ? { kind: "wait", reason } : fail(reason);

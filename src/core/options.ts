@@ -99,7 +99,8 @@ export function knownKeys(
   also: readonly string[] = [],
 ): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new InvalidOptionError(option, "an object of options", value);
+    const rule = "an object of options, or false where the policy can be left out";
+    throw new InvalidOptionError(option, rule, value);
   }
   for (const key of Object.keys(value)) {
     if (!known.includes(key)) {

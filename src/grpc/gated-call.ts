@@ -32,6 +32,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   readonly #room: WaitingRoom;
   #metadata: Metadata | undefined;
   #sawHeaders = false;
+  #calledOff: string | undefined;
 
   constructor(
     options: OptionsWithOwn,
@@ -80,6 +81,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   }
 
   override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff ??= details;
     super.cancelWithStatus(code, details);
     const { next } = this;
     // A grpc-js call that is cancelled in the tick of its start has its status, and is sent all the same: the handler
@@ -100,6 +102,8 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         sawHeaders: this.#sawHeaders,
         peer: this.getPeer(),
         target: this.record.target,
+        // Whatever code the caller chose for it. A deadline that passed says something about the server.
+        calledOff: this.#calledOff === received.details && code !== Status.DEADLINE_EXCEEDED,
       };
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.

@@ -36,6 +36,24 @@ const statusOfReason = {
   IDLE_TIMEOUT: Status.DEADLINE_EXCEEDED,
 } as const satisfies Record<Reason, Status>;
 
+/** What a refused call is told before the numbers. Those that are no refusals say it in their own words. */
+const titles: Readonly<Partial<Record<Reason, string>>> = {
+  CONCURRENCY_LIMIT: "Concurrency limit reached",
+  LOAD_SHED: "Load shed",
+  BULKHEAD_FULL: "Bulkhead full",
+  QUEUE_TIMEOUT: "Waited too long in a queue",
+  BREAKER_OPEN: "Breaker open",
+  BREAKER_PROBING: "Breaker half-open",
+};
+
+/** The details of the status of a refused call. */
+function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
+  const title = titles[reason];
+  if (title === undefined) return detail;
+  const again = retryAfterMs === undefined ? "" : `; try again in ${Math.ceil(retryAfterMs)} ms`;
+  return `${title}: ${detail}${again}`;
+}
+
 /** What the toolkit says about a status that it made itself, or that another toolkit made. */
 export interface Rejection {
   readonly reason: Reason;
@@ -67,7 +85,7 @@ export function localRejection(
   const code = statusOfReason[refusal.reason];
   const metadata = rejectionMetadata(code, refusal, { scope: "client", ...info });
   madeHere.set(metadata, rejection(refusal, true, { scope: "client", ...info }));
-  return { code, details: refusal.detail, metadata };
+  return { code, details: refusalText(refusal), metadata };
 }
 
 /**
@@ -83,15 +101,15 @@ export function serverRejection(
   if (refusal.retryAfterMs !== undefined) {
     metadata.set(pushbackKey, String(Math.ceil(refusal.retryAfterMs)));
   }
-  return { code, details: refusal.detail, metadata };
+  return { code, details: refusalText(refusal), metadata };
 }
 
 /**
  * Tells whether the toolkit refused a call, here or in a server, and why.
- * @param failed a status, or the error that a client method gives to the application
+ * @param failed a status, or whatever a client method gave to the application or threw
  */
-export function rejectionOf(failed: { readonly metadata?: Metadata }): Rejection | undefined {
-  const { metadata } = failed;
+export function rejectionOf(failed: unknown): Rejection | undefined {
+  const metadata = metadataOf(failed);
   if (metadata === undefined) return undefined;
   const ours = madeHere.get(metadata);
   if (ours !== undefined) return ours;
@@ -122,6 +140,11 @@ export function handlerNotRun(rejection: Rejection | undefined): boolean {
     rejection.hops === 0 &&
     notRun.has(rejection.reason)
   );
+}
+
+function metadataOf(failed: unknown): Metadata | undefined {
+  if (typeof failed !== "object" || failed === null || !("metadata" in failed)) return undefined;
+  return failed.metadata instanceof Metadata ? failed.metadata : undefined;
 }
 
 /** True for a status that this process made itself. Never deduced from what came over the wire. */
@@ -155,7 +178,7 @@ function rejectionMetadata(
     refusal.retryAfterMs === undefined
       ? { errorInfo }
       : { errorInfo, retryDelayMs: refusal.retryAfterMs };
-  metadata.set(statusDetailsKey, encodeStatusDetails(code, refusal.detail, details));
+  metadata.set(statusDetailsKey, encodeStatusDetails(code, refusalText(refusal), details));
   return metadata;
 }
 

@@ -12,7 +12,7 @@ export class ResponseSink {
   #readWanted = false;
   #headersShown = false;
   /** A message that came before the caller asked for it, and the OK behind it. */
-  #message: { readonly message: unknown } | undefined;
+  #messages: unknown[] = [];
   #status: StatusObject | undefined;
   #ended = false;
 
@@ -43,7 +43,7 @@ export class ResponseSink {
   message(message: unknown): void {
     if (this.#ended) return;
     if (this.#streamed && !this.#readWanted) {
-      this.#message = { message };
+      this.#messages.push(message);
       return;
     }
     this.#readWanted = false;
@@ -52,7 +52,7 @@ export class ResponseSink {
 
   /** The caller asks for a message. False when one is at hand and will be shown. */
   read(): boolean {
-    if (this.#message === undefined) {
+    if (this.#messages.length === 0) {
       this.#readWanted = true;
       return true;
     }
@@ -63,7 +63,7 @@ export class ResponseSink {
 
   /** An OK stands behind a message that the caller has not asked for: it is shown after that. */
   holdBehindMessage(status: StatusObject): boolean {
-    if (this.#message === undefined) return false;
+    if (this.#messages.length === 0) return false;
     this.#status = status;
     return true;
   }
@@ -81,16 +81,14 @@ export class ResponseSink {
   #close(): boolean {
     if (this.#ended) return false;
     this.#ended = true;
-    this.#message = undefined;
+    this.#messages = [];
     this.#onEnd();
     return true;
   }
 
   #show(): void {
-    const held = this.#message;
-    if (held === undefined) return;
-    this.#message = undefined;
-    this.#listener?.onReceiveMessage?.(held.message);
-    if (this.#status !== undefined) this.end(this.#status);
+    if (this.#messages.length === 0) return;
+    this.#listener?.onReceiveMessage?.(this.#messages.shift());
+    if (this.#status !== undefined && this.#messages.length === 0) this.end(this.#status);
   }
 }

@@ -11,6 +11,8 @@ export interface AttemptEvidence {
   readonly peer: string;
   /** The channel's target; empty where it is not known. */
   readonly target: string;
+  /** The caller has called it off, with these words. */
+  readonly calledOff?: boolean;
 }
 
 // The texts of grpc-js. They are no API: a test pins each to the installed version. A text that is not
@@ -48,6 +50,7 @@ export function originOf(received: StatusObject, seen: AttemptEvidence): StatusO
   if (ours?.local === true) {
     return originOfReason[ours.reason] ?? "local-policy";
   }
+  if (seen.calledOff === true) return "caller";
   // A trailers-only answer keeps the HTTP headers that came with it; nothing made here has them. A proxy that
   // answers for a server it could not reach, or gave up on, sends headers too, but not those of gRPC.
   const [type] = received.metadata.get("content-type");

@@ -63,6 +63,10 @@ export function admission(
   options: AdmissionOptions & ServerPolicyOptions & SurroundingsOptions = {},
 ): ServerInterceptor {
   const { mode, surroundings, priority, rest } = splitServerOptions(options, "admission");
-  const policy = new AdmissionPolicy(resolveAdmissionOptions(rest), surroundings, mode);
+  const policy = new AdmissionPolicy(
+    resolveAdmissionOptions(rest, "admission", ["mode", "priority"]),
+    surroundings,
+    mode,
+  );
   return serverGate(surroundings, priority, [policy]);
 }

@@ -84,6 +84,9 @@ export function deadlineGuard(
   options: DeadlineGuardOptions & ServerPolicyOptions & SurroundingsOptions = {},
 ): ServerInterceptor {
   const { mode, surroundings, priority, rest } = splitServerOptions(options, "deadlineGuard");
-  const policy = new DeadlineGuardPolicy(resolveDeadlineGuardOptions(rest), mode);
+  const policy = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, "deadlineGuard", ["mode"]),
+    mode,
+  );
   return serverGate(surroundings, priority, [policy]);
 }

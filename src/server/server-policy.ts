@@ -47,7 +47,10 @@ export class ServerPolicies {
     if (deadlineGuard !== false) {
       const prefix = "server.deadlineGuard";
       const { mode, rest } = splitServerOptions(deadlineGuard, prefix);
-      const guard = new DeadlineGuardPolicy(resolveDeadlineGuardOptions(rest, prefix), mode);
+      const guard = new DeadlineGuardPolicy(
+        resolveDeadlineGuardOptions(rest, prefix, ["mode"]),
+        mode,
+      );
       gates.push(guard);
       built.push({ name: guard.policy, policy: guard });
     }
@@ -55,7 +58,7 @@ export class ServerPolicies {
     else {
       const prefix = "server.admission";
       const { mode, priority, rest } = splitServerOptions(admission, prefix);
-      const resolved = resolveAdmissionOptions(rest, prefix);
+      const resolved = resolveAdmissionOptions(rest, prefix, ["mode", "priority"]);
       this.priority = priority;
       this.admission = new AdmissionPolicy(resolved, surroundings, mode);
       gates.push(this.admission);

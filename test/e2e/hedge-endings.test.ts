@@ -38,12 +38,13 @@ describe("a hedged call that has failed and waits for its next attempt", () => {
     expect(arrivals).toHaveLength(2);
   });
 
-  it("ends at once in observe mode, whatever the pushback", async () => {
+  it("ends at once in observe mode where nothing is retried, whatever the pushback", async () => {
     const { weir, call, decisions } = await a6(
       { ...hedged, hedge: { maxAttempts: 3, delayMs: 8_000 } },
       [{ end: Status.UNAVAILABLE, pushback: "8000" }],
     );
     weir.policy("hedge").mode = "observe";
+    weir.policy("retry").mode = "off";
     const { code, details, ms } = await call("unary");
     expect([code, details]).toEqual([Status.UNAVAILABLE, serverSaid]);
     expect(ms).toBeLessThan(4_000);

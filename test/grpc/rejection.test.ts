@@ -34,8 +34,9 @@ const codes: Partial<Record<Reason, status>> = {
 describe("the status of a refused call", () => {
   it.each(Object.entries(codes))("has for %s the code %i", (reason, code) => {
     const refused = refusal(reason as Reason, "why");
-    expect(localRejection(refused)).toMatchObject({ code, details: "why" });
-    expect(serverRejection(refused)).toMatchObject({ code, details: "why" });
+    const details: unknown = expect.stringMatching(/^([A-Z][a-z -]+: )?why/);
+    expect(localRejection(refused)).toMatchObject({ code, details });
+    expect(serverRejection(refused)).toMatchObject({ code, details });
   });
 
   it.each(reasons)("tells of %s again, here as local and elsewhere as not", (reason) => {

@@ -1,0 +1,75 @@
+import type { ClientOptions, ServerOptions } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { ClientPolicy } from "../src/client/client-policy.js";
+import { InvalidOptionError } from "../src/core/options.js";
+import type { ServerPolicy } from "../src/server/server-policy.js";
+import { createWeir } from "../src/weir.js";
+
+/** What only a caller without types can give. */
+const client = (policy: unknown, own?: unknown) =>
+  createWeir().client(policy as ClientPolicy, own as ClientOptions | undefined);
+const server = (policy: unknown, own?: unknown) =>
+  createWeir().server(policy as ServerPolicy, own as ServerOptions | undefined);
+
+function refusal(build: () => unknown): unknown {
+  try {
+    build();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}
+
+describe("nonsense in options that came through, or failed as a TypeError", () => {
+  it.each<[string, () => unknown, string | RegExp]>([
+    ["a policy of null", () => client({ retry: null }), "client.retry"],
+    [
+      "a policy of null that others look into",
+      () => client({ retry: null, timeouts: { totalMs: 5_000 } }),
+      "client.retry",
+    ],
+    ["own client options of null", () => client({}, null), /\bown\b/],
+    ["own server options of null", () => server({}, null), /\bown\b/],
+    ["a method of null", () => client({ methods: { "a.B/C": null } }), 'client.methods["a.B/C"]'],
+    [
+      "a method without its service",
+      () => client({ methods: { Say: {} } }),
+      'client.methods["Say"]',
+    ],
+    ["interceptors of a client in a text", () => client({}, { interceptors: "x" }), /interceptors/],
+    [
+      "interceptors of a client that are none",
+      () => client({}, { interceptors: [1] }),
+      /interceptors/,
+    ],
+    ["interceptors of a server in a text", () => server({}, { interceptors: "x" }), /interceptors/],
+    [
+      "interceptors of a server that are none",
+      () => server({}, { interceptors: [1] }),
+      /interceptors/,
+    ],
+    [
+      "a total time that the default wait before a retry does not fit",
+      () => client({ timeouts: { totalMs: 50 } }),
+      "client.timeouts.totalMs",
+    ],
+  ])("is refused with the option's name: %s", (_what, build, option) => {
+    const error = refusal(build);
+    expect(error).toBeInstanceOf(InvalidOptionError);
+    if (!(error instanceof InvalidOptionError)) return;
+    if (typeof option === "string") expect(error.option).toBe(option);
+    else expect(error.option).toMatch(option);
+    expect(error.message.startsWith(`${error.option} must be `)).toBe(true);
+  });
+
+  it("is not seen in what makes sense", () => {
+    expect(() => client(undefined, undefined)).not.toThrow();
+    expect(() => server(undefined, undefined)).not.toThrow();
+    expect(() => client({ methods: { "a.B": {}, "a.B/C": {}, "Greeter/Say": {} } })).not.toThrow();
+    expect(() => client({ timeouts: { totalMs: 50 }, retry: false })).not.toThrow();
+    expect(() =>
+      client({ timeouts: { totalMs: 50 }, retry: { backoff: { baseMs: 10 } } }),
+    ).not.toThrow();
+    expect(() => client({}, { interceptors: [] })).not.toThrow();
+  });
+});
