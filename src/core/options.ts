@@ -99,14 +99,13 @@ export function knownKeys(
   also: readonly string[] = [],
 ): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    const rule = "an object of options, or false where the policy can be left out";
-    throw new InvalidOptionError(option, rule, value);
+    throw new InvalidOptionError(option, "an object of options", value);
   }
   for (const key of Object.keys(value)) {
     if (!known.includes(key)) {
       throw new InvalidOptionError(
         `${option}.${key}`,
-        `absent; the options are ${[...known, ...also].join(", ")}`,
+        `absent: the options are ${[...known, ...also].join(", ")}`,
         (value as Record<string, unknown>)[key],
       );
     }
