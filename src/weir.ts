@@ -92,7 +92,7 @@ export class Weir {
       safely(surroundings.report, new Error(conflict), "client options");
     }
     const pipeline: readonly Interceptor[] = [
-      contextInterceptor(surroundings),
+      contextInterceptor(surroundings, (method) => policies.for(method).waitForReady),
       callSpanInterceptor(surroundings, this.#telemetry),
       idempotencyKeyInterceptor(surroundings, (method) => policies.for(method).idempotencyKey),
       deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),

@@ -34,6 +34,11 @@ import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
 export interface MethodPolicy {
   /** Always at work: without options, calls inherit the deadline of the inbound call. */
   readonly deadline?: DeadlineOptions;
+  /**
+   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). What the
+   * metadata of a call says goes before it. @defaultValue false
+   */
+  readonly waitForReady?: boolean;
   /** @defaultValue off */
   readonly timeouts?: TimeoutOptions | false;
   /** @defaultValue off */
@@ -68,6 +73,7 @@ export interface ClientPolicy extends MethodPolicy {
 
 const policyKeys = [
   "deadline",
+  "waitForReady",
   "timeouts",
   "idempotencyKey",
   "retry",
@@ -79,6 +85,7 @@ const policyKeys = [
 /** What stands for one method, built. */
 export interface BuiltPolicies {
   readonly deadline: ResolvedDeadlineOptions;
+  readonly waitForReady: boolean;
   readonly timeouts: ResolvedTimeoutOptions | undefined;
   readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
   readonly retry: RetryPolicy | undefined;
@@ -157,7 +164,10 @@ export class ClientPolicies {
     const surroundings = this.#surroundings;
     const says = (...names: readonly (keyof MethodPolicy)[]) =>
       above === undefined || names.some((name) => own[name] !== undefined);
-    const { deadline, timeouts = false, idempotencyKey = false } = options;
+    const { deadline, waitForReady = false, timeouts = false, idempotencyKey = false } = options;
+    if (typeof waitForReady !== "boolean") {
+      throw new InvalidOptionError(`${prefix}.waitForReady`, "true or false", waitForReady);
+    }
     const { retry = false, hedge = false, breaker = false, bulkhead = false } = options;
     const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
     // First of all, because the timeouts look into it.
@@ -173,6 +183,7 @@ export class ClientPolicies {
           });
     return {
       deadline: resolveDeadlineOptions(deadline, path("deadline"), resolvedTimeouts?.totalMs),
+      waitForReady,
       timeouts: resolvedTimeouts,
       idempotencyKey:
         idempotencyKey === false

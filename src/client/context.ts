@@ -16,21 +16,34 @@ import { closedStatus, type WaitingRoom } from "../grpc/waiting-room.js";
  * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
  * brings every event back into the caller's async context, and passes the priority of the inbound call on.
  */
-export function contextInterceptor(surroundings: Surroundings): Interceptor {
+export function contextInterceptor(
+  surroundings: Surroundings,
+  waitForReady: (method: string) => boolean = () => false,
+): Interceptor {
   return (options, nextCall) => {
     const own = withRecord(options, surroundings);
-    return new ContextCall(own.options, nextCall, own.record, surroundings.room);
+    const { record } = own;
+    const { room } = surroundings;
+    return new ContextCall(own.options, nextCall, record, room, waitForReady(record.method));
   };
 }
 
 class ContextCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #room: WaitingRoom;
+  readonly #waitForReady: boolean;
 
-  constructor(options: OptionsWithOwn, nextCall: NextCall, record: CallRecord, room: WaitingRoom) {
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    room: WaitingRoom,
+    waitForReady: boolean,
+  ) {
     super(options, nextCall);
     this.#record = record;
     this.#room = room;
+    this.#waitForReady = waitForReady;
   }
 
   protected override begin(metadata: Metadata): void {
@@ -44,14 +57,20 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
     const explicit = this.#record.priority;
     const inherited = inbound?.priorityMarked === true ? inbound.priority : undefined;
     const priority = explicit ?? inherited;
-    if (priority === undefined || metadata.get(priorityKey).length > 0) {
+    const adds = priority !== undefined && metadata.get(priorityKey).length === 0;
+    const waits = this.#waitForReady && metadata.getOptions().waitForReady === undefined;
+    if (!adds && !waits) {
       this.forward(metadata);
       return;
     }
     // The metadata object is the caller's: what we add goes into a clone.
     const own = metadata.clone();
-    own.set(priorityKey, priority);
-    this.#record.priority = priority;
+    if (adds) {
+      own.set(priorityKey, priority);
+      this.#record.priority = priority;
+    }
+    // An object of its own, because clones share it.
+    if (waits) own.setOptions({ ...metadata.getOptions(), waitForReady: true });
     this.forward(own);
   }
 

@@ -14,7 +14,7 @@ import {
 } from "./service-config-policies.js";
 
 /** The policies of a method that a service config can name. */
-export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline"> {
+export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline" | "waitForReady"> {
   /**
    * `false` where the config names no `retryPolicy`: then gRPC would not retry either. One attempt where there is
    * a `hedgingPolicy`: hedges are paid out of the budget of `retry`.
@@ -74,17 +74,22 @@ export function policiesFromServiceConfig(config: unknown): ServiceConfigImport 
 /** One `methodConfig`, read. */
 interface Entry {
   readonly timeoutMs: number | undefined;
+  readonly waitForReady: boolean;
   readonly retry: ServiceConfigMethodPolicy["retry"];
   readonly hedge: ConfiguredHedge | undefined;
 }
 
-const noEntry: Entry = { timeoutMs: undefined, retry: false, hedge: undefined };
+const noEntry: Entry = {
+  timeoutMs: undefined,
+  waitForReady: false,
+  retry: false,
+  hedge: undefined,
+};
 
 const rootFields = ["methodConfig", "retryThrottling"];
 const channelFields = ["loadBalancingPolicy", "loadBalancingConfig", "healthCheckConfig"];
-const methodFields = ["name", "timeout", "retryPolicy", "hedgingPolicy"];
+const methodFields = ["name", "timeout", "waitForReady", "retryPolicy", "hedgingPolicy"];
 const unsupported: Readonly<Record<string, string>> = {
-  waitForReady: "has no policy: set it with the metadata of a call, new Metadata({ waitForReady })",
   maxRequestMessageBytes: "has no policy: set grpc.max_send_message_length for the channel",
   maxResponseMessageBytes: "has no policy: set grpc.max_receive_message_length for the channel",
 };
@@ -118,10 +123,13 @@ function entriesOf(
 function entryOf(method: JsonFields, budget: ConfiguredBudget | undefined, warn: Warn): Entry {
   warnOfUnknown(method, [...methodFields, ...Object.keys(unsupported)], warn);
   for (const [name, instead] of Object.entries(unsupported)) {
-    // waitForReady: false says what is so anyway.
-    if (method.has(name) && method.get(name) !== false) warn(method.at(name), instead);
+    if (method.has(name)) warn(method.at(name), instead);
   }
   const timeoutMs = timeoutOf(method, warn);
+  const waitForReady = method.get("waitForReady") ?? false;
+  if (typeof waitForReady !== "boolean") {
+    throw new InvalidOptionError(method.at("waitForReady"), "true or false", waitForReady);
+  }
   const retryPolicy = method.object("retryPolicy");
   const hedgingPolicy = method.object("hedgingPolicy");
   if (retryPolicy !== undefined && hedgingPolicy !== undefined) {
@@ -131,10 +139,15 @@ function entryOf(method: JsonFields, budget: ConfiguredBudget | undefined, warn:
   const hedge = hedgingPolicy === undefined ? undefined : hedgeOf(hedgingPolicy, warn);
   if (retryPolicy === undefined) {
     const paid = hedge !== undefined && budget !== undefined;
-    return { timeoutMs, hedge, retry: paid && { maxAttempts: 1, budget } };
+    return { timeoutMs, waitForReady, hedge, retry: paid && { maxAttempts: 1, budget } };
   }
   const retry = retryOf(retryPolicy, warn);
-  return { timeoutMs, hedge, retry: budget === undefined ? retry : { ...retry, budget } };
+  return {
+    timeoutMs,
+    waitForReady,
+    hedge,
+    retry: budget === undefined ? retry : { ...retry, budget },
+  };
 }
 
 function nameOf(name: JsonFields, warn: Warn): string {
@@ -164,13 +177,15 @@ function policyOf(
   entry: Entry,
   broader: readonly (Entry | undefined)[],
 ): ServiceConfigMethodPolicy {
-  const { timeoutMs, retry, hedge } = entry;
+  const { timeoutMs, waitForReady, retry, hedge } = entry;
+  const waitsAbove = broader.some((above) => above?.waitForReady === true);
   const timedAbove = broader.some((above) => above?.timeoutMs !== undefined);
   const hedgedAbove = broader.some((above) => above?.hedge !== undefined);
   // There is no word for no deadline at all; the longest there can be is as good.
   const defaultMs = timeoutMs ?? (timedAbove ? maxDurationMs : undefined);
   return {
     ...(defaultMs === undefined ? {} : { deadline: { defaultMs } }),
+    ...(waitForReady || waitsAbove ? { waitForReady } : {}),
     retry,
     ...(hedge === undefined && !hedgedAbove ? {} : { hedge: hedge ?? false }),
   };

@@ -1,4 +1,4 @@
-import { status as Status } from "@grpc/grpc-js";
+import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { policiesFromServiceConfig } from "../../src/client/service-config.js";
 import { serviceConfigConflicts } from "../../src/client/service-config-conflicts.js";
@@ -6,7 +6,7 @@ import { InvalidOptionError, maxDurationMs } from "../../src/core/options.js";
 import { protoDurationMs } from "../../src/core/proto-duration.js";
 import { methodRegistry } from "../../src/grpc/method-registry.js";
 import { createWeir } from "../../src/weir.js";
-import { failing, handlers, path, scene } from "../scene.js";
+import { failing, handlers, kinds, path, scene } from "../scene.js";
 
 const retryPolicy = {
   maxAttempts: 4,
@@ -275,7 +275,6 @@ describe("a warning is given", () => {
   });
 
   it.each([
-    ["waitForReady", true, "new Metadata({ waitForReady })"],
     ["maxRequestMessageBytes", 100, "grpc.max_send_message_length"],
     ["maxResponseMessageBytes", "100", "grpc.max_receive_message_length"],
     ["tiemout", "1s", "is not known, and ignored"],
@@ -285,8 +284,8 @@ describe("a warning is given", () => {
     expect(warnings[0]).toContain(text);
   });
 
-  it("for none of waitForReady: false and null, which change nothing", () => {
-    expect(imported({ waitForReady: false, maxRequestMessageBytes: null }).warnings).toEqual([]);
+  it("for none of waitForReady and null", () => {
+    expect(imported({ waitForReady: true, maxRequestMessageBytes: null }).warnings).toEqual([]);
   });
 
   it("for what is the channel's, what is not known, and an entry for no method", () => {
@@ -514,5 +513,41 @@ describe("a service config in the channel options", () => {
       expect.stringContaining("transparent retries"),
     ]);
     expect(serviceConfigConflicts({ "grpc.enable_retries": 1 })).toEqual([]);
+  });
+});
+
+describe("waitForReady", () => {
+  const name = [{ service: "weir.v1.ConformanceService" }];
+
+  it("makes calls wait for a connection, and a more specific entry takes it back", () => {
+    const { policy } = policiesFromServiceConfig({
+      methodConfig: [
+        { name, waitForReady: true },
+        { name: [{ service: "weir.v1.ConformanceService", method: "Unary" }] },
+      ],
+    });
+    expect(policy.methods).toMatchObject({
+      "weir.v1.ConformanceService": { waitForReady: true },
+      "weir.v1.ConformanceService/Unary": { waitForReady: false },
+    });
+  });
+
+  it.each(kinds)("lets a %s go through once the server is there", async (method) => {
+    const { policy } = policiesFromServiceConfig({ methodConfig: [{ name, waitForReady: true }] });
+    const { start, link, transport } = await scene({ client: policy });
+    transport.server.crash();
+    const metadata = new Metadata();
+    const running = start(method, {}, metadata);
+    await link.pass(50);
+    transport.server.start();
+    expect((await link.until(running.ended, 60_000)).code).toBe(Status.OK);
+    expect(metadata.getOptions()).toEqual({});
+  });
+
+  it("is refused where it is neither true nor false", () => {
+    const config = { methodConfig: [{ name, waitForReady: "yes" }] };
+    expect(() => policiesFromServiceConfig(config)).toThrow(
+      "serviceConfig.methodConfig[0].waitForReady must be true or false",
+    );
   });
 });
