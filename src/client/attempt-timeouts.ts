@@ -6,6 +6,7 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
+import { expireAt } from "../core/expiry.js";
 import { InvalidOptionError } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
@@ -26,9 +27,6 @@ import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
 import type { StandaloneOptions } from "./policy-options.js";
-
-/** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
-const lateMs = 20;
 
 /**
  * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
@@ -171,14 +169,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   #arm(reason: Reason, ms: number | undefined): void {
     if (ms === undefined || this.ended) return;
     const dueMs = this.#clock.now() + ms;
-    const expire = () => this.#expire(reason, ms);
-    this.#timers.set(
-      reason,
-      this.#clock.schedule(ms, () => {
-        if (this.#clock.now() - dueMs <= lateMs) expire();
-        else this.#timers.set(reason, this.#clock.afterPoll(expire));
-      }),
-    );
+    const stop = expireAt(this.#clock, dueMs, ms, () => this.#expire(reason, ms));
+    this.#timers.set(reason, stop);
   }
 
   #disarm(reason: Reason): void {

@@ -7,6 +7,7 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
+import { expireAt } from "../core/expiry.js";
 import { durationMs, knownKeys } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
@@ -51,9 +52,6 @@ export function resolveDeadlineOptions(
     marginMs: durationMs(`${prefix}.marginMs`, marginMs),
   });
 }
-
-/** A timer later than this was held up by a busy process; the answer may be waiting, unread. */
-const lateMs = 20;
 
 /**
  * Gives every call its effective deadline: its own or the default, and never later than the inbound call's
@@ -126,7 +124,9 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       this.#expire("DEADLINE_EXPIRED", "reject");
       return;
     }
-    this.#stopTimer = this.#clock.schedule(remainingMs, () => this.#timer(deadlineMs));
+    this.#stopTimer = expireAt(this.#clock, deadlineMs, remainingMs, () =>
+      this.#expire("DEADLINE_EXCEEDED", "expire"),
+    );
     this.#follow(parent);
     record.wireDeadlineMs = Math.min(deadlineMs + deadlineNetMs, above);
     options.deadline = toEpoch(record.wireDeadlineMs, this.#clock);
@@ -158,14 +158,6 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     this.#end("PARENT_CANCELLED", "cancel", "The inbound call was cancelled");
-  }
-
-  #timer(dueMs: number): void {
-    // Node runs due timers before it reads its sockets. After a block the answer may be there already.
-    if (this.#clock.now() - dueMs <= lateMs) this.#expire("DEADLINE_EXCEEDED", "expire");
-    else {
-      this.#stopTimer = this.#clock.afterPoll(() => this.#expire("DEADLINE_EXCEEDED", "expire"));
-    }
   }
 
   #expire(reason: Reason, verdict: "reject" | "expire"): void {

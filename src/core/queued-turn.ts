@@ -1,4 +1,5 @@
 import type { CancelTask, Clock } from "./clock.js";
+import { expireAt } from "./expiry.js";
 import { type ReportError, safely } from "./notify.js";
 import type { Permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
@@ -22,9 +23,6 @@ export interface TurnHost<T> {
   waitedOut(tag: T, reason: WaitedOut, waitedMs: number): Refusal;
   left(tag: T): void;
 }
-
-/** A timer later than this has been held up by a busy process, not by its own imprecision. */
-const lateMs = 20;
 
 /**
  * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits for
@@ -61,11 +59,8 @@ export class QueuedTurn<T> implements Queued, Candidate {
     const waitMs = byDeadline ? leftMs : this.#host.maxWaitMs;
     const dueMs = this.#sinceMs + waitMs;
     const { clock } = this.#host;
-    this.#stopTimer = clock.schedule(waitMs, () => {
-      // A permit may be waiting, unread, in an answer: a process that was busy reads before it judges.
-      if (clock.now() - dueMs <= lateMs) this.#expire(byDeadline);
-      else this.#stopTimer = clock.afterPoll(() => this.#expire(byDeadline));
-    });
+    // A permit may be waiting, unread, in an answer.
+    this.#stopTimer = expireAt(clock, dueMs, waitMs, () => this.#expire(byDeadline));
   }
 
   /**
