@@ -8,13 +8,19 @@ export type PolicyName =
   | "hedge"
   | "breaker"
   | "bulkhead"
+  | "throttle"
+  | "rate"
+  | "fallback"
+  | "brownout"
+  | "faults"
   | "deadline-guard"
   | "admission";
 
 /**
  * What a policy did to a call:
  * `admit` it went on, `queue` it waited, `reject` it was refused, `retry` another attempt follows, `hedge` another
- * attempt runs beside those under way,
+ * attempt runs beside those under way, `fallback` it is answered by something else, `skip` optional work was left
+ * out, `inject` a fault was put in,
  * `stop` no attempt follows, `expire` its time ran out, `cancel` it was called off.
  */
 export type Verdict =
@@ -23,6 +29,9 @@ export type Verdict =
   | "reject"
   | "retry"
   | "hedge"
+  | "fallback"
+  | "skip"
+  | "inject"
   | "stop"
   | "expire"
   | "cancel";

@@ -1,7 +1,7 @@
 import type { Clock } from "./clock.js";
 import type { Decision, PolicyName } from "./decision.js";
 import type { Mode } from "./mode.js";
-import type { Outcome, Permit } from "./permit.js";
+import type { Ending, Outcome, Permit } from "./permit.js";
 import { isRefusal, type Refusal } from "./refusal.js";
 import { type Entry, isQueued, type OnTurn, type Queued, type Turn } from "./turn.js";
 
@@ -58,12 +58,12 @@ export class GateRun<C> {
   }
 
   /** The call has ended, admitted or not: it leaves the queue it is in and gives back what it holds. */
-  settle(outcome: Outcome): void {
+  settle(outcome: Outcome, ending?: Ending): void {
     if (this.#over) return;
     this.#over = true;
     this.#waiting?.leave();
     this.#waiting = undefined;
-    for (const permit of this.#held) permit.settle(outcome);
+    for (const permit of this.#held) permit.settle(outcome, ending);
     for (const shadow of this.#shadows ?? []) shadow.leave();
   }
 

@@ -4,22 +4,33 @@
  */
 export type Outcome = "success" | "failure" | "ignored";
 
+/** What is known of an end beside its outcome. Policies read what concerns them. */
+export interface Ending {
+  /** The other side said that trying again is worth it after so many milliseconds. */
+  readonly retryAfterMs?: number | undefined;
+  /**
+   * The other side did not do the work: `shed`, it said that it has too much to do; `unavailable`, it could not
+   * be reached or did not answer in time. Absent when it did the work, however that went.
+   */
+  readonly unserved?: "shed" | "unavailable" | undefined;
+}
+
 /**
  * What a policy hands out on admission. It is settled exactly once; settling again does nothing,
  * so every path that may be the last one can settle without asking.
  */
 export interface Permit {
-  settle(outcome: Outcome): void;
+  settle(outcome: Outcome, ending?: Ending): void;
 }
 
 /** A permit that runs `onSettle` at the first settle and never again. */
-export function permit(onSettle: (outcome: Outcome) => void): Permit {
+export function permit(onSettle: (outcome: Outcome, ending: Ending | undefined) => void): Permit {
   let settled = false;
   return {
-    settle(outcome) {
+    settle(outcome, ending) {
       if (settled) return;
       settled = true;
-      onSettle(outcome);
+      onSettle(outcome, ending);
     },
   };
 }

@@ -15,6 +15,14 @@ export const reasons = [
   "BREAKER_OPEN",
   /** The breaker is half-open and its probes are all out. */
   "BREAKER_PROBING",
+  /** The breaker has just closed, and lets a growing share of the calls through. */
+  "BREAKER_RAMPING",
+  /** The target refuses so much of what it is sent that this call was not sent. */
+  "THROTTLED",
+  /** The server has told that it sheds calls of this priority, so this one was not sent. */
+  "SERVER_SHEDDING",
+  /** The key has used up its rate or quota. */
+  "RATE_LIMIT_EXCEEDED",
   /** The deadline had passed before the call could start. */
   "DEADLINE_EXPIRED",
   /** Too little time is left for the call to be worth starting. */
@@ -51,6 +59,16 @@ export const reasons = [
   "FIRST_RESPONSE_TIMEOUT",
   /** The next message of a streamed response did not come in time. */
   "IDLE_TIMEOUT",
+  /** Guarded work that is no gRPC call took longer than it may. */
+  "WORK_TIMEOUT",
+  /** No fallback had an answer either. */
+  "FALLBACK_UNANSWERED",
+  /** A flag switches this optional work off. */
+  "BROWNOUT_FLAG",
+  /** The pressure is too high for this optional work. */
+  "BROWNOUT_PRESSURE",
+  /** A fault was put in on purpose. */
+  "FAULT_INJECTED",
 ] as const;
 
 export type Reason = (typeof reasons)[number];

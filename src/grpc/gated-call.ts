@@ -13,7 +13,7 @@ import {
 } from "./call-record.js";
 import { ForwardingCall } from "./forwarding-call.js";
 import { callOff } from "./local-status.js";
-import { outcomeOf } from "./outcome.js";
+import { endingOf, outcomeOf } from "./outcome.js";
 import { handlerNotRun, localRejection, rejectionOf } from "./rejection.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
@@ -107,8 +107,10 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       };
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
-      const shed = origin === "remote" && handlerNotRun(rejectionOf(received));
-      this.#run.settle(shed ? "ignored" : outcomeOf(code, origin));
+      const told = rejectionOf(received);
+      const shed = origin === "remote" && handlerNotRun(told);
+      const ending = endingOf(received, origin, told);
+      this.#run.settle(shed ? "ignored" : outcomeOf(code, origin), ending);
     }
     super.onReceiveStatus(received);
   }

@@ -1,6 +1,9 @@
-import { status as Status } from "@grpc/grpc-js";
+import { type Metadata, status as Status } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../core/origin.js";
-import type { Outcome } from "../core/permit.js";
+import type { Ending, Outcome } from "../core/permit.js";
+import { readPushback } from "./metadata-keys.js";
+import { handlerNotRun, type Rejection } from "./rejection.js";
+import { decodeStatusDetails } from "./status-details.js";
 
 /**
  * How an answer of the other side counts for breakers and limits. The failures are those that say
@@ -45,4 +48,33 @@ export function outcomeOf(code: Status, origin: StatusOrigin): Outcome {
     default:
       return origin satisfies never;
   }
+}
+
+/** What the status of an attempt says beside its outcome. Whatever this process refused itself says nothing. */
+export function endingOf(
+  { code, metadata }: { readonly code: Status; readonly metadata: Metadata },
+  origin: StatusOrigin,
+  told: Rejection | undefined,
+): Ending {
+  const unserved = unservedBy(code, origin, told);
+  if (origin !== "remote") return { unserved };
+  const pushback = readPushback(metadata);
+  const retryAfterMs = typeof pushback === "number" ? pushback : told?.retryAfterMs;
+  return { unserved, retryAfterMs: retryAfterMs ?? decodeStatusDetails(metadata).retryDelayMs };
+}
+
+function unservedBy(
+  code: Status,
+  origin: StatusOrigin,
+  told: Rejection | undefined,
+): Ending["unserved"] {
+  if (origin === "local-policy" || origin === "local-limit" || origin === "caller")
+    return undefined;
+  if (origin === "attempt-timeout") return "unavailable";
+  if (handlerNotRun(told)) return "shed";
+  // A service below it has refused, and it has done its own part.
+  if (told !== undefined && told.hops > 0) return undefined;
+  if (code === Status.RESOURCE_EXHAUSTED) return "shed";
+  const lost = code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED;
+  return lost ? "unavailable" : undefined;
 }

@@ -8,7 +8,7 @@ import type { PartialStatus } from "./types.js";
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 const rejectionDomain = "grpc-weir";
 
-/** What a refused call looks like: the status of each reason. Retry reasons never become a status. */
+/** What a refused call looks like: the status of each reason. Those that only explain never become a status. */
 const statusOfReason = {
   CONCURRENCY_LIMIT: Status.RESOURCE_EXHAUSTED,
   LOAD_SHED: Status.RESOURCE_EXHAUSTED,
@@ -16,6 +16,10 @@ const statusOfReason = {
   QUEUE_TIMEOUT: Status.RESOURCE_EXHAUSTED,
   BREAKER_OPEN: Status.UNAVAILABLE,
   BREAKER_PROBING: Status.UNAVAILABLE,
+  BREAKER_RAMPING: Status.UNAVAILABLE,
+  THROTTLED: Status.RESOURCE_EXHAUSTED,
+  SERVER_SHEDDING: Status.RESOURCE_EXHAUSTED,
+  RATE_LIMIT_EXCEEDED: Status.RESOURCE_EXHAUSTED,
   DEADLINE_EXPIRED: Status.DEADLINE_EXCEEDED,
   DEADLINE_INFEASIBLE: Status.DEADLINE_EXCEEDED,
   DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED,
@@ -34,6 +38,11 @@ const statusOfReason = {
   ATTEMPT_TIMEOUT: Status.DEADLINE_EXCEEDED,
   FIRST_RESPONSE_TIMEOUT: Status.DEADLINE_EXCEEDED,
   IDLE_TIMEOUT: Status.DEADLINE_EXCEEDED,
+  WORK_TIMEOUT: Status.DEADLINE_EXCEEDED,
+  FALLBACK_UNANSWERED: Status.UNAVAILABLE,
+  BROWNOUT_FLAG: Status.UNAVAILABLE,
+  BROWNOUT_PRESSURE: Status.UNAVAILABLE,
+  FAULT_INJECTED: Status.UNAVAILABLE,
 } as const satisfies Record<Reason, Status>;
 
 /** What a refused call is told before the numbers. Those that are no refusals say it in their own words. */
@@ -44,6 +53,10 @@ const titles: Readonly<Partial<Record<Reason, string>>> = {
   QUEUE_TIMEOUT: "Waited too long in a queue",
   BREAKER_OPEN: "Breaker open",
   BREAKER_PROBING: "Breaker half-open",
+  BREAKER_RAMPING: "Breaker just closed",
+  THROTTLED: "Throttled",
+  SERVER_SHEDDING: "Not sent, the server sheds load",
+  RATE_LIMIT_EXCEEDED: "Rate limit exceeded",
 };
 
 /** The details of the status of a refused call. */

@@ -20,8 +20,8 @@ describe("docs/reasons.md", () => {
 
   it.each(reasons)("has the status of %s", (reason) => {
     const row = rows.find(({ code }) => code === reason);
-    // What only ends the retries of a call is no status of its own.
-    const own = reason.startsWith("RETRY_")
+    // What only explains is no status of its own.
+    const own = /^(RETRY|FALLBACK|BROWNOUT|FAULT)_/.test(reason)
       ? "–"
       : Status[localRejection(refusal(reason, "")).code];
     expect(row?.status).toBe(own);
