@@ -3,7 +3,7 @@ export type { BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
 export type { BulkheadPolicyOptions } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";
-export type { ClientPolicy, MethodPolicy } from "./client/client-policy.js";
+export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";

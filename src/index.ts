@@ -1,4 +1,4 @@
-export type { ClientPolicy, MethodPolicy } from "./client/client-policy.js";
+export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export type { Clock } from "./core/clock.js";
 export type { Decision, PolicyName, Verdict } from "./core/decision.js";
 export type { Mode } from "./core/mode.js";

@@ -2,11 +2,12 @@ import type { CallOptions, ClientOptions, Interceptor, ServerOptions } from "@gr
 import { attemptTimeoutsInterceptor } from "./client/attempt-timeouts.js";
 import { breakerAdmit, breakerCheck } from "./client/breaker.js";
 import { bulkheadGate } from "./client/bulkhead.js";
-import { ClientPolicies, type ClientPolicy } from "./client/client-policy.js";
+import { ClientPolicies } from "./client/client-policy.js";
 import { contextInterceptor } from "./client/context.js";
 import { deadlineInterceptor } from "./client/deadline.js";
 import { gatesInterceptor } from "./client/gates.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
+import type { ClientPolicy } from "./client/method-policy.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import type { PolicyName } from "./core/decision.js";

@@ -7,7 +7,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import type { ClientPolicy } from "../src/client/client-policy.js";
+import type { ClientPolicy } from "../src/client/method-policy.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,

@@ -1,6 +1,6 @@
 import type { ClientOptions, ServerOptions } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../src/client/client-policy.js";
+import type { ClientPolicy } from "../src/client/method-policy.js";
 import { InvalidOptionError } from "../src/core/options.js";
 import type { ServerPolicy } from "../src/server/server-policy.js";
 import { createWeir } from "../src/weir.js";

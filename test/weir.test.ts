@@ -7,7 +7,7 @@ import {
   status as Status,
 } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../src/client/client-policy.js";
+import type { ClientPolicy } from "../src/client/method-policy.js";
 import { InvalidOptionError } from "../src/core/options.js";
 import { rejectionOf } from "../src/grpc/rejection.js";
 import type { ServerPolicy } from "../src/server/server-policy.js";

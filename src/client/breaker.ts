@@ -80,6 +80,17 @@ export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
   };
 }
 
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function breakerPolicy(
+  options: BreakerPolicyOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): BreakerPolicy {
+  const { own, rest } = splitOptions(options, prefix);
+  const resolved = resolveBreakerOptions(rest, prefix, policyOptionNames);
+  return new BreakerPolicy(resolved, own, surroundings);
+}
+
 /**
  * A circuit breaker for each target and service, as an interceptor of its own.
  *
@@ -89,11 +100,7 @@ export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { own, surroundings, rest } = splitOptions(options, "breaker");
-  const policy = new BreakerPolicy(
-    resolveBreakerOptions(rest, "breaker", policyOptionNames),
-    own,
-    surroundings,
-  );
+  const { surroundings } = splitOptions(options, "breaker");
+  const policy = breakerPolicy(options, surroundings, "breaker");
   return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
 }

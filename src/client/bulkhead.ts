@@ -62,6 +62,17 @@ export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
   };
 }
 
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function bulkheadPolicy(
+  options: BulkheadPolicyOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): BulkheadPolicy {
+  const { own, rest } = splitOptions(options, prefix);
+  const resolved = resolveBulkheadOptions(rest, prefix, policyOptionNames);
+  return new BulkheadPolicy(resolved, own, surroundings);
+}
+
 /**
  * Bounds the attempts to one target that run at once, as an interceptor of its own. What finds no room
  * waits, best priority first; the rest ends with RESOURCE_EXHAUSTED (reason `BULKHEAD_FULL`,
@@ -70,11 +81,7 @@ export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { own, surroundings, rest } = splitOptions(options, "bulkhead");
-  const policy = new BulkheadPolicy(
-    resolveBulkheadOptions(rest, "bulkhead", policyOptionNames),
-    own,
-    surroundings,
-  );
+  const { surroundings } = splitOptions(options, "bulkhead");
+  const policy = bulkheadPolicy(options, surroundings, "bulkhead");
   return gatesInterceptor(surroundings, [bulkheadGate(() => policy)]);
 }

@@ -1,97 +1,48 @@
 import { defaultBaseMs } from "../core/backoff.js";
-import { resolveBreakerOptions } from "../core/breaker-options.js";
-import { resolveBulkheadOptions } from "../core/bulkhead.js";
 import type { PolicyName } from "../core/decision.js";
-import { type HedgeOptions, resolveHedgeOptions } from "../core/hedge-options.js";
+import { resolveHedgeOptions } from "../core/hedge-options.js";
 import { InvalidOptionError, knownKeys } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { resolveRetryOptions } from "../core/retry-options.js";
-import {
-  type ResolvedTimeoutOptions,
-  resolveTimeoutOptions,
-  type TimeoutOptions,
-} from "../core/timeouts.js";
+import { type ResolvedTimeoutOptions, resolveTimeoutOptions } from "../core/timeouts.js";
 import { MethodRegistry } from "../grpc/method-registry.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { serviceOf } from "../grpc/types.js";
-import { BreakerPolicy, type BreakerPolicyOptions } from "./breaker.js";
-import { BulkheadPolicy, type BulkheadPolicyOptions } from "./bulkhead.js";
+import { breakerPolicy } from "./breaker.js";
+import { bulkheadPolicy } from "./bulkhead.js";
+import { type ResolvedDeadlineOptions, resolveDeadlineOptions } from "./deadline.js";
 import {
-  type DeadlineOptions,
-  type ResolvedDeadlineOptions,
-  resolveDeadlineOptions,
-} from "./deadline.js";
-import {
-  type IdempotencyKeyOptions,
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
 } from "./idempotency-key.js";
-import { type PolicyOptions, policyOptionNames, splitOptions } from "./policy-options.js";
+import { type ClientPolicy, type MethodPolicy, merge, policyKeys } from "./method-policy.js";
+import { splitOptions } from "./policy-options.js";
 import { retryPolicy } from "./retry.js";
 import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
 
-/** The policies of a method, or of all methods. `false` leaves a policy out. */
-export interface MethodPolicy {
-  /** Always at work: without options, calls inherit the deadline of the inbound call. */
-  readonly deadline?: DeadlineOptions;
-  /**
-   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). What the
-   * metadata of a call says goes before it. @defaultValue false
-   */
-  readonly waitForReady?: boolean;
-  /** @defaultValue off */
-  readonly timeouts?: TimeoutOptions | false;
-  /** @defaultValue off */
-  readonly idempotencyKey?: IdempotencyKeyOptions | false;
-  /** @defaultValue on, with the defaults of `RetryOptions` */
-  readonly retry?: RetryPolicyOptions | false;
-  /**
-   * Attempts side by side, for methods that are known to be idempotent; those have hedges instead of retries (gRFC
-   * A6 allows one of the two). Idempotency, buffers, depth and budget are those of `retry`. @defaultValue off
-   */
-  readonly hedge?: (HedgeOptions & Pick<PolicyOptions, "mode">) | false;
-  /** @defaultValue on, with the defaults of `BreakerOptions` */
-  readonly breaker?: BreakerPolicyOptions | false;
-  /** @defaultValue off: how many calls a target bears is for you to say */
-  readonly bulkhead?: BulkheadPolicyOptions | false;
-}
+/** How the policies that keep state of their own are built, by the options that name them. */
+const builders = {
+  breaker: breakerPolicy,
+  bulkhead: bulkheadPolicy,
+} as const;
 
-/** The policies of a client. */
-export interface ClientPolicy extends MethodPolicy {
-  /**
-   * What the schema says of idempotency: a registry from `methodRegistry`. `retry.idempotent` goes before it.
-   * @defaultValue nothing is known
-   */
-  readonly idempotency?: MethodRegistry;
-  /**
-   * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`), laid over those of the
-   * client option by option. A breaker or bulkhead that is named here is one of its own; left out, the method
-   * shares the client's.
-   */
-  readonly methods?: Readonly<Record<string, MethodPolicy>>;
-}
-
-const policyKeys = [
-  "deadline",
-  "waitForReady",
-  "timeouts",
-  "idempotencyKey",
-  "retry",
-  "hedge",
-  "breaker",
-  "bulkhead",
-] as const satisfies readonly (keyof MethodPolicy)[];
+type PolicyKey = keyof typeof builders;
+type Built = { readonly [K in PolicyKey]: ReturnType<(typeof builders)[K]> };
+type OptionsOf = { readonly [K in PolicyKey]: Parameters<(typeof builders)[K]>[0] };
+type Build<K extends PolicyKey> = (
+  options: OptionsOf[K],
+  surroundings: Surroundings,
+  prefix: string,
+) => Built[K];
 
 /** What stands for one method, built. */
-export interface BuiltPolicies {
+export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | undefined }> {
   readonly deadline: ResolvedDeadlineOptions;
   readonly waitForReady: boolean;
   readonly timeouts: ResolvedTimeoutOptions | undefined;
   readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
   readonly retry: RetryPolicy | undefined;
   readonly hedge: RetryPolicy | undefined;
-  readonly breaker: BreakerPolicy | undefined;
-  readonly bulkhead: BulkheadPolicy | undefined;
 }
 
 /** The policies of a client, built once, and looked up by method for each call. */
@@ -161,14 +112,15 @@ export class ClientPolicies {
     above: BuiltPolicies | undefined,
     prefix: string,
   ): BuiltPolicies {
-    const surroundings = this.#surroundings;
     const says = (...names: readonly (keyof MethodPolicy)[]) =>
       above === undefined || names.some((name) => own[name] !== undefined);
     const { deadline, waitForReady = false, timeouts = false, idempotencyKey = false } = options;
     if (typeof waitForReady !== "boolean") {
       throw new InvalidOptionError(`${prefix}.waitForReady`, "true or false", waitForReady);
     }
-    const { retry = false, hedge = false, breaker = false, bulkhead = false } = options;
+    const { retry = false, hedge = false } = options;
+    const policy = <K extends PolicyKey>(name: K) =>
+      says(name) ? this.#policy(name, options, prefix) : above?.[name];
     const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
     // First of all, because the timeouts look into it.
     const retries = says("retry")
@@ -193,13 +145,21 @@ export class ClientPolicies {
       hedge: says("retry", "hedge")
         ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
         : above?.hedge,
-      breaker: says("breaker")
-        ? this.#control("breaker", breakerPolicy(breaker, surroundings, path("breaker")))
-        : above?.breaker,
-      bulkhead: says("bulkhead")
-        ? this.#control("bulkhead", bulkheadPolicy(bulkhead, surroundings, path("bulkhead")))
-        : above?.bulkhead,
+      breaker: policy("breaker"),
+      bulkhead: policy("bulkhead"),
     };
+  }
+
+  #policy<K extends PolicyKey>(
+    name: K,
+    policies: { readonly [N in PolicyKey]?: OptionsOf[N] | false },
+    prefix: string,
+  ): Built[K] | undefined {
+    const options = policies[name];
+    if (options === undefined || options === false) return undefined;
+    const all: { readonly [N in PolicyKey]: Build<N> } = builders;
+    const build = all[name];
+    return this.#control(name, build(options, this.#surroundings, `${prefix}.${name}`));
   }
 
   #retry(options: RetryPolicyOptions | false, prefix: string): RetryPolicy | undefined {
@@ -235,48 +195,7 @@ export class ClientPolicies {
   }
 }
 
-function breakerPolicy(
-  options: BreakerPolicyOptions | false,
-  surroundings: Surroundings,
-  prefix: string,
-): BreakerPolicy | undefined {
-  if (options === false) return undefined;
-  const { own, rest } = splitOptions(options, prefix);
-  return new BreakerPolicy(
-    resolveBreakerOptions(rest, prefix, policyOptionNames),
-    own,
-    surroundings,
-  );
-}
-
-function bulkheadPolicy(
-  options: BulkheadPolicyOptions | false,
-  surroundings: Surroundings,
-  prefix: string,
-): BulkheadPolicy | undefined {
-  if (options === false) return undefined;
-  const { own, rest } = splitOptions(options, prefix);
-  return new BulkheadPolicy(
-    resolveBulkheadOptions(rest, prefix, policyOptionNames),
-    own,
-    surroundings,
-  );
-}
-
 /** 0 for a service, 1 for a method. */
 function depth(name: string): number {
   return name.indexOf("/", 1) === -1 ? 0 : 1;
-}
-
-/** Lays the options of a method over those it starts from, policy by policy and option by option. */
-function merge(base: MethodPolicy, own: MethodPolicy): MethodPolicy {
-  const merged: Record<string, unknown> = { ...base };
-  for (const key of policyKeys) {
-    const over = own[key];
-    if (over === undefined) continue;
-    const under = base[key];
-    merged[key] =
-      typeof over === "object" && typeof under === "object" ? { ...under, ...over } : over;
-  }
-  return merged;
 }

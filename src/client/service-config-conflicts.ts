@@ -1,5 +1,5 @@
 import type { ClientOptions } from "@grpc/grpc-js";
-import type { ClientPolicy, MethodPolicy } from "./client-policy.js";
+import type { ClientPolicy, MethodPolicy } from "./method-policy.js";
 
 /** What makes further attempts in a policy, whichever of the two there is. */
 type Attempting = Pick<MethodPolicy, "retry" | "hedge">;

@@ -1,6 +1,6 @@
 import { JsonFields } from "../core/json-fields.js";
 import { InvalidOptionError, maxDurationMs } from "../core/options.js";
-import type { MethodPolicy } from "./client-policy.js";
+import type { MethodPolicy } from "./method-policy.js";
 import {
   budgetOf,
   type ConfiguredBudget,

@@ -1,6 +1,6 @@
 import { InterceptingCall, type Interceptor, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import type { VirtualClock } from "../../src/testing/virtual-clock.js";
 import { type HandlerCall, handlers, kinds, type Method, scene } from "../scene.js";
 

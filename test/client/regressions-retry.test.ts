@@ -1,6 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import type { RetryPolicyOptions, RetrySnapshot } from "../../src/client/retry-policy.js";
 import type { ServerStreamRequest } from "../../src/gen/weir/v1/conformance.js";
 import {

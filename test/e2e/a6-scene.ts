@@ -8,7 +8,7 @@ import {
   type ServerOptions,
   type status as Status,
 } from "@grpc/grpc-js";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,

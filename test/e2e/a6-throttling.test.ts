@@ -1,6 +1,6 @@
 import { status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import type { RetryPolicyOptions } from "../../src/client/retry-policy.js";
 import type { RetryBudgetOptions } from "../../src/core/retry-budget-options.js";
 import { kinds } from "../scene.js";

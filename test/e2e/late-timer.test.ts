@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { credentials, Metadata, status as Status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import { ConformanceServiceClient } from "../../src/gen/weir/v1/conformance.js";
 import { createWeir } from "../../src/weir.js";
 import { kinds, startCall } from "../scene.js";

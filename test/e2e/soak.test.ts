@@ -1,6 +1,6 @@
 import { credentials, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import { ConformanceServiceClient } from "../../src/gen/weir/v1/conformance.js";
 import { seededRandom } from "../../src/testing/seeded-random.js";
 import { createWeir } from "../../src/weir.js";

@@ -1,7 +1,7 @@
 import { constants } from "node:http2";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../src/client/client-policy.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
 import type { DecisionEvent } from "../../src/grpc/call-record.js";
 import { createWeir } from "../../src/weir.js";
 import { answer, RawPeer, type RawStream } from "../grpc/raw-peer.js";
