@@ -1,0 +1,191 @@
+import { Gradient } from "./gradient2-limit.js";
+import type { Limit } from "./limit.js";
+import type { Outcome } from "./permit.js";
+import { SampleWindow, type WindowSummary } from "./sample-window.js";
+
+export interface ElasticOptions {
+  /** The floor. @defaultValue 8 */
+  readonly min?: number;
+  /** The hard cap, and where it starts. @defaultValue 1_000 */
+  readonly max?: number;
+  /** How often it may change. 10 ms to 24 days. @defaultValue 500 */
+  readonly windowMs?: number;
+  /**
+   * Calls of which nine in ten are faster than this are not held up. A number of milliseconds, or `false` for none.
+   * @defaultValue half of the median deadline that callers give; none while no caller gives one
+   */
+  readonly ceilingMs?: number | false;
+}
+
+/** What the limit asks of the process around it, once a window. */
+export interface ElasticSignals {
+  /** This process has no more to give: its event loop, its CPU, its memory. */
+  saturated(): boolean;
+  /** The latency ceiling, in milliseconds; `undefined` for none. */
+  ceilingMs(): number | undefined;
+}
+
+/** How much a trial takes away in each of its first two windows. */
+const trialStep = 0.85;
+/** Windows that a trial takes, the two with steps among them. */
+const trialWindows = 3;
+/** A trial up gives so much more. */
+const growStep = 1.4;
+/** How often the limit tries to grow while it is held down. */
+const growEveryMs = 10_000;
+/** Above this elasticity, less concurrency costs goodput in proportion: the time is not spent waiting for us. */
+const elastic = 0.5;
+const shortestMuteMs = 15_000;
+const longestMuteMs = 120_000;
+
+/** What a trial compares with. */
+interface Before {
+  readonly limit: number;
+  readonly goodPerSecond: number;
+  readonly inFlight: number;
+}
+
+type Phase =
+  /** Nothing is wrong, as far as latency tells. */
+  | { readonly kind: "open" }
+  /** Less is let in (or more, from `shrink`), to see what goodput does. */
+  | { readonly kind: "trial"; readonly up: boolean; readonly before: Before; windows: number }
+  /** Less concurrency did not cost goodput: calls wait for each other, and the limit holds the wait down. */
+  | { readonly kind: "shrink"; growAtMs: number };
+
+/**
+ * The limit that asks before it sheds. While this process is saturated it follows Gradient2. Otherwise, when
+ * latency goes over a ceiling, it takes a little concurrency away and looks at goodput: if that falls in proportion,
+ * calls are slow and not waiting for each other (a slow dependency), and the limit opens again for a while; if it
+ * stays, they wait in a queue that this server feeds (a pool, a lock), and the limit holds it down.
+ *
+ * It starts at the hard cap: a limit that has to learn its way up refuses good calls after each start.
+ */
+export class ElasticLimit implements Limit {
+  readonly #min: number;
+  readonly #max: number;
+  readonly #signals: ElasticSignals;
+  readonly #window: SampleWindow;
+  readonly #gradient = new Gradient();
+  #limit: number;
+  #phase: Phase = { kind: "open" };
+  #saturated = false;
+  #mutedUntilMs = Number.NEGATIVE_INFINITY;
+  #muteMs = shortestMuteMs;
+
+  constructor(options: Required<Omit<ElasticOptions, "ceilingMs">>, signals: ElasticSignals) {
+    this.#min = options.min;
+    this.#max = options.max;
+    this.#signals = signals;
+    this.#limit = options.max;
+    this.#window = new SampleWindow(options.windowMs, 20);
+  }
+
+  get current(): number {
+    return Math.floor(this.#limit);
+  }
+
+  /** What it is doing, for a person. */
+  get phase(): Phase["kind"] | "saturated" {
+    return this.#saturated ? "saturated" : this.#phase.kind;
+  }
+
+  record(
+    nowMs: number,
+    tookMs: number,
+    inFlight: number,
+    outcome: Exclude<Outcome, "ignored">,
+  ): void {
+    const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
+    if (seen === undefined) return;
+    const next = this.#signals.saturated() ? this.#follow(seen) : this.#ask(nowMs, seen);
+    this.#limit = Math.min(this.#max, Math.max(this.#min, next));
+  }
+
+  /** The process is saturated: what is too much shows in how long calls take. */
+  #follow(seen: WindowSummary): number {
+    const roomy = Math.max(this.#min, 1.25 * seen.maxInFlight);
+    // The limit may stand far above what runs, where no step would be felt. It starts from there.
+    const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
+    this.#saturated = true;
+    this.#phase = { kind: "open" };
+    const next = this.#gradient.next(from, seen);
+    return this.#over(seen) ? Math.min(next, from * 0.9) : next;
+  }
+
+  #ask(nowMs: number, seen: WindowSummary): number {
+    this.#saturated = false;
+    this.#gradient.learn(seen.meanMs);
+    const phase = this.#phase;
+    switch (phase.kind) {
+      case "open":
+        return this.#open(nowMs, seen);
+      case "trial":
+        return this.#trial(phase, nowMs, seen);
+      case "shrink":
+        return this.#shrink(phase, nowMs, seen);
+    }
+  }
+
+  #open(nowMs: number, seen: WindowSummary): number {
+    if (!this.#over(seen))
+      this.#muteMs = nowMs < this.#mutedUntilMs ? this.#muteMs : shortestMuteMs;
+    if (!this.#over(seen) || nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
+    const inFlight = seen.meanInFlight;
+    const before = { limit: this.#limit, goodPerSecond: seen.goodPerSecond, inFlight };
+    this.#phase = { kind: "trial", up: false, before, windows: 0 };
+    return trialStep * inFlight;
+  }
+
+  #trial(phase: Extract<Phase, { kind: "trial" }>, nowMs: number, seen: WindowSummary): number {
+    phase.windows += 1;
+    if (phase.windows < trialWindows) {
+      return phase.up || phase.windows > 1 ? this.#limit : this.#limit * trialStep;
+    }
+    const { before, up } = phase;
+    if (elasticity(before, seen) > elastic) {
+      // What is taken away here is missed: the wait is not ours to shorten.
+      this.#phase = { kind: "open" };
+      this.#mutedUntilMs = nowMs + this.#muteMs;
+      this.#muteMs = Math.min(longestMuteMs, 2 * this.#muteMs);
+      return Math.max(this.#limit, before.limit);
+    }
+    this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
+    return up ? before.limit : this.#limit;
+  }
+
+  #shrink(phase: Extract<Phase, { kind: "shrink" }>, nowMs: number, seen: WindowSummary): number {
+    if (seen.maxInFlight < this.#limit / 2) {
+      this.#phase = { kind: "open" };
+      return this.#limit * 1.25;
+    }
+    if (nowMs >= phase.growAtMs) {
+      const inFlight = seen.meanInFlight;
+      const before = { limit: this.#limit, goodPerSecond: seen.goodPerSecond, inFlight };
+      this.#phase = { kind: "trial", up: true, before, windows: 0 };
+      return this.#limit * growStep;
+    }
+    const ceilingMs = this.#signals.ceilingMs();
+    if (this.#over(seen)) return this.#limit * 0.9;
+    if (ceilingMs === undefined || seen.p90Ms < 0.6 * ceilingMs) {
+      return this.#limit + Math.sqrt(this.#limit) / 2;
+    }
+    return this.#limit;
+  }
+
+  #over(seen: WindowSummary): boolean {
+    const ceilingMs = this.#signals.ceilingMs();
+    return ceilingMs !== undefined && seen.p90Ms > ceilingMs;
+  }
+}
+
+/**
+ * By how many per cent goodput changed for each per cent of concurrency. 1: each call does its own work, and fewer
+ * calls do less of it. 0: the calls only wait for each other.
+ */
+function elasticity(before: Before, seen: WindowSummary): number {
+  const goodput = seen.goodPerSecond / before.goodPerSecond;
+  const inFlight = seen.meanInFlight / before.inFlight;
+  if (!(goodput > 0) || !Number.isFinite(goodput) || !(inFlight > 0) || inFlight === 1) return 0;
+  return Math.log(goodput) / Math.log(inFlight);
+}

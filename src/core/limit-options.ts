@@ -1,0 +1,124 @@
+import { AimdLimit, type AimdOptions } from "./aimd-limit.js";
+import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic-limit.js";
+import { Gradient2Limit, type Gradient2Options } from "./gradient2-limit.js";
+import { fixedLimit, type Limit } from "./limit.js";
+import {
+  durationMs,
+  finiteNumber,
+  InvalidOptionError,
+  knownKeys,
+  oneOf,
+  wholeNumber,
+} from "./options.js";
+import type { Random } from "./random.js";
+import { VegasLimit, type VegasOptions } from "./vegas-limit.js";
+
+/**
+ * How many calls may run at once: a whole number; `adaptive`, which is `elastic` with its defaults; an algorithm with
+ * its options; or a {@link Limit} of one's own.
+ */
+export type LimitOptions =
+  | number
+  | "adaptive"
+  | ({ readonly algorithm: "aimd" } & AimdOptions)
+  | ({ readonly algorithm: "vegas" } & VegasOptions)
+  | ({ readonly algorithm: "gradient2" } & Gradient2Options)
+  | ({ readonly algorithm: "elastic" } & ElasticOptions)
+  | Limit;
+
+/** Makes a limit that knows nothing yet. A server has one for unary calls and one for streams, say. */
+export type MakeLimit = (random: Random, signals: ElasticSignals) => Limit;
+
+const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
+
+/** Calls that may run at once before anything is learnt: no server of one process does more at a time. */
+const hardCap = 1_000;
+const floor = 8;
+const usualWindowMs = 500;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit {
+  if (typeof options === "number") {
+    const limit = wholeNumber(prefix, options, 1);
+    return () => fixedLimit(limit);
+  }
+  if (options === "adaptive") return resolveElastic({}, prefix);
+  if (typeof options !== "object" || options === null) {
+    throw new InvalidOptionError(prefix, 'a whole number, "adaptive", or an algorithm', options);
+  }
+  if ("record" in options) return ownLimit(options, prefix);
+  const { algorithm, ...rest } = options;
+  oneOf(`${prefix}.algorithm`, algorithm, algorithms);
+  switch (options.algorithm) {
+    case "aimd": {
+      const resolved = resolveAimd(rest, prefix);
+      return () => new AimdLimit(resolved);
+    }
+    case "vegas": {
+      const resolved = resolveBounds(rest, prefix);
+      return (random) => new VegasLimit(resolved, random);
+    }
+    case "gradient2": {
+      const resolved = resolveBounds(rest, prefix);
+      return (_random, signals) => new Gradient2Limit(resolved, () => signals.saturated());
+    }
+    case "elastic":
+      return resolveElastic(rest, prefix);
+  }
+}
+
+function ownLimit(limit: Limit, prefix: string): MakeLimit {
+  if (typeof limit.record !== "function") {
+    throw new InvalidOptionError(prefix, "a limit with a function record()", limit);
+  }
+  wholeNumber(`${prefix}.current`, limit.current, 1);
+  return () => limit;
+}
+
+interface Bounds {
+  readonly initial?: number;
+  readonly min?: number;
+  readonly max?: number;
+  readonly windowMs?: number;
+}
+
+function resolveBounds(
+  options: Bounds,
+  prefix: string,
+  known: readonly string[] = ["initial", "min", "max", "windowMs"],
+): Readonly<Required<Bounds>> {
+  knownKeys(prefix, options, known, ["algorithm"]);
+  const max = wholeNumber(`${prefix}.max`, options.max ?? hardCap, 1, 1_000_000);
+  const min = wholeNumber(`${prefix}.min`, options.min ?? Math.min(floor, max), 1, max);
+  return Object.freeze({
+    max,
+    min,
+    initial: wholeNumber(`${prefix}.initial`, options.initial ?? max, min, max),
+    windowMs: durationMs(`${prefix}.windowMs`, options.windowMs ?? usualWindowMs, 10),
+  });
+}
+
+function resolveAimd(options: AimdOptions, prefix: string): Required<AimdOptions> {
+  const known = ["initial", "min", "max", "backoffRatio", "maxLatencyMs"];
+  const { initial, min, max } = resolveBounds(options, prefix, known);
+  const { backoffRatio = 0.9, maxLatencyMs = 5_000 } = options;
+  return Object.freeze({
+    initial,
+    min,
+    max,
+    backoffRatio: finiteNumber(`${prefix}.backoffRatio`, backoffRatio, 0.5, 0.999),
+    maxLatencyMs: durationMs(`${prefix}.maxLatencyMs`, maxLatencyMs, 1),
+  });
+}
+
+function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
+  // It starts at its max, so that a start refuses nobody.
+  const known = ["min", "max", "windowMs", "ceilingMs"];
+  const { min, max, windowMs } = resolveBounds(options, prefix, known);
+  const checked = { min, max, windowMs };
+  const { ceilingMs } = options;
+  if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
+  const fixed = ceilingMs === false ? undefined : durationMs(`${prefix}.ceilingMs`, ceilingMs, 1);
+  return (_random, signals) =>
+    new ElasticLimit(checked, { saturated: () => signals.saturated(), ceilingMs: () => fixed });
+}

@@ -1,0 +1,55 @@
+import { describe, expect, it } from "vitest";
+import { ElasticLimit } from "../../src/core/elastic-limit.js";
+import { fixedLimit } from "../../src/core/limit.js";
+import { type LimitOptions, resolveLimit } from "../../src/core/limit-options.js";
+import { InvalidOptionError } from "../../src/core/options.js";
+import { seededRandom } from "../../src/testing/seeded-random.js";
+
+const signals = { saturated: () => false, ceilingMs: () => undefined };
+const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals);
+
+describe("the limit option", () => {
+  it("takes a number for a limit that stays", () => {
+    expect(made(7).current).toBe(7);
+  });
+
+  it("takes adaptive for the elastic limit, which starts at its cap", () => {
+    expect(made("adaptive")).toBeInstanceOf(ElasticLimit);
+    expect(made("adaptive").current).toBe(1_000);
+    expect(made({ algorithm: "elastic", max: 60 }).current).toBe(60);
+  });
+
+  it.each(["aimd", "vegas", "gradient2"] as const)("starts %s where it is told to", (algorithm) => {
+    expect(made({ algorithm, max: 50, initial: 20 }).current).toBe(20);
+    expect(made({ algorithm, max: 50 }).current).toBe(50);
+  });
+
+  it("takes a limit of the user's own", () => {
+    const own = fixedLimit(3);
+    expect(made(own)).toBe(own);
+  });
+
+  it.each([
+    ["limit", 0],
+    ["limit", 1.5],
+    ["limit", "auto"],
+    ["limit", null],
+    ["limit.algorithm", { algorithm: "guess" }],
+    ["limit.algorithm", {}],
+    ["limit.max", { algorithm: "vegas", max: 0 }],
+    ["limit.min", { algorithm: "vegas", min: 9, max: 8 }],
+    ["limit.initial", { algorithm: "gradient2", initial: 5, min: 6 }],
+    ["limit.initial", { algorithm: "elastic", initial: 20 }],
+    ["limit.windowMs", { algorithm: "aimd", windowMs: 500 }],
+    ["limit.windowMs", { algorithm: "vegas", windowMs: 1 }],
+    ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 1 }],
+    ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0 }],
+    ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: "none" }],
+    ["limit.current", { current: 0, record: () => {} }],
+    ["limit", { current: 5, record: "no" }],
+  ])("refuses nonsense and names %s", (option, options) => {
+    const build = () => resolveLimit(options as LimitOptions);
+    expect(build).toThrow(InvalidOptionError);
+    expect(build).toThrow(expect.objectContaining({ option }));
+  });
+});

@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest";
+import { AimdLimit } from "../../src/core/aimd-limit.js";
+import { ElasticLimit } from "../../src/core/elastic-limit.js";
+import { Gradient2Limit } from "../../src/core/gradient2-limit.js";
+import { fixedLimit, type Limit } from "../../src/core/limit.js";
+import { VegasLimit } from "../../src/core/vegas-limit.js";
+import { seededRandom } from "../../src/testing/seeded-random.js";
+import { constant, exponential, logNormal, type Stretch, simulate } from "./limit-simulation.js";
+
+// The numbers behind docs/adaptive-limits.md. The server has 50 workers of 20 ms: 2,500 calls a second.
+const bounds = { min: 8, max: 500, initial: 500, windowMs: 500 };
+const aimd = () => new AimdLimit({ ...bounds, backoffRatio: 0.9, maxLatencyMs: 150 });
+const vegas = () => new VegasLimit(bounds, seededRandom(3));
+const gradient2 = (busy: () => number) => new Gradient2Limit(bounds, () => busy() > 0.85);
+const elastic = (busy: () => number) =>
+  new ElasticLimit(bounds, { saturated: () => busy() > 0.85, ceilingMs: () => 150 });
+const blind = () => new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+const learning = { aimd, vegas, gradient2, elastic, blind };
+type Make = (busy: () => number) => Limit;
+
+const calm: Stretch = { seconds: 30, perSecond: 1_750 };
+const overload: Stretch = { seconds: 30, perSecond: 3_750 };
+const spike: Stretch = { seconds: 10, perSecond: 10_000 };
+const unbounded = { workers: 5_000 };
+const slowDependency: Stretch = { seconds: 60, perSecond: 1_750, serviceMs: 100, ...unbounded };
+
+function run(make: Make, ...stretches: Stretch[]) {
+  return simulate(make, stretches);
+}
+
+describe("a limit that learns", () => {
+  it.each(Object.entries<Make>(learning))("%s refuses next to nothing in calm", (_name, make) => {
+    const [start, , , after] = run(make, calm, calm, overload, calm);
+    expect(start?.rejected).toBeLessThan(0.001);
+    expect(after?.rejected).toBeLessThan(0.01);
+  });
+
+  it.each(Object.entries<Make>(learning))(
+    "%s keeps goodput at what the server can do in overload and in a spike",
+    (_name, make) => {
+      const [, over, , peak] = run(make, calm, overload, calm, spike);
+      expect(over?.good).toBeGreaterThan(0.95 * (2_500 / 3_750));
+      expect(peak?.good).toBeGreaterThan(0.95 * (2_500 / 10_000));
+    },
+  );
+
+  it("a limit that is not there serves nobody in time", () => {
+    const [, over] = run(() => fixedLimit(1_000_000), calm, overload);
+    expect(over?.good).toBeLessThan(0.05);
+  });
+});
+
+describe("the elastic limit", () => {
+  it.each([
+    ["exponential", exponential],
+    ["log-normal", logNormal],
+    ["constant", constant],
+  ])("does not take a slow dependency for overload, with %s times", (_name, draw) => {
+    const [, slow] = run(elastic, { ...calm, ...unbounded, draw }, { ...slowDependency, draw });
+    expect(slow?.rejected).toBeLessThan(0.05);
+  });
+
+  it("finds a pool that is full behind it, though this process is idle", () => {
+    const [, over] = run(blind, calm, overload);
+    expect(over?.limit).toBeLessThan(400);
+    expect(over?.p90Ms).toBeLessThan(200);
+  });
+
+  it("opens again when the load has gone", () => {
+    const [, , after] = run(blind, calm, overload, { ...calm, seconds: 60 });
+    expect(after?.limit).toBe(500);
+  });
+
+  it("asks less often while the answer stays the same", () => {
+    let down = 0;
+    let last = 500;
+    const counting: Make = (busy) => {
+      const limit = elastic(busy);
+      return {
+        get current() {
+          return limit.current;
+        },
+        record(...sample) {
+          limit.record(...sample);
+          if (limit.current < last && limit.phase === "trial" && last === 500) down += 1;
+          last = limit.current;
+        },
+      };
+    };
+    run(counting, { ...calm, ...unbounded }, { ...slowDependency, seconds: 300 });
+    // After 15, 30, 60 and 120 seconds.
+    expect(down).toBeGreaterThanOrEqual(3);
+    expect(down).toBeLessThanOrEqual(6);
+  });
+
+  it("without a ceiling holds nothing down that is not saturated", () => {
+    const open = () =>
+      new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => undefined });
+    const [, over] = run(open, calm, overload);
+    expect(over?.limit).toBe(500);
+  });
+});
+
+describe("gradient2 with a gate", () => {
+  it("lets a slow dependency be slow", () => {
+    const [, slow] = run(gradient2, { ...calm, ...unbounded }, slowDependency);
+    expect(slow?.rejected).toBe(0);
+  });
+
+  it("without the gate would refuse most calls of it", () => {
+    const always = () => new Gradient2Limit(bounds, () => true);
+    const [, slow] = run(always, { ...calm, ...unbounded }, slowDependency);
+    expect(slow?.rejected).toBeGreaterThan(0.3);
+  });
+});
+
+describe("AIMD", () => {
+  it("steps down once for calls that were admitted before the step", () => {
+    const limit = aimd();
+    for (let call = 0; call < 50; call += 1) limit.record(10_000, 200, 400, "success");
+    expect(limit.current).toBe(450);
+    limit.record(10_100, 50, 400, "failure");
+    expect(limit.current).toBe(405);
+  });
+
+  it("grows only while it is in use", () => {
+    const limit = new AimdLimit({
+      min: 1,
+      max: 100,
+      initial: 10,
+      backoffRatio: 0.5,
+      maxLatencyMs: 1_000,
+    });
+    limit.record(0, 10, 4, "success");
+    expect(limit.current).toBe(10);
+    limit.record(0, 10, 5, "success");
+    expect(limit.current).toBe(11);
+  });
+});
