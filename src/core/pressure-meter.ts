@@ -1,0 +1,119 @@
+import type { Clock } from "./clock.js";
+import { type ReportError, safely } from "./notify.js";
+import { processSignals, type ResolvedPressureOptions } from "./pressure-options.js";
+import type { ProcessReader } from "./process-readings.js";
+
+/** The pressure at one moment, for people and reports. Each is from 0 to 1. */
+export interface PressureSnapshot {
+  /** The greatest of the signals. */
+  readonly pressure: number;
+  readonly signals: Readonly<Record<string, number>>;
+}
+
+/** Time in which half of the distance to a new reading is made up. */
+const halfLifeMs = 250;
+
+/**
+ * One number for how hard pressed a process is: the greatest of its signals, each from 0 (there is room) to 1 (there
+ * is none). It reads at most once in `sampleMs`, when somebody asks, and smooths what it reads: one long garbage
+ * collection is no overload. Memory is not smoothed; it does not jump, and waiting is dangerous.
+ */
+export class PressureMeter {
+  readonly #options: ResolvedPressureOptions;
+  readonly #reader: ProcessReader;
+  readonly #clock: Pick<Clock, "now">;
+  readonly #report: ReportError;
+  /** A ratio of 0 to 1 where the signal is in its range, below 0 where there is room to spare. */
+  readonly #ratios = new Map<string, number>();
+  #readMs = Number.NEGATIVE_INFINITY;
+  #pressure = 0;
+
+  constructor(
+    options: ResolvedPressureOptions,
+    reader: ProcessReader,
+    clock: Pick<Clock, "now">,
+    report: ReportError = () => {},
+  ) {
+    this.#options = options;
+    this.#reader = options.reader ?? reader;
+    this.#clock = clock;
+    this.#report = report;
+  }
+
+  /** From 0 to 1. Reads the clock, and a few times a second the process. */
+  now(): number {
+    this.#refresh();
+    return this.#pressure;
+  }
+
+  /** Some signal stands in its range: the process has little more to give. */
+  saturated(): boolean {
+    return this.now() > 0;
+  }
+
+  snapshot(): PressureSnapshot {
+    this.#refresh();
+    const signals: Record<string, number> = {};
+    for (const [name, ratio] of this.#ratios) signals[name] = clamp(ratio);
+    return { pressure: this.#pressure, signals };
+  }
+
+  /** Reads nothing more; what was read last stays. */
+  close(): void {
+    this.#readMs = Number.POSITIVE_INFINITY;
+    this.#reader.close?.();
+  }
+
+  #refresh(): void {
+    const nowMs = this.#clock.now();
+    const sinceMs = nowMs - this.#readMs;
+    if (sinceMs < this.#options.sampleMs) return;
+    this.#readMs = nowMs;
+    const kept = 0.5 ** (sinceMs / halfLifeMs);
+    this.#readProcess(kept);
+    this.#readSignals();
+    let pressure = 0;
+    for (const ratio of this.#ratios.values()) pressure = Math.max(pressure, clamp(ratio));
+    this.#pressure = pressure;
+  }
+
+  #readProcess(kept: number): void {
+    try {
+      const readings = this.#reader.read();
+      for (const name of processSignals) {
+        const range = this.#options[name];
+        const reading = readings[name];
+        if (range === false || !Number.isFinite(reading)) continue;
+        const ratio = (reading - range.from) / (range.to - range.from);
+        this.#note(name, ratio, name === "memory" ? 0 : kept);
+      }
+    } catch (error) {
+      safely(this.#report, error, "pressure.reader");
+    }
+  }
+
+  #readSignals(): void {
+    for (const [name, signal] of Object.entries(this.#options.signals)) {
+      try {
+        const value = signal();
+        if (!Number.isFinite(value)) throw new TypeError(`it returned ${String(value)}`);
+        this.#note(name, value, 0);
+      } catch (error) {
+        // A signal that is broken is no pressure: it must not shut a server down, nor keep what it said last.
+        this.#ratios.delete(name);
+        safely(this.#report, error, `pressure.signals.${name}`);
+      }
+    }
+  }
+
+  #note(name: string, ratio: number, kept: number): void {
+    const before = this.#ratios.get(name);
+    // An event loop that was idle for a day is as idle as one that was for a second.
+    const bounded = Math.max(-1, Math.min(1, ratio));
+    this.#ratios.set(name, before === undefined ? bounded : bounded + kept * (before - bounded));
+  }
+}
+
+function clamp(ratio: number): number {
+  return Math.max(0, Math.min(1, ratio));
+}

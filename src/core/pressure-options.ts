@@ -1,0 +1,91 @@
+import { durationMs, finiteNumber, InvalidOptionError, knownKeys } from "./options.js";
+import type { ProcessReader } from "./process-readings.js";
+
+/** From where a signal counts, and where it is at its full pressure of 1. */
+export interface PressureRange {
+  readonly from: number;
+  /** Above `from`. */
+  readonly to: number;
+}
+
+/** A signal of one's own, from 0 (no pressure) to 1 (as much as there can be). It runs some times a second. */
+export type PressureSignal = () => number;
+
+/** Which signals make up the pressure, and what is much. `false` leaves a signal out. */
+export interface PressureOptions {
+  /** Busy share of the event loop: the best single signal of a Node process. @defaultValue 0.85 to 0.98 */
+  readonly eventLoop?: PressureRange | false;
+  /** Longest delay of the event loop, in milliseconds. @defaultValue 50 to 250 */
+  readonly loopDelayMs?: PressureRange | false;
+  /** Share of the CPU quota (cgroup), or of all cores where there is none. @defaultValue 0.85 to 0.98 */
+  readonly cpu?: PressureRange | false;
+  /** Share of the memory limit, of heap or rss. @defaultValue 0.85 to 0.95 */
+  readonly memory?: PressureRange | false;
+  /** Signals of one's own by name, such as how long a connection pool lets its users wait. @defaultValue none */
+  readonly signals?: Readonly<Record<string, PressureSignal>>;
+  /** How long a reading holds. It is renewed by the next call after that; no timer runs. 10 ms to 24 days. @defaultValue 250 */
+  readonly sampleMs?: number;
+  /**
+   * What reads the process.
+   * @defaultValue Node's own numbers; nothing where the weir has a clock of its own
+   */
+  readonly reader?: ProcessReader;
+}
+
+/** Names of the signals that are read from the process. */
+export const processSignals = ["eventLoop", "loopDelayMs", "cpu", "memory"] as const;
+
+const defaults = {
+  eventLoop: { from: 0.85, to: 0.98 },
+  loopDelayMs: { from: 50, to: 250 },
+  cpu: { from: 0.85, to: 0.98 },
+  memory: { from: 0.85, to: 0.95 },
+} as const satisfies Record<(typeof processSignals)[number], PressureRange>;
+
+/** Checked, complete and frozen. */
+export type ResolvedPressureOptions = Readonly<
+  Required<Omit<PressureOptions, "reader">> & Pick<PressureOptions, "reader">
+>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolvePressureOptions(
+  options: PressureOptions = {},
+  prefix = "pressure",
+): ResolvedPressureOptions {
+  knownKeys(prefix, options, [...processSignals, "signals", "sampleMs", "reader"]);
+  const { signals = {}, sampleMs = 250, reader } = options;
+  knownKeys(`${prefix}.signals`, signals, Object.keys(signals ?? {}));
+  for (const [name, signal] of Object.entries(signals)) {
+    if (typeof signal !== "function") {
+      throw new InvalidOptionError(`${prefix}.signals.${name}`, "a function", signal);
+    }
+  }
+  if (reader !== undefined && typeof reader?.read !== "function") {
+    throw new InvalidOptionError(`${prefix}.reader`, "a reader: it has no read()", reader);
+  }
+  const range = (name: (typeof processSignals)[number]) =>
+    resolveRange(options[name], defaults[name], `${prefix}.${name}`);
+  return Object.freeze({
+    eventLoop: range("eventLoop"),
+    loopDelayMs: range("loopDelayMs"),
+    cpu: range("cpu"),
+    memory: range("memory"),
+    signals: Object.freeze({ ...signals }),
+    sampleMs: durationMs(`${prefix}.sampleMs`, sampleMs, 10),
+    ...(reader === undefined ? {} : { reader }),
+  });
+}
+
+function resolveRange(
+  range: PressureRange | false | undefined,
+  usual: PressureRange,
+  path: string,
+): PressureRange | false {
+  if (range === false) return false;
+  if (range === undefined) return Object.freeze({ ...usual });
+  knownKeys(path, range, ["from", "to"]);
+  const from = finiteNumber(`${path}.from`, range.from, 0, 1e9);
+  const to = finiteNumber(`${path}.to`, range.to, 0, 1e9);
+  if (to <= from) throw new InvalidOptionError(`${path}.to`, `above ${path}.from, ${from}`, to);
+  return Object.freeze({ from, to });
+}

@@ -1,0 +1,87 @@
+import { readFileSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
+import { type IntervalHistogram, monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { getHeapStatistics } from "node:v8";
+import type { ProcessReader, Readings } from "../core/process-readings.js";
+
+/** Resolution of the delay histogram. It costs 0.3 % of a core at 20 ms, and 2 % at 1 ms. */
+const resolutionMs = 20;
+
+/**
+ * What Node and its control group tell of this process. The costly parts are read once: the quota of the CPU and the
+ * limit of the memory do not change under a process as a rule.
+ */
+export class NodeProcessReader implements ProcessReader {
+  readonly #cores = cpuQuota() ?? availableParallelism();
+  readonly #memoryLimit = memoryLimit();
+  #delays: IntervalHistogram | undefined;
+  #loop = performance.eventLoopUtilization();
+  #cpu = process.cpuUsage();
+  #atMs = performance.now();
+
+  read(): Readings {
+    const atMs = performance.now();
+    const spanMs = Math.max(1, atMs - this.#atMs);
+    this.#atMs = atMs;
+    const loop = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(loop, this.#loop);
+    this.#loop = loop;
+    const cpu = process.cpuUsage();
+    const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;
+    this.#cpu = cpu;
+    return {
+      eventLoop: utilization,
+      loopDelayMs: this.#longestDelay(),
+      cpu: cpuMs / spanMs / this.#cores,
+      memory: this.#memory(),
+    };
+  }
+
+  close(): void {
+    this.#delays?.disable();
+  }
+
+  #longestDelay(): number {
+    if (this.#delays === undefined) {
+      this.#delays = monitorEventLoopDelay({ resolution: resolutionMs });
+      this.#delays.enable();
+      return 0;
+    }
+    const { max } = this.#delays;
+    this.#delays.reset();
+    // The histogram measures from one tick of its timer to the next, so its own period is in each value.
+    return Math.max(0, max / 1e6 - resolutionMs);
+  }
+
+  #memory(): number {
+    const heap = getHeapStatistics();
+    return Math.max(
+      heap.used_heap_size / heap.heap_size_limit,
+      process.memoryUsage.rss() / this.#memoryLimit,
+    );
+  }
+}
+
+/** Cores that the control group allows, or undefined where it sets no bound or there is none. */
+function cpuQuota(): number | undefined {
+  const [quota, period] = (readText("/sys/fs/cgroup/cpu.max") ?? "").trim().split(" ").map(Number);
+  if (quota !== undefined && period !== undefined && quota / period > 0) return quota / period;
+  const quotaUs = Number(readText("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"));
+  const periodUs = Number(readText("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
+  return quotaUs > 0 && periodUs > 0 ? quotaUs / periodUs : undefined;
+}
+
+/** The control group's limit where there is one: without one, Node tells 2^64, which is more than the machine has. */
+function memoryLimit(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    // No control group of that version.
+    return undefined;
+  }
+}

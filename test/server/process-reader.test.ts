@@ -1,0 +1,36 @@
+import { performance } from "node:perf_hooks";
+import { describe, expect, it } from "vitest";
+import { NodeProcessReader } from "../../src/server/process-reader.js";
+
+/** Real time: what is read is the process that runs this test. */
+function spin(ms: number): void {
+  const untilMs = performance.now() + ms;
+  while (performance.now() < untilMs);
+}
+const turn = () => new Promise((resolve) => setTimeout(resolve, 25));
+
+describe("the reader of a Node process", () => {
+  it("sees a busy event loop, its delay and the CPU it took, and then the calm", async () => {
+    const reader = new NodeProcessReader();
+    reader.read();
+    await turn();
+    reader.read();
+    // The histogram measures from tick to tick, and needs a first one.
+    await turn();
+    spin(150);
+    await turn();
+    const busy = reader.read();
+    expect(busy.eventLoop).toBeGreaterThan(0.4);
+    expect(busy.loopDelayMs).toBeGreaterThan(60);
+    expect(busy.cpu).toBeGreaterThan(0);
+    for (let step = 0; step < 4; step += 1) await turn();
+    expect(reader.read().eventLoop).toBeLessThan(busy.eventLoop);
+    reader.close();
+  });
+
+  it("tells memory as a share of what there may be", () => {
+    const { memory } = new NodeProcessReader().read();
+    expect(memory).toBeGreaterThan(0);
+    expect(memory).toBeLessThan(1);
+  });
+});
