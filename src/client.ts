@@ -34,4 +34,15 @@ export type { TimeoutOptions } from "./core/timeouts.js";
 export type { MethodRegistry } from "./grpc/method-registry.js";
 export { methodRegistry } from "./grpc/method-registry.js";
 export type { MethodSource } from "./grpc/method-source.js";
+export type { PartitionedChannel, PartitionedChannelSnapshot } from "./grpc/partitioned-channel.js";
+export { partitionedChannel } from "./grpc/partitioned-channel.js";
+export type {
+  ChannelPartitionOptions,
+  PartitionedChannelOptions,
+  PlacedCall,
+} from "./grpc/partitioned-channel-options.js";
+export type {
+  ChannelConnectionSnapshot,
+  ChannelPartitionSnapshot,
+} from "./grpc/partitioned-channel-partition.js";
 export type { SurroundingsOptions } from "./grpc/surroundings.js";
