@@ -3,12 +3,14 @@ export type { BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
 export type { BulkheadPolicyOptions } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";
-export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";
+export type { FaultCall, FaultsPolicyOptions } from "./client/faults.js";
+export { faults } from "./client/faults.js";
 export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
 export { idempotencyKey } from "./client/idempotency-key.js";
+export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
 export type { StandaloneHedgeOptions } from "./client/retry.js";
 export { hedge, retry } from "./client/retry.js";
@@ -25,6 +27,16 @@ export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
 export type { BulkheadOptions, BulkheadSnapshot } from "./core/bulkhead.js";
+export type { FaultsSnapshot } from "./core/faults.js";
+export type {
+  DropFault,
+  FaultOptions,
+  FaultRate,
+  LatencyFault,
+  MidStreamFault,
+  ResetFault,
+  StatusFault,
+} from "./core/faults-options.js";
 export type { HedgeOptions } from "./core/hedge-options.js";
 export type { IdempotencyLevel } from "./core/idempotency.js";
 export type { RetryBudgetSnapshot } from "./core/retry-budget.js";

@@ -1,6 +1,7 @@
 export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export type { Clock } from "./core/clock.js";
 export type { Decision, PolicyName, Verdict } from "./core/decision.js";
+export type { FaultsControl } from "./core/faults-control.js";
 export type { Mode } from "./core/mode.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { PolicyControl } from "./core/policy-control.js";

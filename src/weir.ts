@@ -5,12 +5,14 @@ import { bulkheadGate } from "./client/bulkhead.js";
 import { ClientPolicies } from "./client/client-policy.js";
 import { contextInterceptor } from "./client/context.js";
 import { deadlineInterceptor } from "./client/deadline.js";
+import { faultsInterceptors } from "./client/faults.js";
 import { gatesInterceptor } from "./client/gates.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
 import type { ClientPolicy } from "./client/method-policy.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import type { PolicyName } from "./core/decision.js";
+import { FaultsControl } from "./core/faults-control.js";
 import type { Mode } from "./core/mode.js";
 import { safely } from "./core/notify.js";
 import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
@@ -24,6 +26,7 @@ import {
   surroundingsOptionNames,
 } from "./grpc/surroundings.js";
 import { contextInterceptor as serverContextInterceptor } from "./server/context.js";
+import { serverFaultsInterceptors } from "./server/faults.js";
 import { serverGate } from "./server/gates.js";
 import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
@@ -57,6 +60,7 @@ const policyNames = [
   "bulkhead",
   "deadline-guard",
   "admission",
+  "faults",
 ] as const satisfies readonly PolicyName[];
 
 /**
@@ -73,7 +77,9 @@ export class Weir {
   constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
     this.#surroundings = surroundings;
     this.#telemetry = telemetry;
-    for (const name of policyNames) this.#controls.set(name, new PolicyControl(name));
+    for (const name of policyNames) {
+      this.#controls.set(name, name === "faults" ? new FaultsControl() : new PolicyControl(name));
+    }
   }
 
   /**
@@ -106,6 +112,7 @@ export class Weir {
       ]),
       attemptTimeoutsInterceptor(surroundings, (method) => policies.for(method).timeouts),
       attemptSpanInterceptor(surroundings, this.#telemetry),
+      ...faultsInterceptors(surroundings, policies.built, (method) => policies.for(method).faults),
     ];
     const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
     const providers = interceptor_providers ?? [];
@@ -151,6 +158,8 @@ export class Weir {
         serverSpanInterceptor(surroundings, this.#telemetry),
         serverGate(surroundings, policies.priority, policies.gates),
         ...(own.interceptors ?? []),
+        // Behind the user's own, which are to meet a fault as if the handler had it.
+        ...serverFaultsInterceptors(surroundings, policies.priority, policies.faults),
       ],
     };
   }
@@ -170,6 +179,8 @@ export class Weir {
   }
 
   /** The hand on all policies of a name: their mode, and their numbers. */
+  policy(name: "faults"): FaultsControl;
+  policy(name: (typeof policyNames)[number]): PolicyControl;
   policy(name: (typeof policyNames)[number]): PolicyControl {
     const control = this.#controls.get(name);
     if (control === undefined) {
@@ -194,7 +205,10 @@ export class Weir {
    */
   close(): void {
     this.#surroundings.room.close();
-    for (const { admission } of this.#servers) admission?.drain();
+    for (const { admission, faults } of this.#servers) {
+      admission?.drain();
+      faults?.close();
+    }
   }
 
   #control(

@@ -11,6 +11,7 @@ import { serviceOf } from "../grpc/types.js";
 import { breakerPolicy } from "./breaker.js";
 import { bulkheadPolicy } from "./bulkhead.js";
 import { type ResolvedDeadlineOptions, resolveDeadlineOptions } from "./deadline.js";
+import { faultsPolicy } from "./faults.js";
 import {
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
@@ -24,6 +25,7 @@ import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
 const builders = {
   breaker: breakerPolicy,
   bulkhead: bulkheadPolicy,
+  faults: faultsPolicy,
 } as const;
 
 type PolicyKey = keyof typeof builders;
@@ -147,6 +149,7 @@ export class ClientPolicies {
         : above?.hedge,
       breaker: policy("breaker"),
       bulkhead: policy("bulkhead"),
+      faults: policy("faults"),
     };
   }
 

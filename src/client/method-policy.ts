@@ -4,6 +4,7 @@ import type { MethodRegistry } from "../grpc/method-registry.js";
 import type { BreakerPolicyOptions } from "./breaker.js";
 import type { BulkheadPolicyOptions } from "./bulkhead.js";
 import type { DeadlineOptions } from "./deadline.js";
+import type { FaultsPolicyOptions } from "./faults.js";
 import type { IdempotencyKeyOptions } from "./idempotency-key.js";
 import type { PolicyOptions } from "./policy-options.js";
 import type { RetryPolicyOptions } from "./retry-policy.js";
@@ -32,6 +33,8 @@ export interface MethodPolicy {
   readonly breaker?: BreakerPolicyOptions | false;
   /** @defaultValue off: how many calls a target bears is for you to say */
   readonly bulkhead?: BulkheadPolicyOptions | false;
+  /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
+  readonly faults?: FaultsPolicyOptions | false;
 }
 
 /** The policies of a client. */
@@ -58,6 +61,7 @@ export const policyKeys = [
   "hedge",
   "breaker",
   "bulkhead",
+  "faults",
 ] as const satisfies readonly (keyof MethodPolicy)[];
 
 /** Lays the options of a method over those it starts from, policy by policy and option by option. */

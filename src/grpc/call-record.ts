@@ -34,6 +34,8 @@ export interface AttemptRecord {
   readonly after?: StatusObject | undefined;
   /** Another attempt decided the call, and this one was called off. */
   superseded?: boolean;
+  /** What was put in on purpose, in its order. */
+  faults?: readonly string[];
   /** Set when the attempt ended. */
   endedAtMs?: number;
   status?: StatusObject;

@@ -17,6 +17,7 @@ import {
   DeadlineGuardPolicy,
   resolveDeadlineGuardOptions,
 } from "./deadline-guard.js";
+import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 
 /** The policies of a server. `false` leaves a policy out. */
@@ -27,6 +28,8 @@ export interface ServerPolicy {
   readonly relay?: Relay;
   /** @defaultValue off: how many calls the server bears is for you to say */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
+  /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
+  readonly faults?: (ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
 
 /** The policies of a server, built once. */
@@ -36,11 +39,12 @@ export class ServerPolicies {
   readonly gates: readonly Gate<InboundCall>[];
   readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
   readonly admission: AdmissionPolicy | undefined;
+  readonly faults: ServerFaultsPolicy | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ServerPolicy, surroundings: Surroundings) {
-    knownKeys("server", policy, ["deadlineGuard", "admission", "relay"]);
-    const { deadlineGuard = {}, admission = false } = policy;
+    knownKeys("server", policy, ["deadlineGuard", "admission", "relay", "faults"]);
+    const { deadlineGuard = {}, admission = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");
     const gates: Gate<InboundCall>[] = [];
     const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
@@ -63,6 +67,11 @@ export class ServerPolicies {
       this.admission = new AdmissionPolicy(resolved, surroundings, mode);
       gates.push(this.admission);
       built.push({ name: this.admission.policy, policy: this.admission });
+    }
+    if (faults !== false) {
+      const { mode, rest } = splitServerOptions(faults, "server.faults");
+      this.faults = new ServerFaultsPolicy({ ...rest, mode }, surroundings, "server.faults");
+      built.push({ name: "faults", policy: this.faults });
     }
     this.gates = gates;
     this.built = built;

@@ -1,0 +1,102 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { Decision } from "../core/decision.js";
+import { type Fault, type FaultKind, Faults } from "../core/faults.js";
+import type { FaultEnd, ResolvedFaultOptions } from "../core/faults-options.js";
+import type { Mode } from "../core/mode.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { pushbackKey } from "./metadata-keys.js";
+import type { Surroundings } from "./surroundings.js";
+
+/** The environment variable without which nothing is injected. */
+const switchName = "GRPC_WEIR_FAULTS";
+
+/**
+ * Whether this process may inject faults. Asked once, while a policy is built: faults that stand in the code of a
+ * service stay out of its production until whoever runs it says otherwise.
+ */
+export function faultsPermitted(env: NodeJS.ProcessEnv = process.env): boolean {
+  return env[switchName] === "1";
+}
+
+/** Faults for calls of one kind: `C` is what the user's predicate sees of a call. */
+export class FaultsPolicy<C> extends Faults {
+  readonly #when: ((call: C) => boolean) | undefined;
+  readonly #report: ReportError;
+
+  constructor(
+    options: ResolvedFaultOptions,
+    when: ((call: C) => boolean) | undefined,
+    { random, report }: Surroundings,
+    mode: Mode | undefined,
+  ) {
+    super(options, random, report, {
+      ...(mode === undefined ? {} : { mode }),
+      enabled: faultsPermitted(),
+    });
+    this.#when = when;
+    this.#report = report;
+  }
+
+  /** Whether a call may be struck. A predicate that throws spares it. */
+  concerns(call: C): boolean {
+    if (this.#when === undefined) return true;
+    try {
+      return this.#when(call) === true;
+    } catch (error) {
+      safely(this.#report, error, "faults.when");
+      return false;
+    }
+  }
+
+  /** Notes that a fault strikes, or would have. */
+  note(
+    kind: FaultKind,
+    detail: string,
+    atMs: number,
+    enforced: boolean,
+    host: { decide(decision: Decision): void },
+  ): void {
+    if (enforced) this.struck(kind);
+    host.decide({
+      policy: "faults",
+      verdict: "inject",
+      reason: "FAULT_INJECTED",
+      enforced,
+      atMs,
+      detail,
+    });
+  }
+}
+
+/** What a decision says of a delay. */
+export function delayText({ delayMs = 0 }: Fault): string {
+  return `latency: ${Math.round(delayMs * 1_000) / 1_000} ms`;
+}
+
+/** What a decision says of the way a call goes wrong. */
+export function endText(end: FaultEnd): string {
+  switch (end.kind) {
+    case "status":
+      return `status: ${Status[end.code]}`;
+    case "drop":
+      return "drop: no answer";
+    case "reset":
+      return `reset: at the ${end.at}`;
+    case "midStream":
+      return `midStream: ${Status[end.code]}`;
+    default:
+      return end satisfies never;
+  }
+}
+
+/** The status of a fault, with its pushback, as a server sends it. */
+export function faultStatus(
+  end: Extract<FaultEnd, { kind: "status" | "midStream" }>,
+): StatusObject {
+  const metadata = new Metadata();
+  if (end.kind === "status" && end.pushbackMs !== undefined) {
+    // Whatever is negative says: do not retry (gRFC A6).
+    metadata.set(pushbackKey, end.pushbackMs === "stop" ? "-1" : String(end.pushbackMs));
+  }
+  return { code: end.code, details: end.details, metadata };
+}
