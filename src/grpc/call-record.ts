@@ -6,6 +6,7 @@ import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import { toMonotonic } from "./deadline.js";
+import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 import { type AttemptEvidence, originOf } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
@@ -88,6 +89,8 @@ export class CallRecord {
   idempotencyKey: string | undefined;
   /** The server is known to run a call once for each key, and this call has one. */
   keyHonoured = false;
+  /** What the answer had to make do with; empty for one that is what it should be. */
+  degradations: readonly Degradation[] = [];
   readonly attempts: AttemptRecord[] = [];
   readonly decisions: Decision[] = [];
   readonly #onDecision: Observer<DecisionEvent> | undefined;

@@ -5,6 +5,7 @@ import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError, safely } from "../core/notify.js";
 import type { Priority } from "../core/priority.js";
 import type { DecisionEvent } from "./call-record.js";
+import { type Degradation, Degradations, handlerDegradation } from "./degraded.js";
 import type { CallKind } from "./types.js";
 
 /** What a handler can ask of the call that it serves. */
@@ -24,6 +25,16 @@ export interface CurrentCall {
    * handler leaves running then is its own affair.
    */
   readonly signal: AbortSignal;
+  /**
+   * What the answer has had to make do with so far: calls of the handler that a fallback answered, here or in a
+   * service below, and what the handler said itself. It goes to the caller in the trailers of an OK.
+   */
+  readonly degradations: readonly Degradation[];
+  /**
+   * Says that the answer is less than it should be, such as `degrade("recommendations")` when they are left out.
+   * The name is letters, digits, `.`, `_` and `-`, at most 64; anything else in it becomes `_`.
+   */
+  degrade(name: string): void;
 }
 
 /** How an inbound call ended. */
@@ -48,6 +59,7 @@ export class InboundCall implements CurrentCall {
   retryDepth = 0;
   /** The metadata of the request, once it arrived. */
   metadata: Metadata | undefined;
+  #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
   #abort: AbortController | undefined;
   #onCalledOff: Set<(end: InboundEnd) => void> | undefined;
@@ -83,6 +95,21 @@ export class InboundCall implements CurrentCall {
       if (this.#end !== undefined && this.#end !== "finished") this.#abort.abort();
     }
     return this.#abort.signal;
+  }
+
+  get degradations(): readonly Degradation[] {
+    return this.#degradations?.list ?? [];
+  }
+
+  degrade(name: string): void {
+    this.degraded([handlerDegradation(name, this.method)]);
+  }
+
+  /** Notes what an outbound call of the handler had to make do with. */
+  degraded(degradations: readonly Degradation[]): void {
+    if (degradations.length === 0) return;
+    this.#degradations ??= new Degradations();
+    for (const degradation of degradations) this.#degradations.add(degradation);
   }
 
   /** How the call ended, or undefined while it runs. */

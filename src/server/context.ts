@@ -2,6 +2,7 @@ import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/
 import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
+import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
 import { readPreviousAttempts, readPriority, readRetryDepth } from "../grpc/metadata-keys.js";
 import { relayed } from "../grpc/relay.js";
@@ -148,7 +149,8 @@ class ContextServerCall extends ForwardingServerCall {
 
   override sendStatus(status: PartialStatus): void {
     this.#answered = true;
-    super.sendStatus(this.#relay === "mark" ? relayed(status) : status);
+    const sent = this.#relay === "mark" ? relayed(status) : status;
+    super.sendStatus(markedStatus(sent, this.#inbound.degradations));
   }
 }
 

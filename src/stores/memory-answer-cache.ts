@@ -1,0 +1,80 @@
+import { LRUCache } from "lru-cache";
+import type { AnswerCache } from "../core/answer-cache.js";
+import { type Clock, systemClock } from "../core/clock.js";
+import { InvalidOptionError, knownKeys, wholeNumber } from "../core/options.js";
+
+/** Bounds of a cache of answers in memory. */
+export interface MemoryAnswerCacheOptions {
+  /** Answers that are kept, 1 to 1,000,000; of more, those used longest ago are forgotten. @defaultValue 1_000 */
+  readonly maxEntries?: number;
+  /** Bytes of the answers and their keys, at least 1; the same holds. @defaultValue 16_777_216 (16 MiB) */
+  readonly maxBytes?: number;
+}
+
+/** What a cache in memory holds. */
+export interface MemoryAnswerCacheSnapshot {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+interface Entry {
+  readonly value: Uint8Array;
+  readonly expiresAtMs: number;
+}
+
+/** Answers in the memory of this process. What has expired goes when it is asked for, or when room is needed. */
+export class MemoryAnswerCache implements AnswerCache {
+  readonly #entries: LRUCache<string, Entry>;
+  readonly #clock: Pick<Clock, "now">;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(
+    options: MemoryAnswerCacheOptions = {},
+    clock: Pick<Clock, "now"> = systemClock,
+    prefix = "memoryAnswerCache",
+  ) {
+    const { maxEntries = 1_000, maxBytes = 16 * 1024 * 1024 } = options;
+    this.#clock = clock;
+    this.#entries = new LRUCache({
+      max: wholeNumber(`${prefix}.maxEntries`, maxEntries, 1, 1_000_000),
+      maxSize: wholeNumber(`${prefix}.maxBytes`, maxBytes, 1),
+      // A key is a string of one byte a character, as a digest is.
+      sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
+    });
+  }
+
+  get(key: string): Uint8Array | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    if (entry.expiresAtMs > this.#clock.now()) return entry.value;
+    this.#entries.delete(key);
+    return undefined;
+  }
+
+  set(key: string, value: Uint8Array, ttlMs: number): void {
+    this.#entries.set(key, { value, expiresAtMs: this.#clock.now() + ttlMs });
+  }
+
+  snapshot(): MemoryAnswerCacheSnapshot {
+    return { entries: this.#entries.size, bytes: this.#entries.calculatedSize };
+  }
+}
+
+/**
+ * A cache of answers in the memory of this process, to be shared by several policies.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function memoryAnswerCache(
+  options: MemoryAnswerCacheOptions & {
+    /** Time. @defaultValue the system's */
+    readonly clock?: Clock;
+  } = {},
+): MemoryAnswerCache {
+  knownKeys("memoryAnswerCache", options, ["maxEntries", "maxBytes", "clock"]);
+  const { clock = systemClock, ...bounds } = options;
+  if (typeof clock?.now !== "function") {
+    throw new InvalidOptionError("memoryAnswerCache.clock", "a clock: it has no now()", clock);
+  }
+  return new MemoryAnswerCache(bounds, clock);
+}
