@@ -1,16 +1,19 @@
 import type { Clock } from "./clock.js";
 import type { ReportError } from "./notify.js";
 import { durationMs, knownKeys, wholeNumber } from "./options.js";
+import type { Partition } from "./partition.js";
+import { type PartitionShares, unpartitioned } from "./partition-options.js";
+import { PartitionPermit } from "./partition-permit.js";
+import { Partitions } from "./partitions.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
 import type { Reason } from "./reasons.js";
 import { type Refusal, refusal } from "./refusal.js";
-import { Semaphore } from "./semaphore.js";
-import { type Entry, HeldPermit, type OnTurn } from "./turn.js";
+import type { Entry, OnTurn } from "./turn.js";
 
 export interface BulkheadOptions {
   /**
-   * Calls that may run at once, a whole number of at least 1. Many servers and proxies take about
-   * a hundred streams per connection, and beyond that the transport queues without saying so.
+   * Calls that may run at once, a whole number of at least 1; a call counts as much as it weighs. Many servers and
+   * proxies take about a hundred streams per connection, and beyond that the transport queues without saying so.
    * @defaultValue 100
    */
   readonly maxConcurrent?: number;
@@ -18,12 +21,15 @@ export interface BulkheadOptions {
   readonly maxQueued?: number;
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait
-   * sooner. @defaultValue 100
+   * sooner. @defaultValue 100, but no more than a third of the time that the call has left
    */
   readonly maxWaitMs?: number;
 }
 
-export type ResolvedBulkheadOptions = Readonly<Required<BulkheadOptions>>;
+export interface ResolvedBulkheadOptions extends Readonly<Required<BulkheadOptions>> {
+  /** The longest wait as a share of the time that a call has left. */
+  readonly maxWaitShare: number;
+}
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveBulkheadOptions(
@@ -38,12 +44,17 @@ export function resolveBulkheadOptions(
     maxConcurrent: wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
     maxQueued: wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
+    // A number that nobody has chosen leaves most of the time for the work; one that somebody has is kept.
+    maxWaitShare: options.maxWaitMs === undefined ? 1 / 3 : 1,
   });
 }
 
-/** Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
-export interface BulkheadSnapshot {
-  readonly maxConcurrent: number;
+/** Numbers of one partition. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
+export interface BulkheadPartitionSnapshot {
+  /** Permits that are its own whenever it wants them. */
+  readonly guaranteed: number;
+  /** Permits that it may hold at most, with what it borrows. */
+  readonly most: number;
   readonly running: number;
   readonly queued: number;
   readonly admitted: number;
@@ -51,42 +62,65 @@ export interface BulkheadSnapshot {
   readonly left: number;
 }
 
+/** Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
+export interface BulkheadSnapshot {
+  readonly maxConcurrent: number;
+  /** Permits that are out: the calls that run, each as often as it weighs. */
+  readonly running: number;
+  readonly queued: number;
+  readonly admitted: number;
+  readonly refused: number;
+  readonly left: number;
+  /** By name, where there are any. */
+  readonly partitions?: Readonly<Record<string, BulkheadPartitionSnapshot>>;
+}
+
 /**
  * Bounds how many calls to one target run at once, so that a slow target ties up a known share of the
  * process and not all of it. What finds no room waits a little, best rank first; the rest is refused.
+ *
+ * With partitions, no kind of calls ties up all of that share either: see {@link Partitions} for the rules.
  */
 export class Bulkhead {
   readonly #options: ResolvedBulkheadOptions;
   readonly #clock: Clock;
-  readonly #semaphore: Semaphore<QueuedTurn<undefined>>;
-  readonly #host: TurnHost<undefined>;
-  readonly #release: () => void;
+  readonly #partitions: Partitions<QueuedTurn<PartitionPermit>>;
+  readonly #partitioned: boolean;
+  readonly #host: TurnHost<PartitionPermit>;
   #closed = false;
-  #admitted = 0;
-  #refused = 0;
-  #left = 0;
 
-  /** `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. */
-  constructor(options: ResolvedBulkheadOptions, clock: Clock, report?: ReportError) {
+  /**
+   * `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. `shares` comes
+   * from `resolvePartitions`.
+   */
+  constructor(
+    options: ResolvedBulkheadOptions,
+    clock: Clock,
+    report?: ReportError,
+    shares: PartitionShares = unpartitioned,
+  ) {
     this.#options = options;
     this.#clock = clock;
-    const semaphore = new Semaphore<QueuedTurn<undefined>>({
-      permits: options.maxConcurrent,
-      maxQueued: options.maxQueued,
-    });
-    this.#semaphore = semaphore;
-    this.#release = () => semaphore.release();
+    this.#partitioned = shares !== unpartitioned;
+    this.#partitions = new Partitions(
+      { permits: options.maxConcurrent, maxQueued: options.maxQueued },
+      shares,
+    );
     this.#host = {
       clock,
       maxWaitMs: options.maxWaitMs,
+      maxWaitShare: options.maxWaitShare,
       report: report ?? reportLoudly(clock),
-      admit: (_tag, nowMs) => this.#admit(nowMs),
-      giveBack: this.#release,
-      waitedOut: (_tag, reason, waitedMs) =>
-        this.#refuse(reason, `waited ${Math.round(waitedMs)} ms, ${this.#occupancy()}`),
-      left: () => {
-        this.#left += 1;
+      admit: (permit) => this.#admit(permit),
+      giveBack: (permit) => permit.settle("ignored"),
+      waitedOut: ({ partition }, reason, waitedMs) => {
+        const detail = `waited ${Math.round(waitedMs)} ms, ${this.#occupancy(partition)}`;
+        return this.#refuse(partition, reason, detail);
       },
+      left: ({ partition }) => {
+        partition.tally.left += 1;
+      },
+      detailOf: ({ partition }) => (this.#partitioned ? `partition ${partition.name}` : undefined),
     };
   }
 
@@ -94,60 +128,99 @@ export class Bulkhead {
    * Asks for a permit. The lower `rank`, the sooner it is served; inside a rank, calls are served as
    * they came. `deadlineMs` is on the monotonic clock, `Infinity` for none.
    *
+   * `weight` is a whole number of at least 1. A `name` that no partition has stands for the default one.
+   *
    * Refuses with `BULKHEAD_FULL`, `DEADLINE_EXPIRED` or `CLOSED`; a wait may end with `QUEUE_TIMEOUT` too.
    */
-  enter(rank: number, deadlineMs: number, onTurn: OnTurn): Entry {
-    if (this.#closed) return this.#refuse("CLOSED", "the bulkhead is closed");
+  enter(rank: number, deadlineMs: number, onTurn: OnTurn, weight = 1, name?: string): Entry {
+    const partitions = this.#partitions;
+    const partition = name === undefined ? partitions.unnamed : partitions.named(name);
+    if (this.#closed) return this.#refuse(partition, "CLOSED", "the bulkhead is closed");
     // Without a deadline, a call that finds room never reads the clock.
-    if (deadlineMs !== Infinity && deadlineMs <= this.#clock.now()) {
-      return this.#refuse("DEADLINE_EXPIRED", "the deadline had passed");
+    const hasDeadline = deadlineMs !== Infinity;
+    const nowMs = hasDeadline ? this.#clock.now() : 0;
+    if (hasDeadline && deadlineMs <= nowMs) {
+      return this.#refuse(partition, "DEADLINE_EXPIRED", "the deadline had passed");
     }
-    if (this.#semaphore.tryAcquire(rank)) return this.#admit(0);
+    // Written so that a weight that is no number is refused as well.
+    if (!(weight <= partition.most)) return this.#refuseTooHeavy(partition, weight);
+    const permit = new PartitionPermit(partitions, partition, weight);
+    if (partitions.tryAcquire(partition, rank, weight)) return this.#admit(permit);
     if (this.#options.maxWaitMs > 0) {
-      const queued = new QueuedTurn(this.#host, undefined, this.#clock.now(), deadlineMs, onTurn);
-      const waiter = this.#semaphore.enqueue(rank, queued);
+      const sinceMs = hasDeadline ? nowMs : this.#clock.now();
+      const queued = new QueuedTurn(this.#host, permit, sinceMs, deadlineMs, onTurn);
+      const waiter = partitions.enqueue(partition, rank, weight, queued);
       if (waiter !== undefined) {
         queued.wait(waiter);
         return queued.entered();
       }
     }
-    return this.#refuse("BULKHEAD_FULL", this.#occupancy());
+    return this.#refuse(partition, "BULKHEAD_FULL", this.#occupancy(partition));
+  }
+
+  /**
+   * Sets how many may run at once, while calls run. More serves the queue at once; with fewer, calls that run stay,
+   * and nobody is admitted until they are few enough. Calls that wait and are now too heavy are refused.
+   * Throws `InvalidOptionError` below 1.
+   */
+  resize(maxConcurrent: number): void {
+    const outgrown = this.#partitions.resize(wholeNumber("maxConcurrent", maxConcurrent, 1));
+    for (const turn of outgrown) {
+      turn.refuse(this.#refuseTooHeavy(turn.tag.partition, turn.tag.weight));
+    }
   }
 
   /** Refuses those who wait and those who come, with `CLOSED`. Permits that are out stay valid. */
   close(): void {
     this.#closed = true;
-    for (;;) {
-      const waiter = this.#semaphore.evictLast(-Infinity);
-      if (waiter === undefined) return;
-      waiter.candidate.refuse(this.#refuse("CLOSED", "the bulkhead was closed"));
+    for (const turn of this.#partitions.clear()) {
+      turn.refuse(this.#refuse(turn.tag.partition, "CLOSED", "the bulkhead was closed"));
     }
   }
 
   snapshot(): BulkheadSnapshot {
+    const { all, permits, running, queued } = this.#partitions;
+    const sum = { admitted: 0, refused: 0, left: 0 };
+    for (const { tally } of all) {
+      sum.admitted += tally.admitted;
+      sum.refused += tally.refused;
+      sum.left += tally.left;
+    }
+    const total = { maxConcurrent: permits, running, queued, ...sum };
+    if (!this.#partitioned) return total;
     return {
-      maxConcurrent: this.#options.maxConcurrent,
-      running: this.#semaphore.running,
-      queued: this.#semaphore.queued,
-      admitted: this.#admitted,
-      refused: this.#refused,
-      left: this.#left,
+      ...total,
+      partitions: Object.fromEntries(all.map((one) => [one.name, numbersOf(one)])),
     };
   }
 
-  #admit(nowMs: number): HeldPermit {
-    this.#admitted += 1;
-    return new HeldPermit(nowMs, this.#release);
+  #admit(permit: PartitionPermit): PartitionPermit {
+    permit.partition.tally.admitted += 1;
+    return permit;
   }
 
-  #refuse(reason: Reason, detail: string): Refusal {
-    this.#refused += 1;
+  #refuse({ tally }: Partition, reason: Reason, detail: string): Refusal {
+    tally.refused += 1;
     return refusal(reason, detail);
   }
 
-  #occupancy(): string {
-    const { running, queued } = this.#semaphore;
-    const { maxConcurrent, maxQueued } = this.#options;
-    return `running ${running} of ${maxConcurrent}, queued ${queued} of ${maxQueued}`;
+  #refuseTooHeavy(partition: Partition, weight: number): Refusal {
+    const who = this.#partitioned ? `partition ${partition.name}` : "the bulkhead";
+    const detail = `the call weighs ${weight}, and ${who} bears ${partition.most} at most`;
+    return this.#refuse(partition, "BULKHEAD_FULL", detail);
   }
+
+  #occupancy(partition: Partition): string {
+    const { running, permits, queued, maxQueued } = this.#partitions;
+    const all = `running ${running} of ${permits}, queued ${queued} of ${maxQueued}`;
+    if (!this.#partitioned) return all;
+    const { name, guaranteed, most } = partition;
+    const own = `running ${partition.running} (${guaranteed} guaranteed, ${most} at most), queued ${partition.queued}`;
+    return `partition ${name}: ${own}; in all: ${all}`;
+  }
+}
+
+function numbersOf(partition: Partition): BulkheadPartitionSnapshot {
+  const { guaranteed, most, running, queued, tally } = partition;
+  return { guaranteed, most, running, queued, ...tally };
 }

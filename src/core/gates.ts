@@ -92,14 +92,14 @@ export class GateRun<C> {
 
   readonly #onTurn: OnTurn = (turn, waitedMs) => {
     const gate = this.#gates[this.#next - 1];
+    const waited = this.#waiting;
     this.#waiting = undefined;
     if (this.#over || gate === undefined) {
       if (!isRefusal(turn)) turn.settle("ignored");
       return;
     }
     const { policy } = gate;
-    const atMs = this.#host.clock.now();
-    this.#host.decide({ policy, verdict: "queue", enforced: true, atMs, waitMs: waitedMs });
+    this.#decideQueue(waited, policy, true, waitedMs);
     if (this.#take(turn, policy, true)) this.#goOn(true);
   };
 
@@ -119,8 +119,7 @@ export class GateRun<C> {
   #observe(gate: Gate<C>): void {
     const { policy } = gate;
     const entry = gate.enter(this.#call, (turn, waitedMs) => {
-      const atMs = this.#host.clock.now();
-      this.#host.decide({ policy, verdict: "queue", enforced: false, atMs, waitMs: waitedMs });
+      if (entry !== undefined && isQueued(entry)) this.#decideQueue(entry, policy, false, waitedMs);
       if (isRefusal(turn)) this.#decideRefusal(turn, policy, false);
       else this.#hold(turn);
     });
@@ -136,6 +135,18 @@ export class GateRun<C> {
   #hold(permit: Permit): void {
     if (this.#over) permit.settle("ignored");
     else this.#held.push(permit);
+  }
+
+  #decideQueue(
+    queued: Queued | undefined,
+    policy: PolicyName,
+    enforced: boolean,
+    waitMs: number,
+  ): void {
+    const atMs = this.#host.clock.now();
+    const decision = { policy, verdict: "queue", enforced, atMs, waitMs } as const;
+    const detail = queued?.detail;
+    this.#host.decide(detail === undefined ? decision : { ...decision, detail });
   }
 
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {

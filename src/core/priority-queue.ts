@@ -54,6 +54,11 @@ export class PriorityQueue<T> {
     return this.#take(this.#back.top());
   }
 
+  /** The handles of all items, in no order: a list of its own, so that items may be taken out meanwhile. */
+  handles(): readonly QueueHandle<T>[] {
+    return this.#front.all();
+  }
+
   /** Takes an item out, wherever it stands. False when it has left already or stands in another queue. */
   remove(handle: QueueHandle<T>): boolean {
     if (!(handle instanceof Node) || !this.#front.has(handle)) return false;
@@ -107,6 +112,10 @@ class Heap<T> {
 
   top(): Node<T> | undefined {
     return this.#nodes[0];
+  }
+
+  all(): readonly Node<T>[] {
+    return [...this.#nodes];
   }
 
   has(node: Node<T>): boolean {

@@ -15,18 +15,22 @@ export interface TurnHost<T> {
   readonly clock: Clock;
   /** The longest wait, in milliseconds. */
   readonly maxWaitMs: number;
+  /** The longest wait, as a share of the time that a call has left. @defaultValue 1 */
+  readonly maxWaitShare?: number;
   readonly report: ReportError;
   /** Makes the permit of a call to whom the semaphore has just granted one. */
   admit(tag: T, nowMs: number): Permit;
   /** Takes back what the semaphore granted to a call that can no longer use it. */
-  giveBack(): void;
+  giveBack(tag: T): void;
   waitedOut(tag: T, reason: WaitedOut, waitedMs: number): Refusal;
   left(tag: T): void;
+  /** For a person: where a call waits, if there is more than one such place. */
+  detailOf?(tag: T): string | undefined;
 }
 
 /**
  * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits for
- * `maxWaitMs` or until its deadline, whichever is sooner, with one timer that keeps the process alive.
+ * `maxWaitMs`, its share of the time left, or until its deadline, whichever is sooner, with one timer that keeps the process alive.
  */
 export class QueuedTurn<T> implements Queued, Candidate {
   readonly kind = "queued";
@@ -50,15 +54,20 @@ export class QueuedTurn<T> implements Queued, Candidate {
     this.#onTurn = onTurn;
   }
 
+  get detail(): string | undefined {
+    return this.#host.detailOf?.(this.tag);
+  }
+
   /** It stands in the queue: the wait begins. */
   wait(waiter: { cancel(): boolean }): void {
     if (this.#done) return;
     this.#waiter = waiter;
     const leftMs = this.#deadlineMs - this.#sinceMs;
-    const byDeadline = leftMs <= this.#host.maxWaitMs;
-    const waitMs = byDeadline ? leftMs : this.#host.maxWaitMs;
+    const { clock, maxWaitMs, maxWaitShare = 1 } = this.#host;
+    const limitMs = Math.min(maxWaitMs, leftMs * maxWaitShare);
+    const byDeadline = leftMs <= limitMs;
+    const waitMs = byDeadline ? leftMs : limitMs;
     const dueMs = this.#sinceMs + waitMs;
-    const { clock } = this.#host;
     // A permit may be waiting, unread, in an answer.
     this.#stopTimer = expireAt(clock, dueMs, waitMs, () => this.#expire(byDeadline));
   }
@@ -77,7 +86,7 @@ export class QueuedTurn<T> implements Queued, Candidate {
     this.#finish();
     if (nowMs >= this.#deadlineMs) {
       // Its timer is late. Nobody waits for the answer any more; the next in the queue can use the permit.
-      this.#host.giveBack();
+      this.#host.giveBack(this.tag);
       this.#refuseWaitedOut("DEADLINE_EXPIRED", nowMs);
       return;
     }

@@ -16,6 +16,8 @@ export type OnTurn = (turn: Turn, waitedMs: number) => void;
 /** A call that waits for its turn. */
 export interface Queued {
   readonly kind: "queued";
+  /** For a person: where it waits, if there is more than one such place. */
+  readonly detail?: string | undefined;
   /** Gives the place up: no turn follows. False when the turn has come already. */
   leave(): boolean;
 }

@@ -252,6 +252,7 @@ describe("bulkhead options", () => {
       maxConcurrent: 100,
       maxQueued: 100,
       maxWaitMs: 100,
+      maxWaitShare: 1 / 3,
     });
   });
 
