@@ -1,0 +1,95 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { PressureShedder } from "../../src/core/pressure-shedder.js";
+import { type Priority, priorities, priorityRank } from "../../src/core/priority.js";
+import { seededRandom } from "../../src/testing/seeded-random.js";
+
+/** Calls come for `seconds`, a thousand a second, a fifth of them high, half normal, the rest low; what share of each priority is refused in the last of them? */
+function shed(
+  pressureAt: (ms: number) => number,
+  seconds: number,
+  options = { target: 0.5, maxShare: 0.95 },
+) {
+  const random = seededRandom(7);
+  let pressure = 0;
+  const shedder = new PressureShedder(options, { now: () => pressure });
+  const seen = { critical: 0, high: 0, normal: 0, low: 0 };
+  const refused = { critical: 0, high: 0, normal: 0, low: 0 };
+  for (let ms = 0; ms < seconds * 1000; ms += 1) {
+    pressure = pressureAt(ms);
+    const draw = random();
+    const priority = draw < 0.2 ? "high" : draw < 0.7 ? "normal" : "low";
+    const cohort = Math.floor(random() * 128);
+    const no = shedder.judge({ priority, cohort }, { load: 0.5, nowMs: 10_000 + ms });
+    if (ms < (seconds - 1) * 1000) continue;
+    seen[priority] += 1;
+    if (no !== undefined) refused[priority] += 1;
+  }
+  const share = (priority: Priority) => refused[priority] / Math.max(1, seen[priority]);
+  return { high: share("high"), normal: share("normal"), low: share("low"), total: shedder.share };
+}
+
+describe("shedding by pressure", () => {
+  it("refuses nobody while the pressure is at its target or below", () => {
+    expect(shed(() => 0.5, 5)).toEqual({ high: 0, normal: 0, low: 0, total: 0 });
+    expect(shed(() => 0, 5).total).toBe(0);
+  });
+
+  it("refuses the lowest priority first, and the next when that is not enough", () => {
+    const first = shed((ms) => (ms < 150 ? 1 : 0.5), 3);
+    expect(first.low).toBeGreaterThan(0.5);
+    expect(first.normal).toBe(0);
+    const second = shed((ms) => (ms < 550 ? 1 : 0.5), 3);
+    expect(second.low).toBe(1);
+    expect(second.normal).toBeGreaterThan(0.3);
+    expect(second.normal).toBeLessThan(0.7);
+    expect(second.high).toBe(0);
+  });
+
+  it("never refuses more than its maximum, and comes down when the pressure is gone", () => {
+    const held = shed(() => 1, 10);
+    expect(held.total).toBe(0.95);
+    expect(held.high).toBeGreaterThan(0.5);
+    expect(held.high).toBeLessThan(0.9);
+    expect(shed((ms) => (ms < 3_000 ? 1 : 0), 9).total).toBe(0);
+  });
+
+  it("takes a silence for no pressure", () => {
+    let pressure = 1;
+    const shedder = new PressureShedder({ target: 0.5, maxShare: 1 }, { now: () => pressure });
+    const ask = (nowMs: number) =>
+      shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs });
+    ask(1_000);
+    pressure = 0.6;
+    ask(86_400_000);
+    expect(shedder.share).toBeLessThan(0.9);
+  });
+
+  it("refuses a call only where it refuses every worse one: lower priority, or lower cohort of the same", () => {
+    const call = fc.record({
+      priority: fc.constantFrom(...priorities.filter((priority) => priority !== "critical")),
+      cohort: fc.nat(127),
+      pressure: fc.double({ min: 0, max: 1, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(fc.array(call, { minLength: 1, maxLength: 300 }), (calls) => {
+        let pressure = 0;
+        const shedder = new PressureShedder({ target: 0.4, maxShare: 1 }, { now: () => pressure });
+        let nowMs = 0;
+        for (const { priority, cohort, pressure: next } of calls) {
+          pressure = next;
+          nowMs += 60;
+          // Asked in the same moment, so at the same level.
+          const at = { load: 0, nowMs };
+          const refused = shedder.judge({ priority, cohort }, at) !== undefined;
+          if (!refused) continue;
+          for (const other of priorities) {
+            if (priorityRank[other] <= priorityRank[priority]) continue;
+            expect(shedder.judge({ priority: other, cohort: 127 }, at)).toBeDefined();
+          }
+          expect(shedder.judge({ priority, cohort: 0 }, at)).toBeDefined();
+        }
+      }),
+    );
+  });
+});
