@@ -12,12 +12,23 @@ export interface Refusal {
    * where another try makes no sense.
    */
   readonly retryAfterMs?: number;
+  /** Whose quota is used up. Such a refusal without `retryAfterMs` means that trying again is of no use. */
+  readonly subject?: string;
 }
 
-export function refusal(reason: Reason, detail: string, retryAfterMs?: number): Refusal {
-  return retryAfterMs === undefined
-    ? { kind: "refusal", reason, detail }
-    : { kind: "refusal", reason, detail, retryAfterMs };
+export function refusal(
+  reason: Reason,
+  detail: string,
+  retryAfterMs?: number,
+  subject?: string,
+): Refusal {
+  return {
+    kind: "refusal",
+    reason,
+    detail,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(subject === undefined ? {} : { subject }),
+  };
 }
 
 /** Tells a refusal from a permit, and from whatever else a policy answers that names its kind. */

@@ -1,0 +1,188 @@
+import type { CancelTask, Clock } from "./clock.js";
+import { expireAt } from "./expiry.js";
+import { type ReportError, safely } from "./notify.js";
+import type { QuotaAnswer, QuotaStore } from "./quota-store.js";
+import type { ResolvedRateLimitOptions } from "./rate-options.js";
+import type { TokenRate } from "./token-bucket.js";
+
+/** What the desk says of a question, once the store has answered or failed. */
+export type DeskAnswer = { readonly kind: "granted" } | Short;
+
+/** There is not enough. */
+export interface Short {
+  readonly kind: "short";
+  /** Until there is enough; `Infinity` for never. */
+  readonly retryAfterMs: number;
+  /** The store has failed; nothing is known of the tokens. */
+  readonly failed?: true;
+}
+
+const granted: DeskAnswer = Object.freeze({ kind: "granted" });
+
+/** When to come back to a store that fails, in milliseconds. */
+const failedRetryMs = 1_000;
+/** For a store that has nothing now and will have it now, in milliseconds. */
+const minRetryMs = 1;
+/** Failures are reported at most once in so many milliseconds: a store that is down fails every call. */
+const reportEveryMs = 1_000;
+
+/**
+ * Asks a store for tokens, and has an answer whatever the store does. One that answers at once is answered for at
+ * once; a promise is waited for no longer than `storeTimeoutMs`.
+ */
+export class QuotaDesk {
+  readonly rate: TokenRate;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly #store: QuotaStore;
+  readonly #allows: boolean;
+  readonly #report: ReportError;
+  readonly #where: string;
+  #nextReportMs = -Infinity;
+  #failures = 0;
+
+  constructor(
+    store: QuotaStore,
+    options: ResolvedRateLimitOptions,
+    clock: Clock,
+    report: ReportError,
+    where: string,
+  ) {
+    this.rate = options.rate;
+    this.timeoutMs = options.storeTimeoutMs;
+    this.clock = clock;
+    this.#store = store;
+    this.#allows = options.onStoreError === "allow";
+    this.#report = report;
+    this.#where = where;
+  }
+
+  /** How often the store has failed. Only grows. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  take(key: string, cost: number, nowMs: number): DeskAnswer | PendingTake {
+    try {
+      const said = this.#store.take(key, cost, this.rate, nowMs);
+      return isThenable(said)
+        ? new PendingTake(this, said, key, cost, nowMs)
+        : this.read(said, cost);
+    } catch (error) {
+      return this.failed(error);
+    }
+  }
+
+  giveBack(key: string, cost: number): void {
+    try {
+      const done = this.#store.giveBack?.(key, cost, this.rate, this.clock.now());
+      if (isThenable(done)) Promise.resolve(done).catch((error) => this.#note(error));
+    } catch (error) {
+      this.#note(error);
+    }
+  }
+
+  /** @throws TypeError for something that is no answer. */
+  read(said: QuotaAnswer, cost: number): DeskAnswer {
+    if (said?.granted === true) return granted;
+    if (said?.granted !== false) throw new TypeError("the quota store gave no answer");
+    const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = said;
+    if (Number.isNaN(Number(retryAfterMs))) throw new TypeError("the quota store named no time");
+    return { kind: "short", retryAfterMs: Math.max(Number(retryAfterMs), 0) || minRetryMs };
+  }
+
+  failed(error: unknown): DeskAnswer {
+    this.#note(error);
+    return this.#allows ? granted : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
+  }
+
+  #note(error: unknown): void {
+    this.#failures += 1;
+    const nowMs = this.clock.now();
+    if (nowMs < this.#nextReportMs) return;
+    this.#nextReportMs = nowMs + reportEveryMs;
+    safely(this.#report, error, this.#where);
+  }
+}
+
+/** A question that the store has yet to answer. It is answered once at most. */
+export class PendingTake {
+  readonly kind = "pending";
+  readonly #desk: QuotaDesk;
+  readonly #key: string;
+  readonly #cost: number;
+  readonly #stopTimer: CancelTask;
+  #onAnswer: ((answer: DeskAnswer) => void) | undefined;
+  #open = true;
+  /** Tokens that are granted now would be nobody's. */
+  #unwanted = false;
+
+  constructor(
+    desk: QuotaDesk,
+    said: PromiseLike<QuotaAnswer>,
+    key: string,
+    cost: number,
+    nowMs: number,
+  ) {
+    this.#desk = desk;
+    this.#key = key;
+    this.#cost = cost;
+    const { clock, timeoutMs } = desk;
+    this.#stopTimer = expireAt(clock, nowMs + timeoutMs, timeoutMs, () => {
+      const late = new Error(`the quota store did not answer in ${timeoutMs} ms`);
+      const answer = desk.failed(late);
+      // A call that goes on without an answer uses what the store may still grant it.
+      this.#unwanted = answer.kind !== "granted";
+      this.#settle(answer);
+    });
+    Promise.resolve(said).then(
+      (answer) => this.#arrived(answer),
+      (error) => {
+        if (this.#open) this.#settle(desk.failed(error));
+      },
+    );
+  }
+
+  /** Who is told. Nothing is told before the call that asked has returned. */
+  listen(onAnswer: (answer: DeskAnswer) => void): void {
+    this.#onAnswer = onAnswer;
+  }
+
+  /** Nobody waits for the answer any more. Tokens that are granted later are given back. */
+  abandon(): void {
+    if (!this.#open) return;
+    this.#unwanted = true;
+    this.#close();
+  }
+
+  #arrived(said: QuotaAnswer): void {
+    if (this.#open) this.#settle(this.#read(said));
+    else if (this.#unwanted && said?.granted === true) this.#desk.giveBack(this.#key, this.#cost);
+  }
+
+  #read(said: QuotaAnswer): DeskAnswer {
+    try {
+      return this.#desk.read(said, this.#cost);
+    } catch (error) {
+      return this.#desk.failed(error);
+    }
+  }
+
+  #settle(answer: DeskAnswer): void {
+    const onAnswer = this.#onAnswer;
+    this.#close();
+    onAnswer?.(answer);
+  }
+
+  #close(): void {
+    this.#open = false;
+    this.#onAnswer = undefined;
+    this.#stopTimer();
+  }
+}
+
+function isThenable<T>(said: T | PromiseLike<T>): said is PromiseLike<T> {
+  return (
+    typeof said === "object" && said !== null && "then" in said && typeof said.then === "function"
+  );
+}

@@ -1,0 +1,250 @@
+import type { Clock } from "./clock.js";
+import type { ReportError } from "./notify.js";
+import { type DeskAnswer, type PendingTake, QuotaDesk, type Short } from "./quota-desk.js";
+import { MemoryQuotaStore } from "./quota-memory.js";
+import type { Random } from "./random.js";
+import { rateKey } from "./rate-key.js";
+import type { ResolvedRateLimitOptions } from "./rate-options.js";
+import { RateQueue } from "./rate-queue.js";
+import { rateRefusal } from "./rate-refusal.js";
+import { type RateRequest, RateWaiter, type RateWaiterHost, spent } from "./rate-waiter.js";
+import { isRefusal, type Refusal, refusal } from "./refusal.js";
+import type { Entry } from "./turn.js";
+
+/** Numbers of one rate, over all its keys. All but `queued` and `asking` only grow. */
+export interface RateLimitSnapshot {
+  readonly ratePerSecond: number;
+  readonly burst: number;
+  /** Calls that wait for their tokens. */
+  readonly queued: number;
+  /** Calls that wait for the answer of a store. */
+  readonly asking: number;
+  readonly admitted: number;
+  readonly refused: number;
+  /** Calls that left while they waited. */
+  readonly left: number;
+  readonly storeFailures: number;
+}
+
+/** What a rate lives by. */
+export interface RateSurroundings {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly report: ReportError;
+}
+
+const never: Short = { kind: "short", retryAfterMs: Infinity };
+const expired = refusal("DEADLINE_EXPIRED", "the deadline had passed");
+const drained = refusal("DRAINING", "the server began to drain");
+
+/**
+ * Lets calls go on at a rate, for each key by itself. A call takes its tokens and goes on; where there are none it
+ * waits for them, if that is allowed and worth it, or is refused and told when to come back.
+ */
+export class RateLimit implements RateWaiterHost {
+  readonly clock: Clock;
+  readonly report: ReportError;
+  readonly #options: ResolvedRateLimitOptions;
+  readonly #random: Random;
+  readonly #desk: QuotaDesk;
+  /** Of the keys for which somebody waits, and no others. */
+  readonly #queues = new Map<string, RateQueue>();
+  #draining = false;
+  #asking = 0;
+  #admitted = 0;
+  #refused = 0;
+  #left = 0;
+
+  /** @param name Where failures of the store are said to have happened. */
+  constructor(
+    options: ResolvedRateLimitOptions,
+    { clock, random, report }: RateSurroundings,
+    name: string,
+  ) {
+    this.#options = options;
+    this.clock = clock;
+    this.report = report;
+    this.#random = random;
+    const store = options.store ?? new MemoryQuotaStore(options.rate, options.maxKeys);
+    this.#desk = new QuotaDesk(store, options, clock, report, `${name}.store`);
+  }
+
+  /**
+   * Asks to go on. The lower the rank, the sooner a waiting call is served; inside a rank, as they came.
+   *
+   * Refuses with `RATE_LIMIT_EXCEEDED` when the tokens come too late for `maxWaitMs` or for the deadline, or with
+   * `DEADLINE_EXPIRED`; a wait may end with `DRAINING` too.
+   */
+  enter(asked: RateRequest): Entry {
+    const nowMs = this.clock.now();
+    if (asked.deadlineMs <= nowMs) return this.#counted(expired);
+    if (asked.cost === 0) return this.#admit();
+    const key = rateKey(asked.key);
+    const request = key === asked.key ? asked : { ...asked, key };
+    if (request.cost > this.#options.rate.burst) return this.#refuse(request, never);
+    if (this.#queues.size > 0 && this.#queues.get(key)?.holdsBack(request.rank) === true) {
+      return this.#waitOrRefuse(request, { kind: "short", retryAfterMs: 0 }, nowMs);
+    }
+    const answer = this.#desk.take(key, request.cost, nowMs);
+    if (answer.kind === "granted") return this.#admit();
+    if (answer.kind === "pending") return this.#waitForStore(request, answer, nowMs);
+    return this.#waitOrRefuse(request, answer, nowMs);
+  }
+
+  /** Puts the tokens back of a call that was let through and did not go on after all. */
+  giveBack({ key: name, cost }: Pick<RateRequest, "key" | "cost">): void {
+    if (cost === 0) return;
+    const key = rateKey(name);
+    this.#desk.giveBack(key, cost);
+    this.#queues.get(key)?.serve();
+  }
+
+  /** Refuses those who wait for tokens, and lets nobody wait from now on. */
+  drain(): void {
+    this.#draining = true;
+    for (const queue of this.#queues.values()) {
+      for (const waiter of queue.clear()) waiter.refuse(this.#counted(drained), this.clock.now());
+    }
+  }
+
+  snapshot(): RateLimitSnapshot {
+    let queued = 0;
+    for (const queue of this.#queues.values()) queued += queue.size;
+    return {
+      ...this.#options.rate,
+      queued,
+      asking: this.#asking,
+      admitted: this.#admitted,
+      refused: this.#refused,
+      left: this.#left,
+      storeFailures: this.#desk.failures,
+    };
+  }
+
+  // ---- What becomes of those that wait.
+
+  admitted(): void {
+    this.#admitted += 1;
+  }
+
+  waitedOut(waiter: RateWaiter, nowMs: number): void {
+    const { key, rank, deadlineMs } = waiter.request;
+    const queue = this.#queues.get(key);
+    // Its tokens may be due in this very moment.
+    queue?.serve();
+    if (waiter.over) return;
+    // Its own tokens are among those that are counted.
+    const waitMs = queue?.waitBehind(rank, 0, nowMs) ?? 0;
+    this.#takeOut(waiter);
+    // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
+    const late = waiter.untilMs === deadlineMs || nowMs >= deadlineMs;
+    const short: Short = { kind: "short", retryAfterMs: waitMs };
+    waiter.refuse(late ? this.#counted(expired) : this.#refuse(waiter.request, short), nowMs);
+  }
+
+  left(waiter: RateWaiter): void {
+    this.#left += 1;
+    this.#takeOut(waiter);
+  }
+
+  #takeOut(waiter: RateWaiter): void {
+    if (waiter.place !== undefined) this.#queues.get(waiter.request.key)?.remove(waiter);
+    else if (waiter.asked !== undefined) {
+      waiter.asked.abandon();
+      this.#heard(waiter);
+    }
+  }
+
+  // ---- A store that answers later.
+
+  #waitForStore(request: RateRequest, asked: PendingTake, nowMs: number): Entry {
+    const waiter = new RateWaiter(this, request, nowMs);
+    waiter.asked = asked;
+    this.#asking += 1;
+    // The store has a time of its own; most deadlines are further away.
+    if (request.deadlineMs - nowMs < this.#options.storeTimeoutMs) {
+      waiter.waitUntil(request.deadlineMs, nowMs);
+    }
+    asked.listen((answer) => {
+      this.#heard(waiter);
+      this.#answered(waiter, answer);
+    });
+    return waiter;
+  }
+
+  #heard(waiter: RateWaiter): void {
+    waiter.asked = undefined;
+    this.#asking -= 1;
+  }
+
+  #answered(waiter: RateWaiter, answer: DeskAnswer): void {
+    const { request } = waiter;
+    const nowMs = this.clock.now();
+    if (request.deadlineMs <= nowMs) {
+      if (answer.kind === "granted") this.giveBack(request);
+      waiter.refuse(this.#counted(expired), nowMs);
+    } else if (answer.kind === "granted") waiter.admit(nowMs);
+    else {
+      const entry = this.#waitOrRefuse(request, answer, nowMs, waiter);
+      if (isRefusal(entry)) waiter.refuse(entry, nowMs);
+    }
+  }
+
+  // ---- A call for which there is not enough.
+
+  #waitOrRefuse(request: RateRequest, short: Short, nowMs: number, waiter?: RateWaiter): Entry {
+    const { key, rank, cost, deadlineMs } = request;
+    const queue = this.#queues.get(key);
+    const behindMs = queue?.holdsBack(rank) === true ? queue.waitBehind(rank, cost, nowMs) : 0;
+    const waitMs = Math.max(short.retryAfterMs, behindMs);
+    const dueMs = nowMs + waitMs;
+    const latestMs = (waiter?.sinceMs ?? nowMs) + this.#options.maxWaitMs;
+    const inTime = short.failed !== true && dueMs <= latestMs && dueMs < deadlineMs;
+    if (!inTime || !this.#hasRoom(queue))
+      return this.#refuse(request, { ...short, retryAfterMs: waitMs });
+    const waiting = waiter ?? new RateWaiter(this, request, nowMs);
+    waiting.waitUntil(Math.min(latestMs, deadlineMs), nowMs);
+    (queue ?? this.#newQueue(key)).add(waiting, dueMs, nowMs);
+    return waiting;
+  }
+
+  #hasRoom(queue: RateQueue | undefined): boolean {
+    if (this.#draining) return false;
+    if (queue === undefined && this.#queues.size >= this.#options.maxKeys) return false;
+    return (queue?.size ?? 0) < this.#options.maxQueued;
+  }
+
+  #newQueue(key: string): RateQueue {
+    const queue = new RateQueue({
+      clock: this.clock,
+      ratePerSecond: this.#options.rate.ratePerSecond,
+      take: (cost, nowMs) => this.#desk.take(key, cost, nowMs),
+      refuse: (waiter, short, nowMs) =>
+        waiter.refuse(
+          short === "expired" ? this.#counted(expired) : this.#refuse(waiter.request, short),
+          nowMs,
+        ),
+      emptied: () => {
+        this.#queues.delete(key);
+      },
+    });
+    this.#queues.set(key, queue);
+    return queue;
+  }
+
+  // ---- Answers.
+
+  #admit(): Entry {
+    this.#admitted += 1;
+    return spent;
+  }
+
+  #refuse(request: RateRequest, short: Short): Refusal {
+    return this.#counted(rateRefusal(this.#options.rate, request, short, this.#random));
+  }
+
+  #counted(refused: Refusal): Refusal {
+    this.#refused += 1;
+    return refused;
+  }
+}

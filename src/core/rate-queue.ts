@@ -1,0 +1,160 @@
+import type { CancelTask, Clock } from "./clock.js";
+import { PriorityQueue } from "./priority-queue.js";
+import type { DeskAnswer, PendingTake, Short } from "./quota-desk.js";
+import type { RateWaiter } from "./rate-waiter.js";
+
+/** What a queue needs from the limit it belongs to. */
+export interface RateQueueHost {
+  readonly clock: Clock;
+  readonly ratePerSecond: number;
+  take(cost: number, nowMs: number): DeskAnswer | PendingTake;
+  /** The tokens come too late for one that waits, or its deadline has passed. It is out of the queue already. */
+  refuse(waiter: RateWaiter, short: Short | "expired", nowMs: number): void;
+  /** Nobody waits any more. */
+  emptied(): void;
+}
+
+/**
+ * The calls of one key that wait for tokens: best rank first, by arrival inside a rank. Only the first asks, when its
+ * tokens are due; nobody holds tokens while it waits, so one that leaves has nothing to give back, and those behind
+ * it move up.
+ */
+export class RateQueue {
+  readonly #host: RateQueueHost;
+  readonly #waiters = new PriorityQueue<RateWaiter>();
+  readonly #costs = new Map<number, number>();
+  /** When the tokens of the first are due, as far as is known. */
+  #dueMs = 0;
+  #stopTimer: CancelTask | undefined;
+  /** Whoever was first when the store was asked, and has not heard from it. */
+  #asking: RateWaiter | undefined;
+  #serving = false;
+
+  constructor(host: RateQueueHost) {
+    this.#host = host;
+  }
+
+  get size(): number {
+    return this.#waiters.size;
+  }
+
+  /** Somebody waits before whom a call of this rank must not go. */
+  holdsBack(rank: number): boolean {
+    const first = this.#waiters.first();
+    return first !== undefined && first.rank <= rank;
+  }
+
+  /** After how many milliseconds a call that is held back would have its tokens, if nobody better comes. */
+  waitBehind(rank: number, cost: number, nowMs: number): number {
+    let tokens = cost - (this.#waiters.first()?.item.request.cost ?? 0);
+    for (const [of, sum] of this.#costs) if (of <= rank) tokens += sum;
+    return Math.max(0, this.#dueMs - nowMs) + (tokens * 1_000) / this.#host.ratePerSecond;
+  }
+
+  /** @param dueMs When its own tokens are due, for a call that nobody holds back. */
+  add(waiter: RateWaiter, dueMs: number, nowMs: number): void {
+    const { rank } = waiter.request;
+    waiter.place = this.#waiters.push(waiter, rank);
+    this.#count(waiter, 1);
+    if (this.#waiters.first()?.item === waiter) this.#arm(dueMs, nowMs);
+  }
+
+  /** Takes a call out. Those behind it move up. */
+  remove(waiter: RateWaiter): void {
+    const asking = waiter === this.#asking;
+    const first = this.#waiters.first()?.item === waiter;
+    this.#takeOut(waiter);
+    if (asking) {
+      this.#asking = undefined;
+      waiter.asked?.abandon();
+    }
+    if (asking || first) this.serve();
+  }
+
+  /** Lets through whoever has its tokens now. */
+  serve(): void {
+    // Whoever is served may come back at once, or make another leave: the outermost call serves them all.
+    if (this.#serving) return;
+    this.#serving = true;
+    while (this.#asking === undefined && this.#serveFirst());
+    this.#serving = false;
+    if (this.#waiters.size > 0) return;
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    this.#host.emptied();
+  }
+
+  /** Takes everybody out, the first to be served first. */
+  clear(): RateWaiter[] {
+    const waiters: RateWaiter[] = [];
+    for (;;) {
+      const waiter = this.#waiters.first()?.item;
+      if (waiter === undefined) break;
+      waiters.push(waiter);
+      this.#takeOut(waiter);
+    }
+    this.#asking?.asked?.abandon();
+    this.#asking = undefined;
+    this.serve();
+    return waiters;
+  }
+
+  /** False when nobody is there, or the first has to wait. */
+  #serveFirst(): boolean {
+    const first = this.#waiters.first()?.item;
+    if (first === undefined) return false;
+    const nowMs = this.#host.clock.now();
+    if (first.request.deadlineMs <= nowMs) {
+      // Its timer is late: nobody would use the tokens.
+      this.#takeOut(first);
+      this.#host.refuse(first, "expired", nowMs);
+      return true;
+    }
+    const answer = this.#host.take(first.request.cost, nowMs);
+    if (answer.kind !== "pending") return this.#answered(first, answer, nowMs);
+    this.#asking = first;
+    first.asked = answer;
+    answer.listen((late) => {
+      this.#asking = undefined;
+      first.asked = undefined;
+      if (this.#answered(first, late, this.#host.clock.now())) this.serve();
+    });
+    return false;
+  }
+
+  /** False when the first has to wait. */
+  #answered(waiter: RateWaiter, answer: DeskAnswer, nowMs: number): boolean {
+    if (answer.kind === "granted") {
+      this.#takeOut(waiter);
+      waiter.admit(nowMs);
+      return true;
+    }
+    const dueMs = nowMs + answer.retryAfterMs;
+    if (answer.failed === true || dueMs > waiter.untilMs) {
+      this.#takeOut(waiter);
+      this.#host.refuse(waiter, answer, nowMs);
+      return true;
+    }
+    // A better one may have come while the store was asked.
+    if (this.#waiters.first()?.item !== waiter) return true;
+    this.#arm(dueMs, nowMs);
+    return false;
+  }
+
+  #arm(dueMs: number, nowMs: number): void {
+    this.#stopTimer?.();
+    this.#dueMs = dueMs;
+    this.#stopTimer = this.#host.clock.schedule(dueMs - nowMs, () => this.serve());
+  }
+
+  #takeOut(waiter: RateWaiter): void {
+    if (waiter.place === undefined) return;
+    this.#waiters.remove(waiter.place);
+    waiter.place = undefined;
+    this.#count(waiter, -1);
+  }
+
+  #count({ request: { rank, cost } }: RateWaiter, sign: 1 | -1): void {
+    this.#costs.set(rank, (this.#costs.get(rank) ?? 0) + sign * cost);
+  }
+}
