@@ -1,0 +1,184 @@
+import type { Clock } from "./clock.js";
+import type { Ending, Outcome, Permit } from "./permit.js";
+import { type Priority, priorities } from "./priority.js";
+import type { Random } from "./random.js";
+import { type Refusal, refusal } from "./refusal.js";
+import type { ResolvedThrottleOptions } from "./throttle-options.js";
+import { ThrottleWindow } from "./throttle-window.js";
+
+type ByPriority = Readonly<Record<Priority, number>>;
+
+/** Numbers of one throttle. `requests` and `accepts` are of the window; `throttled` only grows. */
+export interface ThrottleSnapshot {
+  readonly requests: ByPriority;
+  readonly accepts: ByPriority;
+  /** The share of each priority that is held back now. */
+  readonly rejectRatio: ByPriority;
+  readonly throttled: number;
+}
+
+/**
+ * Holds calls back that a target would refuse, as in "Handling Overload" of the SRE book: of R requests, with A
+ * served, a share of (R − K·A) / (R + 1) is not sent. What is held back is a request too, so what is sent settles
+ * near K times what is served, and grows by that factor as the target recovers.
+ *
+ * Priorities stand together, the best first: K·A requests may go on, and what is over is held back from the lowest.
+ * A priority that the target does not serve is also held back by its own numbers, but never more than a lower one.
+ *
+ * A request is counted when it starts, and as served until it ends otherwise: calls that run are no evidence
+ * against a target, whether they are a burst to one that was idle or streams that last for hours.
+ */
+export class Throttle {
+  readonly #options: ResolvedThrottleOptions;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #window: ThrottleWindow;
+  #passedAtMs = Number.NEGATIVE_INFINITY;
+  #throttled = 0;
+
+  constructor(options: ResolvedThrottleOptions, clock: Clock, random: Random) {
+    this.#options = options;
+    this.#clock = clock;
+    this.#random = random;
+    this.#window = new ThrottleWindow(options.windowMs, priorities.length);
+  }
+
+  /** Asks for a permit; the lower `rank`, the longer it is spared. Refuses with `THROTTLED`. */
+  acquire(rank: number): Permit | Refusal {
+    const refused = this.check(rank);
+    if (refused === undefined) return this.#pass(rank);
+    this.#window.add(rank, false);
+    return refused;
+  }
+
+  /** The refusal that `acquire` would answer with, for a call that goes on all the same: let it `pass` then. */
+  check(rank: number): Refusal | undefined {
+    const nowMs = this.#clock.now();
+    this.#window.advance(nowMs);
+    const ratio = this.#ratio(rank);
+    const forced = nowMs - this.#passedAtMs >= this.#options.forcedPassMs;
+    if (ratio > 0 && !forced && this.#random() < ratio) {
+      this.#throttled += 1;
+      const percent = Math.round(ratio * 100);
+      return refusal("THROTTLED", `${percent} % of such calls are held back, ${this.#numbers()}`);
+    }
+    this.#passedAtMs = nowMs;
+    return undefined;
+  }
+
+  /**
+   * Counts a call that goes on in any case, by the end that it has. A target that serves so many a second serves as
+   * many of all that it is sent, so what it serves is what it would have served of fewer.
+   */
+  pass(rank: number): Permit {
+    this.#window.advance(this.#clock.now());
+    return this.#pass(rank);
+  }
+
+  snapshot(): ThrottleSnapshot {
+    this.#window.advance(this.#clock.now());
+    return {
+      requests: byPriority((rank) => this.#window.requests(rank)),
+      accepts: byPriority((rank) => this.#window.accepts(rank)),
+      rejectRatio: byPriority((rank) => this.#ratio(rank)),
+      throttled: this.#throttled,
+    };
+  }
+
+  #pass(rank: number): Permit {
+    return new ThrottlePermit(this.#settle, rank, this.#window.add(rank, true));
+  }
+
+  readonly #settle = (rank: number, slice: number, outcome: Outcome, ending?: Ending): void => {
+    const unserved = ending?.unserved !== undefined;
+    if (!unserved && outcome !== "ignored") return;
+    this.#window.advance(this.#clock.now());
+    if (unserved) this.#window.refuse(rank, slice);
+    else this.#window.takeBack(rank, slice);
+  };
+
+  /** The share of a rank's calls that is held back. It never falls as the rank rises. */
+  #ratio(rank: number): number {
+    const { maxRejectRatio } = this.#options;
+    return Math.min(maxRejectRatio, Math.max(this.#together(rank), this.#byItself(rank)));
+  }
+
+  /** Of all requests, K·A may go on. The better ranks have them first. */
+  #together(rank: number): number {
+    const { minRequests, k } = this.#options;
+    let requests = 0;
+    let accepts = 0;
+    for (let each = 0; each < priorities.length; each += 1) {
+      requests += this.#window.requests(each);
+      accepts += this.#window.accepts(each);
+    }
+    if (requests < minRequests || requests <= k * accepts) return 0;
+    let room = k * accepts;
+    let ratio = 0;
+    for (let each = 0; each <= rank; each += 1) {
+      const asked = this.#window.requests(each);
+      // A rank of few requests is not spared what a better one is not.
+      ratio = Math.max(ratio, (asked - Math.min(asked, room)) / (asked + 1));
+      room = Math.max(0, room - asked);
+    }
+    return ratio;
+  }
+
+  /** By its own numbers, and no more than any lower rank by its own. Without numbers, as the next better rank. */
+  #byItself(rank: number): number {
+    const { minRequests, k } = this.#options;
+    let from = rank;
+    while (from >= 0 && this.#window.requests(from) < minRequests) from -= 1;
+    if (from < 0) return 0;
+    let least = 1;
+    for (let each = from; each < priorities.length; each += 1) {
+      const asked = this.#window.requests(each);
+      if (asked < minRequests) continue;
+      const own = (asked - k * this.#window.accepts(each)) / (asked + 1);
+      least = Math.min(least, Math.max(0, own));
+    }
+    return least;
+  }
+
+  #numbers(): string {
+    let requests = 0;
+    let accepts = 0;
+    for (let rank = 0; rank < priorities.length; rank += 1) {
+      requests += this.#window.requests(rank);
+      accepts += this.#window.accepts(rank);
+    }
+    return `served ${accepts} of ${requests}`;
+  }
+}
+
+type Settle = (rank: number, slice: number, outcome: Outcome, ending?: Ending) => void;
+
+/** All permits of a throttle share the function, so that passing costs one small object. */
+class ThrottlePermit implements Permit {
+  #settle: Settle | undefined;
+  readonly #rank: number;
+  readonly #slice: number;
+
+  constructor(settle: Settle, rank: number, slice: number) {
+    this.#settle = settle;
+    this.#rank = rank;
+    this.#slice = slice;
+  }
+
+  settle(outcome: Outcome, ending?: Ending): void {
+    const settle = this.#settle;
+    if (settle === undefined) return;
+    this.#settle = undefined;
+    settle(this.#rank, this.#slice, outcome, ending);
+  }
+}
+
+function byPriority(value: (rank: number) => number): ByPriority {
+  const [critical, high, normal, low] = priorities.map((_, rank) => value(rank));
+  return {
+    critical: critical ?? 0,
+    high: high ?? 0,
+    normal: normal ?? 0,
+    low: low ?? 0,
+  };
+}
