@@ -71,6 +71,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const superseded = final.details === supersededText;
     this.#tracing.guard(() => {
       span.setAttribute(own.attemptOrigin, origin);
+      if (attempt.faults !== undefined) span.setAttribute(own.attemptFaults, [...attempt.faults]);
       if (superseded) span.setAttribute(own.attemptSuperseded, true);
       span.setAttributes(peerAttributes(peer));
       noteStatus(span, final, final.code !== Status.OK && !superseded);

@@ -39,6 +39,8 @@ export const own = {
   attemptOrigin: "weir.attempt.origin",
   /** Attempt: true when another attempt decided the call and this one was called off. It is no error then. */
   attemptSuperseded: "weir.attempt.superseded",
+  /** Attempt: what was put in on purpose, such as `latency` and `status`; absent where nothing was. */
+  attemptFaults: "weir.attempt.faults",
   /** Call: how many attempts were started, refused ones included. */
   callAttempts: "weir.call.attempts",
   /** Call, both sides: `critical`, `high`, `normal` or `low`, where it is known. */
