@@ -67,8 +67,8 @@ export class Partition {
   #turns = 0;
 
   constructor(connections: number, open: () => Channel) {
-    const others = Array.from({ length: connections - 1 }, () => new Lane(open()));
-    this.lanes = [new Lane(open()), ...others];
+    const first = new Lane(open());
+    this.lanes = [first, ...Array.from({ length: connections - 1 }, () => new Lane(open()))];
   }
 
   /**

@@ -1,4 +1,8 @@
+import type { ClientOptions } from "@grpc/grpc-js";
+import { describe, it } from "vitest";
 import * as client from "../../src/client.js";
+import { conformance } from "../../src/testing/conformance.js";
+import { loopbackTransport } from "../../src/testing/loopback.js";
 import { createWeir } from "../../src/weir.js";
 import { register } from "./register.js";
 
@@ -31,4 +35,19 @@ register({
   },
   "client breaker": { client: (env) => [client.breaker(env)] },
   "client bulkhead": { client: (env) => [client.bulkhead(env)] },
+});
+
+// No interceptor, but what stands below them all. It opens connections of its own, so over sockets only.
+const partitioned: ClientOptions = {
+  channelFactoryOverride: (target, credentials, channelOptions) =>
+    client.partitionedChannel(target, credentials, {
+      partitions: { urgent: { priorities: ["critical", "high"] }, rest: { connections: 2 } },
+      channelOptions,
+    }),
+};
+
+describe("client partitioned channel, over loopback", () => {
+  for (const each of conformance({ client: () => partitioned }, loopbackTransport)) {
+    it(each.name, () => each.run());
+  }
 });
