@@ -12,11 +12,12 @@ import { type AttemptEvidence, originOf } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
 import { type CallKind, callKind } from "./types.js";
 
-/** A decision with the call that it was about. */
+/** A decision with the call, or the guarded run, that it was about. */
 export interface DecisionEvent extends Decision {
+  /** The call's path, or the guard's name. */
   readonly method: string;
   readonly target: string;
-  readonly side: "client" | "server";
+  readonly side: "client" | "server" | "guard";
 }
 
 /** The channel of a client. grpc-js exports the class of that name only. */

@@ -59,8 +59,13 @@ const titles: Readonly<Partial<Record<Reason, string>>> = {
   RATE_LIMIT_EXCEEDED: "Rate limit exceeded",
 };
 
+/** The status of a refused call. */
+export function statusOf(reason: Reason): Status {
+  return statusOfReason[reason];
+}
+
 /** The details of the status of a refused call. */
-function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
+export function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
   const title = titles[reason];
   if (title === undefined) return detail;
   const again = retryAfterMs === undefined ? "" : `; try again in ${Math.ceil(retryAfterMs)} ms`;

@@ -1,0 +1,100 @@
+import type { Decision, PolicyName } from "../core/decision.js";
+import { notify } from "../core/notify.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { GuardClock } from "./guard-clock.js";
+import { GuardFallback } from "./guard-fallback.js";
+import { type GuardOptions, resolveGuardTimeouts } from "./guard-options.js";
+import type { GuardCounts, GuardPlan } from "./guard-plan.js";
+import { GuardBreaker, GuardBulkhead } from "./guard-policies.js";
+import { GuardRetry } from "./guard-retry.js";
+import { GuardTimer } from "./guard-timer.js";
+import { GuardTurn } from "./guard-turn.js";
+
+/** What a guard works with. */
+export interface BuiltGuard<F> {
+  readonly plan: GuardPlan;
+  readonly fallback: GuardFallback<F> | undefined;
+  /** For the work of the fallback: a time-out of its own, and no policy. */
+  readonly fallbackPlan: GuardPlan;
+  /** All policies, for the hand that controls them. */
+  readonly policies: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function buildGuard<F>(
+  name: string,
+  options: GuardOptions<F>,
+  surroundings: Surroundings,
+): BuiltGuard<F> {
+  const prefix = `guard("${name}")`;
+  const { timeoutMs, attemptTimeoutMs } = resolveGuardTimeouts(options, prefix);
+  const { report, random, room } = surroundings;
+  const clock = new GuardClock(surroundings.clock);
+  const scope = { name, clock, report };
+  const timer = (ms: number | undefined) =>
+    ms === undefined ? undefined : new GuardTimer(clock, ms);
+  const built = <O extends object, P>(
+    policy: "bulkhead" | "breaker" | "retry" | "fallback",
+    given: O | false | undefined,
+    build: (given: O, path: string) => P,
+  ): P | undefined =>
+    given === undefined || given === false ? undefined : build(given, `${prefix}.${policy}`);
+
+  const { bulkhead, breaker, retry, fallback } = options;
+  const plan: GuardPlan = {
+    name,
+    clock,
+    room,
+    bulkhead: built("bulkhead", bulkhead, (given, path) => new GuardBulkhead(given, scope, path)),
+    breaker: built("breaker", breaker, (given, path) => new GuardBreaker(given, scope, path)),
+    retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, random, path)),
+    timer: timer(timeoutMs),
+    attemptTimer: timer(attemptTimeoutMs),
+    counts: noRuns(),
+    nextTurn: new GuardTurn(),
+    tell: teller(name, surroundings),
+  };
+  const answers = built(
+    "fallback",
+    fallback,
+    (given, path) => new GuardFallback(given, scope, path),
+  );
+  const named = [
+    { name: "retry", policy: plan.retry },
+    { name: "breaker", policy: plan.breaker },
+    { name: "bulkhead", policy: plan.bulkhead },
+    { name: "fallback", policy: answers },
+  ] as const;
+  return {
+    plan,
+    fallback: answers,
+    fallbackPlan: {
+      ...plan,
+      bulkhead: undefined,
+      breaker: undefined,
+      retry: undefined,
+      timer: timer(answers?.timeoutMs),
+      attemptTimer: undefined,
+      counts: noRuns(),
+      // What becomes of it is told by the guard, as one decision.
+      tell() {},
+    },
+    policies: named.flatMap(({ name: policyName, policy }) =>
+      policy === undefined ? [] : [{ name: policyName, policy }],
+    ),
+  };
+}
+
+function noRuns(): GuardCounts {
+  return { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
+}
+
+function teller(
+  method: string,
+  { onDecision, report }: Surroundings,
+): (decision: Decision) => void {
+  if (onDecision === undefined) return () => {};
+  return (decision) =>
+    notify(onDecision, { ...decision, method, target: "", side: "guard" }, report, "onDecision");
+}

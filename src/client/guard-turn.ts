@@ -1,0 +1,78 @@
+import type { Bulkhead } from "../core/bulkhead.js";
+import type { Permit } from "../core/permit.js";
+import { isRefusal, type Refusal } from "../core/refusal.js";
+import { isQueued, type OnTurn, type Queued, type Turn } from "../core/turn.js";
+
+/** What came of a wait. */
+export interface Waited {
+  readonly turn: Turn;
+  readonly waitedMs: number;
+}
+
+/** What a bulkhead tells a turn to. It is made before anybody knows whether there will be a wait. */
+export class GuardTurn {
+  #tell: ((waited: Waited) => void) | undefined;
+
+  readonly onTurn: OnTurn = (turn, waitedMs) => {
+    if (this.#tell !== undefined) this.#tell({ turn, waitedMs });
+    else if (!isRefusal(turn)) turn.settle("ignored");
+  };
+
+  /**
+   * The turn as a promise, which carries the async context of who asks: a bulkhead gives a turn in the context of
+   * whoever left it.
+   */
+  wait(): Promise<Waited> {
+    return new Promise((resolve) => {
+      this.#tell = resolve;
+    });
+  }
+}
+
+/** What an observing bulkhead would have done. */
+export interface ShadowReport {
+  queued(waitedMs: number): void;
+  refused(refusal: Refusal): void;
+}
+
+/**
+ * The place of a run in a bulkhead that observes: the run goes on at once, and holds its permit from the turn it
+ * would have got until it ends.
+ */
+export class ShadowPlace implements Permit {
+  #permit: Permit | undefined;
+  #queued: Queued | undefined;
+  #over = false;
+
+  constructor(
+    bulkhead: Bulkhead,
+    [rank, deadlineMs, weight]: readonly [number, number, number],
+    report: ShadowReport,
+  ) {
+    const entry = bulkhead.enter(
+      rank,
+      deadlineMs,
+      (turn, waitedMs) => {
+        this.#queued = undefined;
+        report.queued(waitedMs);
+        this.#take(turn, report);
+      },
+      weight,
+    );
+    if (isQueued(entry)) this.#queued = entry;
+    else this.#take(entry, report);
+  }
+
+  settle(outcome: Parameters<Permit["settle"]>[0]): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#queued?.leave();
+    this.#permit?.settle(outcome);
+  }
+
+  #take(turn: Turn, report: ShadowReport): void {
+    if (isRefusal(turn)) report.refused(turn);
+    else if (this.#over) turn.settle("ignored");
+    else this.#permit = turn;
+  }
+}

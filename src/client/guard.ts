@@ -1,0 +1,175 @@
+import type { Decision } from "../core/decision.js";
+import { InvalidOptionError, knownKeys, oneOf, wholeNumber } from "../core/options.js";
+import { priorities } from "../core/priority.js";
+import { GuardRejectedError } from "../grpc/guard-rejection.js";
+import type { GuardSpan, GuardSpans } from "../grpc/guard-spans.js";
+import { currentInbound, type InboundCall } from "../grpc/inbound-call.js";
+import type { BuiltGuard } from "./guard-build.js";
+import type { GuardFallback } from "./guard-fallback.js";
+import type { GuardedWork } from "./guard-life.js";
+import type { GuardRunOptions } from "./guard-options.js";
+import type { GuardCounts, GuardPlan } from "./guard-plan.js";
+import { GuardRun } from "./guard-run.js";
+
+/** The numbers of one guard at one moment. All but `abandoned` only grow. */
+export interface GuardSnapshot extends Readonly<GuardCounts> {
+  readonly name: string;
+}
+
+/** Ends after which nobody waits for an answer, so that no fallback need give one. */
+const nobodyWaits: ReadonlySet<string> = new Set([
+  "PARENT_CANCELLED",
+  "DEADLINE_EXPIRED",
+  "DEADLINE_EXCEEDED",
+  "CLOSED",
+]);
+
+/**
+ * Policies around work that is no gRPC call: a database pool, an HTTP client, a file. They are those of a client, in
+ * the same order: fallback, deadline, retry, breaker, bulkhead with its queue, time-out of an attempt, the work.
+ *
+ * Inside a handler, a run is bounded by the deadline and the cancellation of the inbound call, and stands in queues
+ * by its priority.
+ */
+export class Guard<F = never> {
+  readonly name: string;
+  readonly #plan: GuardPlan;
+  readonly #fallback: GuardFallback<F> | undefined;
+  readonly #fallbackPlan: GuardPlan;
+  readonly #spans: GuardSpans | undefined;
+
+  /** Made with `weir.guard`. */
+  constructor({ plan, fallback, fallbackPlan }: BuiltGuard<F>, spans: GuardSpans | undefined) {
+    this.name = plan.name;
+    this.#plan = plan;
+    this.#fallback = fallback;
+    this.#fallbackPlan = fallbackPlan;
+    this.#spans = spans;
+  }
+
+  /**
+   * Runs `work` behind the policies. It rejects
+   *
+   * - with what the work throws or rejects with, the same object;
+   * - with a `GuardRejectedError` when a policy refused the work or its time is up: at once, even if the work does not
+   *   heed its signal. Until it settles, such work holds its place in the bulkhead;
+   * - with the reason of `options.signal` when that is aborted.
+   *
+   * @param work Gets a signal that is aborted when the run ends before it: at `timeoutMs` or `attemptTimeoutMs`, when
+   *   the inbound call is called off or its deadline passes, or by `options.signal`. A function that declares no
+   *   parameter is called without one. With `retry` it may be called several times.
+   */
+  run<T>(work: GuardedWork<T>, options?: GuardRunOptions): Promise<T | F> {
+    if (typeof work !== "function" || options !== undefined) {
+      const wrong = wrongCall(work, options);
+      if (wrong !== undefined) return Promise.reject(wrong);
+    }
+    const current = currentInbound();
+    // What a handler leaves running when it has answered is its own affair.
+    const inbound = current?.end === "finished" ? undefined : current;
+    const span = this.#spans === undefined ? undefined : this.#startSpan(options, inbound);
+    const run = new GuardRun<T>(this.#plan, work, options, inbound, span);
+    const result = run.start();
+    if (span === undefined && this.#fallback === undefined) return result;
+    return this.#conclude(run, result, options, inbound);
+  }
+
+  snapshot(): GuardSnapshot {
+    return { name: this.name, ...this.#plan.counts };
+  }
+
+  #startSpan(
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): GuardSpan | undefined {
+    return this.#spans?.start({
+      name: this.name,
+      key: options?.key,
+      priority: options?.priority ?? inbound?.priority,
+      clock: this.#plan.clock,
+    });
+  }
+
+  async #conclude<T>(
+    run: GuardRun<T>,
+    result: Promise<T>,
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): Promise<T | F> {
+    let failed: { readonly error: unknown } | undefined;
+    try {
+      return await result;
+    } catch (error) {
+      failed = { error };
+      const fallback = this.#fallback;
+      const waited = inbound?.end === undefined && options?.signal?.aborted !== true;
+      const ours = error instanceof GuardRejectedError && error.guard === this.name;
+      if (fallback === undefined || fallback.mode === "off") throw error;
+      if (!waited || (ours && nobodyWaits.has(error.reason)) || !fallback.wants(error)) throw error;
+      this.#tell(run, "fallback", fallback.mode === "enforce");
+      if (fallback.mode === "observe") throw error;
+      const answered = await this.#answer(fallback, error, options, inbound);
+      if (answered === undefined) {
+        this.#tell(run, "stop", true);
+        throw error;
+      }
+      failed = undefined;
+      return answered.answer;
+    } finally {
+      run.endSpan(failed);
+    }
+  }
+
+  async #answer(
+    fallback: GuardFallback<F>,
+    error: unknown,
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): Promise<{ readonly answer: F } | undefined> {
+    const work = fallback.answerTo(error);
+    try {
+      const answer = await new GuardRun<F>(
+        this.#fallbackPlan,
+        work,
+        options,
+        inbound,
+        undefined,
+      ).start();
+      fallback.counts.answered += 1;
+      return { answer };
+    } catch {
+      fallback.counts.unanswered += 1;
+      return undefined;
+    }
+  }
+
+  #tell(
+    run: { decide(decision: Decision): void },
+    verdict: "fallback" | "stop",
+    enforced: boolean,
+  ): void {
+    const atMs = this.#plan.clock.now();
+    const common = { policy: "fallback", verdict, enforced, atMs } as const;
+    run.decide(verdict === "stop" ? { ...common, reason: "FALLBACK_UNANSWERED" } : common);
+  }
+}
+
+/** What is wrong with the arguments of `run`, if anything. */
+function wrongCall(work: unknown, options: GuardRunOptions | undefined): Error | undefined {
+  if (typeof work !== "function") return new TypeError("guard.run takes a function");
+  try {
+    knownKeys("run", options, ["signal", "priority", "weight", "key"]);
+    const { signal, priority, weight, key } = options ?? {};
+    if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+      throw new InvalidOptionError("run.signal", "an AbortSignal", signal);
+    }
+    if (priority !== undefined) oneOf("run.priority", priority, priorities);
+    if (weight !== undefined) wholeNumber("run.weight", weight, 1);
+    if (key !== undefined && typeof key !== "string") {
+      throw new InvalidOptionError("run.key", "a string", key);
+    }
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
