@@ -1,0 +1,293 @@
+import { describe, expect, it } from "vitest";
+import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
+import { ManualStore, rateScene } from "./rate-scene.js";
+import { queuedOf, refusalOf } from "./turns.js";
+
+const idle = { queued: 0, asking: 0 };
+/** Lets promises be heard. */
+const settled = async () => {
+  for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
+};
+const granted: QuotaAnswer = { granted: true };
+const short = (retryAfterMs: number): QuotaAnswer => ({ granted: false, retryAfterMs });
+
+function storeScene(options: Parameters<typeof rateScene>[0] = {}) {
+  const store = new ManualStore();
+  return { store, ...rateScene({ store, burst: 10, ...options }) };
+}
+
+describe("a store that answers at once", () => {
+  it("is asked with the key, the cost, the rate and the time, and answered for at once", () => {
+    const asked: unknown[] = [];
+    const store: QuotaStore = {
+      take: (...question) => {
+        asked.push(question);
+        return granted;
+      },
+    };
+    const { enter, clock } = rateScene({ store, burst: 5 });
+    expect(enter({ key: "k", cost: 3 }).fate()).toBe("admitted");
+    expect(asked).toEqual([["k", 3, { ratePerSecond: 10, burst: 5 }, clock.now()]]);
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("need not say when: then it is the time in which the rate brings the cost", () => {
+    const store: QuotaStore = { take: () => ({ granted: false }) };
+    const { enter } = rateScene({ store, burst: 5 });
+    expect(refusalOf(enter({ cost: 3 }).entry).retryAfterMs).toBe(300);
+  });
+
+  it("that has nothing and says now is asked again later, and not for ever in one moment", () => {
+    let questions = 0;
+    const store: QuotaStore = {
+      take: () => {
+        questions += 1;
+        return short(0);
+      },
+    };
+    const { clock, enter } = rateScene({ store, maxWaitMs: 10 });
+    const waiting = enter();
+    clock.advance(10);
+    expect(waiting.fate()).toBe("RATE_LIMIT_EXCEEDED");
+    expect(questions).toBeLessThanOrEqual(12);
+  });
+
+  it("need not be able to take anything back", () => {
+    const { enter, limit, errors } = rateScene({ store: { take: () => granted } });
+    enter();
+    limit.giveBack({ key: "a", cost: 1 });
+    expect(errors).toEqual([]);
+  });
+});
+
+describe("a store that answers later", () => {
+  it("makes a call wait for its word", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const [first, second] = [enter(), enter()];
+    expect(first.fate()).toBe("queued");
+    expect(limit.snapshot()).toMatchObject({ asking: 2 });
+    clock.advance(7);
+    store.asked[0]?.answer(granted);
+    store.asked[1]?.answer(short(30));
+    await settled();
+    expect([first.fate(), second.fate()]).toEqual(["admitted", "RATE_LIMIT_EXCEEDED"]);
+    expect(refusalOf(second.turns[0]).retryAfterMs).toBe(30);
+    expect(first.waits).toEqual([7]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, refused: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("is asked again for a call that may wait, when it said", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 100 });
+    const call = enter();
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(39);
+    expect(store.asked).toHaveLength(1);
+    clock.advance(1);
+    expect(store.asked).toHaveLength(2);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("admitted");
+    expect(call.waits).toEqual([40]);
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("is asked by the first of those who wait, and by the next when that one has left", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const [first, second] = [enter({ cost: 1 }), enter({ cost: 2 })];
+    store.asked[0]?.answer(short(40));
+    store.asked[1]?.answer(short(50));
+    await settled();
+    clock.advance(40);
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 2, 1]);
+    queuedOf(first.entry).leave();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 2, 1, 2]);
+    // The word that nobody waits for any more.
+    store.asked[2]?.answer(granted);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(second.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, left: 1 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("goes on with a better call that came while it was asked for another", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    const high = enter({ rank: 1, cost: 2 });
+    store.asked[2]?.answer(short(20));
+    await settled();
+    store.asked[1]?.answer(short(500));
+    await settled();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 1, 2, 2]);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect([low.fate(), high.fate()]).toEqual(["queued", "admitted"]);
+    expect(store.asked).toHaveLength(5);
+    store.asked[4]?.answer(granted);
+    await settled();
+    expect(low.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("gives back what it grants to a call that has left", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const call = enter({ cost: 2 });
+    queuedOf(call.entry).leave();
+    expect(limit.snapshot()).toMatchObject({ ...idle, left: 1 });
+    expect(clock.pending.refs).toBe(0);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(call.turns).toEqual([]);
+    expect(store.givenBack).toEqual([{ key: "a", cost: 2 }]);
+  });
+
+  it("gives nothing back when it grants nothing to a call that has left", async () => {
+    const { store, enter, errors } = storeScene();
+    for (const end of [short(10), "fail"] as const) {
+      queuedOf(enter().entry).leave();
+      const asked = store.asked.at(-1);
+      if (end === "fail") asked?.fail(new Error("late"));
+      else asked?.answer(end);
+    }
+    await settled();
+    expect(store.givenBack).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it("is not waited for beyond the deadline of a call", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const call = enter({ withinMs: 20 });
+    clock.advance(20);
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toHaveLength(1);
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, storeFailures: 0 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("may be drained while it is asked", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const [waiting, asking] = [enter(), enter({ key: "b" })];
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    limit.drain();
+    expect(waiting.fate()).toBe("DRAINING");
+    for (const { answer } of store.asked.slice(1)) answer(granted);
+    await settled();
+    expect(asking.fate()).toBe("admitted");
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe("a store that fails", () => {
+  const boom = new Error("connect ECONNREFUSED 10.0.0.5:6379");
+  const ways: [string, QuotaStore][] = [
+    [
+      "throws",
+      {
+        take: () => {
+          throw boom;
+        },
+      },
+    ],
+    ["rejects", { take: () => Promise.reject(boom) }],
+    ["answers nonsense", { take: () => "yes" as never }],
+    ["answers nonsense later", { take: async () => undefined as never }],
+    ["names no time", { take: () => short(NaN) }],
+    ["never answers", { take: () => new Promise(() => {}) }],
+  ];
+
+  it.each(ways)("and %s lets the call go on, and is reported", async (_way, store) => {
+    const { clock, limit, enter, errors } = rateScene({ store, burst: 10 });
+    const call = enter();
+    await settled();
+    clock.advance(50);
+    expect(call.fate()).toBe("admitted");
+    expect(errors).toMatchObject([{ where: "rate.store" }]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, storeFailures: 1 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it.each(ways)(
+    "and %s refuses the call if it is to, without a word of why",
+    async (_way, store) => {
+      const options = { store, burst: 10, maxWaitMs: 5_000, onStoreError: "refuse" } as const;
+      const { clock, limit, enter } = rateScene(options);
+      const call = enter();
+      await settled();
+      clock.advance(50);
+      const refused = refusalOf(call.turns[0] ?? call.entry);
+      expect(refused).toMatchObject({
+        reason: "RATE_LIMIT_EXCEEDED",
+        detail: 'nothing is known of the tokens of "a"',
+        retryAfterMs: 1_000,
+      });
+      expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, storeFailures: 1 });
+      expect(clock.pending.refs).toBe(0);
+    },
+  );
+
+  it("is waited for no longer than storeTimeoutMs", () => {
+    const { clock, enter } = storeScene({ storeTimeoutMs: 30 });
+    const call = enter();
+    clock.advance(29);
+    expect(call.fate()).toBe("queued");
+    clock.advance(1);
+    expect(call.fate()).toBe("admitted");
+  });
+
+  it.each([
+    ["keeps what it grants late to a call that went on", "allow", 0],
+    ["takes back what it grants late to a call that it refused", "refuse", 1],
+  ] as const)("%s", async (_what, onStoreError, givenBack) => {
+    const { store, clock, enter } = storeScene({ onStoreError });
+    enter();
+    clock.advance(50);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toHaveLength(givenBack);
+  });
+
+  it("is reported once a second and not for every call", () => {
+    const { clock, limit, enter, errors } = rateScene({
+      store: {
+        take: () => {
+          throw boom;
+        },
+      },
+    });
+    for (let n = 0; n < 100; n += 1) enter();
+    expect(errors).toHaveLength(1);
+    clock.advance(1_000);
+    enter();
+    expect(errors).toHaveLength(2);
+    expect(limit.snapshot().storeFailures).toBe(101);
+  });
+
+  it.each([
+    [
+      "throws",
+      () => {
+        throw boom;
+      },
+    ],
+    ["rejects", () => Promise.reject(boom)],
+  ])("to take back and %s is reported, and harms nobody", async (_way, giveBack) => {
+    const { limit, errors } = rateScene({ store: { take: () => granted, giveBack } });
+    limit.giveBack({ key: "a", cost: 1 });
+    await settled();
+    expect(errors).toMatchObject([{ error: boom, where: "rate.store" }]);
+  });
+});
