@@ -1,8 +1,9 @@
 export { timeouts } from "./client/attempt-timeouts.js";
 export type { BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
-export type { BulkheadPolicyOptions } from "./client/bulkhead.js";
+export type { BulkheadPolicySnapshot } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";
+export type { BulkheadKey, BulkheadPolicyOptions } from "./client/bulkhead-options.js";
 export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";
@@ -26,7 +27,11 @@ export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
-export type { BulkheadOptions, BulkheadSnapshot } from "./core/bulkhead.js";
+export type {
+  BulkheadOptions,
+  BulkheadPartitionSnapshot,
+  BulkheadSnapshot,
+} from "./core/bulkhead.js";
 export type { FaultsSnapshot } from "./core/faults.js";
 export type {
   DropFault,
@@ -39,6 +44,7 @@ export type {
 } from "./core/faults-options.js";
 export type { HedgeOptions } from "./core/hedge-options.js";
 export type { IdempotencyLevel } from "./core/idempotency.js";
+export type { PartitionOptions } from "./core/partition-options.js";
 export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
 export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
 export type { RetryOptions } from "./core/retry-options.js";

@@ -1,51 +1,97 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import {
-  Bulkhead,
-  type BulkheadOptions,
-  type BulkheadSnapshot,
-  type ResolvedBulkheadOptions,
-  resolveBulkheadOptions,
-} from "../core/bulkhead.js";
+import { Bulkhead, type BulkheadSnapshot } from "../core/bulkhead.js";
+import { partitionOf, weightOf } from "../core/bulkhead-hooks.js";
 import type { Gate } from "../core/gates.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
+import type { ReportError } from "../core/notify.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
+import type { Entry, OnTurn } from "../core/turn.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import type { Surroundings } from "../grpc/surroundings.js";
-import { gatesInterceptor } from "./gates.js";
+import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import { serviceOf } from "../grpc/types.js";
 import {
-  keyFunction,
-  type PolicyOptions,
-  policyOptionNames,
-  type StandaloneOptions,
-  splitOptions,
-} from "./policy-options.js";
+  type BulkheadKey,
+  type BulkheadPolicyOptions,
+  type ResolvedBulkheadPolicyOptions,
+  resolveBulkheadPolicyOptions,
+} from "./bulkhead-options.js";
+import { gatesInterceptor } from "./gates.js";
+import { keyFunction, type StandaloneOptions } from "./policy-options.js";
 
-export type BulkheadPolicyOptions = BulkheadOptions & PolicyOptions;
+/** Numbers of the bulkhead of one key. */
+export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
+  /** Of streams, where they are counted apart. */
+  readonly streams?: BulkheadSnapshot;
+}
+
+/** The state of one key. */
+interface Bulkheads {
+  readonly calls: Bulkhead;
+  /** Absent when streams are counted with the other calls. */
+  readonly streams: Bulkhead | undefined;
+}
 
 /** Bulkheads by key: by target, unless the user names another key. */
 export class BulkheadPolicy implements ControlledPolicy {
   mode: Mode;
-  readonly #bulkheads: Keyed<Bulkhead>;
+  readonly #bulkheads: Keyed<Bulkheads>;
   readonly #keyOf: (record: CallRecord) => string;
+  readonly #hooks: ResolvedBulkheadPolicyOptions["hooks"];
+  readonly #report: ReportError;
 
-  constructor(options: ResolvedBulkheadOptions, own: PolicyOptions, surroundings: Surroundings) {
+  constructor(options: ResolvedBulkheadPolicyOptions, { clock, report }: Surroundings) {
+    const { own, by, maxKeys, limits, streams, shares, hooks } = options;
     this.mode = own.mode ?? "enforce";
-    const { clock, report } = surroundings;
-    this.#keyOf = keyFunction(own, ({ target }) => target, report, "bulkhead.key");
-    this.#bulkheads = new Keyed(() => new Bulkhead(options, clock, report));
+    this.#hooks = hooks;
+    this.#report = report;
+    this.#keyOf = keyFunction(own, keyBy(by), report, "bulkhead.key");
+    const make = (): Bulkheads => ({
+      calls: new Bulkhead(limits, clock, report, shares),
+      streams: streams && new Bulkhead(streams, clock, report, shares, "streams"),
+    });
+    this.#bulkheads = new Keyed(make, maxKeys);
   }
 
-  of(record: CallRecord): Bulkhead {
-    return this.#bulkheads.get(this.#keyOf(record));
+  enter(record: CallRecord, onTurn: OnTurn): Entry {
+    const { calls, streams } = this.#bulkheads.get(this.#keyOf(record));
+    const bulkhead = streams === undefined || record.kind === "unary" ? calls : streams;
+    const { weight, partition } = this.#hooks;
+    return bulkhead.enter(
+      priorityRank[record.priority ?? "normal"],
+      record.deadlineMs,
+      onTurn,
+      weightOf(weight, record, this.#report, "bulkhead.weight"),
+      partitionOf(partition, record, this.#report, "bulkhead.partition"),
+    );
   }
 
-  snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
-    const entries = [...this.#bulkheads.entries()];
-    return Object.fromEntries(entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()]));
+  snapshot(): Readonly<Record<string, BulkheadPolicySnapshot>> {
+    const entries: [string, BulkheadPolicySnapshot][] = [];
+    for (const [key, { calls, streams }] of this.#bulkheads.entries()) {
+      const numbers = calls.snapshot();
+      entries.push([
+        key,
+        streams === undefined ? numbers : { ...numbers, streams: streams.snapshot() },
+      ]);
+    }
+    return Object.fromEntries(entries);
   }
+}
+
+function keyBy(by: BulkheadKey): (record: CallRecord) => string {
+  if (by === "target") return ({ target }) => target;
+  // Most calls are like the one before, and making the key anew costs more than the bulkhead's decision.
+  let last = { target: "", method: "", key: "" };
+  return ({ target, method }) => {
+    if (last.method !== method || last.target !== target) {
+      const name = by === "service" ? serviceOf(method) : method.slice(1);
+      last = { target, method, key: `${target} ${name}` };
+    }
+    return last.key;
+  };
 }
 
 /** Which bulkhead policy stands for a method; `undefined` for none. */
@@ -55,22 +101,17 @@ export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
   return {
     policy: "bulkhead",
     modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }, onTurn) =>
-      select(record.method)
-        ?.of(record)
-        .enter(priorityRank[record.priority ?? "normal"], record.deadlineMs, onTurn),
+    enter: ({ record }, onTurn) => select(record.method)?.enter(record, onTurn),
   };
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function bulkheadPolicy(
-  options: BulkheadPolicyOptions,
+  options: BulkheadPolicyOptions & StandaloneOptions,
   surroundings: Surroundings,
   prefix: string,
 ): BulkheadPolicy {
-  const { own, rest } = splitOptions(options, prefix);
-  const resolved = resolveBulkheadOptions(rest, prefix, policyOptionNames);
-  return new BulkheadPolicy(resolved, own, surroundings);
+  return new BulkheadPolicy(resolveBulkheadPolicyOptions(options, prefix), surroundings);
 }
 
 /**
@@ -78,10 +119,12 @@ export function bulkheadPolicy(
  * waits, best priority first; the rest ends with RESOURCE_EXHAUSTED (reason `BULKHEAD_FULL`,
  * or `QUEUE_TIMEOUT` after a wait). Put it below `retry`, so that a call that backs off holds no permit.
  *
+ * With `partitions`, kinds of calls have shares of it that they can count on, and borrow what others do not use.
+ *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings } = splitOptions(options, "bulkhead");
+  const { surroundings } = takeSurroundings(options, "bulkhead");
   const policy = bulkheadPolicy(options, surroundings, "bulkhead");
   return gatesInterceptor(surroundings, [bulkheadGate(() => policy)]);
 }

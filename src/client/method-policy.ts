@@ -2,7 +2,7 @@ import type { HedgeOptions } from "../core/hedge-options.js";
 import type { TimeoutOptions } from "../core/timeouts.js";
 import type { MethodRegistry } from "../grpc/method-registry.js";
 import type { BreakerPolicyOptions } from "./breaker.js";
-import type { BulkheadPolicyOptions } from "./bulkhead.js";
+import type { BulkheadPolicyOptions } from "./bulkhead-options.js";
 import type { DeadlineOptions } from "./deadline.js";
 import type { FaultsPolicyOptions } from "./faults.js";
 import type { IdempotencyKeyOptions } from "./idempotency-key.js";

@@ -86,21 +86,24 @@ export class Bulkhead {
   readonly #clock: Clock;
   readonly #partitions: Partitions<QueuedTurn<PartitionPermit>>;
   readonly #partitioned: boolean;
+  readonly #what: string;
   readonly #host: TurnHost<PartitionPermit>;
   #closed = false;
 
   /**
    * `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. `shares` comes
-   * from `resolvePartitions`.
+   * from `resolvePartitions`. `what` says in texts for people what kind of calls it is for, if not for all.
    */
   constructor(
     options: ResolvedBulkheadOptions,
     clock: Clock,
     report?: ReportError,
     shares: PartitionShares = unpartitioned,
+    what = "",
   ) {
     this.#options = options;
     this.#clock = clock;
+    this.#what = what;
     this.#partitioned = shares !== unpartitioned;
     this.#partitions = new Partitions(
       { permits: options.maxConcurrent, maxQueued: options.maxQueued },
@@ -120,7 +123,7 @@ export class Bulkhead {
       left: ({ partition }) => {
         partition.tally.left += 1;
       },
-      detailOf: ({ partition }) => (this.#partitioned ? `partition ${partition.name}` : undefined),
+      detailOf: ({ partition }) => this.#where(partition) || undefined,
     };
   }
 
@@ -205,18 +208,25 @@ export class Bulkhead {
   }
 
   #refuseTooHeavy(partition: Partition, weight: number): Refusal {
-    const who = this.#partitioned ? `partition ${partition.name}` : "the bulkhead";
-    const detail = `the call weighs ${weight}, and ${who} bears ${partition.most} at most`;
+    const bearer = this.#where(partition) || "the bulkhead";
+    const detail = `the call weighs ${weight}, and ${bearer} bears ${partition.most} at most`;
     return this.#refuse(partition, "BULKHEAD_FULL", detail);
   }
 
   #occupancy(partition: Partition): string {
     const { running, permits, queued, maxQueued } = this.#partitions;
     const all = `running ${running} of ${permits}, queued ${queued} of ${maxQueued}`;
-    if (!this.#partitioned) return all;
-    const { name, guaranteed, most } = partition;
-    const own = `running ${partition.running} (${guaranteed} guaranteed, ${most} at most), queued ${partition.queued}`;
-    return `partition ${name}: ${own}; in all: ${all}`;
+    const where = this.#where(partition);
+    if (!this.#partitioned) return where === "" ? all : `${where}: ${all}`;
+    const { guaranteed, most } = partition;
+    const bounds = `(${guaranteed} guaranteed, ${most} at most)`;
+    return `${where}: running ${partition.running} ${bounds}, queued ${partition.queued}; in all: ${all}`;
+  }
+
+  /** Which part of the bulkhead; empty where it has none. */
+  #where({ name }: Partition): string {
+    if (!this.#partitioned) return this.#what;
+    return this.#what === "" ? `partition ${name}` : `${this.#what}, partition ${name}`;
   }
 }
 
