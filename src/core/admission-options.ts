@@ -37,13 +37,18 @@ export interface AdmissionOptions {
    * @defaultValue 0.1
    */
   readonly criticalHeadroom?: number;
+  /**
+   * Whether callers are told which priorities have no prospect at present (trailer `x-weir-admission`), so that they
+   * need not send them. @defaultValue true
+   */
+  readonly publish?: boolean;
 }
 
 export interface ResolvedAdmissionOptions extends Readonly<Required<AdmissionOptions>> {
   readonly thresholds: Readonly<Required<AdmissionThresholds>>;
 }
 
-const keys = ["limit", "maxQueued", "maxWaitMs", "thresholds", "criticalHeadroom"];
+const keys = ["limit", "maxQueued", "maxWaitMs", "thresholds", "criticalHeadroom", "publish"];
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveAdmissionOptions(
@@ -55,13 +60,17 @@ export function resolveAdmissionOptions(
   knownKeys(prefix, options, keys, also);
   const { limit = 100, maxWaitMs = 100, thresholds = {}, criticalHeadroom = 0.1 } = options;
   const checkedLimit = wholeNumber(`${prefix}.limit`, limit, 1);
-  const { maxQueued = checkedLimit } = options;
+  const { maxQueued = checkedLimit, publish = true } = options;
+  if (typeof publish !== "boolean") {
+    throw new InvalidOptionError(`${prefix}.publish`, "true or false", publish);
+  }
   return Object.freeze({
     limit: checkedLimit,
     maxQueued: wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
     thresholds: resolveThresholds(thresholds, `${prefix}.thresholds`),
     criticalHeadroom: finiteNumber(`${prefix}.criticalHeadroom`, criticalHeadroom, 0, 1),
+    publish,
   });
 }
 

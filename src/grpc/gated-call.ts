@@ -21,6 +21,8 @@ import type { WaitingRoom } from "./waiting-room.js";
 export interface ClientPassage {
   readonly record: CallRecord;
   readonly attempt: AttemptRecord;
+  /** The trailers of the server's own answer. Absent until it came, and where something else ended the attempt. */
+  readonly trailers: Metadata | undefined;
 }
 
 /** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
@@ -28,6 +30,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   readonly record: CallRecord;
   readonly attempt: AttemptRecord;
   readonly clock: Clock;
+  trailers: Metadata | undefined;
   readonly #run: GateRun<ClientPassage>;
   readonly #room: WaitingRoom;
   #metadata: Metadata | undefined;
@@ -96,8 +99,10 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   override onReceiveStatus(received: StatusObject): void {
     const { code } = received;
-    if (code === Status.OK) this.#run.settle("success");
-    else {
+    if (code === Status.OK) {
+      this.trailers = received.metadata;
+      this.#run.settle("success");
+    } else {
       const evidence = {
         sawHeaders: this.#sawHeaders,
         peer: this.getPeer(),
@@ -106,6 +111,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         calledOff: this.#calledOff === received.details && code !== Status.DEADLINE_EXCEEDED,
       };
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
+      if (origin === "remote") this.trailers = received.metadata;
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
       const told = rejectionOf(received);
       const shed = origin === "remote" && handlerNotRun(told);

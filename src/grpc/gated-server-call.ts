@@ -4,14 +4,21 @@ import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
+import { admissionKey, withAdmission } from "./admission-trailer.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
 import { serverRejection } from "./rejection.js";
-import { noteSaidHere } from "./relay.js";
+import { noteCopied, noteSaidHere } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
 import type { PartialStatus, ServerCall } from "./types.js";
+
+/** A server policy that stands in the way of a call, and may have something to say to all callers. */
+export interface ServerGate extends Gate<InboundCall> {
+  /** The value of `x-weir-admission` at present. Asked for each answer, so it is cheap while there is nothing to say. */
+  admissionToTell?(): string | undefined;
+}
 
 /**
  * An inbound call that passes a row of gates before its handler runs. Gates are asked when the metadata
@@ -20,7 +27,7 @@ import type { PartialStatus, ServerCall } from "./types.js";
 export class GatedServerCall extends ForwardingServerCall implements GateHost {
   readonly clock: Clock;
   readonly #inboundOf: (metadata: Metadata) => InboundCall;
-  readonly #gates: readonly Gate<InboundCall>[];
+  readonly #gates: readonly ServerGate[];
   #passage: { readonly inbound: InboundCall; readonly run: GateRun<InboundCall> } | undefined;
   #metadata: Metadata | undefined;
   #restore: RestoreContext | undefined;
@@ -30,7 +37,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   constructor(
     below: ServerCall,
     clock: Clock,
-    gates: readonly Gate<InboundCall>[],
+    gates: readonly ServerGate[],
     inboundOf: (metadata: Metadata) => InboundCall,
   ) {
     super(below);
@@ -63,6 +70,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const priority = this.#passage?.inbound.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
     noteSaidHere(status);
+    const admission = this.#admissionToTell();
+    if (admission !== undefined) status.metadata.set(admissionKey, admission);
     this.refuse(status);
   }
 
@@ -72,7 +81,14 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
 
   override sendStatus(status: PartialStatus): void {
     this.#sent ??= status.code;
-    super.sendStatus(status);
+    const given = status.metadata ?? undefined;
+    const told = withAdmission(given, this.#admissionToTell());
+    if (told === undefined || told === given) {
+      super.sendStatus(status);
+      return;
+    }
+    if (given !== undefined) noteCopied(told, given);
+    super.sendStatus({ ...status, metadata: told });
   }
 
   override onCancel(): void {
@@ -83,6 +99,14 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
       sent === undefined ? this.#calledOff(passage.inbound) : outcomeOf(sent, "remote"),
     );
     super.onCancel();
+  }
+
+  #admissionToTell(): string | undefined {
+    for (const gate of this.#gates) {
+      const told = gate.admissionToTell?.();
+      if (told !== undefined) return told;
+    }
+    return undefined;
   }
 
   /** The caller left, or ran out of time: only the second says something about this server. */

@@ -1,4 +1,4 @@
-import { type Metadata, status as Status } from "@grpc/grpc-js";
+import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Ending, Outcome } from "../core/permit.js";
 import { readPushback } from "./metadata-keys.js";
@@ -52,19 +52,26 @@ export function outcomeOf(code: Status, origin: StatusOrigin): Outcome {
 
 /** What the status of an attempt says beside its outcome. Whatever this process refused itself says nothing. */
 export function endingOf(
-  { code, metadata }: { readonly code: Status; readonly metadata: Metadata },
+  received: StatusObject,
   origin: StatusOrigin,
   told: Rejection | undefined,
 ): Ending {
-  const unserved = unservedBy(code, origin, told);
+  const { metadata } = received;
+  const unserved = unservedBy(received, origin, told);
   if (origin !== "remote") return { unserved };
   const pushback = readPushback(metadata);
   const retryAfterMs = typeof pushback === "number" ? pushback : told?.retryAfterMs;
   return { unserved, retryAfterMs: retryAfterMs ?? decodeStatusDetails(metadata).retryDelayMs };
 }
 
+/**
+ * How servers in several languages say that a message is too large, under the code by which they also say that they
+ * have too much to do. The next message may be smaller, and it is nothing against the server.
+ */
+const tooLarge = /\b(larger than|exceeds)\b.*\b(max|maximum|size|limit)\b/i;
+
 function unservedBy(
-  code: Status,
+  { code, details }: StatusObject,
   origin: StatusOrigin,
   told: Rejection | undefined,
 ): Ending["unserved"] {
@@ -74,7 +81,7 @@ function unservedBy(
   if (handlerNotRun(told)) return "shed";
   // A service below it has refused, and it has done its own part.
   if (told !== undefined && told.hops > 0) return undefined;
-  if (code === Status.RESOURCE_EXHAUSTED) return "shed";
+  if (code === Status.RESOURCE_EXHAUSTED) return tooLarge.test(details) ? undefined : "shed";
   const lost = code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED;
   return lost ? "unavailable" : undefined;
 }

@@ -20,6 +20,14 @@ export function noteSaidHere({ metadata }: StatusObject): void {
   saidHere.add(metadata);
 }
 
+/** Copies to which a server policy has added something, and what the handler gave. */
+const copiedFrom = new WeakMap<Metadata, Metadata>();
+
+/** Notes that `copy` stands for what a handler gave: whatever is known of that is known of the copy. */
+export function noteCopied(copy: Metadata, given: Metadata): void {
+  copiedFrom.set(copy, given);
+}
+
 /**
  * What a server sends for a status that its handler got from a service below. The pushback was meant for the
  * handler's own call and is taken out; the rejection stays, with its hops counted up, so that callers know that
@@ -28,9 +36,10 @@ export function noteSaidHere({ metadata }: StatusObject): void {
 export function relayed(status: PartialStatus): PartialStatus {
   const { metadata } = status;
   if (metadata === null || metadata === undefined || saidHere.has(metadata)) return status;
-  const rejection = rejectionOf({ metadata });
+  const given = copiedFrom.get(metadata) ?? metadata;
+  const rejection = rejectionOf({ metadata: given });
   if (rejection !== undefined) return passedOn(status, metadata, rejection);
-  if (!givenUp.has(metadata)) return status;
+  if (!givenUp.has(given)) return status;
   const exhausted = {
     reason: "RETRY_EXHAUSTED_BELOW",
     local: false,

@@ -13,6 +13,7 @@ describe("admission options", () => {
       maxWaitMs: 100,
       thresholds: { low: 0.7, normal: 0.85, high: 0.95 },
       criticalHeadroom: 0.1,
+      publish: true,
     });
     expect(resolveAdmissionOptions({}).limit).toBe(100);
   });

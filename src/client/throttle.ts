@@ -1,0 +1,200 @@
+import type { Interceptor } from "@grpc/grpc-js";
+import { HeardLevel, isDoomed, placeOf } from "../core/admission-level.js";
+import type { Clock } from "../core/clock.js";
+import type { Gate } from "../core/gates.js";
+import { Keyed } from "../core/keyed.js";
+import type { Mode } from "../core/mode.js";
+import type { Ending, Outcome, Permit } from "../core/permit.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import { priorities, priorityRank } from "../core/priority.js";
+import { isRefusal, type Refusal, refusal } from "../core/refusal.js";
+import { Throttle, type ThrottleSnapshot } from "../core/throttle.js";
+import {
+  type ResolvedThrottleOptions,
+  resolveThrottleOptions,
+  type ThrottleOptions,
+} from "../core/throttle-options.js";
+import { readAdmission } from "../grpc/admission-trailer.js";
+import type { CallRecord } from "../grpc/call-record.js";
+import type { ClientPassage } from "../grpc/gated-call.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { gatesInterceptor } from "./gates.js";
+import {
+  keyFunction,
+  type PolicyOptions,
+  policyOptionNames,
+  type StandaloneOptions,
+  splitOptions,
+} from "./policy-options.js";
+
+export type ThrottlePolicyOptions = ThrottleOptions & PolicyOptions;
+
+/** Numbers of one key of a throttle policy. */
+export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
+  /** Calls that were held back because the target said that it would refuse them. Only grows. */
+  readonly heldBack: number;
+  /** From which place on the target says that it refuses calls, while that holds. */
+  readonly level: number | undefined;
+}
+
+/** What is known of one target: by its refusals, and by its own word. */
+interface Target {
+  readonly throttle: Throttle;
+  readonly heard: HeardLevel;
+  heldBack: number;
+}
+
+/** The place of a call whose priority the server chooses: nobody's level is about it. */
+const unmarked = -1;
+
+/** Throttles by key: by target, unless the user names another key. */
+export class ThrottlePolicy implements ControlledPolicy {
+  mode: Mode;
+  readonly #options: ResolvedThrottleOptions;
+  readonly #clock: Clock;
+  readonly #targets: Keyed<Target>;
+  readonly #keyOf: (record: CallRecord) => string;
+
+  constructor(options: ResolvedThrottleOptions, own: PolicyOptions, surroundings: Surroundings) {
+    this.mode = own.mode ?? "enforce";
+    this.#options = options;
+    const { clock, random, report } = surroundings;
+    this.#clock = clock;
+    this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
+    this.#targets = new Keyed(() => ({
+      throttle: new Throttle(options, clock, random),
+      heard: new HeardLevel(options.probeRatio, random),
+      heldBack: 0,
+    }));
+  }
+
+  enter(passage: ClientPassage): Permit | Refusal {
+    const { record } = passage;
+    const target = this.#targets.get(this.#keyOf(record));
+    const rank = priorityRank[record.priority ?? "normal"];
+    const place = record.priority === undefined ? unmarked : placeOf(rank);
+    const heldBack = this.#heldBack(target, place);
+    if (this.mode !== "enforce") return this.#observe(passage, target, rank, place, heldBack);
+    if (heldBack !== undefined) return heldBack;
+    const entry = target.throttle.acquire(rank);
+    return isRefusal(entry) ? entry : this.#listening(passage, target, place, entry);
+  }
+
+  snapshot(): Readonly<Record<string, ThrottlePolicySnapshot>> {
+    const nowMs = this.#clock.now();
+    const entries = [...this.#targets.entries()].map(([key, { throttle, heard, heldBack }]) => [
+      key,
+      { ...throttle.snapshot(), heldBack, level: heard.level(nowMs) },
+    ]);
+    return Object.fromEntries(entries);
+  }
+
+  #heldBack(target: Target, place: number): Refusal | undefined {
+    // While the target says nothing, no clock is read for it.
+    if (target.heard.silent) return undefined;
+    const nowMs = this.#clock.now();
+    const leftMs = target.heard.holdsBackMs(place, nowMs);
+    if (leftMs === undefined) return undefined;
+    target.heldBack += 1;
+    const first = priorities[Math.floor(target.heard.level(nowMs) ?? place)];
+    return refusal("SERVER_SHEDDING", `it refuses calls from ${first} on`, leftMs);
+  }
+
+  /** The call goes on: what the throttle would have done is only reported, and what the server does is counted. */
+  #observe(
+    passage: ClientPassage,
+    target: Target,
+    rank: number,
+    place: number,
+    heldBack: Refusal | undefined,
+  ): Permit {
+    const refused = heldBack ?? target.throttle.check(rank);
+    if (refused !== undefined) {
+      const { reason, detail } = refused;
+      const atMs = this.#clock.now();
+      const decision = { policy: "throttle", verdict: "reject", reason, detail, atMs } as const;
+      passage.record.decide({ ...decision, enforced: false });
+    }
+    return this.#listening(passage, target, place, target.throttle.pass(rank));
+  }
+
+  #listening(passage: ClientPassage, target: Target, place: number, held: Permit): Permit {
+    if (!this.#options.collaborative) return held;
+    return new ListeningPermit(passage, target.heard, place, held, this.#clock);
+  }
+}
+
+/** A permit that also hears what the answer says of the server's admission. */
+class ListeningPermit implements Permit {
+  readonly #passage: ClientPassage;
+  readonly #heard: HeardLevel;
+  readonly #place: number;
+  readonly #held: Permit;
+  readonly #clock: Clock;
+  #settled = false;
+
+  constructor(
+    passage: ClientPassage,
+    heard: HeardLevel,
+    place: number,
+    held: Permit,
+    clock: Clock,
+  ) {
+    this.#passage = passage;
+    this.#heard = heard;
+    this.#place = place;
+    this.#held = held;
+    this.#clock = clock;
+  }
+
+  settle(outcome: Outcome, ending?: Ending): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    const { trailers } = this.#passage;
+    const said = trailers === undefined ? undefined : readAdmission(trailers);
+    if (said !== undefined) {
+      this.#heard.hear(said, this.#clock.now());
+      // The server has said whom it refuses. Held against it, that would outlast its word by a window.
+      if (ending?.unserved === "shed" && isDoomed(this.#place, said.level)) {
+        this.#held.settle("ignored");
+        return;
+      }
+    } else if (trailers !== undefined) this.#heard.silence();
+    this.#held.settle(outcome, ending);
+  }
+}
+
+/** Which throttle policy stands for a method; `undefined` for none. */
+export type SelectThrottle = (method: string) => ThrottlePolicy | undefined;
+
+export function throttleGate(select: SelectThrottle): Gate<ClientPassage> {
+  return {
+    policy: "throttle",
+    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
+    enter: (passage) => select(passage.record.method)?.enter(passage),
+  };
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function throttlePolicy(
+  options: ThrottlePolicyOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): ThrottlePolicy {
+  const { own, rest } = splitOptions(options, prefix);
+  const resolved = resolveThrottleOptions(rest, prefix, policyOptionNames);
+  return new ThrottlePolicy(resolved, own, surroundings);
+}
+
+/**
+ * Holds back attempts that their target would refuse, as an interceptor of its own. They end with RESOURCE_EXHAUSTED
+ * (reason `THROTTLED`, or `SERVER_SHEDDING` with the time for which the server's word holds). Put it below `retry`, so
+ * that it sees attempts, and `context` before it, so that it sees priorities.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
+  const { surroundings } = splitOptions(options, "throttle");
+  const policy = throttlePolicy(options, surroundings, "throttle");
+  return gatesInterceptor(surroundings, [throttleGate(() => policy)]);
+}

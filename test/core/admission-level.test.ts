@@ -1,0 +1,143 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { HeardLevel, isDoomed, placeOf } from "../../src/core/admission-level.js";
+
+const never = () => 1 - 2 ** -53;
+const low = 3;
+
+function scene(probeRatio = 0, random: () => number = never) {
+  const heard = new HeardLevel(probeRatio, random);
+  const hear = (level: number, atMs: number, times = 1, ttlMs = 1_000) => {
+    for (let n = 0; n < times; n += 1) heard.hear({ level, ttlMs }, atMs);
+  };
+  return { heard, hear };
+}
+
+describe("the place of a call", () => {
+  it("is its rank and, behind the point, its cohort, the lower ones further back", () => {
+    const places = [placeOf(0), placeOf(2), placeOf(2, 127), placeOf(2, 63), placeOf(3, 0)];
+    expect(places).toEqual([0, 2, 2, 2.5, 3.9921875]);
+  });
+
+  it.each([
+    [3, 3, true],
+    [3, 3.01, false],
+    [2.5, 2.5, true],
+    [2, 2.64, false],
+    [1, 1, true],
+    [0.9, 0, false],
+    [0, 0, false],
+  ])("%d is doomed by level %d: %s, and never that of a critical call", (place, level, doomed) => {
+    expect(isDoomed(place, level)).toBe(doomed);
+  });
+});
+
+describe("a level that answers tell", () => {
+  it("holds what it refuses back after five answers in a row, for what is left of it", () => {
+    const { heard, hear } = scene();
+    hear(3, 0, 4);
+    expect(heard.holdsBackMs(low, 0)).toBeUndefined();
+    hear(3, 100);
+    expect(heard.holdsBackMs(low, 300)).toBe(800);
+    expect(heard.holdsBackMs(2, 300)).toBeUndefined();
+  });
+
+  it("ends at once with an answer that has none", () => {
+    const { heard, hear } = scene();
+    hear(3, 0, 50);
+    heard.silence();
+    expect(heard.silent).toBe(true);
+    hear(3, 0, 4);
+    expect(heard.holdsBackMs(low, 0)).toBeUndefined();
+  });
+
+  it("ends by time, and has to be told anew then", () => {
+    const { heard, hear } = scene();
+    hear(3, 0, 5);
+    expect(heard.holdsBackMs(low, 249)).toBe(751);
+    expect(heard.level(999)).toBe(3);
+    expect(heard.level(1_000)).toBeUndefined();
+    hear(3, 1_000);
+    expect(heard.level(1_001)).toBeUndefined();
+  });
+
+  it("is the highest of the last five: one server that sheds more does not speak for the others", () => {
+    const { heard, hear } = scene();
+    hear(1, 0, 4);
+    hear(3, 0);
+    expect(heard.level(1)).toBe(3);
+    hear(2, 0, 4);
+    expect(heard.level(1)).toBe(3);
+    hear(2, 0);
+    expect(heard.level(1)).toBe(2);
+  });
+
+  it("does not stop calls to the others while one of two servers sheds", () => {
+    const { heard, hear } = scene();
+    for (let n = 0; n < 100; n += 1) {
+      hear(3, n);
+      expect(heard.holdsBackMs(low, n)).toBeUndefined();
+      heard.silence();
+    }
+  });
+
+  it("lets one call pass each quarter of its time", () => {
+    const { heard, hear } = scene();
+    const passed: number[] = [];
+    for (let ms = 0; ms < 1_000; ms += 10) {
+      hear(3, ms, 5);
+      if (heard.holdsBackMs(low, ms) === undefined) passed.push(ms);
+    }
+    expect(passed).toEqual([250, 500, 750]);
+  });
+
+  it("lets a share pass, by the draw", () => {
+    const { heard, hear } = scene(0.01, () => 0.005);
+    hear(3, 0, 5);
+    expect(heard.holdsBackMs(low, 1)).toBeUndefined();
+    const { heard: other, hear: tell } = scene(0.01, () => 0.01);
+    tell(3, 0, 5);
+    expect(other.holdsBackMs(low, 1)).toBe(999);
+  });
+});
+
+it("never holds back longer than it was told, nor anybody whom one of the last five answers spares", () => {
+  const step = fc.oneof(
+    fc.record({
+      level: fc.constantFrom(1, 2, 2.5, 3, 4),
+      ttlMs: fc.integer({ min: 1, max: 2_000 }),
+    }),
+    fc.constant("silence" as const),
+    fc.integer({ min: 0, max: 900 }),
+  );
+  fc.assert(
+    fc.property(
+      fc.array(step, { maxLength: 60 }),
+      fc.double({ min: 0, max: 3.99 }),
+      (script, place) => {
+        const { heard } = scene(0.5, () => 0.7);
+        let nowMs = 0;
+        let last: (number | undefined)[] = [];
+        let until = 0;
+        for (const each of script) {
+          if (typeof each === "number") nowMs += each;
+          else if (each === "silence") {
+            last = [];
+            heard.silence();
+          } else {
+            last = [...(nowMs < until ? last : []), each.level].slice(-5);
+            until = nowMs + each.ttlMs;
+            heard.hear(each, nowMs);
+          }
+          const leftMs = heard.holdsBackMs(place, nowMs);
+          if (leftMs === undefined) continue;
+          expect(leftMs).toBe(until - nowMs);
+          expect(leftMs).toBeGreaterThan(0);
+          expect(last.length).toBe(5);
+          expect(place).toBeGreaterThanOrEqual(Math.max(1, ...last.map((level) => level ?? 4)));
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+});

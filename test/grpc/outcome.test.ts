@@ -1,0 +1,147 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { StatusOrigin } from "../../src/core/origin.js";
+import { refusal } from "../../src/core/refusal.js";
+import { endingOf, outcomeOf } from "../../src/grpc/outcome.js";
+import { passedOn, rejectionOf, serverRejection } from "../../src/grpc/rejection.js";
+
+const said = (code: Status, origin: StatusOrigin = "remote", details = "") =>
+  endingOf({ code, details, metadata: new Metadata() }, origin, undefined);
+
+/** The ending of a status that a server of ours has made. */
+function ended(status: StatusObject) {
+  return endingOf(status, "remote", rejectionOf(status));
+}
+
+describe("how a finished attempt counts", () => {
+  it.each([
+    ["local-policy", "ignored"],
+    ["local-limit", "ignored"],
+    ["caller", "ignored"],
+    ["attempt-timeout", "failure"],
+    ["never-sent", "failure"],
+    ["refused", "failure"],
+    ["transport", "failure"],
+    ["remote", "failure"],
+    ["deadline", "failure"],
+  ] as const)("is for UNAVAILABLE of origin %s: %s", (origin, outcome) => {
+    expect(outcomeOf(Status.UNAVAILABLE, origin)).toBe(outcome);
+  });
+
+  it("is a failure for a code that nobody knows", () => {
+    expect(outcomeOf(99 as Status, "remote")).toBe("failure");
+  });
+});
+
+describe("whether the other side did the work", () => {
+  it.each([
+    Status.UNKNOWN,
+    Status.CANCELLED,
+    Status.INVALID_ARGUMENT,
+    Status.NOT_FOUND,
+    Status.ABORTED,
+    Status.INTERNAL,
+    Status.DATA_LOSS,
+    Status.UNIMPLEMENTED,
+    Status.UNAUTHENTICATED,
+  ])("it did, when it says %i", (code) => {
+    expect(said(code).unserved).toBeUndefined();
+  });
+
+  it.each([
+    [Status.RESOURCE_EXHAUSTED, "shed"],
+    [Status.UNAVAILABLE, "unavailable"],
+    [Status.DEADLINE_EXCEEDED, "unavailable"],
+  ] as const)("it did not, when it says %i: %s", (code, unserved) => {
+    expect(said(code).unserved).toBe(unserved);
+  });
+
+  it.each([
+    "Received message larger than max (5000000 vs 4194304)",
+    "grpc: received message larger than max (5000000 vs. 4194304)",
+    "gRPC message exceeds maximum size 4194304: 5000000",
+    "Received message exceeds the maximum configured message size.",
+  ])("nothing is held against it for a message that is too large: %s", (details) => {
+    expect(said(Status.RESOURCE_EXHAUSTED, "remote", details).unserved).toBeUndefined();
+  });
+
+  it.each(["Too many requests", "over quota", "queue is full, the maximum is 5"])(
+    "it did not, when it says: %s",
+    (details) => {
+      expect(said(Status.RESOURCE_EXHAUSTED, "remote", details).unserved).toBe("shed");
+    },
+  );
+
+  it.each(["never-sent", "refused", "transport", "deadline"] as const)(
+    "it did not, when an attempt ends with UNAVAILABLE or out of time by %s",
+    (origin) => {
+      expect(said(Status.UNAVAILABLE, origin)).toEqual({ unserved: "unavailable" });
+      expect(said(Status.DEADLINE_EXCEEDED, origin)).toEqual({ unserved: "unavailable" });
+    },
+  );
+
+  it.each(["local-policy", "local-limit", "caller"] as const)(
+    "nothing is known of it after an end by %s, whatever the code",
+    (origin) => {
+      for (const code of [Status.RESOURCE_EXHAUSTED, Status.UNAVAILABLE, Status.CANCELLED]) {
+        expect(said(code, origin)).toEqual({ unserved: undefined });
+      }
+    },
+  );
+
+  it("it did not within the time of the attempt, whatever the code", () => {
+    expect(said(Status.CANCELLED, "attempt-timeout")).toEqual({ unserved: "unavailable" });
+  });
+
+  it.each(["CONCURRENCY_LIMIT", "LOAD_SHED", "QUEUE_TIMEOUT", "DRAINING"] as const)(
+    "it did not, when a server of ours refuses with %s",
+    (reason) => {
+      expect(ended(serverRejection(refusal(reason, ""))).unserved).toBe("shed");
+    },
+  );
+
+  it("it did its part, when a service below it has refused", () => {
+    const status = serverRejection(refusal("LOAD_SHED", "", 50));
+    const told = rejectionOf(status);
+    if (told === undefined) throw new Error("no rejection");
+    const relayed = passedOn(status, status.metadata, told);
+    const { metadata } = relayed;
+    if (!(metadata instanceof Metadata)) throw new Error("no metadata");
+    expect(ended({ ...status, metadata }).unserved).toBeUndefined();
+  });
+});
+
+describe("when the other side wants to be asked again", () => {
+  const pushedBack = (value: string) => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", value);
+    return endingOf({ code: Status.UNAVAILABLE, details: "", metadata }, "remote", undefined)
+      .retryAfterMs;
+  };
+
+  it("is said by pushback", () => {
+    expect(pushedBack("120")).toBe(120);
+  });
+
+  it.each(["-1", "soon"])("is not said by a pushback of %s", (value) => {
+    expect(pushedBack(value)).toBeUndefined();
+  });
+
+  it("is said by a rejection of ours, and pushback goes before it", () => {
+    const status = serverRejection(refusal("LOAD_SHED", "", 50));
+    expect(ended(status).retryAfterMs).toBe(50);
+    status.metadata.set("grpc-retry-pushback-ms", "70");
+    expect(ended(status).retryAfterMs).toBe(70);
+    status.metadata.remove("grpc-retry-pushback-ms");
+    expect(ended(status).retryAfterMs).toBe(50);
+    // RetryInfo of anybody counts as well.
+    expect(endingOf(status, "remote", undefined).retryAfterMs).toBe(50);
+  });
+
+  it("is believed of nobody but the server", () => {
+    const status = serverRejection(refusal("LOAD_SHED", "", 50));
+    for (const origin of ["transport", "caller", "attempt-timeout", "deadline"] as const) {
+      expect(endingOf(status, origin, undefined).retryAfterMs).toBeUndefined();
+    }
+  });
+});
