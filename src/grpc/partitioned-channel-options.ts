@@ -36,19 +36,19 @@ export interface ChannelPartitionOptions {
   readonly methods?: readonly string[];
 }
 
-export interface PartitionedChannelOptions {
+export interface PartitionedChannelOptions<Name extends string = string> {
   /**
    * The partitions by name, from 1 to 100. A call goes to the first, in the order written, whose `priorities` and
    * `methods` both fit. A name starts with a letter.
    */
-  readonly partitions: Readonly<Record<string, ChannelPartitionOptions>>;
+  readonly partitions: Readonly<Record<Name, ChannelPartitionOptions>>;
   /**
    * Names the partition of a call; `undefined` leaves it to the rules of the partitions. It runs for each attempt.
    * If it throws or names none that there is, that is reported, and the rules decide.
    */
-  readonly partitionOf?: (call: PlacedCall) => string | undefined;
+  readonly partitionOf?: (call: PlacedCall) => NoInfer<Name> | undefined;
   /** Takes the calls that no rule fits. @defaultValue the one partition without `priorities` and `methods` */
-  readonly defaultPartition?: string;
+  readonly defaultPartition?: NoInfer<Name>;
   /**
    * Channel options of every connection. `grpc.use_local_subchannel_pool` is always 1, and service configs from DNS
    * are off unless you say otherwise: a retry policy in one would multiply the attempts. @defaultValue none

@@ -21,8 +21,8 @@ import {
 import { type Place, placeBy } from "./partitioned-channel-place.js";
 
 /** The numbers of a partitioned channel at one moment, by partition. */
-export interface PartitionedChannelSnapshot {
-  readonly partitions: Readonly<Record<string, ChannelPartitionSnapshot>>;
+export interface PartitionedChannelSnapshot<Name extends string = string> {
+  readonly partitions: Readonly<Record<Name, ChannelPartitionSnapshot>>;
 }
 
 type CreateCallArgs = Parameters<Channel["createCall"]>;
@@ -31,7 +31,7 @@ type CreateCallArgs = Parameters<Channel["createCall"]>;
  * A channel whose calls ride different connections by class. Hand it to a client as `channelOverride`; it behaves as
  * one channel to one target.
  */
-export class PartitionedChannel implements Channel {
+export class PartitionedChannel<Name extends string = string> implements Channel {
   readonly #partitions: ReadonlyMap<string, Partition>;
   readonly #first: Channel;
   readonly #place: Place;
@@ -100,11 +100,13 @@ export class PartitionedChannel implements Channel {
     if (!this.#connectivity.closed) this.#connectivity.close();
   }
 
-  snapshot(): PartitionedChannelSnapshot {
+  snapshot(): PartitionedChannelSnapshot<Name> {
     const numbers = [...this.#partitions].map(
       ([name, partition]) => [name, partition.snapshot()] as const,
     );
-    return { partitions: Object.fromEntries(numbers) };
+    // They were made of an object with these names.
+    const partitions = Object.fromEntries(numbers) as Record<Name, ChannelPartitionSnapshot>;
+    return { partitions };
   }
 
   #laneOf(method: string, metadata: Metadata): Lane {
@@ -136,11 +138,11 @@ export class PartitionedChannel implements Channel {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function partitionedChannel(
+export function partitionedChannel<Name extends string>(
   target: string,
   credentials: ChannelCredentials,
-  options: PartitionedChannelOptions,
-): PartitionedChannel {
+  options: PartitionedChannelOptions<Name>,
+): PartitionedChannel<Name> {
   if (typeof target !== "string" || target === "") {
     throw new InvalidOptionError("partitionedChannel.target", "a target", target);
   }
