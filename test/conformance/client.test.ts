@@ -6,6 +6,9 @@ import { loopbackTransport } from "../../src/testing/loopback.js";
 import { createWeir } from "../../src/weir.js";
 import { register } from "./register.js";
 
+// Asked for while the faults are built.
+process.env.GRPC_WEIR_FAULTS = "1";
+
 // Each client interceptor alone. Those without a factory of their own stand alone in a pipeline.
 register({
   "client context": { client: (env) => [client.context(env)] },
@@ -35,6 +38,18 @@ register({
   },
   "client breaker": { client: (env) => [client.breaker(env)] },
   "client bulkhead": { client: (env) => [client.bulkhead(env)] },
+  "client faults": {
+    client: (env) => [
+      client.faults({
+        ...env,
+        latency: { rate: 0, ms: 1_000 },
+        status: { rate: 0 },
+        drop: { rate: 0 },
+        reset: { rate: 0 },
+        midStream: { rate: 0 },
+      }),
+    ],
+  },
 });
 
 // No interceptor, but what stands below them all. It opens connections of its own, so over sockets only.

@@ -1,8 +1,23 @@
 import * as server from "../../src/server.js";
 import { register } from "./register.js";
 
+// Asked for while the faults are built.
+process.env.GRPC_WEIR_FAULTS = "1";
+
 register({
   "server context": { server: (env) => [server.context(env)] },
   "server deadline guard": { server: (env) => [server.deadlineGuard(env)] },
   "server admission": { server: (env) => [server.admission(env)] },
+  "server faults": {
+    server: (env) => [
+      server.faults({
+        ...env,
+        latency: { rate: 0, ms: 1_000 },
+        status: { rate: 0 },
+        drop: { rate: 0 },
+        midStream: { rate: 0 },
+        headers: true,
+      }),
+    ],
+  },
 });

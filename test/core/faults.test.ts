@@ -96,11 +96,15 @@ describe("the dice", () => {
     expect(own.draw()?.delayMs).toBe(7);
   });
 
-  it.each([
-    ["throws", () => { throw new Error("no"); }], // biome-ignore format: one line says it
+  const broken = (): number => {
+    throw new Error("no length");
+  };
+
+  it.each<[string, () => number]>([
+    ["throws", broken],
     ["answers NaN", () => Number.NaN],
     ["answers less than nothing", () => -1],
-  ] as const)("a latency function that %s delays nobody and is reported", (_what, ms) => {
+  ])("a latency function that %s delays nobody and is reported", (_what, ms) => {
     const errors: unknown[] = [];
     expect(faultsOf({ latency: { rate: 1, ms } }, () => 0, errors).draw()).toBeUndefined();
     expect(errors).toHaveLength(1);
