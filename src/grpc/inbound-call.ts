@@ -6,7 +6,7 @@ import { notify, type Observer, type ReportError, safely } from "../core/notify.
 import type { Priority } from "../core/priority.js";
 import type { DecisionEvent } from "./call-record.js";
 import { type Degradation, Degradations, handlerDegradation } from "./degraded.js";
-import type { CallKind } from "./types.js";
+import type { CallKind, ServerCall } from "./types.js";
 
 /** What a handler can ask of the call that it serves. */
 export interface CurrentCall {
@@ -37,6 +37,9 @@ export interface CurrentCall {
   degrade(name: string): void;
 }
 
+/** Who a caller has shown to be. grpc-js keeps the name to itself. */
+export type AuthContext = ReturnType<ServerCall["getAuthContext"]>;
+
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
@@ -64,11 +67,13 @@ export class InboundCall implements CurrentCall {
   #abort: AbortController | undefined;
   #onCalledOff: Set<(end: InboundEnd) => void> | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
+  readonly #authContext: (() => AuthContext) | undefined;
 
   constructor(init: {
     readonly method: string;
     readonly kind: CallKind;
     readonly peer: string;
+    readonly authContext?: () => AuthContext;
     readonly clock: Clock;
     readonly report: ReportError;
     readonly startedAtMs: number;
@@ -83,6 +88,12 @@ export class InboundCall implements CurrentCall {
     this.startedAtMs = init.startedAtMs;
     this.deadlineMs = init.deadlineMs;
     this.#onDecision = init.onDecision;
+    this.#authContext = init.authContext;
+  }
+
+  /** Who the caller has shown to be, as grpc-js tells it: with TLS, its certificate if it has one. */
+  authContext(): AuthContext {
+    return this.#authContext?.() ?? {};
   }
 
   remainingMs(): number {

@@ -5,6 +5,8 @@ import { pushbackKey } from "./metadata-keys.js";
 import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./status-details.js";
 import type { PartialStatus } from "./types.js";
 
+/** Pushback by which a server asks not to be retried (gRFC A6). */
+const noRetry = "-1";
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 const rejectionDomain = "grpc-weir";
 
@@ -108,7 +110,8 @@ export function localRejection(
 
 /**
  * A status for a call that the server refuses before its handler runs. It asks the caller to come
- * back after `retryAfterMs`: as pushback, which every gRPC client knows, and as RetryInfo.
+ * back after `retryAfterMs`: as pushback, which every gRPC client knows, and as RetryInfo. Whose quota is used up
+ * stands in QuotaFailure.
  */
 export function serverRejection(
   refusal: Refusal,
@@ -118,7 +121,7 @@ export function serverRejection(
   const metadata = rejectionMetadata(code, refusal, { scope: "instance", ...info });
   if (refusal.retryAfterMs !== undefined) {
     metadata.set(pushbackKey, String(Math.ceil(refusal.retryAfterMs)));
-  }
+  } else if (refusal.subject !== undefined) metadata.set(pushbackKey, noRetry);
   return { code, details: refusalText(refusal), metadata };
 }
 
@@ -147,6 +150,7 @@ const notRun: ReadonlySet<Reason> = new Set([
   "CONCURRENCY_LIMIT",
   "LOAD_SHED",
   "QUEUE_TIMEOUT",
+  "RATE_LIMIT_EXCEEDED",
   "DRAINING",
 ]);
 
@@ -191,11 +195,12 @@ function rejectionMetadata(
   info: Readonly<Record<string, string>>,
 ): Metadata {
   const metadata = new Metadata();
-  const errorInfo = { reason: refusal.reason, domain: rejectionDomain, metadata: info };
-  const details =
-    refusal.retryAfterMs === undefined
-      ? { errorInfo }
-      : { errorInfo, retryDelayMs: refusal.retryAfterMs };
+  const { reason, detail, retryAfterMs, subject } = refusal;
+  const details = {
+    errorInfo: { reason, domain: rejectionDomain, metadata: info },
+    ...(retryAfterMs === undefined ? {} : { retryDelayMs: retryAfterMs }),
+    ...(subject === undefined ? {} : { quotaViolations: [{ subject, description: detail }] }),
+  };
   metadata.set(statusDetailsKey, encodeStatusDetails(code, refusalText(refusal), details));
   return metadata;
 }

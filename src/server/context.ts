@@ -69,6 +69,7 @@ function newInbound(
     method: method.path,
     kind: callKind(method),
     peer: call.getPeer(),
+    authContext: () => call.getAuthContext(),
     clock,
     report,
     onDecision,

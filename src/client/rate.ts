@@ -1,0 +1,126 @@
+import type { Interceptor } from "@grpc/grpc-js";
+import type { Gate } from "../core/gates.js";
+import type { Mode } from "../core/mode.js";
+import { InvalidOptionError, knownKeys } from "../core/options.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import { priorityRank } from "../core/priority.js";
+import { type CostOf, costFunction } from "../core/rate-cost.js";
+import { RateLimit, type RateLimitSnapshot } from "../core/rate-limit.js";
+import {
+  type RateLimitOptions,
+  type ResolvedRateLimitOptions,
+  resolveRateLimitOptions,
+} from "../core/rate-options.js";
+import type { Entry, OnTurn } from "../core/turn.js";
+import type { CallRecord } from "../grpc/call-record.js";
+import type { ClientPassage } from "../grpc/gated-call.js";
+import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import { serviceOf } from "../grpc/types.js";
+import { gatesInterceptor } from "./gates.js";
+import {
+  type KeyedCall,
+  keyFunction,
+  type PolicyOptions,
+  policyOptionNames,
+  type StandaloneOptions,
+  splitOptions,
+} from "./policy-options.js";
+
+/** Keys that have a name. Those of a service or method are apart for each target. */
+const keys = {
+  target: ({ target }: KeyedCall) => target,
+  service: ({ target, method }: KeyedCall) => `${target} ${serviceOf(method)}`,
+  method: ({ target, method }: KeyedCall) => `${target} ${method}`,
+} as const satisfies Record<string, (call: KeyedCall) => string>;
+
+/** How many attempts a client may send in a time. */
+export interface RateOptions extends RateLimitOptions {
+  /** @defaultValue `enforce` */
+  readonly mode?: Mode;
+  /** What has a rate of its own. A function runs for each attempt, so it should be cheap. @defaultValue `target` */
+  readonly key?: keyof typeof keys | ((call: KeyedCall) => string);
+  /** How many tokens an attempt takes, at least 0; more than `burst` never goes on. @defaultValue 1 */
+  readonly cost?: (call: KeyedCall) => number;
+}
+
+/** What a rate policy is for its calls, beside the rate itself. */
+interface OwnRateOptions extends PolicyOptions {
+  readonly costOf: CostOf<CallRecord>;
+}
+
+/** A rate for each target, or for what the user names. */
+export class RatePolicy implements ControlledPolicy {
+  mode: Mode;
+  readonly #limit: RateLimit;
+  readonly #keyOf: (record: CallRecord) => string;
+  readonly #costOf: CostOf<CallRecord>;
+
+  constructor(options: ResolvedRateLimitOptions, own: OwnRateOptions, surroundings: Surroundings) {
+    this.mode = own.mode ?? "enforce";
+    this.#keyOf = keyFunction(own, keys.target, surroundings.report, "rate.key");
+    this.#costOf = own.costOf;
+    this.#limit = new RateLimit(options, surroundings, "rate");
+  }
+
+  enter(record: CallRecord, onTurn: OnTurn): Entry {
+    return this.#limit.enter({
+      key: this.#keyOf(record),
+      cost: this.#costOf(record),
+      rank: priorityRank[record.priority ?? "normal"],
+      deadlineMs: record.deadlineMs,
+      onTurn,
+    });
+  }
+
+  snapshot(): RateLimitSnapshot {
+    return this.#limit.snapshot();
+  }
+}
+
+/** Which rate policy stands for a method; `undefined` for none. */
+export type SelectRate = (method: string) => RatePolicy | undefined;
+
+export function rateGate(select: SelectRate): Gate<ClientPassage> {
+  return {
+    policy: "rate",
+    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
+    enter: ({ record }, onTurn) => select(record.method)?.enter(record, onTurn),
+  };
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function ratePolicy(
+  options: RateOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): RatePolicy {
+  // Refuses what is no object of options; which keys are known is said below.
+  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const { key, cost, ...others } = options;
+  const { own, rest } = splitOptions({ ...others, ...keyOption(key, prefix) }, prefix);
+  const costOf = costFunction(cost, surroundings.report, `${prefix}.cost`);
+  const resolved = resolveRateLimitOptions(rest, prefix, [...policyOptionNames, "cost"]);
+  return new RatePolicy(resolved, { ...own, costOf }, surroundings);
+}
+
+/** The key as a function, whichever way it was named. */
+function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions, "key"> {
+  if (key === undefined) return {};
+  if (typeof key === "function") return { key };
+  if (Object.hasOwn(keys, key)) return { key: keys[key] };
+  throw new InvalidOptionError(`${prefix}.key`, "target, service, method or a function", key);
+}
+
+/**
+ * Bounds how many attempts go to one target in a time, as an interceptor of its own. An attempt that finds no token
+ * waits for it, if it may, or ends with RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`, with `google.rpc.QuotaFailure`
+ * and with RetryInfo that says when there is one). Put it below `retry`, so that it counts attempts: that is what the
+ * target counts.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function rate(options: RateOptions & StandaloneOptions): Interceptor {
+  const { surroundings, rest } = takeSurroundings(options, "rate");
+  const policy = ratePolicy(rest, surroundings, "rate");
+  return gatesInterceptor(surroundings, [rateGate(() => policy)]);
+}

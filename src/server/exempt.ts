@@ -1,0 +1,7 @@
+/** Services by which a server is looked into. Their calls are never refused, least of all under load. */
+const exempt = /^\/grpc\.(health|reflection|channelz)\./;
+
+/** Whether a method, given by its path, is of such a service. */
+export function isExempt(method: string): boolean {
+  return exempt.test(method);
+}

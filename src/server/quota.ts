@@ -1,0 +1,169 @@
+import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
+import type { Gate } from "../core/gates.js";
+import { type Mode, modes } from "../core/mode.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import { priorityRank } from "../core/priority.js";
+import { enterRow, type QuotaStep } from "../core/quota-row.js";
+import { type CostOf, costFunction } from "../core/rate-cost.js";
+import { RateLimit, type RateLimitSnapshot } from "../core/rate-limit.js";
+import { type RateLimitOptions, resolveRateLimitOptions } from "../core/rate-options.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
+import { serviceOf } from "../grpc/types.js";
+import { isExempt } from "./exempt.js";
+import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
+
+/** What a call tells the functions of a quota. */
+export interface QuotaCall
+  extends Pick<InboundCall, "method" | "kind" | "peer" | "priority" | "authContext"> {
+  /** What the caller sent along, for reading only. */
+  readonly metadata: Pick<Metadata, "get" | "getMap">;
+}
+
+/** Keys that have a name. */
+const keys = {
+  server: () => "server",
+  service: ({ method }: QuotaCall) => serviceOf(method),
+  method: ({ method }: QuotaCall) => method,
+  // Every connection has a port of its own.
+  peer: ({ peer }: QuotaCall) => peer.replace(/:\d{1,5}$/, ""),
+} as const satisfies Record<string, (call: QuotaCall) => string>;
+
+/** How many calls a server takes on in a time: from everybody, or from each of those it tells apart. */
+export interface QuotaOptions extends RateLimitOptions {
+  /** @defaultValue `enforce` */
+  readonly mode?: Mode;
+  /**
+   * Whose tokens a call takes: those of all calls of the server, of its service, of its method, of the address it
+   * comes from, or of what a function says. A refused caller is told the key, as `google.rpc.QuotaFailure.subject`.
+   * @defaultValue `server`
+   */
+  readonly key?: keyof typeof keys | ((call: QuotaCall) => string);
+  /** How many tokens a call takes, at least 0; more than `burst` is never let through. @defaultValue 1 */
+  readonly cost?: (call: QuotaCall) => number;
+}
+
+/** One quota of a server. */
+export class QuotaPolicy implements ControlledPolicy {
+  readonly name = "quota";
+  mode: Mode;
+  readonly #limit: RateLimit;
+  readonly #keyOf: (call: QuotaCall) => string;
+  readonly #costOf: CostOf<QuotaCall>;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(options: QuotaOptions, surroundings: Surroundings, prefix: string) {
+    // Refuses what is no object of options; which keys are known is said below.
+    knownKeys(prefix, options, Object.keys(options ?? {}));
+    const { mode = "enforce", key, cost, ...limit } = options;
+    const { report } = surroundings;
+    this.mode = oneOf(`${prefix}.mode`, mode, modes);
+    this.#keyOf = keyFunction(key, report, `${prefix}.key`);
+    this.#costOf = costFunction(cost, report, `${prefix}.cost`);
+    const resolved = resolveRateLimitOptions(limit, prefix, ["mode", "key", "cost"]);
+    this.#limit = new RateLimit(resolved, surroundings, prefix);
+  }
+
+  step(call: QuotaCall): QuotaStep {
+    return { limit: this.#limit, key: this.#keyOf(call), cost: this.#costOf(call) };
+  }
+
+  /** Refuses those who wait. */
+  drain(): void {
+    this.#limit.drain();
+  }
+
+  snapshot(): RateLimitSnapshot {
+    return this.#limit.snapshot();
+  }
+}
+
+/** The key function of a quota. The user's own may throw; then the call counts for the whole server. */
+function keyFunction(
+  key: QuotaOptions["key"],
+  report: ReportError,
+  option: string,
+): (call: QuotaCall) => string {
+  if (key === undefined) return keys.server;
+  if (typeof key === "function") {
+    return (call) => {
+      try {
+        return String(key(call));
+      } catch (error) {
+        safely(report, error, option);
+        return keys.server();
+      }
+    };
+  }
+  if (Object.hasOwn(keys, key)) return keys[key];
+  throw new InvalidOptionError(option, "server, service, method, peer or a function", key);
+}
+
+/**
+ * The quotas of a server: one, or several that a call has to pass one after the other.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function quotaPolicies(
+  options: QuotaOptions | readonly QuotaOptions[],
+  surroundings: Surroundings,
+  prefix: string,
+): readonly QuotaPolicy[] {
+  return isList(options)
+    ? options.map((each, index) => new QuotaPolicy(each, surroundings, `${prefix}[${index}]`))
+    : [new QuotaPolicy(options, surroundings, prefix)];
+}
+
+function isList<T extends object>(given: T | readonly T[]): given is readonly T[] {
+  return Array.isArray(given);
+}
+
+/**
+ * The gates of a server's quotas. Those that are enforced are one gate: when one of them refuses, those before it get
+ * their tokens back. Those that observe see what the others let pass.
+ */
+export function quotaGates(policies: readonly QuotaPolicy[]): readonly Gate<InboundCall>[] {
+  if (policies.length === 0) return [];
+  return [
+    quotaGate("enforce", policies),
+    ...policies.map((policy) => quotaGate("observe", [policy])),
+  ];
+}
+
+/** Lets the policies of a row that are in one mode decide. */
+function quotaGate(mode: Mode, row: readonly QuotaPolicy[]): Gate<InboundCall> {
+  return {
+    policy: "quota",
+    modeFor: ({ method }) =>
+      row.some((policy) => policy.mode === mode) && !isExempt(method) ? mode : "off",
+    enter(inbound, onTurn) {
+      const call = quotaCall(inbound);
+      const steps = row.filter((policy) => policy.mode === mode).map((policy) => policy.step(call));
+      const { priority, deadlineMs } = inbound;
+      return enterRow(steps, { rank: priorityRank[priority], deadlineMs, onTurn });
+    },
+  };
+}
+
+function quotaCall(inbound: InboundCall): QuotaCall {
+  const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
+  // Asked for when it is wanted: grpc-js takes the certificate apart for it.
+  return { method, kind, peer, priority, metadata, authContext: () => inbound.authContext() };
+}
+
+/**
+ * A quota as an interceptor of its own. A call that finds no tokens waits for them, if it may, or is refused before
+ * its handler runs: RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`) with `google.rpc.QuotaFailure`, and with pushback
+ * and RetryInfo that say when there are some. Health, reflection and channelz are exempt.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function quota(
+  options: QuotaOptions & Pick<ServerPolicyOptions, "priority"> & SurroundingsOptions,
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "quota");
+  const policy = new QuotaPolicy({ ...rest, mode }, surroundings, "quota");
+  return serverGate(surroundings, priority, quotaGates([policy]));
+}
