@@ -208,8 +208,9 @@ export class Bulkhead {
   }
 
   #refuseTooHeavy(partition: Partition, weight: number): Refusal {
-    const bearer = this.#where(partition) || "the bulkhead";
-    const detail = `the call weighs ${weight}, and ${bearer} bears ${partition.most} at most`;
+    const where = this.#where(partition);
+    const heavy = `the call weighs ${weight}, and there are ${partition.most} at most`;
+    const detail = where === "" ? heavy : `${where}: ${heavy}`;
     return this.#refuse(partition, "BULKHEAD_FULL", detail);
   }
 

@@ -68,6 +68,16 @@ describe("a priority queue", () => {
     expect(queue.size).toBe(1);
   });
 
+  it("shows all that are in it, while they are taken out too", () => {
+    const { queue } = queueOf(["a", 2], ["b", 1], ["c", 3]);
+    const seen = queue.handles().map((each) => {
+      queue.remove(each);
+      return each.item;
+    });
+    expect(seen.toSorted()).toEqual(["a", "b", "c"]);
+    expect([queue.size, queue.handles()]).toEqual([0, []]);
+  });
+
   it("does not know the handles of another queue", () => {
     const { queue } = queueOf(["a", 1]);
     const other = queueOf(["b", 1]);
