@@ -24,6 +24,8 @@ export type {
 export type { ServiceConfigImport, ServiceConfigPolicy } from "./client/service-config.js";
 export { policiesFromServiceConfig } from "./client/service-config.js";
 export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
+export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./client/throttle.js";
+export { throttle } from "./client/throttle.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
@@ -48,6 +50,8 @@ export type { PartitionOptions } from "./core/partition-options.js";
 export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
 export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
 export type { RetryOptions } from "./core/retry-options.js";
+export type { ThrottleSnapshot } from "./core/throttle.js";
+export type { ThrottleOptions } from "./core/throttle-options.js";
 export type { TimeoutOptions } from "./core/timeouts.js";
 export type { MethodRegistry } from "./grpc/method-registry.js";
 export { methodRegistry } from "./grpc/method-registry.js";

@@ -18,12 +18,16 @@ import {
 } from "./idempotency-key.js";
 import { type ClientPolicy, type MethodPolicy, merge, policyKeys } from "./method-policy.js";
 import { splitOptions } from "./policy-options.js";
+import { ratePolicy } from "./rate.js";
 import { retryPolicy } from "./retry.js";
 import { RetryPolicy, type RetryPolicyOptions } from "./retry-policy.js";
+import { throttlePolicy } from "./throttle.js";
 
 /** How the policies that keep state of their own are built, by the options that name them. */
 const builders = {
   breaker: breakerPolicy,
+  rate: ratePolicy,
+  throttle: throttlePolicy,
   bulkhead: bulkheadPolicy,
   faults: faultsPolicy,
 } as const;
@@ -148,6 +152,8 @@ export class ClientPolicies {
         ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
         : above?.hedge,
       breaker: policy("breaker"),
+      throttle: policy("throttle"),
+      rate: policy("rate"),
       bulkhead: policy("bulkhead"),
       faults: policy("faults"),
     };

@@ -7,7 +7,9 @@ import type { DeadlineOptions } from "./deadline.js";
 import type { FaultsPolicyOptions } from "./faults.js";
 import type { IdempotencyKeyOptions } from "./idempotency-key.js";
 import type { PolicyOptions } from "./policy-options.js";
+import type { RateOptions } from "./rate.js";
 import type { RetryPolicyOptions } from "./retry-policy.js";
+import type { ThrottlePolicyOptions } from "./throttle.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
@@ -31,6 +33,10 @@ export interface MethodPolicy {
   readonly hedge?: (HedgeOptions & Pick<PolicyOptions, "mode">) | false;
   /** @defaultValue on, with the defaults of `BreakerOptions` */
   readonly breaker?: BreakerPolicyOptions | false;
+  /** @defaultValue off: it takes refusals of one method or instance for a word of the whole target */
+  readonly throttle?: ThrottlePolicyOptions | false;
+  /** @defaultValue off: how many calls a target allows is for it to say */
+  readonly rate?: RateOptions | false;
   /** @defaultValue off: how many calls a target bears is for you to say */
   readonly bulkhead?: BulkheadPolicyOptions | false;
   /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
@@ -60,6 +66,8 @@ export const policyKeys = [
   "retry",
   "hedge",
   "breaker",
+  "rate",
+  "throttle",
   "bulkhead",
   "faults",
 ] as const satisfies readonly (keyof MethodPolicy)[];
