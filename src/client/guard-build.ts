@@ -31,7 +31,7 @@ export function buildGuard<F>(
   const { timeoutMs, attemptTimeoutMs } = resolveGuardTimeouts(options, prefix);
   const { report, random, room } = surroundings;
   const clock = new GuardClock(surroundings.clock);
-  const scope = { name, clock, report };
+  const scope = { name, clock, random, report };
   const timer = (ms: number | undefined) =>
     ms === undefined ? undefined : new GuardTimer(clock, ms);
   const built = <O extends object, P>(
@@ -48,7 +48,7 @@ export function buildGuard<F>(
     room,
     bulkhead: built("bulkhead", bulkhead, (given, path) => new GuardBulkhead(given, scope, path)),
     breaker: built("breaker", breaker, (given, path) => new GuardBreaker(given, scope, path)),
-    retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, random, path)),
+    retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, path)),
     timer: timer(timeoutMs),
     attemptTimer: timer(attemptTimeoutMs),
     counts: noRuns(),

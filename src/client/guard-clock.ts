@@ -6,7 +6,8 @@ import type { CancelTask, Clock, ScheduleOptions } from "../core/clock.js";
  */
 export class GuardClock implements Clock {
   readonly #clock: Clock;
-  #heldMs = Number.NaN;
+  #held = false;
+  #heldMs = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -15,17 +16,16 @@ export class GuardClock implements Clock {
   /** Reads the time and stands still. Nothing of the user's may run before the `release`. */
   hold(): number {
     this.#heldMs = this.#clock.now();
+    this.#held = true;
     return this.#heldMs;
   }
 
   release(): void {
-    this.#heldMs = Number.NaN;
+    this.#held = false;
   }
 
   now(): number {
-    const heldMs = this.#heldMs;
-    // Only NaN is no equal of itself.
-    return heldMs === heldMs ? heldMs : this.#clock.now();
+    return this.#held ? this.#heldMs : this.#clock.now();
   }
 
   wallNow(): number {

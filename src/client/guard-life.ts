@@ -168,14 +168,18 @@ export abstract class GuardLife<T> extends Timed {
     const { permit } = this;
     this.permit = undefined;
     permit?.settle("success");
+    this.plan.retry?.budget?.success();
     this.attemptSpan?.end(this.plan.clock.now());
     this.plan.counts.succeeded += 1;
     this.#end();
     this.#resolve(value);
   }
 
+  /** Ends the run with what its last attempt failed with. */
   protected fail(error: unknown): void {
-    this.plan.counts.failed += 1;
+    const { counts, name } = this.plan;
+    if (error instanceof GuardRejectedError && error.guard === name) counts.rejected += 1;
+    else counts.failed += 1;
     this.#end();
     this.#reject(error);
   }

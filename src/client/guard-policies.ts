@@ -1,13 +1,16 @@
-import { Breaker, type BreakerSnapshot } from "../core/breaker.js";
+import type { BreakerCall } from "../core/breaker.js";
 import { resolveBreakerOptions } from "../core/breaker-options.js";
+import type { BreakerRefusal } from "../core/breaker-refusal.js";
+import { BreakerSet } from "../core/breaker-set.js";
 import { Bulkhead, type BulkheadSnapshot, resolveBulkheadOptions } from "../core/bulkhead.js";
 import type { Clock } from "../core/clock.js";
 import { Keyed } from "../core/keyed.js";
 import { type Mode, modes } from "../core/mode.js";
 import { type ReportError, safely } from "../core/notify.js";
 import { knownKeys, oneOf, optionalFunction } from "../core/options.js";
-import type { Outcome } from "../core/permit.js";
+import type { Outcome, Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import type { Random } from "../core/random.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { GuardBreakerOptions, GuardBulkheadOptions } from "./guard-options.js";
 import { isAbort } from "./guard-signal.js";
@@ -17,49 +20,49 @@ export interface GuardScope {
   /** The guard's name. */
   readonly name: string;
   readonly clock: Clock;
+  readonly random: Random;
   readonly report: ReportError;
 }
 
-/** State for runs without a key, at hand, and state by key for the others. */
-abstract class KeyedPolicy<S extends object> implements ControlledPolicy {
-  mode: Mode;
-  readonly #name: string;
-  readonly #unkeyed: S;
-  readonly #keyed: Keyed<S>;
+/** State is kept for so many keys. */
+const maxKeys = 1_000;
 
-  constructor(mode: Mode, name: string, make: () => S) {
-    this.mode = mode;
-    this.#name = name;
-    this.#unkeyed = make();
-    this.#keyed = new Keyed(make);
-  }
-
-  of(key: string | undefined): S {
-    return key === undefined ? this.#unkeyed : this.#keyed.get(key);
-  }
-
-  abstract snapshot(): unknown;
-
-  protected *states(): Iterable<[string, S]> {
-    yield [this.#name, this.#unkeyed];
-    for (const [key, state] of this.#keyed.entries()) yield [`${this.#name} ${key}`, state];
-  }
+/** The name of the state of a key: that of the guard for runs without one. */
+function stateName(name: string, key: string | undefined): string {
+  return key === undefined ? name : `${name} ${key}`;
 }
 
-export class GuardBulkhead extends KeyedPolicy<Bulkhead> {
+/** Bulkheads by key. */
+export class GuardBulkhead implements ControlledPolicy {
+  mode: Mode;
+  readonly #name: string;
+  readonly #bulkheads: Keyed<Bulkhead>;
+
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(options: GuardBulkheadOptions, scope: GuardScope, prefix: string) {
     const { mode, rest } = takeMode(options, prefix);
     const resolved = resolveBulkheadOptions(rest, prefix, ["mode"]);
-    super(mode, scope.name, () => new Bulkhead(resolved, scope.clock, scope.report));
+    this.mode = mode;
+    this.#name = scope.name;
+    this.#bulkheads = new Keyed(() => new Bulkhead(resolved, scope.clock, scope.report), maxKeys);
   }
 
-  override snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
-    return snapshots(this.states());
+  of(key: string | undefined): Bulkhead {
+    return this.#bulkheads.get(stateName(this.#name, key));
+  }
+
+  snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
+    const entries = [...this.#bulkheads.entries()];
+    return Object.fromEntries(entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()]));
   }
 }
 
-export class GuardBreaker extends KeyedPolicy<Breaker> {
+const ordinary: BreakerCall = { timed: true, critical: false };
+const critical: BreakerCall = { timed: true, critical: true };
+
+/** Breakers by key. */
+export class GuardBreaker extends BreakerSet {
+  readonly #name: string;
   readonly #countError: GuardBreakerOptions["countError"];
   readonly #report: ReportError;
 
@@ -68,10 +71,30 @@ export class GuardBreaker extends KeyedPolicy<Breaker> {
     const { mode, rest } = takeMode(options, prefix);
     const { countError, ...own } = rest;
     optionalFunction(`${prefix}.countError`, countError);
-    const resolved = resolveBreakerOptions(own, prefix, ["mode", "countError"]);
-    super(mode, scope.name, () => new Breaker(resolved, scope.clock, undefined, scope.report));
+    const { clock, random, report } = scope;
+    super(resolveBreakerOptions(own, prefix, ["mode", "countError"]), {
+      mode,
+      maxKeys,
+      clock,
+      random,
+      report,
+    });
+    this.#name = scope.name;
     this.#countError = countError;
-    this.#report = scope.report;
+    this.#report = report;
+  }
+
+  modeFor(key: string | undefined): Mode {
+    return this.overridden ? this.modeOf(stateName(this.#name, key)) : this.mode;
+  }
+
+  check(key: string | undefined): BreakerRefusal | undefined {
+    return this.for(stateName(this.#name, key)).check();
+  }
+
+  acquire(key: string | undefined, isCritical: boolean): Permit | BreakerRefusal {
+    const breaker = this.for(stateName(this.#name, key));
+    return breaker.acquire(isCritical ? critical : ordinary);
   }
 
   /** How an attempt counts that failed with this error. */
@@ -86,10 +109,6 @@ export class GuardBreaker extends KeyedPolicy<Breaker> {
       safely(this.#report, thrown, "guard.breaker.countError");
       return "failure";
     }
-  }
-
-  override snapshot(): Readonly<Record<string, BreakerSnapshot>> {
-    return snapshots(this.states());
   }
 }
 
@@ -116,8 +135,4 @@ export function takeMode<O extends { readonly mode?: Mode }>(
   knownKeys(prefix, options, Object.keys(options ?? {}));
   const { mode = "enforce", ...rest } = options;
   return { mode: oneOf(`${prefix}.mode`, mode, modes), rest };
-}
-
-function snapshots<T>(states: Iterable<[string, { snapshot(): T }]>): Readonly<Record<string, T>> {
-  return Object.fromEntries([...states].map(([key, state]) => [key, state.snapshot()]));
 }

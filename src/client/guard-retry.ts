@@ -35,7 +35,7 @@ export class GuardRetry implements ControlledPolicy {
   readonly #retryError: GuardRetryOptions["retryError"];
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(options: GuardRetryOptions, scope: GuardScope, random: Random, prefix: string) {
+  constructor(options: GuardRetryOptions, scope: GuardScope, prefix: string) {
     knownKeys(prefix, options, known);
     const { mode, rest } = takeMode(options, prefix);
     const { retryError, ...own } = rest;
@@ -46,7 +46,7 @@ export class GuardRetry implements ControlledPolicy {
     const { budget } = this.#options;
     this.budget = budget === undefined ? undefined : new RetryBudget(budget, scope.clock);
     this.#name = scope.name;
-    this.#random = random;
+    this.#random = scope.random;
     this.#report = scope.report;
   }
 

@@ -1,7 +1,7 @@
 import type { CancelTask } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import type { Permit } from "../core/permit.js";
-import { priorityRank } from "../core/priority.js";
+import { type Priority, priorityRank } from "../core/priority.js";
 import type { Reason } from "../core/reasons.js";
 import { isRefusal, type Refusal, refusal } from "../core/refusal.js";
 import type { RetryRules } from "../core/retry.js";
@@ -60,7 +60,7 @@ export class GuardRun<T> extends GuardLife<T> {
     const { bulkhead, breaker } = plan;
     if (bulkhead === undefined || bulkhead.mode === "off") return this.#pass();
     const place = bulkhead.of(asked?.key);
-    const rank = priorityRank[asked?.priority ?? this.inbound?.priority ?? "normal"];
+    const rank = priorityRank[this.#priority];
     const byMs = Math.min(this.dueMs, this.deadlineMs);
     if (bulkhead.mode === "observe") {
       this.#held = new ShadowPlace(place, [rank, byMs, asked?.weight ?? 1], {
@@ -69,9 +69,9 @@ export class GuardRun<T> extends GuardLife<T> {
       });
       return this.#pass();
     }
-    if (breaker !== undefined && breaker.mode === "enforce") {
+    if (breaker !== undefined && breaker.modeFor(asked?.key) === "enforce") {
       // Who would be refused behind the queue need not stand in it.
-      const refused = breaker.of(asked?.key).check();
+      const refused = breaker.check(asked?.key);
       if (refused !== undefined) return this.#refused("breaker", refused);
     }
     const turn = plan.nextTurn;
@@ -80,6 +80,10 @@ export class GuardRun<T> extends GuardLife<T> {
     if (isRefusal(entry)) return this.#refused("bulkhead", entry);
     this.#held = entry;
     return this.#pass();
+  }
+
+  get #priority(): Priority {
+    return this.asked?.priority ?? this.inbound?.priority ?? "normal";
   }
 
   #wait(entry: Queued, turn: GuardTurn): false {
@@ -114,13 +118,14 @@ export class GuardRun<T> extends GuardLife<T> {
   /** Behind the queue, so that waiting there is neither slowness nor an expired probe. */
   #pass(): boolean {
     const { breaker } = this.plan;
-    if (breaker === undefined || breaker.mode === "off") return true;
-    const entry = breaker.of(this.asked?.key).acquire();
+    const mode = breaker?.modeFor(this.asked?.key) ?? "off";
+    if (breaker === undefined || mode === "off") return true;
+    const entry = breaker.acquire(this.asked?.key, this.#priority === "critical");
     if (!isRefusal(entry)) {
       this.permit = entry;
       return true;
     }
-    if (breaker.mode === "observe") {
+    if (mode === "observe") {
       this.#decide("breaker", "reject", false, entry);
       return true;
     }
