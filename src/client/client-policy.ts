@@ -164,7 +164,7 @@ export class ClientPolicies {
     policies: { readonly [N in PolicyKey]?: OptionsOf[N] | false },
     prefix: string,
   ): Built[K] | undefined {
-    const options = policies[name];
+    const options: OptionsOf[K] | false | undefined = policies[name];
     if (options === undefined || options === false) return undefined;
     const all: { readonly [N in PolicyKey]: Build<N> } = builders;
     const build = all[name];
