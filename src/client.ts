@@ -13,6 +13,8 @@ export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key
 export { idempotencyKey } from "./client/idempotency-key.js";
 export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
+export type { RateOptions } from "./client/rate.js";
+export { rate } from "./client/rate.js";
 export type { StandaloneHedgeOptions } from "./client/retry.js";
 export { hedge, retry } from "./client/retry.js";
 export type {
@@ -47,12 +49,16 @@ export type {
 export type { HedgeOptions } from "./core/hedge-options.js";
 export type { IdempotencyLevel } from "./core/idempotency.js";
 export type { PartitionOptions } from "./core/partition-options.js";
+export type { QuotaAnswer, QuotaStore } from "./core/quota-store.js";
+export type { RateLimitSnapshot } from "./core/rate-limit.js";
+export type { RateLimitOptions } from "./core/rate-options.js";
 export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
 export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
 export type { RetryOptions } from "./core/retry-options.js";
 export type { ThrottleSnapshot } from "./core/throttle.js";
 export type { ThrottleOptions } from "./core/throttle-options.js";
 export type { TimeoutOptions } from "./core/timeouts.js";
+export type { TokenRate } from "./core/token-bucket.js";
 export type { MethodRegistry } from "./grpc/method-registry.js";
 export { methodRegistry } from "./grpc/method-registry.js";
 export type { MethodSource } from "./grpc/method-source.js";
