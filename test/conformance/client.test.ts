@@ -42,7 +42,7 @@ register({
     client: (env) => [
       client.faults({
         ...env,
-        latency: { rate: 0, ms: 1_000 },
+        latency: { rate: 1, ms: 1 },
         status: { rate: 0 },
         drop: { rate: 0 },
         reset: { rate: 0 },

@@ -12,7 +12,7 @@ register({
     server: (env) => [
       server.faults({
         ...env,
-        latency: { rate: 0, ms: 1_000 },
+        latency: { rate: 1, ms: 1 },
         status: { rate: 0 },
         drop: { rate: 0 },
         midStream: { rate: 0 },

@@ -12,6 +12,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   bulkhead: /at most 4 at once on the server/,
   deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
   dynamic: /GetStock, priority high, attempt 2/,
+  faults: /the network healed: 100 OK/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
   quickstart: /refused by this process: BREAKER_OPEN/,
