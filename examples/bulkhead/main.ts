@@ -1,6 +1,8 @@
-// A slow target may tie up four calls of this process, and no more.
+// A slow target may tie up four calls of this process, and no more; and reports may not tie up all of what is shared.
+import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
+import type { BulkheadPolicySnapshot } from "grpc-weir/client";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 
 let running = 0;
@@ -13,6 +15,9 @@ const server = await startInventory({
       running -= 1;
       callback(null, { sku: request.sku, quantity: 42 });
     }, 100);
+  },
+  reserve: ({ request }, callback) => {
+    setTimeout(() => callback(null, { reservationId: request.orderId, left: 41 }), 100);
   },
 });
 
@@ -30,11 +35,30 @@ const client = inventoryClient(
 );
 // #endregion
 
+// #region partitions
+const shared = inventoryClient(
+  server,
+  weir.client({
+    bulkhead: {
+      maxConcurrent: 8,
+      maxQueued: 40,
+      maxWaitMs: 1_000,
+      partitions: {
+        checkout: { share: 0.5 },
+        reports: { share: 0.1, maxShare: 0.9 },
+      },
+      partition: ({ method }) => (method.endsWith("/Reserve") ? "checkout" : "reports"),
+      weight: ({ method }) => (method.endsWith("/ImportStock") ? 2 : 1),
+      streams: { maxConcurrent: 4 },
+    },
+  }),
+);
+// #endregion
+
 const served: string[] = [];
-async function call(name: string, priority: Priority): Promise<void> {
+async function told(name: string, call: Promise<unknown>): Promise<void> {
   try {
-    const options = weir.with({}, { priority });
-    await answer((done) => client.getStock({ sku: "boots" }, new Metadata(), options, done));
+    await call;
     served.push(name);
   } catch (error) {
     if (!isServiceError(error)) throw error;
@@ -42,6 +66,14 @@ async function call(name: string, priority: Priority): Promise<void> {
       `  ${name}: ${status[error.code]}, ${rejectionOf(error)?.reason}: ${error.details}`,
     );
   }
+}
+
+function call(name: string, priority: Priority): Promise<void> {
+  const options = weir.with({}, { priority });
+  return told(
+    name,
+    answer((done) => client.getStock({ sku: "boots" }, new Metadata(), options, done)),
+  );
 }
 
 await call("warm-up", "normal");
@@ -53,7 +85,45 @@ await Promise.all([
 ]);
 console.log(`  served, in this order: ${served.join(", ")}`);
 console.log(`  at most ${most} at once on the server`);
-console.log(`  ${JSON.stringify(weir.policy("bulkhead").snapshot())}`);
+
+/** The numbers of the only target of the second client, as a table. */
+function table(): string {
+  const [, second] = weir.policy("bulkhead").snapshot();
+  const byKey = (second ?? {}) as Readonly<Record<string, BulkheadPolicySnapshot>>;
+  const [numbers] = Object.values(byKey);
+  const rows = [["partition", "guaranteed", "at most", "running", "waiting"]];
+  for (const [name, one] of Object.entries(numbers?.partitions ?? {})) {
+    const cells = [one.guaranteed, one.most, one.running, one.queued];
+    rows.push([name, ...cells.map(String)]);
+  }
+  return rows
+    .map(([name, ...cells]) => `  ${name?.padEnd(10)}${cells.map((n) => n.padStart(11)).join("")}`)
+    .join("\n");
+}
+
+served.length = 0;
+const reports = Array.from({ length: 16 }, (_, n) =>
+  told(
+    `report ${n + 1}`,
+    answer((done) => shared.getStock({ sku: "boots" }, done)),
+  ),
+);
+await sleep(50);
+const orders = Array.from({ length: 5 }, (_, n) =>
+  told(
+    `order ${n + 1}`,
+    answer((done) => shared.reserve({ orderId: `${n}`, sku: "boots", quantity: 1 }, done)),
+  ),
+);
+await sleep(10);
+console.log("\nsixteen reports, then five orders; the reports have borrowed what nobody used:");
+console.log(table());
+await sleep(70);
+console.log("and when some of them have ended, the orders have what is theirs:");
+console.log(table());
+await Promise.all([...reports, ...orders]);
+console.log(`  served, in this order: ${served.join(", ")}`);
 
 client.close();
+shared.close();
 server.stop();
