@@ -228,6 +228,40 @@ describe("partitions", () => {
     expect(granted).toEqual(["next"]);
   });
 
+  it("do not let a newcomer inside a grant pass one who waits for its own, of the same rank", () => {
+    const { partitions, take, wait, granted } = setup(
+      { a: { share: 0.5 }, b: { share: 0.5 } },
+      { permits: 2 },
+    );
+    take("default", 2);
+    const a = partitions.named("a");
+    const b = partitions.named("b");
+    const seen: unknown[] = [];
+    partitions.enqueue(a, 0, 1, {
+      name: "holder",
+      grant() {
+        partitions.release(a, 1);
+        seen.push(partitions.tryAcquire(b, 1, 1), partitions.tryAcquire(b, 0, 1));
+      },
+    });
+    wait("a", "waits", 1, 1);
+    partitions.release(partitions.unnamed, 1);
+    expect(seen).toEqual([false, true]);
+    expect(granted).toEqual([]);
+    partitions.release(partitions.unnamed, 1);
+    expect(granted).toEqual(["waits"]);
+  });
+
+  it("serve whom a heavy one held up when a newcomer makes that one wait for its own partition", () => {
+    const { take, wait, granted } = setup({ a: { maxShare: 0.6 }, b: {} });
+    take("b", 5);
+    wait("a", "heavy", 6, 1);
+    wait("b", "light", 1, 1);
+    expect(granted).toEqual([]);
+    expect(take("a", 1, 0)).toBe(true);
+    expect(granted).toEqual(["light"]);
+  });
+
   it("serve the others when a grant throws, and throw it on", () => {
     const { partitions, take, wait, granted, release } = setup({}, { permits: 2 });
     take("default", 2);
