@@ -1,6 +1,8 @@
 export { timeouts } from "./client/attempt-timeouts.js";
 export type { BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
+export type { BreakerKey } from "./client/breaker-key.js";
+export type { EndedAttempt } from "./client/breaker-outcome.js";
 export type { BulkheadPolicySnapshot } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";
 export type { BulkheadKey, BulkheadPolicyOptions } from "./client/bulkhead-options.js";
@@ -29,8 +31,13 @@ export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./client/throttle.js";
 export { throttle } from "./client/throttle.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
-export type { BreakerSnapshot } from "./core/breaker.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
+export type {
+  BreakerOverride,
+  BreakerStateChange,
+  BreakersSnapshot,
+} from "./core/breaker-set.js";
+export type { BreakerSnapshot } from "./core/breaker-snapshot.js";
 export type {
   BulkheadOptions,
   BulkheadPartitionSnapshot,

@@ -1,4 +1,5 @@
 export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
+export type { BreakerControl } from "./core/breaker-control.js";
 export type { Clock } from "./core/clock.js";
 export type { Decision, PolicyName, Verdict } from "./core/decision.js";
 export type { FaultsControl } from "./core/faults-control.js";

@@ -11,6 +11,7 @@ import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
 import type { ClientPolicy } from "./client/method-policy.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
+import { BreakerControl } from "./core/breaker-control.js";
 import type { PolicyName } from "./core/decision.js";
 import { FaultsControl } from "./core/faults-control.js";
 import type { Mode } from "./core/mode.js";
@@ -77,9 +78,7 @@ export class Weir {
   constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
     this.#surroundings = surroundings;
     this.#telemetry = telemetry;
-    for (const name of policyNames) {
-      this.#controls.set(name, name === "faults" ? new FaultsControl() : new PolicyControl(name));
-    }
+    for (const name of policyNames) this.#controls.set(name, controlOf(name));
   }
 
   /**
@@ -179,6 +178,7 @@ export class Weir {
   }
 
   /** The hand on all policies of a name: their mode, and their numbers. */
+  policy(name: "breaker"): BreakerControl;
   policy(name: "faults"): FaultsControl;
   policy(name: (typeof policyNames)[number]): PolicyControl;
   policy(name: (typeof policyNames)[number]): PolicyControl {
@@ -216,6 +216,12 @@ export class Weir {
   ): void {
     for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
   }
+}
+
+function controlOf(name: PolicyName): PolicyControl {
+  if (name === "breaker") return new BreakerControl();
+  if (name === "faults") return new FaultsControl();
+  return new PolicyControl(name);
 }
 
 /** What grpc-js would only notice in the first call. */

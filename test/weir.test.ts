@@ -220,7 +220,7 @@ const nonsense: readonly (readonly [string, () => unknown, string])[] = [
       [{ retry: true }, "client.retry"],
       [{ breaker: { failureRate: 1.5 } }, "client.breaker.failureRate"],
       [{ breaker: { openMs: Number.POSITIVE_INFINITY } }, "client.breaker.openMs"],
-      [{ breaker: { key: "target" } }, "client.breaker.key"],
+      [{ breaker: { key: "host" } }, "client.breaker.key"],
       [{ bulkhead: { maxConcurrent: 0 } }, "client.bulkhead.maxConcurrent"],
       [{ bulkhead: { maxWaitMs: -5 } }, "client.bulkhead.maxWaitMs"],
       [{ deadline: { defaultMs: 0 } }, "client.deadline.defaultMs"],

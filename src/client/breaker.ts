@@ -1,62 +1,98 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import { Breaker, type BreakerSnapshot } from "../core/breaker.js";
-import {
-  type BreakerOptions,
-  type ResolvedBreakerOptions,
-  resolveBreakerOptions,
-} from "../core/breaker-options.js";
+import type { BreakerCall } from "../core/breaker.js";
+import { type BreakerOptions, resolveBreakerOptions } from "../core/breaker-options.js";
+import type { BreakerRefusal } from "../core/breaker-refusal.js";
+import { BreakerSet, type BreakerStateChange } from "../core/breaker-set.js";
 import type { Gate } from "../core/gates.js";
-import { Keyed } from "../core/keyed.js";
-import type { Mode } from "../core/mode.js";
-import type { ControlledPolicy } from "../core/policy-control.js";
+import { type Mode, modes } from "../core/mode.js";
+import type { Observer } from "../core/notify.js";
+import { knownKeys, oneOf, optionalFunction, wholeNumber } from "../core/options.js";
+import type { Permit } from "../core/permit.js";
+import { isRefusal } from "../core/refusal.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import type { Surroundings } from "../grpc/surroundings.js";
-import { serviceOf } from "../grpc/types.js";
+import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import { type BreakerKey, breakerKeyFunction, checkBreakerKey } from "./breaker-key.js";
+import { type JudgeOutcome, OutcomeJudge } from "./breaker-outcome.js";
 import { gatesInterceptor } from "./gates.js";
-import {
-  keyFunction,
-  type PolicyOptions,
-  policyOptionNames,
-  type StandaloneOptions,
-  splitOptions,
-} from "./policy-options.js";
+import type { PolicyOptions, StandaloneOptions } from "./policy-options.js";
 
-export type BreakerPolicyOptions = BreakerOptions & PolicyOptions;
+/** A breaker in front of the calls of a client. */
+export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions, "mode"> {
+  /** Which calls share a breaker. @defaultValue `service` */
+  readonly key?: BreakerKey;
+  /** Breakers are kept for so many keys, those used last. 1 to 100_000. @defaultValue 1_000 */
+  readonly maxKeys?: number;
+  /**
+   * Says how an ended attempt counts, where the toolkit's own reading does not fit. What it throws is reported,
+   * and the toolkit's reading holds. @defaultValue the toolkit's reading
+   */
+  readonly outcome?: JudgeOutcome;
+  /** Told of each change of state, after it happened. What it throws is reported. */
+  readonly onStateChange?: Observer<BreakerStateChange>;
+}
+
+const ownNames: readonly string[] = ["mode", "key", "maxKeys", "outcome", "onStateChange"];
+
+/** What a call tells its breaker, said once for each kind of call. */
+const unary: BreakerCall = { timed: true, critical: false };
+const streamed: BreakerCall = { timed: false, critical: false };
+const criticalUnary: BreakerCall = { timed: true, critical: true };
+const criticalStreamed: BreakerCall = { timed: false, critical: true };
 
 /**
  * Breakers by key: by target and service, unless the user names another key. A breaker has two gates:
  * `check` stands before the bulkhead, so that a call that would be refused does not wait; `admit` after
  * it, so that waiting is neither slowness nor an expired probe.
  */
-export class BreakerPolicy implements ControlledPolicy {
-  mode: Mode;
-  readonly #breakers: Keyed<Breaker>;
+export class BreakerPolicy extends BreakerSet {
   readonly #keyOf: (record: CallRecord) => string;
+  readonly #judge: OutcomeJudge;
 
-  constructor(options: ResolvedBreakerOptions, own: PolicyOptions, surroundings: Surroundings) {
-    this.mode = own.mode ?? "enforce";
-    const { report } = surroundings;
-    // Most calls are like the one before, and making the key anew costs more than the breaker's decision.
-    let last = { target: "", method: "", key: "" };
-    const byService = ({ target, method }: CallRecord) => {
-      if (last.method !== method || last.target !== target) {
-        last = { target, method, key: `${target} ${serviceOf(method)}` };
-      }
-      return last.key;
-    };
-    this.#keyOf = keyFunction(own, byService, report, "breaker.key");
-    this.#breakers = new Keyed(() => new Breaker(options, surroundings.clock, undefined, report));
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(options: BreakerPolicyOptions, surroundings: Surroundings, prefix: string) {
+    // Refuses what is no object of options; which keys are known is for the breaker itself to say.
+    knownKeys(prefix, options, Object.keys(options ?? {}));
+    const { mode = "enforce", key = "service", maxKeys = 1_000, ...others } = options;
+    const { outcome, onStateChange, ...rest } = others;
+    const { clock, random, report } = surroundings;
+    const most = wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 100_000);
+    super(resolveBreakerOptions(rest, prefix, ownNames), {
+      mode: oneOf(`${prefix}.mode`, mode, modes),
+      maxKeys: most,
+      clock,
+      random,
+      report,
+      onStateChange: optionalFunction(`${prefix}.onStateChange`, onStateChange),
+    });
+    this.#keyOf = breakerKeyFunction(checkBreakerKey(`${prefix}.key`, key), report);
+    this.#judge = new OutcomeJudge({
+      outcome: optionalFunction(`${prefix}.outcome`, outcome),
+      maxKeys: most,
+      clock,
+      report,
+    });
   }
 
-  of(record: CallRecord): Breaker {
-    return this.#breakers.get(this.#keyOf(record));
+  modeFor(record: CallRecord): Mode {
+    return this.overridden ? this.modeOf(this.#keyOf(record)) : this.mode;
   }
 
-  snapshot(): Readonly<Record<string, BreakerSnapshot>> {
-    const entries = [...this.#breakers.entries()];
-    return Object.fromEntries(entries.map(([key, breaker]) => [key, breaker.snapshot()]));
+  check(record: CallRecord): BreakerRefusal | undefined {
+    return this.for(this.#keyOf(record)).check();
   }
+
+  admit(passage: ClientPassage): Permit | BreakerRefusal {
+    const { record } = passage;
+    const key = this.#keyOf(record);
+    const admission = this.for(key).acquire(saysOfItself(record));
+    return isRefusal(admission) ? admission : this.#judge.permit(admission, passage, key);
+  }
+}
+
+function saysOfItself({ kind, priority }: CallRecord): BreakerCall {
+  if (priority === "critical") return kind === "unary" ? criticalUnary : criticalStreamed;
+  return kind === "unary" ? unary : streamed;
 }
 
 /** Which breaker policy stands for a method; `undefined` for none. */
@@ -67,16 +103,17 @@ export function breakerCheck(select: SelectBreaker): Gate<ClientPassage> {
   return {
     policy: "breaker",
     // An observed breaker is asked once, where it admits, so that it is counted once.
-    modeFor: ({ record }) => (select(record.method)?.mode === "enforce" ? "enforce" : "off"),
-    enter: ({ record }) => select(record.method)?.of(record).check(),
+    modeFor: ({ record }) =>
+      select(record.method)?.modeFor(record) === "enforce" ? "enforce" : "off",
+    enter: ({ record }) => select(record.method)?.check(record),
   };
 }
 
 export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
   return {
     policy: "breaker",
-    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }) => select(record.method)?.of(record).acquire(),
+    modeFor: ({ record }) => select(record.method)?.modeFor(record) ?? "off",
+    enter: (passage) => select(passage.record.method)?.admit(passage),
   };
 }
 
@@ -86,21 +123,20 @@ export function breakerPolicy(
   surroundings: Surroundings,
   prefix: string,
 ): BreakerPolicy {
-  const { own, rest } = splitOptions(options, prefix);
-  const resolved = resolveBreakerOptions(rest, prefix, policyOptionNames);
-  return new BreakerPolicy(resolved, own, surroundings);
+  return new BreakerPolicy(options, surroundings, prefix);
 }
 
 /**
  * A circuit breaker for each target and service, as an interceptor of its own.
  *
- * While it is open, attempts end at once with UNAVAILABLE (reason `BREAKER_OPEN`, or `BREAKER_PROBING` when
- * all probes are out) and RetryInfo that says when to ask again. Put it below `retry`, so that it sees attempts.
+ * While it is open, attempts end at once with UNAVAILABLE (reason `BREAKER_OPEN`, `BREAKER_PROBING` when all
+ * probes are out, or `BREAKER_RAMPING` when it has just closed) and RetryInfo that says when to ask again. Put it
+ * below `retry`, so that it sees attempts.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings } = splitOptions(options, "breaker");
-  const policy = breakerPolicy(options, surroundings, "breaker");
+  const { surroundings, rest } = takeSurroundings(options, "breaker");
+  const policy = new BreakerPolicy(rest, surroundings, "breaker");
   return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
 }

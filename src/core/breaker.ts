@@ -1,24 +1,18 @@
+import { Closed } from "./breaker-closed.js";
+import { HalfOpen } from "./breaker-half-open.js";
 import type { ResolvedBreakerOptions } from "./breaker-options.js";
-import {
-  type BreakerCause,
-  type BreakerState,
-  type Closed,
-  closed,
-  dropLapsed,
-  type HalfOpen,
-  type Lease,
-  type Open,
-  type Trip,
-  tripped,
-} from "./breaker-state.js";
+import { BreakerPermit, type OnSettle } from "./breaker-permit.js";
+import { type BreakerRefusal, crowded, forcedOpen, ramping, resting } from "./breaker-refusal.js";
+import { Rests } from "./breaker-rest.js";
+import { type BreakerSnapshot, stateOf } from "./breaker-snapshot.js";
+import type { BreakerState, BreakerStateName } from "./breaker-state.js";
+import type { BreakerCause, Trip } from "./breaker-trip.js";
 import type { Clock } from "./clock.js";
 import { notify, type Observer, type ReportError } from "./notify.js";
-import { type Outcome, type Permit, permit } from "./permit.js";
-import type { Reason } from "./reasons.js";
-import type { Refusal } from "./refusal.js";
+import type { Ending, Outcome, Permit } from "./permit.js";
+import { type Random, systemRandom } from "./random.js";
 
-/** `closed`: calls pass and are counted. `open`: none passes. `half-open`: a few probes pass. */
-export type BreakerStateName = BreakerState["kind"];
+export type { BreakerSnapshot } from "./breaker-snapshot.js";
 
 /** Told after the state has changed. */
 export interface BreakerEvent {
@@ -31,40 +25,24 @@ export interface BreakerEvent {
    */
   readonly atMs: number;
   readonly reason: BreakerCause;
+  /** For a person: the numbers behind it, such as `5 failures in a row`. */
+  readonly detail: string;
 }
 
-/** The breaker lets no call through now. */
-export interface BreakerRefusal extends Refusal {
-  readonly reason: Extract<Reason, "BREAKER_OPEN" | "BREAKER_PROBING">;
-  /**
-   * When to ask again. For `BREAKER_OPEN` the rest that is left; for `BREAKER_PROBING` when a place
-   * is free at the latest, though a probe that ends earlier frees one earlier.
-   */
-  readonly retryAfterMs: number;
+/** What a call tells the breaker of itself. */
+export interface BreakerCall {
+  /** How long it takes says something. Not so for a stream, whose length is the application's. */
+  readonly timed: boolean;
+  /** A ramp does not hold it back. */
+  readonly critical: boolean;
 }
 
-/** What a breaker knows at one moment, for people and reports. Not live. */
-export type BreakerSnapshot = {
-  /** How often the state has changed. */
-  readonly epoch: number;
-  /** When the present state began, on the monotonic clock. */
-  readonly sinceMs: number;
-} & (
-  | {
-      readonly state: "closed";
-      /** Within the window. */
-      readonly calls: number;
-      /** Within the window. */
-      readonly failures: number;
-      readonly consecutiveFailures: number;
-    }
-  | { readonly state: "open"; readonly retryAfterMs: number; readonly detail: string }
-  | { readonly state: "half-open"; readonly probesOut: number; readonly succeeded: number }
-);
+const ordinary: BreakerCall = { timed: true, critical: false };
 
 /**
- * A circuit breaker for one key. It opens on failures in a row or on a share of failures, rests, lets
- * a few probes through, and closes when enough of them succeed (the two rules together: Linkerd).
+ * A circuit breaker for one key. It opens on failures in a row, on a share of failures or on a share of
+ * slow calls, rests, lets a few probes through, and closes when enough of them succeed (the first two rules
+ * together: Linkerd). Then it lets a growing share of the calls through.
  *
  * It runs no timer: each question first brings the state up to date with the clock. An outcome counts
  * only in the state that admitted the call, so a straggler neither opens nor closes a later one. A
@@ -75,26 +53,39 @@ export class Breaker {
   readonly #clock: Pick<Clock, "now">;
   readonly #onEvent: Observer<BreakerEvent> | undefined;
   readonly #report: ReportError;
+  readonly #random: Random;
+  readonly #rests: Rests;
+  readonly #onSettle: OnSettle;
+  /** Some rule asks how long a call takes. */
+  readonly #timed: boolean;
+  /** Time alone may open it. */
+  readonly #watchful: boolean;
   #state: BreakerState;
-  #epoch = 0;
   #sinceMs: number;
 
   /**
    * @param options From `resolveBreakerOptions`.
    * @param onEvent Told of each change of state. What it throws goes to `report`.
    * @param report Without it, what `onEvent` throws is lost.
+   * @param random Chance, for the rests and the ramp.
    */
   constructor(
     options: ResolvedBreakerOptions,
     clock: Pick<Clock, "now">,
     onEvent?: Observer<BreakerEvent>,
     report: ReportError = () => {},
+    random: Random = systemRandom,
   ) {
     this.#options = options;
     this.#clock = clock;
     this.#onEvent = onEvent;
     this.#report = report;
-    this.#state = closed(options);
+    this.#random = random;
+    this.#rests = new Rests(options, random);
+    this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
+    this.#watchful = options.inFlightMs !== false;
+    this.#timed = options.slowMs !== false || this.#watchful;
+    this.#state = new Closed(options);
     this.#sinceMs = clock.now();
   }
 
@@ -102,140 +93,170 @@ export class Breaker {
     return this.#at(this.#clock.now()).kind;
   }
 
-  /** The refusal that a call would meet now. Takes no place. */
+  /**
+   * The refusal that a call would meet now. Takes no place, and tries no luck: of a ramp, whose answer is
+   * a matter of chance, it says nothing.
+   */
   check(): BreakerRefusal | undefined {
-    // Time alone never changes a closed breaker, so the usual case reads no clock.
-    if (this.#state.kind === "closed") return undefined;
+    // The usual case reads no clock.
+    if (this.#state.kind === "closed" && !this.#watchful) return undefined;
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
     switch (state.kind) {
       case "closed":
+      case "forced-closed":
         return undefined;
       case "open":
         return resting(state, nowMs);
       case "half-open":
-        return crowded(state, this.#options.probes, nowMs);
+        return crowded(state, this.#options, nowMs);
+      case "forced-open":
+        return forcedOpen;
     }
   }
 
   /** Admits a call or refuses it. The permit must be settled; that of a probe lapses if it is not. */
-  acquire(): Permit | BreakerRefusal {
-    if (this.#state.kind === "closed") return this.#call(this.#state);
+  acquire(call: BreakerCall = ordinary): Permit | BreakerRefusal {
+    const usual = this.#state;
+    if (!this.#timed && usual.kind === "closed" && usual.ramp === undefined) {
+      return new BreakerPermit(usual, 0, false, this.#onSettle);
+    }
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
     switch (state.kind) {
       case "closed":
-        return this.#call(state);
+      case "forced-closed":
+        return this.#heldBack(state, call, nowMs) ?? this.#admit(state, call, nowMs);
       case "open":
         return resting(state, nowMs);
       case "half-open":
-        return crowded(state, this.#options.probes, nowMs) ?? this.#probe(state, nowMs);
+        return crowded(state, this.#options, nowMs) ?? this.#admit(state, call, nowMs);
+      case "forced-open":
+        return forcedOpen;
+    }
+  }
+
+  /**
+   * Opens or closes it by hand, or with `undefined` leaves it to itself again: one that was forced open
+   * then begins with probes, and one that was forced closed begins to count anew.
+   */
+  force(to: "open" | "closed" | undefined): void {
+    const nowMs = this.#clock.now();
+    const { kind } = this.#at(nowMs);
+    const wasForced = kind === "forced-open" || kind === "forced-closed";
+    if (to === undefined ? !wasForced : kind === `forced-${to}`) return;
+    this.#rests.inARow = 0;
+    const options = this.#options;
+    if (to === "open") this.#enter({ kind: "forced-open" }, "forced", "opened by hand", nowMs);
+    else if (to === "closed") {
+      this.#enter(new Closed(options, "forced-closed"), "forced", "closed by hand", nowMs);
+    } else {
+      const next = kind === "forced-open" ? new HalfOpen(options) : new Closed(options);
+      this.#enter(next, "released", "left to itself again", nowMs);
     }
   }
 
   snapshot(): BreakerSnapshot {
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
-    const common = { epoch: this.#epoch, sinceMs: this.#sinceMs };
+    const common = { forMs: nowMs - this.#sinceMs, openedInARow: this.#rests.inARow };
     switch (state.kind) {
       case "closed": {
-        const { calls, failures } = state.window.totals(nowMs);
-        const { consecutiveFailures } = state;
-        return { ...common, state: "closed", calls, failures, consecutiveFailures };
+        const rampLeftMs = state.ramp === undefined ? 0 : state.ramp.untilMs - nowMs;
+        return { state: "closed", ...common, rampLeftMs, ...state.counts(nowMs) };
       }
+      case "forced-closed":
+        return { state: "forced-closed", ...common, ...state.counts(nowMs) };
       case "open": {
         const { detail, untilMs } = state;
-        return { ...common, state: "open", retryAfterMs: untilMs - nowMs, detail };
+        return { state: "open", ...common, retryAfterMs: untilMs - nowMs, detail };
       }
       case "half-open": {
-        const { leases, succeeded } = state;
-        return { ...common, state: "half-open", probesOut: leases.length, succeeded };
+        const { probesOut, succeeded } = state;
+        return { state: "half-open", ...common, probesOut, succeeded };
       }
+      case "forced-open":
+        return { state: "forced-open", ...common };
     }
+  }
+
+  /**
+   * Takes over what a breaker of another process knew, from `readBreakerSnapshot`. Calls under way and
+   * probes that were out are not taken over: their ends will not come here.
+   */
+  restore(snapshot: BreakerSnapshot): void {
+    const nowMs = this.#clock.now();
+    this.#rests.inARow = snapshot.openedInARow;
+    const next = stateOf(snapshot, this.#options, nowMs);
+    this.#enter(next, "restored", "restored", nowMs, snapshot.forMs);
   }
 
   /** The state at `nowMs`, after all that time alone has changed. */
   #at(nowMs: number): BreakerState {
     const state = this.#state;
-    if (state.kind === "open" && nowMs >= state.untilMs) {
-      this.#enter({ kind: "half-open", leases: [], succeeded: 0 }, "rest-over", nowMs);
-    } else if (state.kind === "half-open") {
-      dropLapsed(state.leases, nowMs);
-    }
+    if (state.kind === "open") {
+      if (nowMs >= state.untilMs) {
+        this.#enter(new HalfOpen(this.#options), "rest-over", "the rest is over", nowMs);
+      }
+    } else if (state.kind !== "forced-open") this.#open(state.look(nowMs), nowMs);
     // Read again: whoever is told of a change may ask the breaker something and so change it further.
     return this.#state;
   }
 
-  #call(state: Closed): Permit {
-    const epoch = this.#epoch;
-    return permit((outcome) => {
-      if (epoch === this.#epoch) this.#settleCall(state, outcome);
-    });
+  /** The refusal of a ramp. */
+  #heldBack({ ramp }: Closed, call: BreakerCall, nowMs: number): BreakerRefusal | undefined {
+    // As few calls as there were probes are no flood.
+    if (ramp === undefined || call.critical || ramp.running < this.#options.probes) {
+      return undefined;
+    }
+    return this.#random() < ramp.shareAt(nowMs) ? undefined : ramping(ramp, nowMs);
   }
 
-  #settleCall(state: Closed, outcome: Outcome): void {
-    if (outcome === "ignored") return;
-    const nowMs = this.#clock.now();
-    const failed = outcome === "failure";
-    state.window.record(nowMs, failed, false);
-    state.consecutiveFailures = failed ? state.consecutiveFailures + 1 : 0;
-    if (!failed) return; // A success may complete `minCalls`, but it is no moment to open.
-    const trip = tripped(state, this.#options, nowMs);
-    if (trip !== undefined) this.#open(trip, nowMs);
+  #admit(state: Closed | HalfOpen, { timed }: BreakerCall, nowMs: number): Permit {
+    const permit = new BreakerPermit(state, nowMs, timed, this.#onSettle);
+    state.admit(permit);
+    return permit;
   }
 
-  #probe(state: HalfOpen, nowMs: number): Permit {
-    const epoch = this.#epoch;
-    const lease: Lease = { expiresMs: nowMs + this.#options.probeLeaseMs };
-    state.leases.push(lease);
-    return permit((outcome) => {
-      if (epoch === this.#epoch) this.#settleProbe(state, lease, outcome);
-    });
-  }
-
-  #settleProbe(state: HalfOpen, lease: Lease, outcome: Outcome): void {
-    const nowMs = this.#clock.now();
-    dropLapsed(state.leases, nowMs);
-    const place = state.leases.indexOf(lease);
-    if (place === -1) return; // Lapsed: another probe may stand there already.
-    state.leases.splice(place, 1);
-    if (outcome === "failure") {
-      this.#open({ cause: "probe-failed", detail: "a probe failed" }, nowMs);
-    } else if (outcome === "success") {
-      state.succeeded += 1;
-      if (state.succeeded >= this.#options.probes) {
-        this.#enter(closed(this.#options), "probes-succeeded", nowMs);
+  #settle(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
+    const { state } = permit;
+    if (state === this.#state) {
+      const nowMs = this.#clock.now();
+      // Time alone may have ended the state.
+      if (this.#at(nowMs) === state) {
+        this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
+        if (state.kind === "half-open" && state.convinced) this.#close(state, nowMs);
       }
     }
+    permit.row?.leave(permit);
   }
 
-  #open(trip: Trip, nowMs: number): void {
-    const untilMs = nowMs + this.#options.openMs;
-    this.#enter({ kind: "open", untilMs, detail: trip.detail }, trip.cause, nowMs);
+  #open(trip: Trip | undefined, nowMs: number): void {
+    if (trip === undefined) return;
+    const { cause, detail, notBeforeMs } = trip;
+    const closedMs = this.#state.kind === "closed" ? nowMs - this.#sinceMs : 0;
+    const restMs = this.#rests.next(closedMs, notBeforeMs - nowMs);
+    this.#enter({ kind: "open", untilMs: nowMs + restMs, detail }, cause, detail, nowMs);
   }
 
-  #enter(next: BreakerState, reason: BreakerCause, atMs: number): void {
+  #close({ succeeded }: HalfOpen, nowMs: number): void {
+    const detail = succeeded === 1 ? "1 probe succeeded" : `${succeeded} probes succeeded`;
+    this.#enter(Closed.again(this.#options, nowMs), "probes-succeeded", detail, nowMs);
+  }
+
+  #enter(next: BreakerState, reason: BreakerCause, detail: string, atMs: number, forMs = 0): void {
     const from = this.#state.kind;
     this.#state = next;
-    this.#sinceMs = atMs;
-    this.#epoch += 1;
-    const event: BreakerEvent = { type: "breaker.state", from, to: next.kind, atMs, reason };
+    this.#sinceMs = atMs - forMs;
+    if (from === next.kind) return;
+    const event: BreakerEvent = {
+      type: "breaker.state",
+      from,
+      to: next.kind,
+      atMs,
+      reason,
+      detail,
+    };
     notify(this.#onEvent, event, this.#report, "breaker.onEvent");
   }
-}
-
-function resting(state: Open, nowMs: number): BreakerRefusal {
-  const { detail, untilMs } = state;
-  return { kind: "refusal", reason: "BREAKER_OPEN", retryAfterMs: untilMs - nowMs, detail };
-}
-
-function crowded(state: HalfOpen, probes: number, nowMs: number): BreakerRefusal | undefined {
-  const [first] = state.leases;
-  if (first === undefined || state.leases.length < probes) return undefined;
-  return {
-    kind: "refusal",
-    reason: "BREAKER_PROBING",
-    retryAfterMs: first.expiresMs - nowMs,
-    detail: `${state.leases.length} of ${probes} probes are out`,
-  };
 }

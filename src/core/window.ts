@@ -21,6 +21,11 @@ export interface OutcomeWindow {
   totals(nowMs: number): WindowTotals;
   /** Forgets everything. */
   clear(): void;
+  /**
+   * Forgets everything, and takes over what another window held: as calls of `nowMs`, for how old each was
+   * is not known any more. Of more calls than fit, the shares stay.
+   */
+  refill(nowMs: number, totals: WindowTotals): void;
 }
 
 export interface TimeWindowOptions {
@@ -66,6 +71,12 @@ class Tally implements WindowTotals {
     this.calls += 1;
     if (failed) this.failures += 1;
     if (slow) this.slow += 1;
+  }
+
+  add(other: WindowTotals): void {
+    this.calls += other.calls;
+    this.failures += other.failures;
+    this.slow += other.slow;
   }
 
   subtract(other: WindowTotals): void {
@@ -124,6 +135,13 @@ class TimeWindow implements OutcomeWindow {
     } while (bucket !== this.#newest);
   }
 
+  refill(nowMs: number, totals: WindowTotals): void {
+    this.#advance(nowMs);
+    this.clear();
+    this.#newest.add(totals);
+    this.#totals.add(totals);
+  }
+
   #advance(nowMs: number): void {
     const index = Math.floor(nowMs / this.#bucketMs);
     const passed = index - this.#index;
@@ -175,5 +193,16 @@ class CountWindow implements OutcomeWindow {
   clear(): void {
     // What the ring still holds is never read: only a full ring looks at its oldest call.
     this.#totals.reset();
+  }
+
+  refill(nowMs: number, { calls, failures, slow }: WindowTotals): void {
+    this.clear();
+    const kept = Math.min(calls, this.#ring.length);
+    const ofKept = (part: number) => Math.round((part / calls) * kept);
+    // The bad ones last, so that they are the last to be forgotten.
+    const goodOnes = { failures: kept - ofKept(failures), slow: kept - ofKept(slow) };
+    for (let call = 0; call < kept; call += 1) {
+      this.record(nowMs, call >= goodOnes.failures, call >= goodOnes.slow);
+    }
   }
 }

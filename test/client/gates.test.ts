@@ -8,7 +8,10 @@ describe.each(kinds)("breaker of %s", (method) => {
     const server = failing(3);
     const { call, clock, link, weir } = await scene({
       handlers: server.handlers,
-      client: { retry: false, breaker: { consecutiveFailures: 3, openMs: 1_000, probes: 1 } },
+      client: {
+        retry: false,
+        breaker: { consecutiveFailures: 3, openMs: 1_000, openJitter: 0, probes: 1 },
+      },
     });
     for (let n = 0; n < 3; n++) expect((await call(method)).code).toBe(Status.UNAVAILABLE);
     const refused = await call(method);

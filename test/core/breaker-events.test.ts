@@ -5,9 +5,15 @@ import { isRefusal } from "../../src/core/refusal.js";
 import { setup } from "./breaker-setup.js";
 import { fakeClock } from "./fake-clock.js";
 
+const nervous = resolveBreakerOptions({ consecutiveFailures: 1, probes: 1, openJitter: 0 });
+
 describe("the events of a breaker", () => {
   it("tell each change, when and why", () => {
-    const { breaker, clock, events, fail, succeed } = setup({ openMs: 100, probes: 1 });
+    const { breaker, clock, events, fail, succeed } = setup({
+      openMs: 100,
+      openFactor: 1,
+      probes: 1,
+    });
     const startMs = clock.now();
     fail(5);
     clock.advance(150);
@@ -23,7 +29,15 @@ describe("the events of a breaker", () => {
       ["half-open", "closed", 250, "probes-succeeded"],
     ]);
     expect(new Set(events.map((event) => event.type))).toEqual(new Set(["breaker.state"]));
-    expect(breaker.snapshot()).toMatchObject({ epoch: 5, sinceMs: startMs + 250 });
+    expect(events.map((event) => event.detail)).toEqual([
+      "5 failures in a row",
+      "the rest is over",
+      "a probe failed",
+      "the rest is over",
+      "1 probe succeeded",
+    ]);
+    clock.advance(30);
+    expect(breaker.snapshot()).toMatchObject({ state: "closed", forMs: 30 });
   });
 
   it("tell when the rate opened it", () => {
@@ -33,11 +47,20 @@ describe("the events of a breaker", () => {
     expect(events.map((event) => event.reason)).toEqual(["failure-rate"]);
   });
 
+  it("tell when slow calls opened it", () => {
+    const { events, take } = setup({ minCalls: 2, slowMs: 10 });
+    take(11);
+    take(11);
+    expect(events).toMatchObject([
+      { reason: "slow-rate", detail: "2 of 2 calls took longer than 10 ms within 10000 ms" },
+    ]);
+  });
+
   it("are told after the change, so that whoever is told may ask", () => {
     const clock = fakeClock();
     const states: string[] = [];
     const told = () => states.push(breaker.state);
-    const breaker = new Breaker(resolveBreakerOptions({ consecutiveFailures: 1 }), clock, told);
+    const breaker = new Breaker(nervous, clock, told);
     const admission = breaker.acquire();
     if (!isRefusal(admission)) admission.settle("failure");
     clock.advance(5_000);
@@ -50,7 +73,7 @@ describe("the events of a breaker", () => {
     const broken = new Error("broken observer");
     const reported: unknown[] = [];
     const breaker = new Breaker(
-      resolveBreakerOptions({ consecutiveFailures: 1 }),
+      nervous,
       clock,
       () => {
         throw broken;
@@ -67,8 +90,7 @@ describe("the events of a breaker", () => {
 
   it("reach a call that admits within the telling without giving a place twice", () => {
     const clock = fakeClock();
-    const options = resolveBreakerOptions({ consecutiveFailures: 1, probes: 1 });
-    const breaker = new Breaker(options, clock, (event) => {
+    const breaker = new Breaker(nervous, clock, (event) => {
       if (event.to === "half-open") breaker.acquire();
     });
     const admission = breaker.acquire();
@@ -81,23 +103,25 @@ describe("the events of a breaker", () => {
 describe("the snapshot of a breaker", () => {
   it("tells what the state is made of", () => {
     const { breaker, clock, admit, fail, succeed } = setup();
-    const startMs = clock.now();
     succeed(2);
     fail();
+    clock.advance(100);
     expect(breaker.snapshot()).toEqual({
       state: "closed",
-      epoch: 0,
-      sinceMs: startMs,
+      forMs: 100,
+      openedInARow: 0,
+      rampLeftMs: 0,
       calls: 3,
       failures: 1,
+      slow: 0,
       consecutiveFailures: 1,
     });
     fail(4);
     clock.advance(2_000);
     expect(breaker.snapshot()).toEqual({
       state: "open",
-      epoch: 1,
-      sinceMs: startMs,
+      forMs: 2_000,
+      openedInARow: 1,
       retryAfterMs: 3_000,
       detail: "5 failures in a row",
     });
@@ -106,8 +130,8 @@ describe("the snapshot of a breaker", () => {
     admit();
     expect(breaker.snapshot()).toEqual({
       state: "half-open",
-      epoch: 2,
-      sinceMs: startMs + 5_000,
+      forMs: 0,
+      openedInARow: 1,
       probesOut: 1,
       succeeded: 1,
     });

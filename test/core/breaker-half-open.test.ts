@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Outcome } from "../../src/core/permit.js";
-import { rested } from "./breaker-setup.js";
+import { rested, stream } from "./breaker-setup.js";
 
 describe("a half-open breaker", () => {
   it("has only so many probes out at once", () => {
@@ -26,7 +26,7 @@ describe("a half-open breaker", () => {
     expect(breaker.snapshot()).toMatchObject({ probesOut: 0 });
   });
 
-  it("closes when as many probes have succeeded as may be out", () => {
+  it("closes when as many probes have succeeded as may be out, unless told otherwise", () => {
     const { breaker, succeed } = rested();
     succeed(2);
     expect(breaker.state).toBe("half-open");
@@ -34,16 +34,57 @@ describe("a half-open breaker", () => {
     expect(breaker.state).toBe("closed");
   });
 
+  it("closes when so many probes have succeeded as it was told, one after the other", () => {
+    const { breaker, succeed } = rested({ probes: 1, successesToClose: 4 });
+    succeed(3);
+    expect(breaker.state).toBe("half-open");
+    succeed();
+    expect(breaker.state).toBe("closed");
+  });
+
+  it("opens when the other side sheds a probe", () => {
+    const { breaker, fail } = rested();
+    fail(1, { unserved: "shed" });
+    expect(breaker.state).toBe("open");
+  });
+
+  it("opens at a probe that was slow, where slow calls could have opened it", () => {
+    const { breaker, take } = rested({ slowMs: 100 });
+    take(100);
+    expect(breaker.state).toBe("half-open");
+    take(101, "success", stream);
+    expect(breaker.state).toBe("half-open");
+    take(101);
+    expect(breaker.check()?.detail).toBe("a probe took longer than 100 ms");
+  });
+
+  it("opens at a probe that is under way for too long, before it ends", () => {
+    const { breaker, clock, admit } = rested({ inFlightMs: 1_000 });
+    admit(stream);
+    admit();
+    clock.advance(999);
+    expect(breaker.check()).toBeUndefined();
+    clock.advance(1);
+    expect(breaker.check()?.detail).toBe("a probe did not end within 1000 ms");
+  });
+
+  it("takes the place of a probe back, and nothing more, that loses it before it is overdue", () => {
+    const { breaker, clock, admit } = rested({ inFlightMs: 10_000 });
+    admit();
+    clock.advance(10_000);
+    expect(breaker.snapshot()).toMatchObject({ state: "half-open", probesOut: 0 });
+  });
+
   it("opens at the first failure, for a whole rest", () => {
     const { breaker, clock, succeed, fail } = rested();
     succeed(2);
     clock.advance(1_000);
     fail();
-    expect(breaker.check()).toMatchObject({ reason: "BREAKER_OPEN", retryAfterMs: 5_000 });
+    expect(breaker.check()).toMatchObject({ reason: "BREAKER_OPEN", retryAfterMs: 10_000 });
   });
 
   it("begins to count successes anew after it has opened again", () => {
-    const { breaker, clock, succeed, fail } = rested();
+    const { breaker, clock, succeed, fail } = rested({ openFactor: 1 });
     succeed(2);
     fail();
     clock.advance(5_000);
@@ -100,7 +141,7 @@ describe("a half-open breaker", () => {
   });
 
   it("takes no notice of a probe of an earlier half-open time", () => {
-    const { breaker, clock, admit, fail } = rested();
+    const { breaker, clock, admit, fail } = rested({ openFactor: 1 });
     const early = admit();
     fail();
     clock.advance(5_000);

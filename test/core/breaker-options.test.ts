@@ -9,19 +9,38 @@ describe("the options of a breaker", () => {
       consecutiveFailures: 5,
       failureRate: 0.5,
       minCalls: 20,
+      slowMs: false,
+      slowRate: 0.8,
       windowMs: 10_000,
+      windowCalls: false,
+      inFlightMs: false,
       openMs: 5_000,
+      openFactor: 2,
+      maxOpenMs: 60_000,
+      openJitter: 0.2,
       probes: 3,
+      successesToClose: 3,
       probeLeaseMs: 10_000,
+      rampMs: 5_000,
     });
     expect(Object.isFrozen(options)).toBe(true);
   });
 
-  it("may switch off one rule, but not both", () => {
+  it("follow each other where one is left out", () => {
+    expect(resolveBreakerOptions({ openMs: 90_000 }).maxOpenMs).toBe(90_000);
+    expect(resolveBreakerOptions({ probes: 7 }).successesToClose).toBe(7);
+    expect(resolveBreakerOptions({ windowCalls: 10 }).minCalls).toBe(10);
+    expect(resolveBreakerOptions({ windowCalls: 100 }).minCalls).toBe(20);
+  });
+
+  it("may switch rules off, but not all", () => {
+    const none = { consecutiveFailures: false, failureRate: false } as const;
+    expect(resolveBreakerOptions({ ...none, slowMs: 100 }).slowMs).toBe(100);
+    expect(resolveBreakerOptions({ rampMs: false }).rampMs).toBe(false);
     expect(resolveBreakerOptions({ failureRate: false }).failureRate).toBe(false);
     expect(resolveBreakerOptions({ consecutiveFailures: false }).consecutiveFailures).toBe(false);
     expect(() => resolveBreakerOptions({ failureRate: false, consecutiveFailures: false })).toThrow(
-      "breaker.failureRate must be a number above 0 and up to 1 when consecutiveFailures is off",
+      "breaker.failureRate must be a number above 0 and up to 1 when consecutiveFailures and slowMs are off",
     );
   });
 
@@ -30,7 +49,19 @@ describe("the options of a breaker", () => {
     ["orders.breaker.consecutiveFailures", { consecutiveFailures: true }],
     ["orders.breaker.failureRate", { failureRate: 0 }],
     ["orders.breaker.failureRate", { failureRate: 50 }],
+    ["orders.breaker.slowMs", { slowMs: 0 }],
+    ["orders.breaker.slowRate", { slowMs: 100, slowRate: 80 }],
+    ["orders.breaker.slowRate", { slowRate: 0.8 }],
     ["orders.breaker.minCalls", { minCalls: 0 }],
+    ["orders.breaker.minCalls", { minCalls: 11, windowCalls: 10 }],
+    ["orders.breaker.windowCalls", { windowCalls: 0 }],
+    ["orders.breaker.windowCalls", { windowCalls: 10_001 }],
+    ["orders.breaker.inFlightMs", { inFlightMs: 0 }],
+    ["orders.breaker.openFactor", { openFactor: 0.9 }],
+    ["orders.breaker.maxOpenMs", { openMs: 1_000, maxOpenMs: 999 }],
+    ["orders.breaker.openJitter", { openJitter: 1 }],
+    ["orders.breaker.successesToClose", { successesToClose: 0 }],
+    ["orders.breaker.rampMs", { rampMs: 0 }],
     ["orders.breaker.windowMs", { windowMs: 0 }],
     ["orders.breaker.openMs", { openMs: 0 }],
     ["orders.breaker.openMs", { openMs: null }],

@@ -1,31 +1,50 @@
-import { Breaker, type BreakerEvent } from "../../src/core/breaker.js";
+import { Breaker, type BreakerCall, type BreakerEvent } from "../../src/core/breaker.js";
 import { type BreakerOptions, resolveBreakerOptions } from "../../src/core/breaker-options.js";
-import type { Outcome, Permit } from "../../src/core/permit.js";
+import type { Ending, Outcome, Permit } from "../../src/core/permit.js";
 import { isRefusal } from "../../src/core/refusal.js";
 import { fakeClock } from "./fake-clock.js";
 
-/** A closed breaker, and short words for what happens to it. */
+/** A call whose length is the application's. */
+export const stream: BreakerCall = { timed: false, critical: false };
+
+/** A closed breaker, and short words for what happens to it. Chance is in the middle until told otherwise. */
 export function setup(options: BreakerOptions = {}) {
   const clock = fakeClock();
+  const chance = { is: 0.5 };
   const events: BreakerEvent[] = [];
   const resolved = resolveBreakerOptions(options);
-  const breaker = new Breaker(resolved, clock, (event) => events.push(event));
-  const admit = (): Permit => {
-    const admission = breaker.acquire();
+  const breaker = new Breaker(
+    resolved,
+    clock,
+    (event) => events.push(event),
+    (error) => {
+      throw error;
+    },
+    () => chance.is,
+  );
+  const admit = (call?: BreakerCall): Permit => {
+    const admission = breaker.acquire(call);
     if (isRefusal(admission)) throw new Error(`refused: ${admission.detail}`);
     return admission;
   };
-  const settle = (outcome: Outcome, times = 1) => {
-    for (let call = 0; call < times; call += 1) admit().settle(outcome);
+  const settle = (outcome: Outcome, times = 1, ending?: Ending) => {
+    for (let call = 0; call < times; call += 1) admit().settle(outcome, ending);
   };
   return {
     clock,
+    chance,
     events,
     breaker,
     admit,
     succeed: (times?: number) => settle("success", times),
-    fail: (times?: number) => settle("failure", times),
+    fail: (times?: number, ending?: Ending) => settle("failure", times, ending),
     ignore: (times?: number) => settle("ignored", times),
+    /** A call that takes so long. */
+    take: (ms: number, outcome: Outcome = "success", call?: BreakerCall) => {
+      const permit = admit(call);
+      clock.advance(ms);
+      permit.settle(outcome);
+    },
   };
 }
 
@@ -40,5 +59,12 @@ export function opened(options: BreakerOptions = {}) {
 export function rested(options: BreakerOptions = {}) {
   const parts = opened(options);
   parts.clock.advance(5_000);
+  return parts;
+}
+
+/** A breaker that has just closed again. */
+export function recovered(options: BreakerOptions = {}) {
+  const parts = rested(options);
+  parts.succeed(3);
   return parts;
 }

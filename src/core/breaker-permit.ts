@@ -1,0 +1,40 @@
+import type { Closed } from "./breaker-closed.js";
+import type { HalfOpen } from "./breaker-half-open.js";
+import type { InFlight, UnderWay } from "./breaker-in-flight.js";
+import type { Ending, Outcome, Permit } from "./permit.js";
+
+/** What a breaker does with the end of a call that it has admitted. */
+export type OnSettle = (
+  permit: BreakerPermit,
+  outcome: Outcome,
+  ending: Ending | undefined,
+) => void;
+
+/**
+ * A call that a breaker has let through. All that is known of it is in this one object, and all permits of
+ * a breaker share its function, so that admitting a call costs little.
+ */
+export class BreakerPermit implements Permit, UnderWay {
+  /** The state that admitted it. */
+  readonly state: Closed | HalfOpen;
+  readonly sinceMs: number;
+  readonly timed: boolean;
+  row: InFlight | undefined;
+  older: UnderWay | undefined;
+  newer: UnderWay | undefined;
+  #onSettle: OnSettle | undefined;
+
+  constructor(state: Closed | HalfOpen, sinceMs: number, timed: boolean, onSettle: OnSettle) {
+    this.state = state;
+    this.sinceMs = sinceMs;
+    this.timed = timed;
+    this.#onSettle = onSettle;
+  }
+
+  settle(outcome: Outcome, ending?: Ending): void {
+    const onSettle = this.#onSettle;
+    if (onSettle === undefined) return;
+    this.#onSettle = undefined;
+    onSettle(this, outcome, ending);
+  }
+}
