@@ -70,8 +70,14 @@ function bulkhead(): Row["decide"] {
 function admission(): Row["decide"] {
   const options = resolveAdmissionOptions({ limit: 100 });
   const policy = new Admission(options, systemClock, Math.random);
+  const call = {
+    priority: "normal",
+    cohort: 0,
+    deadlineMs: Number.POSITIVE_INFINITY,
+    neededMs: 0,
+  } as const;
   return () => {
-    const entry = policy.enter("normal", Number.POSITIVE_INFINITY, () => {});
+    const entry = policy.enter(call, () => {});
     if ("settle" in entry) entry.settle("success");
   };
 }

@@ -1,5 +1,5 @@
-export type { AdmissionSnapshot } from "./core/admission.js";
-export type { AdmissionOptions, AdmissionThresholds } from "./core/admission-options.js";
+export type { AdmissionSnapshot } from "./core/admission-call.js";
+export type { AdmissionOptions, PoolOptions, StreamPoolOptions } from "./core/admission-options.js";
 export type { FaultsSnapshot } from "./core/faults.js";
 export type {
   DropFault,
@@ -10,13 +10,26 @@ export type {
   ResetFault,
   StatusFault,
 } from "./core/faults-options.js";
+export type { Limit } from "./core/limit.js";
+export type { LimitOptions } from "./core/limit-options.js";
+export type { AdmissionThresholds } from "./core/load-thresholds.js";
+export type { PressureOptions, PressureRange } from "./core/pressure-options.js";
+export type { ProcessReader, Readings } from "./core/process-readings.js";
+export type { QueueOptions } from "./core/queue-options.js";
+export type { QuotaAnswer, QuotaStore } from "./core/quota-store.js";
+export type { RateLimitSnapshot } from "./core/rate-limit.js";
+export type { RateLimitOptions } from "./core/rate-options.js";
+export type { TokenRate } from "./core/token-bucket.js";
 export type { SurroundingsOptions } from "./grpc/surroundings.js";
 export { admission } from "./server/admission.js";
-export type { PriorityOptions } from "./server/context.js";
 export { context } from "./server/context.js";
 export type { DeadlineGuardOptions } from "./server/deadline-guard.js";
 export { deadlineGuard } from "./server/deadline-guard.js";
 export type { FaultInbound, ServerFaultsOptions } from "./server/faults.js";
 export { faults } from "./server/faults.js";
 export type { ServerPolicyOptions } from "./server/gates.js";
+export type { PrioritizedCall, PriorityOptions } from "./server/priority.js";
+export { googleCriticality } from "./server/priority.js";
+export type { QuotaCall, QuotaOptions } from "./server/quota.js";
+export { quota } from "./server/quota.js";
 export type { ServerPolicy } from "./server/server-policy.js";

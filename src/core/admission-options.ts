@@ -1,42 +1,74 @@
+import { type LimitOptions, type MakeLimit, resolveLimit } from "./limit-options.js";
+import {
+  type AdmissionThresholds,
+  type ResolvedThresholds,
+  resolveThresholds,
+} from "./load-thresholds.js";
 import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
   knownKeys,
+  oneOf,
   ratio,
   wholeNumber,
 } from "./options.js";
+import {
+  type PressureOptions,
+  processSignals,
+  type ResolvedPressureOptions,
+  resolvePressureOptions,
+} from "./pressure-options.js";
+import type { PressureShedderOptions } from "./pressure-shedder.js";
+import {
+  type QueueOptions,
+  type ResolvedQueueOptions,
+  resolveQueueOptions,
+} from "./queue-options.js";
 
-/**
- * Loads, above 0 and up to 1, from which a priority is refused. Load is (running + queued) divided by
- * (limit + maxQueued). They rise with the priority: low ≤ normal ≤ high. 1 is no threshold: such calls
- * are refused only when nothing is left, neither a permit nor a place nor a worse call to evict.
- */
-export interface AdmissionThresholds {
-  /** @defaultValue 0.70 */
-  readonly low?: number;
-  /** @defaultValue 0.85 */
-  readonly normal?: number;
-  /** @defaultValue 0.95 */
-  readonly high?: number;
-}
-
-export interface AdmissionOptions {
-  /** Calls that may run at once, a whole number of at least 1. @defaultValue 100 */
-  readonly limit?: number;
-  /** Calls that may wait, a whole number; 0 for no queue. @defaultValue the limit */
+/** The slots that calls run in, and the queue in front of them. */
+export interface PoolOptions {
+  /**
+   * Calls that may run at once: a whole number, `adaptive`, an algorithm with its options, or a limit of one's own.
+   * @defaultValue "adaptive"
+   */
+  readonly limit?: LimitOptions;
+  /**
+   * The hard cap, for critical calls with their headroom too. A whole number of at least 1.
+   * @defaultValue none beside the limit and the headroom
+   */
+  readonly maxConcurrent?: number;
+  /**
+   * Calls that may wait, a whole number; 0 for no queue.
+   * @defaultValue the limit; of one that is learnt, as it stands, and at least 16
+   */
   readonly maxQueued?: number;
   /**
-   * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait
-   * sooner. @defaultValue 100
+   * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
+   * @defaultValue 100, and for a call with a deadline no more than a third of the time that it comes with
    */
   readonly maxWaitMs?: number;
-  readonly thresholds?: AdmissionThresholds;
+  readonly queue?: QueueOptions;
+}
+
+export interface AdmissionOptions extends PoolOptions {
+  /** Loads from which priorities are refused; `false` for none. */
+  readonly thresholds?: AdmissionThresholds | false;
   /**
    * Share of the limit, from 0 to 1, by which critical calls may exceed it; rounded up to whole calls.
    * @defaultValue 0.1
    */
   readonly criticalHeadroom?: number;
+  /**
+   * Refuses a growing share of the calls while the process is hard pressed: short of memory, or late in its event
+   * loop. `false` for never. What is read for it also tells limits that learn when the process is saturated.
+   */
+  readonly pressure?: (PressureOptions & PressureShedderOptions) | false;
+  /**
+   * Slots of their own for calls that stream, either way, or `together` with the others. A stream is admitted once,
+   * when it is opened. @defaultValue a limit of 1_000 and no queue
+   */
+  readonly streams?: StreamPoolOptions | "together";
   /**
    * Whether callers are told which priorities have no prospect at present (trailer `x-weir-admission`), so that they
    * need not send them. @defaultValue true
@@ -44,52 +76,119 @@ export interface AdmissionOptions {
   readonly publish?: boolean;
 }
 
-export interface ResolvedAdmissionOptions extends Readonly<Required<AdmissionOptions>> {
-  readonly thresholds: Readonly<Required<AdmissionThresholds>>;
+export interface StreamPoolOptions extends PoolOptions {
+  /**
+   * Streams that are older end with UNAVAILABLE (reason `STREAM_AGED`), so that callers open them anew, elsewhere if
+   * balancing says so. Each ages up to a tenth sooner by chance. 1 ms to 24 days. @defaultValue never
+   */
+  readonly maxAgeMs?: number;
 }
 
-const keys = ["limit", "maxQueued", "maxWaitMs", "thresholds", "criticalHeadroom", "publish"];
+/** One pool, checked and complete. */
+export interface AdmissionPoolOptions {
+  readonly makeLimit: MakeLimit;
+  readonly maxConcurrent: number;
+  /** `undefined`: as many as may run, and at least `minQueued`. */
+  readonly maxQueued: number | undefined;
+  readonly minQueued: number;
+  readonly maxWaitMs: number;
+  readonly maxWaitShare: number;
+  readonly criticalHeadroom: number;
+  readonly queue: ResolvedQueueOptions;
+}
+
+/** Checked, complete and frozen. */
+export interface ResolvedAdmissionOptions extends AdmissionPoolOptions {
+  readonly thresholds: ResolvedThresholds | false;
+  readonly pressure: (ResolvedPressureOptions & Required<PressureShedderOptions>) | false;
+  readonly streams: (AdmissionPoolOptions & { readonly maxAgeMs: number }) | "together";
+  readonly publish: boolean;
+}
+
+const poolKeys = ["limit", "maxConcurrent", "maxQueued", "maxWaitMs", "queue"];
+const keys = [...poolKeys, "thresholds", "criticalHeadroom", "pressure", "streams", "publish"];
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveAdmissionOptions(
-  options: AdmissionOptions,
+  options: AdmissionOptions = {},
   prefix = "admission",
 
   also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
   knownKeys(prefix, options, keys, also);
-  const { limit = 100, maxWaitMs = 100, thresholds = {}, criticalHeadroom = 0.1 } = options;
-  const checkedLimit = wholeNumber(`${prefix}.limit`, limit, 1);
-  const { maxQueued = checkedLimit, publish = true } = options;
+  const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure = {} } = options;
   if (typeof publish !== "boolean") {
     throw new InvalidOptionError(`${prefix}.publish`, "true or false", publish);
   }
+  const headroom = finiteNumber(`${prefix}.criticalHeadroom`, criticalHeadroom, 0, 1);
   return Object.freeze({
-    limit: checkedLimit,
-    maxQueued: wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
-    maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
-    thresholds: resolveThresholds(thresholds, `${prefix}.thresholds`),
-    criticalHeadroom: finiteNumber(`${prefix}.criticalHeadroom`, criticalHeadroom, 0, 1),
+    ...resolvePool(options, headroom, prefix),
+    thresholds: thresholds !== false && resolveThresholds(thresholds, `${prefix}.thresholds`),
+    pressure: pressure !== false && resolvePressure(pressure, `${prefix}.pressure`),
+    streams: resolveStreams(options.streams ?? {}, headroom, `${prefix}.streams`),
     publish,
   });
 }
 
-function resolveThresholds(
-  thresholds: AdmissionThresholds,
-  path: string,
-): ResolvedAdmissionOptions["thresholds"] {
-  knownKeys(path, thresholds, ["low", "normal", "high"]);
-  const low = ratio(`${path}.low`, thresholds.low === undefined ? 0.7 : thresholds.low);
-  const normal = ratio(
-    `${path}.normal`,
-    thresholds.normal === undefined ? 0.85 : thresholds.normal,
-  );
-  const high = ratio(`${path}.high`, thresholds.high === undefined ? 0.95 : thresholds.high);
-  if (low > normal) {
-    throw new InvalidOptionError(`${path}.low`, `at most ${path}.normal, ${normal}`, low);
+function resolvePool(
+  options: PoolOptions,
+  criticalHeadroom: number,
+  prefix: string,
+): AdmissionPoolOptions {
+  const { limit = "adaptive", maxConcurrent, maxQueued, maxWaitMs } = options;
+  return {
+    makeLimit: resolveLimit(limit, `${prefix}.limit`),
+    maxConcurrent:
+      maxConcurrent === undefined
+        ? Number.POSITIVE_INFINITY
+        : wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
+    maxQueued:
+      maxQueued === undefined ? undefined : wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
+    minQueued: typeof limit === "number" ? 0 : 16,
+    maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs ?? 100),
+    maxWaitShare: maxWaitMs === undefined ? 1 / 3 : 1,
+    criticalHeadroom,
+    queue: resolveQueueOptions(options.queue, `${prefix}.queue`),
+  };
+}
+
+function resolvePressure(
+  options: PressureOptions & PressureShedderOptions,
+  prefix: string,
+): ResolvedPressureOptions & Required<PressureShedderOptions> {
+  const { target = 0.5, maxShare = 0.95, shedOn, ...signals } = options;
+  const resolved = resolvePressureOptions(signals, prefix);
+  const own = Object.keys(resolved.signals);
+  const known = [...processSignals, ...own];
+  if (
+    shedOn !== undefined &&
+    !(Array.isArray(shedOn) && shedOn.every((name) => known.includes(name)))
+  ) {
+    throw new InvalidOptionError(`${prefix}.shedOn`, `a list of ${known.join(", ")}`, shedOn);
   }
-  if (normal > high) {
-    throw new InvalidOptionError(`${path}.normal`, `at most ${path}.high, ${high}`, normal);
-  }
-  return Object.freeze({ low, normal, high });
+  const checked = ratio(`${prefix}.target`, target);
+  if (checked === 1) throw new InvalidOptionError(`${prefix}.target`, "below 1", target);
+  return Object.freeze({
+    ...resolved,
+    shedOn: Object.freeze(shedOn ?? ["memory", "loopDelayMs", ...own]),
+    target: checked,
+    maxShare: ratio(`${prefix}.maxShare`, maxShare),
+  });
+}
+
+function resolveStreams(
+  options: StreamPoolOptions | "together",
+  criticalHeadroom: number,
+  prefix: string,
+): ResolvedAdmissionOptions["streams"] {
+  if (typeof options === "string") return oneOf(prefix, options, ["together"] as const);
+  knownKeys(prefix, options, [...poolKeys, "maxAgeMs"]);
+  const { maxAgeMs, ...pool } = options;
+  return Object.freeze({
+    ...resolvePool({ limit: 1_000, maxQueued: 0, ...pool }, criticalHeadroom, prefix),
+    maxAgeMs:
+      maxAgeMs === undefined
+        ? Number.POSITIVE_INFINITY
+        : durationMs(`${prefix}.maxAgeMs`, maxAgeMs, 1),
+  });
 }

@@ -1,136 +1,152 @@
-import type { ResolvedAdmissionOptions } from "./admission-options.js";
+import {
+  type AdmissionCall,
+  type AdmissionParts,
+  type AdmissionSnapshot,
+  zeros,
+} from "./admission-call.js";
+import type { AdmissionPoolOptions } from "./admission-options.js";
+import { Slot } from "./admission-slot.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
-import type { ReportError } from "./notify.js";
+import { fixedLimit, type Limit } from "./limit.js";
 import { wholeNumber } from "./options.js";
-import { type Priority, priorityRank } from "./priority.js";
+import type { Outcome, Permit } from "./permit.js";
+import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
 import type { Random } from "./random.js";
 import type { Reason } from "./reasons.js";
+import { RecentMedian } from "./recent-median.js";
 import { type Refusal, refusal } from "./refusal.js";
-import { Semaphore } from "./semaphore.js";
-import { type Entry, HeldPermit, type OnTurn } from "./turn.js";
+import type { Shedder } from "./shedder.js";
+import type { Entry, OnTurn } from "./turn.js";
+import { WaitingLine } from "./waiting-line.js";
 
-type ByPriority = Record<Priority, number>;
+type Waiter = QueuedTurn<AdmissionCall>;
 
-/** Numbers of one server's admission. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
-export interface AdmissionSnapshot {
-  readonly limit: number;
-  readonly maxQueued: number;
-  readonly running: number;
-  readonly queued: number;
-  readonly draining: boolean;
-  readonly admitted: Readonly<ByPriority>;
-  readonly refused: Readonly<ByPriority>;
-  readonly left: Readonly<ByPriority>;
-}
+/** Deadlines of which the median makes the latency ceiling of a limit that learns, and how many it needs. */
+const deadlinesKept = 101;
+const deadlinesNeeded = 20;
 
 /**
- * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first;
- * as the load rises the lower priorities are refused, and in a full queue the worst makes room for the better.
+ * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
+ * rises shedders refuse the lower priorities, and in a full queue the overflow policy says who has to go.
  *
- * `critical` knows no thresholds, waits ahead of all others, may exceed the limit by its headroom, and finds
- * a full queue only when everybody in it is critical too.
+ * `critical` is asked by no shedder, waits ahead of all others, may exceed the limit by its headroom, and finds a full
+ * queue only when everybody in it is critical too.
  */
 export class Admission {
-  readonly #options: ResolvedAdmissionOptions;
+  readonly #options: AdmissionPoolOptions;
   readonly #clock: Clock;
-  readonly #semaphore: Semaphore<QueuedTurn<Priority>>;
-  readonly #host: TurnHost<Priority>;
+  readonly #shedders: readonly Shedder[];
+  readonly #line: WaitingLine<Waiter>;
+  readonly #host: TurnHost<AdmissionCall>;
   readonly #holdTime: HoldTime;
-  readonly #release: (sinceMs: number) => void;
+  readonly #deadlines = new RecentMedian(deadlinesKept);
+  readonly #server = { load: 0, nowMs: 0 };
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
-  #headroom: number;
+  #limit: Limit;
+  #running = 0;
+  #serving = false;
   #draining = false;
 
-  /** `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. */
   constructor(
-    options: ResolvedAdmissionOptions,
+    options: AdmissionPoolOptions,
     clock: Clock,
     random: Random,
-    report?: ReportError,
+    parts: AdmissionParts = {},
   ) {
+    const { saturated = () => false, shedders = [], report = reportLoudly(clock) } = parts;
     this.#options = options;
     this.#clock = clock;
-    this.#headroom = headroomOf(options.limit, options.criticalHeadroom);
+    this.#shedders = shedders;
+    this.#limit = options.makeLimit(random, { saturated, ceilingMs: () => this.#ceilingMs() });
     this.#holdTime = new HoldTime(random, options.maxWaitMs);
-    const semaphore = new Semaphore<QueuedTurn<Priority>>({
-      permits: options.limit,
-      maxQueued: options.maxQueued,
-    });
-    this.#semaphore = semaphore;
-    this.#release = (sinceMs) => {
-      this.#holdTime.record(clock.now() - sinceMs);
-      semaphore.release();
-    };
+    this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
       maxWaitMs: options.maxWaitMs,
-      report: report ?? reportLoudly(clock),
-      admit: (priority, nowMs) => this.#admit(priority, nowMs),
-      giveBack: () => semaphore.release(),
-      waitedOut: (priority, reason, waitedMs) =>
-        this.#refuse(priority, reason, `waited ${Math.round(waitedMs)} ms, ${this.#occupancy()}`),
-      left: (priority) => {
+      maxWaitShare: options.maxWaitShare,
+      report,
+      admit: (call, nowMs) => this.#admit(call, nowMs),
+      giveBack: () => this.#release(),
+      waitedOut: (call, reason, waitedMs) =>
+        this.#refuse(call, reason, `waited ${Math.round(waitedMs)} ms, ${this.#occupancy()}`),
+      left: ({ priority }) => {
         this.#left[priority] += 1;
       },
     };
   }
 
-  /**
-   * Asks for a permit. `deadlineMs` is on the monotonic clock, `Infinity` for none.
-   *
-   * Refuses with `DRAINING`, `DEADLINE_EXPIRED`, `LOAD_SHED` (this priority's threshold is reached) or
-   * `CONCURRENCY_LIMIT` (no permit, no place, nobody to evict). A wait may end with `QUEUE_TIMEOUT`,
-   * `DEADLINE_EXPIRED`, `DRAINING`, or `LOAD_SHED` when a better call took the place.
-   * A refusal that another try may overcome carries `retryAfterMs`.
-   */
-  enter(priority: Priority, deadlineMs: number, onTurn: OnTurn): Entry {
-    if (this.#draining) return this.#refuse(priority, "DRAINING", "the server is draining");
-    const nowMs = this.#clock.now();
-    if (deadlineMs <= nowMs) {
-      return this.#refuse(priority, "DEADLINE_EXPIRED", "the deadline had passed");
-    }
-    if (priority !== "critical" && this.#sheds(priority)) {
-      const threshold = this.#options.thresholds[priority];
-      const detail = `load has reached ${threshold} for ${priority}, ${this.#occupancy()}`;
-      return this.#refuse(priority, "LOAD_SHED", detail);
-    }
-    const rank = priorityRank[priority];
-    const headroom = priority === "critical" ? this.#headroom : 0;
-    if (this.#semaphore.tryAcquire(rank, headroom)) return this.#admit(priority, nowMs);
-    if (this.#options.maxWaitMs === 0) return this.#full(priority);
-    return this.#queue(new QueuedTurn(this.#host, priority, nowMs, deadlineMs, onTurn), headroom);
+  /** How full it is: (running + queued) / (limit + maxQueued). A little above 1 while critical calls use their headroom. */
+  get load(): number {
+    return (this.#running + this.#line.size) / (this.#permits + this.#maxQueued);
+  }
+
+  get #permits(): number {
+    return Math.min(this.#limit.current, this.#options.maxConcurrent);
+  }
+
+  get #maxQueued(): number {
+    return this.#options.maxQueued ?? Math.max(this.#options.minQueued, this.#permits);
   }
 
   /**
-   * Sets the limit while calls run. A higher one serves the queue at once; under a lower one, calls that
-   * run stay, and nobody is admitted until there are few enough. Throws `InvalidOptionError` below 1.
+   * Asks for a permit.
+   *
+   * Refuses with `DRAINING`, `DEADLINE_EXPIRED`, `LOAD_SHED` (a shedder says so) or `CONCURRENCY_LIMIT` (no permit, no
+   * place). A wait may end with `QUEUE_TIMEOUT`, `DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE` (when its turn came too
+   * little time was left), `DRAINING`, or `LOAD_SHED` when another call took the place. A refusal that another try
+   * may overcome carries `retryAfterMs`.
+   */
+  enter(call: AdmissionCall, onTurn: OnTurn): Entry {
+    if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
+    const nowMs = this.#clock.now();
+    const { priority, deadlineMs } = call;
+    if (deadlineMs <= nowMs)
+      return this.#refuse(call, "DEADLINE_EXPIRED", "the deadline had passed");
+    if (deadlineMs !== Infinity) this.#deadlines.add(deadlineMs - nowMs);
+    if (priority !== "critical") {
+      const shed = this.#judge(call, nowMs);
+      if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
+    }
+    if (this.#hasRoom(priority === "critical")) {
+      this.#running += 1;
+      return this.#admit(call, nowMs);
+    }
+    return this.#queue(call, nowMs, onTurn);
+  }
+
+  /**
+   * Fixes the limit while calls run. A higher one serves the queue at once; under a lower one, calls that run stay, and
+   * nobody is admitted until there are few enough. Throws `InvalidOptionError` below 1.
    */
   resize(limit: number): void {
-    this.#headroom = headroomOf(wholeNumber("limit", limit, 1), this.#options.criticalHeadroom);
-    this.#semaphore.resize(limit);
+    this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
+    this.#serve();
   }
 
   /** Refuses those who wait and those who come, with `DRAINING`. Calls that run are left to end. */
   drain(): void {
     this.#draining = true;
-    for (;;) {
-      const waiter = this.#semaphore.evictLast(-Infinity);
-      if (waiter === undefined) return;
-      const { candidate } = waiter;
-      candidate.refuse(this.#refuse(candidate.tag, "DRAINING", "the server began to drain"));
+    const nowMs = this.#clock.now();
+    for (
+      let place = this.#line.shift(nowMs);
+      place !== undefined;
+      place = this.#line.shift(nowMs)
+    ) {
+      const { item } = place;
+      item.refuse(this.#refuse(item.tag, "DRAINING", "the server began to drain"));
     }
   }
 
   snapshot(): AdmissionSnapshot {
     return {
-      limit: this.#semaphore.permits,
-      maxQueued: this.#options.maxQueued,
-      running: this.#semaphore.running,
-      queued: this.#semaphore.queued,
+      limit: this.#permits,
+      maxQueued: this.#maxQueued,
+      running: this.#running,
+      queued: this.#line.size,
       draining: this.#draining,
       admitted: { ...this.#admitted },
       refused: { ...this.#refused },
@@ -138,62 +154,144 @@ export class Admission {
     };
   }
 
-  #sheds(priority: Exclude<Priority, "critical">): boolean {
-    const threshold = this.#options.thresholds[priority];
-    // At 1 the load can only say that the queue is full, and a full queue has a rule of its own.
-    if (threshold >= 1) return false;
-    const { running, queued, permits } = this.#semaphore;
-    return running + queued >= wholeAtLeast(threshold * (permits + this.#options.maxQueued));
-  }
-
-  #queue(queued: QueuedTurn<Priority>, headroom: number): Entry {
-    const priority = queued.tag;
-    const rank = priorityRank[priority];
-    let waiter = this.#semaphore.enqueue(rank, queued, headroom);
-    let evicted: QueuedTurn<Priority> | undefined;
-    if (waiter === undefined) {
-      evicted = this.#semaphore.evictLast(rank)?.candidate;
-      if (evicted !== undefined) waiter = this.#semaphore.enqueue(rank, queued, headroom);
+  #judge(call: AdmissionCall, nowMs: number): string | undefined {
+    const server = this.#server;
+    server.load = this.load;
+    server.nowMs = nowMs;
+    for (const shedder of this.#shedders) {
+      const shed = shedder.judge(call, server);
+      if (shed !== undefined) return `${shed}, ${this.#occupancy()}`;
     }
-    if (waiter === undefined) return this.#full(priority);
-    queued.wait(waiter);
+    return undefined;
+  }
+
+  /** Nobody waits while there is room, but from inside a turn, or behind one who may not use the headroom. */
+  #hasRoom(critical: boolean): boolean {
+    const permits = this.#permits;
+    if (critical) {
+      return this.#running < this.#withHeadroom(permits) && !this.#line.firstRankWaits;
+    }
+    return this.#running < permits && this.#line.size === 0;
+  }
+
+  #withHeadroom(permits: number): number {
+    // 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call.
+    const headroom = Math.ceil(permits * this.#options.criticalHeadroom - 1e-9);
+    return Math.min(permits + headroom, this.#options.maxConcurrent);
+  }
+
+  #queue(call: AdmissionCall, nowMs: number, onTurn: OnTurn): Entry {
+    if (this.#options.maxWaitMs === 0) return this.#full(call);
+    const rank = priorityRank[call.priority];
+    let evicted: Waiter | undefined;
+    if (this.#line.size >= this.#maxQueued) {
+      const { overflow, maxAgeMs } = this.#options.queue;
+      const victim =
+        this.#maxQueued === 0 ? undefined : this.#line.victim(overflow, rank, nowMs, maxAgeMs);
+      if (victim === undefined) return this.#full(call);
+      this.#line.remove(victim);
+      evicted = victim.item;
+    }
+    const waiter = new QueuedTurn(this.#host, call, nowMs, call.deadlineMs, onTurn);
+    const place = this.#line.push(waiter, rank, nowMs);
+    waiter.wait({ cancel: () => this.#line.remove(place) });
     // Only now, with the place taken: the evicted call may come back at once, from inside its callback.
-    evicted?.refuse(this.#refuse(evicted.tag, "LOAD_SHED", `gave its place to a ${priority} call`));
-    return queued.entered();
+    if (evicted !== undefined) this.#evict(evicted, call.priority);
+    return waiter.entered();
   }
 
-  #full(priority: Priority): Refusal {
-    return this.#refuse(priority, "CONCURRENCY_LIMIT", this.#occupancy());
+  #evict(evicted: Waiter, by: Priority): void {
+    evicted.refuse(this.#refuse(evicted.tag, "LOAD_SHED", `gave its place to a ${by} call`));
   }
 
-  #admit(priority: Priority, nowMs: number): HeldPermit {
+  /** Gives free slots to those who wait. The outermost call serves them all: a grant may free a slot at once. */
+  #serve(): void {
+    if (this.#serving || this.#line.size === 0) return;
+    this.#serving = true;
+    const nowMs = this.#clock.now();
+    for (;;) {
+      const permits = this.#permits;
+      const room = this.#line.firstRankWaits ? this.#withHeadroom(permits) : permits;
+      if (this.#running >= room) break;
+      const overloaded = this.#line.overloaded(nowMs);
+      const place = this.#line.shift(nowMs);
+      if (place === undefined) break;
+      const { item } = place;
+      const spent = this.#spent(item.tag, nowMs - place.sinceMs, nowMs, overloaded);
+      if (spent !== undefined) item.refuse(spent);
+      else {
+        this.#running += 1;
+        item.grant();
+      }
+    }
+    this.#serving = false;
+  }
+
+  /** Why a call whose turn has come is not worth a slot any more. */
+  #spent(
+    call: AdmissionCall,
+    waitedMs: number,
+    nowMs: number,
+    overloaded: boolean,
+  ): Refusal | undefined {
+    const { order, targetMs } = this.#options.queue;
+    // In a standing queue a call that waited longer has been overtaken, and would be late (CoDel's target).
+    if (
+      order === "adaptive-lifo" &&
+      overloaded &&
+      waitedMs > targetMs &&
+      call.priority !== "critical"
+    ) {
+      const detail = `waited ${Math.round(waitedMs)} ms in a standing queue, ${this.#occupancy()}`;
+      return this.#refuse(call, "QUEUE_TIMEOUT", detail);
+    }
+    const leftMs = call.deadlineMs - nowMs;
+    if (leftMs > 0 && leftMs < call.neededMs) {
+      const detail = `${Math.round(leftMs)} ms left after the queue, such calls take ${Math.round(call.neededMs)} ms`;
+      return this.#refuse(call, "DEADLINE_INFEASIBLE", detail);
+    }
+    return undefined;
+  }
+
+  #full(call: AdmissionCall): Refusal {
+    return this.#refuse(call, "CONCURRENCY_LIMIT", this.#occupancy());
+  }
+
+  #admit({ priority }: AdmissionCall, nowMs: number): Permit {
     this.#admitted[priority] += 1;
-    return new HeldPermit(nowMs, this.#release);
+    return new Slot(nowMs, this.#running, this.#settle);
   }
 
-  #refuse(priority: Priority, reason: Reason, detail: string): Refusal {
-    this.#refused[priority] += 1;
+  readonly #settle = (sinceMs: number, inFlight: number, outcome: Outcome): void => {
+    const nowMs = this.#clock.now();
+    const tookMs = nowMs - sinceMs;
+    this.#holdTime.record(tookMs);
+    // A call that its caller gave up says nothing about how long such calls take.
+    if (outcome !== "ignored") this.#limit.record(nowMs, tookMs, inFlight, outcome);
+    this.#release();
+  };
+
+  #release(): void {
+    this.#running -= 1;
+    this.#serve();
+  }
+
+  #refuse(call: AdmissionCall, reason: Reason, detail: string): Refusal {
+    this.#refused[call.priority] += 1;
     // Another try here is of no use to a call without time, or on a server that is about to go.
-    if (reason === "DRAINING" || reason === "DEADLINE_EXPIRED") return refusal(reason, detail);
-    const { queued, permits } = this.#semaphore;
-    return refusal(reason, detail, this.#holdTime.retryAfterMs(queued + 1, permits));
+    if (reason !== "LOAD_SHED" && reason !== "CONCURRENCY_LIMIT" && reason !== "QUEUE_TIMEOUT") {
+      return refusal(reason, detail);
+    }
+    const ahead = this.#line.size + 1;
+    return refusal(reason, detail, this.#holdTime.retryAfterMs(ahead, this.#permits));
+  }
+
+  #ceilingMs(): number | undefined {
+    const median = this.#deadlines.median(deadlinesNeeded);
+    return median === undefined ? undefined : median / 2;
   }
 
   #occupancy(): string {
-    const { running, queued, permits } = this.#semaphore;
-    return `running ${running} of ${permits}, queued ${queued} of ${this.#options.maxQueued}`;
+    return `running ${this.#running} of ${this.#permits}, queued ${this.#line.size} of ${this.#maxQueued}`;
   }
-}
-
-function headroomOf(limit: number, share: number): number {
-  return wholeAtLeast(limit * share);
-}
-
-/** Rounds a share of a whole up: 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call. */
-function wholeAtLeast(share: number): number {
-  return Math.ceil(share - 1e-9);
-}
-
-function zeros(): ByPriority {
-  return { critical: 0, high: 0, normal: 0, low: 0 };
 }

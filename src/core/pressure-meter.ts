@@ -46,6 +46,14 @@ export class PressureMeter {
     return this.#pressure;
   }
 
+  /** The greatest of some signals, by their names. */
+  of(names: readonly string[]): number {
+    this.#refresh();
+    let pressure = 0;
+    for (const name of names) pressure = Math.max(pressure, clamp(this.#ratios.get(name) ?? 0));
+    return pressure;
+  }
+
   /** Some signal stands in its range: the process has little more to give. */
   saturated(): boolean {
     return this.now() > 0;

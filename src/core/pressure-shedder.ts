@@ -1,8 +1,14 @@
+import { cohorts } from "./cohort.js";
 import type { PressureMeter } from "./pressure-meter.js";
 import { priorities, priorityRank } from "./priority.js";
-import { cohorts, type ServerLoad, type ShedCall, type Shedder } from "./shedder.js";
+import type { ServerLoad, ShedCall, Shedder } from "./shedder.js";
 
 export interface PressureShedderOptions {
+  /**
+   * Names of the signals that shed. A busy event loop alone does not: at its best a server is as busy as that.
+   * @defaultValue memory, loopDelayMs and the signals of one's own
+   */
+  readonly shedOn?: readonly string[];
   /** The pressure that shedding aims at, above 0 and below 1. @defaultValue 0.5 */
   readonly target?: number;
   /** The most that is shed of what is not critical, above 0 and up to 1. @defaultValue 0.95 */
@@ -25,9 +31,10 @@ const mixHalfLifeMs = 1_000;
  * integral part of their controller), because a share read from the pressure itself would swing with it.
  */
 export class PressureShedder implements Shedder {
-  readonly #meter: Pick<PressureMeter, "now">;
+  readonly #meter: Pick<PressureMeter, "of">;
   readonly #target: number;
   readonly #maxShare: number;
+  readonly #shedOn: readonly string[];
   /** Arrivals by rank, fading. */
   readonly #mix: number[] = priorities.map(() => 0);
   #share = 0;
@@ -36,10 +43,11 @@ export class PressureShedder implements Shedder {
   #rank: number = priorities.length;
   #cohort = 0;
 
-  constructor(options: Required<PressureShedderOptions>, meter: Pick<PressureMeter, "now">) {
+  constructor(options: Required<PressureShedderOptions>, meter: Pick<PressureMeter, "of">) {
     this.#meter = meter;
     this.#target = options.target;
     this.#maxShare = options.maxShare;
+    this.#shedOn = options.shedOn;
   }
 
   /** The share of the calls that are not critical that is shed now, from 0 to 1. */
@@ -62,7 +70,7 @@ export class PressureShedder implements Shedder {
     // A silence is time without pressure, and the reading at its end is of this moment only.
     const silenceMs = sinceMs > 10 * stepMs ? sinceMs : 0;
     const spanMs = silenceMs > 0 ? stepMs : sinceMs;
-    const pressure = this.#meter.now();
+    const pressure = this.#meter.of(this.#shedOn);
     const excess = (pressure - this.#target) / (1 - this.#target);
     const change = pressure === 0 ? -reliefPerSecond : Math.max(excess, -1) * gainPerSecond;
     const before = Math.max(0, this.#share - (reliefPerSecond * silenceMs) / 1000);

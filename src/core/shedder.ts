@@ -19,6 +19,3 @@ export interface Shedder {
   /** Why the call is refused, for a person; `undefined` when it is not. Runs for each call. */
   judge(call: ShedCall, server: ServerLoad): string | undefined;
 }
-
-/** How many cohorts there are. */
-export const cohorts = 128;

@@ -87,11 +87,10 @@ export class WaitingLine<T> {
   }
 
   /** Takes out who is next; `undefined` when nobody waits. */
-  shift(nowMs: number): T | undefined {
+  shift(nowMs: number): LinePlace<T> | undefined {
     const next = this.#next(nowMs);
-    if (next === undefined) return undefined;
-    this.remove(next);
-    return next.item;
+    if (next !== undefined) this.remove(next);
+    return next;
   }
 
   /** The line has not been empty for an interval: it is a standing queue and no burst (CoDel, RFC 8289). */

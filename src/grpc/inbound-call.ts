@@ -14,6 +14,8 @@ export interface CurrentCall {
   readonly method: string;
   readonly kind: CallKind;
   readonly priority: Priority;
+  /** Who is behind the call, from 0 to 127: inside a priority the lower ones are shed first, in every service alike. */
+  readonly cohort: number;
   /** The caller's address, as grpc-js tells it. */
   readonly peer: string;
   /** How many attempts of the same call came before this one. */
@@ -35,6 +37,17 @@ export interface CurrentCall {
    * The name is letters, digits, `.`, `_` and `-`, at most 64; anything else in it becomes `_`.
    */
   degrade(name: string): void;
+  /**
+   * Whether to leave out a piece of work that the answer can do without, because a flag or the pressure on the server
+   * says so: `if (call.shouldSkip("recommendations")) …`. The same answer for the same name as long as the call lasts.
+   * Always false without the policy `brownout`, and for a name that it does not know.
+   */
+  shouldSkip(name: string): boolean;
+}
+
+/** Judges, for one call, what its handler can do without. */
+export interface OptionalWorkJudge {
+  shouldSkip(name: string): boolean;
 }
 
 /** Who a caller has shown to be. grpc-js keeps the name to itself. */
@@ -57,11 +70,19 @@ export class InboundCall implements CurrentCall {
   priority: Priority = "normal";
   /** The caller set the priority; only then it is passed on to the calls of the handler. */
   priorityMarked = false;
+  /** Who is behind the call, from 0 to 127: the lower ones are shed first. */
+  cohort = 0;
+  /** It is the cohort of a user or tenant, and not one by chance; only then it is passed on. */
+  cohortMarked = false;
+  /** How long such calls take as a rule, in milliseconds; 0 where that is not known. */
+  neededMs = 0;
   previousAttempts = 0;
   /** How many services above are retrying. */
   retryDepth = 0;
   /** The metadata of the request, once it arrived. */
   metadata: Metadata | undefined;
+  /** Set by the policy that decides about optional work, where there is one. */
+  optionalWork: OptionalWorkJudge | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
   #abort: AbortController | undefined;
@@ -94,6 +115,10 @@ export class InboundCall implements CurrentCall {
   /** Who the caller has shown to be, as grpc-js tells it: with TLS, its certificate if it has one. */
   authContext(): AuthContext {
     return this.#authContext?.() ?? {};
+  }
+
+  shouldSkip(name: string): boolean {
+    return this.optionalWork?.shouldSkip(name) ?? false;
   }
 
   remainingMs(): number {

@@ -1,8 +1,11 @@
 import type { Metadata } from "@grpc/grpc-js";
+import { cohorts } from "../core/cohort.js";
 import { isPriority, type Priority } from "../core/priority.js";
 
 /** Request: how much the call matters. Exactly `critical`, `high`, `normal` or `low`. */
 export const priorityKey = "x-request-priority";
+/** Request: who inside a priority is shed first, a whole number from 0 to 127. */
+export const cohortKey = "x-request-cohort";
 /** Request: how many attempts of the same call came before, on attempts after the first (gRFC A6). */
 export const previousAttemptsKey = "grpc-previous-rpc-attempts";
 /** Request: how many services above are retrying the call that this one is made for. */
@@ -16,6 +19,16 @@ export function readPriority(metadata: Metadata): Priority | "absent" | "invalid
   if (values.length === 0) return "absent";
   const [value] = values;
   return values.length === 1 && isPriority(value) ? value : "invalid";
+}
+
+/** The cohort that the caller names; `undefined` for none or for nonsense. */
+export function readCohort(metadata: Metadata): number | undefined {
+  const values = metadata.get(cohortKey);
+  const [value] = values;
+  if (values.length !== 1 || typeof value !== "string" || !/^\d{1,3}$/.test(value))
+    return undefined;
+  const cohort = Number(value);
+  return cohort < cohorts ? cohort : undefined;
 }
 
 /**

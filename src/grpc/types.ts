@@ -1,4 +1,5 @@
 import type {
+  InterceptingCall,
   NextCall,
   ServerInterceptingCallInterface,
   ServerMethodDefinition,
@@ -16,6 +17,8 @@ export type MessageContext = Parameters<ClientCall["sendMessageWithContext"]>[0]
 export type ServerCall = ServerInterceptingCallInterface;
 /** What is told of a call's request, on the server. */
 export type ServerCallListener = Parameters<ServerCall["start"]>[0];
+/** What the transport knows of a peer, such as its certificate. */
+export type AuthContext = NonNullable<ReturnType<InterceptingCall["getAuthContext"]>>;
 /** A status as a handler or an interceptor sends it. */
 export type PartialStatus = Parameters<ServerCall["sendStatus"]>[0];
 

@@ -1,23 +1,31 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
-import { Admission, type AdmissionSnapshot } from "../core/admission.js";
+import { Admission } from "../core/admission.js";
+import type { AdmissionSnapshot } from "../core/admission-call.js";
 import {
   type AdmissionOptions,
   type ResolvedAdmissionOptions,
   resolveAdmissionOptions,
 } from "../core/admission-options.js";
-import type { Clock } from "../core/clock.js";
+import { type Clock, systemClock } from "../core/clock.js";
+import { LoadThresholds } from "../core/load-thresholds.js";
 import type { Mode } from "../core/mode.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import { PressureMeter, type PressureSnapshot } from "../core/pressure-meter.js";
+import { resolvePressureOptions } from "../core/pressure-options.js";
+import { PressureShedder } from "../core/pressure-shedder.js";
 import type { Priority } from "../core/priority.js";
+import { idleReader } from "../core/process-readings.js";
 import type { Reason } from "../core/reasons.js";
 import { isRefusal } from "../core/refusal.js";
 import { ShedLevel } from "../core/shed-level.js";
+import type { Shedder } from "../core/shedder.js";
 import { type Entry, isQueued, type OnTurn, type Turn } from "../core/turn.js";
 import { formatAdmission } from "../grpc/admission-trailer.js";
 import type { ServerGate } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
+import { NodeProcessReader } from "./process-reader.js";
 
 /** Calls of these services are never refused: they are how a server under load is looked into. */
 const exempt = /^\/grpc\.(health|reflection|channelz)\./;
@@ -27,15 +35,28 @@ const shed: ReadonlySet<Reason> = new Set(["LOAD_SHED", "CONCURRENCY_LIMIT", "QU
 /** How long callers may go by what they were told, in milliseconds. */
 const toldForMs = 1_000;
 
+/** The numbers of a server's admission. */
+export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
+  /** The slots of streams; absent where they have none of their own. */
+  readonly streams?: AdmissionSnapshot;
+  readonly pressure: PressureSnapshot;
+  /** The share of the calls that are not critical that is refused for pressure, from 0 to 1. */
+  readonly shedShare: number;
+}
+
 /**
- * Admission of one server: one limit and one queue for all its calls. Refusals are RESOURCE_EXHAUSTED
- * (`LOAD_SHED`, `CONCURRENCY_LIMIT`, `QUEUE_TIMEOUT`) with pushback, DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`)
- * or UNAVAILABLE (`DRAINING`). Health, reflection and channelz are exempt.
+ * Admission of one server: slots and a queue for its calls, and others for its streams. Refusals are
+ * RESOURCE_EXHAUSTED (`LOAD_SHED`, `CONCURRENCY_LIMIT`, `QUEUE_TIMEOUT`) with pushback, DEADLINE_EXCEEDED
+ * (`DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE`) or UNAVAILABLE (`DRAINING`). Health, reflection and channelz are exempt.
  */
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";
   mode: Mode;
-  readonly #admission: Admission;
+  /** How hard pressed this process is. */
+  readonly pressure: PressureMeter;
+  readonly #calls: Admission;
+  readonly #streams: Admission | undefined;
+  readonly #byPressure: PressureShedder | undefined;
   readonly #clock: Clock;
   readonly #level: ShedLevel | undefined;
 
@@ -46,9 +67,27 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   ) {
     this.mode = mode;
     const { clock, random, report } = surroundings;
-    this.#admission = new Admission(options, clock, random, report);
+    const { pressure, thresholds, streams } = options;
     this.#clock = clock;
+    // Where time is virtual, what the real process does says nothing.
+    const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
+    const signals = pressure === false ? resolvePressureOptions() : pressure;
+    const meter = new PressureMeter(signals, reader, clock, report);
+    this.pressure = meter;
+    this.#byPressure = pressure === false ? undefined : new PressureShedder(pressure, meter);
+    const shedders: Shedder[] = [];
+    if (thresholds !== false) shedders.push(new LoadThresholds(thresholds));
+    if (this.#byPressure !== undefined) shedders.push(this.#byPressure);
+    const parts = { saturated: () => meter.saturated(), shedders, report };
+    this.#calls = new Admission(options, clock, random, parts);
+    this.#streams =
+      streams === "together" ? undefined : new Admission(streams, clock, random, parts);
     this.#level = options.publish ? new ShedLevel() : undefined;
+  }
+
+  /** How full the server is, from 0 to 1: the fuller of its pools. */
+  get load(): number {
+    return Math.min(1, Math.max(this.#calls.load, this.#streams?.load ?? 0));
   }
 
   modeFor(inbound: InboundCall): Mode {
@@ -56,13 +95,13 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   enter(inbound: InboundCall, onTurn: OnTurn): Entry {
-    const { priority, deadlineMs, startedAtMs } = inbound;
-    const level = this.#level;
+    const streams = inbound.kind === "unary" ? undefined : this.#streams;
+    const pool = streams ?? this.#calls;
+    const level = streams === undefined ? this.#level : undefined;
     // What observes refuses nobody.
-    if (level === undefined || this.mode !== "enforce") {
-      return this.#admission.enter(priority, deadlineMs, onTurn);
-    }
-    const entry = this.#admission.enter(priority, deadlineMs, (turn, waitedMs) => {
+    if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onTurn);
+    const { priority, startedAtMs } = inbound;
+    const entry = pool.enter(inbound, (turn, waitedMs) => {
       note(level, priority, turn, startedAtMs + waitedMs);
       onTurn(turn, waitedMs);
     });
@@ -79,11 +118,24 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
 
   /** Refuses those who wait and those who come. */
   drain(): void {
-    this.#admission.drain();
+    this.#calls.drain();
+    this.#streams?.drain();
   }
 
-  snapshot(): AdmissionSnapshot {
-    return this.#admission.snapshot();
+  /** Reads nothing of the process any more. */
+  close(): void {
+    this.drain();
+    this.pressure.close();
+  }
+
+  snapshot(): AdmissionPolicySnapshot {
+    const streams = this.#streams?.snapshot();
+    return {
+      ...this.#calls.snapshot(),
+      ...(streams === undefined ? {} : { streams }),
+      pressure: this.pressure.snapshot(),
+      shedShare: this.#byPressure?.share ?? 0,
+    };
   }
 }
 

@@ -1,10 +1,9 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
 import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
-import { type Priority, priorities } from "../core/priority.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
-import { readPreviousAttempts, readPriority, readRetryDepth } from "../grpc/metadata-keys.js";
+import { readPreviousAttempts, readRetryDepth } from "../grpc/metadata-keys.js";
 import { relayed } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import {
@@ -14,6 +13,7 @@ import {
   surroundingsOptionNames,
 } from "../grpc/surroundings.js";
 import { callKind, type PartialStatus, type ServerCall } from "../grpc/types.js";
+import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /**
  * What becomes of a status that a handler got from a service below and passes on. `mark`: its pushback is taken
@@ -27,30 +27,13 @@ export function resolveRelay(relay: Relay | undefined, option: string): Relay {
   return oneOf(option, relay ?? "mark", relays);
 }
 
-/** How priorities are read from the metadata of a request. */
-export interface PriorityOptions {
-  /** Priority of calls that name none, or something that is none. @defaultValue `normal` */
-  readonly default?: Priority;
-}
-
-export type ResolvedPriorityOptions = Readonly<Required<PriorityOptions>>;
-
-/** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolvePriorityOptions(
-  options: PriorityOptions = {},
-  prefix = "priority",
-): ResolvedPriorityOptions {
-  knownKeys(prefix, options, ["default"]);
-  return { default: oneOf(`${prefix}.default`, options.default ?? "normal", priorities) };
-}
-
 /**
  * The server interceptor nearest the wire. It makes the record of the inbound call (deadline, priority,
  * cancellation), and puts it in AsyncLocalStorage for the handler, all its events and everything it calls.
  */
 export function contextInterceptor(
   surroundings: Surroundings,
-  priority: ResolvedPriorityOptions,
+  priority: PriorityReader,
   relay: Relay = "mark",
 ): ServerInterceptor {
   return (method, call) =>
@@ -79,10 +62,13 @@ function newInbound(
 }
 
 /** Notes what the caller says of the call. Hostile values read as absent. */
-function readRequest(inbound: InboundCall, metadata: Metadata, options: ResolvedPriorityOptions) {
-  const said = readPriority(metadata);
-  inbound.priorityMarked = said !== "absent" && said !== "invalid";
-  inbound.priority = said === "absent" || said === "invalid" ? options.default : said;
+function readRequest(
+  inbound: InboundCall,
+  metadata: Metadata,
+  call: ServerCall,
+  priority: PriorityReader,
+): void {
+  priority.read(inbound, metadata, call);
   inbound.previousAttempts = readPreviousAttempts(metadata);
   inbound.retryDepth = readRetryDepth(metadata);
   inbound.metadata = metadata;
@@ -95,30 +81,25 @@ export function inboundFor(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
   surroundings: Surroundings,
-  priority: ResolvedPriorityOptions,
+  priority: PriorityReader,
 ): (metadata: Metadata) => InboundCall {
   return (metadata) => {
     const present = currentInbound();
     // In a process that calls itself, what is current may be the call of the client's handler.
     if (present?.metadata === metadata) return present;
     const inbound = newInbound(method, call, surroundings);
-    readRequest(inbound, metadata, priority);
+    readRequest(inbound, metadata, call, priority);
     return inbound;
   };
 }
 
 class ContextServerCall extends ForwardingServerCall {
   readonly #inbound: InboundCall;
-  readonly #priority: ResolvedPriorityOptions;
+  readonly #priority: PriorityReader;
   readonly #relay: Relay;
   #answered = false;
 
-  constructor(
-    below: ServerCall,
-    inbound: InboundCall,
-    priority: ResolvedPriorityOptions,
-    relay: Relay,
-  ) {
+  constructor(below: ServerCall, inbound: InboundCall, priority: PriorityReader, relay: Relay) {
     super(below);
     this.#inbound = inbound;
     this.#priority = priority;
@@ -129,7 +110,7 @@ class ContextServerCall extends ForwardingServerCall {
   // is put in storage for one event is gone at the next.
 
   override onReceiveMetadata(metadata: Metadata): void {
-    readRequest(this.#inbound, metadata, this.#priority);
+    readRequest(this.#inbound, metadata, this.below, this.#priority);
     runInbound(this.#inbound, () => super.onReceiveMetadata(metadata));
   }
 
@@ -172,9 +153,10 @@ export function context(
   }
   const { priority, relay, ...surroundings } = options;
   knownKeys("context", surroundings, surroundingsOptionNames);
+  const own = surroundingsOf(surroundings, "context");
   return contextInterceptor(
-    surroundingsOf(surroundings, "context"),
-    resolvePriorityOptions(priority, "context.priority"),
+    own,
+    priorityReader(priority, own, "context.priority"),
     resolveRelay(relay, "context.relay"),
   );
 }

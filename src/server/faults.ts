@@ -13,8 +13,9 @@ import { noteSaidHere } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
-import { inboundFor, type ResolvedPriorityOptions } from "./context.js";
+import { inboundFor } from "./context.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
+import type { PriorityReader } from "./priority.js";
 
 /** What a server's fault predicate sees of a call. */
 export type FaultInbound = Pick<
@@ -75,7 +76,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
 /** The interceptor of a server's faults, or none: where the environment does not allow faults, no call meets them. */
 export function serverFaultsInterceptors(
   surroundings: Surroundings,
-  priority: ResolvedPriorityOptions,
+  priority: PriorityReader,
   policy: ServerFaultsPolicy | undefined,
 ): readonly ServerInterceptor[] {
   if (policy?.enabled !== true) return [];

@@ -9,12 +9,8 @@ import {
   type SurroundingsOptions,
   takeSurroundings,
 } from "../grpc/surroundings.js";
-import {
-  inboundFor,
-  type PriorityOptions,
-  type ResolvedPriorityOptions,
-  resolvePriorityOptions,
-} from "./context.js";
+import { inboundFor } from "./context.js";
+import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /** Options that every server policy has beside its own. */
 export interface ServerPolicyOptions {
@@ -27,7 +23,7 @@ export interface ServerPolicyOptions {
 /** One interceptor for a row of server policies that each call has to pass, in their order. */
 export function serverGate(
   surroundings: Surroundings,
-  priority: ResolvedPriorityOptions,
+  priority: PriorityReader,
   gates: readonly Gate<InboundCall>[],
 ): ServerInterceptor {
   return (method, call) =>
@@ -46,7 +42,7 @@ export function splitServerOptions<O extends ServerPolicyOptions & SurroundingsO
 ): {
   readonly mode: Mode;
   readonly surroundings: Surroundings;
-  readonly priority: ResolvedPriorityOptions;
+  readonly priority: PriorityReader;
   readonly rest: Omit<Omit<O, keyof SurroundingsOptions>, keyof ServerPolicyOptions>;
 } {
   const { surroundings, rest: own } = takeSurroundings(options, prefix);
@@ -54,7 +50,7 @@ export function splitServerOptions<O extends ServerPolicyOptions & SurroundingsO
   return {
     mode: oneOf(`${prefix}.mode`, mode, modes),
     surroundings,
-    priority: resolvePriorityOptions(priority, `${prefix}.priority`),
+    priority: priorityReader(priority, surroundings, `${prefix}.priority`),
     rest,
   };
 }

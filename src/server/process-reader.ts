@@ -17,14 +17,11 @@ export class NodeProcessReader implements ProcessReader {
   #delays: IntervalHistogram | undefined;
   #loop = performance.eventLoopUtilization();
   #cpu = process.cpuUsage();
-  #atMs = performance.now();
 
   read(): Readings {
-    const atMs = performance.now();
-    const spanMs = Math.max(1, atMs - this.#atMs);
-    this.#atMs = atMs;
     const loop = performance.eventLoopUtilization();
-    const { utilization } = performance.eventLoopUtilization(loop, this.#loop);
+    const { utilization, active, idle } = performance.eventLoopUtilization(loop, this.#loop);
+    const spanMs = Math.max(1, active + idle);
     this.#loop = loop;
     const cpu = process.cpuUsage();
     const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;

@@ -1,17 +1,12 @@
 import { type AdmissionOptions, resolveAdmissionOptions } from "../core/admission-options.js";
 import type { PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gates.js";
-import { knownKeys } from "../core/options.js";
+import { InvalidOptionError, knownKeys } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
-import {
-  type Relay,
-  type ResolvedPriorityOptions,
-  resolvePriorityOptions,
-  resolveRelay,
-} from "./context.js";
+import { type Relay, resolveRelay } from "./context.js";
 import {
   type DeadlineGuardOptions,
   DeadlineGuardPolicy,
@@ -19,13 +14,22 @@ import {
 } from "./deadline-guard.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
+import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
+import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "./quota.js";
 
 /** The policies of a server. `false` leaves a policy out. */
 export interface ServerPolicy {
+  /** How priorities and cohorts are read. It may stand in `admission` as well, but not in both. */
+  readonly priority?: PriorityOptions;
   /** @defaultValue on: calls whose deadline has passed are refused */
   readonly deadlineGuard?: (DeadlineGuardOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */
   readonly relay?: Relay;
+  /**
+   * One quota, or several that a call has to pass one after the other; of those it passed, it gets its tokens back
+   * when a later one refuses it. @defaultValue off: how much a caller may ask for is for you to say
+   */
+  readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
   /** @defaultValue off: how many calls the server bears is for you to say */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
   /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
@@ -34,17 +38,25 @@ export interface ServerPolicy {
 
 /** The policies of a server, built once. */
 export class ServerPolicies {
-  readonly priority: ResolvedPriorityOptions;
+  readonly priority: PriorityReader;
   readonly relay: Relay;
   readonly gates: readonly Gate<InboundCall>[];
   readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
+  readonly quotas: readonly QuotaPolicy[];
   readonly admission: AdmissionPolicy | undefined;
   readonly faults: ServerFaultsPolicy | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ServerPolicy, surroundings: Surroundings) {
-    knownKeys("server", policy, ["deadlineGuard", "admission", "relay", "faults"]);
-    const { deadlineGuard = {}, admission = false, faults = false } = policy;
+    knownKeys("server", policy, [
+      "priority",
+      "deadlineGuard",
+      "quota",
+      "admission",
+      "relay",
+      "faults",
+    ]);
+    const { deadlineGuard = {}, quota = false, admission = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");
     const gates: Gate<InboundCall>[] = [];
     const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
@@ -58,12 +70,20 @@ export class ServerPolicies {
       gates.push(guard);
       built.push({ name: guard.policy, policy: guard });
     }
-    if (admission === false) this.priority = resolvePriorityOptions({});
-    else {
+    this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
+    gates.push(...quotaGates(this.quotas));
+    for (const policy of this.quotas) built.push({ name: policy.name, policy });
+    this.priority = priorityReader(
+      priorityOptions(policy),
+      surroundings,
+      policy.priority === undefined && admission !== false
+        ? "server.admission.priority"
+        : "server.priority",
+    );
+    if (admission !== false) {
       const prefix = "server.admission";
-      const { mode, priority, rest } = splitServerOptions(admission, prefix);
+      const { mode, rest } = splitServerOptions(admission, prefix);
       const resolved = resolveAdmissionOptions(rest, prefix, ["mode", "priority"]);
-      this.priority = priority;
       this.admission = new AdmissionPolicy(resolved, surroundings, mode);
       gates.push(this.admission);
       built.push({ name: this.admission.policy, policy: this.admission });
@@ -76,4 +96,14 @@ export class ServerPolicies {
     this.gates = gates;
     this.built = built;
   }
+}
+
+/** @throws InvalidOptionError when it stands in two places. */
+function priorityOptions({ priority, admission }: ServerPolicy): PriorityOptions | undefined {
+  const nested = typeof admission === "object" ? admission?.priority : undefined;
+  if (priority !== undefined && nested !== undefined) {
+    const rule = "absent where server.priority is given";
+    throw new InvalidOptionError("server.admission.priority", rule, nested);
+  }
+  return priority ?? nested;
 }

@@ -43,7 +43,7 @@ describe.each(kinds)("breaker of %s", (method) => {
   it("does not count what a server of ours sheds, and still serves the next", async () => {
     const { start, link, clock, call } = await scene({
       client: { retry: false, breaker: { consecutiveFailures: 1 } },
-      server: { admission: { limit: 1, maxQueued: 0 } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 0 } },
       handlers: handlers((_call, answer) => clock.schedule(20, answer)),
     });
     const calls = [1, 2, 3].map(() => start(method));

@@ -227,7 +227,7 @@ describe("RESOURCE_EXHAUSTED", () => {
     let handled = 0;
     const { start, link, clock } = await scene({
       client: { retry: { idempotent: false, maxAttempts: 10 } },
-      server: { admission: { limit: 1, maxQueued: 0 } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 0 } },
       handlers: handlers((_call, answer) => {
         handled += 1;
         clock.schedule(30, answer);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Entry } from "../../src/core/turn.js";
-import { admissionScene, noThresholds } from "./admission-scene.js";
+import { admissionScene, callOf, noThresholds } from "./admission-scene.js";
 import { permitOf, queuedOf, refusalOf } from "./turns.js";
 
 describe("the admission queue", () => {
@@ -106,7 +106,7 @@ describe("the admission queue", () => {
       thresholds: noThresholds,
     });
     const running = permitOf(enter().entry);
-    admission.enter("low", Infinity, () => running.settle("ignored"));
+    admission.enter(callOf("low"), () => running.settle("ignored"));
     const newcomer = enter("high");
     expect(newcomer.fate).toBe("admitted");
     expect(newcomer.turns).toEqual([]);
@@ -123,8 +123,8 @@ describe("the admission queue", () => {
     });
     enter();
     let again: Entry | undefined;
-    admission.enter("low", Infinity, () => {
-      again = admission.enter("low", Infinity, () => {});
+    admission.enter(callOf("low"), () => {
+      again = admission.enter(callOf("low"), () => {});
     });
     expect(enter("high").fate).toBe("queued");
     expect(refusalOf(again).reason).toBe("CONCURRENCY_LIMIT");

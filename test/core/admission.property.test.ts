@@ -1,17 +1,18 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { Admission } from "../../src/core/admission.js";
+import type { AdmissionCall } from "../../src/core/admission-call.js";
 import { resolveAdmissionOptions } from "../../src/core/admission-options.js";
+import { LoadThresholds } from "../../src/core/load-thresholds.js";
 import type { Permit } from "../../src/core/permit.js";
 import { type Priority, priorities } from "../../src/core/priority.js";
 import { isRefusal } from "../../src/core/refusal.js";
 import { isQueued, type Queued, type Turn } from "../../src/core/turn.js";
 import { seededRandom } from "../../src/testing/seeded-random.js";
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { callOf } from "./admission-scene.js";
 
-interface Call {
-  readonly priority: Priority;
-  readonly deadlineMs: number;
+interface Call extends AdmissionCall {
   place: Queued | undefined;
   permit: Permit | undefined;
   turns: number;
@@ -59,10 +60,11 @@ it("gives everyone one turn, keeps its bounds, never sheds critical before other
         const clock = new VirtualClock();
         const failures: unknown[] = [];
         const resolved = resolveAdmissionOptions(chosen);
-        const admission = new Admission(resolved, clock, seededRandom(1), (error) => {
-          failures.push(error);
+        const admission = new Admission(resolved, clock, seededRandom(1), {
+          shedders: resolved.thresholds === false ? [] : [new LoadThresholds(resolved.thresholds)],
+          report: (error) => failures.push(error),
         });
-        const most = resolved.limit + Math.ceil(resolved.limit * resolved.criticalHeadroom);
+        const most = chosen.limit + Math.ceil(chosen.limit * resolved.criticalHeadroom);
         const calls: Call[] = [];
         const holding = new Set<Call>();
         const waiting = new Set<Call>();
@@ -98,15 +100,14 @@ it("gives everyone one turn, keeps its bounds, never sheds critical before other
         const arrive = (priority: Priority, withinMs: number, reaction: string) => {
           const deadlineMs = clock.now() + withinMs;
           const call: Call = {
-            priority,
-            deadlineMs,
+            ...callOf(priority, deadlineMs),
             place: undefined,
             permit: undefined,
             turns: 0,
             left: false,
           };
           calls.push(call);
-          const entry = admission.enter(priority, deadlineMs, (turn, waitedMs) => {
+          const entry = admission.enter(call, (turn, waitedMs) => {
             expect(call.place).toBeDefined();
             expect(waitedMs).toBeLessThanOrEqual(resolved.maxWaitMs);
             taken(call, turn, false);
@@ -125,9 +126,9 @@ it("gives everyone one turn, keeps its bounds, never sheds critical before other
           const { running, queued } = admission.snapshot();
           expect([running, queued]).toEqual([holding.size, waiting.size]);
           expect(running).toBeLessThanOrEqual(most);
-          expect(queued).toBeLessThanOrEqual(resolved.maxQueued);
+          expect(queued).toBeLessThanOrEqual(chosen.maxQueued);
           const ordinary = [...waiting].some(({ priority }) => priority !== "critical");
-          if (ordinary) expect(running).toBeGreaterThanOrEqual(resolved.limit);
+          if (ordinary) expect(running).toBeGreaterThanOrEqual(chosen.limit);
           expect(clock.pending).toEqual({ refs: waiting.size, unrefs: 0 });
         };
 

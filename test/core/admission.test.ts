@@ -131,7 +131,11 @@ describe("a changed limit", () => {
 
 describe("the advice when to retry", () => {
   /** One call of `holdMs`, then a full house: what the next is told. */
-  const adviceAfter = (options: AdmissionOptions, holdMs: number, random?: () => number) => {
+  const adviceAfter = (
+    options: AdmissionOptions & { readonly limit?: number },
+    holdMs: number,
+    random?: () => number,
+  ) => {
     const { clock, enter, enterMany } = admissionScene(
       { thresholds: noThresholds, ...options },
       random,

@@ -8,11 +8,11 @@ import { seededRandom } from "../../src/testing/seeded-random.js";
 function shed(
   pressureAt: (ms: number) => number,
   seconds: number,
-  options = { target: 0.5, maxShare: 0.95 },
+  options = { target: 0.5, maxShare: 0.95, shedOn: [] },
 ) {
   const random = seededRandom(7);
   let pressure = 0;
-  const shedder = new PressureShedder(options, { now: () => pressure });
+  const shedder = new PressureShedder(options, { of: () => pressure });
   const seen = { critical: 0, high: 0, normal: 0, low: 0 };
   const refused = { critical: 0, high: 0, normal: 0, low: 0 };
   for (let ms = 0; ms < seconds * 1000; ms += 1) {
@@ -56,7 +56,10 @@ describe("shedding by pressure", () => {
 
   it("takes a silence for no pressure", () => {
     let pressure = 1;
-    const shedder = new PressureShedder({ target: 0.5, maxShare: 1 }, { now: () => pressure });
+    const shedder = new PressureShedder(
+      { target: 0.5, maxShare: 1, shedOn: [] },
+      { of: () => pressure },
+    );
     const ask = (nowMs: number) =>
       shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs });
     ask(1_000);
@@ -74,7 +77,10 @@ describe("shedding by pressure", () => {
     fc.assert(
       fc.property(fc.array(call, { minLength: 1, maxLength: 300 }), (calls) => {
         let pressure = 0;
-        const shedder = new PressureShedder({ target: 0.4, maxShare: 1 }, { now: () => pressure });
+        const shedder = new PressureShedder(
+          { target: 0.4, maxShare: 1, shedOn: [] },
+          { of: () => pressure },
+        );
         let nowMs = 0;
         for (const { priority, cohort, pressure: next } of calls) {
           pressure = next;

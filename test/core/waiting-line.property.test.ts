@@ -62,7 +62,7 @@ describe.each(queueOrders)("a waiting line in %s order", (order) => {
             drop(found.item);
           } else {
             const overloaded = line.overloaded(nowMs);
-            const who = line.shift(nowMs);
+            const who = line.shift(nowMs)?.item;
             expect(who === undefined).toBe(waiting.length === 0);
             if (who === undefined) continue;
             const all = waiting.map((entry) => entry.who);

@@ -17,8 +17,9 @@ function line(options: Partial<WaitingLineOptions> = {}) {
     /** Takes all out that wait. */
     drain(nowMs = 0) {
       const out: string[] = [];
-      for (let next = made.shift(nowMs); next !== undefined; next = made.shift(nowMs))
-        out.push(next);
+      for (let next = made.shift(nowMs); next !== undefined; next = made.shift(nowMs)) {
+        out.push(next.item);
+      }
       return out.join(" ");
     },
   };
@@ -63,7 +64,7 @@ describe("the order of a waiting line", () => {
     const turns = (rank: string) => {
       for (let turn = 0; turn < 1_000; turn += 1) {
         waiting.push(`${rank}x`, Number(rank), 0);
-        const name = waiting.shift(0) as string;
+        const name = waiting.shift(0)?.item ?? "";
         served[name[0] as keyof typeof served] += 1;
         if (name[0] !== rank) waiting.push(name, Number(name[0]), 0);
       }

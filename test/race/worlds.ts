@@ -59,7 +59,12 @@ async function world(seed: number): Promise<void> {
     },
     server: {
       deadlineGuard: { minRemainingMs: pick(0, 20) },
-      admission: pick(false, { limit: 2, maxQueued: pick(0, 2), maxWaitMs: 50 }),
+      admission: pick(false, {
+        streams: pick("together", { limit: 2, maxQueued: 2 }),
+        limit: 2,
+        maxQueued: pick(0, 2),
+        maxWaitMs: 50,
+      }),
     },
     handlers: handlers((call, answer) => {
       before();

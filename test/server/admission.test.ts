@@ -19,6 +19,7 @@ describe.each(kinds)("admission of %s", (method) => {
       client: bare,
       server: {
         admission: {
+          streams: "together",
           limit: 2,
           maxQueued: 1,
           maxWaitMs: 1_000,
@@ -53,7 +54,7 @@ describe.each(kinds)("admission of %s", (method) => {
   it("sheds the lower priorities first", async () => {
     const { start, link, clock } = await scene({
       client: bare,
-      server: { admission: { limit: 10, maxQueued: 0 } },
+      server: { admission: { streams: "together", limit: 10, maxQueued: 0 } },
       handlers: handlers((_call, answer) => clock.schedule(100, answer)),
     });
     const fill = Array.from({ length: 7 }, () => start(method));
@@ -71,7 +72,7 @@ describe.each(kinds)("admission of %s", (method) => {
     let handled = 0;
     const { start, link, clock } = await scene({
       client: bare,
-      server: { admission: { limit: 1, maxQueued: 5, maxWaitMs: 10_000 } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 5, maxWaitMs: 10_000 } },
       handlers: handlers((_call, answer) => {
         handled += 1;
         clock.schedule(100, answer);
@@ -98,7 +99,7 @@ describe.each(kinds)("admission of %s", (method) => {
       client: _client,
     } = await scene({
       client: bare,
-      server: { admission: { limit: 1, maxQueued: 5, maxWaitMs: 10_000 } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 5, maxWaitMs: 10_000 } },
       handlers: handlers((_call, answer) => clock.schedule(100, answer)),
     });
     const first = start(method);
@@ -116,7 +117,7 @@ describe.each(kinds)("admission of %s", (method) => {
   it("refuses nobody while it observes, and says whom it would have refused", async () => {
     const { start, link, clock, decisions } = await scene({
       client: bare,
-      server: { admission: { limit: 1, maxQueued: 0, mode: "observe" } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 0, mode: "observe" } },
       handlers: handlers((_call, answer) => clock.schedule(20, answer)),
     });
     const calls = [1, 2, 3].map(() => start(method));

@@ -86,7 +86,7 @@ describe.each(kinds)("faults of a %s server call", (method) => {
     ["held back", { latency: { rate: 1, ms: 10_000 } }],
     ["left without an answer", { drop: { rate: 1 } }],
   ])("forget it when the caller leaves or its time is up, while it is %s", async (_how, faults) => {
-    const world = await faulty(faults, { admission: { limit: 5 } });
+    const world = await faulty(faults, { admission: { streams: "together", limit: 5 } });
     const cancelled = world.start(method);
     const late = world.start(method, { deadline: world.clock.wallNow() + 100 });
     await world.link.pass(20);
@@ -100,7 +100,10 @@ describe.each(kinds)("faults of a %s server call", (method) => {
   });
 
   it("stand inside admission: a call that is held back holds its permit", async () => {
-    const world = await faulty({ drop: { rate: 1 } }, { admission: { limit: 1, maxQueued: 0 } });
+    const world = await faulty(
+      { drop: { rate: 1 } },
+      { admission: { streams: "together", limit: 1, maxQueued: 0 } },
+    );
     const dropped = world.start(method);
     await world.link.pass(5);
     const refused = await world.call(method);

@@ -6,12 +6,11 @@ import {
   type ServiceError,
   status as Status,
 } from "@grpc/grpc-js";
-import { BulkheadPolicy, bulkheadGate } from "../../src/client/bulkhead.js";
+import { bulkheadGate, bulkheadPolicy } from "../../src/client/bulkhead.js";
 import { contextInterceptor } from "../../src/client/context.js";
 import { deadlineInterceptor, resolveDeadlineOptions } from "../../src/client/deadline.js";
 import { gatesInterceptor } from "../../src/client/gates.js";
 import { attemptsInterceptor, retryPolicy } from "../../src/client/retry.js";
-import { resolveBulkheadOptions } from "../../src/core/bulkhead.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
@@ -101,7 +100,7 @@ function clientPipeline(surroundings: Surroundings, options: SceneOptions): Clie
   const bulkhead =
     options.bulkhead === undefined
       ? undefined
-      : new BulkheadPolicy(resolveBulkheadOptions(options.bulkhead), {}, surroundings);
+      : bulkheadPolicy(options.bulkhead, surroundings, "bulkhead");
   const pipeline = [
     contextInterceptor(surroundings),
     callSpanInterceptor(surroundings, telemetry),

@@ -199,7 +199,7 @@ describe.each([
     const transport = makeTransport();
     const scene = await open(transport, {
       maxAttempts: 1,
-      server: { admission: { limit: 1, maxQueued: 0 } },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 0 } },
       handlers: {
         unary: (_call, callback) => {
           transport.clock.schedule(100, () => callback(null, answer));
@@ -222,7 +222,12 @@ describe.each([
       const later = (task: () => void) => void transport.clock.schedule(100, task);
       const scene = await open(transport, {
         server: {
-          admission: { limit: 1, maxWaitMs: 5_000, thresholds: { low: 1, normal: 1, high: 1 } },
+          admission: {
+            streams: "together",
+            limit: 1,
+            maxWaitMs: 5_000,
+            thresholds: { low: 1, normal: 1, high: 1 },
+          },
         },
         handlers: {
           unary: (_call, callback) => {

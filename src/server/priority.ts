@@ -1,0 +1,231 @@
+import type { Metadata } from "@grpc/grpc-js";
+import { cohortOf, cohorts } from "../core/cohort.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { InvalidOptionError, knownKeys, oneOf, optionalFunction } from "../core/options.js";
+import { isPriority, type Priority, priorities } from "../core/priority.js";
+import type { Random } from "../core/random.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import { priorityKey, readCohort } from "../grpc/metadata-keys.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { type AuthContext, type ServerCall, serviceOf } from "../grpc/types.js";
+
+/** What is known of a call when its priority is read. The metadata is the call's own: read it only. */
+export interface PrioritizedCall {
+  /** `/pkg.Service/Method`. */
+  readonly method: string;
+  readonly peer: string;
+  readonly metadata: Pick<Metadata, "get" | "getMap">;
+  /** What the transport knows of the caller, such as its certificate; `null` without any. */
+  readonly authContext: AuthContext | null;
+}
+
+/** How priorities and cohorts are read from the metadata of a request. */
+export interface PriorityOptions {
+  /** Priority of calls that name none, or something that is none. @defaultValue `normal` */
+  readonly default?: Priority;
+  /** Metadata key that names the priority. @defaultValue `x-request-priority` */
+  readonly key?: string;
+  /**
+   * What the values of the key mean, for keys that speak another language; such as `googleCriticality`. A value that
+   * it does not know is none. @defaultValue the four priorities by their names
+   */
+  readonly map?: Readonly<Record<string, Priority>> | ((value: string) => Priority | undefined);
+  /** Priorities of single methods (`pkg.Service/Method`) or services (`pkg.Service`), whatever callers say. */
+  readonly methods?: Readonly<Record<string, Priority>>;
+  /**
+   * Whether this caller may say how much its calls matter. What others say counts as `normal` at most, and their
+   * cohorts not at all. If it throws, the caller is not trusted. @defaultValue everybody may
+   */
+  readonly trust?: (call: PrioritizedCall) => boolean;
+  /**
+   * Whose call it is, for the cohort: a metadata key that names the user or tenant, or a function. A cohort that a
+   * trusted caller sends goes before it. @defaultValue a cohort by chance for each call
+   */
+  readonly cohort?: string | ((call: PrioritizedCall) => string | undefined);
+}
+
+/**
+ * Google's criticality, for `priority.map`. Their CRITICAL is the ordinary class of interactive calls, one below
+ * CRITICAL_PLUS (Site Reliability Engineering, "Handling Overload").
+ */
+export const googleCriticality = Object.freeze({
+  CRITICAL_PLUS: "critical",
+  CRITICAL: "high",
+  SHEDDABLE_PLUS: "normal",
+  SHEDDABLE: "low",
+} as const satisfies Record<string, Priority>);
+
+/** Checked, complete and frozen. */
+interface ResolvedPriorityOptions {
+  readonly default: Priority;
+  readonly key: string;
+  readonly map: ((value: string) => Priority | undefined) | undefined;
+  readonly methods: ReadonlyMap<string, Priority>;
+  readonly trust: ((call: PrioritizedCall) => boolean) | undefined;
+  readonly cohort: ((call: PrioritizedCall) => string | undefined) | undefined;
+}
+
+const metadataKey = /^[0-9a-z_.-]+$/;
+const optionNames = ["default", "key", "map", "methods", "trust", "cohort"];
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+function resolvePriorityOptions(
+  options: PriorityOptions = {},
+  prefix = "priority",
+): ResolvedPriorityOptions {
+  knownKeys(prefix, options, optionNames);
+  const { key = priorityKey, methods = {}, trust, cohort } = options;
+  knownKeys(`${prefix}.methods`, methods, Object.keys(methods ?? {}));
+  const byMethod = Object.entries(methods).map(([name, priority]): [string, Priority] => [
+    name.replace(/^\//, ""),
+    oneOf(`${prefix}.methods["${name}"]`, priority, priorities),
+  ]);
+  return Object.freeze({
+    default: oneOf(`${prefix}.default`, options.default ?? "normal", priorities),
+    key: keyName(`${prefix}.key`, key),
+    map: resolveMap(options.map, `${prefix}.map`),
+    methods: new Map(byMethod),
+    trust: optionalFunction(`${prefix}.trust`, trust),
+    cohort: resolveCohort(cohort, `${prefix}.cohort`),
+  });
+}
+
+function resolveMap(map: PriorityOptions["map"], path: string): ResolvedPriorityOptions["map"] {
+  if (map === undefined || typeof map === "function") return map;
+  knownKeys(path, map, Object.keys(map ?? {}));
+  const known = new Map(Object.entries(map));
+  for (const [value, priority] of known) oneOf(`${path}.${value}`, priority, priorities);
+  return (value) => known.get(value);
+}
+
+function resolveCohort(
+  cohort: PriorityOptions["cohort"],
+  path: string,
+): ResolvedPriorityOptions["cohort"] {
+  if (typeof cohort !== "string") return optionalFunction(path, cohort);
+  const key = keyName(path, cohort);
+  return ({ metadata }) => {
+    const [value] = metadata.get(key);
+    return typeof value === "string" ? value : undefined;
+  };
+}
+
+function keyName(path: string, key: unknown): string {
+  if (typeof key !== "string" || !metadataKey.test(key) || key.endsWith("-bin")) {
+    throw new InvalidOptionError(path, "a metadata key in lower case, and no -bin key", key);
+  }
+  return key;
+}
+
+/** How many calls said something else than a priority, or more than they may. They only grow. */
+export interface PriorityCounts {
+  readonly invalid: number;
+  readonly clamped: number;
+}
+
+/** Reads how much calls matter, and whose they are. */
+export class PriorityReader {
+  readonly #options: ResolvedPriorityOptions;
+  readonly #random: Random;
+  readonly #report: ReportError;
+  #invalid = 0;
+  #clamped = 0;
+
+  constructor(options: ResolvedPriorityOptions, random: Random, report: ReportError) {
+    this.#options = options;
+    this.#random = random;
+    this.#report = report;
+  }
+
+  get counts(): PriorityCounts {
+    return { invalid: this.#invalid, clamped: this.#clamped };
+  }
+
+  /** Notes what the caller says. Hostile values read as absent. */
+  read(inbound: InboundCall, metadata: Metadata, below: ServerCall): void {
+    const { trust, cohort, methods } = this.#options;
+    const said = this.#said(metadata);
+    const call =
+      trust === undefined && cohort === undefined
+        ? undefined
+        : // Asked for only where somebody looks at it.
+          {
+            method: inbound.method,
+            peer: inbound.peer,
+            metadata,
+            authContext: below.getAuthContext(),
+          };
+    const trusted = call === undefined || trust === undefined || this.#trusts(trust, call);
+    const fixed =
+      methods.size === 0
+        ? undefined
+        : (methods.get(inbound.method.slice(1)) ?? methods.get(serviceOf(inbound.method)));
+    const allowed = said === undefined ? undefined : this.#allowed(said, trusted);
+    inbound.priority = fixed ?? allowed ?? this.#options.default;
+    inbound.priorityMarked = fixed !== undefined || allowed !== undefined;
+    const sent = trusted ? readCohort(metadata) : undefined;
+    const key = call === undefined || sent !== undefined ? undefined : this.#cohortKey(call);
+    inbound.cohortMarked = sent !== undefined || key !== undefined;
+    inbound.cohort =
+      sent ??
+      (key === undefined
+        ? Math.floor(this.#random() * cohorts)
+        : cohortOf(key, inbound.clock.wallNow()));
+  }
+
+  #said(metadata: Metadata): Priority | undefined {
+    const { key, map } = this.#options;
+    const values = metadata.get(key);
+    if (values.length === 0) return undefined;
+    const [value] = values;
+    const said =
+      values.length === 1 && typeof value === "string" ? this.#mapped(value, map) : undefined;
+    if (said === undefined) this.#invalid += 1;
+    return said;
+  }
+
+  #mapped(value: string, map: ResolvedPriorityOptions["map"]): Priority | undefined {
+    if (map === undefined) return isPriority(value) ? value : undefined;
+    try {
+      const mapped = map(value);
+      return isPriority(mapped) ? mapped : undefined;
+    } catch (error) {
+      safely(this.#report, error, "priority.map");
+      return undefined;
+    }
+  }
+
+  #trusts(trust: (call: PrioritizedCall) => boolean, call: PrioritizedCall): boolean {
+    try {
+      return trust(call) === true;
+    } catch (error) {
+      safely(this.#report, error, "priority.trust");
+      return false;
+    }
+  }
+
+  #allowed(said: Priority, trusted: boolean): Priority {
+    if (trusted || said === "normal" || said === "low") return said;
+    this.#clamped += 1;
+    return "normal";
+  }
+
+  #cohortKey(call: PrioritizedCall): string | undefined {
+    try {
+      const key = this.#options.cohort?.(call);
+      return typeof key === "string" && key !== "" ? key : undefined;
+    } catch (error) {
+      safely(this.#report, error, "priority.cohort");
+      return undefined;
+    }
+  }
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function priorityReader(
+  options: PriorityOptions | undefined,
+  { random, report }: Pick<Surroundings, "random" | "report">,
+  prefix: string,
+): PriorityReader {
+  return new PriorityReader(resolvePriorityOptions(options, prefix), random, report);
+}
