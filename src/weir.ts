@@ -9,6 +9,7 @@ import { faultsInterceptors } from "./client/faults.js";
 import { gatesInterceptor } from "./client/gates.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
 import type { ClientPolicy } from "./client/method-policy.js";
+import { rateGate } from "./client/rate.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import { BreakerControl } from "./core/breaker-control.js";
@@ -58,8 +59,10 @@ const policyNames = [
   "retry",
   "hedge",
   "breaker",
+  "rate",
   "bulkhead",
   "deadline-guard",
+  "quota",
   "admission",
   "faults",
 ] as const satisfies readonly PolicyName[];
@@ -105,6 +108,7 @@ export class Weir {
       attemptsInterceptor(surroundings, (method) => policies.for(method)),
       gatesInterceptor(surroundings, [
         breakerCheck((method) => policies.for(method).breaker),
+        rateGate((method) => policies.for(method).rate),
         bulkheadGate((method) => policies.for(method).bulkhead),
         // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
         breakerAdmit((method) => policies.for(method).breaker),
@@ -205,7 +209,8 @@ export class Weir {
    */
   close(): void {
     this.#surroundings.room.close();
-    for (const { admission, faults } of this.#servers) {
+    for (const { quotas, admission, faults } of this.#servers) {
+      for (const quota of quotas) quota.drain();
       admission?.drain();
       faults?.close();
     }
