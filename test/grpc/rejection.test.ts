@@ -4,8 +4,18 @@ import { describe, expect, it } from "vitest";
 import { type Reason, reasons } from "../../src/core/reasons.js";
 import { refusal } from "../../src/core/refusal.js";
 import { pushbackKey, readPushback } from "../../src/grpc/metadata-keys.js";
-import { isLocal, localRejection, rejectionOf, serverRejection } from "../../src/grpc/rejection.js";
-import { encodeStatusDetails, statusDetailsKey } from "../../src/grpc/status-details.js";
+import {
+  handlerNotRun,
+  isLocal,
+  localRejection,
+  rejectionOf,
+  serverRejection,
+} from "../../src/grpc/rejection.js";
+import {
+  decodeStatusDetails,
+  encodeStatusDetails,
+  statusDetailsKey,
+} from "../../src/grpc/status-details.js";
 import { originOf } from "../../src/grpc/status-origin.js";
 import { handlers, kinds, payload, scene } from "../scene.js";
 
@@ -21,6 +31,7 @@ const codes: Partial<Record<Reason, status>> = {
   LOAD_SHED: status.RESOURCE_EXHAUSTED,
   BULKHEAD_FULL: status.RESOURCE_EXHAUSTED,
   QUEUE_TIMEOUT: status.RESOURCE_EXHAUSTED,
+  RATE_LIMIT_EXCEEDED: status.RESOURCE_EXHAUSTED,
   BREAKER_OPEN: status.UNAVAILABLE,
   BREAKER_PROBING: status.UNAVAILABLE,
   DEADLINE_EXPIRED: status.DEADLINE_EXCEEDED,
@@ -69,6 +80,37 @@ describe("the status of a refused call", () => {
     expect(readPushback(serverRejection(asked).metadata)).toBe(251);
     expect(serverRejection(refusal("LOAD_SHED", "why")).metadata.get(pushbackKey)).toEqual([]);
     expect(localRejection(asked).metadata.get(pushbackKey)).toEqual([]);
+  });
+
+  it("says whose quota is used up, and asks not to be retried where time is of no use", () => {
+    const soon = refusal("RATE_LIMIT_EXCEEDED", "5 per second", 250, "tenant:a");
+    for (const made of [localRejection(soon), serverRejection(soon)]) {
+      expect(decodeStatusDetails(overTheWire(made).metadata)).toMatchObject({
+        quotaViolations: [{ subject: "tenant:a", description: "5 per second" }],
+        retryDelayMs: 250,
+      });
+    }
+    expect(readPushback(serverRejection(soon).metadata)).toBe(250);
+    const never = refusal("RATE_LIMIT_EXCEEDED", "more than there can be", undefined, "tenant:a");
+    expect(readPushback(serverRejection(never).metadata)).toBe("stop");
+    expect(localRejection(never).metadata.get(pushbackKey)).toEqual([]);
+    const { quotaViolations } = decodeStatusDetails(
+      serverRejection(refusal("LOAD_SHED", "")).metadata,
+    );
+    expect(quotaViolations).toBeUndefined();
+  });
+
+  it.each([
+    ["CONCURRENCY_LIMIT", true],
+    ["RATE_LIMIT_EXCEEDED", true],
+    ["DRAINING", true],
+    ["DEADLINE_EXPIRED", false],
+    ["BREAKER_OPEN", false],
+  ] as const)("of a server with %s says that the handler was not reached: %s", (reason, notRun) => {
+    const said = rejectionOf(overTheWire(serverRejection(refusal(reason, "why", 5))));
+    expect(handlerNotRun(said)).toBe(notRun);
+    const own = rejectionOf(localRejection(refusal(reason, "why", 5)));
+    expect(handlerNotRun(own)).toBe(false);
   });
 
   it("tells the same wait by pushback and by RetryInfo, whatever the policy computed", () => {

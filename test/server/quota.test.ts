@@ -2,10 +2,12 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
 import type { QuotaAnswer } from "../../src/core/quota-store.js";
+import { InboundCall } from "../../src/grpc/inbound-call.js";
 import { readPushback } from "../../src/grpc/metadata-keys.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { decodeStatusDetails } from "../../src/grpc/status-details.js";
-import { type QuotaCall, quota } from "../../src/server/quota.js";
+import { surroundingsOf } from "../../src/grpc/surroundings.js";
+import { type QuotaCall, quota, quotaGates, quotaPolicies } from "../../src/server/quota.js";
 import { createWeir } from "../../src/weir.js";
 import { handlers, kinds, path, scene } from "../scene.js";
 
@@ -257,6 +259,19 @@ describe.each(kinds)("quota of %s", (method) => {
     expect((await call(method)).code).toBe(Status.OK);
     expect(rejectionOf((await call(method)).error)?.reason).toBe("RATE_LIMIT_EXCEEDED");
   });
+});
+
+it.each([
+  ["/grpc.health.v1.Health/Check", "off"],
+  ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "off"],
+  ["/grpc.channelz.v1.Channelz/GetServers", "off"],
+  ["/shop.v1.grpc.health.Impostor/Check", "enforce"],
+])("is for calls of %s in the mode %s", (method, mode) => {
+  const surroundings = surroundingsOf({}, "test");
+  const [gate] = quotaGates(quotaPolicies({ ratePerSecond: 1 }, surroundings, "quota"));
+  const { clock, report } = surroundings;
+  const rest = { kind: "unary", peer: "", startedAtMs: 0, deadlineMs: Infinity, clock } as const;
+  expect(gate?.modeFor(new InboundCall({ ...rest, method, report }))).toBe(mode);
 });
 
 describe("the key of a quota", () => {
