@@ -9,6 +9,21 @@ export type { BulkheadKey, BulkheadPolicyOptions } from "./client/bulkhead-optio
 export { context } from "./client/context.js";
 export type { DeadlineOptions } from "./client/deadline.js";
 export { deadline } from "./client/deadline.js";
+export { fallback } from "./client/fallback.js";
+export type {
+  FallbackOptions,
+  FallbackPolicyOptions,
+  FallbackSnapshot,
+} from "./client/fallback-policy.js";
+export type {
+  FallbackContext,
+  FallbackFailure,
+  FallbackProvider,
+  FallbackProviderOptions,
+  TimedProviderOptions,
+} from "./client/fallback-provider.js";
+export type { FallbackFunction, FallbackResponse } from "./client/fallback-providers.js";
+export { alternative, empty, staticValue, value } from "./client/fallback-providers.js";
 export type { FaultCall, FaultsPolicyOptions } from "./client/faults.js";
 export { faults } from "./client/faults.js";
 export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
@@ -28,8 +43,13 @@ export type {
 export type { ServiceConfigImport, ServiceConfigPolicy } from "./client/service-config.js";
 export { policiesFromServiceConfig } from "./client/service-config.js";
 export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
+export type { StaleCacheSnapshot } from "./client/stale-cache.js";
+export { staleCache } from "./client/stale-cache.js";
+export type { VaryFunction, VaryingCall } from "./client/stale-cache-key.js";
+export type { StaleCacheOptions } from "./client/stale-cache-options.js";
 export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./client/throttle.js";
 export { throttle } from "./client/throttle.js";
+export type { AnswerCache, Known } from "./core/answer-cache.js";
 export type { BackoffOptions, Jitter } from "./core/backoff.js";
 export type { BreakerOptions } from "./core/breaker-options.js";
 export type {
@@ -43,6 +63,8 @@ export type {
   BulkheadPartitionSnapshot,
   BulkheadSnapshot,
 } from "./core/bulkhead.js";
+export type { FallbackProviderSnapshot } from "./core/fallback.js";
+export type { FallbackLimits } from "./core/fallback-options.js";
 export type { FaultsSnapshot } from "./core/faults.js";
 export type {
   DropFault,
@@ -81,3 +103,9 @@ export type {
   ChannelPartitionSnapshot,
 } from "./grpc/partitioned-channel-partition.js";
 export type { SurroundingsOptions } from "./grpc/surroundings.js";
+export type {
+  MemoryAnswerCache,
+  MemoryAnswerCacheOptions,
+  MemoryAnswerCacheSnapshot,
+} from "./stores/memory-answer-cache.js";
+export { memoryAnswerCache } from "./stores/memory-answer-cache.js";

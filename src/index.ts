@@ -10,6 +10,8 @@ export type { Priority } from "./core/priority.js";
 export type { Random } from "./core/random.js";
 export type { Reason } from "./core/reasons.js";
 export type { DecisionEvent } from "./grpc/call-record.js";
+export type { Degradation } from "./grpc/degraded.js";
+export { degradationOf } from "./grpc/degraded.js";
 export type { CurrentCall } from "./grpc/inbound-call.js";
 export { currentCall, detached } from "./grpc/inbound-call.js";
 export { priorityKey } from "./grpc/metadata-keys.js";

@@ -5,6 +5,7 @@ import { bulkheadGate } from "./client/bulkhead.js";
 import { ClientPolicies } from "./client/client-policy.js";
 import { contextInterceptor } from "./client/context.js";
 import { deadlineInterceptor } from "./client/deadline.js";
+import { fallbackInterceptor } from "./client/fallback.js";
 import { faultsInterceptors } from "./client/faults.js";
 import { gatesInterceptor } from "./client/gates.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
@@ -64,6 +65,7 @@ const policyNames = [
   "deadline-guard",
   "quota",
   "admission",
+  "fallback",
   "faults",
 ] as const satisfies readonly PolicyName[];
 
@@ -105,6 +107,7 @@ export class Weir {
       callSpanInterceptor(surroundings, this.#telemetry),
       idempotencyKeyInterceptor(surroundings, (method) => policies.for(method).idempotencyKey),
       deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
+      fallbackInterceptor(surroundings, (method) => policies.for(method).fallback),
       attemptsInterceptor(surroundings, (method) => policies.for(method)),
       gatesInterceptor(surroundings, [
         breakerCheck((method) => policies.for(method).breaker),

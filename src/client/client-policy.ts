@@ -11,6 +11,7 @@ import { serviceOf } from "../grpc/types.js";
 import { breakerPolicy } from "./breaker.js";
 import { bulkheadPolicy } from "./bulkhead.js";
 import { type ResolvedDeadlineOptions, resolveDeadlineOptions } from "./deadline.js";
+import { fallbackPolicy } from "./fallback-policy.js";
 import { faultsPolicy } from "./faults.js";
 import {
   type ResolvedIdempotencyKeyOptions,
@@ -29,6 +30,7 @@ const builders = {
   rate: ratePolicy,
   throttle: throttlePolicy,
   bulkhead: bulkheadPolicy,
+  fallback: fallbackPolicy,
   faults: faultsPolicy,
 } as const;
 
@@ -155,6 +157,7 @@ export class ClientPolicies {
       throttle: policy("throttle"),
       rate: policy("rate"),
       bulkhead: policy("bulkhead"),
+      fallback: policy("fallback"),
       faults: policy("faults"),
     };
   }

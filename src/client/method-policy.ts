@@ -4,6 +4,7 @@ import type { MethodRegistry } from "../grpc/method-registry.js";
 import type { BreakerPolicyOptions } from "./breaker.js";
 import type { BulkheadPolicyOptions } from "./bulkhead-options.js";
 import type { DeadlineOptions } from "./deadline.js";
+import type { FallbackPolicyOptions } from "./fallback-policy.js";
 import type { FaultsPolicyOptions } from "./faults.js";
 import type { IdempotencyKeyOptions } from "./idempotency-key.js";
 import type { PolicyOptions } from "./policy-options.js";
@@ -39,6 +40,8 @@ export interface MethodPolicy {
   readonly rate?: RateOptions | false;
   /** @defaultValue off: how many calls a target bears is for you to say */
   readonly bulkhead?: BulkheadPolicyOptions | false;
+  /** Where the answer to a failed call comes from instead. @defaultValue off */
+  readonly fallback?: FallbackPolicyOptions | false;
   /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
   readonly faults?: FaultsPolicyOptions | false;
 }
@@ -69,6 +72,7 @@ export const policyKeys = [
   "rate",
   "throttle",
   "bulkhead",
+  "fallback",
   "faults",
 ] as const satisfies readonly (keyof MethodPolicy)[];
 

@@ -11,6 +11,21 @@ export interface MemoryAnswerCacheOptions {
   readonly maxBytes?: number;
 }
 
+type ResolvedOptions = Readonly<Required<MemoryAnswerCacheOptions>>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveMemoryAnswerCacheOptions(
+  options: MemoryAnswerCacheOptions = {},
+  prefix = "memoryAnswerCache",
+): ResolvedOptions {
+  knownKeys(prefix, options, ["maxEntries", "maxBytes"]);
+  const { maxEntries = 1_000, maxBytes = 16 * 1024 * 1024 } = options;
+  return Object.freeze({
+    maxEntries: wholeNumber(`${prefix}.maxEntries`, maxEntries, 1, 1_000_000),
+    maxBytes: wholeNumber(`${prefix}.maxBytes`, maxBytes, 1),
+  });
+}
+
 /** What a cache in memory holds. */
 export interface MemoryAnswerCacheSnapshot {
   readonly entries: number;
@@ -27,17 +42,11 @@ export class MemoryAnswerCache implements AnswerCache {
   readonly #entries: LRUCache<string, Entry>;
   readonly #clock: Pick<Clock, "now">;
 
-  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(
-    options: MemoryAnswerCacheOptions = {},
-    clock: Pick<Clock, "now"> = systemClock,
-    prefix = "memoryAnswerCache",
-  ) {
-    const { maxEntries = 1_000, maxBytes = 16 * 1024 * 1024 } = options;
+  constructor({ maxEntries, maxBytes }: ResolvedOptions, clock: Pick<Clock, "now">) {
     this.#clock = clock;
     this.#entries = new LRUCache({
-      max: wholeNumber(`${prefix}.maxEntries`, maxEntries, 1, 1_000_000),
-      maxSize: wholeNumber(`${prefix}.maxBytes`, maxBytes, 1),
+      max: maxEntries,
+      maxSize: maxBytes,
       // A key is a string of one byte a character, as a digest is.
       sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
     });
@@ -76,5 +85,5 @@ export function memoryAnswerCache(
   if (typeof clock?.now !== "function") {
     throw new InvalidOptionError("memoryAnswerCache.clock", "a clock: it has no now()", clock);
   }
-  return new MemoryAnswerCache(bounds, clock);
+  return new MemoryAnswerCache(resolveMemoryAnswerCacheOptions(bounds), clock);
 }

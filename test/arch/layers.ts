@@ -30,7 +30,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   core: { below: [], unknown: [node, grpc, otel] },
   stores: { below: ["core"], unknown: [grpc, otel] },
   grpc: { below: ["core", "gen"], unknown: [otel] },
-  client: { below: ["core", "grpc"], unknown: [otel] },
+  client: { below: ["core", "grpc", "stores"], unknown: [otel] },
   server: { below: ["core", "grpc"], unknown: [otel] },
   telemetry: { below: ["core", "grpc"], unknown: [] },
   testing: { below: ["core", "grpc", "gen"], unknown: [otel] },

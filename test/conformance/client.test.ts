@@ -38,6 +38,19 @@ register({
   },
   "client breaker": { client: (env) => [client.breaker(env)] },
   "client bulkhead": { client: (env) => [client.bulkhead(env)] },
+  "client fallback": {
+    // With providers that are for no failure: a call must end as it does without them.
+    client: (env) => [
+      client.fallback({
+        ...env,
+        onError: () => {},
+        providers: [
+          client.staleCache({ shared: true, singleFlight: false, when: () => false }),
+          client.empty({ when: () => false }),
+        ],
+      }),
+    ],
+  },
   "client faults": {
     client: (env) => [
       client.faults({

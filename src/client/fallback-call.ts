@@ -1,0 +1,151 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { CancelTask } from "../core/clock.js";
+import { expireAt } from "../core/expiry.js";
+import { FallbackRun } from "../core/fallback.js";
+import type { Permit } from "../core/permit.js";
+import { refusal } from "../core/refusal.js";
+import { type Degradation, fallbackDegradation, mark, noteResponse } from "../grpc/degraded.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { localRejection } from "../grpc/rejection.js";
+import type { FallbackAnswer } from "./fallback-answer.js";
+import { failureOf, reportFailure } from "./fallback-failure.js";
+import { PrimaryCall } from "./fallback-primary.js";
+import { accepts, type FallbackSource } from "./fallback-provider.js";
+import { askProvider, type FallbackQuestion } from "./fallback-question.js";
+import { FallbackStream } from "./fallback-stream.js";
+import { noteDegradations } from "./fallback-watch.js";
+
+/** What shows the caller something, past all that waits for a response of the service. */
+const shown = ForwardingCall.prototype;
+
+/** A call with one request message, whose failure is answered by the first provider that has an answer. */
+export class FallbackCall extends PrimaryCall {
+  #failure: StatusObject | undefined;
+  #run: FallbackRun<FallbackSource, FallbackAnswer> | undefined;
+  #stream: FallbackStream | undefined;
+  #stopTimer: CancelTask | undefined;
+  /** Calls off the provider that works for the call: it is asked, or gives its answer still. */
+  #callOff: (() => void) | undefined;
+  #permit: Permit | undefined;
+
+  protected override failed(status: StatusObject): void {
+    this.#failure = status;
+    const { record, policy, surroundings } = this;
+    const { report } = surroundings;
+    const sawHeaders = this.heldMetadata !== undefined;
+    const question: FallbackQuestion = {
+      record,
+      metadata: this.metadata,
+      request: this.request?.message,
+      definition: this.options.method_definition,
+      key: this.key,
+      failure: failureOf(status, record, sawHeaders, this.getPeer()),
+    };
+    this.#run = new FallbackRun<FallbackSource, FallbackAnswer>(policy.sources, {
+      clock: record.clock,
+      deadlineMs: record.deadlineMs,
+      accepts: (source) => accepts(source, question.failure, report),
+      ask: (source, dueMs, told) => {
+        const callOff = askProvider(source, question, dueMs, told);
+        this.#callOff = callOff;
+        return callOff;
+      },
+      failed: ({ place }, error) => reportFailure(error, place.limits.name, report),
+      answered: (answer, source, permit) => this.#answered(answer, source, permit),
+      unanswered: (tried) => {
+        if (tried !== "") {
+          policy.unanswered += 1;
+          this.decide("stop", tried, "FALLBACK_UNANSWERED");
+        }
+        this.conclude(status);
+      },
+    });
+    this.#run.start();
+  }
+
+  protected override fresh(answer: FallbackAnswer): void {
+    const name = this.policy.cache?.place.limits.name ?? "";
+    this.decide("fallback", `${name}, fresh${ageText(answer)}`);
+    this.#give(answer, []);
+  }
+
+  override startRead(): void {
+    super.startRead();
+    this.#stream?.read();
+  }
+
+  protected override released(): void {
+    super.released();
+    this.#stopTimer?.();
+    this.#run?.abort();
+    this.#stream?.stop();
+    this.#permit?.settle("ignored");
+    this.#callOff?.();
+    this.#callOff = undefined;
+  }
+
+  #answered(answer: FallbackAnswer, { place }: FallbackSource, permit: Permit): void {
+    const { record } = this;
+    const { name } = place.limits;
+    const code = Status[this.#failure?.code ?? Status.UNKNOWN];
+    this.#permit = permit;
+    this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
+    const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
+    noteDegradations(record, degradations);
+    this.#give(answer, degradations);
+  }
+
+  #give(answer: FallbackAnswer, degradations: readonly Degradation[]): void {
+    shown.onReceiveMetadata.call(this, marked(degradations));
+    const message = (response: unknown) => {
+      noteResponse(response, degradations);
+      this.readWanted = false;
+      shown.onReceiveMessage.call(this, response);
+    };
+    const done = () => {
+      this.#permit?.settle("success");
+      this.#callOff = undefined;
+      const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
+      shown.onReceiveStatus.call(this, status);
+    };
+    if (answer.kind === "one") {
+      message(answer.message);
+      done();
+      return;
+    }
+    const broken = (error: unknown) => this.#broken(error);
+    const stream = new FallbackStream(answer.iterator, answer.first, { message, done, broken });
+    if (this.ended) return;
+    this.#stream = stream;
+    this.#bound();
+    if (this.readWanted) stream.read();
+  }
+
+  /** Where no deadline interceptor stands above, nobody else ends a stream whose time is over. */
+  #bound(): void {
+    const { clock, wireDeadlineMs, restore } = this.record;
+    if (wireDeadlineMs === Number.POSITIVE_INFINITY) return;
+    const detail = "Deadline exceeded in the answer of a fallback";
+    const end = () => this.finish(localRejection(refusal("DEADLINE_EXCEEDED", detail)));
+    const leftMs = wireDeadlineMs - clock.now();
+    this.#stopTimer = expireAt(clock, wireDeadlineMs, leftMs, () => restore(end));
+  }
+
+  /** A streamed answer has broken off: what has been given is not the whole of it, so the failure stands. */
+  #broken(error: unknown): void {
+    reportFailure(error, "stream", this.surroundings.report);
+    const details = "A stored answer could not be read";
+    const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
+    shown.onReceiveStatus.call(this, this.#failure ?? unread);
+  }
+}
+
+function ageText({ ageMs }: FallbackAnswer): string {
+  return ageMs === undefined ? "" : `, ${Math.round(ageMs)} ms old`;
+}
+
+function marked(degradations: readonly Degradation[]): Metadata {
+  const metadata = new Metadata();
+  mark(metadata, degradations);
+  return metadata;
+}

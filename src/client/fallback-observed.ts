@@ -1,0 +1,143 @@
+import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import type { MessageContext } from "../grpc/types.js";
+import type { FallbackAnswer } from "./fallback-answer.js";
+import { failureOf, reportFailure } from "./fallback-failure.js";
+import type { FallbackPolicy } from "./fallback-policy.js";
+import { accepts, type FallbackSource } from "./fallback-provider.js";
+import { askProvider, type FallbackQuestion } from "./fallback-question.js";
+import { noteAnswer } from "./fallback-watch.js";
+import { captureResponses } from "./stale-cache-bytes.js";
+import type { AnswerRecording } from "./stale-cache-recording.js";
+
+/**
+ * A call whose fallback only observes. Answers are stored, so that a cache is warm when it is switched on, and
+ * looked up; functions of the user's are not called, and count as if they had an answer. The call goes on as it would.
+ */
+export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #policy: FallbackPolicy;
+  readonly #surroundings: Surroundings;
+  #metadata = new Metadata();
+  #request: { readonly message: unknown } | undefined;
+  #key: string | undefined;
+  #recording: AnswerRecording | undefined;
+  #begun = false;
+  #calledOff = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: FallbackPolicy,
+    surroundings: Surroundings,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#policy = policy;
+    this.#surroundings = surroundings;
+    if (policy.cache !== undefined) captureResponses(options.method_definition);
+  }
+
+  protected override begin(metadata: Metadata): void {
+    this.#metadata = metadata;
+    super.begin(metadata);
+  }
+
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    const { cache } = this.#policy;
+    if (this.#request === undefined) {
+      this.#request = { message };
+      const call = { record: this.#record, options: this.options, metadata: this.#metadata };
+      this.#key = cache?.keyOf(call, message);
+      if (this.#key !== undefined) this.#recording = cache?.record(this.#key);
+    }
+    super.sendMessageWithContext(context, message);
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff = true;
+    super.cancelWithStatus(code, details);
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    if (this.#record.kind !== "unary") this.#begun = true;
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    if (message !== null) {
+      this.#begun = true;
+      this.#recording?.message(message);
+    }
+    super.onReceiveMessage(message);
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    if (!this.ended) {
+      if (received.code === Status.OK) {
+        this.#recording?.ended(received);
+        noteAnswer(this.#record, received);
+      } else if (!this.#begun && !this.#calledOff && !this.#surroundings.room.closed) {
+        this.#wouldAsk(received);
+      }
+    }
+    super.onReceiveStatus(received);
+  }
+
+  #wouldAsk(status: StatusObject): void {
+    const record = this.#record;
+    const question: FallbackQuestion = {
+      record,
+      metadata: this.#metadata,
+      request: this.#request?.message,
+      definition: this.options.method_definition,
+      key: this.#key,
+      failure: failureOf(status, record, false, this.getPeer()),
+    };
+    const { report } = this.#surroundings;
+    const chain = this.#policy.sources.filter((source) =>
+      accepts(source, question.failure, report),
+    );
+    if (chain.length > 0) this.#preview(chain, question);
+  }
+
+  /** Finds the first that would answer. A store that is slow is waited for here, and not by the call. */
+  #preview([source, ...rest]: readonly FallbackSource[], question: FallbackQuestion): void {
+    if (source === undefined) {
+      this.#note("stop", "no provider would have an answer");
+      return;
+    }
+    const { place } = source;
+    const { name } = place.limits;
+    const would = (answer?: FallbackAnswer) => {
+      place.counts.observed += 1;
+      const age = answer?.ageMs === undefined ? "" : `, ${Math.round(answer.ageMs)} ms old`;
+      this.#note("fallback", `${name}${age}, instead of ${Status[question.failure.code]}`);
+    };
+    if (!source.harmless) {
+      would();
+      return;
+    }
+    const stop = askProvider(source, question, Number.POSITIVE_INFINITY, (reply) => {
+      if (reply.kind === "answer") {
+        would(reply.answer);
+        return;
+      }
+      if (reply.kind === "error") reportFailure(reply.error, name, this.#surroundings.report);
+      this.#preview(rest, question);
+    });
+    stop();
+  }
+
+  #note(verdict: "fallback" | "stop", detail: string): void {
+    const record = this.#record;
+    const atMs = record.clock.now();
+    const decision = { policy: "fallback", verdict, enforced: false, atMs, detail } as const;
+    record.decide(
+      verdict === "stop" ? { ...decision, reason: "FALLBACK_UNANSWERED" as const } : decision,
+    );
+  }
+}

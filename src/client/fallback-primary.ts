@@ -1,0 +1,295 @@
+import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { CancelTask } from "../core/clock.js";
+import type { Verdict } from "../core/decision.js";
+import { expireAt } from "../core/expiry.js";
+import type { Reason } from "../core/reasons.js";
+import { refusal } from "../core/refusal.js";
+import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { callOff } from "../grpc/local-status.js";
+import { localRejection } from "../grpc/rejection.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import type { MessageContext } from "../grpc/types.js";
+import { completeWrite } from "../grpc/write-queue.js";
+import { askForAnswer, type FallbackAnswer } from "./fallback-answer.js";
+import type { FallbackPolicy } from "./fallback-policy.js";
+import { PrimaryTime } from "./fallback-time.js";
+import { noteAnswer } from "./fallback-watch.js";
+import type { Flight, Landing, Passenger } from "./single-flight.js";
+import { captureResponses } from "./stale-cache-bytes.js";
+import { sharedCall } from "./stale-cache-flight.js";
+import type { AnswerRecording } from "./stale-cache-recording.js";
+
+/**
+ * Where a call stands: it waits for its `request`, looks into the cache (`lookup`), runs (`primary`), or has `begun` to
+ * show a response that nothing can replace; or its answer comes from `elsewhere`.
+ */
+type Stage = "request" | "lookup" | "primary" | "begun" | "elsewhere";
+
+/**
+ * The part of a call that may be answered by a fallback in which the service itself is asked: with less time than the call
+ * has, together with others who ask the same, and unless there is an answer that is still fresh.
+ */
+export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> implements Passenger {
+  protected readonly record: CallRecord;
+  protected readonly policy: FallbackPolicy;
+  protected readonly surroundings: Surroundings;
+  protected metadata = new Metadata();
+  protected request: { readonly message: unknown } | undefined;
+  /** Names the call in the cache. */
+  protected key: string | undefined;
+  /** The caller waits for a message. */
+  protected readWanted = false;
+  protected heldMetadata: Metadata | undefined;
+  readonly #nextCall: NextCall;
+  readonly #single: boolean;
+  #stage: Stage = "request";
+  #calledOff = false;
+  #flight: Flight | undefined;
+  #recording: AnswerRecording | undefined;
+  #time: PrimaryTime | undefined;
+  #stopLookUp: CancelTask | undefined;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: FallbackPolicy,
+    surroundings: Surroundings,
+  ) {
+    super(options, nextCall);
+    this.#nextCall = nextCall;
+    this.record = record;
+    this.policy = policy;
+    this.surroundings = surroundings;
+    this.#single = record.kind === "unary";
+    if (policy.cache !== undefined) captureResponses(options.method_definition);
+  }
+
+  // ---- For the subclass.
+
+  /** The service has failed, and nothing of its response was shown. */
+  protected abstract failed(status: StatusObject): void;
+
+  /** The cache has an answer that is as good as a new one. */
+  protected abstract fresh(answer: FallbackAnswer): void;
+
+  /** Ends the call with a status of the service, behind the headers that came with it. */
+  protected conclude(status: StatusObject): void {
+    this.#showHeldMetadata();
+    super.onReceiveStatus(status);
+  }
+
+  protected decide(verdict: Verdict, detail: string, reason?: Reason): void {
+    const { record } = this;
+    const atMs = record.clock.now();
+    const decision = { policy: "fallback", verdict, enforced: true, atMs, detail } as const;
+    record.decide(reason === undefined ? decision : { ...decision, reason });
+  }
+
+  // ---- From above.
+
+  protected override begin(metadata: Metadata): void {
+    this.metadata = metadata;
+    // The key of a call has its request in it.
+    if (this.policy.cache === undefined) this.#launch();
+  }
+
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    if (this.request === undefined) {
+      this.request = { message };
+      if (this.#stage === "request" && !this.ended) this.#depart(message);
+    }
+    if (this.#below) super.sendMessageWithContext(context, message);
+    else completeWrite(context);
+  }
+
+  override halfClose(): void {
+    if (this.#below) super.halfClose();
+  }
+
+  override startRead(): void {
+    this.readWanted = true;
+    if (this.#below) super.startRead();
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff = true;
+    if (this.ended || this.#below) {
+      super.cancelWithStatus(code, details);
+      return;
+    }
+    this.#flight?.leave(this, code, details);
+    this.finish({ code, details, metadata: new Metadata() });
+  }
+
+  override getPeer(): string {
+    return this.#flight?.call?.getPeer() ?? super.getPeer();
+  }
+
+  override getAuthContext(): ReturnType<ForwardingCall["getAuthContext"]> {
+    return this.#flight?.call?.getAuthContext() ?? super.getAuthContext();
+  }
+
+  protected override released(): void {
+    this.#stopLookUp?.();
+    this.#time?.end();
+    this.#flight?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
+  }
+
+  // ---- The way to the service.
+
+  #depart(request: unknown): void {
+    const { record, options, metadata } = this;
+    const { cache } = this.policy;
+    this.key = cache?.keyOf({ record, options, metadata }, request);
+    if (this.key === undefined || cache?.options.freshMs === 0) this.#launch();
+    else this.#lookUp(this.key);
+  }
+
+  /** Looks for an answer that is fresh, as long as the cache may take, and goes on without one. */
+  #lookUp(key: string): void {
+    const { cache } = this.policy;
+    if (cache === undefined) return;
+    this.#stage = "lookup";
+    const { clock, restore, kind } = this.record;
+    const over = () => {
+      if (this.ended || this.#stage !== "lookup") return false;
+      this.#stopLookUp?.();
+      return true;
+    };
+    const goOn = () => {
+      if (over()) restore(() => this.#launch());
+    };
+    const found = (answer: FallbackAnswer) => {
+      if (!over()) return;
+      this.#stage = "elsewhere";
+      this.fresh(answer);
+    };
+    const { timeoutMs } = cache.place.limits;
+    this.#stopLookUp = expireAt(clock, clock.now() + timeoutMs, timeoutMs, goOn);
+    askForAnswer(
+      kind,
+      () => cache.askFresh(kind, this.options.method_definition, key),
+      (answer) => {
+        if (answer === undefined) goOn();
+        // The caller is still in a call of ours.
+        else process.nextTick(found, answer);
+      },
+      goOn,
+    );
+  }
+
+  #launch(): void {
+    if (this.ended) return;
+    this.#stage = "primary";
+    const { record, policy, key } = this;
+    const { cache } = policy;
+    const time = new PrimaryTime(record, (availableMs) => policy.reserveMs(availableMs));
+    this.#time = time;
+    time.whenOver(() => this.#timeUp(time));
+    if (key !== undefined && cache?.options.singleFlight === true && this.#single) {
+      // Who matters more does not wait for who matters less.
+      const flightKey = `${record.priority ?? ""} ${key}`;
+      const { untilMs } = time;
+      this.#flight = cache.flights.join(flightKey, untilMs, this, () =>
+        sharedCall(this.#nextCall, this.options, this.surroundings, {
+          record,
+          metadata: this.metadata,
+          request: this.request?.message,
+          untilMs,
+          recording: cache.record(key),
+        }),
+      );
+      return;
+    }
+    if (key !== undefined) this.#recording = cache?.record(key);
+    this.forward(this.metadata, time.shorten(this.options, this.#single));
+  }
+
+  /** The time before the reserve is over. */
+  #timeUp({ availableMs, reserveMs }: PrimaryTime): void {
+    if (this.ended || this.#stage !== "primary") return;
+    const kept = `${Math.round(reserveMs)} ms are kept for the fallback`;
+    this.decide("expire", kept, "DEADLINE_EXCEEDED");
+    const detail = `Deadline exceeded after ${(availableMs / 1000).toFixed(3)}s, ${kept}`;
+    const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
+    // From here on, what the service says is nobody's any more.
+    this.#stage = "elsewhere";
+    if (this.#flight !== undefined) this.#flight.leave(this, status.code, detail);
+    else callOff(this.next, status.code, detail);
+    this.#fail(status);
+  }
+
+  /** What is sent and read goes to the call below, or waits for it. */
+  get #below(): boolean {
+    return this.#flight === undefined && this.#stage !== "elsewhere";
+  }
+
+  // ---- From below.
+
+  landed({ metadata, message, status }: Landing): void {
+    const { record } = this;
+    const flight = this.#flight;
+    record.restore(() => {
+      if (this.ended || this.#stage !== "primary" || flight === undefined) return;
+      if (flight.opener === this) {
+        record.attempts.push(...flight.record.attempts);
+        record.decisions.push(...flight.record.decisions);
+      } else this.decide("queue", "shared a call that was under way");
+      if (metadata !== undefined) this.onReceiveMetadata(metadata);
+      if (message !== undefined) this.onReceiveMessage(message);
+      this.onReceiveStatus(status);
+    });
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    if (this.#stage === "primary" && this.#single) this.heldMetadata = metadata;
+    else if (this.#begins()) super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    // A single response announces its failure with null.
+    if (message === null || !this.#begins()) return;
+    this.#showHeldMetadata();
+    this.#recording?.message(message);
+    this.readWanted = false;
+    super.onReceiveMessage(message);
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    if (this.ended || (this.#stage !== "primary" && this.#stage !== "begun")) return;
+    if (received.code !== Status.OK) {
+      this.#fail(received);
+      return;
+    }
+    this.#time?.end();
+    this.#recording?.ended(received);
+    noteAnswer(this.record, received);
+    this.conclude(received);
+  }
+
+  #fail(status: StatusObject): void {
+    const begun = this.#stage === "begun";
+    this.#stage = "elsewhere";
+    this.#time?.end();
+    // A weir that is closed takes on nothing more, and who has left wants no answer.
+    if (begun || this.#calledOff || this.surroundings.room.closed) this.conclude(status);
+    else this.failed(status);
+  }
+
+  /** Something of the response is about to be shown. False when it is nobody's any more. */
+  #begins(): boolean {
+    if (this.#stage === "begun") return true;
+    if (this.#stage !== "primary" || this.ended) return false;
+    this.#stage = "begun";
+    this.#time?.end();
+    return true;
+  }
+
+  #showHeldMetadata(): void {
+    const metadata = this.heldMetadata;
+    this.heldMetadata = undefined;
+    if (metadata !== undefined) super.onReceiveMetadata(metadata);
+  }
+}

@@ -1,0 +1,59 @@
+import { type InterceptorOptions, Metadata } from "@grpc/grpc-js";
+import type { FallbackReply } from "../core/fallback.js";
+import type { CallRecord } from "../grpc/call-record.js";
+import { toEpoch } from "../grpc/deadline.js";
+import { askForAnswer, type FallbackAnswer } from "./fallback-answer.js";
+import type {
+  AskedCall,
+  FallbackContext,
+  FallbackFailure,
+  FallbackSource,
+} from "./fallback-provider.js";
+
+/** A failed call, as providers are asked about it one after another. */
+export interface FallbackQuestion {
+  readonly record: CallRecord;
+  readonly metadata: Metadata | undefined;
+  readonly request: unknown;
+  readonly definition: InterceptorOptions["method_definition"];
+  readonly key: string | undefined;
+  readonly failure: FallbackFailure;
+}
+
+/** Asks one provider, in the caller's context. @returns What calls it off. */
+export function askProvider(
+  source: FallbackSource,
+  question: FallbackQuestion,
+  dueMs: number,
+  told: (reply: FallbackReply<FallbackAnswer>) => void,
+): () => void {
+  const { record, request, definition, key } = question;
+  let abort: AbortController | undefined;
+  let gone = false;
+  const context = (): FallbackContext => {
+    abort ??= new AbortController();
+    if (gone) abort.abort();
+    return {
+      method: record.method,
+      kind: record.kind,
+      failure: question.failure,
+      metadata: question.metadata?.clone() ?? new Metadata(),
+      signal: abort.signal,
+      deadline: toEpoch(dueMs, record.clock),
+    };
+  };
+  const call: AskedCall = { kind: record.kind, request, definition, key, context };
+  const stop = record.restore(() =>
+    askForAnswer(
+      record.kind,
+      () => source.ask(call),
+      (answer) => told(answer === undefined ? { kind: "none" } : { kind: "answer", answer }),
+      (error) => told({ kind: "error", error }),
+    ),
+  );
+  return () => {
+    gone = true;
+    abort?.abort();
+    stop();
+  };
+}

@@ -1,0 +1,60 @@
+import type { CancelTask } from "../core/clock.js";
+import { expireAt } from "../core/expiry.js";
+import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+
+/**
+ * The time that the service itself is given: that of the call, less what is kept for its fallback. What stands below
+ * reads the time of a call from its record, so it stands there until the service has answered.
+ */
+export class PrimaryTime {
+  /** Until when, on the monotonic clock. */
+  readonly untilMs: number;
+  readonly availableMs: number;
+  readonly reserveMs: number;
+  readonly #record: CallRecord;
+  /** What the record said before. */
+  #own: { readonly deadlineMs: number; readonly wireDeadlineMs: number } | undefined;
+  #stopTimer: CancelTask | undefined;
+
+  constructor(record: CallRecord, reserveMs: (availableMs: number) => number) {
+    this.#record = record;
+    const nowMs = record.clock.now();
+    this.reserveMs = reserveMs(record.deadlineMs - nowMs);
+    this.untilMs = record.deadlineMs - this.reserveMs;
+    this.availableMs = this.untilMs - nowMs;
+  }
+
+  /** Runs `task` in the caller's context when it is over. Without a reserve, the call's deadline sees to that. */
+  whenOver(task: () => void): void {
+    if (this.reserveMs === 0) return;
+    const { clock, restore } = this.#record;
+    this.#stopTimer = expireAt(clock, this.untilMs, this.availableMs, () => restore(task));
+  }
+
+  /**
+   * Takes the reserve out of what the call below is told. On the wire only of a single response, which can be
+   * replaced to its end: a stream that has begun may use all the time there is.
+   */
+  shorten(options: OptionsWithOwn, single: boolean): OptionsWithOwn {
+    if (this.reserveMs === 0) return options;
+    const record = this.#record;
+    const { deadlineMs, wireDeadlineMs, clock } = record;
+    this.#own = { deadlineMs, wireDeadlineMs };
+    record.deadlineMs = this.untilMs;
+    if (!single) return options;
+    record.wireDeadlineMs = Math.min(wireDeadlineMs, this.untilMs + deadlineNetMs);
+    return { ...options, deadline: toEpoch(record.wireDeadlineMs, clock) };
+  }
+
+  /** The service has answered, or is no longer asked: the time of the call is its own again. */
+  end(): void {
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    const own = this.#own;
+    if (own === undefined) return;
+    this.#own = undefined;
+    this.#record.deadlineMs = own.deadlineMs;
+    this.#record.wireDeadlineMs = own.wireDeadlineMs;
+  }
+}

@@ -1,0 +1,179 @@
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import { status as Status } from "@grpc/grpc-js";
+import type { CallRecord } from "../grpc/call-record.js";
+import { callOff, channelClosed, interceptorThrew } from "../grpc/local-status.js";
+import type { ClientCall, ClientListener } from "../grpc/types.js";
+
+/** How a shared call ended, for one of those who wait for it. */
+export interface Landing {
+  readonly metadata: Metadata | undefined;
+  /** A message of its own for each; `undefined` where there was none. */
+  readonly message: unknown;
+  /** A failure is one object for all: its identity tells where it came from. */
+  readonly status: StatusObject;
+}
+
+/** A call that waits for a shared one. */
+export interface Passenger {
+  /** Told once, in a turn of its own, unless it has left. */
+  landed(landing: Landing): void;
+}
+
+/** What a shared call is made of. */
+export interface Departure {
+  /** The record of the shared call, and of nobody who waits for it. */
+  readonly record: CallRecord;
+  /** Until when it may last, on the monotonic clock. Nobody who would wait longer is taken along. */
+  readonly deadlineMs: number;
+  readonly metadata: Metadata;
+  readonly request: unknown;
+  /** Makes the call below. May throw. */
+  open(): ClientCall;
+  /** A message like the one that was received, for another one who waits. */
+  another(message: unknown): unknown;
+  /** It ended well. */
+  succeeded(message: unknown, status: StatusObject): void;
+}
+
+/** Calls on the wire that are shared by all who ask the same at the same time. */
+export class SingleFlight {
+  readonly #flights = new Map<string, Flight>();
+  #shared = 0;
+
+  /** Calls that waited for another one's. Only grows. */
+  get shared(): number {
+    return this.#shared;
+  }
+
+  /** Calls on the wire. */
+  get size(): number {
+    return this.#flights.size;
+  }
+
+  /**
+   * Joins the call under way for the key, if it lasts as long as the passenger would wait, or starts one.
+   *
+   * @param untilMs How long the passenger would wait, on the monotonic clock.
+   */
+  join(key: string, untilMs: number, passenger: Passenger, departure: () => Departure): Flight {
+    const present = this.#flights.get(key);
+    if (present !== undefined && untilMs <= present.deadlineMs) {
+      this.#shared += 1;
+      present.board(passenger);
+      return present;
+    }
+    const flight = new Flight(departure(), () => {
+      // Another one may have taken its place, for those who wait longer.
+      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    });
+    this.#flights.set(key, flight);
+    flight.board(passenger);
+    flight.start();
+    return flight;
+  }
+}
+
+/**
+ * One call on the wire and those who wait for it. Each leaves when it likes, and none ends the call for the others: it is
+ * called off when the last has left.
+ */
+export class Flight implements ClientListener {
+  readonly #departure: Departure;
+  readonly #onEnd: () => void;
+  readonly #passengers = new Set<Passenger>();
+  #opener: Passenger | undefined;
+  #call: ClientCall | undefined;
+  #metadata: Metadata | undefined;
+  #message: unknown;
+  #over = false;
+
+  constructor(departure: Departure, onEnd: () => void) {
+    this.#departure = departure;
+    this.#onEnd = onEnd;
+  }
+
+  get deadlineMs(): number {
+    return this.#departure.deadlineMs;
+  }
+
+  get record(): CallRecord {
+    return this.#departure.record;
+  }
+
+  get call(): ClientCall | undefined {
+    return this.#call;
+  }
+
+  /** Who started it. */
+  get opener(): Passenger | undefined {
+    return this.#opener;
+  }
+
+  board(passenger: Passenger): void {
+    this.#opener ??= passenger;
+    this.#passengers.add(passenger);
+  }
+
+  start(): void {
+    const { metadata, request } = this.#departure;
+    try {
+      const call = this.#departure.open();
+      this.#call = call;
+      call.start(metadata, this);
+      call.sendMessageWithContext({}, request);
+      call.halfClose();
+    } catch (error) {
+      const failed = channelClosed(error) ?? interceptorThrew(error);
+      callOff(this.#call, failed.code, failed.details);
+      this.onReceiveStatus(failed);
+    }
+  }
+
+  /** The passenger waits no longer. The last one to go calls the call off, with its own words. */
+  leave(passenger: Passenger, code: Status, details: string): void {
+    if (!this.#passengers.delete(passenger) || this.#passengers.size > 0 || this.#over) return;
+    this.#end();
+    callOff(this.#call, code === Status.OK ? Status.CANCELLED : code, details);
+  }
+
+  onReceiveMetadata(metadata: Metadata): void {
+    this.#metadata = metadata;
+  }
+
+  onReceiveMessage(message: unknown): void {
+    // A failure announces itself with null.
+    if (message !== null) this.#message ??= message;
+  }
+
+  onReceiveStatus(status: StatusObject): void {
+    if (this.#over) return;
+    this.#end();
+    const message = this.#message;
+    if (status.code === Status.OK && message !== undefined) {
+      this.#departure.succeeded(message, status);
+    }
+    let first = true;
+    for (const passenger of this.#passengers) {
+      const landing = first ? { metadata: this.#metadata, message, status } : this.#copy(status);
+      first = false;
+      // One whose listener throws must not keep the answer from the others.
+      process.nextTick(() => {
+        if (this.#passengers.delete(passenger)) passenger.landed(landing);
+      });
+    }
+  }
+
+  #copy(status: StatusObject): Landing {
+    const message = this.#message;
+    return {
+      metadata: this.#metadata?.clone(),
+      message: message === undefined ? undefined : this.#departure.another(message),
+      status: status.code === Status.OK ? { ...status, metadata: status.metadata.clone() } : status,
+    };
+  }
+
+  #end(): void {
+    this.#over = true;
+    this.#onEnd();
+  }
+}

@@ -1,0 +1,65 @@
+import type { Metadata, NextCall } from "@grpc/grpc-js";
+import { CallRecord, type OptionsWithOwn, recordKey } from "../grpc/call-record.js";
+import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import type { Departure } from "./single-flight.js";
+import { freshMessage, responseBytes } from "./stale-cache-bytes.js";
+import type { AnswerRecording } from "./stale-cache-recording.js";
+
+/** The call that opens a shared one. */
+interface Opener {
+  readonly record: CallRecord;
+  readonly metadata: Metadata;
+  readonly request: unknown;
+  /** Until when it waits itself, on the monotonic clock. */
+  readonly untilMs: number;
+  readonly recording: AnswerRecording;
+}
+
+/**
+ * The call that those who ask the same share. It has a record of its own, because it may outlive the call that opened it,
+ * and twice that one's time: so it serves all who join while the opener waits and would wait as long themselves.
+ * Nobody waits longer than they would, and the server is told when the last has gone.
+ */
+export function sharedCall(
+  nextCall: NextCall,
+  options: OptionsWithOwn,
+  surroundings: Surroundings,
+  { record, metadata, request, untilMs, recording }: Opener,
+): Departure {
+  const { method_definition: definition } = options;
+  const { requestStream, responseStream } = definition;
+  const { clock } = record;
+  const shared = new CallRecord(
+    surroundings,
+    { path: record.method, requestStream, responseStream },
+    record.channel,
+  );
+  shared.priority = record.priority;
+  const deadlineMs = untilMs + Math.max(0, untilMs - clock.now());
+  shared.deadlineMs = deadlineMs;
+  shared.wireDeadlineMs = deadlineMs + deadlineNetMs;
+  return {
+    record: shared,
+    deadlineMs,
+    metadata,
+    request,
+    open() {
+      const own: OptionsWithOwn = { [recordKey]: shared, ...options };
+      own[recordKey] = shared;
+      if (deadlineMs !== Number.POSITIVE_INFINITY) {
+        own.deadline = toEpoch(shared.wireDeadlineMs, clock);
+      }
+      return nextCall(own);
+    },
+    another(message) {
+      const bytes = responseBytes(message);
+      // Without its bytes there is one object for all; the recording tells of it.
+      return bytes === undefined ? message : freshMessage(definition, bytes);
+    },
+    succeeded(message, status) {
+      recording.message(message);
+      recording.ended(status);
+    },
+  };
+}
