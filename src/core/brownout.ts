@@ -1,0 +1,136 @@
+import type { ResolvedOptionalWork } from "./brownout-options.js";
+import { type ReportError, safely } from "./notify.js";
+import type { Pressure } from "./pressure.js";
+import type { Priority } from "./priority.js";
+
+/**
+ * Which part of the way from "nobody skips" to "everybody skips" a priority takes to get there. They overlap, so
+ * that where all calls are of one priority the dimmer still has half of the way to work in.
+ */
+const stretches = {
+  low: { from: 0, to: 0.5 },
+  normal: { from: 0.25, to: 0.75 },
+  high: { from: 0.5, to: 1 },
+  // At the very end, and all of them.
+  critical: { from: 1, to: 1 },
+} as const satisfies Record<Priority, { readonly from: number; readonly to: number }>;
+
+/**
+ * The share of the calls of a priority that skip a piece of work under a pressure: the dimmer of Klein et al.,
+ * "Brownout: building more robust cloud applications" (ICSE 2014), read from the pressure.
+ */
+export function skipShare(
+  { skipAbovePressure, skipAllAbovePressure }: ResolvedOptionalWork,
+  priority: Priority,
+  pressure: number,
+): number {
+  if (!(pressure > skipAbovePressure)) return 0;
+  if (pressure >= skipAllAbovePressure) return 1;
+  const way = (pressure - skipAbovePressure) / (skipAllAbovePressure - skipAbovePressure);
+  const { from, to } = stretches[priority];
+  return way <= from ? 0 : way >= to ? 1 : (way - from) / (to - from);
+}
+
+/** What is said of one piece of work in one call. */
+export interface SkipVerdict {
+  readonly skip: boolean;
+  readonly by: "flag" | "pressure";
+  /** Whether a call that skips it says so to its caller. */
+  readonly mark: boolean;
+  /** For a person. */
+  readonly detail: string;
+}
+
+/** Numbers of one piece of work: calls that asked, and those of them that were to skip it. They only grow. */
+export interface OptionalWorkSnapshot {
+  readonly asked: number;
+  readonly skippedByFlag: number;
+  readonly skippedByPressure: number;
+}
+
+export interface BrownoutSnapshot {
+  /** The pressure now, from 0 to 1. */
+  readonly pressure: number;
+  readonly optional: Readonly<Record<string, OptionalWorkSnapshot>>;
+}
+
+interface Counts {
+  asked: number;
+  skippedByFlag: number;
+  skippedByPressure: number;
+}
+
+/** Decides what a handler can do without, so that a server under pressure does less for all before it refuses some. */
+export class Brownout {
+  readonly #works: ReadonlyMap<string, ResolvedOptionalWork>;
+  readonly #pressure: Pressure;
+  readonly #report: ReportError;
+  readonly #counts = new Map<string, Counts>();
+
+  constructor(
+    works: ReadonlyMap<string, ResolvedOptionalWork>,
+    pressure: Pressure,
+    report: ReportError,
+  ) {
+    this.#works = works;
+    this.#pressure = pressure;
+    this.#report = report;
+    for (const name of works.keys()) {
+      this.#counts.set(name, { asked: 0, skippedByFlag: 0, skippedByPressure: 0 });
+    }
+  }
+
+  knows(name: string): boolean {
+    return this.#works.has(name);
+  }
+
+  /**
+   * Judges a piece of work for one call. `undefined` for a name that is not known.
+   *
+   * @param flag What a flag says of it: `false` switches it off, `true` keeps it on whatever the pressure, and
+   *   `undefined` leaves it to the pressure.
+   * @param chance One draw for the whole call, in [0, 1): what skips at some pressure has skipped all that skips
+   *   sooner.
+   */
+  judge(
+    name: string,
+    priority: Priority,
+    flag: boolean | undefined,
+    chance: () => number,
+  ): SkipVerdict | undefined {
+    const work = this.#works.get(name);
+    const counts = this.#counts.get(name);
+    if (work === undefined || counts === undefined) return undefined;
+    const { mark } = work;
+    counts.asked += 1;
+    if (flag !== undefined) {
+      if (!flag) counts.skippedByFlag += 1;
+      return { skip: !flag, by: "flag", mark, detail: `${name}: ${flag ? "on" : "off"}` };
+    }
+    const pressure = this.#readPressure();
+    const share = skipShare(work, priority, pressure);
+    const skip = share > 0 && chance() < share;
+    if (skip) counts.skippedByPressure += 1;
+    const percent = Math.round(100 * share);
+    const detail = `${name}: pressure ${pressure.toFixed(2)}, ${percent} % of ${priority} calls skip it`;
+    return { skip, by: "pressure", mark, detail };
+  }
+
+  snapshot(): BrownoutSnapshot {
+    const optional: Record<string, OptionalWorkSnapshot> = {};
+    for (const [name, counts] of this.#counts) optional[name] = { ...counts };
+    return { pressure: this.#readPressure(), optional };
+  }
+
+  /** A source that is broken is no pressure: it must not take anything away. */
+  #readPressure(): number {
+    try {
+      const pressure = this.#pressure.now();
+      if (!Number.isFinite(pressure)) throw new TypeError(`it returned ${String(pressure)}`);
+      return Math.min(1, Math.max(0, pressure));
+    } catch (error) {
+      safely(this.#report, error, "brownout.pressure");
+      return 0;
+    }
+  }
+}
