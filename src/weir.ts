@@ -13,6 +13,7 @@ import type { ClientPolicy } from "./client/method-policy.js";
 import { rateGate } from "./client/rate.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
+import { throttleGate } from "./client/throttle.js";
 import { BreakerControl } from "./core/breaker-control.js";
 import type { PolicyName } from "./core/decision.js";
 import { FaultsControl } from "./core/faults-control.js";
@@ -61,6 +62,7 @@ const policyNames = [
   "hedge",
   "breaker",
   "rate",
+  "throttle",
   "bulkhead",
   "deadline-guard",
   "quota",
@@ -111,6 +113,7 @@ export class Weir {
       attemptsInterceptor(surroundings, (method) => policies.for(method)),
       gatesInterceptor(surroundings, [
         breakerCheck((method) => policies.for(method).breaker),
+        throttleGate((method) => policies.for(method).throttle),
         rateGate((method) => policies.for(method).rate),
         bulkheadGate((method) => policies.for(method).bulkhead),
         // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
