@@ -2,7 +2,7 @@ import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-j
 import { knownKeys } from "../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { priorityKey, readPriority } from "../grpc/metadata-keys.js";
+import { cohortKey, priorityKey, readPriority } from "../grpc/metadata-keys.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
@@ -14,7 +14,7 @@ import { closedStatus, type WaitingRoom } from "../grpc/waiting-room.js";
 
 /**
  * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
- * brings every event back into the caller's async context, and passes the priority of the inbound call on.
+ * brings every event back into the caller's async context, and passes the priority and the cohort of the inbound call on.
  */
 export function contextInterceptor(
   surroundings: Surroundings,
@@ -58,8 +58,10 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
     const inherited = inbound?.priorityMarked === true ? inbound.priority : undefined;
     const priority = explicit ?? inherited;
     const adds = priority !== undefined && metadata.get(priorityKey).length === 0;
+    const cohort = inbound?.cohortMarked === true ? inbound.cohort : undefined;
+    const addsCohort = cohort !== undefined && metadata.get(cohortKey).length === 0;
     const waits = this.#waitForReady && metadata.getOptions().waitForReady === undefined;
-    if (!adds && !waits) {
+    if (!adds && !addsCohort && !waits) {
       this.forward(metadata);
       return;
     }
@@ -69,6 +71,7 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
       own.set(priorityKey, priority);
       this.#record.priority = priority;
     }
+    if (addsCohort) own.set(cohortKey, String(cohort));
     // An object of its own, because clones share it.
     if (waits) own.setOptions({ ...metadata.getOptions(), waitForReady: true });
     this.forward(own);

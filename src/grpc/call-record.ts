@@ -8,6 +8,7 @@ import { captureContext, type RestoreContext } from "./async-context.js";
 import { toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
+import { ambientPriority } from "./priority-context.js";
 import { type AttemptEvidence, originOf } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
 import { type CallKind, callKind } from "./types.js";
@@ -85,6 +86,7 @@ export class CallRecord {
   deadlineMs = Number.POSITIVE_INFINITY;
   /** The deadline that goes on the wire, on the monotonic clock: the same, or a little later. */
   wireDeadlineMs = Number.POSITIVE_INFINITY;
+  /** Set by the call's options or by `withPriority`, until its metadata has been read. */
   priority: Priority | undefined;
   /** Names the call to the server, the same with every attempt. Absent while no policy has seen to it. */
   idempotencyKey: string | undefined;
@@ -109,6 +111,7 @@ export class CallRecord {
     this.channel = channel;
     this.target = channel?.getTarget() ?? "";
     this.inbound = currentInbound();
+    this.priority = ambientPriority();
     this.restore = captureContext();
     this.startedAtMs = context.clock.now();
   }

@@ -37,7 +37,7 @@ export function recordTransformer(
     const properties: CallProperties<unknown, unknown> = own === undefined ? given : own(given);
     const callOptions: OptionsWithOverrides = properties.callOptions;
     const record = new CallRecord(surroundings, properties.methodDefinition, properties.channel);
-    record.priority = callOptions[overridesKey]?.priority;
+    record.priority = callOptions[overridesKey]?.priority ?? record.priority;
     // The symbol stands before the copying, where it is ten times cheaper in V8, and is set after it, because
     // options that are used again bring the record of an earlier call.
     const options: OptionsWithOverrides = { [recordKey]: record, ...callOptions };
