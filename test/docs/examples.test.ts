@@ -10,6 +10,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   admission: /critical: 10 OK/,
   breaker: /BREAKER_OPEN/,
   bulkhead: /at most 4 at once on the server/,
+  "connection-bulkhead": /partitions: the question is answered/,
   deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
   dynamic: /GetStock, priority high, attempt 2/,
   faults: /the network healed: 100 OK/,
