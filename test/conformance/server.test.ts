@@ -7,6 +7,17 @@ process.env.GRPC_WEIR_FAULTS = "1";
 register({
   "server context": { server: (env) => [server.context(env)] },
   "server deadline guard": { server: (env) => [server.deadlineGuard(env)] },
+  "server quota": { server: (env) => [server.quota({ ...env, ratePerSecond: 1_000 })] },
+  // Each call waits for the word of a store.
+  "server quota of a shared store": {
+    server: (env) => [
+      server.quota({
+        ...env,
+        ratePerSecond: 1_000,
+        store: { take: async () => ({ granted: true }) },
+      }),
+    ],
+  },
   "server admission": { server: (env) => [server.admission(env)] },
   "server faults": {
     server: (env) => [
