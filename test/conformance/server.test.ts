@@ -7,9 +7,8 @@ process.env.GRPC_WEIR_FAULTS = "1";
 register({
   "server context": { server: (env) => [server.context(env)] },
   "server deadline guard": { server: (env) => [server.deadlineGuard(env)] },
-  "server quota": { server: (env) => [server.quota({ ...env, ratePerSecond: 1_000 })] },
   // Each call waits for the word of a store.
-  "server quota of a shared store": {
+  "server quota": {
     server: (env) => [
       server.quota({
         ...env,
