@@ -110,6 +110,30 @@ describe("a window by count", () => {
   });
 });
 
+describe("a window that takes over what another held", () => {
+  it("holds it as calls of now, and nothing else", () => {
+    for (const window of [timeWindow({ spanMs: 100, buckets: 10 }), countWindow({ size: 20 })]) {
+      window.record(0, true, true);
+      window.refill(50, { calls: 10, failures: 4, slow: 3 });
+      expect(seen(window, 50)).toEqual({ calls: 10, failures: 4, slow: 3 });
+    }
+    const window = timeWindow({ spanMs: 100, buckets: 10 });
+    window.refill(50, { calls: 10, failures: 4, slow: 3 });
+    expect(seen(window, 149).calls).toBe(10);
+    expect(seen(window, 150)).toEqual(none);
+  });
+
+  it("keeps the shares of more calls than it has room for, and the failures longest", () => {
+    const window = countWindow({ size: 10 });
+    window.refill(0, { calls: 1_000, failures: 300, slow: 100 });
+    expect(seen(window, 0)).toEqual({ calls: 10, failures: 3, slow: 1 });
+    for (let call = 0; call < 7; call += 1) window.record(1, false, false);
+    expect(seen(window, 1)).toEqual({ calls: 10, failures: 3, slow: 1 });
+    window.refill(2, none);
+    expect(seen(window, 2)).toEqual(none);
+  });
+});
+
 it("a window tells its totals in one object that stays current", () => {
   for (const window of [timeWindow({ spanMs: 10, buckets: 2 }), countWindow({ size: 2 })]) {
     const totals = window.totals(0);
