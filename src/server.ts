@@ -1,5 +1,7 @@
 export type { AdmissionSnapshot } from "./core/admission-call.js";
 export type { AdmissionOptions, PoolOptions, StreamPoolOptions } from "./core/admission-options.js";
+export type { BrownoutSnapshot, OptionalWorkSnapshot } from "./core/brownout.js";
+export type { BrownoutOptions, OptionalWork } from "./core/brownout-options.js";
 export type { FaultsSnapshot } from "./core/faults.js";
 export type {
   DropFault,
@@ -22,6 +24,8 @@ export type { RateLimitOptions } from "./core/rate-options.js";
 export type { TokenRate } from "./core/token-bucket.js";
 export type { SurroundingsOptions } from "./grpc/surroundings.js";
 export { admission } from "./server/admission.js";
+export type { BrownoutCall, BrownoutPolicyOptions } from "./server/brownout.js";
+export { brownout } from "./server/brownout.js";
 export { context } from "./server/context.js";
 export type { DeadlineGuardOptions } from "./server/deadline-guard.js";
 export { deadlineGuard } from "./server/deadline-guard.js";

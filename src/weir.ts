@@ -68,6 +68,7 @@ const policyNames = [
   "quota",
   "admission",
   "fallback",
+  "brownout",
   "faults",
 ] as const satisfies readonly PolicyName[];
 

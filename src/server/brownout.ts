@@ -1,6 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { Brownout, type BrownoutSnapshot } from "../core/brownout.js";
 import { type BrownoutOptions, resolveBrownoutOptions } from "../core/brownout-options.js";
+import { cohorts } from "../core/cohort.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
 import { safely } from "../core/notify.js";
@@ -19,7 +20,10 @@ export type BrownoutCall = Pick<
 
 /** What handlers can do without, and who says when. */
 export interface BrownoutPolicyOptions extends BrownoutOptions {
-  /** How hard the server is pressed, 0 to 1. Asked once for each name and call. @defaultValue the load of its admission */
+  /**
+   * How hard the server is pressed, 0 to 1. Asked once for each name and call.
+   * @defaultValue the greater of the load of its admission and the pressure that admission measures
+   */
   readonly pressure?: () => number;
   /**
    * A flag with the name of the work, such as one of OpenFeature: `false` switches the work off, `true` keeps it on
@@ -149,8 +153,9 @@ class CallJudge implements OptionalWorkJudge {
     return answer;
   }
 
+  /** One draw for the call. The cohort leads, so that in all services it is the same users who go without. */
   readonly #draw = (): number => {
-    this.#chance ??= this.#policy.random();
+    this.#chance ??= (this.#inbound.cohort + this.#policy.random()) / cohorts;
     return this.#chance;
   };
 }

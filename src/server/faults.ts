@@ -14,6 +14,7 @@ import { ForwardingServerCall } from "../grpc/server-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
 import { inboundFor } from "./context.js";
+import { isExempt } from "./exempt.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 import type { PriorityReader } from "./priority.js";
 
@@ -33,9 +34,6 @@ export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
    */
   readonly headers?: boolean;
 }
-
-/** How a server is looked into. */
-const exempt = /^\/grpc\.(health|reflection|channelz)\./;
 
 type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
 type MidStream = Extract<FaultEnd, { kind: "midStream" }>;
@@ -57,7 +55,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
     if (typeof headers !== "boolean") {
       throw new InvalidOptionError(`${prefix}.headers`, "true or false", headers);
     }
-    const others = ({ method }: FaultInbound) => !exempt.test(method);
+    const others = ({ method }: FaultInbound) => !isExempt(method);
     super(resolved, when ?? others, surroundings, mode);
     this.#headers = headers;
   }

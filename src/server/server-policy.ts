@@ -3,9 +3,11 @@ import type { PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gates.js";
 import { InvalidOptionError, knownKeys } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import type { Pressure } from "../core/pressure.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
+import { BrownoutPolicy, type BrownoutPolicyOptions } from "./brownout.js";
 import { type Relay, resolveRelay } from "./context.js";
 import {
   type DeadlineGuardOptions,
@@ -32,6 +34,8 @@ export interface ServerPolicy {
   readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
   /** @defaultValue off: how many calls the server bears is for you to say */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
+  /** What handlers can do without while the server is pressed: `currentCall()?.shouldSkip(name)`. @defaultValue off */
+  readonly brownout?: (BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
   readonly faults?: (ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
@@ -54,9 +58,11 @@ export class ServerPolicies {
       "quota",
       "admission",
       "relay",
+      "brownout",
       "faults",
     ]);
-    const { deadlineGuard = {}, quota = false, admission = false, faults = false } = policy;
+    const { deadlineGuard = {}, quota = false, admission = false } = policy;
+    const { brownout = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");
     const gates: Gate<InboundCall>[] = [];
     const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
@@ -88,6 +94,14 @@ export class ServerPolicies {
       gates.push(this.admission);
       built.push({ name: this.admission.policy, policy: this.admission });
     }
+    if (brownout !== false) {
+      const prefix = "server.brownout";
+      const { mode, rest } = splitServerOptions(brownout, prefix);
+      const source = this.admission === undefined ? undefined : pressureOf(this.admission);
+      const dimmer = new BrownoutPolicy({ ...rest, mode }, source, surroundings, prefix);
+      gates.push(dimmer);
+      built.push({ name: dimmer.policy, policy: dimmer });
+    }
     if (faults !== false) {
       const { mode, rest } = splitServerOptions(faults, "server.faults");
       this.faults = new ServerFaultsPolicy({ ...rest, mode }, surroundings, "server.faults");
@@ -96,6 +110,11 @@ export class ServerPolicies {
     this.gates = gates;
     this.built = built;
   }
+}
+
+/** How full the server is, or how hard pressed its process, whichever is more. */
+function pressureOf(admission: AdmissionPolicy): Pressure {
+  return { now: () => Math.max(admission.load, admission.pressure.now()) };
 }
 
 /** @throws InvalidOptionError when it stands in two places. */
