@@ -17,6 +17,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
   quickstart: /refused by this process: BREAKER_OPEN/,
+  rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
   testing: /an interceptor that passes all on: 0 cases fail/,
 };
