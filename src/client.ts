@@ -26,6 +26,16 @@ export type { FallbackFunction, FallbackResponse } from "./client/fallback-provi
 export { alternative, empty, staticValue, value } from "./client/fallback-providers.js";
 export type { FaultCall, FaultsPolicyOptions } from "./client/faults.js";
 export { faults } from "./client/faults.js";
+export type { Guard, GuardSnapshot } from "./client/guard.js";
+export type { GuardedWork } from "./client/guard-life.js";
+export type {
+  GuardBreakerOptions,
+  GuardBulkheadOptions,
+  GuardFallbackOptions,
+  GuardOptions,
+  GuardRetryOptions,
+  GuardRunOptions,
+} from "./client/guard-options.js";
 export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
 export { idempotencyKey } from "./client/idempotency-key.js";
 export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
@@ -88,6 +98,7 @@ export type { ThrottleSnapshot } from "./core/throttle.js";
 export type { ThrottleOptions } from "./core/throttle-options.js";
 export type { TimeoutOptions } from "./core/timeouts.js";
 export type { TokenRate } from "./core/token-bucket.js";
+export { GuardRejectedError } from "./grpc/guard-rejection.js";
 export type { MethodRegistry } from "./grpc/method-registry.js";
 export { methodRegistry } from "./grpc/method-registry.js";
 export type { MethodSource } from "./grpc/method-source.js";

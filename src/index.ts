@@ -1,3 +1,13 @@
+export type { Guard, GuardSnapshot } from "./client/guard.js";
+export type { GuardedWork } from "./client/guard-life.js";
+export type {
+  GuardBreakerOptions,
+  GuardBulkheadOptions,
+  GuardFallbackOptions,
+  GuardOptions,
+  GuardRetryOptions,
+  GuardRunOptions,
+} from "./client/guard-options.js";
 export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
 export type { BreakerControl } from "./core/breaker-control.js";
 export type { Clock } from "./core/clock.js";
@@ -12,6 +22,7 @@ export type { Reason } from "./core/reasons.js";
 export type { DecisionEvent } from "./grpc/call-record.js";
 export type { Degradation } from "./grpc/degraded.js";
 export { degradationOf } from "./grpc/degraded.js";
+export { GuardRejectedError } from "./grpc/guard-rejection.js";
 export type { CurrentCall } from "./grpc/inbound-call.js";
 export { currentCall, detached } from "./grpc/inbound-call.js";
 export { cohortKey, priorityKey } from "./grpc/metadata-keys.js";

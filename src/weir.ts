@@ -8,6 +8,9 @@ import { deadlineInterceptor } from "./client/deadline.js";
 import { fallbackInterceptor } from "./client/fallback.js";
 import { faultsInterceptors } from "./client/faults.js";
 import { gatesInterceptor } from "./client/gates.js";
+import type { Guard, GuardSnapshot } from "./client/guard.js";
+import type { GuardOptions } from "./client/guard-options.js";
+import { Guards } from "./client/guards.js";
 import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
 import type { ClientPolicy } from "./client/method-policy.js";
 import { rateGate } from "./client/rate.js";
@@ -34,6 +37,7 @@ import { serverFaultsInterceptors } from "./server/faults.js";
 import { serverGate } from "./server/gates.js";
 import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
+import { guardSpans } from "./telemetry/guard-spans.js";
 import { serverSpanInterceptor } from "./telemetry/server-spans.js";
 import {
   type ResolvedTelemetryOptions,
@@ -52,8 +56,10 @@ export interface WeirSnapshot {
   readonly policies: Readonly<
     Partial<Record<PolicyName, { readonly mode: Mode; readonly instances: readonly unknown[] }>>
   >;
-  /** Client calls that wait in a queue or between two attempts. */
+  /** Client calls and guarded runs that wait in a queue or between two attempts. */
   readonly waiting: number;
+  /** In the order of building. */
+  readonly guards: readonly GuardSnapshot[];
 }
 
 /** The policies that have a mode. Deadlines and timeouts hold always: a call without them is another call. */
@@ -65,6 +71,7 @@ const policyNames = [
   "throttle",
   "bulkhead",
   "deadline-guard",
+  "feasibility",
   "quota",
   "admission",
   "fallback",
@@ -81,12 +88,15 @@ export class Weir {
   readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new Map<PolicyName, PolicyControl>();
   readonly #servers: ServerPolicies[] = [];
+  readonly #guards: Guards;
 
   /** Made with `createWeir`. */
   constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
     this.#surroundings = surroundings;
     this.#telemetry = telemetry;
     for (const name of policyNames) this.#controls.set(name, controlOf(name));
+    const spans = guardSpans(telemetry, surroundings.report);
+    this.#guards = new Guards(surroundings, (built) => this.#control(built), spans);
   }
 
   /**
@@ -188,6 +198,17 @@ export class Weir {
     return withOverrides(options, overrides);
   }
 
+  /**
+   * Policies for what a handler calls that is no gRPC: a database pool, an HTTP client, a file. A name stands for one
+   * guard: the first call builds it, and later ones find it, without options or with the same object.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given; and for a name that has been built
+   *   with other options, or asked for before it was built.
+   */
+  guard<F = never>(name: string, options?: GuardOptions<F>): Guard<F> {
+    return this.#guards.get(name, options);
+  }
+
   /** The hand on all policies of a name: their mode, and their numbers. */
   policy(name: "breaker"): BreakerControl;
   policy(name: "faults"): FaultsControl;
@@ -206,13 +227,13 @@ export class Weir {
       const instances = control.snapshot();
       if (instances.length > 0) policies[name] = { mode: control.mode, instances };
     }
-    return { policies, waiting: this.#surroundings.room.size };
+    return { policies, waiting: this.#surroundings.room.size, guards: this.#guards.snapshot() };
   }
 
   /**
-   * Ends what waits and takes on nothing more: client calls that wait or are made from now on end with
+   * Ends what waits and takes on nothing more: client calls and guarded runs that wait or are made from now on end with
    * UNAVAILABLE (reason `CLOSED`), inbound calls with UNAVAILABLE (reason `DRAINING`) where there is admission.
-   * Calls on the wire are left to end. Close servers and clients yourself.
+   * Calls on the wire and guarded work are left to end. Close servers and clients yourself.
    */
   close(): void {
     this.#surroundings.room.close();

@@ -1,15 +1,13 @@
-import type { Decision, PolicyName } from "../core/decision.js";
-import { notify } from "../core/notify.js";
+import type { PolicyName } from "../core/decision.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { GuardClock } from "./guard-clock.js";
 import { GuardFallback } from "./guard-fallback.js";
 import { type GuardOptions, resolveGuardTimeouts } from "./guard-options.js";
-import type { GuardCounts, GuardPlan } from "./guard-plan.js";
+import { GuardPlan } from "./guard-plan.js";
 import { GuardBreaker, GuardBulkhead } from "./guard-policies.js";
 import { GuardRetry } from "./guard-retry.js";
 import { GuardTimer } from "./guard-timer.js";
-import { GuardTurn } from "./guard-turn.js";
 
 /** What a guard works with. */
 export interface BuiltGuard<F> {
@@ -42,19 +40,13 @@ export function buildGuard<F>(
     given === undefined || given === false ? undefined : build(given, `${prefix}.${policy}`);
 
   const { bulkhead, breaker, retry, fallback } = options;
-  const plan: GuardPlan = {
-    name,
-    clock,
-    room,
+  const plan = new GuardPlan(name, clock, surroundings, {
     bulkhead: built("bulkhead", bulkhead, (given, path) => new GuardBulkhead(given, scope, path)),
     breaker: built("breaker", breaker, (given, path) => new GuardBreaker(given, scope, path)),
     retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, path)),
     timer: timer(timeoutMs),
     attemptTimer: timer(attemptTimeoutMs),
-    counts: noRuns(),
-    nextTurn: new GuardTurn(),
-    tell: teller(name, surroundings),
-  };
+  });
   const answers = built(
     "fallback",
     fallback,
@@ -69,32 +61,15 @@ export function buildGuard<F>(
   return {
     plan,
     fallback: answers,
-    fallbackPlan: {
-      ...plan,
-      bulkhead: undefined,
-      breaker: undefined,
-      retry: undefined,
-      timer: timer(answers?.timeoutMs),
-      attemptTimer: undefined,
-      counts: noRuns(),
-      // What becomes of it is told by the guard, as one decision.
-      tell() {},
-    },
+    // What becomes of it is told by the guard, as one decision.
+    fallbackPlan: new GuardPlan(
+      name,
+      clock,
+      { room, report, onDecision: undefined },
+      { timer: timer(answers?.timeoutMs) },
+    ),
     policies: named.flatMap(({ name: policyName, policy }) =>
       policy === undefined ? [] : [{ name: policyName, policy }],
     ),
   };
-}
-
-function noRuns(): GuardCounts {
-  return { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
-}
-
-function teller(
-  method: string,
-  { onDecision, report }: Surroundings,
-): (decision: Decision) => void {
-  if (onDecision === undefined) return () => {};
-  return (decision) =>
-    notify(onDecision, { ...decision, method, target: "", side: "guard" }, report, "onDecision");
 }

@@ -1,20 +1,20 @@
 import type { Decision } from "../core/decision.js";
 import type { Outcome, Permit } from "../core/permit.js";
 import { type Refusal, refusal } from "../core/refusal.js";
-import { captureContext, type RestoreContext } from "../grpc/async-context.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
-import type { GuardAttemptSpan, GuardSpan } from "../grpc/guard-spans.js";
 import type { InboundCall, InboundEnd } from "../grpc/inbound-call.js";
+import { GuardBonds } from "./guard-bonds.js";
 import type { GuardRunOptions } from "./guard-options.js";
 import type { GuardPlan } from "./guard-plan.js";
 import { neverAborted } from "./guard-signal.js";
-import { Timed } from "./guard-timer.js";
+import type { Expiring, GuardTime, GuardTimer } from "./guard-timer.js";
+import type { GuardTrace } from "./guard-trace.js";
 
 /** What a guard runs. A function that declares no parameter is called without a signal, and none is made for it. */
 export type GuardedWork<T> = (signal: AbortSignal) => T | PromiseLike<T>;
 
-/** An inbound call keeps so many decisions at most: a stream may last for days. */
-const maxNoted = 128;
+/** What `current` is when the run has ended. */
+const over = -1;
 
 /**
  * The life of one run: its promise, and all that can end it beside its work. Of several ends the first counts.
@@ -22,28 +22,21 @@ const maxNoted = 128;
  * The end of a run does not end its work. The work is asked to end by its signal; what it does then is its own
  * affair, and its place in the bulkhead is taken until it does.
  */
-export abstract class GuardLife<T> extends Timed {
+export abstract class GuardLife<T> implements Expiring {
   protected readonly plan: GuardPlan;
   protected readonly work: GuardedWork<T>;
   protected readonly asked: GuardRunOptions | undefined;
   protected readonly inbound: InboundCall | undefined;
-  protected readonly span: GuardSpan | undefined;
+  protected readonly trace: GuardTrace | undefined;
   /** How many attempts have begun. */
   attempts = 0;
   /** The number of the attempt that decides the run; 0 while none does. */
   protected current = 0;
-  protected over = false;
   /** The breaker's, for the current attempt. */
   protected permit: Permit | undefined = undefined;
-  protected attemptSpan: GuardAttemptSpan | undefined = undefined;
-  /** What the last attempt failed with, while another is to follow. */
-  protected last: { readonly error: unknown } | undefined = undefined;
-  /** Only where somebody records. */
-  readonly decisions: Decision[] | undefined;
-  #abort: AbortController | undefined = undefined;
-  #restore: RestoreContext | undefined = undefined;
-  #unfollow: (() => void) | undefined = undefined;
-  #closed: (() => void) | undefined = undefined;
+  // Of what is below, most runs have little, and each is an object of its own only where it is needed.
+  protected time: GuardTime | undefined = undefined;
+  protected bonds: GuardBonds | undefined = undefined;
   #resolve: (value: T) => void = unsettled;
   #reject: (error: unknown) => void = unsettled;
 
@@ -52,15 +45,13 @@ export abstract class GuardLife<T> extends Timed {
     work: GuardedWork<T>,
     asked: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
-    span: GuardSpan | undefined,
+    trace: GuardTrace | undefined,
   ) {
-    super();
     this.plan = plan;
     this.work = work;
     this.asked = asked;
     this.inbound = inbound;
-    this.span = span;
-    this.decisions = span === undefined ? undefined : [];
+    this.trace = trace;
   }
 
   /** Once. */
@@ -77,76 +68,57 @@ export abstract class GuardLife<T> extends Timed {
   /** Gives up every wait. */
   protected abstract released(): void;
 
+  /** What an earlier attempt failed with, while another is to follow. */
+  protected abstract get earlier(): { readonly error: unknown } | undefined;
+
+  protected get over(): boolean {
+    return this.current === over;
+  }
+
+  /** By when the run must end, on the monotonic clock; `Infinity` for any time. */
+  protected get byMs(): number {
+    // The timer of the guard runs only where it ends first.
+    return this.time?.dueMs ?? this.inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
+  }
+
   /** Lets all bound the run that may. False when it has ended by that already. */
   protected follow(nowMs: number): boolean {
     const { inbound, asked, plan } = this;
-    const { timer } = plan;
-    const { signal } = asked ?? {};
+    const { timer, attemptTimer } = plan;
+    const signal = asked?.signal;
     if (inbound !== undefined && !this.#followInbound(inbound, nowMs)) return false;
     if (signal !== undefined && !this.#followSignal(signal)) return false;
-    // Where the inbound call ends no later, it is the one that tells.
-    if (timer !== undefined && nowMs + timer.ms < this.deadlineMs) timer.start(this, nowMs);
-    const { attemptTimer, retry } = plan;
-    const aborts = this.work.length > 0 && (this.timed || attemptTimer !== undefined);
-    // A timer serves many runs. What is begun or told from it must find the context of this one.
-    if (aborts || (attemptTimer !== undefined && retry !== undefined)) {
-      this.#restore = captureContext();
+    if (timer !== undefined && nowMs + timer.ms < this.byMs) this.time = timer.start(this, nowMs);
+    const aborts = (this.time ?? attemptTimer) !== undefined && this.work.length > 0;
+    if (aborts || (attemptTimer !== undefined && plan.retry !== undefined)) {
+      this.#bind().keepContext();
     }
     return true;
-  }
-
-  /** The inbound call's, on the monotonic clock; `Infinity` for none. */
-  protected get deadlineMs(): number {
-    return this.inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
-  }
-
-  /** The timer of the guard runs for it. */
-  protected get timed(): boolean {
-    return this.dueMs !== Number.POSITIVE_INFINITY;
   }
 
   /** The signal for the attempt that begins: one that exists, where that tells all there is to tell. */
   protected signal(): AbortSignal {
     const { inbound, plan } = this;
     const given = this.asked?.signal;
-    const timed = this.timed || plan.attemptTimer !== undefined;
+    const timed = (this.time ?? plan.attemptTimer) !== undefined;
     if (!timed && inbound === undefined) return given ?? neverAborted;
     if (!timed && given === undefined && inbound !== undefined) return inbound.signal;
-    this.#abort = new AbortController();
-    return this.#abort.signal;
+    const abort = new AbortController();
+    this.#bind().abort = abort;
+    return abort.signal;
   }
 
-  /** Calls the work of the attempt off that has the signal, in the context of the run. */
-  protected abort(reason: unknown): void {
-    const abort = this.#abort;
-    if (abort === undefined) return;
-    this.#abort = undefined;
-    this.inContext(() => abort.abort(reason));
+  expire(timer: GuardTimer): void {
+    this.time = undefined;
+    const { current, earlier } = this;
+    const where = current > 0 ? "" : earlier === undefined ? ", not begun" : ", waiting to retry";
+    const refused = refusal("WORK_TIMEOUT", `no result within ${timer.ms} ms${where}`);
+    this.cut("timeouts", "expire", refused, "failure");
   }
 
-  /** Runs something from a timer that serves many. */
-  protected inContext(task: () => void): void {
-    if (this.#restore === undefined) task();
-    else this.#restore(task);
-  }
-
-  override expire(): void {
-    const ms = this.plan.timer?.ms ?? Number.NaN;
-    const where =
-      this.current > 0 ? "" : this.last === undefined ? ", not begun" : ", waiting to retry";
-    this.cut(
-      "timeouts",
-      "expire",
-      refusal("WORK_TIMEOUT", `no result within ${ms} ms${where}`),
-      "failure",
-    );
-  }
-
-  /** Tells the run that the weir was closed. The same function each time. */
-  protected get closed(): () => void {
-    this.#closed ??= () =>
-      this.cut("deadline", "cancel", refusal("CLOSED", "the weir is closed"), "ignored");
-    return this.#closed;
+  /** The weir was closed while the run waited, or before it began. */
+  protected close(): void {
+    this.cut("deadline", "cancel", refusal("CLOSED", "the weir is closed"), "ignored");
   }
 
   /** Ends the run before its work, for a reason of ours. */
@@ -157,20 +129,18 @@ export abstract class GuardLife<T> extends Timed {
     outcome: Outcome,
   ): void {
     if (this.over) return;
-    const { reason, detail } = refused;
-    this.decide({ policy, verdict, reason, enforced: true, atMs: this.plan.clock.now(), detail });
-    const cause = this.last?.error;
-    this.plan.counts.rejected += 1;
-    this.#leave(new GuardRejectedError(this.plan.name, refused, cause), outcome);
+    const { plan, earlier } = this;
+    this.decide(policy, verdict, true, refused);
+    this.#leave(new GuardRejectedError(plan.name, refused, earlier?.error), outcome);
   }
 
   protected succeed(value: T): void {
-    const { permit } = this;
+    const { permit, plan } = this;
     this.permit = undefined;
     permit?.settle("success");
-    this.plan.retry?.budget?.success();
-    this.attemptSpan?.end(this.plan.clock.now());
-    this.plan.counts.succeeded += 1;
+    plan.retry?.budget?.success();
+    this.trace?.attemptEnded(plan.clock.now());
+    plan.counts.succeeded += 1;
     this.#end();
     this.#resolve(value);
   }
@@ -184,48 +154,53 @@ export abstract class GuardLife<T> extends Timed {
     this.#reject(error);
   }
 
-  /** Ends the span, when nothing more is to come. `failed`: what the caller gets. */
-  endSpan(failed: { readonly error: unknown } | undefined): void {
-    const { span, attempts, decisions, plan } = this;
-    span?.end({ atMs: plan.clock.now(), attempts, decisions: decisions ?? [], failed });
+  /** The current attempt is given up: its work runs on, and nobody waits for it. */
+  protected abandon(error: unknown, outcome: Outcome): void {
+    const { permit, plan } = this;
+    this.permit = undefined;
+    permit?.settle(outcome);
+    if (this.current > 0) plan.counts.abandoned += 1;
+    this.current = 0;
+    this.trace?.attemptEnded(plan.clock.now(), { error });
   }
 
   /** Notes a decision, and tells who wants to know. */
-  decide(decision: Decision): void {
-    const { inbound, plan } = this;
-    this.decisions?.push(decision);
-    if (inbound !== undefined && inbound.decisions.length < maxNoted) {
-      const { detail } = decision;
-      const named = detail === undefined ? plan.name : `${plan.name}: ${detail}`;
-      inbound.decisions.push({ ...decision, detail: named });
-    }
-    plan.tell(decision);
+  decide(
+    policy: Decision["policy"],
+    verdict: Decision["verdict"],
+    enforced: boolean,
+    more: Partial<Pick<Decision, "reason" | "detail" | "waitMs">> = {},
+  ): void {
+    this.plan.decide(this.trace?.decisions, this.inbound, policy, verdict, enforced, more);
   }
 
-  /** The current attempt is given up: its work runs on, and nobody waits for it. */
-  protected abandon(error: unknown, outcome: Outcome): void {
-    const { permit } = this;
-    this.permit = undefined;
-    permit?.settle(outcome);
-    if (this.current > 0) this.plan.counts.abandoned += 1;
-    this.current = 0;
-    this.attemptSpan?.end(this.plan.clock.now(), { error });
-    this.attemptSpan = undefined;
+  /** Tells the telemetry that nothing more is to come. `failed`: what the caller gets. */
+  conclude(failed: { readonly error: unknown } | undefined): void {
+    this.trace?.ended(this.plan.clock.now(), this.attempts, failed);
   }
 
   #leave(error: unknown, outcome: Outcome): void {
     this.abandon(error, outcome);
+    this.plan.counts.rejected += 1;
     this.#end();
     this.#reject(error);
-    this.abort(error);
+    this.bonds?.callOff(error);
   }
 
   #end(): void {
-    this.over = true;
-    this.current = 0;
-    this.plan.timer?.stop(this);
-    this.#unfollow?.();
+    this.current = over;
+    const { time } = this;
+    if (time !== undefined) {
+      this.time = undefined;
+      this.plan.timer?.stop(time);
+    }
+    this.bonds?.unfollow();
     this.released();
+  }
+
+  #bind(): GuardBonds {
+    this.bonds ??= new GuardBonds();
+    return this.bonds;
   }
 
   #followInbound(inbound: InboundCall, nowMs: number): boolean {
@@ -239,7 +214,7 @@ export abstract class GuardLife<T> extends Timed {
       this.cut("deadline", "reject", refused, "ignored");
       return false;
     }
-    this.#unfollow = inbound.onCalledOff((ended) => this.#calledOff(ended));
+    this.#bind().followInbound(inbound, (ended) => this.#calledOff(ended));
     return true;
   }
 
@@ -254,25 +229,14 @@ export abstract class GuardLife<T> extends Timed {
   }
 
   #followSignal(signal: AbortSignal): boolean {
-    const calledOff = () => {
+    const aborted = () => {
       if (this.over) return;
-      const atMs = this.plan.clock.now();
-      const detail = "the signal of the run was aborted";
-      this.decide({ policy: "deadline", verdict: "cancel", enforced: true, atMs, detail });
-      this.plan.counts.rejected += 1;
+      this.decide("deadline", "cancel", true, { detail: "the signal of the run was aborted" });
       this.#leave(signal.reason, "ignored");
     };
-    if (signal.aborted) {
-      calledOff();
-      return false;
-    }
-    const above = this.#unfollow;
-    signal.addEventListener("abort", calledOff, { once: true });
-    this.#unfollow = () => {
-      above?.();
-      signal.removeEventListener("abort", calledOff);
-    };
-    return true;
+    if (signal.aborted) aborted();
+    else this.#bind().followSignal(signal, aborted);
+    return !this.over;
   }
 }
 

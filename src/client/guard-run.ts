@@ -1,4 +1,3 @@
-import type { CancelTask } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import type { Permit } from "../core/permit.js";
 import { type Priority, priorityRank } from "../core/priority.js";
@@ -9,29 +8,32 @@ import { isQueued, type Queued } from "../core/turn.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
 import { GuardLife } from "./guard-life.js";
 import type { GuardRetry } from "./guard-retry.js";
-import { type GuardTimer, Timed } from "./guard-timer.js";
+import type { GuardTime, GuardTimer } from "./guard-timer.js";
+import type { GuardTrace } from "./guard-trace.js";
 import { GuardTurn, ShadowPlace, type Waited } from "./guard-turn.js";
 
 /** Guarded work, from the question whether it may begin to its last attempt. */
 export class GuardRun<T> extends GuardLife<T> {
   /** The place in the bulkhead, for the attempt that begins. */
   #held: Permit | undefined = undefined;
-  #waiting: Queued | undefined = undefined;
-  #attemptTime: AttemptTime | undefined = undefined;
-  #rules: RetryRules | undefined = undefined;
-  #stopBackoff: CancelTask | undefined = undefined;
-  /** How long the run waited for the attempt that begins, and when the budget allowed it. */
-  #delayMs = 0;
-  #withdrawnMs = Number.NaN;
+  #queued: Queued | undefined = undefined;
+  #wait: Wait | undefined = undefined;
+  #repeat: Repeat | undefined = undefined;
+  #attemptTime: GuardTime | undefined = undefined;
 
   protected override begin(): void {
     const { room, clock, retry, timer } = this.plan;
+    const queued = this.#queued;
+    if (queued !== undefined) {
+      this.#queue(queued, this.plan.nextTurn);
+      return;
+    }
     if (room.closed) {
-      this.closed();
+      this.close();
       return;
     }
     const timed =
-      timer !== undefined || retry !== undefined || this.deadlineMs !== Number.POSITIVE_INFINITY;
+      timer !== undefined || retry !== undefined || this.byMs !== Number.POSITIVE_INFINITY;
     const nowMs = timed ? clock.hold() : 0;
     try {
       if (!this.follow(nowMs)) return;
@@ -43,15 +45,20 @@ export class GuardRun<T> extends GuardLife<T> {
     this.#launch();
   }
 
+  /** Once, for a run that stands in the queue already, with the next turn of the plan. */
+  startQueued(entry: Queued): Promise<T> {
+    this.#queued = entry;
+    return this.start();
+  }
+
   protected override released(): void {
-    if (this.#waiting !== undefined) {
-      this.#waiting.leave();
-      this.#waiting = undefined;
-      this.plan.room.leave(this.closed);
-    }
-    this.#stopBackoff?.();
-    this.#stopBackoff = undefined;
+    this.#wait?.giveUp();
+    this.#wait = undefined;
     this.#stopAttemptTime();
+  }
+
+  protected override get earlier(): { readonly error: unknown } | undefined {
+    return this.#repeat;
   }
 
   /** True when the attempt may begin now; else the run waits, or has ended. */
@@ -61,11 +68,11 @@ export class GuardRun<T> extends GuardLife<T> {
     if (bulkhead === undefined || bulkhead.mode === "off") return this.#pass();
     const place = bulkhead.of(asked?.key);
     const rank = priorityRank[this.#priority];
-    const byMs = Math.min(this.dueMs, this.deadlineMs);
+    const { byMs } = this;
     if (bulkhead.mode === "observe") {
       this.#held = new ShadowPlace(place, [rank, byMs, asked?.weight ?? 1], {
-        queued: (waitMs) => this.#decide("bulkhead", "queue", false, { waitMs }),
-        refused: (would) => this.#decide("bulkhead", "reject", false, would),
+        queued: (waitMs) => this.decide("bulkhead", "queue", false, { waitMs }),
+        refused: (would) => this.decide("bulkhead", "reject", false, would),
       });
       return this.#pass();
     }
@@ -76,7 +83,7 @@ export class GuardRun<T> extends GuardLife<T> {
     }
     const turn = plan.nextTurn;
     const entry = place.enter(rank, byMs, turn.onTurn, asked?.weight ?? 1);
-    if (isQueued(entry)) return this.#wait(entry, turn);
+    if (isQueued(entry)) return this.#queue(entry, turn);
     if (isRefusal(entry)) return this.#refused("bulkhead", entry);
     this.#held = entry;
     return this.#pass();
@@ -86,11 +93,10 @@ export class GuardRun<T> extends GuardLife<T> {
     return this.asked?.priority ?? this.inbound?.priority ?? "normal";
   }
 
-  #wait(entry: Queued, turn: GuardTurn): false {
+  #queue(entry: Queued, turn: GuardTurn): false {
     const { plan } = this;
     plan.nextTurn = new GuardTurn();
-    this.#waiting = entry;
-    plan.room.enter(this.closed);
+    this.#waitFor(() => entry.leave());
     // Nothing in it throws or rejects.
     void turn.wait().then((waited) => this.#turned(waited));
     return false;
@@ -101,18 +107,39 @@ export class GuardRun<T> extends GuardLife<T> {
       if (!isRefusal(turn)) turn.settle("ignored");
       return;
     }
-    this.#waiting = undefined;
-    this.plan.room.leave(this.closed);
-    this.#decide("bulkhead", "queue", true, { waitMs: waitedMs });
+    this.#waited();
+    this.decide("bulkhead", "queue", true, { waitMs: waitedMs });
     if (isRefusal(turn)) {
+      const { time, plan } = this;
       // The queue has a timer of its own, and may be the first to find that the time of the run is up.
-      const ownTime = turn.reason === "DEADLINE_EXPIRED" && this.dueMs <= this.deadlineMs;
-      if (ownTime) this.expire();
-      else this.#refused("bulkhead", turn);
+      if (turn.reason !== "DEADLINE_EXPIRED" || time === undefined) this.#refused("bulkhead", turn);
+      else if (plan.timer !== undefined) {
+        plan.timer.stop(time);
+        this.expire(plan.timer);
+      }
       return;
     }
     this.#held = turn;
     if (this.#pass()) this.#launch();
+  }
+
+  /** Waits for something that whoever closes the weir, or ends the run, gives up. */
+  #waitFor(giveUp: () => void): void {
+    const { room } = this.plan;
+    const closed = () => this.close();
+    room.enter(closed);
+    this.#wait = {
+      giveUp() {
+        room.leave(closed);
+        giveUp();
+      },
+      over: () => room.leave(closed),
+    };
+  }
+
+  #waited(): void {
+    this.#wait?.over();
+    this.#wait = undefined;
   }
 
   /** Behind the queue, so that waiting there is neither slowness nor an expired probe. */
@@ -126,7 +153,7 @@ export class GuardRun<T> extends GuardLife<T> {
       return true;
     }
     if (mode === "observe") {
-      this.#decide("breaker", "reject", false, entry);
+      this.decide("breaker", "reject", false, entry);
       return true;
     }
     this.#held?.settle("ignored");
@@ -136,16 +163,15 @@ export class GuardRun<T> extends GuardLife<T> {
 
   /** An attempt that may not begin ends the run: with what the attempt before failed with, if there was one. */
   #refused(policy: Decision["policy"], refused: Refusal): false {
-    const { last } = this;
-    if (last === undefined) {
+    const repeat = this.#repeat;
+    if (repeat === undefined) {
       this.cut(policy, "reject", refused, "ignored");
       return false;
     }
-    this.#decide(policy, "reject", true, refused);
-    const { retry } = this.plan;
-    retry?.budget?.giveBack(this.#withdrawnMs);
-    if (retry !== undefined) this.#stop(retry, refused.reason);
-    this.fail(last.error);
+    this.decide(policy, "reject", true, refused);
+    repeat.retry.budget?.giveBack(repeat.withdrawnMs);
+    this.#stop(repeat.retry, refused.reason);
+    this.fail(repeat.error);
     return false;
   }
 
@@ -170,7 +196,7 @@ export class GuardRun<T> extends GuardLife<T> {
     };
     let made: T | PromiseLike<T>;
     try {
-      made = this.span === undefined ? this.#work() : this.#tracedWork(number);
+      made = this.trace === undefined ? this.#work() : this.#tracedWork(this.trace);
     } catch (error) {
       failed(error);
       return;
@@ -185,37 +211,34 @@ export class GuardRun<T> extends GuardLife<T> {
     return work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(this.signal());
   }
 
-  #tracedWork(number: number): T | PromiseLike<T> {
-    const startedAtMs = this.plan.clock.now();
-    const span = this.span?.attempt({ number, delayMs: this.#delayMs, startedAtMs });
-    this.attemptSpan = span;
-    return span === undefined ? this.#work() : span.run(() => this.#work());
+  #tracedWork(trace: GuardTrace): T | PromiseLike<T> {
+    const delayMs = this.#repeat?.delayMs ?? 0;
+    return trace.attempt(this.attempts, delayMs, this.plan.clock.now(), () => this.#work());
   }
 
   #failed(error: unknown): void {
-    const { permit, plan, attemptSpan } = this;
+    const { permit, plan } = this;
     this.current = 0;
     this.permit = undefined;
-    this.attemptSpan = undefined;
     this.#stopAttemptTime();
     permit?.settle(plan.breaker?.outcomeOf(error) ?? "failure");
-    attemptSpan?.end(plan.clock.now(), { error });
+    this.trace?.attemptEnded(plan.clock.now(), { error });
     this.#judge(error);
   }
 
   #startAttemptTime(timer: GuardTimer): void {
-    const time = new AttemptTime(() => {
+    const expire = () => {
+      this.#attemptTime = undefined;
       const detail = `no result of attempt ${this.attempts} within ${timer.ms} ms`;
       const refused = refusal("WORK_TIMEOUT", detail);
       const error = new GuardRejectedError(this.plan.name, refused);
-      this.#attemptTime = undefined;
-      this.#decide("timeouts", "expire", true, refused);
+      this.decide("timeouts", "expire", true, refused);
       this.abandon(error, "failure");
-      this.abort(error);
-      this.inContext(() => this.#judge(error));
-    });
-    this.#attemptTime = time;
-    timer.start(time, this.plan.clock.now());
+      this.bonds?.callOff(error);
+      if (this.bonds === undefined) this.#judge(error);
+      else this.bonds.inContext(() => this.#judge(error));
+    };
+    this.#attemptTime = timer.start({ expire }, this.plan.clock.now());
   }
 
   #stopAttemptTime(): void {
@@ -233,14 +256,14 @@ export class GuardRun<T> extends GuardLife<T> {
       return;
     }
     const nowMs = clock.now();
-    this.#rules ??= retry.rules();
+    const rules = this.#repeat?.rules ?? retry.rules();
     const failed = retry.judge(error, {
       attempts: this.attempts,
-      remainingMs: Math.min(this.dueMs, this.deadlineMs) - nowMs,
+      remainingMs: this.byMs - nowMs,
       depth: this.inbound?.retryDepth ?? 0,
     });
     if (failed.wanted === true) retry.budget?.failure();
-    const decision = this.#rules.decide(failed);
+    const decision = rules.decide(failed);
     const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
     if (decision.kind === "stop" || refused !== undefined) {
       const reason = decision.kind === "stop" ? decision.reason : "RETRY_BUDGET";
@@ -252,74 +275,54 @@ export class GuardRun<T> extends GuardLife<T> {
     const { delayMs } = decision;
     const enforced = retry.mode === "enforce";
     retry.counts.retried += 1;
-    this.#decide("retry", "retry", enforced, { waitMs: delayMs });
-    if (enforced) this.#backOff(error, delayMs, nowMs);
-    else this.fail(error);
+    this.decide("retry", "retry", enforced, { waitMs: delayMs });
+    if (!enforced) this.fail(error);
+    else this.#backOff({ error, retry, rules, delayMs, withdrawnMs: nowMs });
   }
 
-  #backOff(error: unknown, delayMs: number, withdrawnMs: number): void {
-    const { clock, retry, room } = this.plan;
-    this.last = { error };
-    this.#delayMs = delayMs;
-    this.#withdrawnMs = withdrawnMs;
-    const { closed } = this;
+  #backOff(repeat: Repeat): void {
+    const { clock, room } = this.plan;
+    const { retry, delayMs, withdrawnMs } = repeat;
+    this.#repeat = repeat;
     if (room.closed) {
-      closed();
+      this.close();
       return;
     }
     const stopTimer = clock.schedule(delayMs, () => {
-      this.#stopBackoff = undefined;
-      room.leave(closed);
+      this.#waited();
       if (this.#enter()) this.#launch();
     });
-    room.enter(closed);
-    this.#stopBackoff = () => {
-      room.leave(closed);
+    this.#waitFor(() => {
       stopTimer();
-      retry?.budget?.giveBack(withdrawnMs);
-    };
+      retry.budget?.giveBack(withdrawnMs);
+    });
   }
 
   #stop(retry: GuardRetry, reason: Reason, detail?: string): void {
     retry.counts.stopped += 1;
     const enforced = retry.mode === "enforce";
-    this.#decide("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
-  }
-
-  #decide(
-    policy: Decision["policy"],
-    verdict: Decision["verdict"],
-    enforced: boolean,
-    { reason, detail, waitMs }: Partial<Pick<Decision, "reason" | "detail" | "waitMs">>,
-  ): void {
-    const atMs = this.plan.clock.now();
-    this.decide({
-      policy,
-      verdict,
-      enforced,
-      atMs,
-      ...(reason === undefined ? {} : { reason }),
-      ...(detail === undefined ? {} : { detail }),
-      ...(waitMs === undefined ? {} : { waitMs }),
-    });
+    this.decide("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
   }
 }
 
-/** The time of one attempt. */
-class AttemptTime extends Timed {
-  readonly #expired: () => void;
-
-  constructor(expired: () => void) {
-    super();
-    this.#expired = expired;
-  }
-
-  override expire(): void {
-    this.#expired();
-  }
+/** A wait that is either given up or over. */
+interface Wait {
+  giveUp(): void;
+  over(): void;
 }
 
-function isThenable<T>(made: T | PromiseLike<T>): made is PromiseLike<T> {
+/** What an attempt that follows another goes by. */
+interface Repeat {
+  /** What the attempt before it failed with. */
+  readonly error: unknown;
+  readonly retry: GuardRetry;
+  readonly rules: RetryRules;
+  readonly delayMs: number;
+  /** When the budget allowed it. */
+  readonly withdrawnMs: number;
+}
+
+export function isThenable<T>(made: T | PromiseLike<T>): made is PromiseLike<T> {
   return (
     ((typeof made === "object" && made !== null) || typeof made === "function") && "then" in made
   );

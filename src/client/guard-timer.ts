@@ -2,31 +2,32 @@ import type { CancelTask, Clock } from "../core/clock.js";
 import { expireAt } from "../core/expiry.js";
 import { captureContext } from "../grpc/async-context.js";
 
-/** Something that has a time to end by. It stands in one timer at most. */
-export abstract class Timed {
-  /** On the monotonic clock; `Infinity` while no timer runs for it. */
-  dueMs = Number.POSITIVE_INFINITY;
-  /** Its neighbours in the timer. */
-  earlier: Timed | undefined = undefined;
-  later: Timed | undefined = undefined;
+/** What is told when a time is up. It must not throw. */
+export interface Expiring {
+  expire(timer: GuardTimer): void;
+}
 
-  /** Its time is up, and it stands in the timer no longer. It must not throw. */
-  abstract expire(): void;
+/** A time that is running. Its neighbours in the timer come before and after it. */
+export interface GuardTime {
+  readonly of: Expiring;
+  readonly dueMs: number;
+  earlier: GuardTime | undefined;
+  later: GuardTime | undefined;
 }
 
 /**
  * One timer for all that may take equally long: who came first is due first, so a list is all it takes to know who
  * is next. Starting and stopping cost a few pointers; a timer of Node costs more than the rest of a guarded run.
  *
- * The timer is ref'ed as long as anything stands in it.
+ * The timer is ref'ed as long as any time runs.
  */
 export class GuardTimer {
   readonly ms: number;
   readonly #clock: Clock;
   // The timer outlives whoever armed it, so it must not run in their async context, nor keep it.
   readonly #restore = captureContext();
-  #first: Timed | undefined;
-  #last: Timed | undefined;
+  #first: GuardTime | undefined;
+  #last: GuardTime | undefined;
   #stopTimer: CancelTask | undefined;
   #resting = false;
 
@@ -35,33 +36,28 @@ export class GuardTimer {
     this.ms = ms;
   }
 
-  start(timed: Timed, nowMs: number): void {
-    timed.dueMs = nowMs + this.ms;
+  start(of: Expiring, nowMs: number): GuardTime {
     const last = this.#last;
-    this.#last = timed;
-    timed.earlier = last;
-    if (last === undefined) this.#first = timed;
-    else last.later = timed;
+    const time: GuardTime = { of, dueMs: nowMs + this.ms, earlier: last, later: undefined };
+    this.#last = time;
+    if (last === undefined) this.#first = time;
+    else last.later = time;
     // A timer that runs still was armed for somebody earlier; it looks who is next when it fires.
-    if (this.#stopTimer === undefined) this.#arm(timed.dueMs, this.ms);
+    if (this.#stopTimer === undefined) this.#arm(time.dueMs, this.ms);
+    return time;
   }
 
-  /** Takes it out. Does nothing to one that does not stand here. */
-  stop(timed: Timed): void {
-    if (timed.dueMs === Number.POSITIVE_INFINITY) return;
-    this.#remove(timed);
+  /** Once for each time that is not up. */
+  stop(time: GuardTime): void {
+    this.#remove(time);
     if (this.#first === undefined && !this.#resting) this.#rest();
   }
 
-  #remove(timed: Timed): void {
-    const { earlier, later } = timed;
+  #remove({ earlier, later }: GuardTime): void {
     if (earlier === undefined) this.#first = later;
     else earlier.later = later;
     if (later === undefined) this.#last = earlier;
     else later.earlier = earlier;
-    timed.earlier = undefined;
-    timed.later = undefined;
-    timed.dueMs = Number.POSITIVE_INFINITY;
   }
 
   #arm(dueMs: number, delayMs: number): void {
@@ -81,11 +77,11 @@ export class GuardTimer {
         return;
       }
       this.#remove(first);
-      first.expire();
+      first.of.expire(this);
     }
   };
 
-  /** Nobody stands here. Who comes in the same turn of the loop finds the timer armed; else it is taken down. */
+  /** No time runs. Who comes in the same turn of the loop finds the timer armed; else it is taken down. */
   #rest(): void {
     this.#resting = true;
     this.#restore(() =>

@@ -1,15 +1,16 @@
-import type { Decision } from "../core/decision.js";
 import { InvalidOptionError, knownKeys, oneOf, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
-import type { GuardSpan, GuardSpans } from "../grpc/guard-spans.js";
+import type { GuardSpans } from "../grpc/guard-spans.js";
 import { currentInbound, type InboundCall } from "../grpc/inbound-call.js";
 import type { BuiltGuard } from "./guard-build.js";
 import type { GuardFallback } from "./guard-fallback.js";
 import type { GuardedWork } from "./guard-life.js";
 import type { GuardRunOptions } from "./guard-options.js";
 import type { GuardCounts, GuardPlan } from "./guard-plan.js";
+import { isQuick, runQuickly } from "./guard-quick.js";
 import { GuardRun } from "./guard-run.js";
+import { GuardTrace } from "./guard-trace.js";
 
 /** The numbers of one guard at one moment. All but `abandoned` only grow. */
 export interface GuardSnapshot extends Readonly<GuardCounts> {
@@ -67,10 +68,14 @@ export class Guard<F = never> {
     const current = currentInbound();
     // What a handler leaves running when it has answered is its own affair.
     const inbound = current?.end === "finished" ? undefined : current;
-    const span = this.#spans === undefined ? undefined : this.#startSpan(options, inbound);
-    const run = new GuardRun<T>(this.#plan, work, options, inbound, span);
+    const trace = this.#spans === undefined ? undefined : this.#trace(options, inbound);
+    const alone = options === undefined && inbound === undefined && trace === undefined;
+    if (alone && this.#fallback === undefined && isQuick(this.#plan)) {
+      return runQuickly(this.#plan, work);
+    }
+    const run = new GuardRun<T>(this.#plan, work, options, inbound, trace);
     const result = run.start();
-    if (span === undefined && this.#fallback === undefined) return result;
+    if (trace === undefined && this.#fallback === undefined) return result;
     return this.#conclude(run, result, options, inbound);
   }
 
@@ -78,16 +83,17 @@ export class Guard<F = never> {
     return { name: this.name, ...this.#plan.counts };
   }
 
-  #startSpan(
+  #trace(
     options: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
-  ): GuardSpan | undefined {
-    return this.#spans?.start({
+  ): GuardTrace | undefined {
+    const span = this.#spans?.start({
       name: this.name,
       key: options?.key,
       priority: options?.priority ?? inbound?.priority,
       clock: this.#plan.clock,
     });
+    return span === undefined ? undefined : new GuardTrace(span);
   }
 
   async #conclude<T>(
@@ -106,17 +112,17 @@ export class Guard<F = never> {
       const ours = error instanceof GuardRejectedError && error.guard === this.name;
       if (fallback === undefined || fallback.mode === "off") throw error;
       if (!waited || (ours && nobodyWaits.has(error.reason)) || !fallback.wants(error)) throw error;
-      this.#tell(run, "fallback", fallback.mode === "enforce");
+      run.decide("fallback", "fallback", fallback.mode === "enforce");
       if (fallback.mode === "observe") throw error;
       const answered = await this.#answer(fallback, error, options, inbound);
       if (answered === undefined) {
-        this.#tell(run, "stop", true);
+        run.decide("fallback", "stop", true, { reason: "FALLBACK_UNANSWERED" });
         throw error;
       }
       failed = undefined;
       return answered.answer;
     } finally {
-      run.endSpan(failed);
+      run.conclude(failed);
     }
   }
 
@@ -141,16 +147,6 @@ export class Guard<F = never> {
       fallback.counts.unanswered += 1;
       return undefined;
     }
-  }
-
-  #tell(
-    run: { decide(decision: Decision): void },
-    verdict: "fallback" | "stop",
-    enforced: boolean,
-  ): void {
-    const atMs = this.#plan.clock.now();
-    const common = { policy: "fallback", verdict, enforced, atMs } as const;
-    run.decide(verdict === "stop" ? { ...common, reason: "FALLBACK_UNANSWERED" } : common);
   }
 }
 
