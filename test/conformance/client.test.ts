@@ -7,7 +7,7 @@ import { createWeir } from "../../src/weir.js";
 import { register } from "./register.js";
 
 // Asked for while the faults are built.
-process.env.GRPC_WEIR_FAULTS = "1";
+Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
 
 // Each client interceptor alone. Those without a factory of their own stand alone in a pipeline.
 register({

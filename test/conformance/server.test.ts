@@ -2,7 +2,7 @@ import * as server from "../../src/server.js";
 import { register } from "./register.js";
 
 // Asked for while the faults are built.
-process.env.GRPC_WEIR_FAULTS = "1";
+Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
 
 register({
   "server context": { server: (env) => [server.context(env)] },
