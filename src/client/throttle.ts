@@ -35,12 +35,15 @@ export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
   readonly heldBack: number;
   /** From which place on the target says that it refuses calls, while that holds. */
   readonly level: number | undefined;
+  /** The same for streams. */
+  readonly streamLevel: number | undefined;
 }
 
-/** What is known of one target: by its refusals, and by its own word. */
+/** What is known of one target: by its refusals, and by its own word, which is about calls or about streams. */
 interface Target {
   readonly throttle: Throttle;
-  readonly heard: HeardLevel;
+  readonly calls: HeardLevel;
+  readonly streams: HeardLevel;
   heldBack: number;
 }
 
@@ -63,7 +66,8 @@ export class ThrottlePolicy implements ControlledPolicy {
     this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
     this.#targets = new Keyed(() => ({
       throttle: new Throttle(options, clock, random),
-      heard: new HeardLevel(options.probeRatio, random),
+      calls: new HeardLevel(options.probeRatio, random),
+      streams: new HeardLevel(options.probeRatio, random),
       heldBack: 0,
     }));
   }
@@ -71,56 +75,50 @@ export class ThrottlePolicy implements ControlledPolicy {
   enter(passage: ClientPassage): Permit | Refusal {
     const { record } = passage;
     const target = this.#targets.get(this.#keyOf(record));
+    const heard = record.kind === "unary" ? target.calls : target.streams;
     const rank = priorityRank[record.priority ?? "normal"];
     const place = record.priority === undefined ? unmarked : placeOf(rank);
-    const heldBack = this.#heldBack(target, place);
-    if (this.mode !== "enforce") return this.#observe(passage, target, rank, place, heldBack);
-    if (heldBack !== undefined) return heldBack;
-    const entry = target.throttle.acquire(rank);
-    return isRefusal(entry) ? entry : this.#listening(passage, target, place, entry);
+    const heldBack = this.#heldBack(target, heard, place);
+    if (this.mode === "enforce") {
+      const entry = heldBack ?? target.throttle.acquire(rank);
+      return isRefusal(entry) ? entry : this.#listening(passage, heard, place, entry);
+    }
+    // It goes on: what would have been done is only reported, and what the server does is counted.
+    this.#report(record, heldBack ?? target.throttle.check(rank));
+    return this.#listening(passage, heard, place, target.throttle.pass(rank));
   }
 
   snapshot(): Readonly<Record<string, ThrottlePolicySnapshot>> {
     const nowMs = this.#clock.now();
-    const entries = [...this.#targets.entries()].map(([key, { throttle, heard, heldBack }]) => [
-      key,
-      { ...throttle.snapshot(), heldBack, level: heard.level(nowMs) },
-    ]);
+    const entries = [...this.#targets.entries()].map(([key, target]) => {
+      const { throttle, calls, streams, heldBack } = target;
+      const levels = { level: calls.level(nowMs), streamLevel: streams.level(nowMs) };
+      return [key, { ...throttle.snapshot(), heldBack, ...levels }] as const;
+    });
     return Object.fromEntries(entries);
   }
 
-  #heldBack(target: Target, place: number): Refusal | undefined {
+  #heldBack(target: Target, heard: HeardLevel, place: number): Refusal | undefined {
     // While the target says nothing, no clock is read for it.
-    if (target.heard.silent) return undefined;
+    if (heard.silent) return undefined;
     const nowMs = this.#clock.now();
-    const leftMs = target.heard.holdsBackMs(place, nowMs);
+    const leftMs = heard.holdsBackMs(place, nowMs);
     if (leftMs === undefined) return undefined;
     target.heldBack += 1;
-    const first = priorities[Math.floor(target.heard.level(nowMs) ?? place)];
+    const first = priorities[Math.floor(heard.level(nowMs) ?? place)];
     return refusal("SERVER_SHEDDING", `it refuses calls from ${first} on`, leftMs);
   }
 
-  /** The call goes on: what the throttle would have done is only reported, and what the server does is counted. */
-  #observe(
-    passage: ClientPassage,
-    target: Target,
-    rank: number,
-    place: number,
-    heldBack: Refusal | undefined,
-  ): Permit {
-    const refused = heldBack ?? target.throttle.check(rank);
-    if (refused !== undefined) {
-      const { reason, detail } = refused;
-      const atMs = this.#clock.now();
-      const decision = { policy: "throttle", verdict: "reject", reason, detail, atMs } as const;
-      passage.record.decide({ ...decision, enforced: false });
-    }
-    return this.#listening(passage, target, place, target.throttle.pass(rank));
+  #report(record: CallRecord, refused: Refusal | undefined): void {
+    if (refused === undefined) return;
+    const { reason, detail } = refused;
+    const atMs = this.#clock.now();
+    record.decide({ policy: "throttle", verdict: "reject", reason, enforced: false, atMs, detail });
   }
 
-  #listening(passage: ClientPassage, target: Target, place: number, held: Permit): Permit {
+  #listening(passage: ClientPassage, heard: HeardLevel, place: number, held: Permit): Permit {
     if (!this.#options.collaborative) return held;
-    return new ListeningPermit(passage, target.heard, place, held, this.#clock);
+    return new ListeningPermit(passage, heard, place, held, this.#clock);
   }
 }
 

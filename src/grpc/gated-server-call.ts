@@ -16,8 +16,11 @@ import type { PartialStatus, ServerCall } from "./types.js";
 
 /** A server policy that stands in the way of a call, and may have something to say to all callers. */
 export interface ServerGate extends Gate<InboundCall> {
-  /** The value of `x-weir-admission` at present. Asked for each answer, so it is cheap while there is nothing to say. */
-  admissionToTell?(): string | undefined;
+  /**
+   * The value of `x-weir-admission` that holds for calls like this one. Asked for each answer, so it is cheap while
+   * there is nothing to say.
+   */
+  admissionToTell?(inbound: InboundCall): string | undefined;
 }
 
 /**
@@ -60,6 +63,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const metadata = this.#metadata;
     const inbound = this.#passage?.inbound;
     if (metadata === undefined || inbound === undefined) return;
+    inbound.handlerStartedMs = waited ? this.clock.now() : inbound.startedAtMs;
     const restore = this.#restore;
     if (waited && restore !== undefined) {
       restore(() => runInbound(inbound, () => super.onReceiveMetadata(metadata)));
@@ -102,8 +106,10 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   }
 
   #admissionToTell(): string | undefined {
+    const inbound = this.#passage?.inbound;
+    if (inbound === undefined) return undefined;
     for (const gate of this.#gates) {
-      const told = gate.admissionToTell?.();
+      const told = gate.admissionToTell?.(inbound);
       if (told !== undefined) return told;
     }
     return undefined;

@@ -32,6 +32,8 @@ const exempt = /^\/grpc\.(health|reflection|channelz)\./;
 
 /** The refusals that speak of load. A server that drains, or a call without time, says nothing of others. */
 const shed: ReadonlySet<Reason> = new Set(["LOAD_SHED", "CONCURRENCY_LIMIT", "QUEUE_TIMEOUT"]);
+/** A load from which handlers may run longer than they do in calm. */
+const busy = 0.7;
 /** How long callers may go by what they were told, in milliseconds. */
 const toldForMs = 1_000;
 
@@ -58,7 +60,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly #streams: Admission | undefined;
   readonly #byPressure: PressureShedder | undefined;
   readonly #clock: Clock;
-  readonly #level: ShedLevel | undefined;
+  readonly #callLevel: ShedLevel | undefined;
+  readonly #streamLevel: ShedLevel | undefined;
 
   constructor(
     options: ResolvedAdmissionOptions,
@@ -82,7 +85,10 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     this.#calls = new Admission(options, clock, random, parts);
     this.#streams =
       streams === "together" ? undefined : new Admission(streams, clock, random, parts);
-    this.#level = options.publish ? new ShedLevel() : undefined;
+    if (options.publish) {
+      this.#callLevel = new ShedLevel();
+      this.#streamLevel = streams === "together" ? this.#callLevel : new ShedLevel();
+    }
   }
 
   /** How full the server is, from 0 to 1: the fuller of its pools. */
@@ -90,14 +96,23 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return Math.min(1, Math.max(this.#calls.load, this.#streams?.load ?? 0));
   }
 
+  /** Calls are being refused, or are about to be: what is measured now is the overload. */
+  get shedding(): boolean {
+    return this.load >= busy || (this.#byPressure?.share ?? 0) > 0;
+  }
+
+  /** For how long a call that is seen now has waited for the event loop, on average, in milliseconds. */
+  get lostMs(): number {
+    return this.pressure.loopDelayMs / 2;
+  }
+
   modeFor(inbound: InboundCall): Mode {
     return exempt.test(inbound.method) ? "off" : this.mode;
   }
 
   enter(inbound: InboundCall, onTurn: OnTurn): Entry {
-    const streams = inbound.kind === "unary" ? undefined : this.#streams;
-    const pool = streams ?? this.#calls;
-    const level = streams === undefined ? this.#level : undefined;
+    const pool = inbound.kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
+    const level = this.#levelFor(inbound);
     // What observes refuses nobody.
     if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onTurn);
     const { priority, startedAtMs } = inbound;
@@ -109,8 +124,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return entry;
   }
 
-  admissionToTell(): string | undefined {
-    const shedding = this.#level;
+  admissionToTell(inbound: InboundCall): string | undefined {
+    const shedding = this.#levelFor(inbound);
     if (shedding?.refusing !== true || this.mode !== "enforce") return undefined;
     const level = shedding.level(this.#clock.now());
     return level === undefined ? undefined : formatAdmission({ level, ttlMs: toldForMs });
@@ -136,6 +151,11 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       pressure: this.pressure.snapshot(),
       shedShare: this.#byPressure?.share ?? 0,
     };
+  }
+
+  /** Callers are told of the slots that their call is about: an answer to a stream speaks of streams. */
+  #levelFor({ kind }: InboundCall): ShedLevel | undefined {
+    return kind === "unary" ? this.#callLevel : this.#streamLevel;
   }
 }
 

@@ -25,7 +25,14 @@ async function world(seed: number): Promise<void> {
       },
       bulkhead: pick(false, { maxConcurrent: 8, maxQueued: 4, maxWaitMs: 30 }),
     },
-    server: { admission: { limit: pick(3, 6), maxQueued: pick(0, 4), maxWaitMs: 20 } },
+    server: {
+      admission: {
+        limit: pick(3, 6),
+        maxQueued: pick(0, 4),
+        maxWaitMs: 20,
+        streams: pick("together", { limit: 3, maxQueued: 0 }),
+      },
+    },
     handlers: handlers((_call, answer) => clock.schedule(random() * 60, answer)),
   });
   const weights = pick([0, 1, 2, 3], [1, 1, 1, 3, 3, 3], [3]);
@@ -46,8 +53,8 @@ async function world(seed: number): Promise<void> {
   await link.until(Promise.all(ends), 100_000);
   await link.pass(2_500);
   const shown = weir.policy("throttle").snapshot()[0] as Record<string, ThrottlePolicySnapshot>;
-  for (const { requests, accepts, level } of Object.values(shown)) {
-    expect(level).toBeUndefined();
+  for (const { requests, accepts, level, streamLevel } of Object.values(shown)) {
+    expect([level, streamLevel]).toEqual([undefined, undefined]);
     for (const priority of priorities) {
       expect(accepts[priority]).toBeGreaterThanOrEqual(0);
       expect(accepts[priority]).toBeLessThanOrEqual(requests[priority]);

@@ -129,7 +129,8 @@ describe.each(kinds)("the throttle of %s", (method) => {
 });
 
 describe.each(kinds)("the server's word for %s", (method) => {
-  const busy = { limit: 5, maxQueued: 0, thresholds: { low: 0.5 } };
+  const slots = { limit: 5, maxQueued: 0 };
+  const busy = { ...slots, thresholds: { low: 0.5 }, streams: slots };
 
   /** A server that calls of `high` keep so busy that it sheds `low`, until `calm` is called. */
   async function busyScene(
@@ -182,7 +183,8 @@ describe.each(kinds)("the server's word for %s", (method) => {
       expect(rejectionOf(error ?? {})?.retryAfterMs).toBeLessThanOrEqual(1_000);
     }
     expect(others.every(({ code }) => code === Status.OK)).toBe(true);
-    expect(numbers(weir)).toMatchObject({ level: 3, heldBack: local.length, throttled: 0 });
+    const levels = method === "unary" ? { level: 3 } : { level: undefined, streamLevel: 3 };
+    expect(numbers(weir)).toMatchObject({ ...levels, heldBack: local.length, throttled: 0 });
     expect(decisions).toContainEqual(
       expect.objectContaining({ policy: "throttle", reason: "SERVER_SHEDDING", enforced: true }),
     );
@@ -197,7 +199,7 @@ describe.each(kinds)("the server's word for %s", (method) => {
     expect(
       (await link.until(Promise.all([as("low"), as("low"), as("low")]))).map(({ code }) => code),
     ).toEqual([0, 0, 0]);
-    expect(numbers(weir)?.level).toBeUndefined();
+    expect(numbers(weir)).toMatchObject({ level: undefined, streamLevel: undefined });
     expect(clock.pending.refs).toBe(0);
   });
 
@@ -325,6 +327,25 @@ describe.each(kinds)("the server's word for %s", (method) => {
     );
     expect(numbers(weir)?.throttled).toBe(0);
   });
+});
+
+it("keeps the server's word for calls from streams, which have slots of their own, and the other way round", async () => {
+  const said = level("v=1;level=3;ttl-ms=2000");
+  const { call, weir } = await scene({
+    handlers: {
+      ...echo,
+      unary: (_call, callback) => callback({ ...shed, metadata: said }),
+      serverStream: (stream) => stream.emit("error", { ...shed, metadata: said }),
+    },
+    client: { ...bare, throttle: { probeRatio: 0 } },
+  });
+  const low = weir.with({}, { priority: "low" });
+  for (let n = 0; n < 5; n += 1) await call("unary", low);
+  expect(reasonOf(await call("unary", low))).toBe("SERVER_SHEDDING");
+  expect((await call("bidiStream", low)).code).toBe(Status.OK);
+  for (let n = 0; n < 5; n += 1) await call("serverStream", low);
+  expect(reasonOf(await call("bidiStream", low))).toBe("SERVER_SHEDDING");
+  expect(numbers(weir)).toMatchObject({ level: 3, streamLevel: 3, heldBack: 2 });
 });
 
 it("ends a retry with what the server said last, once it is held back", async () => {

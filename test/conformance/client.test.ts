@@ -36,6 +36,7 @@ register({
         },
       }),
   },
+  "client throttle": { client: (env) => [client.throttle(env)] },
   "client breaker": { client: (env) => [client.breaker(env)] },
   "client bulkhead": { client: (env) => [client.bulkhead(env)] },
   "client fallback": {
