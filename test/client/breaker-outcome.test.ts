@@ -1,0 +1,161 @@
+import { status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { BreakerPolicyOptions } from "../../src/client/breaker.js";
+import type { EndedAttempt } from "../../src/client/breaker-outcome.js";
+import { failing, handlers, kinds, type SceneOptions, scene } from "../scene.js";
+import { onlyBreaker } from "./breaker-scene.js";
+
+/** A server that answers after a time, and a breaker that no failure opens. */
+async function slowServer(
+  answerMs: () => number,
+  breaker: BreakerPolicyOptions = {},
+  more: SceneOptions = {},
+) {
+  const parts = await scene({
+    client: { retry: false, breaker: { consecutiveFailures: 1_000, minCalls: 1_000, ...breaker } },
+    handlers: handlers((_call, answer) => parts.clock.schedule(answerMs(), answer)),
+    ...more,
+  });
+  const within = (ms: number, method: (typeof kinds)[number] = "unary") =>
+    parts.call(method, { deadline: parts.clock.wallNow() + ms });
+  return { ...parts, within, counted: () => onlyBreaker(parts.weir) };
+}
+
+describe.each(kinds)("a deadline of a %s call that is shorter than calls take", (method) => {
+  it("is the caller's doing, once it is known how long they take", async () => {
+    const { call, within, counted } = await slowServer(() => 50);
+    for (let n = 0; n < 100; n++) await call("unary");
+    const ended = await within(20, method);
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(counted()).toMatchObject({ calls: 100, failures: 0 });
+  });
+
+  it("is a failure while too few calls have told", async () => {
+    const { call, within, counted } = await slowServer(() => 50);
+    for (let n = 0; n < 99; n++) await call("unary");
+    await within(20, method);
+    expect(counted()).toMatchObject({ calls: 100, failures: 1 });
+  });
+});
+
+describe("a deadline", () => {
+  it("is a failure where half of the calls would have been in time", async () => {
+    let answerMs = 50;
+    const { call, within, counted } = await slowServer(() => answerMs);
+    for (let n = 0; n < 100; n++) await call("unary");
+    answerMs = 1_000;
+    expect((await within(80)).code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+  });
+
+  it("is measured from the start of the attempt, not of the call", async () => {
+    const { call, counted, clock, link, start } = await slowServer(
+      () => 50,
+      {},
+      {
+        client: {
+          retry: false,
+          breaker: { consecutiveFailures: 1_000, minCalls: 1_000 },
+          bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
+        },
+      },
+    );
+    for (let n = 0; n < 100; n++) await call("unary");
+    const first = start("unary");
+    // It waits for some 50 ms, and has 30 left when it starts.
+    const second = start("unary", { deadline: clock.wallNow() + 80 });
+    await link.until(Promise.all([first.ended, second.ended]));
+    expect((await second.ended).code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(counted()).toMatchObject({ calls: 101, failures: 0 });
+  });
+
+  it("is learned of successes alone, and of single responses", async () => {
+    const { call, within, counted } = await slowServer(() => 50);
+    for (let n = 0; n < 100; n++) await call("serverStream");
+    await within(20);
+    expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+  });
+});
+
+describe.each(kinds)("the user's word on how a %s call counts", (method) => {
+  it("is asked for with all that is known, and goes before the toolkit's own", async () => {
+    const asked: EndedAttempt[] = [];
+    const server = failing(1, { code: Status.NOT_FOUND, details: "no such thing" });
+    const { call, weir } = await scene({
+      handlers: server.handlers,
+      client: {
+        retry: false,
+        breaker: {
+          outcome: (ended) => {
+            asked.push(ended);
+            return ended.code === Status.NOT_FOUND ? "failure" : undefined;
+          },
+        },
+      },
+    });
+    await call(method);
+    await call(method);
+    expect(asked).toMatchObject([
+      { code: Status.NOT_FOUND, origin: "remote", details: "no such thing", rejection: undefined },
+      { code: Status.OK, origin: "remote", details: "" },
+    ]);
+    expect(asked[0]?.call.method).toContain("ConformanceService");
+    expect(onlyBreaker(weir)).toMatchObject({ calls: 2, failures: 1 });
+  });
+
+  it.each([
+    [
+      "throws",
+      () => {
+        throw new Error("broken");
+      },
+    ],
+    ["is none", () => "fine" as "success"],
+  ])("is reported and passed over when it %s", async (_what, outcome) => {
+    const reported: string[] = [];
+    const hear = (error: unknown) => void reported.push(String(error));
+    const { call, weir } = await scene({
+      handlers: failing(1).handlers,
+      onError: hear,
+      client: { retry: false, breaker: { outcome } },
+    });
+    await call(method);
+    await call(method);
+    expect(reported).toHaveLength(2);
+    expect(reported[0]).toMatch(/broken|must answer one of success, failure, ignored/);
+    expect(onlyBreaker(weir)).toMatchObject({ calls: 2, failures: 1 });
+  });
+
+  it("is told how long the attempt took", async () => {
+    const took: number[] = [];
+    const outcome = ({ durationMs }: EndedAttempt) => void took.push(durationMs);
+    const { call } = await slowServer(() => 30, { outcome });
+    await call(method);
+    expect(took).toEqual([30]);
+  });
+
+  it("is not asked for of a call that never set out", async () => {
+    const asked: EndedAttempt[] = [];
+    const { call, weir } = await scene({
+      client: { retry: false, breaker: { outcome: (ended) => void asked.push(ended) } },
+    });
+    weir.policy("breaker").forceOpen();
+    await call(method);
+    expect(asked).toEqual([]);
+  });
+
+  it("may make a server's shedding count", async () => {
+    const { start, link, clock, weir } = await scene({
+      client: {
+        retry: false,
+        breaker: { outcome: ({ rejection }) => (rejection === undefined ? undefined : "failure") },
+      },
+      server: { admission: { streams: "together", limit: 1, maxQueued: 0 } },
+      handlers: handlers((_call, answer) => clock.schedule(20, answer)),
+    });
+    const calls = [1, 2, 3].map(() => start(method));
+    await link.until(Promise.all(calls.map((one) => one.ended)));
+    // To the rate alone: it has said that it has too much to do.
+    expect(onlyBreaker(weir)).toMatchObject({ calls: 3, failures: 2, consecutiveFailures: 0 });
+  });
+});
