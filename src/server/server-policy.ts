@@ -97,7 +97,8 @@ export class ServerPolicies {
     if (brownout !== false) {
       const prefix = "server.brownout";
       const { mode, rest } = splitServerOptions(brownout, prefix);
-      const source = this.admission === undefined ? undefined : pressureOf(this.admission);
+      const measured = admission !== false && admission.pressure !== false;
+      const source = this.admission && pressureOf(this.admission, measured);
       const dimmer = new BrownoutPolicy({ ...rest, mode }, source, surroundings, prefix);
       gates.push(dimmer);
       built.push({ name: dimmer.policy, policy: dimmer });
@@ -112,9 +113,9 @@ export class ServerPolicies {
   }
 }
 
-/** How full the server is, or how hard pressed its process, whichever is more. */
-function pressureOf(admission: AdmissionPolicy): Pressure {
-  return { now: () => Math.max(admission.load, admission.pressure.now()) };
+/** How full the server is, or how hard pressed its process where that is measured, whichever is more. */
+function pressureOf(admission: AdmissionPolicy, measured: boolean): Pressure {
+  return { now: () => Math.max(admission.load, measured ? admission.pressure.now() : 0) };
 }
 
 /** @throws InvalidOptionError when it stands in two places. */

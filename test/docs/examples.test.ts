@@ -8,6 +8,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 /** A line of what each program prints, by which a person knows that it has shown what it is for. */
 const shows: Readonly<Record<string, RegExp>> = {
   admission: /critical: 10 OK/,
+  brownout: /kept on: \d+ of 40 OK/,
   breaker: /BREAKER_OPEN/,
   bulkhead: /at most 4 at once on the server/,
   "connection-bulkhead": /partitions: the question is answered/,
@@ -19,6 +20,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   quickstart: /refused by this process: BREAKER_OPEN/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
+  throttle: /not sent \(THROTTLED\)/,
   testing: /an interceptor that passes all on: 0 cases fail/,
 };
 

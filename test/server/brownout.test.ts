@@ -223,6 +223,16 @@ describe("a brownout", () => {
     expect(answers).toEqual([false, false, false, false, false, true, true, true]);
   });
 
+  it("goes by the pressure that admission measures too, unless that is left out", async () => {
+    const optional = { extras: { skipAbovePressure: 0.5, skipAllAbovePressure: 0.5 } };
+    const pressed = { signals: { pool: () => 0.9 } };
+    for (const pressure of [pressed, false] as const) {
+      const world = await asking({ optional }, ["extras"], { policy: { admission: { pressure } } });
+      await world.call("unary");
+      expect(world.answers).toEqual([[pressure !== false]]);
+    }
+  });
+
   it("tells once of a name that nobody knows, and never skips it", async () => {
     const errors: unknown[] = [];
     const world = await asking({ optional: { extras: {} }, pressure: () => 1 }, ["extra"], {
