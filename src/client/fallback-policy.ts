@@ -69,6 +69,7 @@ export class FallbackPolicy implements ControlledPolicy {
 
   /** How much of the time that a call has is kept for the providers that would answer when it is over. */
   reserveMs(availableMs: number): number {
+    if (availableMs === Number.POSITIVE_INFINITY) return 0;
     this.#late ??= this.#whoAnswersLate();
     if (this.#late.length === 0) return 0;
     return fallbackReserveMs(this.#reserveMs, this.#late, availableMs);

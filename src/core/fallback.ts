@@ -101,7 +101,9 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   readonly #tried: string[] = [];
   #next = 0;
   #question: Question | undefined;
+  /** Nobody is asked any more: somebody has answered, nobody could, or the call has ended. */
   #over = false;
+  #aborted = false;
 
   constructor(providers: readonly P[], host: FallbackHost<P, A>) {
     this.#providers = providers;
@@ -115,7 +117,9 @@ export class FallbackRun<P extends FallbackCandidate, A> {
 
   /** The call has ended: the provider at work is called off. */
   abort(): void {
+    if (this.#over) return;
     this.#over = true;
+    this.#aborted = true;
     const question = this.#question;
     if (question !== undefined) this.#close(question, true);
   }
@@ -168,7 +172,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
     atOnce = false;
     if (question.over) {
       // The call ended while the provider was being asked: it has started all the same.
-      if (this.#over) callOff();
+      if (this.#aborted) callOff();
       return !this.#over;
     }
     question.callOff = callOff;

@@ -1,0 +1,56 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decodeAnswer, encodeAnswer, storedBytes } from "../../src/core/answer-cache.js";
+
+const bytes = (...values: number[]) => Uint8Array.from(values);
+
+describe("a stored answer", () => {
+  it("comes back as it was, with the time it was given at", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 5 }),
+        fc.integer({ min: 0, max: 4_000_000_000_000 }),
+        (messages, storedAtMs) => {
+          const encoded = encodeAnswer({ storedAtMs, messages });
+          expect(encoded.length).toBe(storedBytes(messages));
+          expect(decodeAnswer(encoded)).toEqual({ storedAtMs, messages });
+        },
+      ),
+    );
+  });
+
+  it("shares no memory with what it was made of, nor with what is read from it", () => {
+    const message = bytes(1, 2, 3);
+    const encoded = encodeAnswer({ storedAtMs: 5, messages: [message] });
+    message.fill(9);
+    decodeAnswer(encoded)?.messages[0]?.fill(9);
+    expect(decodeAnswer(encoded)?.messages).toEqual([bytes(1, 2, 3)]);
+    // A Buffer's own slice would be a view.
+    const buffer = Buffer.from(encoded);
+    decodeAnswer(buffer)?.messages[0]?.fill(9);
+    expect(decodeAnswer(buffer)?.messages.map((one) => [...one])).toEqual([[1, 2, 3]]);
+  });
+
+  it("is none when something else stands in the store", () => {
+    const good = encodeAnswer({ storedAtMs: 5, messages: [bytes(1, 2, 3)] });
+    const otherVersion = good.slice();
+    otherVersion[0] = 2;
+    const longer = new Uint8Array(good.length + 3);
+    longer.set(good);
+    const noTime = encodeAnswer({ storedAtMs: Number.NaN, messages: [] });
+    for (const one of [bytes(), bytes(1), good.slice(0, -1), otherVersion, longer, noTime]) {
+      expect(decodeAnswer(one)).toBeUndefined();
+    }
+    expect(decodeAnswer("text" as unknown as Uint8Array)).toBeUndefined();
+  });
+
+  it("is read without throwing, whatever the bytes", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 60 }), fc.boolean(), (any, ours) => {
+        if (ours && any.length > 0) any[0] = 1;
+        const read = decodeAnswer(any);
+        if (read !== undefined) expect(storedBytes(read.messages)).toBe(any.length);
+      }),
+    );
+  });
+});
