@@ -5,7 +5,6 @@ import { createWeir, type Priority, rejectionOf } from "grpc-weir";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 
 const weir = createWeir();
-const bare = { retry: false, breaker: false } as const;
 
 function count(ends: readonly string[]): string {
   const counts = new Map<string, number>();
@@ -48,7 +47,8 @@ const server = await startInventory(
 const client = inventoryClient(
   server,
   weir.client({
-    ...bare,
+    retry: false, // to count what becomes of each attempt
+    breaker: false,
     throttle: {
       k: 1.5, // calls that are sent for each one that is served
       windowMs: 60_000,
@@ -90,7 +90,10 @@ const silent = await startInventory({
     callback(null, { sku: request.sku, quantity: 42 });
   },
 });
-const other = inventoryClient(silent, weir.client({ ...bare, throttle: { windowMs: 1_000 } }));
+const other = inventoryClient(
+  silent,
+  weir.client({ retry: false, breaker: false, throttle: { windowMs: 1_000 } }),
+);
 const asked: Promise<string>[] = [];
 for (let n = 0; n < 200; n += 1) {
   asked.push(call(other, "normal"));
