@@ -1,23 +1,17 @@
 import type { Decision } from "../core/decision.js";
-import type { Permit } from "../core/permit.js";
-import { type Priority, priorityRank } from "../core/priority.js";
 import type { Reason } from "../core/reasons.js";
-import { isRefusal, type Refusal, refusal } from "../core/refusal.js";
+import { type Refusal, refusal } from "../core/refusal.js";
 import type { RetryRules } from "../core/retry.js";
-import { isQueued, type Queued } from "../core/turn.js";
+import type { Queued } from "../core/turn.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
-import { GuardLife } from "./guard-life.js";
+import { GuardAdmission } from "./guard-admission.js";
 import type { GuardRetry } from "./guard-retry.js";
 import type { GuardTime, GuardTimer } from "./guard-timer.js";
 import type { GuardTrace } from "./guard-trace.js";
-import { GuardTurn, ShadowPlace, type Waited } from "./guard-turn.js";
 
-/** Guarded work, from the question whether it may begin to its last attempt. */
-export class GuardRun<T> extends GuardLife<T> {
-  /** The place in the bulkhead, for the attempt that begins. */
-  #held: Permit | undefined = undefined;
+/** Guarded work, from its first attempt to its last. */
+export class GuardRun<T> extends GuardAdmission<T> {
   #queued: Queued | undefined = undefined;
-  #wait: Wait | undefined = undefined;
   #repeat: Repeat | undefined = undefined;
   #attemptTime: GuardTime | undefined = undefined;
 
@@ -25,7 +19,7 @@ export class GuardRun<T> extends GuardLife<T> {
     const { room, clock, retry, timer } = this.plan;
     const queued = this.#queued;
     if (queued !== undefined) {
-      this.#queue(queued, this.plan.nextTurn);
+      this.queue(queued, this.plan.nextTurn);
       return;
     }
     if (room.closed) {
@@ -38,11 +32,11 @@ export class GuardRun<T> extends GuardLife<T> {
     try {
       if (!this.follow(nowMs)) return;
       if (retry !== undefined && retry.mode !== "off") retry.budget?.call();
-      if (!this.#enter()) return;
+      if (!this.enter()) return;
     } finally {
       if (timed) clock.release();
     }
-    this.#launch();
+    this.launch();
   }
 
   /** Once, for a run that stands in the queue already, with the next turn of the plan. */
@@ -52,8 +46,7 @@ export class GuardRun<T> extends GuardLife<T> {
   }
 
   protected override released(): void {
-    this.#wait?.giveUp();
-    this.#wait = undefined;
+    super.released();
     this.#stopAttemptTime();
   }
 
@@ -61,108 +54,8 @@ export class GuardRun<T> extends GuardLife<T> {
     return this.#repeat;
   }
 
-  /** True when the attempt may begin now; else the run waits, or has ended. */
-  #enter(): boolean {
-    const { plan, asked } = this;
-    const { bulkhead, breaker } = plan;
-    if (bulkhead === undefined || bulkhead.mode === "off") return this.#pass();
-    const place = bulkhead.of(asked?.key);
-    const rank = priorityRank[this.#priority];
-    const { byMs } = this;
-    if (bulkhead.mode === "observe") {
-      this.#held = new ShadowPlace(place, [rank, byMs, asked?.weight ?? 1], {
-        queued: (waitMs) => this.decide("bulkhead", "queue", false, { waitMs }),
-        refused: (would) => this.decide("bulkhead", "reject", false, would),
-      });
-      return this.#pass();
-    }
-    if (breaker !== undefined && breaker.modeFor(asked?.key) === "enforce") {
-      // Who would be refused behind the queue need not stand in it.
-      const refused = breaker.check(asked?.key);
-      if (refused !== undefined) return this.#refused("breaker", refused);
-    }
-    const turn = plan.nextTurn;
-    const entry = place.enter(rank, byMs, turn.onTurn, asked?.weight ?? 1);
-    if (isQueued(entry)) return this.#queue(entry, turn);
-    if (isRefusal(entry)) return this.#refused("bulkhead", entry);
-    this.#held = entry;
-    return this.#pass();
-  }
-
-  get #priority(): Priority {
-    return this.asked?.priority ?? this.inbound?.priority ?? "normal";
-  }
-
-  #queue(entry: Queued, turn: GuardTurn): false {
-    const { plan } = this;
-    plan.nextTurn = new GuardTurn();
-    this.#waitFor(() => entry.leave());
-    // Nothing in it throws or rejects.
-    void turn.wait().then((waited) => this.#turned(waited));
-    return false;
-  }
-
-  #turned({ turn, waitedMs }: Waited): void {
-    if (this.over) {
-      if (!isRefusal(turn)) turn.settle("ignored");
-      return;
-    }
-    this.#waited();
-    this.decide("bulkhead", "queue", true, { waitMs: waitedMs });
-    if (isRefusal(turn)) {
-      const { time, plan } = this;
-      // The queue has a timer of its own, and may be the first to find that the time of the run is up.
-      if (turn.reason !== "DEADLINE_EXPIRED" || time === undefined) this.#refused("bulkhead", turn);
-      else if (plan.timer !== undefined) {
-        plan.timer.stop(time);
-        this.expire(plan.timer);
-      }
-      return;
-    }
-    this.#held = turn;
-    if (this.#pass()) this.#launch();
-  }
-
-  /** Waits for something that whoever closes the weir, or ends the run, gives up. */
-  #waitFor(giveUp: () => void): void {
-    const { room } = this.plan;
-    const closed = () => this.close();
-    room.enter(closed);
-    this.#wait = {
-      giveUp() {
-        room.leave(closed);
-        giveUp();
-      },
-      over: () => room.leave(closed),
-    };
-  }
-
-  #waited(): void {
-    this.#wait?.over();
-    this.#wait = undefined;
-  }
-
-  /** Behind the queue, so that waiting there is neither slowness nor an expired probe. */
-  #pass(): boolean {
-    const { breaker } = this.plan;
-    const mode = breaker?.modeFor(this.asked?.key) ?? "off";
-    if (breaker === undefined || mode === "off") return true;
-    const entry = breaker.acquire(this.asked?.key, this.#priority === "critical");
-    if (!isRefusal(entry)) {
-      this.permit = entry;
-      return true;
-    }
-    if (mode === "observe") {
-      this.decide("breaker", "reject", false, entry);
-      return true;
-    }
-    this.#held?.settle("ignored");
-    this.#held = undefined;
-    return this.#refused("breaker", entry);
-  }
-
   /** An attempt that may not begin ends the run: with what the attempt before failed with, if there was one. */
-  #refused(policy: Decision["policy"], refused: Refusal): false {
+  protected override refused(policy: Decision["policy"], refused: Refusal): false {
     const repeat = this.#repeat;
     if (repeat === undefined) {
       this.cut(policy, "reject", refused, "ignored");
@@ -175,10 +68,10 @@ export class GuardRun<T> extends GuardLife<T> {
     return false;
   }
 
-  #launch(): void {
+  protected override launch(): void {
     const { plan } = this;
-    const held = this.#held;
-    this.#held = undefined;
+    const held = this.held;
+    this.held = undefined;
     this.attempts += 1;
     const number = this.attempts;
     this.current = number;
@@ -289,10 +182,10 @@ export class GuardRun<T> extends GuardLife<T> {
       return;
     }
     const stopTimer = clock.schedule(delayMs, () => {
-      this.#waited();
-      if (this.#enter()) this.#launch();
+      this.waited();
+      if (this.enter()) this.launch();
     });
-    this.#waitFor(() => {
+    this.waitFor(() => {
       stopTimer();
       retry.budget?.giveBack(withdrawnMs);
     });
@@ -303,12 +196,6 @@ export class GuardRun<T> extends GuardLife<T> {
     const enforced = retry.mode === "enforce";
     this.decide("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
   }
-}
-
-/** A wait that is either given up or over. */
-interface Wait {
-  giveUp(): void;
-  over(): void;
 }
 
 /** What an attempt that follows another goes by. */

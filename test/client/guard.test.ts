@@ -5,12 +5,17 @@ import { GuardRejectedError } from "../../src/grpc/guard-rejection.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { deferred, guarded, rejected } from "./guard-scene.js";
 
-/** What a query builder gives: no promise, but something to wait for. */
-function queryBuilder<T>(value: T): PromiseLike<T> {
-  const { promise, resolve } = deferred<T>();
-  resolve(value);
+/** What a query builder is: no promise, but something to wait for. */
+class QueryBuilder<T> implements PromiseLike<T> {
+  readonly #promise: Promise<T>;
+
+  constructor(value: T) {
+    this.#promise = Promise.resolve(value);
+  }
+
+  // oxlint-disable unicorn/no-thenable
   // biome-ignore lint/suspicious/noThenProperty: that is what it is
-  return { then: (...listeners) => promise.then(...listeners) };
+  then: Promise<T>["then"] = (...listeners) => this.#promise.then(...listeners);
 }
 
 const never = () => new Promise<never>(() => {});
@@ -20,7 +25,7 @@ describe("a guard without policies", () => {
     const { guard, expectQuiet } = guarded();
     expect(await guard.run(async () => 1)).toBe(1);
     expect(await guard.run(() => 2)).toBe(2);
-    expect(await guard.run(() => queryBuilder(3))).toBe(3);
+    expect(await guard.run(() => new QueryBuilder(3))).toBe(3);
     expect(guard.snapshot()).toMatchObject({ name: "db", succeeded: 3, failed: 0, rejected: 0 });
     await expectQuiet();
   });
