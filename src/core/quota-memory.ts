@@ -20,7 +20,7 @@ export class MemoryQuotaStore implements QuotaStore {
     return waitMs === 0 ? granted : { granted: false, retryAfterMs: waitMs };
   }
 
-  giveBack(key: string, cost: number, _rate: TokenRate, nowMs: number): void {
-    this.#buckets.get(key).giveBack(cost, nowMs);
+  giveBack(key: string, cost: number): void {
+    this.#buckets.get(key).giveBack(cost);
   }
 }

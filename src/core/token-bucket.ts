@@ -4,9 +4,6 @@ export interface TokenRate {
   readonly burst: number;
 }
 
-/** From so many tokens on, whole seconds are taken out of both sides of the account, so that it stays exact. */
-const settleAbove = 2 ** 30;
-
 /**
  * A token bucket, full at first, refilled by looking at the clock.
  *
@@ -33,9 +30,8 @@ export class TokenBucket {
     if (cost > this.#rate.burst) return Infinity;
     this.#refill(nowMs);
     const dueMs = this.#dueMs(cost);
-    if (nowMs < dueMs) return waitFor(dueMs, nowMs);
+    if (nowMs < dueMs) return dueMs - nowMs;
     this.#taken += cost;
-    if (this.#taken > settleAbove) this.#settle(nowMs);
     return 0;
   }
 
@@ -43,9 +39,8 @@ export class TokenBucket {
    * Puts tokens back that were taken and not used. Beyond the burst they are lost, as any that come then. What came
    * in vain while they were out stays: it is at most what the rate brings in that time.
    */
-  giveBack(cost: number, nowMs: number): void {
+  giveBack(cost: number): void {
     this.#taken -= cost;
-    this.#refill(nowMs);
   }
 
   /** When `cost` tokens are there, if none is taken before. */
@@ -60,18 +55,4 @@ export class TokenBucket {
     this.#fullAtMs = nowMs;
     this.#taken = 0;
   }
-
-  /** A bucket that is never full again would count up for ever. */
-  #settle(nowMs: number): void {
-    const seconds = Math.floor((nowMs - this.#fullAtMs) / 1_000);
-    this.#fullAtMs += seconds * 1_000;
-    this.#taken -= seconds * this.#rate.ratePerSecond;
-  }
-}
-
-/** The shortest delay that leads from one moment to the other: the difference may have been rounded down. */
-function waitFor(dueMs: number, nowMs: number): number {
-  let waitMs = dueMs - nowMs;
-  while (nowMs + waitMs < dueMs) waitMs += waitMs * Number.EPSILON;
-  return waitMs;
 }

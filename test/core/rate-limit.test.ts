@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { resolveRateLimitOptions } from "../../src/core/rate-options.js";
-import { rateScene } from "./rate-scene.js";
+import { BusyClock } from "./busy-clock.js";
+import { rateScene, rateSceneUnder } from "./rate-scene.js";
 import { queuedOf, refusalOf } from "./turns.js";
 
 const idle = { queued: 0, asking: 0 };
@@ -110,6 +111,42 @@ describe("a rate with a wait", () => {
     },
   );
 
+  it("lets one wait exactly as long as it may", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 200 });
+    const calls = [1, 2, 3].map(() => enter());
+    clock.advance(200);
+    expect(calls.map(({ fate }) => fate())).toEqual(["admitted", "admitted", "admitted"]);
+  });
+
+  it("counts of those who wait only whom it serves before, and only while they wait", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 250 });
+    enter();
+    enter({ rank: 1 });
+    expect(enter({ rank: 3 }).fate()).toBe("queued");
+    // Behind the one, before the other.
+    expect(enter({ rank: 2 }).fate()).toBe("queued");
+    expect(refusalOf(enter({ rank: 2 }).entry).retryAfterMs).toBe(300);
+    clock.advance(100);
+    expect(refusalOf(enter({ rank: 3 }).entry).retryAfterMs).toBe(300);
+    expect(enter({ rank: 2 }).fate()).toBe("queued");
+  });
+
+  it("lets those pass that cost nothing, though others wait", () => {
+    const { enter } = rateScene({ maxWaitMs: 1_000 });
+    enter();
+    expect(enter().fate()).toBe("queued");
+    expect(enter({ cost: 0, rank: 3 }).fate()).toBe("admitted");
+  });
+
+  it("keeps no timer for a queue that all have left", () => {
+    const { clock, limit, enter } = rateScene({ maxWaitMs: 1_000 });
+    enter();
+    const [low, high] = [enter({ rank: 3 }), enter({ rank: 1 })];
+    for (const { entry } of [low, high]) queuedOf(entry).leave();
+    expect(limit.snapshot()).toMatchObject({ ...idle, left: 2 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
   it("lets no more wait than maxQueued", () => {
     const { enter } = rateScene({ maxWaitMs: 1_000, maxQueued: 1 });
     enter();
@@ -118,10 +155,15 @@ describe("a rate with a wait", () => {
   });
 
   it("lets nobody wait for more keys than it keeps", () => {
-    const { enter } = rateScene({ maxWaitMs: 1_000, maxKeys: 2 });
-    for (const key of ["a", "b"]) [1, 2].map(() => enter({ key }));
-    enter({ key: "c" });
-    expect(enter({ key: "c" }).fate()).toBe("RATE_LIMIT_EXCEEDED");
+    const { clock, enter } = rateScene({ maxWaitMs: 1_000, maxKeys: 2 });
+    const second = (key: string) => {
+      enter({ key });
+      return enter({ key }).fate();
+    };
+    expect(["a", "b", "c"].map(second)).toEqual(["queued", "queued", "RATE_LIMIT_EXCEEDED"]);
+    // Those of the others have been served by then.
+    clock.advance(200);
+    expect(second("c")).toBe("queued");
   });
 
   it("serves the better rank first, and inside a rank who came first", () => {
@@ -224,6 +266,21 @@ describe("a rate with a wait", () => {
     expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 21 });
   });
 
+  it("serves a long queue in one go, each turn bringing the next, without running out of stack", () => {
+    const { limit, enter } = rateScene({ maxWaitMs: 5_000_000, maxQueued: 5_000 });
+    let served = 0;
+    enter();
+    for (let n = 0; n < 5_000; n += 1) {
+      enter({}, () => {
+        served += 1;
+        limit.giveBack({ key: "a", cost: 1 });
+      });
+    }
+    limit.giveBack({ key: "a", cost: 1 });
+    expect(served).toBe(5_000);
+    expect(limit.snapshot()).toMatchObject(idle);
+  });
+
   it("reports a turn that throws, and serves the others", () => {
     const { clock, limit, enter, errors } = rateScene({ maxWaitMs: 1_000 });
     enter();
@@ -250,6 +307,40 @@ describe("a rate with a wait", () => {
     expect(enter().fate()).toBe("RATE_LIMIT_EXCEEDED");
     expect(limit.snapshot()).toMatchObject(idle);
     expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe("a rate in a busy process", () => {
+  it("takes no token for one whose deadline has passed before its timer runs", () => {
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { maxWaitMs: 1_000 });
+    enter();
+    const [late, next] = [enter({ withinMs: 110 }), enter()];
+    clock.busy(150);
+    clock.turn();
+    expect([late.fate(), next.fate()]).toEqual(["DEADLINE_EXPIRED", "admitted"]);
+    expect(clock.pending).toBe(0);
+  });
+
+  it("asks once more when its timer runs a little early", () => {
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { maxWaitMs: 1_000 });
+    enter();
+    const waiting = enter();
+    clock.busy(99.7);
+    clock.turn();
+    expect(waiting.fate()).toBe("queued");
+    clock.busy(0.3);
+    clock.turn();
+    expect(waiting.fate()).toBe("admitted");
+  });
+
+  it("knows a deadline though its timer runs a little early", () => {
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { maxWaitMs: 1_000, burst: 5 });
+    enter({ cost: 5 });
+    const low = enter({ rank: 3, withinMs: 130 });
+    enter({ rank: 1, cost: 5 });
+    clock.busy(129.7);
+    clock.turn();
+    expect(low.fate()).toBe("DEADLINE_EXPIRED");
   });
 });
 

@@ -1,4 +1,6 @@
+import type { Clock } from "../../src/core/clock.js";
 import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
+import type { Random } from "../../src/core/random.js";
 import { RateLimit } from "../../src/core/rate-limit.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "../../src/core/rate-options.js";
 import type { Entry, Turn } from "../../src/core/turn.js";
@@ -23,8 +25,15 @@ export interface Asking {
 }
 
 /** A rate of ten per second under a virtual clock, and calls that ask it. Chance is 0 unless told otherwise. */
-export function rateScene(options: Partial<RateLimitOptions> = {}, random = () => 0) {
-  const clock = new VirtualClock();
+export function rateScene(options: Partial<RateLimitOptions> = {}, random: Random = () => 0) {
+  return rateSceneUnder(new VirtualClock(), options, random);
+}
+
+export function rateSceneUnder<C extends Clock>(
+  clock: C,
+  options: Partial<RateLimitOptions> = {},
+  random: Random = () => 0,
+) {
   const errors: { error: unknown; where: string }[] = [];
   const limit = new RateLimit(
     resolveRateLimitOptions({ ratePerSecond: 10, burst: 1, ...options }),

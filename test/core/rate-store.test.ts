@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
-import { ManualStore, rateScene } from "./rate-scene.js";
+import { BusyClock } from "./busy-clock.js";
+import { ManualStore, rateScene, rateSceneUnder } from "./rate-scene.js";
 import { queuedOf, refusalOf } from "./turns.js";
 
 const idle = { queued: 0, asking: 0 };
@@ -137,6 +138,39 @@ describe("a store that answers later", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
+  it("is asked for a better call when the one has left that it was asked for", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    const high = enter({ rank: 1, cost: 2 });
+    store.asked[2]?.answer(short(10));
+    await settled();
+    // Its tokens are due while the store has yet to answer for the other.
+    clock.advance(10);
+    expect(store.asked).toHaveLength(3);
+    queuedOf(low.entry).leave();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 1, 2, 2]);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect(high.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("that answers after the deadline, before any timer ran, gets its tokens back", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
+    const call = enter({ withinMs: 60 });
+    clock.busy(70);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(clock.pending).toBe(0);
+  });
+
   it("gives back what it grants to a call that has left", async () => {
     const { store, clock, limit, enter } = storeScene();
     const call = enter({ cost: 2 });
@@ -238,6 +272,20 @@ describe("a store that fails", () => {
       expect(clock.pending.refs).toBe(0);
     },
   );
+
+  it("while a call waits for its tokens refuses that as well", async () => {
+    const options = { maxWaitMs: 5_000, onStoreError: "refuse" } as const;
+    const { store, clock, limit, enter } = storeScene(options);
+    const call = enter();
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    store.asked[1]?.fail(boom);
+    await settled();
+    expect(call.fate()).toBe("RATE_LIMIT_EXCEEDED");
+    expect(call.waits).toEqual([40]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, storeFailures: 1 });
+  });
 
   it("is waited for no longer than storeTimeoutMs", () => {
     const { clock, enter } = storeScene({ storeTimeoutMs: 30 });

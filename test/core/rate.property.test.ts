@@ -151,9 +151,9 @@ class RemoteStore implements QuotaStore {
     return new Promise((resolve) => this.#schedule(delay, () => resolve(answer)));
   }
 
-  giveBack(_key: string, cost: number, _rate: unknown, nowMs: number): void {
+  giveBack(_key: string, cost: number): void {
     this.out -= cost;
-    this.bucket.giveBack(cost, nowMs);
+    this.bucket.giveBack(cost);
   }
 }
 
@@ -171,7 +171,7 @@ it("loses no token of a shared store, however late it answers and whoever leaves
         const later: { store?: RemoteStore } = {};
         const store: QuotaStore = {
           take: (...question) => later.store?.take(...question) ?? { granted: false },
-          giveBack: (...given) => later.store?.giveBack(...given),
+          giveBack: (key, cost) => later.store?.giveBack(key, cost),
         };
         const options = { store, burst: 3, maxWaitMs, maxQueued, onStoreError: "refuse" } as const;
         const { clock, limit, enter } = rateScene(options);
