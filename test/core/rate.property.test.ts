@@ -119,7 +119,7 @@ it("keeps the rate, the order and the bounds, and comes back to zero, whoever co
         expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 80 },
   );
 });
 
