@@ -38,6 +38,16 @@ register({
   },
   "client throttle": { client: (env) => [client.throttle(env)] },
   "client breaker": { client: (env) => [client.breaker(env)] },
+  // Each attempt waits for the word of a store.
+  "client rate": {
+    client: (env) => [
+      client.rate({
+        ...env,
+        ratePerSecond: 1_000,
+        store: { take: async () => ({ granted: true }) },
+      }),
+    ],
+  },
   "client bulkhead": { client: (env) => [client.bulkhead(env)] },
   "client fallback": {
     // With providers that are for no failure: a call must end as it does without them.
