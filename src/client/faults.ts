@@ -96,7 +96,6 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #enforced = true;
   /** The fault that waits for the response. */
   #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
-  #sawHeaders = false;
   #calledOff = false;
   #messages = 0;
   readonly #timers: CancelTask[] = [];
@@ -221,7 +220,6 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveMetadata(metadata: Metadata): void {
-    this.#sawHeaders = true;
     const awaited = this.#awaited;
     if (awaited?.kind === "reset" && this.#break(awaited)) return;
     super.onReceiveMetadata(metadata);
@@ -247,7 +245,6 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   /** A server has said it, in trailers alone. */
   #isAnswer(received: StatusObject): boolean {
-    if (this.#sawHeaders) return false;
     const evidence = { sawHeaders: false, peer: this.getPeer(), target: this.#record.target };
     return originOf(received, evidence) === "remote";
   }

@@ -1,4 +1,11 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { AsyncLocalStorage } from "node:async_hooks";
+import {
+  InterceptingCall,
+  type Interceptor,
+  Metadata,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { type FaultsPolicyOptions, faults } from "../../src/client/faults.js";
 import type { ClientPolicy } from "../../src/client/method-policy.js";
@@ -8,6 +15,7 @@ import {
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
+import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import {
   echo,
   failing,
@@ -177,6 +185,15 @@ describe.each(kinds)("faults of a %s client call", (method) => {
     await world.expectQuiet();
   });
 
+  it("leave a call that never left as it is", async () => {
+    const world = await faulty({ reset: { rate: 1, at: "response" } });
+    world.transport.server.crash();
+    const ended = await world.call(method);
+    expect(ended.code).toBe(Status.UNAVAILABLE);
+    expect(ended.details).not.toBe("Connection dropped");
+    expect(world.snapshot().injected.reset).toBe(0);
+  });
+
   it("never answer it, until its deadline", async () => {
     const world = await faulty({ drop: { rate: 1 } });
     const beganMs = world.clock.now();
@@ -330,6 +347,22 @@ describe("a response that breaks off", () => {
     await world.expectQuiet();
   });
 
+  it("is not broken where it does not begin", async () => {
+    const world = await faulty({ midStream: { rate: 1 } }, bare, {
+      handlers: handlers((call) => call.fail({ code: Status.NOT_FOUND, details: "none" })),
+    });
+    for (const method of kinds) expect((await world.call(method)).code).toBe(Status.NOT_FOUND);
+  });
+
+  it("is not broken where its caller leaves when it begins", async () => {
+    const world = await faulty({ midStream: { rate: 1 } });
+    const call = world.client.unary({ payload: Buffer.alloc(0), sequence: 1 }, () => {});
+    call.on("metadata", () => call.cancel());
+    const status = new Promise<StatusObject>((resolve) => call.on("status", resolve));
+    expect((await world.link.until(status)).code).toBe(Status.CANCELLED);
+    expect(world.snapshot().injected.midStream).toBe(0);
+  });
+
   it("is not broken where it is over before", async () => {
     const world = await faulty({ midStream: { rate: 1, afterMessages: 4 } });
     const ended = await world.call("serverStream");
@@ -355,6 +388,28 @@ describe("faults of a client", () => {
       const without = world.weir.client().interceptors ?? [];
       expect(interceptors).toHaveLength(without.length);
     }
+  });
+
+  it("start a call that was held back in the context of its caller", async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const transport = inMemoryTransport();
+    const { clock, random } = transport;
+    let below: string | undefined;
+    const spy: Interceptor = (options, nextCall) => {
+      below = storage.getStore();
+      return new InterceptingCall(nextCall(options));
+    };
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: echo,
+      clientOptions: {
+        interceptors: [faults({ latency: { rate: 1, ms: 10 }, clock, random }), spy],
+      },
+    });
+    const client = link.client(ConformanceServiceClient);
+    const running = storage.run("caller", () => startCall(client, "unary", {}, new Metadata()));
+    await storage.run("somebody else", () => link.until(running.ended));
+    expect(below).toBe("caller");
   });
 
   it("are asked for by method, as any other policy", async () => {
@@ -389,7 +444,7 @@ describe("faults of a client", () => {
   });
 
   it.each<[string, FaultsPolicyOptions]>([
-    ["a delay", { latency: { rate: 1, ms: 100 }, when: ({ attempt }) => attempt === 2 }],
+    ["a delay", { latency: { rate: 1, ms: 60_000 }, when: ({ attempt }) => attempt === 2 }],
     ["a drop", { latency: { rate: 1, ms: 100 }, drop: { rate: 1 } }],
     ["a status", { latency: { rate: 1, ms: 100 }, status: { rate: 1 } }],
   ])("keep nothing of a call that whoever is told of %s calls off", async (_what, options) => {
