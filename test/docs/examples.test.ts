@@ -17,6 +17,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   faults: /the network healed: 100 OK/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
+  "load-balancing": /no service config: \d+, 0, 0;/,
   quickstart: /refused by this process: BREAKER_OPEN/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
