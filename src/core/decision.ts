@@ -14,6 +14,7 @@ export type PolicyName =
   | "brownout"
   | "faults"
   | "deadline-guard"
+  | "feasibility"
   | "quota"
   | "admission";
 

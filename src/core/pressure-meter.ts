@@ -27,6 +27,7 @@ export class PressureMeter {
   readonly #ratios = new Map<string, number>();
   #readMs = Number.NEGATIVE_INFINITY;
   #pressure = 0;
+  #loopDelayMs = 0;
 
   constructor(
     options: ResolvedPressureOptions,
@@ -44,6 +45,12 @@ export class PressureMeter {
   now(): number {
     this.#refresh();
     return this.#pressure;
+  }
+
+  /** The longest that anything waited for the event loop of late, in milliseconds. */
+  get loopDelayMs(): number {
+    this.#refresh();
+    return this.#loopDelayMs;
   }
 
   /** The greatest of some signals, by their names. */
@@ -88,6 +95,7 @@ export class PressureMeter {
   #readProcess(kept: number): void {
     try {
       const readings = this.#reader.read();
+      this.#loopDelayMs = readings.loopDelayMs;
       for (const name of processSignals) {
         const range = this.#options[name];
         const reading = readings[name];

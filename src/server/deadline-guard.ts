@@ -1,12 +1,14 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import { type FeasibilityOptions, resolveFeasibilityOptions } from "../core/feasibility.js";
 import type { Gate } from "../core/gates.js";
-import type { Mode } from "../core/mode.js";
-import { durationMs, knownKeys } from "../core/options.js";
+import { type Mode, modes } from "../core/mode.js";
+import { durationMs, knownKeys, oneOf } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
-import type { SurroundingsOptions } from "../grpc/surroundings.js";
+import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
+import { type GuardedServer, LearnedGuardPolicy } from "./learned-guard.js";
 
 /** How much time a call must still have for its handler to be started. */
 export interface DeadlineGuardOptions {
@@ -75,8 +77,41 @@ export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> 
   }
 }
 
+/** The deadline guard of a server, and what it learns. */
+export interface DeadlineGuardPolicyOptions
+  extends DeadlineGuardOptions,
+    Pick<ServerPolicyOptions, "mode"> {
+  /**
+   * Refuses calls that have less time left than their handlers need as a rule. It learns from the first call on; what
+   * it would refuse is only recorded, until its mode is `enforce`. `false` leaves it out.
+   * @defaultValue on, with the defaults of `FeasibilityOptions`, in mode `observe`
+   */
+  readonly learned?: (FeasibilityOptions & Pick<ServerPolicyOptions, "mode">) | false;
+}
+
+/** Builds both parts. */
+export function deadlineGuards(
+  options: DeadlineGuardPolicyOptions,
+  server: GuardedServer,
+  surroundings: Surroundings,
+  prefix: string,
+): { readonly guard: DeadlineGuardPolicy; readonly learned: LearnedGuardPolicy | undefined } {
+  knownKeys(prefix, options, ["mode", "minRemainingMs", "learned"]);
+  const { mode = "enforce", learned = {}, ...rest } = options;
+  const guard = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, prefix),
+    oneOf(`${prefix}.mode`, mode, modes),
+  );
+  if (learned === false) return { guard, learned: undefined };
+  const path = `${prefix}.learned`;
+  const resolved = resolveFeasibilityOptions(learned, path, ["mode"]);
+  const learnedMode = oneOf(`${path}.mode`, learned.mode ?? "observe", modes);
+  return { guard, learned: new LearnedGuardPolicy(resolved, server, surroundings, learnedMode) };
+}
+
 /**
- * The deadline guard as an interceptor of its own.
+ * The deadline guard as an interceptor of its own. It refuses for what callers have left; what it could learn of
+ * handlers, it learns in a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

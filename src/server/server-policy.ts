@@ -9,11 +9,7 @@ import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "./brownout.js";
 import { type Relay, resolveRelay } from "./context.js";
-import {
-  type DeadlineGuardOptions,
-  DeadlineGuardPolicy,
-  resolveDeadlineGuardOptions,
-} from "./deadline-guard.js";
+import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guard.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
@@ -23,8 +19,8 @@ import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "
 export interface ServerPolicy {
   /** How priorities and cohorts are read. It may stand in `admission` as well, but not in both. */
   readonly priority?: PriorityOptions;
-  /** @defaultValue on: calls whose deadline has passed are refused */
-  readonly deadlineGuard?: (DeadlineGuardOptions & Pick<ServerPolicyOptions, "mode">) | false;
+  /** @defaultValue on: calls whose deadline has passed are refused; what is learnt is only observed */
+  readonly deadlineGuard?: DeadlineGuardPolicyOptions | false;
   /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */
   readonly relay?: Relay;
   /**
@@ -64,21 +60,6 @@ export class ServerPolicies {
     const { deadlineGuard = {}, quota = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");
-    const gates: Gate<InboundCall>[] = [];
-    const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
-    if (deadlineGuard !== false) {
-      const prefix = "server.deadlineGuard";
-      const { mode, rest } = splitServerOptions(deadlineGuard, prefix);
-      const guard = new DeadlineGuardPolicy(
-        resolveDeadlineGuardOptions(rest, prefix, ["mode"]),
-        mode,
-      );
-      gates.push(guard);
-      built.push({ name: guard.policy, policy: guard });
-    }
-    this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
-    gates.push(...quotaGates(this.quotas));
-    for (const policy of this.quotas) built.push({ name: policy.name, policy });
     this.priority = priorityReader(
       priorityOptions(policy),
       surroundings,
@@ -86,22 +67,41 @@ export class ServerPolicies {
         ? "server.admission.priority"
         : "server.priority",
     );
+    const gates: Gate<InboundCall>[] = [];
+    const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
+    const add = <P extends Gate<InboundCall> & ControlledPolicy>(gate: P): P => {
+      gates.push(gate);
+      built.push({ name: gate.policy, policy: gate });
+      return gate;
+    };
+    if (deadlineGuard !== false) {
+      const { guard, learned } = deadlineGuards(
+        deadlineGuard,
+        {
+          shedding: () => this.admission?.shedding ?? false,
+          lostMs: () => this.admission?.lostMs ?? 0,
+        },
+        surroundings,
+        "server.deadlineGuard",
+      );
+      add(guard);
+      if (learned !== undefined) add(learned);
+    }
+    this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
+    gates.push(...quotaGates(this.quotas));
+    for (const policy of this.quotas) built.push({ name: policy.name, policy });
     if (admission !== false) {
       const prefix = "server.admission";
       const { mode, rest } = splitServerOptions(admission, prefix);
       const resolved = resolveAdmissionOptions(rest, prefix, ["mode", "priority"]);
-      this.admission = new AdmissionPolicy(resolved, surroundings, mode);
-      gates.push(this.admission);
-      built.push({ name: this.admission.policy, policy: this.admission });
+      this.admission = add(new AdmissionPolicy(resolved, surroundings, mode));
     }
     if (brownout !== false) {
       const prefix = "server.brownout";
       const { mode, rest } = splitServerOptions(brownout, prefix);
       const measured = admission !== false && admission.pressure !== false;
       const source = this.admission && pressureOf(this.admission, measured);
-      const dimmer = new BrownoutPolicy({ ...rest, mode }, source, surroundings, prefix);
-      gates.push(dimmer);
-      built.push({ name: dimmer.policy, policy: dimmer });
+      add(new BrownoutPolicy({ ...rest, mode }, source, surroundings, prefix));
     }
     if (faults !== false) {
       const { mode, rest } = splitServerOptions(faults, "server.faults");
