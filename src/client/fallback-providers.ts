@@ -2,6 +2,7 @@ import type { Client, ServiceError } from "@grpc/grpc-js";
 import type { Known } from "../core/answer-cache.js";
 import { FallbackPlace } from "../core/fallback.js";
 import { InvalidOptionError } from "../core/options.js";
+import { deadlineNetMs } from "../grpc/deadline.js";
 import { isPromise } from "./fallback-answer.js";
 import {
   type AskedCall,
@@ -160,16 +161,19 @@ function methodOf(client: object, name: string): (call: AskedCall) => Known<unkn
   if (typeof method !== "function") {
     throw new InvalidOptionError(`alternative("${name}")`, "a method of the client", method);
   }
-  const start = (...args: unknown[]): CancellableCall => method.apply(client, args);
+  const start = (...args: unknown[]): CancellableCall | undefined => method.apply(client, args);
   return ({ request, kind, context }) => {
     const { metadata, deadline, signal } = context();
-    const options = deadline === Number.POSITIVE_INFINITY ? {} : { deadline };
-    const abortWith = (call: CancellableCall) =>
-      signal.addEventListener("abort", () => call.cancel(), { once: true });
+    // A net: when the time is over, the policy calls it off itself.
+    const options =
+      deadline === Number.POSITIVE_INFINITY ? {} : { deadline: deadline + deadlineNetMs };
+    // A client that is a stand-in may give nothing to be cancelled.
+    const abortWith = (call: CancellableCall | undefined) =>
+      signal.addEventListener("abort", () => call?.cancel(), { once: true });
     if (kind === "server-stream") {
       const stream = start(request, metadata, options);
       // Who reads it is told by the iteration. An error after that would end the process.
-      stream.on("error", () => {});
+      stream?.on("error", () => {});
       abortWith(stream);
       return stream;
     }

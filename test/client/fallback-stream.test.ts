@@ -1,0 +1,216 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { fallback } from "../../src/client/fallback.js";
+import { staticValue, value } from "../../src/client/fallback-providers.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+  ConformanceServiceService,
+} from "../../src/gen/weir/v1/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { echo, failing, withResolvers } from "../scene.js";
+import { fallbackScene, message } from "./fallback-scene.js";
+
+/** Numbers without end, and what became of who makes them. */
+function endless() {
+  const seen = { made: 0, closed: false };
+  async function* numbers() {
+    try {
+      for (;;) {
+        seen.made += 1;
+        yield message(seen.made);
+      }
+    } finally {
+      seen.closed = true;
+    }
+  }
+  return { seen, numbers };
+}
+
+describe("a streamed answer of a fallback", () => {
+  it("is made as fast as the caller reads, and closed when the caller leaves", async () => {
+    const { seen, numbers } = endless();
+    let signal: AbortSignal | undefined;
+    const made = await fallbackScene({
+      providers: [
+        value((_, context) => {
+          signal = context.signal;
+          return numbers();
+        }),
+      ],
+    });
+    const call = made.client.serverStream(message(3), new Metadata());
+    const ended = withResolvers<Status>();
+    call.on("status", ({ code }) => ended.resolve(code)).on("error", () => {});
+    const first = withResolvers<unknown>();
+    call.once("data", (data) => {
+      call.pause();
+      first.resolve(data);
+    });
+    await made.link.until(first.promise, 1e6);
+    await made.link.pass(1_000);
+    // What the stream of the surface takes ahead, and one.
+    expect(seen.made).toBeLessThan(40);
+    expect(made.provider("value")).toMatchObject({ running: 1 });
+    call.cancel();
+    expect(await made.link.until(ended.promise, 1e6)).toBe(Status.CANCELLED);
+    await made.link.pass(1);
+    expect([seen.closed, signal?.aborted]).toEqual([true, true]);
+    expect(made.provider("value")).toMatchObject({ running: 0, answered: 1 });
+    expect(made.clock.pending.refs).toBe(0);
+  });
+
+  it("of ten thousand messages at hand costs no stack", async () => {
+    const many = Array.from({ length: 10_000 }, (_, index) => message(index));
+    const { call } = await fallbackScene({ providers: [staticValue(many)] });
+    const { code, received } = await call("serverStream");
+    expect([code, received.length, received.at(-1)]).toEqual([Status.OK, 10_000, 9_999]);
+  });
+
+  it("that fails before its first message is passed over", async () => {
+    const errors: unknown[] = [];
+    const made = await fallbackScene(
+      {
+        providers: [
+          value(
+            // biome-ignore lint/correctness/useYield: it fails before that.
+            async function* () {
+              throw new Error("no first");
+            },
+          ),
+          staticValue([message(1)]),
+        ],
+      },
+      { onError: (error) => errors.push(error) },
+    );
+    expect((await made.call("serverStream")).received).toEqual([1]);
+    expect(errors).toEqual([new Error("no first")]);
+  });
+
+  it("that breaks off ends with the failure of the service: it is not the whole answer", async () => {
+    const errors: unknown[] = [];
+    const made = await fallbackScene(
+      {
+        providers: [
+          value(async function* () {
+            yield message(1);
+            throw new Error("broken off");
+          }),
+          staticValue([message(9)]),
+        ],
+      },
+      { onError: (error) => errors.push(error) },
+    );
+    const { code, details, received } = await made.call("serverStream");
+    expect([code, details, received]).toEqual([Status.UNAVAILABLE, "not now", [1]]);
+    expect(errors).toEqual([new Error("broken off")]);
+    expect(made.provider("value")).toMatchObject({ running: 0 });
+  });
+
+  it("that comes when its provider's time is over is closed", async () => {
+    const { seen, numbers } = endless();
+    const made = await fallbackScene({
+      providers: [
+        value(
+          () =>
+            new Promise<ReturnType<typeof numbers>>((resolve) => {
+              made.clock.schedule(100, () => resolve(numbers()));
+            }),
+          { timeoutMs: 50 },
+        ),
+        staticValue([message(1)]),
+      ],
+    });
+    expect((await made.call("serverStream")).received).toEqual([1]);
+    await made.link.pass(200);
+    // A generator that was closed before it began has nothing to clean up.
+    expect(seen.made).toBe(0);
+  });
+
+  it("is bounded by the deadline where no deadline interceptor stands above", async () => {
+    const transport = inMemoryTransport();
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: failing(9).handlers,
+      clientOptions: {
+        interceptors: [
+          fallback({
+            clock: transport.clock,
+            providers: [
+              value(async function* () {
+                yield message(1);
+                await new Promise(() => {});
+              }),
+            ],
+          }),
+        ],
+      },
+      serverInterceptors: [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    const startMs = transport.clock.now();
+    const deadline = transport.clock.wallNow() + 500;
+    const ended = withResolvers<Status>();
+    const call = client.serverStream(message(3), new Metadata(), { deadline });
+    call.on("data", () => {}).on("error", () => {});
+    call.on("status", ({ code }) => ended.resolve(code));
+    expect(await link.until(ended.promise, 1e6)).toBe(Status.DEADLINE_EXCEEDED);
+    expect(transport.clock.now() - startMs).toBe(500);
+    expect(transport.clock.pending.refs).toBe(0);
+  });
+});
+
+describe("a response that has begun", () => {
+  it.each([true, false])("cannot be replaced; a message was sent: %o", async (withMessage) => {
+    const breaks: ConformanceServiceServer = {
+      ...echo,
+      serverStream: (call) => {
+        call.sendMetadata(new Metadata());
+        if (withMessage) call.write(message(1));
+        made.clock.schedule(10, () => {
+          call.emit("error", { code: Status.UNAVAILABLE, details: "broke off" });
+        });
+      },
+    };
+    const made = await fallbackScene(
+      { providers: [staticValue(message(9))] },
+      { handlers: breaks },
+    );
+    const { details, received } = await made.call("serverStream");
+    expect([details, received]).toEqual(["broke off", withMessage ? [1] : []]);
+    expect(made.decisions).toEqual([]);
+  });
+
+  it("of a single response only begins with its message: headers alone can be replaced", async () => {
+    const breaks: ConformanceServiceServer = {
+      ...echo,
+      unary: (call, callback) => {
+        const headers = new Metadata();
+        headers.set("from", "service");
+        call.sendMetadata(headers);
+        made.clock.schedule(10, () =>
+          callback({ code: Status.INTERNAL, details: "after headers" }),
+        );
+      },
+    };
+    const made = await fallbackScene(
+      { providers: [staticValue(message(9))] },
+      { handlers: breaks },
+    );
+    const headers = withResolvers<Metadata>();
+    const call = made.client.unary(message(1), () => {});
+    call.on("metadata", headers.resolve);
+    const shown = await made.link.until(headers.promise, 1e6);
+    expect(shown.get("from")).toEqual([]);
+    expect(shown.get("x-weir-degraded")[0]).toContain("fallback=static");
+    const unanswered = await fallbackScene(
+      { providers: [value(() => undefined)] },
+      { handlers: breaks },
+    );
+    const own = withResolvers<Metadata>();
+    unanswered.client.unary(message(1), () => {}).on("metadata", own.resolve);
+    await unanswered.link.pass(1);
+    made.clock.advance(20);
+    expect((await unanswered.link.until(own.promise, 1e6)).get("from")).toEqual(["service"]);
+  });
+});

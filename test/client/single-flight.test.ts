@@ -1,0 +1,319 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { staticValue } from "../../src/client/fallback-providers.js";
+import type { MethodPolicy } from "../../src/client/method-policy.js";
+import { staleCache } from "../../src/client/stale-cache.js";
+import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
+import { rejectionOf } from "../../src/grpc/rejection.js";
+import { seededRandom } from "../../src/testing/seeded-random.js";
+import { echo, type SceneOptions, withResolvers } from "../scene.js";
+import { fallbackScene, message, within } from "./fallback-scene.js";
+
+/** A service that answers when it is told to, and knows who has been called off. */
+function held() {
+  const calls: {
+    readonly priority: unknown;
+    readonly answer: (sequence: number) => void;
+    readonly fail: (code: Status) => void;
+    cancelled: boolean;
+  }[] = [];
+  const implementation: ConformanceServiceServer = {
+    ...echo,
+    unary(call, callback) {
+      let done = false;
+      const entry = {
+        priority: call.metadata.get("x-request-priority")[0],
+        answer: (sequence: number) => {
+          done = true;
+          callback(null, { payload: Buffer.from("abc"), sequence });
+        },
+        fail: (code: Status) => {
+          done = true;
+          callback({ code, details: "failed for all" });
+        },
+        cancelled: false,
+      };
+      call.on("cancelled", () => {
+        entry.cancelled = !done;
+      });
+      calls.push(entry);
+    },
+  };
+  return { calls, implementation };
+}
+
+async function flights(
+  options: { readonly singleFlight?: boolean } = {},
+  more: SceneOptions = {},
+  policies: MethodPolicy = {},
+) {
+  const server = held();
+  const made = await fallbackScene(
+    { reserveMs: 0, providers: [staleCache({ shared: true, ...options })] },
+    { handlers: server.implementation, ...more },
+    policies,
+  );
+  return { ...made, calls: server.calls, cache: () => made.numbers().cache };
+}
+
+describe("calls that are alike", () => {
+  it("share one call on the wire, and have a message each", async () => {
+    const made = await flights();
+    const all = [1, 2, 3].map(() => {
+      const ended = withResolvers<object>();
+      made.client.unary(message(3), (_error, response) => ended.resolve(response ?? {}));
+      return ended.promise;
+    });
+    await made.link.pass(10);
+    expect(made.calls).toHaveLength(1);
+    expect(made.cache()).toMatchObject({ flights: 1, shared: 2 });
+    made.calls[0]?.answer(7);
+    const responses = await made.link.until(Promise.all(all), 1e6);
+    expect(responses).toMatchObject([{ sequence: 7 }, { sequence: 7 }, { sequence: 7 }]);
+    expect(new Set(responses).size).toBe(3);
+    const [first, second] = responses as { payload: Buffer }[];
+    first?.payload.fill(0);
+    expect(second?.payload.toString()).toBe("abc");
+    expect(made.cache()).toMatchObject({ flights: 0, stored: 1 });
+    expect(made.decisions).toMatchObject([
+      { verdict: "queue", detail: "shared a call that was under way" },
+      { verdict: "queue" },
+    ]);
+  });
+
+  it("each have one of their own when that is switched off", async () => {
+    const made = await flights({ singleFlight: false });
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    expect(made.calls).toHaveLength(2);
+    for (const call of made.calls) call.answer(1);
+    await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+  });
+
+  it("share a failure, which is recognizable for each", async () => {
+    const made = await flights({}, {}, { breaker: { consecutiveFailures: 1, failureRate: false } });
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    made.calls[0]?.fail(Status.UNAVAILABLE);
+    const ends = await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    expect(ends.map(({ details }) => details)).toEqual(["failed for all", "failed for all"]);
+    const refused = [made.start("unary"), made.start("unary")];
+    const reasons = await made.link.until(Promise.all(refused.map(({ ended }) => ended)), 1e6);
+    expect(reasons.map(({ error }) => rejectionOf(error)?.reason)).toEqual([
+      "BREAKER_OPEN",
+      "BREAKER_OPEN",
+    ]);
+    expect(made.calls).toHaveLength(1);
+  });
+
+  it("are retried as one", async () => {
+    const made = await flights({}, {}, { retry: { maxAttempts: 2, idempotent: true } });
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    made.calls[0]?.fail(Status.UNAVAILABLE);
+    await made.link.pass(2_000);
+    expect(made.calls).toHaveLength(2);
+    made.calls[1]?.answer(4);
+    const ends = await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    expect(ends.map(({ received }) => received)).toEqual([[4], [4]]);
+  });
+
+  it.each([0, 1])("go on for the others when number %i leaves", async (leaver) => {
+    const made = await flights();
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    both[leaver]?.cancel();
+    await made.link.pass(10);
+    expect(made.calls[0]?.cancelled).toBe(false);
+    made.calls[0]?.answer(5);
+    const ends = await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    expect(ends.map(({ code }) => code)).toEqual(
+      leaver === 0 ? [Status.CANCELLED, Status.OK] : [Status.OK, Status.CANCELLED],
+    );
+  });
+
+  it("are called off on the wire when the last has left, and then begin anew", async () => {
+    const made = await flights();
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    for (const { cancel } of both) cancel();
+    const late = made.start("unary");
+    await made.link.pass(10);
+    expect(made.calls.map(({ cancelled }) => cancelled)).toEqual([true, false]);
+    made.calls[1]?.answer(2);
+    expect((await made.link.until(late.ended, 1e6)).received).toEqual([2]);
+    expect(made.cache()).toMatchObject({ flights: 0 });
+  });
+
+  it("end at the deadline of each, and go on for who has more time", async () => {
+    const made = await flights();
+    const short = made.start("unary", within(made, 100));
+    await made.link.pass(50);
+    const longer = made.start("unary", within(made, 100));
+    await made.link.pass(75);
+    expect((await made.link.until(short.ended, 1e6)).code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(made.calls.map(({ cancelled }) => cancelled)).toEqual([false]);
+    made.calls[0]?.answer(6);
+    expect((await made.link.until(longer.ended, 1e6)).received).toEqual([6]);
+  });
+
+  it("do not take along who would wait longer than the call lasts", async () => {
+    const made = await flights();
+    const short = made.start("unary", within(made, 100));
+    const patient = made.start("unary");
+    const alike = made.start("unary");
+    await made.link.pass(10);
+    expect(made.calls).toHaveLength(2);
+    for (const call of made.calls) call.answer(1);
+    const all = [short, patient, alike].map(({ ended }) => ended);
+    await made.link.until(Promise.all(all), 1e6);
+    expect(made.cache()).toMatchObject({ flights: 0, shared: 1 });
+  });
+
+  it("do not make an urgent call wait for one that is not", async () => {
+    const made = await flights();
+    const low = made.start("unary", made.weir.with({}, { priority: "low" }));
+    const critical = made.start("unary", made.weir.with({}, { priority: "critical" }));
+    await made.link.pass(10);
+    expect(made.calls.map(({ priority }) => priority)).toEqual(["low", "critical"]);
+    for (const call of made.calls) call.answer(1);
+    await made.link.until(Promise.all([low.ended, critical.ended]), 1e6);
+  });
+
+  it("have their fallback each", async () => {
+    const server = held();
+    const made = await fallbackScene(
+      { reserveMs: 50, providers: [staleCache({ shared: true }), staticValue(message(9))] },
+      { handlers: server.implementation },
+    );
+    const short = made.start("unary", within(made, 150));
+    const longer = made.start("unary", within(made, 250));
+    expect((await made.link.until(short.ended, 1e6)).received).toEqual([9]);
+    expect(server.calls.map(({ cancelled }) => cancelled)).toEqual([false]);
+    expect((await made.link.until(longer.ended, 1e6)).received).toEqual([9]);
+    await made.link.pass(10);
+    expect(server.calls.map(({ cancelled }) => cancelled)).toEqual([true]);
+    expect(made.link.inFlight()).toBe(0);
+  });
+
+  it("keep the answer from the others when the listener of one throws", async () => {
+    const made = await flights();
+    const errors: unknown[] = [];
+    const uncaught = process.listeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    process.on("uncaughtException", (error) => errors.push(error));
+    try {
+      made.client.unary(message(3), () => {
+        throw new Error("a caller's own");
+      });
+      const other = made.start("unary");
+      await made.link.pass(10);
+      made.calls[0]?.answer(1);
+      expect((await made.link.until(other.ended, 1e6)).code).toBe(Status.OK);
+    } finally {
+      process.removeAllListeners("uncaughtException");
+      for (const listener of uncaught) process.on("uncaughtException", listener);
+    }
+    expect(errors.map(String)).toEqual(["Error: a caller's own"]);
+  });
+});
+
+/** Callers of three tenants come, wait, leave and run out of time, before a service that is slow or fails. */
+async function world(seed: number): Promise<void> {
+  const random = seededRandom(seed);
+  const upTo = (max: number) => Math.floor(random() * max);
+  let served = 0;
+  const made = await fallbackScene(
+    { reserveMs: 0, providers: [staleCache({ vary: ["tenant"], staleIfErrorMs: 1 })] },
+    {
+      seed,
+      handlers: {
+        ...echo,
+        unary(call, callback) {
+          served += 1;
+          const fails = random() < 0.2;
+          made.clock.schedule(upTo(60), () => {
+            if (fails) callback({ code: Status.UNAVAILABLE, details: "down" });
+            else callback(null, { ...message(call.request.sequence), payload: tenantOf(call) });
+          });
+        },
+      },
+    },
+  );
+  const tenantOf = ({ metadata }: { metadata: Metadata }) =>
+    Buffer.from(String(metadata.get("tenant")[0]));
+  const results: Promise<string | undefined>[] = [];
+  const callers = 4 + upTo(12);
+  for (let index = 0; index < callers; index += 1) {
+    await made.link.pass(upTo(15));
+    const tenant = ["a", "b", "c"][upTo(3)] ?? "a";
+    const sequence = 1 + upTo(2);
+    const metadata = new Metadata();
+    metadata.set("tenant", tenant);
+    const withinMs = random() < 0.5 ? 5 + upTo(80) : Number.POSITIVE_INFINITY;
+    const leavesMs = random() < 0.3 ? upTo(50) : undefined;
+    const startMs = made.clock.now();
+    const options =
+      withinMs === Number.POSITIVE_INFINITY ? {} : { deadline: made.clock.wallNow() + withinMs };
+    let left = false;
+    let ends = 0;
+    results.push(
+      new Promise((resolve) => {
+        const call = made.client.unary(message(sequence), metadata, options, (error, response) => {
+          ends += 1;
+          const tookMs = made.clock.now() - startMs;
+          if (ends > 1) resolve("ended twice");
+          else if (error === null) {
+            const own = String(response?.payload) === tenant && response?.sequence === sequence;
+            resolve(own ? undefined : `${tenant} ${sequence} got ${response?.payload}`);
+          } else if (error.code === Status.CANCELLED) {
+            resolve(left ? undefined : "called off by somebody else");
+          } else if (error.code === Status.DEADLINE_EXCEEDED) {
+            resolve(tookMs >= withinMs - 1 ? undefined : `out of time after ${tookMs} ms`);
+          } else resolve(error.details === "down" ? undefined : error.message);
+        });
+        if (leavesMs === undefined) return;
+        made.clock.schedule(leavesMs, () => {
+          left = true;
+          call.cancel();
+        });
+      }),
+    );
+  }
+  const wrong = (await made.link.until(Promise.all(results), 1e6)).filter(
+    (each) => each !== undefined,
+  );
+  expect({ seed, wrong }).toEqual({ seed, wrong: [] });
+  await made.link.pass(2_000);
+  expect(served).toBeLessThanOrEqual(callers);
+  expect({ seed, ...made.numbers().cache }).toMatchObject({ seed, flights: 0 });
+  expect(made.provider("stale-cache")).toMatchObject({ running: 0 });
+  expect([seed, made.link.inFlight(), made.clock.pending.refs]).toEqual([seed, 0, 0]);
+}
+
+it("races of many callers end each once, with an answer of its own, and leave nothing", async () => {
+  for (let seed = 1; seed <= 30; seed += 1) await world(seed);
+});
+
+it("a caller who joined has the answer in its own async context", async () => {
+  const storage = new AsyncLocalStorage<string>();
+  const made = await flights();
+  const seen: (string | undefined)[] = [];
+  const both = ["first", "second"].map((name) =>
+    storage.run(
+      name,
+      () =>
+        new Promise<void>((resolve) => {
+          made.client.unary(message(1), () => {
+            seen.push(storage.getStore());
+            resolve();
+          });
+        }),
+    ),
+  );
+  await made.link.pass(10);
+  made.calls[0]?.answer(1);
+  await made.link.until(Promise.all(both), 1e6);
+  expect(seen.sort()).toEqual(["first", "second"]);
+});
