@@ -1,0 +1,98 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { Priority } from "../../src/core/priority.js";
+import { refusal } from "../../src/core/refusal.js";
+import { admissionKey } from "../../src/grpc/admission-trailer.js";
+import { localRejection, rejectionOf } from "../../src/grpc/rejection.js";
+import { noteCopied, noteGivenUp, relayed } from "../../src/grpc/relay.js";
+import { type Ended, handlers, kinds, scene } from "../scene.js";
+
+const said = ({ trailers }: Ended) => trailers.get(admissionKey);
+
+/** High calls take all slots that low ones could have; low ones that wait do so in vain. */
+async function scarce(pool: { limit: number; maxQueued: number; maxWaitMs: number }) {
+  const made = await scene({
+    client: { retry: false, breaker: false },
+    server: { admission: { ...pool, thresholds: false, streams: pool } },
+    handlers: handlers((_call, answer) => clock.schedule(40, answer)),
+  });
+  const { clock, start, weir, link } = made;
+  const as = (method: (typeof kinds)[number], priority: Priority) =>
+    start(method, weir.with({}, { priority })).ended;
+  /** So many calls in a row, each while two of `high` hold and want the slots. */
+  const crowd = async (method: (typeof kinds)[number], times: number) => {
+    const ends: Ended[] = [];
+    for (let n = 0; n < times; n += 1) {
+      void as(method, "high");
+      void as(method, "high").then((end) => ends.push(end));
+      void as(method, "low").then((end) => ends.push(end));
+      await link.pass(40);
+    }
+    await link.pass(200);
+    return ends;
+  };
+  return { ...made, as, crowd };
+}
+
+describe.each(kinds)("the admission that callers of %s are told", (method) => {
+  it("counts those who waited in vain, and those whose place was taken", async () => {
+    for (const maxQueued of [4, 1]) {
+      const { crowd } = await scarce({ limit: 2, maxQueued, maxWaitMs: 30 });
+      const ends = await crowd(method, 12);
+      expect(ends.flatMap(said)).toContain("v=1;level=3;ttl-ms=1000");
+      expect(new Set(ends.map(({ code }) => code))).toEqual(
+        new Set([Status.OK, Status.RESOURCE_EXHAUSTED]),
+      );
+    }
+  });
+
+  it("says nothing of a server that drains", async () => {
+    const { as, link, weir } = await scarce({ limit: 10, maxQueued: 0, maxWaitMs: 0 });
+    const served = as(method, "high");
+    await link.pass(1);
+    // They are on the wire when the server begins to drain.
+    const sent = Array.from({ length: 10 }, () => as(method, "low"));
+    weir.close();
+    const refused = await link.until(Promise.all(sent));
+    expect(rejectionOf(refused[0]?.error ?? {})?.reason).toBe("DRAINING");
+    expect(said(await link.until(served))).toEqual([]);
+    expect(refused.flatMap(said)).toEqual([]);
+  });
+
+  it("says nothing once it observes, and does not learn from what it would have refused", async () => {
+    const { as, crowd, link, weir } = await scarce({ limit: 2, maxQueued: 0, maxWaitMs: 0 });
+    expect((await crowd(method, 8)).flatMap(said)).not.toEqual([]);
+    const admission = weir.policy("admission");
+    admission.mode = "observe";
+    expect(said(await link.until(as(method, "low")))).toEqual([]);
+    await link.pass(1_100);
+    expect((await crowd(method, 8)).flatMap(said)).toEqual([]);
+    admission.mode = "enforce";
+    expect(said(await link.until(as(method, "low")))).toEqual([]);
+  });
+});
+
+describe("a status to which a policy has added something", () => {
+  const copied = (metadata: Metadata) => {
+    const copy = metadata.clone();
+    copy.set(admissionKey, "v=1;level=3;ttl-ms=1000");
+    noteCopied(copy, metadata);
+    return copy;
+  };
+
+  it("still says that the toolkit has given up retrying below", () => {
+    const given = { code: Status.UNAVAILABLE, details: "down", metadata: new Metadata() };
+    given.metadata.set("grpc-retry-pushback-ms", "10");
+    noteGivenUp(given);
+    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) });
+    expect(rejectionOf({ metadata })).toMatchObject({ reason: "RETRY_EXHAUSTED_BELOW", hops: 1 });
+    expect(metadata?.get("grpc-retry-pushback-ms")).toEqual([]);
+    expect(metadata?.get(admissionKey)).toEqual(["v=1;level=3;ttl-ms=1000"]);
+  });
+
+  it("still counts the hops of a refusal of this process from one", () => {
+    const given = localRejection(refusal("BREAKER_OPEN", ""));
+    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) });
+    expect(rejectionOf({ metadata })).toMatchObject({ reason: "BREAKER_OPEN", hops: 1 });
+  });
+});
