@@ -7,9 +7,16 @@ import { deferred, ending, guarded, rejected } from "./guard-scene.js";
 const never = () => new Promise<never>(() => {});
 const broken = () => Promise.reject(new Error("down"));
 
-describe("the bulkhead of a guard", () => {
+/** Without a time-out, a run that nothing else can end takes a shorter way. Both ways must look alike. */
+const ways = [
+  ["alone", {}],
+  ["with a time-out", { timeoutMs: 100_000 }],
+] as const;
+
+describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
   it("serves the queue by priority, each in the async context of its own run", async () => {
     const { clock, guard, decisions, numbers, expectQuiet } = guarded({
+      ...time,
       bulkhead: { maxConcurrent: 1, maxQueued: 10, maxWaitMs: 1_000 },
     });
     const storage = new AsyncLocalStorage<string>();
@@ -77,7 +84,10 @@ describe("the bulkhead of a guard", () => {
   });
 
   it("takes as many places as a run weighs", async () => {
-    const { guard, numbers } = guarded({ bulkhead: { maxConcurrent: 3, maxQueued: 0 } });
+    const { guard, numbers } = guarded({
+      ...time,
+      bulkhead: { maxConcurrent: 3, maxQueued: 0 },
+    });
     void guard.run(never, { weight: 2 });
     expect(numbers("bulkhead")).toMatchObject({ running: 2 });
     expect(await rejected(guard.run(never, { weight: 2 }))).toMatchObject({
@@ -87,7 +97,7 @@ describe("the bulkhead of a guard", () => {
   });
 
   it("has places of its own for each key", async () => {
-    const { guard, policies } = guarded({ bulkhead: { maxConcurrent: 1, maxQueued: 0 } });
+    const { guard, policies } = guarded({ ...time, bulkhead: { maxConcurrent: 1, maxQueued: 0 } });
     void guard.run(never, { key: "eu" });
     expect(await rejected(guard.run(never, { key: "eu" }))).toMatchObject({
       reason: "BULKHEAD_FULL",
@@ -100,8 +110,27 @@ describe("the bulkhead of a guard", () => {
   });
 });
 
-describe("the breaker of a guard", () => {
+describe("a place that a guard hands over", () => {
+  it("is given back when its run has just ended", async () => {
+    const { clock, guard, numbers } = guarded({
+      timeoutMs: 100_000,
+      bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
+    });
+    const first = deferred();
+    const abort = new AbortController();
+    // This goes on in the same breath in which the place is handed over.
+    const running = guard.run(() => first.promise).then(() => abort.abort("left"));
+    const queued = rejected(guard.run(never, { signal: abort.signal }));
+    first.resolve("done");
+    expect(await clock.until(queued)).toBe("left");
+    await running;
+    expect(numbers("bulkhead")).toMatchObject({ running: 0, queued: 0, admitted: 2 });
+  });
+});
+
+describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
   const options = {
+    ...time,
     breaker: { consecutiveFailures: 3, openMs: 1_000, openJitter: 0, probes: 1, rampMs: false },
   } as const;
 
@@ -156,6 +185,7 @@ describe("the breaker of a guard", () => {
   it("counts the errors that countError names, and others as a success", async () => {
     const conflict = new Error("duplicate key");
     const { guard, numbers, errors } = guarded({
+      ...time,
       breaker: {
         consecutiveFailures: 2,
         countError(error) {
@@ -174,6 +204,7 @@ describe("the breaker of a guard", () => {
 
   it("refuses before the queue, and gives the place back that it refuses behind it", async () => {
     const { clock, guard, numbers } = guarded({
+      ...time,
       breaker: { consecutiveFailures: 1 },
       bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
     });
@@ -236,6 +267,18 @@ describe("the modes of a guard's policies", () => {
 });
 
 describe("closing the weir", () => {
+  it("leaves work under way alone, and does not try again what fails", async () => {
+    const { clock, guard, surroundings, expectQuiet } = guarded({
+      retry: { backoff: { baseMs: 100 } },
+    });
+    const work = deferred();
+    const run = rejected(guard.run(() => work.promise));
+    surroundings.room.close();
+    work.reject(new Error("down"));
+    expect(await clock.until(run)).toMatchObject({ reason: "CLOSED", cause: { message: "down" } });
+    await expectQuiet();
+  });
+
   it("ends waiting runs with CLOSED, those in backoff too, and refuses new ones; work under way may end", async () => {
     const { clock, guard, surroundings, numbers, expectQuiet } = guarded({
       bulkhead: { maxConcurrent: 2, maxWaitMs: 1_000 },
@@ -253,6 +296,7 @@ describe("closing the weir", () => {
     expect(await queued).toMatchObject(closed);
     expect(await failing).toMatchObject({ ...closed, cause: { message: "down" } });
     expect(await rejected(guard.run(() => 1))).toMatchObject(closed);
+    await clock.pass(0);
     first.resolve("ended well");
     expect(await running).toBe("ended well");
     await clock.pass(0);

@@ -120,13 +120,15 @@ describe("retries of a guard", () => {
   });
 
   it("end with the error of the work when a policy refuses the attempt that follows", async () => {
-    const { clock, guard, decisions } = guarded({
+    const { clock, guard, decisions, numbers } = guarded({
       breaker: { consecutiveFailures: 1 },
       retry: { backoff },
     });
     const { work, state, error } = failing(9);
     expect(await clock.until(rejected(guard.run(work)))).toBe(error);
     expect(state.calls).toBe(1);
+    // It cost the budget nothing: nothing was sent.
+    expect(JSON.stringify(numbers("retry"))).toContain('"extras":0');
     expect(decisions.map(({ verdict, reason }) => [verdict, reason])).toEqual([
       ["retry", undefined],
       ["reject", "BREAKER_OPEN"],
