@@ -1,8 +1,16 @@
+import { cores } from "./cores.js";
+import { guard } from "./guard.js";
 import { interceptors } from "./interceptors.js";
 import { overhead } from "./overhead.js";
 import { retries } from "./retries.js";
 
-const benches: Readonly<Record<string, () => Promise<void>>> = { overhead, interceptors, retries };
+const benches: Readonly<Record<string, () => Promise<void>>> = {
+  overhead,
+  interceptors,
+  retries,
+  guard,
+  cores,
+};
 
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => benches[name] === undefined);
