@@ -3,6 +3,7 @@ import {
   finiteNumber,
   InvalidOptionError,
   knownKeys,
+  maxDurationMs,
   ratio,
   wholeNumber,
 } from "./options.js";
@@ -57,7 +58,7 @@ export interface BreakerOptions {
   readonly openFactor?: number;
   /**
    * No rest grows beyond this, and no server can ask for a longer one. From `openMs` to 24 days.
-   * @defaultValue 60_000, or `openMs` if that is more
+   * @defaultValue 12 times `openMs`: 60_000
    */
   readonly maxOpenMs?: number;
   /**
@@ -76,7 +77,8 @@ export interface BreakerOptions {
   readonly probeLeaseMs?: number;
   /**
    * Once closed, a breaker lets a quarter of the calls through, and then more and more, until after so
-   * long it lets all through. 1 ms to 24 days; `false` lets all through at once. @defaultValue 5_000
+   * long it lets all through. 1 ms to 24 days; `false` lets all through at once.
+   * @defaultValue as long as `openMs`: 5_000
    */
   readonly rampMs?: number | false;
 }
@@ -120,8 +122,9 @@ export function resolveBreakerOptions(
   const rules = resolveRules(options, prefix);
   const { openMs = 5_000, openFactor = 2, openJitter = 0.2 } = options;
   const restMs = durationMs(`${prefix}.openMs`, openMs, 1);
-  const { probes = 3, probeLeaseMs = 10_000, rampMs = 5_000 } = options;
-  const { maxOpenMs = Math.max(60_000, restMs), successesToClose = probes } = options;
+  const { probes = 3, probeLeaseMs = 10_000, rampMs = restMs } = options;
+  // Who says how long the first rest is has a scale of time in mind, and so these follow it.
+  const { maxOpenMs = Math.min(12 * restMs, maxDurationMs), successesToClose = probes } = options;
   return Object.freeze({
     ...rules,
     openMs: restMs,

@@ -12,8 +12,6 @@ import { notify, type Observer, type ReportError } from "./notify.js";
 import type { Ending, Outcome, Permit } from "./permit.js";
 import { type Random, systemRandom } from "./random.js";
 
-export type { BreakerSnapshot } from "./breaker-snapshot.js";
-
 /** Told after the state has changed. */
 export interface BreakerEvent {
   readonly type: "breaker.state";

@@ -61,6 +61,16 @@ describe("a breaker that looks at calls under way", () => {
     expect(breaker.snapshot()).toMatchObject({ state: "closed", calls: 0 });
   });
 
+  it("keeps no hold of a call that ends in a later state", () => {
+    const { breaker, admit } = setup(hangs);
+    const [first, second] = [admit(), admit()];
+    breaker.force("open");
+    first.settle("success");
+    // The row of the earlier state has the other one alone, or each would keep all the others.
+    expect(first).toMatchObject({ row: undefined, newer: undefined });
+    expect(second).toMatchObject({ older: undefined });
+  });
+
   it("opens by hand and back without a word of the calls from before", () => {
     const { breaker, clock, admit } = setup(hangs);
     const hanging = Array.from({ length: 5 }, () => admit());

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type BreakerOptions, resolveBreakerOptions } from "../../src/core/breaker-options.js";
-import { InvalidOptionError } from "../../src/core/options.js";
+import { InvalidOptionError, maxDurationMs } from "../../src/core/options.js";
 
 describe("the options of a breaker", () => {
   it("have defaults and do not change", () => {
@@ -27,7 +27,8 @@ describe("the options of a breaker", () => {
   });
 
   it("follow each other where one is left out", () => {
-    expect(resolveBreakerOptions({ openMs: 90_000 }).maxOpenMs).toBe(90_000);
+    expect(resolveBreakerOptions({ openMs: 200 })).toMatchObject({ maxOpenMs: 2_400, rampMs: 200 });
+    expect(resolveBreakerOptions({ openMs: maxDurationMs }).maxOpenMs).toBe(maxDurationMs);
     expect(resolveBreakerOptions({ probes: 7 }).successesToClose).toBe(7);
     expect(resolveBreakerOptions({ windowCalls: 10 }).minCalls).toBe(10);
     expect(resolveBreakerOptions({ windowCalls: 100 }).minCalls).toBe(20);
