@@ -123,6 +123,8 @@ export class PartitionedCall implements ChannelCall, ClientListener {
 
   onReceiveStatus(received: StatusObject): void {
     this.#leave();
+    // What could not be started has its status from here, and may have another from below.
+    if (this.#ended !== undefined) return;
     this.#listener?.onReceiveStatus(received);
   }
 
@@ -148,10 +150,10 @@ export class PartitionedCall implements ChannelCall, ClientListener {
 
   /** What could not be started. Left alone, the call below would keep its channel and its timer. */
   #fail(failed: StatusObject): void {
-    this.#call?.cancelWithStatus(failed.code, failed.details);
-    this.#call = undefined;
     this.#leave();
     this.#end(failed);
+    this.#call?.cancelWithStatus(failed.code, failed.details);
+    this.#call = undefined;
   }
 
   #leave(): void {

@@ -33,9 +33,9 @@ export class FakeChannelCall implements ChannelCall {
   }
 
   start(_metadata: Metadata, listener: ClientListener): void {
-    if (this.#broken) throw new Error("broken");
     this.log.push("start");
     this.#listener = listener;
+    if (this.#broken) throw new Error("broken");
   }
 
   sendMessageWithContext(_context: MessageContext, message: Buffer): void {

@@ -162,6 +162,10 @@ describe("a call", () => {
     createCall(channel).start(new Metadata(), listener(statuses));
     await turn();
     expect(statuses).toMatchObject([{ code: status.INTERNAL }]);
+    expect(connections[0]?.calls[0]?.log).toEqual([
+      "start",
+      "cancel INTERNAL Call could not be started: broken",
+    ]);
     expect(inFlight(channel)).toBe(0);
   });
 
