@@ -26,6 +26,8 @@ export type { SurroundingsOptions } from "./grpc/surroundings.js";
 export { admission } from "./server/admission.js";
 export type { BrownoutCall, BrownoutPolicyOptions } from "./server/brownout.js";
 export { brownout } from "./server/brownout.js";
+export type { ServerBulkheadOptions } from "./server/bulkhead.js";
+export { bulkhead } from "./server/bulkhead.js";
 export { context } from "./server/context.js";
 export type { DeadlineGuardOptions } from "./server/deadline-guard.js";
 export { deadlineGuard } from "./server/deadline-guard.js";

@@ -237,9 +237,10 @@ export class Weir {
    */
   close(): void {
     this.#surroundings.room.close();
-    for (const { quotas, admission, faults } of this.#servers) {
+    for (const { quotas, bulkhead, admission, faults } of this.#servers) {
       for (const quota of quotas) quota.drain();
-      admission?.drain();
+      bulkhead?.close();
+      admission?.close();
       faults?.close();
     }
   }

@@ -150,6 +150,7 @@ const notRun: ReadonlySet<Reason> = new Set([
   "CONCURRENCY_LIMIT",
   "LOAD_SHED",
   "QUEUE_TIMEOUT",
+  "BULKHEAD_FULL",
   "RATE_LIMIT_EXCEEDED",
   "DRAINING",
 ]);

@@ -60,7 +60,7 @@ export class QuotaPolicy implements ControlledPolicy {
     const { mode = "enforce", key, cost, ...limit } = options;
     const { report } = surroundings;
     this.mode = oneOf(`${prefix}.mode`, mode, modes);
-    this.#keyOf = keyFunction(key, report, `${prefix}.key`);
+    this.#keyOf = quotaKey(key, report, `${prefix}.key`);
     this.#costOf = costFunction(cost, report, `${prefix}.cost`);
     const resolved = resolveRateLimitOptions(limit, prefix, ["mode", "key", "cost"]);
     this.#limit = new RateLimit(resolved, surroundings, prefix);
@@ -80,8 +80,8 @@ export class QuotaPolicy implements ControlledPolicy {
   }
 }
 
-/** The key function of a quota. The user's own may throw; then the call counts for the whole server. */
-function keyFunction(
+/** The key function of a quota or a bulkhead. The user's own may throw; then the call counts for the whole server. */
+export function quotaKey(
   key: QuotaOptions["key"],
   report: ReportError,
   option: string,
@@ -147,7 +147,8 @@ function quotaGate(mode: Mode, row: readonly QuotaPolicy[]): Gate<InboundCall> {
   };
 }
 
-function quotaCall(inbound: InboundCall): QuotaCall {
+/** What the functions of a policy see of a call. */
+export function quotaCall(inbound: InboundCall): QuotaCall {
   const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
   // Asked for when it is wanted: grpc-js takes the certificate apart for it.
   return { method, kind, peer, priority, metadata, authContext: () => inbound.authContext() };

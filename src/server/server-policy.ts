@@ -8,6 +8,7 @@ import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "./brownout.js";
+import { type ServerBulkheadOptions, ServerBulkheadPolicy } from "./bulkhead.js";
 import { type Relay, resolveRelay } from "./context.js";
 import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guard.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
@@ -28,6 +29,11 @@ export interface ServerPolicy {
    * when a later one refuses it. @defaultValue off: how much a caller may ask for is for you to say
    */
   readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
+  /**
+   * Parts of the server for kinds of calls or for tenants, with shares that each can count on. Before admission.
+   * @defaultValue off
+   */
+  readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** @defaultValue off: how many calls the server bears is for you to say */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
   /** What handlers can do without while the server is pressed: `currentCall()?.shouldSkip(name)`. @defaultValue off */
@@ -43,6 +49,7 @@ export class ServerPolicies {
   readonly gates: readonly Gate<InboundCall>[];
   readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
   readonly quotas: readonly QuotaPolicy[];
+  readonly bulkhead: ServerBulkheadPolicy | undefined;
   readonly admission: AdmissionPolicy | undefined;
   readonly faults: ServerFaultsPolicy | undefined;
 
@@ -52,12 +59,13 @@ export class ServerPolicies {
       "priority",
       "deadlineGuard",
       "quota",
+      "bulkhead",
       "admission",
       "relay",
       "brownout",
       "faults",
     ]);
-    const { deadlineGuard = {}, quota = false, admission = false } = policy;
+    const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");
     this.priority = priorityReader(
@@ -90,6 +98,10 @@ export class ServerPolicies {
     this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
     gates.push(...quotaGates(this.quotas));
     for (const policy of this.quotas) built.push({ name: policy.name, policy });
+    if (bulkhead !== false) {
+      const { mode, rest } = splitServerOptions(bulkhead, "server.bulkhead");
+      this.bulkhead = add(new ServerBulkheadPolicy(rest, surroundings, "server.bulkhead", mode));
+    }
     if (admission !== false) {
       const prefix = "server.admission";
       const { mode, rest } = splitServerOptions(admission, prefix);

@@ -1,0 +1,190 @@
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import {
+  Bulkhead,
+  type BulkheadOptions,
+  type BulkheadSnapshot,
+  type ResolvedBulkheadOptions,
+  resolveBulkheadOptions,
+} from "../core/bulkhead.js";
+import { type BulkheadHooks, partitionOf, weightOf } from "../core/bulkhead-hooks.js";
+import type { Clock } from "../core/clock.js";
+import type { Gate } from "../core/gates.js";
+import { HoldTime } from "../core/hold-time.js";
+import { Keyed } from "../core/keyed.js";
+import type { Mode } from "../core/mode.js";
+import type { ReportError } from "../core/notify.js";
+import { InvalidOptionError, knownKeys, optionalFunction, wholeNumber } from "../core/options.js";
+import {
+  type PartitionOptions,
+  type PartitionShares,
+  resolvePartitions,
+  unpartitioned,
+} from "../core/partition-options.js";
+import type { Outcome, Permit } from "../core/permit.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
+import { priorityRank } from "../core/priority.js";
+import { isRefusal, type Refusal } from "../core/refusal.js";
+import { type Entry, isQueued, type OnTurn, type Turn } from "../core/turn.js";
+import type { InboundCall } from "../grpc/inbound-call.js";
+import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
+import { isExempt } from "./exempt.js";
+import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
+import { type QuotaCall, type QuotaOptions, quotaCall, quotaKey } from "./quota.js";
+
+/** Parts of a server that its calls share, so that one kind of calls, or one tenant, cannot take all of it. */
+export interface ServerBulkheadOptions extends BulkheadOptions, BulkheadHooks<QuotaCall> {
+  /**
+   * What one bulkhead is for: all calls of the server, those of a service, of a method, of the address they come from,
+   * or what a function says, such as the tenant. @defaultValue `server`
+   */
+  readonly key?: QuotaOptions["key"];
+  /** How many keys have a bulkhead, from 1 to 1,000,000. Of more, the one used longest ago starts anew. @defaultValue 1,000 */
+  readonly maxKeys?: number;
+  /**
+   * Parts of a bulkhead by name, with the shares that each can count on and borrow; `partition` says which a call
+   * belongs to. @defaultValue no parts
+   */
+  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
+}
+
+/** Checked and complete. */
+interface Resolved {
+  readonly limits: ResolvedBulkheadOptions;
+  readonly shares: PartitionShares;
+  readonly maxKeys: number;
+  readonly keyOf: (call: QuotaCall) => string;
+  readonly hooks: BulkheadHooks<QuotaCall>;
+}
+
+/** Longer keys are cut: callers choose what stands in their metadata. */
+const maxKeyLength = 256;
+
+/**
+ * Bulkheads of a server by key, before admission. Refusals are RESOURCE_EXHAUSTED (`BULKHEAD_FULL`, `QUEUE_TIMEOUT`)
+ * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Health, reflection and channelz are exempt.
+ */
+export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "bulkhead";
+  mode: Mode;
+  readonly #options: Resolved;
+  readonly #bulkheads: Keyed<Bulkhead>;
+  readonly #clock: Clock;
+  readonly #report: ReportError;
+  readonly #holdTime: HoldTime;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(
+    options: ServerBulkheadOptions,
+    { clock, random, report }: Surroundings,
+    prefix: string,
+    mode: Mode = "enforce",
+  ) {
+    const resolved = resolve(options, prefix, report);
+    const { limits, shares, maxKeys } = resolved;
+    this.mode = mode;
+    this.#options = resolved;
+    this.#clock = clock;
+    this.#report = report;
+    this.#holdTime = new HoldTime(random, limits.maxWaitMs);
+    this.#bulkheads = new Keyed(() => new Bulkhead(limits, clock, report, shares), maxKeys);
+  }
+
+  modeFor({ method }: InboundCall): Mode {
+    return isExempt(method) ? "off" : this.mode;
+  }
+
+  enter(inbound: InboundCall, onTurn: OnTurn): Entry {
+    const { keyOf, hooks } = this.#options;
+    const call = quotaCall(inbound);
+    const bulkhead = this.#bulkheads.get(keyOf(call).slice(0, maxKeyLength));
+    const entry = bulkhead.enter(
+      priorityRank[inbound.priority],
+      inbound.deadlineMs,
+      (turn, waitedMs) => onTurn(this.#timed(turn, bulkhead), waitedMs),
+      weightOf(hooks.weight, call, this.#report, "bulkhead.weight"),
+      partitionOf(hooks.partition, call, this.#report, "bulkhead.partition"),
+    );
+    return isQueued(entry) ? entry : this.#timed(entry, bulkhead);
+  }
+
+  /** Refuses those who wait and those who come. */
+  close(): void {
+    for (const [, bulkhead] of this.#bulkheads.entries()) bulkhead.close();
+  }
+
+  snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
+    const entries = [...this.#bulkheads.entries()];
+    return Object.fromEntries(entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()]));
+  }
+
+  /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
+  #timed(turn: Turn, bulkhead: Bulkhead): Permit | Refusal {
+    if (!isRefusal(turn)) return new TimedPermit(turn, this.#clock, this.#holdTime);
+    if (turn.reason !== "BULKHEAD_FULL" && turn.reason !== "QUEUE_TIMEOUT") return turn;
+    const { queued, maxConcurrent } = bulkhead.snapshot();
+    return { ...turn, retryAfterMs: this.#holdTime.retryAfterMs(queued + 1, maxConcurrent) };
+  }
+}
+
+class TimedPermit implements Permit {
+  readonly #inner: Permit;
+  readonly #clock: Clock;
+  readonly #holdTime: HoldTime;
+  readonly #sinceMs: number;
+  #settled = false;
+
+  constructor(inner: Permit, clock: Clock, holdTime: HoldTime) {
+    this.#inner = inner;
+    this.#clock = clock;
+    this.#holdTime = holdTime;
+    this.#sinceMs = clock.now();
+  }
+
+  settle(outcome: Outcome): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#holdTime.record(this.#clock.now() - this.#sinceMs);
+    this.#inner.settle(outcome);
+  }
+}
+
+const ownNames = ["key", "maxKeys", "partitions", "partition", "weight"];
+
+function resolve(options: ServerBulkheadOptions, prefix: string, report: ReportError): Resolved {
+  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const { key, maxKeys = 1_000, partitions, partition, weight, ...numbers } = options;
+  const limits = resolveBulkheadOptions(numbers, prefix, ownNames);
+  optionalFunction(`${prefix}.weight`, weight);
+  optionalFunction(`${prefix}.partition`, partition);
+  if ((partitions === undefined) !== (partition === undefined)) {
+    const missing = partitions === undefined ? "partitions" : "partition";
+    const other = partitions === undefined ? "partition" : "partitions";
+    throw new InvalidOptionError(`${prefix}.${missing}`, `given with ${other}`, undefined);
+  }
+  return {
+    limits,
+    shares:
+      partitions === undefined
+        ? unpartitioned
+        : resolvePartitions(partitions, limits.maxConcurrent, `${prefix}.partitions`),
+    maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 1_000_000),
+    keyOf: quotaKey(key, report, `${prefix}.key`),
+    hooks: {
+      ...(weight === undefined ? {} : { weight }),
+      ...(partition === undefined ? {} : { partition }),
+    },
+  };
+}
+
+/**
+ * Bulkheads of a server as an interceptor of its own.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function bulkhead(
+  options: ServerBulkheadOptions & ServerPolicyOptions & SurroundingsOptions = {},
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "bulkhead");
+  const policy = new ServerBulkheadPolicy(rest, surroundings, "bulkhead", mode);
+  return serverGate(surroundings, priority, [policy]);
+}
