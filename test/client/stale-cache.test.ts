@@ -179,8 +179,9 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
       expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);
       expect(made.clock.pending.refs).toBe(0);
     }
+    const order = (a: string, b: string) => a.localeCompare(b);
     const twice = ["Error: get", "Error: get", "Error: get", "Error: set"];
-    expect(errors.map(String).sort()).toEqual([...twice, ...twice].sort());
+    expect(errors.map(String).toSorted(order)).toEqual([...twice, ...twice].toSorted(order));
   });
 
   it("works with a store that answers later, such as Redis", async () => {

@@ -14,6 +14,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   "connection-bulkhead": /partitions: the question is answered/,
   deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
   dynamic: /GetStock, priority high, attempt 2/,
+  fallback: /picks are withdrawn:\n +Anna sees \(nothing recommended\)/,
   faults: /the network healed: 100 OK/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
