@@ -4,19 +4,20 @@ import { type Priority, priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
 import { isQueued, type Queued } from "../core/turn.js";
 import { GuardLife } from "./guard-life.js";
-import { GuardTurn, ShadowPlace, type Waited } from "./guard-turn.js";
+import { GuardTurn, ShadowPlace } from "./guard-turn.js";
 
-/** A wait that is either given up or over. */
-interface Wait {
-  giveUp(): void;
-  over(): void;
+/** Something that a run waits for. */
+interface Place {
+  /** Gives the wait up. */
+  leave(): unknown;
 }
 
 /** How an attempt gets its place in the bulkhead and its permit of the breaker, and waits for them. */
 export abstract class GuardAdmission<T> extends GuardLife<T> {
   /** The place in the bulkhead, for the attempt that begins. */
   protected held: Permit | undefined = undefined;
-  #wait: Wait | undefined = undefined;
+  #place: Place | undefined = undefined;
+  #closed: (() => void) | undefined = undefined;
 
   /** The attempt begins. */
   protected abstract launch(): void;
@@ -25,8 +26,10 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
   protected abstract refused(policy: Decision["policy"], refused: Refusal): false;
 
   protected override released(): void {
-    this.#wait?.giveUp();
-    this.#wait = undefined;
+    const place = this.#place;
+    if (place === undefined) return;
+    this.waited();
+    place.leave();
   }
 
   /** True when the attempt may begin now; else the run waits, or has ended. */
@@ -65,13 +68,14 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
   protected queue(entry: Queued, turn: GuardTurn): false {
     const { plan } = this;
     plan.nextTurn = new GuardTurn();
-    this.waitFor(() => entry.leave());
+    this.waitFor(entry);
     // Nothing in it throws or rejects.
     void turn.wait().then((waited) => this.#turned(waited));
     return false;
   }
 
-  #turned({ turn, waitedMs }: Waited): void {
+  #turned({ turn, waitedMs }: GuardTurn): void {
+    if (turn === undefined) return;
     if (this.over) {
       if (!isRefusal(turn)) turn.settle("ignored");
       return;
@@ -92,23 +96,17 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
     if (this.#pass()) this.launch();
   }
 
-  /** Waits for something that whoever closes the weir, or ends the run, gives up. */
-  protected waitFor(giveUp: () => void): void {
-    const { room } = this.plan;
-    const closed = () => this.close();
-    room.enter(closed);
-    this.#wait = {
-      giveUp() {
-        room.leave(closed);
-        giveUp();
-      },
-      over: () => room.leave(closed),
-    };
+  /** Waits for something, until that comes, the run ends, or the weir is closed. */
+  protected waitFor(place: Place): void {
+    this.#place = place;
+    this.#closed = () => this.close();
+    this.plan.room.enter(this.#closed);
   }
 
+  /** What the run waited for has come. */
   protected waited(): void {
-    this.#wait?.over();
-    this.#wait = undefined;
+    this.#place = undefined;
+    if (this.#closed !== undefined) this.plan.room.leave(this.#closed);
   }
 
   /** Behind the queue, so that waiting there is neither slowness nor an expired probe. */

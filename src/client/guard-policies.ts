@@ -13,6 +13,7 @@ import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Random } from "../core/random.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { GuardBreakerOptions, GuardBulkheadOptions } from "./guard-options.js";
+import { GuardQueueClock } from "./guard-queue-clock.js";
 import { isAbort } from "./guard-signal.js";
 
 /** What the policies of one guard have in common. */
@@ -44,7 +45,8 @@ export class GuardBulkhead implements ControlledPolicy {
     const resolved = resolveBulkheadOptions(rest, prefix, ["mode"]);
     this.mode = mode;
     this.#name = scope.name;
-    this.#bulkheads = new Keyed(() => new Bulkhead(resolved, scope.clock, scope.report), maxKeys);
+    const clock = new GuardQueueClock(scope.clock, resolved.maxWaitMs);
+    this.#bulkheads = new Keyed(() => new Bulkhead(resolved, clock, scope.report), maxKeys);
   }
 
   of(key: string | undefined): Bulkhead {

@@ -185,9 +185,11 @@ export class GuardRun<T> extends GuardAdmission<T> {
       this.waited();
       if (this.enter()) this.launch();
     });
-    this.waitFor(() => {
-      stopTimer();
-      retry.budget?.giveBack(withdrawnMs);
+    this.waitFor({
+      leave() {
+        stopTimer();
+        retry.budget?.giveBack(withdrawnMs);
+      },
     });
   }
 

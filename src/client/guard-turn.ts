@@ -3,26 +3,24 @@ import type { Permit } from "../core/permit.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
 import { isQueued, type OnTurn, type Queued, type Turn } from "../core/turn.js";
 
-/** What came of a wait. */
-export interface Waited {
-  readonly turn: Turn;
-  readonly waitedMs: number;
-}
-
 /** What a bulkhead tells a turn to. It is made before anybody knows whether there will be a wait. */
 export class GuardTurn {
-  #tell: ((waited: Waited) => void) | undefined;
+  /** What it was told. */
+  turn: Turn | undefined = undefined;
+  waitedMs = 0;
+  #tell: ((told: GuardTurn) => void) | undefined = undefined;
 
   readonly onTurn: OnTurn = (turn, waitedMs) => {
-    if (this.#tell !== undefined) this.#tell({ turn, waitedMs });
-    else if (!isRefusal(turn)) turn.settle("ignored");
+    this.turn = turn;
+    this.waitedMs = waitedMs;
+    this.#tell?.(this);
   };
 
   /**
    * The turn as a promise, which carries the async context of who asks: a bulkhead gives a turn in the context of
    * whoever left it.
    */
-  wait(): Promise<Waited> {
+  wait(): Promise<GuardTurn> {
     return new Promise((resolve) => {
       this.#tell = resolve;
     });
