@@ -138,13 +138,11 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   #delay({ end }: Fault, delayMs: number, metadata: Metadata): void {
     this.#hold();
-    const { clock, restore } = this.#record;
     const goOn = () => {
       this.#letGo();
-      // The context of a timer is whatever the clock makes of it; what goes on here belongs to our caller.
-      restore(() => this.#strike(end, metadata));
+      this.#strike(end, metadata);
     };
-    this.#timers.push(clock.schedule(delayMs, goOn));
+    this.#timers.push(this.#record.clock.schedule(delayMs, goOn));
   }
 
   #strike(end: FaultEnd | undefined, metadata: Metadata): void {

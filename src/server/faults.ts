@@ -1,10 +1,9 @@
-import { Metadata, type ServerInterceptor, type ServerMethodDefinition } from "@grpc/grpc-js";
+import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import type { Fault, FaultKind } from "../core/faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "../core/faults-options.js";
 import { InvalidOptionError, optionalFunction } from "../core/options.js";
 import { refusal } from "../core/refusal.js";
-import { captureContext } from "../grpc/async-context.js";
 import { readFault } from "../grpc/fault-headers.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import type { CurrentCall, InboundCall } from "../grpc/inbound-call.js";
@@ -99,7 +98,6 @@ class FaultyServerCall extends ForwardingServerCall {
   #awaited: MidStream | undefined;
   #messages = 0;
   #bytes = 0;
-  #sentMetadata = false;
   /** What the handler sends now goes nowhere. */
   #broken = false;
 
@@ -137,12 +135,12 @@ class FaultyServerCall extends ForwardingServerCall {
 
   #delay(delayMs: number, end: FaultEnd | undefined, metadata: Metadata): void {
     const { clock } = this.#inbound ?? {};
+    // An interceptor before us may hand the metadata on when the call is over.
     if (clock === undefined || this.#ended) return;
-    const restore = captureContext();
     this.#policy.hold(this.#closed);
     this.#stopTimer = clock.schedule(delayMs, () => {
       this.#letGo();
-      restore(() => this.#strike(end, metadata));
+      this.#strike(end, metadata);
     });
   }
 
@@ -194,12 +192,6 @@ class FaultyServerCall extends ForwardingServerCall {
     this.refuse(status);
   }
 
-  override sendMetadata(metadata: Metadata): void {
-    if (this.#broken) return;
-    this.#sentMetadata = true;
-    super.sendMetadata(metadata);
-  }
-
   override sendMessage(message: unknown, callback: () => void): void {
     if (this.#broken) {
       process.nextTick(callback);
@@ -246,7 +238,6 @@ class FaultyServerCall extends ForwardingServerCall {
   #break(end: MidStream): void {
     const status = faultStatus(end);
     noteSaidHere(status);
-    if (!this.#sentMetadata) super.sendMetadata(new Metadata());
     // As after a lost connection: what the handler has under way for this call is called off.
     this.#inbound?.finish("cancelled");
     super.sendStatus(status);

@@ -165,7 +165,9 @@ describe.each(kinds)("a %s handler that asks what it can do without", (method: M
   });
 
   it("leaves nothing out while the policy only observes, and the decisions say what it would have", async () => {
-    const world = await asking({ optional, pressure: () => 1, mode: "observe" }, ["reviews"]);
+    const world = await asking({ optional, pressure: () => 1, mode: "observe" }, [
+      "recommendations",
+    ]);
     const ended = await world.call(method);
     expect(world.answers).toEqual([[false]]);
     expect(degradationOf(ended.trailers)).toEqual([]);
@@ -202,6 +204,28 @@ describe("a brownout", () => {
     const expected = [true, false, false, true, true, true, false, false, false];
     expect(await skippedBy(1)).toEqual(expected);
     expect(await skippedBy(2)).toEqual(expected);
+  });
+
+  it("lets a call go without all that is dimmed alike, or without none of it", async () => {
+    const half = { skipAbovePressure: 0, skipAllAbovePressure: 1 };
+    // Where the calls of cohort 64 are divided.
+    const pressure = () => 0.25 + 0.5 * (64.5 / 128);
+    const world = await asking({ optional: { one: half, other: half }, pressure }, [
+      "one",
+      "other",
+    ]);
+    for (let call = 0; call < 40; call++) await world.call("unary", {}, of("normal", 64));
+    expect(world.answers.filter(([one, other]) => one !== other)).toEqual([]);
+    expect(new Set(world.answers.map(([one]) => one))).toEqual(new Set([true, false]));
+  });
+
+  it("goes by the pressure where a flag answers what is no answer", async () => {
+    for (const said of ["off", null, 0]) {
+      const flag = () => said as never;
+      const world = await asking({ optional: { extras: {} }, pressure: () => 1, flag }, ["extras"]);
+      await world.call("unary");
+      expect(world.skipped.map(({ reason }) => reason)).toEqual(["BROWNOUT_PRESSURE"]);
+    }
   });
 
   it("goes by the load of the server's admission where nobody says otherwise", async () => {

@@ -1,11 +1,17 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import {
+  Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  status as Status,
+} from "@grpc/grpc-js";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { FaultsSnapshot } from "../../src/core/faults.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
 import { currentCall } from "../../src/grpc/inbound-call.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
-import type { ServerFaultsOptions } from "../../src/server/faults.js";
+import { surroundingsOf } from "../../src/grpc/surroundings.js";
+import { type ServerFaultsOptions, ServerFaultsPolicy } from "../../src/server/faults.js";
 import type { ServerPolicyOptions } from "../../src/server/gates.js";
 import type { ServerPolicy } from "../../src/server/server-policy.js";
 import { createWeir } from "../../src/weir.js";
@@ -22,11 +28,13 @@ async function faulty(
   faults: ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">,
   policy: ServerPolicy = {},
   own?: ConformanceServiceServer,
+  interceptors: ServerInterceptor[] = [],
 ) {
   let handled = 0;
   const world = await scene({
     client: bare,
     server: { ...policy, faults },
+    ownServer: { interceptors },
     handlers:
       own ??
       handlers((_call, answer) => {
@@ -113,13 +121,37 @@ describe.each(kinds)("faults of a %s server call", (method) => {
     await world.expectQuiet();
   });
 
+  it("keep nothing of a call that is over before its metadata is handed on", async () => {
+    for (const faults of [{ latency: { rate: 1, ms: 60_000 } }, { drop: { rate: 1 } }]) {
+      const late: ServerInterceptor = (_method, call) =>
+        new ServerInterceptingCall(call, {
+          start: (next) =>
+            next({
+              onReceiveMetadata: (metadata, goOn) => {
+                world.clock.schedule(100, () => goOn(metadata));
+              },
+            }),
+        });
+      const world: Awaited<ReturnType<typeof faulty>> = await faulty(faults, {}, undefined, [late]);
+      const running = world.start(method);
+      await world.link.pass(50);
+      running.cancel();
+      await world.link.until(running.ended);
+      await world.expectQuiet();
+    }
+  });
+
   it("end with the weir", async () => {
     const world = await faulty({ drop: { rate: 1 } });
     const dropped = world.start(method);
     await world.link.pass(5);
     world.weir.close();
     const ended = await world.link.until(dropped.ended);
-    expect(rejectionOf(ended.error)).toMatchObject({ reason: "DRAINING", local: false });
+    expect(rejectionOf(ended.error)).toMatchObject({
+      reason: "DRAINING",
+      local: false,
+      hops: 0,
+    });
     await world.expectQuiet();
   });
 
@@ -256,6 +288,19 @@ describe("faults of a server", () => {
     expect((await world.call("unary", {}, low)).code).toBe(Status.UNAVAILABLE);
     expect((await world.call("unary")).code).toBe(Status.OK);
     expect((await world.call("serverStream", {}, low)).code).toBe(Status.OK);
+  });
+
+  it("leave health, reflection and channelz alone, unless a predicate says otherwise", () => {
+    const surroundings = surroundingsOf({}, "test");
+    const concerned = (options: ServerFaultsOptions) => {
+      const policy = new ServerFaultsPolicy(options, surroundings, "faults");
+      const call = { kind: "unary", peer: "", priority: "normal", previousAttempts: 0 } as const;
+      return ["/grpc.health.v1.Health/Check", "/shop.v1.Orders/List"].map((method) =>
+        policy.concerns({ ...call, method }),
+      );
+    };
+    expect(concerned({})).toEqual([false, true]);
+    expect(concerned({ when: () => true })).toEqual([true, true]);
   });
 
   it("are out of the way unless the environment allows them", async () => {
