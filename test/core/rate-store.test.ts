@@ -95,6 +95,16 @@ describe("a store that answers later", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
+  it("uses up the time that a call may wait", async () => {
+    const { store, clock, enter } = storeScene({ maxWaitMs: 100, storeTimeoutMs: 1_000 });
+    const [late, later] = [enter(), enter()];
+    clock.advance(60);
+    store.asked[0]?.answer(short(40));
+    store.asked[1]?.answer(short(41));
+    await settled();
+    expect([late.fate(), later.fate()]).toEqual(["queued", "RATE_LIMIT_EXCEEDED"]);
+  });
+
   it("is asked by the first of those who wait, and by the next when that one has left", async () => {
     const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
     const [first, second] = [enter({ cost: 1 }), enter({ cost: 2 })];
@@ -206,6 +216,15 @@ describe("a store that answers later", () => {
     expect(store.givenBack).toHaveLength(1);
     expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, storeFailures: 0 });
     expect(clock.pending.refs).toBe(0);
+  });
+
+  it("leaves no timer behind of a call that then waits for its tokens, and leaves", async () => {
+    const { store, clock, enter } = storeScene({ maxWaitMs: 30 });
+    const call = enter({ withinMs: 45 });
+    store.asked[0]?.answer(short(10));
+    await settled();
+    queuedOf(call.entry).leave();
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
   it("may be drained while it is asked", async () => {
