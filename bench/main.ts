@@ -2,6 +2,7 @@ import { cores } from "./cores.js";
 import { guard } from "./guard.js";
 import { interceptors } from "./interceptors.js";
 import { overhead } from "./overhead.js";
+import { overload } from "./overload.js";
 import { retries } from "./retries.js";
 
 const benches: Readonly<Record<string, () => Promise<void>>> = {
@@ -10,9 +11,13 @@ const benches: Readonly<Record<string, () => Promise<void>>> = {
   retries,
   guard,
   cores,
+  overload,
 };
 
-const wanted = process.argv.slice(2);
+// Names first, then the options of the one bench that has some.
+const args = process.argv.slice(2);
+const firstOption = args.findIndex((arg) => arg.startsWith("-"));
+const wanted = firstOption < 0 ? args : args.slice(0, firstOption);
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
   console.error(

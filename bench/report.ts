@@ -19,14 +19,17 @@ export function printTable(head: readonly string[], rows: readonly (readonly str
 
 /** What was measured on, under the title of a bench. */
 export function printTitle(title: string, noise: string): void {
+  console.log(`\n${title}\n${machine()}\n${noise}\n`);
+}
+
+/** What this runs on, and how busy that is with other things. */
+export function machine(): string {
   const [cpu] = cpus();
   const [load = 0] = loadavg();
-  console.log(`\n${title}`);
-  console.log(
+  return (
     `${cpu?.model ?? "unknown CPU"}, ${availableParallelism()} CPUs, load ${load.toFixed(1)}; ` +
-      `Node ${process.versions.node}, grpc-js ${grpcVersion()}`,
+    `Node ${process.versions.node}, grpc-js ${grpcVersion()}`
   );
-  console.log(`${noise}\n`);
 }
 
 /** `12.3 (11.9–12.8)`: the median and the quartiles. */

@@ -1,0 +1,56 @@
+// A crowd of callers in a process of its own. Several of them make the load, each over a connection of its own.
+import type { Column } from "./overload-columns.js";
+import { Caller, type LoadResult, type RecoveryResult } from "./overload-load.js";
+
+export type GeneratorOrder =
+  | { readonly do: "connect"; readonly port: number; readonly column?: Column }
+  | { readonly do: "hold" }
+  | {
+      readonly do: "closed";
+      readonly method: "work" | "empty";
+      readonly callers: number;
+      readonly seconds: number;
+    }
+  | { readonly do: "open" | "recover"; readonly perSecond: number; readonly seconds: number };
+export interface GeneratorAnswer {
+  readonly perSecond?: number;
+  readonly load?: LoadResult;
+  readonly recovery?: RecoveryResult;
+  readonly error?: string;
+}
+
+let caller: Caller | undefined;
+
+function present(): Caller {
+  if (caller === undefined) throw new Error("not connected");
+  return caller;
+}
+
+async function obey(order: GeneratorOrder): Promise<GeneratorAnswer> {
+  switch (order.do) {
+    case "connect":
+      caller?.close();
+      caller = new Caller(order.port, order.column);
+      await caller.ready();
+      return {};
+    case "hold":
+      await present().hold();
+      return {};
+    case "closed":
+      return { perSecond: await present().closed(order.method, order.callers, order.seconds) };
+    case "open":
+      return { load: await present().open(order) };
+    case "recover":
+      return { recovery: await present().recovery(order) };
+    default:
+      return order satisfies never;
+  }
+}
+
+process.on("message", (order: GeneratorOrder) => {
+  obey(order).then(
+    (answer) => process.send?.(answer),
+    (error: unknown) => process.send?.({ error: String(error) } satisfies GeneratorAnswer),
+  );
+});
+process.on("disconnect", () => process.exit());

@@ -1,0 +1,244 @@
+import { type CallOptions, Client, credentials, Metadata, status } from "@grpc/grpc-js";
+import { createWeir, rejectionOf } from "grpc-weir";
+import type { Column } from "./overload-columns.js";
+import { overloadService, payload } from "./overload-handlers.js";
+import { mixed, type PriorityName } from "./overload-mix.js";
+
+export const deadlineMs = 300;
+/** A call that is so late is not made any more: made up for later, it would be a burst that nobody asked for. */
+const maxLagMs = 100;
+
+/** What became of the calls of one priority. */
+export interface Fates {
+  /** Calls that were made, or held back by the client's own policy: the demand. */
+  offered: number;
+  /** Served within the deadline. */
+  ok: number;
+  refused: number;
+  /** Held back by the client. */
+  heldBack: number;
+  late: number;
+  other: number;
+}
+
+export interface LoadResult {
+  /** What should have been made. */
+  readonly intended: number;
+  readonly byPriority: Readonly<Record<PriorityName, Fates>>;
+  /** How long the calls took that were served, in milliseconds. */
+  readonly okMs: readonly number[];
+  /** How late calls were made, the worst. */
+  readonly lagMs: number;
+}
+
+export interface RecoveryResult {
+  /** From the end of the load until calls are served as ever; `undefined` if they were not while it was watched. */
+  readonly recoveredMs?: number;
+}
+
+interface OpenLoad {
+  readonly perSecond: number;
+  readonly seconds: number;
+}
+
+export class Caller {
+  readonly #client: Client;
+  readonly #options: Readonly<Record<PriorityName, () => CallOptions>>;
+
+  constructor(port: number, column: Column | undefined) {
+    const weir = column === "client" ? createWeir() : undefined;
+    const own = weir?.client({ throttle: {}, retry: false, breaker: false }) ?? {};
+    this.#client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
+      ...own,
+      // Another client of this process would share its connection, and with it its fate.
+      "grpc.use_local_subchannel_pool": 1,
+    });
+    const optionsFor = (priority: PriorityName) => () => {
+      const options = { deadline: Date.now() + deadlineMs };
+      return weir === undefined ? options : weir.with(options, { priority });
+    };
+    this.#options = {
+      critical: optionsFor("critical"),
+      high: optionsFor("high"),
+      normal: optionsFor("normal"),
+      low: optionsFor("low"),
+    };
+  }
+
+  ready(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#client.waitForReady(Date.now() + 10_000, (error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      });
+    });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** Takes a slot for good. */
+  async hold(): Promise<void> {
+    this.#make("hold", new Metadata(), {}, () => {});
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+
+  /** So many callers who call again as soon as they are answered. Resolves to answers per second, OK or not. */
+  async closed(method: "work" | "empty", callers: number, seconds: number): Promise<number> {
+    const startedMs = performance.now();
+    const untilMs = startedMs + 1_000 * seconds;
+    let answered = 0;
+    const metadata = new Metadata();
+    await Promise.all(
+      Array.from({ length: callers }, async () => {
+        while (performance.now() < untilMs) {
+          await new Promise((resolve) => this.#make(method, metadata, {}, resolve));
+          answered += 1;
+        }
+      }),
+    );
+    return (1_000 * answered) / (performance.now() - startedMs);
+  }
+
+  /** Calls that come whether others are answered or not, at random (Poisson). */
+  async open(load: OpenLoad): Promise<LoadResult> {
+    const result = emptyResult(Math.round(load.perSecond * load.seconds));
+    const okMs: number[] = [];
+    const lagMs = await this.#arrivals(load, (priority, settled) => {
+      const fates = result[priority];
+      fates.offered += 1;
+      this.#call(priority, (fate, tookMs) => {
+        fates[fate] += 1;
+        if (fate === "ok") okMs.push(tookMs);
+        settled();
+      });
+    });
+    return { intended: result.intended, byPriority: result, okMs, lagMs };
+  }
+
+  /** A calm load, until half a second of it went well or its time is over. */
+  async recovery(load: OpenLoad): Promise<RecoveryResult> {
+    const sliceMs = 100;
+    const needed = 5;
+    const slices = new Map<number, { calls: number; ended: number; bad: number }>();
+    const startedMs = performance.now();
+    let recoveredMs: number | undefined;
+    const look = () => {
+      for (let first = 0; recoveredMs === undefined; first += 1) {
+        let calls = 0;
+        let bad = 0;
+        for (let index = first; index < first + needed; index += 1) {
+          const slice = slices.get(index);
+          // Calls of a slice that is not over, or not answered, say nothing yet.
+          const over = performance.now() - startedMs >= (index + 1) * sliceMs;
+          if (!over || (slice !== undefined && slice.ended < slice.calls)) return;
+          calls += slice?.calls ?? 0;
+          bad += slice?.bad ?? 0;
+        }
+        if (calls > 0 && bad <= 0.01 * calls) recoveredMs = first * sliceMs;
+      }
+    };
+    await this.#arrivals(
+      load,
+      (priority, settled) => {
+        const index = Math.floor((performance.now() - startedMs) / sliceMs);
+        const slice = slices.get(index) ?? { calls: 0, ended: 0, bad: 0 };
+        slices.set(index, slice);
+        slice.calls += 1;
+        this.#call(priority, (fate) => {
+          slice.ended += 1;
+          if (fate !== "ok") slice.bad += 1;
+          settled();
+        });
+      },
+      () => {
+        look();
+        return recoveredMs !== undefined;
+      },
+    );
+    look();
+    return recoveredMs === undefined ? {} : { recoveredMs };
+  }
+
+  /** Resolves to the worst lag when all calls have ended. */
+  #arrivals(
+    { perSecond, seconds }: OpenLoad,
+    arrive: (priority: PriorityName, settled: () => void) => void,
+    enough: () => boolean = () => false,
+  ): Promise<number> {
+    return new Promise((resolve) => {
+      const meanMs = 1_000 / perSecond;
+      const startedMs = performance.now();
+      const endMs = startedMs + 1_000 * seconds;
+      let dueMs = startedMs + gap(meanMs);
+      let worstMs = 0;
+      let open = 0;
+      let over = false;
+      const settled = () => {
+        open -= 1;
+        if (over && open === 0) resolve(worstMs);
+      };
+      const step = () => {
+        const nowMs = performance.now();
+        for (; dueMs <= nowMs && dueMs < endMs; dueMs += gap(meanMs)) {
+          const lagMs = nowMs - dueMs;
+          if (lagMs > worstMs) worstMs = lagMs;
+          if (lagMs > maxLagMs) continue;
+          open += 1;
+          arrive(mixed(), settled);
+        }
+        if (dueMs < endMs && !enough()) setTimeout(step, Math.max(0, dueMs - performance.now()));
+        else {
+          over = true;
+          if (open === 0) resolve(worstMs);
+        }
+      };
+      step();
+    });
+  }
+
+  #call(
+    priority: PriorityName,
+    done: (fate: Exclude<keyof Fates, "offered">, tookMs: number) => void,
+  ): void {
+    const metadata = new Metadata();
+    metadata.set("x-request-priority", priority);
+    const startedMs = performance.now();
+    this.#make("work", metadata, this.#options[priority](), (error) => {
+      const tookMs = performance.now() - startedMs;
+      if (error === null) done(tookMs <= deadlineMs ? "ok" : "late", tookMs);
+      else if (error.code === status.DEADLINE_EXCEEDED) done("late", tookMs);
+      else if (error.code !== status.RESOURCE_EXHAUSTED) done("other", tookMs);
+      else done(rejectionOf(error)?.local === true ? "heldBack" : "refused", tookMs);
+    });
+  }
+
+  #make(
+    method: keyof typeof overloadService,
+    metadata: Metadata,
+    options: CallOptions,
+    done: (error: (Error & { readonly code: status }) | null) => void,
+  ): void {
+    const { path, requestSerialize, responseDeserialize } = overloadService[method];
+    this.#client.makeUnaryRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      payload,
+      metadata,
+      options,
+      done,
+    );
+  }
+}
+
+/** Of exponential length: arrivals that know nothing of each other. */
+function gap(meanMs: number): number {
+  return -meanMs * Math.log(1 - Math.random());
+}
+
+function emptyResult(intended: number): Record<PriorityName, Fates> & { intended: number } {
+  const fates = (): Fates => ({ offered: 0, ok: 0, refused: 0, heldBack: 0, late: 0, other: 0 });
+  return { intended, critical: fates(), high: fates(), normal: fates(), low: fates() };
+}
