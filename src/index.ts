@@ -31,6 +31,8 @@ export type { CallOverrides } from "./grpc/record-transformer.js";
 export type { Rejection } from "./grpc/rejection.js";
 export { rejectionOf } from "./grpc/rejection.js";
 export type { CallKind } from "./grpc/types.js";
+export type { DrainableServer, DrainOptions, DrainReport, HealthStatus } from "./server/drain.js";
+export type { LoadReportOptions, UtilizationRecorder } from "./server/load-report.js";
 export type { ServerPolicy } from "./server/server-policy.js";
 export type { Weir, WeirOptions, WeirSnapshot } from "./weir.js";
 export { createWeir } from "./weir.js";

@@ -17,13 +17,16 @@ import { rateGate } from "./client/rate.js";
 import { attemptsInterceptor } from "./client/retry.js";
 import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import { throttleGate } from "./client/throttle.js";
-import { BreakerControl } from "./core/breaker-control.js";
-import type { PolicyName } from "./core/decision.js";
-import { FaultsControl } from "./core/faults-control.js";
-import type { Mode } from "./core/mode.js";
+import type { BreakerControl } from "./core/breaker-control.js";
+import type { FaultsControl } from "./core/faults-control.js";
 import { safely } from "./core/notify.js";
 import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
-import { type ControlledPolicy, PolicyControl } from "./core/policy-control.js";
+import type { PolicyControl } from "./core/policy-control.js";
+import {
+  type ControlledName,
+  PolicyControls,
+  type PolicySnapshots,
+} from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
 import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
 import {
@@ -33,8 +36,19 @@ import {
   surroundingsOptionNames,
 } from "./grpc/surroundings.js";
 import { contextInterceptor as serverContextInterceptor } from "./server/context.js";
+import {
+  type DrainableServer,
+  type DrainOptions,
+  type DrainReport,
+  drainServer,
+} from "./server/drain.js";
 import { serverFaultsInterceptors } from "./server/faults.js";
 import { serverGate } from "./server/gates.js";
+import {
+  LoadReport,
+  type LoadReportOptions,
+  type UtilizationRecorder,
+} from "./server/load-report.js";
 import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
@@ -53,31 +67,12 @@ export interface WeirOptions extends SurroundingsOptions {
 /** The numbers of all policies of a weir at one moment. */
 export interface WeirSnapshot {
   /** By policy; each has one entry for each client, server or method that it was built for. */
-  readonly policies: Readonly<
-    Partial<Record<PolicyName, { readonly mode: Mode; readonly instances: readonly unknown[] }>>
-  >;
+  readonly policies: PolicySnapshots;
   /** Client calls and guarded runs that wait in a queue or between two attempts. */
   readonly waiting: number;
   /** In the order of building. */
   readonly guards: readonly GuardSnapshot[];
 }
-
-/** The policies that have a mode. Deadlines and timeouts hold always: a call without them is another call. */
-const policyNames = [
-  "retry",
-  "hedge",
-  "breaker",
-  "rate",
-  "throttle",
-  "bulkhead",
-  "deadline-guard",
-  "feasibility",
-  "quota",
-  "admission",
-  "fallback",
-  "brownout",
-  "faults",
-] as const satisfies readonly PolicyName[];
 
 /**
  * One weir owns the state of all policies of a process (or of a part of it), and is the hand on them. It
@@ -86,17 +81,17 @@ const policyNames = [
 export class Weir {
   readonly #surroundings: Surroundings;
   readonly #telemetry: ResolvedTelemetryOptions;
-  readonly #controls = new Map<PolicyName, PolicyControl>();
+  readonly #controls = new PolicyControls();
   readonly #servers: ServerPolicies[] = [];
+  readonly #reports: LoadReport[] = [];
   readonly #guards: Guards;
 
   /** Made with `createWeir`. */
   constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
     this.#surroundings = surroundings;
     this.#telemetry = telemetry;
-    for (const name of policyNames) this.#controls.set(name, controlOf(name));
     const spans = guardSpans(telemetry, surroundings.report);
-    this.#guards = new Guards(surroundings, (built) => this.#control(built), spans);
+    this.#guards = new Guards(surroundings, (built) => this.#controls.add(built), spans);
   }
 
   /**
@@ -111,7 +106,7 @@ export class Weir {
     const surroundings = this.#surroundings;
     checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
     const policies = new ClientPolicies(policy, surroundings);
-    this.#control(policies.built);
+    this.#controls.add(policies.built);
     for (const conflict of serviceConfigConflicts(own, policy)) {
       safely(surroundings.report, new Error(conflict), "client options");
     }
@@ -169,7 +164,7 @@ export class Weir {
     const surroundings = this.#surroundings;
     checkOwn("server.own", own, ["interceptors"]);
     const policies = new ServerPolicies(policy, surroundings);
-    this.#control(policies.built);
+    this.#controls.add(policies.built);
     this.#servers.push(policies);
     return {
       ...own,
@@ -212,22 +207,47 @@ export class Weir {
   /** The hand on all policies of a name: their mode, and their numbers. */
   policy(name: "breaker"): BreakerControl;
   policy(name: "faults"): FaultsControl;
-  policy(name: (typeof policyNames)[number]): PolicyControl;
-  policy(name: (typeof policyNames)[number]): PolicyControl {
-    const control = this.#controls.get(name);
-    if (control === undefined) {
-      throw new InvalidOptionError("policy", `one of ${policyNames.join(", ")}`, name);
-    }
-    return control;
+  policy(name: ControlledName): PolicyControl;
+  policy(name: ControlledName): PolicyControl {
+    return this.#controls.get(name);
   }
 
   snapshot(): WeirSnapshot {
-    const policies: Partial<Record<PolicyName, { mode: Mode; instances: readonly unknown[] }>> = {};
-    for (const [name, control] of this.#controls) {
-      const instances = control.snapshot();
-      if (instances.length > 0) policies[name] = { mode: control.mode, instances };
-    }
-    return { policies, waiting: this.#surroundings.room.size, guards: this.#guards.snapshot() };
+    return {
+      policies: this.#controls.snapshot(),
+      waiting: this.#surroundings.room.size,
+      guards: this.#guards.snapshot(),
+    };
+  }
+
+  /**
+   * Takes a server out of service without losing a call: its health services say NOT_SERVING, calls that come or wait are
+   * refused with UNAVAILABLE (reason `DRAINING`, which clients may send again whatever the method), calls in flight may
+   * end within `graceMs`, and the server is shut down. All servers of this weir stop admitting; outbound calls go on.
+   *
+   * @throws InvalidOptionError (as a rejection) naming the option, its rule and what it was given.
+   */
+  drain(server: DrainableServer, options: DrainOptions = {}): Promise<DrainReport> {
+    const servers = this.#servers;
+    const drained = {
+      gates: servers.map(({ drain }) => drain),
+      stop: () => {
+        for (const each of servers) each.stop();
+      },
+    };
+    return drainServer(server, drained, options, this.#surroundings.clock);
+  }
+
+  /**
+   * Tells a recorder of ORCA load reports (`experimental.ServerMetricRecorder` of grpc-js) how much of their capacity
+   * the servers of this weir use, so that clients that balance by weight turn away from one that sheds.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  reportLoad(recorder: UtilizationRecorder, options: LoadReportOptions = {}): void {
+    const { clock, report } = this.#surroundings;
+    const utilization = () => Math.max(0, ...this.#servers.map((server) => server.utilization));
+    this.#reports.push(new LoadReport(recorder, utilization, options, clock, report));
   }
 
   /**
@@ -237,25 +257,9 @@ export class Weir {
    */
   close(): void {
     this.#surroundings.room.close();
-    for (const { quotas, bulkhead, admission, faults } of this.#servers) {
-      for (const quota of quotas) quota.drain();
-      bulkhead?.close();
-      admission?.close();
-      faults?.close();
-    }
+    for (const server of this.#servers) server.close();
+    for (const report of this.#reports) report.close();
   }
-
-  #control(
-    built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
-  ): void {
-    for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
-  }
-}
-
-function controlOf(name: PolicyName): PolicyControl {
-  if (name === "breaker") return new BreakerControl();
-  if (name === "faults") return new FaultsControl();
-  return new PolicyControl(name);
 }
 
 /** What grpc-js would only notice in the first call. */

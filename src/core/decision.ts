@@ -13,6 +13,7 @@ export type PolicyName =
   | "fallback"
   | "brownout"
   | "faults"
+  | "drain"
   | "deadline-guard"
   | "feasibility"
   | "quota"

@@ -11,6 +11,7 @@ import { BrownoutPolicy, type BrownoutPolicyOptions } from "./brownout.js";
 import { type ServerBulkheadOptions, ServerBulkheadPolicy } from "./bulkhead.js";
 import { type Relay, resolveRelay } from "./context.js";
 import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guard.js";
+import { DrainGate } from "./drain.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
@@ -52,6 +53,7 @@ export class ServerPolicies {
   readonly bulkhead: ServerBulkheadPolicy | undefined;
   readonly admission: AdmissionPolicy | undefined;
   readonly faults: ServerFaultsPolicy | undefined;
+  readonly drain = new DrainGate();
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ServerPolicy, surroundings: Surroundings) {
@@ -77,6 +79,7 @@ export class ServerPolicies {
     );
     const gates: Gate<InboundCall>[] = [];
     const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
+    gates.push(this.drain);
     const add = <P extends Gate<InboundCall> & ControlledPolicy>(gate: P): P => {
       gates.push(gate);
       built.push({ name: gate.policy, policy: gate });
@@ -122,6 +125,29 @@ export class ServerPolicies {
     }
     this.gates = gates;
     this.built = built;
+  }
+
+  /** How much of the server's capacity is in use: the greater of its load and its pressure, and above 1 while it sheds. */
+  get utilization(): number {
+    const { admission } = this;
+    if (admission === undefined) return 0;
+    const used = Math.max(admission.load, admission.pressure.now());
+    return admission.shedding ? 1 + used : used;
+  }
+
+  /** Refuses those who wait and those who come; calls that run are left to end. */
+  stop(): void {
+    this.drain.drain();
+    for (const quota of this.quotas) quota.drain();
+    this.bulkhead?.close();
+    this.admission?.drain();
+  }
+
+  /** Lets nothing run any more that is not a call. */
+  close(): void {
+    this.stop();
+    this.admission?.close();
+    this.faults?.close();
   }
 }
 

@@ -1,0 +1,66 @@
+import type { CancelTask, Clock } from "../core/clock.js";
+import { type ReportError, safely } from "../core/notify.js";
+import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
+
+/** The part of grpc-js's `experimental.ServerMetricRecorder` that is used. */
+export interface UtilizationRecorder {
+  setApplicationUtilizationMetric(value: number): void;
+}
+
+export interface LoadReportOptions {
+  /** How often the recorder is told. 100 ms to 24 days. @defaultValue 1_000 */
+  readonly intervalMs?: number;
+}
+
+/** Weight of the newest value: shedding has to last some seconds before it moves clients away. */
+const weight = 0.3;
+
+/**
+ * Tells an ORCA recorder how much of its capacity a server uses, so that clients that balance by weight (gRFC A58) turn
+ * away from a server that sheds, before and while it does. Above 1 while it sheds.
+ */
+export class LoadReport {
+  readonly #recorder: UtilizationRecorder;
+  readonly #utilization: () => number;
+  readonly #intervalMs: number;
+  readonly #clock: Clock;
+  readonly #report: ReportError;
+  #smoothed = 0;
+  #stop: CancelTask | undefined;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(
+    recorder: UtilizationRecorder,
+    utilization: () => number,
+    options: LoadReportOptions,
+    clock: Clock,
+    report: ReportError,
+  ) {
+    knownKeys("reportLoad", options, ["intervalMs"]);
+    if (typeof recorder?.setApplicationUtilizationMetric !== "function") {
+      const rule = "a recorder: it has no setApplicationUtilizationMetric()";
+      throw new InvalidOptionError("reportLoad.recorder", rule, recorder);
+    }
+    this.#intervalMs = durationMs("reportLoad.intervalMs", options.intervalMs ?? 1_000, 100);
+    this.#recorder = recorder;
+    this.#utilization = utilization;
+    this.#clock = clock;
+    this.#report = report;
+    this.#tell();
+  }
+
+  close(): void {
+    this.#stop?.();
+    this.#stop = undefined;
+  }
+
+  #tell(): void {
+    this.#smoothed += weight * (this.#utilization() - this.#smoothed);
+    try {
+      this.#recorder.setApplicationUtilizationMetric(this.#smoothed);
+    } catch (error) {
+      safely(this.#report, error, "reportLoad.recorder");
+    }
+    this.#stop = this.#clock.schedule(this.#intervalMs, () => this.#tell(), { ref: false });
+  }
+}
