@@ -92,7 +92,6 @@ class FaultyServerCall extends ForwardingServerCall {
   readonly #inboundOf: (metadata: Metadata) => InboundCall;
   #inbound: InboundCall | undefined;
   #enforced = true;
-  #ended = false;
   #stopTimer: CancelTask = () => {};
   /** The fault that waits for the response. */
   #awaited: MidStream | undefined;
@@ -135,8 +134,7 @@ class FaultyServerCall extends ForwardingServerCall {
 
   #delay(delayMs: number, end: FaultEnd | undefined, metadata: Metadata): void {
     const { clock } = this.#inbound ?? {};
-    // An interceptor before us may hand the metadata on when the call is over.
-    if (clock === undefined || this.#ended) return;
+    if (clock === undefined) return;
     this.#policy.hold(this.#closed);
     this.#stopTimer = clock.schedule(delayMs, () => {
       this.#letGo();
@@ -158,7 +156,7 @@ class FaultyServerCall extends ForwardingServerCall {
     switch (end.kind) {
       case "drop":
         // The end of the call is told to us as ever: its deadline passes, or the caller leaves.
-        if (!this.#ended) this.#policy.hold(this.#closed);
+        this.#policy.hold(this.#closed);
         return;
       case "status":
         this.#say(faultStatus(end));
@@ -172,7 +170,6 @@ class FaultyServerCall extends ForwardingServerCall {
   }
 
   override onCancel(): void {
-    this.#ended = true;
     this.#letGo();
     super.onCancel();
   }
