@@ -218,13 +218,11 @@ export class Breaker {
 
   #settle(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
     const { state } = permit;
-    if (state === this.#state) {
-      const nowMs = this.#clock.now();
-      // Time alone may have ended the state.
-      if (this.#at(nowMs) === state) {
-        this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
-        if (state.kind === "half-open" && state.convinced) this.#close(state, nowMs);
-      }
+    const nowMs = this.#clock.now();
+    // Another state may have followed long ago, or by time alone just now.
+    if (this.#at(nowMs) === state) {
+      this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
+      if (state.kind === "half-open" && state.convinced) this.#close(state, nowMs);
     }
     permit.row?.leave(permit);
   }

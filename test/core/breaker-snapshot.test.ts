@@ -94,6 +94,8 @@ describe("a breaker that takes over what another knew", () => {
     breaker.restore({ state: "forced-open", ...common });
     expect(events).toMatchObject([{ from: "closed", to: "forced-open", reason: "restored" }]);
     expect(isRefusal(breaker.acquire())).toBe(true);
+    breaker.restore({ state: "forced-open", ...common });
+    expect(events).toHaveLength(1);
   });
 });
 
