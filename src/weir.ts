@@ -50,6 +50,7 @@ import {
   type UtilizationRecorder,
 } from "./server/load-report.js";
 import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
+import { streamAgeInterceptors } from "./server/stream-age.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import { serverSpanInterceptor } from "./telemetry/server-spans.js";
@@ -172,6 +173,10 @@ export class Weir {
         serverContextInterceptor(surroundings, policies.priority, policies.relay),
         serverSpanInterceptor(surroundings, this.#telemetry),
         serverGate(surroundings, policies.priority, policies.gates),
+        ...streamAgeInterceptors(
+          surroundings,
+          policies.admission?.maxStreamAgeMs ?? Number.POSITIVE_INFINITY,
+        ),
         ...(own.interceptors ?? []),
         // Behind the user's own, which are to meet a fault as if the handler had it.
         ...serverFaultsInterceptors(surroundings, policies.priority, policies.faults),

@@ -31,6 +31,8 @@ export const reasons = [
   "DEADLINE_EXCEEDED",
   /** The server is draining. */
   "DRAINING",
+  /** The stream has been open for as long as the server lets streams be. */
+  "STREAM_AGED",
   /** The inbound call for which this one was made has been cancelled. */
   "PARENT_CANCELLED",
   /** The weir, or the client's channel, was closed while the call waited. */

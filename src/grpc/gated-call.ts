@@ -14,7 +14,7 @@ import {
 import { ForwardingCall } from "./forwarding-call.js";
 import { callOff } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
-import { handlerNotRun, localRejection, rejectionOf } from "./rejection.js";
+import { localRejection, rejectionOf, saysNothingOfHealth } from "./rejection.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -114,7 +114,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       if (origin === "remote") this.trailers = received.metadata;
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
       const told = rejectionOf(received);
-      const shed = origin === "remote" && handlerNotRun(told);
+      const shed = origin === "remote" && saysNothingOfHealth(told);
       const ending = endingOf(received, origin, told);
       this.#run.settle(shed ? "ignored" : outcomeOf(code, origin), ending);
     }

@@ -2,7 +2,7 @@ import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Ending, Outcome } from "../core/permit.js";
 import { readPushback } from "./metadata-keys.js";
-import { handlerNotRun, type Rejection } from "./rejection.js";
+import { handlerNotRun, type Rejection, saysNothingOfHealth } from "./rejection.js";
 import { decodeStatusDetails } from "./status-details.js";
 
 /**
@@ -79,6 +79,8 @@ function unservedBy(
     return undefined;
   if (origin === "attempt-timeout") return "unavailable";
   if (handlerNotRun(told)) return "shed";
+  // It was served for as long as the server serves a stream.
+  if (saysNothingOfHealth(told)) return undefined;
   // A service below it has refused, and it has done its own part.
   if (told !== undefined && told.hops > 0) return undefined;
   if (code === Status.RESOURCE_EXHAUSTED) return tooLarge.test(details) ? undefined : "shed";

@@ -26,6 +26,7 @@ const statusOfReason = {
   DEADLINE_INFEASIBLE: Status.DEADLINE_EXCEEDED,
   DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED,
   DRAINING: Status.UNAVAILABLE,
+  STREAM_AGED: Status.UNAVAILABLE,
   PARENT_CANCELLED: Status.CANCELLED,
   CLOSED: Status.UNAVAILABLE,
   RETRY_ATTEMPTS_SPENT: Status.UNAVAILABLE,
@@ -162,6 +163,14 @@ export function handlerNotRun(rejection: Rejection | undefined): boolean {
     !rejection.local &&
     rejection.hops === 0 &&
     notRun.has(rejection.reason)
+  );
+}
+
+/** What a server says of itself, and not of the call: it may serve the next one as well as ever. */
+export function saysNothingOfHealth(rejection: Rejection | undefined): boolean {
+  return (
+    handlerNotRun(rejection) ||
+    (rejection?.local === false && rejection.hops === 0 && rejection.reason === "STREAM_AGED")
   );
 }
 

@@ -26,6 +26,7 @@ import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
 import { NodeProcessReader } from "./process-reader.js";
+import { streamAgeInterceptors } from "./stream-age.js";
 
 /** Calls of these services are never refused: they are how a server under load is looked into. */
 const exempt = /^\/grpc\.(health|reflection|channelz)\./;
@@ -56,6 +57,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   mode: Mode;
   /** How hard pressed this process is. */
   readonly pressure: PressureMeter;
+  /** How old a stream may become, `Infinity` for no bound. */
+  readonly maxStreamAgeMs: number;
   readonly #calls: Admission;
   readonly #streams: Admission | undefined;
   readonly #byPressure: PressureShedder | undefined;
@@ -72,6 +75,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const { clock, random, report } = surroundings;
     const { pressure, thresholds, streams } = options;
     this.#clock = clock;
+    this.maxStreamAgeMs = streams === "together" ? Number.POSITIVE_INFINITY : streams.maxAgeMs;
     // Where time is virtual, what the real process does says nothing.
     const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
     const signals = pressure === false ? resolvePressureOptions() : pressure;
@@ -178,5 +182,7 @@ export function admission(
     surroundings,
     mode,
   );
-  return serverGate(surroundings, priority, [policy]);
+  const gate = serverGate(surroundings, priority, [policy]);
+  const [age] = streamAgeInterceptors(surroundings, policy.maxStreamAgeMs);
+  return age === undefined ? gate : (method, call) => age(method, gate(method, call));
 }
