@@ -14,8 +14,8 @@ const switchName = "GRPC_WEIR_FAULTS";
  * Whether this process may inject faults. Asked once, while a policy is built: faults that stand in the code of a
  * service stay out of its production until whoever runs it says otherwise.
  */
-export function faultsPermitted(env: NodeJS.ProcessEnv = process.env): boolean {
-  return env[switchName] === "1";
+function faultsPermitted(): boolean {
+  return process.env[switchName] === "1";
 }
 
 /** Faults for calls of one kind: `C` is what the user's predicate sees of a call. */
