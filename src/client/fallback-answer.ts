@@ -60,7 +60,7 @@ export function askForAnswer(
 }
 
 /** Lets a generator run its `finally`. Whatever comes of that, nobody waits for it. */
-export function closeIterator(iterator: AnyIterator): void {
+function closeIterator(iterator: AnyIterator): void {
   whenKnown(
     () => iterator.return?.(),
     () => {},

@@ -44,7 +44,8 @@ export class FallbackCall extends PrimaryCall {
     this.#run = new FallbackRun<FallbackSource, FallbackAnswer>(policy.sources, {
       clock: record.clock,
       deadlineMs: record.deadlineMs,
-      accepts: (source) => accepts(source, question.failure, report),
+      // A weir that was closed meanwhile takes on nothing more.
+      accepts: (source) => !surroundings.room.closed && accepts(source, question.failure, report),
       ask: (source, dueMs, told) => {
         const callOff = askProvider(source, question, dueMs, told);
         this.#callOff = callOff;

@@ -1,7 +1,5 @@
 import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
-import type { CancelTask } from "../core/clock.js";
 import type { Verdict } from "../core/decision.js";
-import { expireAt } from "../core/expiry.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
@@ -10,14 +8,17 @@ import { callOff } from "../grpc/local-status.js";
 import { localRejection } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
+import { closedStatus } from "../grpc/waiting-room.js";
 import { completeWrite } from "../grpc/write-queue.js";
-import { askForAnswer, type FallbackAnswer } from "./fallback-answer.js";
+import type { FallbackAnswer } from "./fallback-answer.js";
 import type { FallbackPolicy } from "./fallback-policy.js";
 import { PrimaryTime } from "./fallback-time.js";
 import { noteAnswer } from "./fallback-watch.js";
 import type { Flight, Landing, Passenger } from "./single-flight.js";
+import type { StaleCache } from "./stale-cache.js";
 import { captureResponses } from "./stale-cache-bytes.js";
 import { sharedCall } from "./stale-cache-flight.js";
+import { lookUpFresh } from "./stale-cache-lookup.js";
 import type { AnswerRecording } from "./stale-cache-recording.js";
 
 /**
@@ -48,7 +49,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   #flight: Flight | undefined;
   #recording: AnswerRecording | undefined;
   #time: PrimaryTime | undefined;
-  #stopLookUp: CancelTask | undefined;
+  #stopLookUp: (() => void) | undefined;
 
   constructor(
     options: OptionsWithOwn,
@@ -143,40 +144,30 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const { record, options, metadata } = this;
     const { cache } = this.policy;
     this.key = cache?.keyOf({ record, options, metadata }, request);
-    if (this.key === undefined || cache?.options.freshMs === 0) this.#launch();
-    else this.#lookUp(this.key);
+    if (cache === undefined || this.key === undefined || cache.options.freshMs === 0) {
+      this.#launch();
+    } else this.#lookUp(cache, this.key);
   }
 
-  /** Looks for an answer that is fresh, as long as the cache may take, and goes on without one. */
-  #lookUp(key: string): void {
-    const { cache } = this.policy;
-    if (cache === undefined) return;
+  #lookUp(cache: StaleCache, key: string): void {
     this.#stage = "lookup";
-    const { clock, restore, kind } = this.record;
-    const over = () => {
-      if (this.ended || this.#stage !== "lookup") return false;
-      this.#stopLookUp?.();
-      return true;
-    };
-    const goOn = () => {
-      if (over()) restore(() => this.#launch());
-    };
-    const found = (answer: FallbackAnswer) => {
-      if (!over()) return;
-      this.#stage = "elsewhere";
-      this.fresh(answer);
-    };
-    const { timeoutMs } = cache.place.limits;
-    this.#stopLookUp = expireAt(clock, clock.now() + timeoutMs, timeoutMs, goOn);
-    askForAnswer(
-      kind,
-      () => cache.askFresh(kind, this.options.method_definition, key),
+    const { record } = this;
+    const waits = () => !this.ended && this.#stage === "lookup";
+    this.#stopLookUp = lookUpFresh(
+      cache,
+      record,
+      this.options,
+      key,
       (answer) => {
-        if (answer === undefined) goOn();
-        // The caller is still in a call of ours.
-        else process.nextTick(found, answer);
+        if (!waits()) return;
+        this.#stage = "elsewhere";
+        this.fresh(answer);
       },
-      goOn,
+      () => {
+        if (!waits()) return;
+        if (this.surroundings.room.closed) this.finish(closedStatus());
+        else record.restore(() => this.#launch());
+      },
     );
   }
 

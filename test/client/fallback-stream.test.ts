@@ -69,15 +69,14 @@ describe("a streamed answer of a fallback", () => {
 
   it("that fails before its first message is passed over", async () => {
     const errors: unknown[] = [];
+    const fails = true;
     const made = await fallbackScene(
       {
         providers: [
-          value(
-            // biome-ignore lint/correctness/useYield: it fails before that.
-            async function* () {
-              throw new Error("no first");
-            },
-          ),
+          value(async function* () {
+            if (fails) throw new Error("no first");
+            yield message(1);
+          }),
           staticValue([message(1)]),
         ],
       },

@@ -241,6 +241,20 @@ describe.each(replaceable)("a failed call of %s", (method) => {
     expect((await link.until(running.ended, 1e6)).details).toBe("gone");
   });
 
+  it("asks no further provider once the weir is closed", async () => {
+    const { weir, start, link, provider } = await fallbackScene({
+      providers: [
+        value(() => new Promise(() => {}), { name: "slow", timeoutMs: 50 }),
+        staticValue(message(2)),
+      ],
+    });
+    const running = start(method);
+    await link.pass(20);
+    weir.close();
+    expect((await link.until(running.ended, 1e6)).details).toBe("not now");
+    expect(provider("static")).toMatchObject({ answered: 0 });
+  });
+
   it("passes through untouched when the policy is off", async () => {
     const made = await fallbackScene({ mode: "off", providers: [staticValue(message(2))] });
     expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);

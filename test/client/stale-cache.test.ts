@@ -7,6 +7,7 @@ import type { AnswerCache } from "../../src/core/answer-cache.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
 import { degradationOf, degradedKey } from "../../src/grpc/degraded.js";
+import { rejectionOf } from "../../src/grpc/rejection.js";
 import { memoryAnswerCache } from "../../src/stores/memory-answer-cache.js";
 import type { SceneOptions } from "../scene.js";
 import {
@@ -182,6 +183,28 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
     const order = (a: string, b: string) => a.localeCompare(b);
     const twice = ["Error: get", "Error: get", "Error: get", "Error: set"];
     expect(errors.map(String).toSorted(order)).toEqual([...twice, ...twice].toSorted(order));
+  });
+
+  it("starts no call behind a slow store once the weir is closed", async () => {
+    const store: AnswerCache = { get: () => new Promise(() => {}), set: () => {} };
+    const made = await cached({ shared: true, freshMs: 1_000, store });
+    const running = made.start(method);
+    await made.link.pass(10);
+    made.weir.close();
+    const { code, error } = await made.link.until(running.ended, 1e6);
+    expect([code, rejectionOf(error)?.reason]).toEqual([Status.UNAVAILABLE, "CLOSED"]);
+    expect(made.state.calls).toBe(0);
+  });
+
+  it("is left by its caller while the store is slow", async () => {
+    const store: AnswerCache = { get: () => new Promise(() => {}), set: () => {} };
+    const made = await cached({ shared: true, freshMs: 1_000, store });
+    const running = made.start(method);
+    await made.link.pass(10);
+    running.cancel();
+    expect((await made.link.until(running.ended, 1e6)).code).toBe(Status.CANCELLED);
+    await made.link.pass(1_000);
+    expect([made.state.calls, made.clock.pending.refs]).toEqual([0, 0]);
   });
 
   it("works with a store that answers later, such as Redis", async () => {
