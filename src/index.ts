@@ -14,6 +14,7 @@ export type { Clock } from "./core/clock.js";
 export type { Decision, PolicyName, Verdict } from "./core/decision.js";
 export type { FaultsControl } from "./core/faults-control.js";
 export type { Mode } from "./core/mode.js";
+export type { ObservedRefusals, ObservedReport } from "./core/observe-report.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { PolicyControl } from "./core/policy-control.js";
 export type { Priority } from "./core/priority.js";

@@ -20,6 +20,7 @@ import { throttleGate } from "./client/throttle.js";
 import type { BreakerControl } from "./core/breaker-control.js";
 import type { FaultsControl } from "./core/faults-control.js";
 import { safely } from "./core/notify.js";
+import type { ObservedReport } from "./core/observe-report.js";
 import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
 import type { PolicyControl } from "./core/policy-control.js";
 import {
@@ -173,10 +174,7 @@ export class Weir {
         serverContextInterceptor(surroundings, policies.priority, policies.relay),
         serverSpanInterceptor(surroundings, this.#telemetry),
         serverGate(surroundings, policies.priority, policies.gates),
-        ...streamAgeInterceptors(
-          surroundings,
-          policies.admission?.maxStreamAgeMs ?? Number.POSITIVE_INFINITY,
-        ),
+        ...streamAgeInterceptors(surroundings, policies.maxStreamAgeMs),
         ...(own.interceptors ?? []),
         // Behind the user's own, which are to meet a fault as if the handler had it.
         ...serverFaultsInterceptors(surroundings, policies.priority, policies.faults),
@@ -223,6 +221,14 @@ export class Weir {
       waiting: this.#surroundings.room.size,
       guards: this.#guards.snapshot(),
     };
+  }
+
+  /**
+   * What the policies that observe would have refused, by policy and reason, and how those calls ended all the same:
+   * those that ended well would have been lost.
+   */
+  observed(): ObservedReport {
+    return this.#surroundings.observed.snapshot();
   }
 
   /**

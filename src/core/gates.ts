@@ -1,7 +1,9 @@
 import type { Clock } from "./clock.js";
 import type { Decision, PolicyName } from "./decision.js";
 import type { Mode } from "./mode.js";
+import type { ObserveReport } from "./observe-report.js";
 import type { Ending, Outcome, Permit } from "./permit.js";
+import type { Reason } from "./reasons.js";
 import { isRefusal, type Refusal } from "./refusal.js";
 import { type Entry, isQueued, type OnTurn, type Queued, type Turn } from "./turn.js";
 
@@ -22,6 +24,8 @@ export interface GateHost {
   /** A gate refused. Permits of the gates before it are settled already. */
   refused(refusal: Refusal, policy: PolicyName, waited: boolean): void;
   decide(decision: Decision): void;
+  /** Where it is noted what observed gates would have refused, and how those calls ended. */
+  readonly observed?: ObserveReport | undefined;
 }
 
 /**
@@ -37,6 +41,8 @@ export class GateRun<C> {
   readonly #host: GateHost;
   readonly #held: Permit[] = [];
   #shadows: Queued[] | undefined;
+  /** Gates that would have refused the call, in pairs of policy and reason. */
+  #spared: { readonly policy: PolicyName; readonly reason: Reason }[] | undefined;
   #next = 0;
   #waiting: Queued | undefined;
   #over = false;
@@ -65,6 +71,9 @@ export class GateRun<C> {
     this.#waiting = undefined;
     for (const permit of this.#held) permit.settle(outcome, ending);
     for (const shadow of this.#shadows ?? []) shadow.leave();
+    for (const { policy, reason } of this.#spared ?? []) {
+      this.#host.observed?.ended(policy, reason, outcome);
+    }
   }
 
   #goOn(waited: boolean): void {
@@ -149,7 +158,16 @@ export class GateRun<C> {
     this.#host.decide(detail === undefined ? decision : { ...decision, detail });
   }
 
+  #spare(policy: PolicyName, reason: Reason): void {
+    this.#host.observed?.refused(policy, reason);
+    // A wait that ends after the call says nothing more of it.
+    if (this.#over) return;
+    this.#spared ??= [];
+    this.#spared.push({ policy, reason });
+  }
+
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {
+    if (!enforced) this.#spare(policy, reason);
     const atMs = this.#host.clock.now();
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
   }

@@ -84,7 +84,8 @@ export class PressureMeter {
     const sinceMs = nowMs - this.#readMs;
     if (sinceMs < this.#options.sampleMs) return;
     this.#readMs = nowMs;
-    const kept = 0.5 ** (sinceMs / halfLifeMs);
+    // A process is busy while it starts: its first reading says nothing of the calls that come then.
+    const kept = sinceMs === Number.POSITIVE_INFINITY ? 1 : 0.5 ** (sinceMs / halfLifeMs);
     this.#readProcess(kept);
     this.#readSignals();
     let pressure = 0;
@@ -123,10 +124,10 @@ export class PressureMeter {
   }
 
   #note(name: string, ratio: number, kept: number): void {
-    const before = this.#ratios.get(name);
+    const before = this.#ratios.get(name) ?? -1;
     // An event loop that was idle for a day is as idle as one that was for a second.
     const bounded = Math.max(-1, Math.min(1, ratio));
-    this.#ratios.set(name, before === undefined ? bounded : bounded + kept * (before - bounded));
+    this.#ratios.set(name, bounded + kept * (before - bounded));
   }
 }
 

@@ -2,6 +2,7 @@ import type { CallProperties, InterceptorOptions, StatusObject } from "@grpc/grp
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError } from "../core/notify.js";
+import type { ObserveReport } from "../core/observe-report.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
@@ -81,6 +82,7 @@ export class CallRecord {
   readonly restore: RestoreContext;
   readonly clock: Clock;
   readonly report: ReportError;
+  readonly observed: ObserveReport;
   readonly startedAtMs: number;
   /** Effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
@@ -105,6 +107,7 @@ export class CallRecord {
   ) {
     this.clock = context.clock;
     this.report = context.report;
+    this.observed = context.observed;
     this.#onDecision = context.onDecision;
     this.method = call.path;
     this.kind = callKind(call);

@@ -3,6 +3,7 @@ import { status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
+import type { ObserveReport } from "../core/observe-report.js";
 import type { Refusal } from "../core/refusal.js";
 import {
   type AttemptRecord,
@@ -77,6 +78,10 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   refused(refusal: Refusal): void {
     this.finish(localRejection(refusal, { method: this.record.method }));
+  }
+
+  get observed(): ObserveReport {
+    return this.record.observed;
   }
 
   decide(decision: Decision): void {

@@ -2,6 +2,7 @@ import type { Metadata, status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
+import type { ObserveReport } from "../core/observe-report.js";
 import type { Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
 import { admissionKey, withAdmission } from "./admission-trailer.js";
@@ -77,6 +78,10 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const admission = this.#admissionToTell();
     if (admission !== undefined) status.metadata.set(admissionKey, admission);
     this.refuse(status);
+  }
+
+  get observed(): ObserveReport | undefined {
+    return this.#passage?.inbound.observed;
   }
 
   decide(decision: Decision): void {

@@ -3,6 +3,7 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError, safely } from "../core/notify.js";
+import type { ObserveReport } from "../core/observe-report.js";
 import type { Priority } from "../core/priority.js";
 import type { DecisionEvent } from "./call-record.js";
 import { type Degradation, Degradations, handlerDegradation } from "./degraded.js";
@@ -66,6 +67,8 @@ export class InboundCall implements CurrentCall {
   readonly startedAtMs: number;
   /** The caller's deadline on the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
+  /** Where it is noted what observed policies would have refused. */
+  readonly observed: ObserveReport | undefined;
   readonly decisions: Decision[] = [];
   priority: Priority = "normal";
   /** The caller set the priority; only then it is passed on to the calls of the handler. */
@@ -74,6 +77,8 @@ export class InboundCall implements CurrentCall {
   cohort = 0;
   /** It is the cohort of a user or tenant, and not one by chance; only then it is passed on. */
   cohortMarked = false;
+  /** When it was let through to its handler; `undefined` before that. */
+  handlerStartedMs: number | undefined;
   /** How long such calls take as a rule, in milliseconds; 0 where that is not known. */
   neededMs = 0;
   previousAttempts = 0;
@@ -100,6 +105,7 @@ export class InboundCall implements CurrentCall {
     readonly startedAtMs: number;
     readonly deadlineMs: number;
     readonly onDecision?: Observer<DecisionEvent> | undefined;
+    readonly observed?: ObserveReport | undefined;
   }) {
     this.method = init.method;
     this.kind = init.kind;
@@ -109,6 +115,7 @@ export class InboundCall implements CurrentCall {
     this.startedAtMs = init.startedAtMs;
     this.deadlineMs = init.deadlineMs;
     this.#onDecision = init.onDecision;
+    this.observed = init.observed;
     this.#authContext = init.authContext;
   }
 

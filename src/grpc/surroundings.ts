@@ -1,6 +1,7 @@
 import { BudgetStore } from "../core/budget-store.js";
 import { type Clock, systemClock } from "../core/clock.js";
 import type { Observer, ReportError } from "../core/notify.js";
+import { ObserveReport } from "../core/observe-report.js";
 import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
 import type { DecisionEvent } from "./call-record.js";
@@ -16,6 +17,8 @@ export interface Surroundings {
   readonly onDecision: Observer<DecisionEvent> | undefined;
   readonly room: WaitingRoom;
   readonly budgets: BudgetStore;
+  /** What policies that observe would have refused. */
+  readonly observed: ObserveReport;
 }
 
 /** What can be handed in from outside. */
@@ -71,6 +74,7 @@ export function surroundingsOf(
     report: onError ?? warn,
     room: new WaitingRoom(),
     budgets: new BudgetStore(clock),
+    observed: new ObserveReport(),
   };
 }
 

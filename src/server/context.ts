@@ -44,7 +44,7 @@ export function contextInterceptor(
 function newInbound(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
-  { clock, report, onDecision }: Surroundings,
+  { clock, report, onDecision, observed }: Surroundings,
 ): InboundCall {
   const startedAtMs = clock.now();
   const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
@@ -56,6 +56,7 @@ function newInbound(
     clock,
     report,
     onDecision,
+    observed,
     startedAtMs,
     deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,
   });

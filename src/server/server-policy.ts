@@ -135,6 +135,11 @@ export class ServerPolicies {
     return admission.shedding ? 1 + used : used;
   }
 
+  /** How old a stream may become, `Infinity` for no bound. */
+  get maxStreamAgeMs(): number {
+    return this.admission?.maxStreamAgeMs ?? Number.POSITIVE_INFINITY;
+  }
+
   /** Refuses those who wait and those who come; calls that run are left to end. */
   stop(): void {
     this.drain.drain();

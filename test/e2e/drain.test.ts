@@ -9,6 +9,7 @@ import {
 import { expect, it } from "vitest";
 import {
   ConformanceServiceClient,
+  type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
 import { createWeir } from "../../src/weir.js";
@@ -20,13 +21,14 @@ it("drains a real server: calls in flight end well, later ones fail at once, and
   let release: () => void = () => {};
   const reached = new Promise<void>((started) => {
     const server = new Server(weir.server({ admission: {} }));
-    server.addService(ConformanceServiceService, {
+    const implementation: ConformanceServiceServer = {
       ...echo,
       unary(call, callback) {
         release = () => callback(null, call.request);
         started();
       },
-    });
+    };
+    server.addService(ConformanceServiceService, implementation);
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) => {
       if (error !== null) throw error;
       serving(server, port);
