@@ -197,6 +197,23 @@ describe("calls that are alike", () => {
     expect(made.link.inFlight()).toBe(0);
   });
 
+  it("show the breaker that their service did not answer in time, when the last has gone", async () => {
+    const server = held();
+    const made = await fallbackScene(
+      { reserveMs: 50, providers: [staleCache({ shared: true }), staticValue(message(9))] },
+      { handlers: server.implementation },
+      { breaker: { consecutiveFailures: 1, failureRate: false } },
+    );
+    const both = [100, 150].map((ms) => made.start("unary", within(made, ms)));
+    await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    await made.link.pass(5);
+    expect((await made.call("unary")).received).toEqual([9]);
+    expect(server.calls).toHaveLength(1);
+    expect(made.decisions).toMatchObject(
+      expect.arrayContaining([expect.objectContaining({ reason: "BREAKER_OPEN" })]),
+    );
+  });
+
   it("keep the answer from the others when the listener of one throws", async () => {
     const made = await flights();
     const errors: unknown[] = [];
