@@ -2,7 +2,10 @@ import { credentials } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { partitionedChannel } from "../../src/grpc/partitioned-channel.js";
-import type { PartitionedChannelOptions } from "../../src/grpc/partitioned-channel-options.js";
+import {
+  type PartitionedChannelOptions,
+  resolvePartitionedChannelOptions,
+} from "../../src/grpc/partitioned-channel-options.js";
 
 const insecure = credentials.createInsecure();
 
@@ -85,5 +88,24 @@ describe("the options of a partitioned channel", () => {
     { partitions: { a: {}, b: {} }, partitionOf: () => "a", defaultPartition: "b" },
   ])("allow %o", (options) => {
     expect(() => build(options)).not.toThrow();
+  });
+});
+
+describe("the channel options of every connection", () => {
+  const optionsOf = (channelOptions: PartitionedChannelOptions["channelOptions"] = {}) =>
+    resolvePartitionedChannelOptions({ partitions: { a: {} }, channelOptions }).channelOptions;
+
+  it("keep service configs from DNS away unless told otherwise", () => {
+    expect(optionsOf()["grpc.service_config_disable_resolution"]).toBe(1);
+    const own = { "grpc.service_config_disable_resolution": 0 };
+    expect(optionsOf(own)["grpc.service_config_disable_resolution"]).toBe(0);
+  });
+
+  it("never share connections, whatever is asked for", () => {
+    const own = { "grpc.use_local_subchannel_pool": 0, "grpc.keepalive_time_ms": 5 };
+    expect(optionsOf(own)).toMatchObject({
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.keepalive_time_ms": 5,
+    });
   });
 });
