@@ -16,6 +16,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   dynamic: /GetStock, priority high, attempt 2/,
   fallback: /picks are withdrawn:\n +Anna sees \(nothing recommended\)/,
   faults: /the network healed: 100 OK/,
+  guard: /orders-db 4 of 4, stock-db 0 of 4/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
   "load-balancing": /no service config: \d+, 0, 0;/,
