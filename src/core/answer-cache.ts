@@ -47,7 +47,7 @@ export function encodeAnswer({ storedAtMs, messages }: StoredAnswer): Uint8Array
 }
 
 /**
- * The answer in the bytes, each message a copy that the reader may do with what it likes. `undefined` for anything
+ * The answer in the bytes. Its messages are views on them: who hands one out makes a copy. `undefined` for anything
  * else that stands in the store under our key.
  */
 export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
@@ -61,7 +61,9 @@ export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
     if (at + lengthBytes > bytes.length) return undefined;
     const end = at + lengthBytes + view.getUint32(at);
     if (end > bytes.length) return undefined;
-    messages.push(Uint8Array.prototype.slice.call(bytes, at + lengthBytes, end));
+    messages.push(
+      new Uint8Array(bytes.buffer, bytes.byteOffset + at + lengthBytes, end - at - lengthBytes),
+    );
     at = end;
   }
   return { storedAtMs, messages };

@@ -19,16 +19,17 @@ describe("a stored answer", () => {
     );
   });
 
-  it("shares no memory with what it was made of, nor with what is read from it", () => {
+  it("shares no memory with what it was made of", () => {
     const message = bytes(1, 2, 3);
     const encoded = encodeAnswer({ storedAtMs: 5, messages: [message] });
     message.fill(9);
-    decodeAnswer(encoded)?.messages[0]?.fill(9);
     expect(decodeAnswer(encoded)?.messages).toEqual([bytes(1, 2, 3)]);
-    // A Buffer's own slice would be a view.
-    const buffer = Buffer.from(encoded);
-    decodeAnswer(buffer)?.messages[0]?.fill(9);
-    expect(decodeAnswer(buffer)?.messages.map((one) => [...one])).toEqual([[1, 2, 3]]);
+  });
+
+  it("is read from a part of a larger buffer, as clients of stores give it", () => {
+    const encoded = encodeAnswer({ storedAtMs: 5, messages: [bytes(1), bytes(2, 3)] });
+    const part = Buffer.concat([Buffer.alloc(7), encoded]).subarray(7);
+    expect(decodeAnswer(part)).toEqual({ storedAtMs: 5, messages: [bytes(1), bytes(2, 3)] });
   });
 
   it("is none when something else stands in the store", () => {
