@@ -1,7 +1,9 @@
 // A server that can bear ten calls at once gets forty, of four priorities.
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
+import type { AdmissionSnapshot } from "grpc-weir/server";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { learnt, limitOf, patient, pressedBy, withCeiling, withStreams } from "./limits.js";
 
 const weir = createWeir();
 // #region admission
@@ -24,7 +26,10 @@ const server = await startInventory(
 // #endregion
 const client = inventoryClient(server, weir.client({ retry: false, breaker: false }));
 // A breaker would count the refusals, and refuse the rest by itself.
-const patient = inventoryClient(server, weir.client({ retry: { maxAttempts: 6 }, breaker: false }));
+const persistent = inventoryClient(
+  server,
+  weir.client({ retry: { maxAttempts: 6 }, breaker: false }),
+);
 
 async function call(priority: Priority, by = client): Promise<string> {
   try {
@@ -59,7 +64,7 @@ for (const priority of priorities) {
 console.log(`  ${JSON.stringify(weir.policy("admission").snapshot())}`);
 
 console.log("a burst of low ones, by a client that comes back when it is told to:");
-const burst = await Promise.all(Array.from({ length: 20 }, () => call("low", patient)));
+const burst = await Promise.all(Array.from({ length: 20 }, () => call("low", persistent)));
 console.log(`  ${burst.filter((end) => end === "OK").length} of ${burst.length} got an answer`);
 
 console.log("a caller with too little time:");
@@ -78,5 +83,47 @@ await answer((done) => plain.getStock({ sku: "boots" }, new Metadata(), soon, do
   },
 );
 
-for (const each of [client, patient, plain]) each.close();
-for (const each of [server, guarded]) each.stop();
+console.log("what a limit of four would do, to a server that takes on all:");
+// #region observe
+const watching = createWeir();
+const watched = await startInventory(
+  {
+    getStock: ({ request }, callback) => {
+      setTimeout(() => callback(null, { sku: request.sku, quantity: 42 }), 60);
+    },
+  },
+  watching.server({ admission: { mode: "observe", limit: 4, maxQueued: 4 } }),
+);
+// #endregion
+const visitor = inventoryClient(watched, weir.client({ retry: false, breaker: false }));
+await Promise.all(
+  Array.from({ length: 20 }, () => answer((done) => visitor.getStock({ sku: "boots" }, done))),
+);
+// #region observed
+const { admission: wouldBe = {} } = watching.observed();
+for (const [reason, { refused, success, failure }] of Object.entries(wouldBe)) {
+  console.log(`  ${reason}: ${refused} refused, of which ${success} ended well, ${failure} failed`);
+}
+// #endregion
+
+console.log("limits of other servers, at their start:");
+const poolOfNine = { size: 9, waiting: 0 };
+const others = {
+  learnt,
+  withCeiling,
+  patient,
+  withStreams,
+  pressed: pressedBy(poolOfNine),
+  own: { admission: { limit: limitOf(poolOfNine) } },
+};
+for (const [name, policy] of Object.entries(others)) {
+  const other = createWeir();
+  other.server(policy);
+  const [numbers] = other.policy("admission").snapshot() as AdmissionSnapshot[];
+  console.log(`  ${name}: ${numbers?.limit}, and ${numbers?.maxQueued} may wait`);
+  other.close();
+}
+
+for (const each of [client, persistent, plain, visitor]) each.close();
+for (const each of [server, guarded, watched]) each.stop();
+for (const each of [weir, watching]) each.close();

@@ -124,6 +124,43 @@ console.log(table());
 await Promise.all([...reports, ...orders]);
 console.log(`  served, in this order: ${served.join(", ")}`);
 
-client.close();
-shared.close();
-server.stop();
+// #region server
+const halves = await startInventory(
+  {
+    getStock: ({ request }, callback) => {
+      setTimeout(() => callback(null, { sku: request.sku, quantity: 42 }), 100);
+    },
+  },
+  weir.server({
+    bulkhead: {
+      key: ({ metadata }) => String(metadata.get("x-tenant")[0] ?? "none"),
+      maxConcurrent: 3, // for each tenant
+      maxQueued: 2,
+      maxWaitMs: 1_000,
+    },
+  }),
+);
+// #endregion
+const visitor = inventoryClient(halves, weir.client({ retry: false, breaker: false }));
+const tenants = ["big", "big", "big", "big", "big", "big", "big", "small", "small"];
+const outcomes = await Promise.all(
+  tenants.map(async (tenant) => {
+    const metadata = new Metadata();
+    metadata.set("x-tenant", tenant);
+    try {
+      await answer((done) => visitor.getStock({ sku: "boots" }, metadata, done));
+      return `${tenant}: OK`;
+    } catch (error) {
+      if (!isServiceError(error)) throw error;
+      const { reason, retryAfterMs = 0 } = rejectionOf(error) ?? {};
+      return `${tenant}: ${status[error.code]} ${reason}${retryAfterMs > 0 ? ", come back later" : ""}`;
+    }
+  }),
+);
+console.log("\na server, seven calls of one tenant and two of another:");
+for (const outcome of new Set(outcomes)) {
+  console.log(`  ${outcomes.filter((each) => each === outcome).length} × ${outcome}`);
+}
+
+for (const each of [client, shared, visitor]) each.close();
+for (const each of [server, halves]) each.stop();
