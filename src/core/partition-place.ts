@@ -1,6 +1,6 @@
 import type { Partition } from "./partition.js";
 import type { QueueHandle } from "./priority-queue.js";
-import type { Candidate, Waiter } from "./semaphore.js";
+import type { Candidate, Waiter } from "./waiter.js";
 
 /** The queue that a place is in. */
 interface PlaceOwner<C extends Candidate> {

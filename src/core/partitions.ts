@@ -2,7 +2,15 @@ import { Partition } from "./partition.js";
 import { atMost, defaultPartition, guarantees, type PartitionShares } from "./partition-options.js";
 import { PartitionPlace } from "./partition-place.js";
 import { PriorityQueue } from "./priority-queue.js";
-import type { Candidate, SemaphoreOptions, Waiter } from "./semaphore.js";
+import type { Candidate, Waiter } from "./waiter.js";
+
+/** How much there is to share out. */
+export interface PermitOptions {
+  /** How many may hold a permit at once. */
+  readonly permits: number;
+  /** How many may wait for one. Zero: nobody waits. */
+  readonly maxQueued: number;
+}
 
 /**
  * A counting semaphore whose permits are shared out to named partitions, with a bounded queue. A candidate takes as
@@ -35,7 +43,7 @@ export class Partitions<C extends Candidate> {
   #arrivals = 0;
   #serving = false;
 
-  constructor(options: SemaphoreOptions, shares: PartitionShares) {
+  constructor(options: PermitOptions, shares: PartitionShares) {
     this.#permits = options.permits;
     this.#maxQueued = options.maxQueued;
     this.#shares = shares;

@@ -5,20 +5,17 @@ export interface QueueHandle<T> {
 }
 
 /**
- * A queue with two ends: the item to serve next and the item to give up first.
- * Items order by rank, the lowest number first, and inside a rank by arrival. A handle takes an item
- * out of the middle, because callers leave queues too.
+ * Items in the order in which they are served: by rank, the lowest number first, and inside a rank by arrival. A
+ * handle takes an item out of the middle, because callers leave queues too.
  *
- * `first` and `last` take constant time; everything that changes the queue takes O(log n).
+ * `first` takes constant time; everything that changes the queue takes O(log n).
  */
 export class PriorityQueue<T> {
-  // Both heaps hold the same nodes in the same total order, read from opposite ends.
-  readonly #front = new Heap<T>("front");
-  readonly #back = new Heap<T>("back");
+  readonly #heap = new Heap<T>();
   #arrivals = 0;
 
   get size(): number {
-    return this.#front.size;
+    return this.#heap.size;
   }
 
   /**
@@ -29,47 +26,35 @@ export class PriorityQueue<T> {
     // One NaN would compare false with everything and quietly break the order of all the others.
     if (Number.isNaN(rank)) throw new RangeError("rank must be a number, got NaN");
     const node = new Node(item, rank, this.#arrivals++);
-    this.#front.add(node);
-    this.#back.add(node);
+    this.#heap.add(node);
     return node;
   }
 
   /** The handle of the item to serve next: lowest rank, oldest inside it. */
   first(): QueueHandle<T> | undefined {
-    return this.#front.top();
+    return this.#heap.top();
   }
 
   /** Takes out what {@link first} shows. */
   popFirst(): QueueHandle<T> | undefined {
-    return this.#take(this.#front.top());
-  }
-
-  /** The handle of the item to give up first: highest rank, newest inside it. */
-  last(): QueueHandle<T> | undefined {
-    return this.#back.top();
-  }
-
-  /** Takes out what {@link last} shows. */
-  popLast(): QueueHandle<T> | undefined {
-    return this.#take(this.#back.top());
+    return this.#take(this.#heap.top());
   }
 
   /** The handles of all items, in no order: a list of its own, so that items may be taken out meanwhile. */
   handles(): readonly QueueHandle<T>[] {
-    return this.#front.all();
+    return this.#heap.all();
   }
 
   /** Takes an item out, wherever it stands. False when it has left already or stands in another queue. */
   remove(handle: QueueHandle<T>): boolean {
-    if (!(handle instanceof Node) || !this.#front.has(handle)) return false;
+    if (!(handle instanceof Node) || !this.#heap.has(handle)) return false;
     this.#take(handle);
     return true;
   }
 
   #take(node: Node<T> | undefined): Node<T> | undefined {
     if (node === undefined) return undefined;
-    this.#front.delete(node);
-    this.#back.delete(node);
+    this.#heap.delete(node);
     return node;
   }
 }
@@ -78,9 +63,8 @@ class Node<T> implements QueueHandle<T> {
   readonly item: T;
   readonly rank: number;
   readonly arrival: number;
-  /** Index in the heap of each end, kept by that heap; meaningless once the node has left. */
-  front = -1;
-  back = -1;
+  /** Its place in the heap, kept by that; meaningless once the node has left. */
+  index = -1;
 
   constructor(item: T, rank: number, arrival: number) {
     this.item = item;
@@ -89,7 +73,7 @@ class Node<T> implements QueueHandle<T> {
   }
 }
 
-/** The total order of the queue. No two nodes are equal, so the last is exactly the reverse of the first. */
+/** The total order of the queue: no two nodes are equal. */
 function precedes<T>(a: Node<T>, b: Node<T>): boolean {
   return a.rank === b.rank ? a.arrival < b.arrival : a.rank < b.rank;
 }
@@ -99,12 +83,7 @@ const fanOut = 4;
 
 /** A heap that knows where each of its nodes stands. */
 class Heap<T> {
-  readonly #end: "front" | "back";
   readonly #nodes: Node<T>[] = [];
-
-  constructor(end: "front" | "back") {
-    this.#end = end;
-  }
 
   get size(): number {
     return this.#nodes.length;
@@ -119,7 +98,7 @@ class Heap<T> {
   }
 
   has(node: Node<T>): boolean {
-    return this.#nodes[node[this.#end]] === node;
+    return this.#nodes[node.index] === node;
   }
 
   add(node: Node<T>): void {
@@ -128,20 +107,16 @@ class Heap<T> {
   }
 
   delete(node: Node<T>): void {
-    const index = node[this.#end];
+    const index = node.index;
     const filler = this.#nodes.pop();
     if (filler === undefined || filler === node) return;
     // The filler comes from another branch: it may belong above the gap as well as below it.
     if (this.#rise(filler, index) === index) this.#sink(filler, index);
   }
 
-  #outranks(a: Node<T>, b: Node<T>): boolean {
-    return this.#end === "front" ? precedes(a, b) : precedes(b, a);
-  }
-
   #place(node: Node<T>, index: number): void {
     this.#nodes[index] = node;
-    node[this.#end] = index;
+    node.index = index;
   }
 
   #rise(node: Node<T>, from: number): number {
@@ -149,7 +124,7 @@ class Heap<T> {
     while (index > 0) {
       const parentIndex = Math.floor((index - 1) / fanOut);
       const parent = this.#nodes[parentIndex];
-      if (parent === undefined || !this.#outranks(node, parent)) break;
+      if (parent === undefined || !precedes(node, parent)) break;
       this.#place(parent, index);
       index = parentIndex;
     }
@@ -166,7 +141,7 @@ class Heap<T> {
       const end = Math.min(firstChild + fanOut, this.#nodes.length);
       for (let childIndex = firstChild; childIndex < end; childIndex += 1) {
         const child = this.#nodes[childIndex];
-        if (child === undefined || !this.#outranks(child, best)) continue;
+        if (child === undefined || !precedes(child, best)) continue;
         best = child;
         bestIndex = childIndex;
       }

@@ -4,8 +4,8 @@ import { type ReportError, safely } from "./notify.js";
 import type { Permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
 import { isRefusal, type Refusal } from "./refusal.js";
-import type { Candidate } from "./semaphore.js";
 import type { Entry, OnTurn, Queued, Turn } from "./turn.js";
+import type { Candidate } from "./waiter.js";
 
 /** Why a wait ended by the clock. */
 export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;

@@ -1,4 +1,4 @@
-import type { Outcome, Permit } from "./permit.js";
+import type { Permit } from "./permit.js";
 import type { Refusal } from "./refusal.js";
 
 /** How the wait of a call ends, unless the call leaves first. */
@@ -30,25 +30,4 @@ export type Entry = Permit | Refusal | Queued;
 
 export function isQueued(entry: Entry): entry is Queued {
   return "kind" in entry && entry.kind === "queued";
-}
-
-/**
- * A permit that tells its giver when it was handed out. All permits of one giver share the function,
- * so that admitting a call costs one small object.
- */
-export class HeldPermit implements Permit {
-  readonly #sinceMs: number;
-  #release: ((sinceMs: number) => void) | undefined;
-
-  constructor(sinceMs: number, release: (sinceMs: number) => void) {
-    this.#sinceMs = sinceMs;
-    this.#release = release;
-  }
-
-  settle(_outcome: Outcome): void {
-    const release = this.#release;
-    if (release === undefined) return;
-    this.#release = undefined;
-    release(this.#sinceMs);
-  }
 }

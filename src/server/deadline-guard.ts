@@ -19,7 +19,7 @@ export interface DeadlineGuardOptions {
 export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOptions>>;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolveDeadlineGuardOptions(
+function resolveDeadlineGuardOptions(
   options: DeadlineGuardOptions = {},
   prefix = "deadlineGuard",
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type PartitionOptions, resolvePartitions } from "../../src/core/partition-options.js";
 import { Partitions } from "../../src/core/partitions.js";
-import type { Candidate, Waiter } from "../../src/core/semaphore.js";
+import type { Candidate, Waiter } from "../../src/core/waiter.js";
 
 interface Named extends Candidate {
   readonly name: string;

@@ -5,7 +5,6 @@ import { PriorityQueue, type QueueHandle } from "../../src/core/priority-queue.j
 type Step =
   | { readonly op: "push"; readonly rank: number }
   | { readonly op: "popFirst" }
-  | { readonly op: "popLast" }
   | { readonly op: "remove"; readonly pick: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -14,7 +13,6 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ op: fc.constant("push"), rank: fc.integer({ min: 0, max: 5 }) }),
   },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("popFirst") }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant("popLast") }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant("remove"), pick: fc.nat() }) },
 );
 
@@ -38,9 +36,6 @@ it("behaves as a sorted list from which items leave at both ends and by handle",
           case "popFirst":
             expect(queue.popFirst()?.item).toBe(model.shift()?.item);
             break;
-          case "popLast":
-            expect(queue.popLast()?.item).toBe(model.pop()?.item);
-            break;
           case "remove": {
             const handle = everPushed[next.pick % Math.max(1, everPushed.length)];
             if (handle === undefined) break;
@@ -52,7 +47,6 @@ it("behaves as a sorted list from which items leave at both ends and by handle",
         }
         expect(queue.size).toBe(model.length);
         expect(queue.first()?.item).toBe(model[0]?.item);
-        expect(queue.last()?.item).toBe(model.at(-1)?.item);
       }
       for (const { item, rank } of model) {
         expect(queue.popFirst()).toMatchObject({ item, rank });

@@ -1,22 +1,28 @@
 import { expect, it } from "vitest";
+import { unpartitioned } from "../../src/core/partition-options.js";
+import { Partitions } from "../../src/core/partitions.js";
 import { permit } from "../../src/core/permit.js";
 import { QueuedTurn } from "../../src/core/queued-turn.js";
 import { refusal } from "../../src/core/refusal.js";
-import { Semaphore } from "../../src/core/semaphore.js";
+
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
 import { permitOf } from "./turns.js";
 
 it("answers with the permit, and waits for nothing, when the semaphore grants it on entering", () => {
   const clock = new VirtualClock();
-  const semaphore = new Semaphore<QueuedTurn<string>>({ permits: 1, maxQueued: 1 });
+  const partitions = new Partitions<QueuedTurn<string>>(
+    { permits: 1, maxQueued: 1 },
+    unpartitioned,
+  );
+  const { unnamed } = partitions;
   const turns: unknown[] = [];
   const queued = new QueuedTurn(
     {
       clock,
       maxWaitMs: 100,
       report: (error) => turns.push(error),
-      admit: () => permit(() => semaphore.release()),
-      giveBack: () => semaphore.release(),
+      admit: () => permit(() => partitions.release(unnamed, 1)),
+      giveBack: () => partitions.release(unnamed, 1),
       waitedOut: (_tag, reason) => refusal(reason, ""),
       left: () => {},
     },
@@ -25,7 +31,7 @@ it("answers with the permit, and waits for nothing, when the semaphore grants it
     Infinity,
     (turn) => turns.push(turn),
   );
-  const waiter = semaphore.enqueue(0, queued);
+  const waiter = partitions.enqueue(unnamed, 0, 1, queued);
   if (waiter === undefined) throw new Error("the queue is full");
   queued.wait(waiter);
   const entry = queued.entered();
@@ -34,5 +40,5 @@ it("answers with the permit, and waits for nothing, when the semaphore grants it
   clock.advance(1_000);
   expect(turns).toEqual([]);
   expect(queued.leave()).toBe(false);
-  expect(semaphore.running).toBe(0);
+  expect(partitions.running).toBe(0);
 });
