@@ -69,6 +69,27 @@ describe("a deadline", () => {
     expect(counted()).toMatchObject({ calls: 101, failures: 0 });
   });
 
+  it("does not excuse an attempt that ran out of the time it may take at all", async () => {
+    const { call, within, counted } = await slowServer(
+      () => answerMs,
+      {},
+      {
+        client: {
+          retry: false,
+          breaker: { consecutiveFailures: 1_000, minCalls: 1_000 },
+          timeouts: { attemptMs: 60 },
+        },
+      },
+    );
+    let answerMs = 50;
+    for (let n = 0; n < 100; n++) await call("unary");
+    answerMs = 1_000;
+    await within(200);
+    expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+    await within(40);
+    expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+  });
+
   it("is learned of successes alone, and of single responses", async () => {
     const { call, within, counted } = await slowServer(() => 50);
     for (let n = 0; n < 100; n++) await call("serverStream");
@@ -142,6 +163,31 @@ describe.each(kinds)("the user's word on how a %s call counts", (method) => {
     weir.policy("breaker").forceOpen();
     await call(method);
     expect(asked).toEqual([]);
+  });
+
+  it("is not asked for of a call that its own key function calls off", async () => {
+    const asked: EndedAttempt[] = [];
+    let key = () => {};
+    const { start, link, clock, weir } = await scene({
+      client: {
+        retry: false,
+        bulkhead: { streams: "together", maxConcurrent: 1, maxWaitMs: 1_000 },
+        breaker: {
+          key: () => {
+            key();
+            return "all";
+          },
+          outcome: (ended) => void asked.push(ended),
+        },
+      },
+      handlers: handlers((_call, answer) => clock.schedule(20, answer)),
+    });
+    const first = start(method);
+    const second = start(method);
+    key = () => second.cancel();
+    await link.until(Promise.all([first.ended, second.ended]));
+    expect(asked.map(({ code }) => code)).toEqual([Status.OK]);
+    expect(onlyBreaker(weir)).toMatchObject({ calls: 1 });
   });
 
   it("may make a server's shedding count", async () => {
