@@ -145,13 +145,17 @@ describe("an answer", () => {
     expect(await call("unary")).toHaveLength(16);
   });
 
-  it("of a service below is passed on through one that has no fallback", async () => {
-    const { call } = await hops(async ({ plain, safe }, ask) => {
-      await ask(plain);
-      await ask(safe);
-    }, marking);
-    expect(await call("unary")).toEqual([{ source: "handler", name: "prices", method: unaryPath }]);
-  });
+  it.each(["plain", "safe"] as const)(
+    "of a service below is passed on by a handler whose client is %s",
+    async (which) => {
+      const { call } = await hops(async (clients, ask) => {
+        expect(await ask(clients[which])).toBe(1);
+      }, marking);
+      expect(await call("unary")).toEqual([
+        { source: "handler", name: "prices", method: unaryPath },
+      ]);
+    },
+  );
 
   it("of a service below is not stored as a good one", async () => {
     const transport = inMemoryTransport();

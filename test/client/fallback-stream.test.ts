@@ -2,6 +2,7 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { fallback } from "../../src/client/fallback.js";
 import { staticValue, value } from "../../src/client/fallback-providers.js";
+import { FallbackStream } from "../../src/client/fallback-stream.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
@@ -156,6 +157,26 @@ describe("a streamed answer of a fallback", () => {
     expect(await link.until(ended.promise, 1e6)).toBe(Status.DEADLINE_EXCEEDED);
     expect(transport.clock.now() - startMs).toBe(500);
     expect(transport.clock.pending.refs).toBe(0);
+  });
+});
+
+describe("the reads of a streamed answer", () => {
+  it("are a credit for one message, however often it is asked for", async () => {
+    const seen: unknown[] = [];
+    const iterator = [1, 2, 3][Symbol.iterator]();
+    const stream = new FallbackStream(iterator, iterator.next(), {
+      message: (one) => seen.push(one),
+      done: () => seen.push("done"),
+      broken: (error) => seen.push(error),
+    });
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    await turn();
+    expect(seen).toEqual([]);
+    for (const expected of [[1], [1, 2], [1, 2, 3], [1, 2, 3, "done"]]) {
+      for (let each = 0; each < 3; each += 1) stream.read();
+      await turn();
+      expect(seen).toEqual(expected);
+    }
   });
 });
 

@@ -1,11 +1,17 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { fallback } from "../../src/client/fallback.js";
 import { staticValue } from "../../src/client/fallback-providers.js";
 import type { MethodPolicy } from "../../src/client/method-policy.js";
 import { staleCache } from "../../src/client/stale-cache.js";
-import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+  ConformanceServiceService,
+} from "../../src/gen/weir/v1/conformance.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
+import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import { seededRandom } from "../../src/testing/seeded-random.js";
 import { echo, type SceneOptions, withResolvers } from "../scene.js";
 import { fallbackScene, message, within } from "./fallback-scene.js";
@@ -313,24 +319,32 @@ it("races of many callers end each once, with an answer of its own, and leave no
   for (let seed = 1; seed <= 30; seed += 1) await world(seed);
 });
 
-it("a caller who joined has the answer in its own async context", async () => {
+it("a caller who joined has the answer in its own async context, without a weir too", async () => {
   const storage = new AsyncLocalStorage<string>();
-  const made = await flights();
-  const seen: (string | undefined)[] = [];
+  const { calls, implementation } = held();
+  const transport = inMemoryTransport();
+  const { clock } = transport;
+  const link = await transport.open({
+    service: ConformanceServiceService,
+    implementation,
+    clientOptions: {
+      interceptors: [fallback({ clock, providers: [staleCache({ shared: true })] })],
+    },
+    serverInterceptors: [],
+  });
+  const client = link.client(ConformanceServiceClient);
   const both = ["first", "second"].map((name) =>
     storage.run(
       name,
       () =>
-        new Promise<void>((resolve) => {
-          made.client.unary(message(1), () => {
-            seen.push(storage.getStore());
-            resolve();
-          });
+        new Promise<string>((resolve) => {
+          client.unary(message(1), () => resolve(`${name} in ${storage.getStore()}`));
         }),
     ),
   );
-  await made.link.pass(10);
-  made.calls[0]?.answer(1);
-  await made.link.until(Promise.all(both), 1e6);
-  expect(new Set(seen)).toEqual(new Set(["first", "second"]));
+  await link.pass(10);
+  expect(calls).toHaveLength(1);
+  calls[0]?.answer(1);
+  const seen = await link.until(Promise.all(both), 1e6);
+  expect(seen).toEqual(["first in first", "second in second"]);
 });
