@@ -60,8 +60,7 @@ export class Feasibility {
 
   /** The time that a call of this method must have left, in milliseconds; 0 while nothing is known of it. */
   neededMs(method: string): number {
-    const { quantile, share } = this.#options;
-    return share * (this.#times.get(method).quantile(quantile) ?? 0);
+    return this.#neededMs(this.#times.get(method));
   }
 
   /** A hopeless call passes all the same. */
@@ -77,10 +76,15 @@ export class Feasibility {
   /** What is needed by method, for people and reports. */
   snapshot(): Readonly<Record<string, number>> {
     const needs: Record<string, number> = {};
-    for (const [method] of this.#times.entries()) {
-      const neededMs = this.neededMs(method);
+    for (const [method, times] of this.#times.entries()) {
+      const neededMs = this.#neededMs(times);
       if (neededMs > 0) needs[method] = Math.round(neededMs * 100) / 100;
     }
     return needs;
+  }
+
+  #neededMs(times: LatencyQuantile): number {
+    const { quantile, share } = this.#options;
+    return share * (times.quantile(quantile) ?? 0);
   }
 }

@@ -26,9 +26,9 @@ export class Keyed<T extends object> {
     return state;
   }
 
-  /** The states there are, most recently used first. */
-  entries(): Iterable<[string, T]> {
-    return this.#states.entries();
+  /** The states there are now, most recently used first: a list of its own, so that keys may be used meanwhile. */
+  entries(): readonly [string, T][] {
+    return [...this.#states.entries()];
   }
 
   #find(key: string): T {

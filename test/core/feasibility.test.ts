@@ -32,6 +32,17 @@ describe("what is known of handlers", () => {
     expect(Object.keys(known.snapshot())).toEqual(["/a/B"]);
   });
 
+  it("can be looked at for many methods, and looking does not change which are remembered", () => {
+    const { feasibility: known, learn } = feasibility({ minSamples: 1 });
+    for (let method = 0; method < 1_000; method += 1) learn(`/a/M${method}`, 80, 1);
+    expect(Object.keys(known.snapshot())).toHaveLength(1_000);
+    learn("/a/New", 80, 1);
+    const methods = Object.keys(known.snapshot());
+    expect(methods).toHaveLength(1_000);
+    expect(methods).toContain("/a/M999");
+    expect(methods).not.toContain("/a/M0");
+  });
+
   it("is forgotten after its window, so that a slow hour says nothing of the next", () => {
     const { feasibility: known, clock, learn } = feasibility({ windowMs: 60_000 });
     learn("/a/B", 5_000, 500);
