@@ -94,6 +94,8 @@ export interface AdmissionPoolOptions {
   readonly maxWaitMs: number;
   readonly maxWaitShare: number;
   readonly criticalHeadroom: number;
+  /** Calls also wait for the next turn of the event loop while the handlers of this one hold it. */
+  readonly byTurns: boolean;
   readonly queue: ResolvedQueueOptions;
 }
 
@@ -145,6 +147,8 @@ function resolvePool(
     maxQueued:
       maxQueued === undefined ? undefined : wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
     minQueued: typeof limit === "number" ? 0 : 16,
+    // A number is the word of somebody who knows the handlers, and without a queue there is nowhere to wait.
+    byTurns: typeof limit !== "number" && maxQueued !== 0 && maxWaitMs !== 0,
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs ?? 100),
     maxWaitShare: maxWaitMs === undefined ? 1 / 3 : 1,
     criticalHeadroom,

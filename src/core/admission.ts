@@ -6,10 +6,9 @@ import {
 } from "./admission-call.js";
 import type { AdmissionPoolOptions } from "./admission-options.js";
 import { Slot } from "./admission-slot.js";
+import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
-import { fixedLimit, type Limit } from "./limit.js";
-import { wholeNumber } from "./options.js";
 import type { Outcome, Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
@@ -19,6 +18,7 @@ import { RecentMedian } from "./recent-median.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { Shedder } from "./shedder.js";
 import type { Entry, OnTurn } from "./turn.js";
+import { TurnBudget } from "./turn-budget.js";
 import { WaitingLine } from "./waiting-line.js";
 
 type Waiter = QueuedTurn<AdmissionCall>;
@@ -26,6 +26,9 @@ type Waiter = QueuedTurn<AdmissionCall>;
 /** Deadlines of which the median makes the latency ceiling of a limit that learns, and how many it needs. */
 const deadlinesKept = 101;
 const deadlinesNeeded = 20;
+/** The most that calls may take of one turn of the event loop, and as a share of the latency ceiling. */
+const turnMs = 20;
+const turnShare = 1 / 8;
 
 /**
  * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
@@ -46,8 +49,7 @@ export class Admission {
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
-  #limit: Limit;
-  #running = 0;
+  readonly #slots: Slots;
   #serving = false;
   #draining = false;
 
@@ -61,7 +63,16 @@ export class Admission {
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;
-    this.#limit = options.makeLimit(random, { saturated, ceilingMs: () => this.#ceilingMs() });
+    const limit = options.makeLimit(random, {
+      saturated,
+      ceilingMs: () => this.#ceilingMs(),
+      running: () => this.#slots.taken,
+    });
+    const maxTurnMs = () => Math.min(turnMs, turnShare * (this.#ceilingMs() ?? Infinity));
+    const turn = options.byTurns
+      ? new TurnBudget(clock, maxTurnMs, () => this.#serve())
+      : undefined;
+    this.#slots = new Slots(options, limit, turn);
     this.#holdTime = new HoldTime(random, options.maxWaitMs);
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
@@ -81,15 +92,11 @@ export class Admission {
 
   /** How full it is: (running + queued) / (limit + maxQueued). A little above 1 while critical calls use their headroom. */
   get load(): number {
-    return (this.#running + this.#line.size) / (this.#permits + this.#maxQueued);
-  }
-
-  get #permits(): number {
-    return Math.min(this.#limit.current, this.#options.maxConcurrent);
+    return (this.#slots.taken + this.#line.size) / (this.#slots.count + this.#maxQueued);
   }
 
   get #maxQueued(): number {
-    return this.#options.maxQueued ?? Math.max(this.#options.minQueued, this.#permits);
+    return this.#options.maxQueued ?? Math.max(this.#options.minQueued, this.#slots.count);
   }
 
   /**
@@ -112,7 +119,7 @@ export class Admission {
       if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
     }
     if (this.#hasRoom(priority === "critical")) {
-      this.#running += 1;
+      this.#slots.take();
       return this.#admit(call, nowMs);
     }
     return this.#queue(call, nowMs, onTurn);
@@ -123,8 +130,13 @@ export class Admission {
    * nobody is admitted until there are few enough. Throws `InvalidOptionError` below 1.
    */
   resize(limit: number): void {
-    this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
+    this.#slots.resize(limit);
     this.#serve();
+  }
+
+  /** A handler has held the event loop for so long, in milliseconds. */
+  ran(tookMs: number): void {
+    this.#slots.ran(tookMs);
   }
 
   /** Refuses those who wait and those who come, with `DRAINING`. Calls that run are left to end. */
@@ -143,9 +155,9 @@ export class Admission {
 
   snapshot(): AdmissionSnapshot {
     return {
-      limit: this.#permits,
+      limit: this.#slots.count,
       maxQueued: this.#maxQueued,
-      running: this.#running,
+      running: this.#slots.taken,
       queued: this.#line.size,
       draining: this.#draining,
       admitted: { ...this.#admitted },
@@ -167,17 +179,8 @@ export class Admission {
 
   /** Nobody waits while there is room, but from inside a turn, or behind one who may not use the headroom. */
   #hasRoom(critical: boolean): boolean {
-    const permits = this.#permits;
-    if (critical) {
-      return this.#running < this.#withHeadroom(permits) && !this.#line.firstRankWaits;
-    }
-    return this.#running < permits && this.#line.size === 0;
-  }
-
-  #withHeadroom(permits: number): number {
-    // 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call.
-    const headroom = Math.ceil(permits * this.#options.criticalHeadroom - 1e-9);
-    return Math.min(permits + headroom, this.#options.maxConcurrent);
+    const { size, firstRankWaits } = this.#line;
+    return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical);
   }
 
   #queue(call: AdmissionCall, nowMs: number, onTurn: OnTurn): Entry {
@@ -210,9 +213,7 @@ export class Admission {
     this.#serving = true;
     const nowMs = this.#clock.now();
     for (;;) {
-      const permits = this.#permits;
-      const room = this.#line.firstRankWaits ? this.#withHeadroom(permits) : permits;
-      if (this.#running >= room) break;
+      if (!this.#slots.isFree(this.#line.firstRankWaits)) break;
       const overloaded = this.#line.overloaded(nowMs);
       const place = this.#line.shift(nowMs);
       if (place === undefined) break;
@@ -220,7 +221,7 @@ export class Admission {
       const spent = this.#spent(item.tag, nowMs - place.sinceMs, nowMs, overloaded);
       if (spent !== undefined) item.refuse(spent);
       else {
-        this.#running += 1;
+        this.#slots.take();
         item.grant();
       }
     }
@@ -259,20 +260,19 @@ export class Admission {
 
   #admit({ priority }: AdmissionCall, nowMs: number): Permit {
     this.#admitted[priority] += 1;
-    return new Slot(nowMs, this.#running, this.#settle);
+    return new Slot(nowMs, this.#slots.taken, this.#settle);
   }
 
   readonly #settle = (sinceMs: number, inFlight: number, outcome: Outcome): void => {
     const nowMs = this.#clock.now();
     const tookMs = nowMs - sinceMs;
     this.#holdTime.record(tookMs);
-    // A call that its caller gave up says nothing about how long such calls take.
-    if (outcome !== "ignored") this.#limit.record(nowMs, tookMs, inFlight, outcome);
+    this.#slots.record(nowMs, tookMs, inFlight, outcome);
     this.#release();
   };
 
   #release(): void {
-    this.#running -= 1;
+    this.#slots.giveBack();
     this.#serve();
   }
 
@@ -283,7 +283,7 @@ export class Admission {
       return refusal(reason, detail);
     }
     const ahead = this.#line.size + 1;
-    return refusal(reason, detail, this.#holdTime.retryAfterMs(ahead, this.#permits));
+    return refusal(reason, detail, this.#holdTime.roundRetryAfterMs(ahead, this.#slots.count));
   }
 
   #ceilingMs(): number | undefined {
@@ -292,6 +292,7 @@ export class Admission {
   }
 
   #occupancy(): string {
-    return `running ${this.#running} of ${this.#permits}, queued ${this.#line.size} of ${this.#maxQueued}`;
+    const { taken, count } = this.#slots;
+    return `running ${taken} of ${count}, queued ${this.#line.size} of ${this.#maxQueued}`;
   }
 }

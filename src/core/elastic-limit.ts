@@ -2,6 +2,7 @@ import { Gradient } from "./gradient2-limit.js";
 import type { Limit } from "./limit.js";
 import type { Outcome } from "./permit.js";
 import { SampleWindow, type WindowSummary } from "./sample-window.js";
+import { Surge } from "./surge.js";
 
 export interface ElasticOptions {
   /** The floor. @defaultValue 8 */
@@ -23,6 +24,8 @@ export interface ElasticSignals {
   saturated(): boolean;
   /** The latency ceiling, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
+  /** Calls that run now. Without it, a surge is seen only when the calls of it have ended. */
+  running?(): number;
 }
 
 /** How much a trial takes away in each of its first two windows. */
@@ -33,6 +36,8 @@ const trialWindows = 3;
 const growStep = 1.4;
 /** How often the limit tries to grow while it is held down. */
 const growEveryMs = 10_000;
+/** While it holds calls down, they should take no less than this share of the ceiling, and no more than all of it. */
+const held = 0.6;
 /** Above this elasticity, less concurrency costs goodput in proportion: the time is not spent waiting for us. */
 const elastic = 0.5;
 const shortestMuteMs = 15_000;
@@ -67,6 +72,8 @@ export class ElasticLimit implements Limit {
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
   readonly #gradient = new Gradient();
+  readonly #surge = new Surge();
+  readonly #calm = { inFlight: Number.POSITIVE_INFINITY, tookMs: 0, perSecond: 0 };
   #limit: number;
   #phase: Phase = { kind: "open" };
   #saturated = false;
@@ -96,10 +103,35 @@ export class ElasticLimit implements Limit {
     inFlight: number,
     outcome: Exclude<Outcome, "ignored">,
   ): void {
+    this.#watch(nowMs);
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
     if (seen === undefined) return;
+    this.#calm.inFlight = seen.maxInFlight;
+    this.#calm.tookMs = seen.meanMs;
+    this.#calm.perSecond = seen.goodPerSecond;
     const next = this.#signals.saturated() ? this.#follow(seen) : this.#ask(nowMs, seen);
     this.#limit = Math.min(this.#max, Math.max(this.#min, next));
+  }
+
+  /**
+   * A surge that meets a limit fills a queue in less time than a window. As many calls are let in as are served within
+   * the ceiling at the pace at which they end.
+   */
+  #watch(nowMs: number): void {
+    const running = this.#signals.running?.();
+    if (running === undefined || this.#phase.kind !== "open") return;
+    const perSecond = this.#surge.record(nowMs, running, this.#calm);
+    if (perSecond === undefined) return;
+    const fits = this.#fits(perSecond);
+    if (fits === undefined || running < fits / held) return;
+    this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
+    this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
+  }
+
+  /** So many calls are served within the ceiling, and a little sooner, at a pace (Little's law). */
+  #fits(perSecond: number): number | undefined {
+    const ceilingMs = this.#signals.ceilingMs();
+    return ceilingMs === undefined ? undefined : (held * ceilingMs * perSecond) / 1000;
   }
 
   /** The process is saturated: what is too much shows in how long calls take. */
@@ -151,7 +183,7 @@ export class ElasticLimit implements Limit {
       return Math.max(this.#limit, before.limit);
     }
     this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
-    return up ? before.limit : this.#limit;
+    return up ? before.limit : Math.min(this.#limit, this.#fits(seen.goodPerSecond) ?? Infinity);
   }
 
   #shrink(phase: Extract<Phase, { kind: "shrink" }>, nowMs: number, seen: WindowSummary): number {
@@ -167,7 +199,7 @@ export class ElasticLimit implements Limit {
     }
     const ceilingMs = this.#signals.ceilingMs();
     if (this.#over(seen)) return this.#limit * 0.9;
-    if (ceilingMs === undefined || seen.p90Ms < 0.6 * ceilingMs) {
+    if (ceilingMs === undefined || seen.p90Ms < held * ceilingMs) {
       return this.#limit + Math.sqrt(this.#limit) / 2;
     }
     return this.#limit;

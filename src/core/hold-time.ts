@@ -30,6 +30,16 @@ export class HoldTime {
     this.#seen = true;
   }
 
+  /**
+   * The same in round numbers: multiples of 5, 10 or 100 ms. A server that refuses many calls has few different things to
+   * say then, and says them at less cost: what is encoded once, and indexed by the compression of headers, is sent again.
+   */
+  roundRetryAfterMs(ahead: number, atOnce: number): number {
+    const ms = this.retryAfterMs(ahead, atOnce);
+    const step = ms < 100 ? 5 : ms < 1_000 ? 10 : 100;
+    return Math.ceil(ms / step) * step;
+  }
+
   /** Whole milliseconds from 20 to 5,000 until `ahead` calls have been served, `atOnce` at a time. */
   retryAfterMs(ahead: number, atOnce: number): number {
     const estimateMs = (ahead * this.#averageMs) / atOnce;

@@ -120,5 +120,9 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
   if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
   const fixed = ceilingMs === false ? undefined : durationMs(`${prefix}.ceilingMs`, ceilingMs, 1);
   return (_random, signals) =>
-    new ElasticLimit(checked, { saturated: () => signals.saturated(), ceilingMs: () => fixed });
+    new ElasticLimit(checked, {
+      saturated: () => signals.saturated(),
+      ceilingMs: () => fixed,
+      running: () => signals.running?.() ?? 0,
+    });
 }

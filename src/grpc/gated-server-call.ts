@@ -22,6 +22,8 @@ export interface ServerGate extends Gate<InboundCall> {
    * there is nothing to say.
    */
   admissionToTell?(inbound: InboundCall): string | undefined;
+  /** The handler of a call has held the event loop for so long, in milliseconds, when it was started. */
+  handlerRan?(inbound: InboundCall, tookMs: number): void;
 }
 
 /**
@@ -86,6 +88,19 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
 
   decide(decision: Decision): void {
     this.#passage?.inbound.decide(decision);
+  }
+
+  // Unary and server-streaming handlers start here, and what they compute they compute before this returns.
+  override onReceiveHalfClose(): void {
+    const inbound = this.#passage?.inbound;
+    if (inbound?.handlerStartedMs === undefined) {
+      super.onReceiveHalfClose();
+      return;
+    }
+    const sinceMs = this.clock.now();
+    super.onReceiveHalfClose();
+    const tookMs = this.clock.now() - sinceMs;
+    for (const gate of this.#gates) gate.handlerRan?.(inbound, tookMs);
   }
 
   override sendStatus(status: PartialStatus): void {

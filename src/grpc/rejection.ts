@@ -1,4 +1,6 @@
+import type { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { Priority } from "../core/priority.js";
 import { isReason, type Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
 import { pushbackKey } from "./metadata-keys.js";
@@ -104,9 +106,12 @@ export function localRejection(
   info: Readonly<Record<string, string>> = {},
 ): StatusObject {
   const code = statusOfReason[refusal.reason];
-  const metadata = rejectionMetadata(code, refusal, { scope: "client", ...info });
-  madeHere.set(metadata, rejection(refusal, true, { scope: "client", ...info }));
-  return { code, details: refusalText(refusal), metadata };
+  const details = refusalText(refusal);
+  const metadata = new Metadata();
+  const told = { scope: "client", ...info };
+  metadata.set(statusDetailsKey, encodeRejection(code, details, refusal, told));
+  madeHere.set(metadata, rejection(refusal, true, told));
+  return { code, details, metadata };
 }
 
 /**
@@ -116,14 +121,40 @@ export function localRejection(
  */
 export function serverRejection(
   refusal: Refusal,
-  info: Readonly<Record<string, string>> = {},
+  info: { readonly priority?: Priority } = {},
 ): StatusObject {
   const code = statusOfReason[refusal.reason];
-  const metadata = rejectionMetadata(code, refusal, { scope: "instance", ...info });
+  const metadata = new Metadata();
+  metadata.set(statusDetailsKey, serverDetails(code, refusal, info.priority));
   if (refusal.retryAfterMs !== undefined) {
     metadata.set(pushbackKey, String(Math.ceil(refusal.retryAfterMs)));
   } else if (refusal.subject !== undefined) metadata.set(pushbackKey, noRetry);
   return { code, details: refusalText(refusal), metadata };
+}
+
+/** Details that were encoded lately, of refusals that differ in nothing that stands in them. */
+const encoded = new Map<string, Buffer>();
+const maxEncoded = 512;
+
+/**
+ * The details of a server's own refusal. A server under load says the same few things over and over, and what it spends
+ * on saying no is not there for those it serves; so their message is the title alone, without the numbers of the moment.
+ */
+function serverDetails(code: Status, refusal: Refusal, priority: Priority | undefined): Buffer {
+  const { reason, retryAfterMs, subject } = refusal;
+  const title = titles[reason];
+  const info = priority === undefined ? { scope: "instance" } : { scope: "instance", priority };
+  if (title === undefined || subject !== undefined) {
+    return encodeRejection(code, refusalText(refusal), refusal, info);
+  }
+  const waitMs = retryAfterMs === undefined ? "" : Math.ceil(retryAfterMs);
+  const key = `${reason} ${priority ?? ""} ${waitMs}`;
+  const known = encoded.get(key);
+  if (known !== undefined) return known;
+  const bytes = encodeRejection(code, title, refusal, info);
+  if (encoded.size >= maxEncoded) encoded.clear();
+  encoded.set(key, bytes);
+  return bytes;
 }
 
 /**
@@ -199,20 +230,17 @@ function rejection(
     : { reason, local, retryAfterMs, hops, metadata };
 }
 
-function rejectionMetadata(
+function encodeRejection(
   code: Status,
-  refusal: Refusal,
+  message: string,
+  { reason, detail, retryAfterMs, subject }: Refusal,
   info: Readonly<Record<string, string>>,
-): Metadata {
-  const metadata = new Metadata();
-  const { reason, detail, retryAfterMs, subject } = refusal;
-  const details = {
+): Buffer {
+  return encodeStatusDetails(code, message, {
     errorInfo: { reason, domain: rejectionDomain, metadata: info },
     ...(retryAfterMs === undefined ? {} : { retryDelayMs: retryAfterMs }),
     ...(subject === undefined ? {} : { quotaViolations: [{ subject, description: detail }] }),
-  };
-  metadata.set(statusDetailsKey, encodeStatusDetails(code, refusalText(refusal), details));
-  return metadata;
+  });
 }
 
 /** Key of `ErrorInfo.metadata` that counts how many services have passed the status on. */

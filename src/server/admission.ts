@@ -24,12 +24,11 @@ import { formatAdmission } from "../grpc/admission-trailer.js";
 import type { ServerGate } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
+import type { CallKind } from "../grpc/types.js";
+import { isExempt } from "./exempt.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
 import { NodeProcessReader } from "./process-reader.js";
 import { streamAgeInterceptors } from "./stream-age.js";
-
-/** Calls of these services are never refused: they are how a server under load is looked into. */
-const exempt = /^\/grpc\.(health|reflection|channelz)\./;
 
 /** The refusals that speak of load. A server that drains, or a call without time, says nothing of others. */
 const shed: ReadonlySet<Reason> = new Set(["LOAD_SHED", "CONCURRENCY_LIMIT", "QUEUE_TIMEOUT"]);
@@ -111,11 +110,11 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   modeFor(inbound: InboundCall): Mode {
-    return exempt.test(inbound.method) ? "off" : this.mode;
+    return isExempt(inbound.method) ? "off" : this.mode;
   }
 
   enter(inbound: InboundCall, onTurn: OnTurn): Entry {
-    const pool = inbound.kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
+    const pool = this.#pool(inbound.kind);
     const level = this.#levelFor(inbound);
     // What observes refuses nobody.
     if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onTurn);
@@ -126,6 +125,10 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     });
     if (!isQueued(entry)) note(level, priority, entry, startedAtMs);
     return entry;
+  }
+
+  handlerRan({ kind }: InboundCall, tookMs: number): void {
+    this.#pool(kind).ran(tookMs);
   }
 
   admissionToTell(inbound: InboundCall): string | undefined {
@@ -155,6 +158,10 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       pressure: this.pressure.snapshot(),
       shedShare: this.#byPressure?.share ?? 0,
     };
+  }
+
+  #pool(kind: CallKind): Admission {
+    return kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
   }
 
   /** Callers are told of the slots that their call is about: an answer to a stream speaks of streams. */

@@ -12,6 +12,7 @@ describe("admission options", () => {
   it("have defaults, and a queue as long as the limit", () => {
     const { makeLimit, streams, pressure, ...rest } = resolveAdmissionOptions({});
     expect(rest).toEqual({
+      byTurns: true,
       maxConcurrent: Infinity,
       maxQueued: undefined,
       minQueued: 16,

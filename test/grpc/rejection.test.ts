@@ -82,6 +82,23 @@ describe("the status of a refused call", () => {
     expect(localRejection(asked).metadata.get(pushbackKey)).toEqual([]);
   });
 
+  it("of a server encodes its details once, and the numbers of the moment stand in the text alone", () => {
+    const say = (detail: string, priority: "low" | "high", retryAfterMs?: number) =>
+      serverRejection(refusal("LOAD_SHED", detail, retryAfterMs), { priority });
+    const [one] = say("running 8 of 8", "low", 50).metadata.get(statusDetailsKey);
+    const again = say("running 7 of 8", "low", 50);
+    expect(again.metadata.get(statusDetailsKey)[0]).toBe(one);
+    expect(again.details).toContain("running 7 of 8");
+    for (const other of [say("", "high", 50), say("", "low", 55), say("", "low")]) {
+      expect(other.metadata.get(statusDetailsKey)[0]).not.toBe(one);
+    }
+    expect(rejectionOf(again)).toMatchObject({
+      reason: "LOAD_SHED",
+      retryAfterMs: 50,
+      metadata: { scope: "instance", priority: "low" },
+    });
+  });
+
   it("says whose quota is used up, and asks not to be retried where time is of no use", () => {
     const soon = refusal("RATE_LIMIT_EXCEEDED", "5 per second", 250, "tenant:a");
     for (const made of [localRejection(soon), serverRejection(soon)]) {
