@@ -70,7 +70,6 @@ export class ShadowPlace implements Permit {
 
   #take(turn: Turn, report: ShadowReport): void {
     if (isRefusal(turn)) report.refused(turn);
-    else if (this.#over) turn.settle("ignored");
     else this.#permit = turn;
   }
 }

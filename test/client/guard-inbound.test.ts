@@ -172,12 +172,36 @@ describe("a guard in a handler", () => {
 
   it("hands on the signal of the inbound call itself where nothing else ends the work", async () => {
     const signals = new Set<AbortSignal>();
-    const { call } = await serving({ bulkhead: {} }, async (db) => {
+    const options = { bulkhead: {}, timeoutMs: 60_000 };
+    const { call, clock } = await serving(options, async (db) => {
       await db.run((signal) => signals.add(signal));
       await db.run((signal) => signals.add(signal));
+      // Before the inbound call is called off, the time-out can not come.
+      expect(signals).toEqual(new Set([currentInbound()?.signal]));
     });
-    await call("unary");
+    expect((await call("unary", { deadline: clock.wallNow() + 1_000 })).code).toBe(Status.OK);
     expect(signals.size).toBe(1);
+  });
+
+  it("follows its call no longer when it has ended", async () => {
+    let following = 0;
+    const { call } = await serving({}, async (db) => {
+      const inbound = currentInbound();
+      if (inbound === undefined) throw new Error("no inbound call");
+      const onCalledOff = inbound.onCalledOff.bind(inbound);
+      inbound.onCalledOff = (task) => {
+        following += 1;
+        const unfollow = onCalledOff(task);
+        return () => {
+          following -= 1;
+          unfollow();
+        };
+      };
+      for (let n = 0; n < 3; n++) await db.run(() => n);
+      await db.run(() => Promise.reject(new Error("down"))).catch(() => {});
+    });
+    expect((await call("unary")).code).toBe(Status.OK);
+    expect(following).toBe(0);
   });
 
   it("queues by the priority of the inbound call, which a run may set otherwise", async () => {

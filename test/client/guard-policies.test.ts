@@ -202,6 +202,23 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
     expect(numbers("breaker")).toMatchObject({ consecutiveFailures: 1 });
   });
 
+  it("gives the place back of a run that its ramp holds back", async () => {
+    const { clock, guard, numbers } = guarded({
+      ...time,
+      breaker: { consecutiveFailures: 1, openMs: 10, openJitter: 0, probes: 1, rampMs: 10_000 },
+      bulkhead: { maxConcurrent: 100 },
+    });
+    await rejected(guard.run(broken));
+    await clock.pass(10);
+    await guard.run(() => "a probe");
+    const ends: unknown[] = [];
+    for (let n = 0; n < 40; n++) void rejected(guard.run(never)).then((error) => ends.push(error));
+    await clock.pass(0);
+    expect(ends.length).toBeGreaterThan(10);
+    expect(ends[0]).toMatchObject({ reason: "BREAKER_RAMPING", code: Status.UNAVAILABLE });
+    expect(numbers("bulkhead")).toMatchObject({ running: 40 - ends.length });
+  });
+
   it("refuses before the queue, and gives the place back that it refuses behind it", async () => {
     const { clock, guard, numbers } = guarded({
       ...time,
@@ -248,6 +265,15 @@ describe("the modes of a guard's policies", () => {
     await expectQuiet();
   });
 
+  it("observe: a run that ends while it would still wait leaves the queue it would be in", async () => {
+    const { guard, numbers } = guarded({
+      bulkhead: { maxConcurrent: 1, maxQueued: 1, maxWaitMs: 1_000, mode: "observe" },
+    });
+    void guard.run(never);
+    expect(await guard.run(() => "at once")).toBe("at once");
+    expect(numbers("bulkhead")).toMatchObject({ running: 1, queued: 0, left: 1 });
+  });
+
   it("off: the policy is not asked; and a mode holds from the next run on", async () => {
     const { guard, policies, numbers } = guarded({
       bulkhead: { maxConcurrent: 1, maxQueued: 0 },
@@ -267,6 +293,39 @@ describe("the modes of a guard's policies", () => {
 });
 
 describe("closing the weir", () => {
+  it("leaves work alone that has waited and is under way now", async () => {
+    const { clock, guard, surroundings } = guarded({
+      bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
+      retry: { backoff: { baseMs: 10, jitter: "none" } },
+    });
+    const works = [deferred(), deferred(), deferred()];
+    let attempts = 0;
+    const runs = [
+      guard.run(() => works[0]?.promise),
+      guard.run(() => works[1]?.promise),
+      guard.run(() => {
+        attempts += 1;
+        return attempts === 1 ? Promise.reject(new Error("down")) : works[2]?.promise;
+      }),
+    ];
+    works[0]?.resolve("first");
+    await clock.pass(0);
+    expect(surroundings.room.size).toBe(1);
+    works[1]?.resolve("queued");
+    await clock.pass(20);
+    expect(attempts).toBe(2);
+    surroundings.room.close();
+    works[2]?.resolve("tried again");
+    expect(await clock.until(Promise.all(runs))).toEqual(["first", "queued", "tried again"]);
+  });
+
+  it.each(ways)("refuses new runs, %s", async (_way, time) => {
+    const { guard, surroundings, decisions } = guarded({ ...time, breaker: {} });
+    surroundings.room.close();
+    expect(await rejected(guard.run(() => "late"))).toMatchObject({ reason: "CLOSED" });
+    expect(decisions).toMatchObject([{ verdict: "cancel", reason: "CLOSED" }]);
+  });
+
   it("leaves work under way alone, and does not try again what fails", async () => {
     const { clock, guard, surroundings, expectQuiet } = guarded({
       retry: { backoff: { baseMs: 100 } },

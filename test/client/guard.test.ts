@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
@@ -52,6 +53,17 @@ describe("a guard without policies", () => {
     expect(signal).toBeInstanceOf(AbortSignal);
     expect(signal?.aborted).toBe(false);
     expect(await guard.run((...given: unknown[]) => given.length)).toBe(0);
+  });
+
+  it("leaves no listener on the caller's signal when it has ended", async () => {
+    const { guard } = guarded();
+    const abort = new AbortController();
+    const work = deferred();
+    const run = guard.run(() => work.promise, { signal: abort.signal });
+    expect(getEventListeners(abort.signal, "abort")).toHaveLength(1);
+    work.resolve("done");
+    await run;
+    expect(getEventListeners(abort.signal, "abort")).toHaveLength(0);
   });
 
   it("hands the caller's signal through, and rejects with its reason at once", async () => {
