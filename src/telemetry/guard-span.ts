@@ -21,7 +21,7 @@ import { SpanTime } from "./span-time.js";
 import type { Tracing } from "./tracing.js";
 
 /** The toolkit's own attributes of guarded runs, beside those that calls have too. */
-export const guardAttributes = {
+const guardAttributes = {
   /** Run and attempt: the name of the guard. */
   name: "weir.guard.name",
   /** Run: the key of its breaker and its bulkhead, where it had one. */
