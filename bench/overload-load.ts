@@ -22,13 +22,15 @@ export interface Fates {
 }
 
 export interface LoadResult {
-  /** What should have been made. */
+  /** Calls that were due. */
   readonly intended: number;
   readonly byPriority: Readonly<Record<PriorityName, Fates>>;
   /** How long the calls took that were served, in milliseconds. */
   readonly okMs: readonly number[];
   /** How late calls were made, the worst. */
   readonly lagMs: number;
+  /** How busy the event loop of the callers was: near 1, they are late to see answers too. */
+  readonly busy: number;
 }
 
 export interface RecoveryResult {
@@ -103,9 +105,10 @@ export class Caller {
 
   /** Calls that come whether others are answered or not, at random (Poisson). */
   async open(load: OpenLoad): Promise<LoadResult> {
-    const result = emptyResult(Math.round(load.perSecond * load.seconds));
+    const result = emptyResult();
     const okMs: number[] = [];
-    const lagMs = await this.#arrivals(load, (priority, settled) => {
+    const loop = performance.eventLoopUtilization();
+    const { due, lagMs } = await this.#arrivals(load, (priority, settled) => {
       const fates = result[priority];
       fates.offered += 1;
       this.#call(priority, (fate, tookMs) => {
@@ -114,7 +117,8 @@ export class Caller {
         settled();
       });
     });
-    return { intended: result.intended, byPriority: result, okMs, lagMs };
+    const busy = performance.eventLoopUtilization(loop).utilization;
+    return { intended: due, byPriority: result, okMs, lagMs, busy };
   }
 
   /** A calm load, until half a second of it went well or its time is over. */
@@ -161,27 +165,29 @@ export class Caller {
     return recoveredMs === undefined ? {} : { recoveredMs };
   }
 
-  /** Resolves to the worst lag when all calls have ended. */
+  /** Resolves when all calls have ended: to how many were due, and how late they were made at worst. */
   #arrivals(
     { perSecond, seconds }: OpenLoad,
     arrive: (priority: PriorityName, settled: () => void) => void,
     enough: () => boolean = () => false,
-  ): Promise<number> {
+  ): Promise<{ readonly due: number; readonly lagMs: number }> {
     return new Promise((resolve) => {
       const meanMs = 1_000 / perSecond;
       const startedMs = performance.now();
       const endMs = startedMs + 1_000 * seconds;
       let dueMs = startedMs + gap(meanMs);
+      let due = 0;
       let worstMs = 0;
       let open = 0;
       let over = false;
       const settled = () => {
         open -= 1;
-        if (over && open === 0) resolve(worstMs);
+        if (over && open === 0) resolve({ due, lagMs: worstMs });
       };
       const step = () => {
         const nowMs = performance.now();
         for (; dueMs <= nowMs && dueMs < endMs; dueMs += gap(meanMs)) {
+          due += 1;
           const lagMs = nowMs - dueMs;
           if (lagMs > worstMs) worstMs = lagMs;
           if (lagMs > maxLagMs) continue;
@@ -191,7 +197,7 @@ export class Caller {
         if (dueMs < endMs && !enough()) setTimeout(step, Math.max(0, dueMs - performance.now()));
         else {
           over = true;
-          if (open === 0) resolve(worstMs);
+          if (open === 0) resolve({ due, lagMs: worstMs });
         }
       };
       step();
@@ -238,7 +244,7 @@ function gap(meanMs: number): number {
   return -meanMs * Math.log(1 - Math.random());
 }
 
-function emptyResult(intended: number): Record<PriorityName, Fates> & { intended: number } {
+function emptyResult(): Record<PriorityName, Fates> {
   const fates = (): Fates => ({ offered: 0, ok: 0, refused: 0, heldBack: 0, late: 0, other: 0 });
-  return { intended, critical: fates(), high: fates(), normal: fates(), low: fates() };
+  return { critical: fates(), high: fates(), normal: fates(), low: fates() };
 }

@@ -32,6 +32,8 @@ export interface Cell {
   /** `undefined`: not while it was watched, or there was no overload. */
   readonly recoveredMs: number | undefined;
   readonly lagMs: number;
+  /** How busy the busier of the generators was, from 0 to 1. */
+  readonly generatorBusy: number;
 }
 
 /** CPU time of the server for each call, in microseconds. */
@@ -152,8 +154,11 @@ export class Stage {
     const { port = 0 } = await this.#server(column).ask({ do: "listen", column, work });
     await this.#connect(port, column);
     if (!cold) return;
-    // Machine code that is not compiled yet is slower than any of this.
+    // Code that is not compiled yet is slower than any of this, and a refusal that was never made most of all.
     await this.#all({ do: "closed", method: "empty", callers: 8, seconds: 1 });
+    if (column !== "bare") {
+      await this.#all({ do: "open", perSecond: 1_000 / crowd, seconds: 1.5 });
+    }
     await this.#listen(column, work);
   }
 
@@ -194,6 +199,7 @@ function summed(loads: readonly LoadResult[], seconds: number) {
     p50Ms: quantile(0.5),
     p99Ms: quantile(0.99),
     lagMs: Math.max(...loads.map(({ lagMs }) => lagMs)),
+    generatorBusy: Math.max(...loads.map(({ busy }) => busy)),
   };
 }
 

@@ -36,6 +36,11 @@ export class Slots {
     return this.#taken < there && (this.#turn === undefined || this.#turn.hasRoom);
   }
 
+  /** So many calls come through in some time, at best. A queue that is longer keeps some waiting in vain. */
+  atBestIn(ms: number): number {
+    return this.#turn?.atBestIn(ms) ?? Number.POSITIVE_INFINITY;
+  }
+
   take(): void {
     this.#taken += 1;
     this.#turn?.began();

@@ -9,12 +9,12 @@ import { Slot } from "./admission-slot.js";
 import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
+import { LatencyCeiling } from "./latency-ceiling.js";
 import type { Outcome, Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
 import type { Random } from "./random.js";
 import type { Reason } from "./reasons.js";
-import { RecentMedian } from "./recent-median.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { Shedder } from "./shedder.js";
 import type { Entry, OnTurn } from "./turn.js";
@@ -22,13 +22,6 @@ import { TurnBudget } from "./turn-budget.js";
 import { WaitingLine } from "./waiting-line.js";
 
 type Waiter = QueuedTurn<AdmissionCall>;
-
-/** Deadlines of which the median makes the latency ceiling of a limit that learns, and how many it needs. */
-const deadlinesKept = 101;
-const deadlinesNeeded = 20;
-/** The most that calls may take of one turn of the event loop, and as a share of the latency ceiling. */
-const turnMs = 20;
-const turnShare = 1 / 8;
 
 /**
  * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
@@ -44,7 +37,7 @@ export class Admission {
   readonly #line: WaitingLine<Waiter>;
   readonly #host: TurnHost<AdmissionCall>;
   readonly #holdTime: HoldTime;
-  readonly #deadlines = new RecentMedian(deadlinesKept);
+  readonly #ceiling = new LatencyCeiling();
   readonly #server = { load: 0, nowMs: 0 };
   readonly #admitted = zeros();
   readonly #refused = zeros();
@@ -65,12 +58,15 @@ export class Admission {
     this.#shedders = shedders;
     const limit = options.makeLimit(random, {
       saturated,
-      ceilingMs: () => this.#ceilingMs(),
+      ceilingMs: () => this.#ceiling.ms,
       running: () => this.#slots.taken,
     });
-    const maxTurnMs = () => Math.min(turnMs, turnShare * (this.#ceilingMs() ?? Infinity));
     const turn = options.byTurns
-      ? new TurnBudget(clock, maxTurnMs, () => this.#serve())
+      ? new TurnBudget(
+          clock,
+          () => this.#ceiling.turnMs,
+          () => this.#serve(),
+        )
       : undefined;
     this.#slots = new Slots(options, limit, turn);
     this.#holdTime = new HoldTime(random, options.maxWaitMs);
@@ -92,11 +88,18 @@ export class Admission {
 
   /** How full it is: (running + queued) / (limit + maxQueued). A little above 1 while critical calls use their headroom. */
   get load(): number {
-    return (this.#slots.taken + this.#line.size) / (this.#slots.count + this.#maxQueued);
+    const { taken, count } = this.#slots;
+    const { size } = this.#line;
+    const maxQueued = this.#maxQueued;
+    // Slots that are free while calls wait are none: what is short then is the time of the event loop.
+    return taken < count && size > 0 ? size / maxQueued : (taken + size) / (count + maxQueued);
   }
 
   get #maxQueued(): number {
-    return this.#options.maxQueued ?? Math.max(this.#options.minQueued, this.#slots.count);
+    const { maxQueued, minQueued, maxWaitMs } = this.#options;
+    if (maxQueued !== undefined) return maxQueued;
+    const longest = Math.min(this.#slots.count, Math.floor(this.#slots.atBestIn(maxWaitMs)));
+    return Math.max(minQueued, longest);
   }
 
   /**
@@ -113,7 +116,7 @@ export class Admission {
     const { priority, deadlineMs } = call;
     if (deadlineMs <= nowMs)
       return this.#refuse(call, "DEADLINE_EXPIRED", "the deadline had passed");
-    if (deadlineMs !== Infinity) this.#deadlines.add(deadlineMs - nowMs);
+    this.#ceiling.see(deadlineMs - nowMs);
     if (priority !== "critical") {
       const shed = this.#judge(call, nowMs);
       if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
@@ -284,11 +287,6 @@ export class Admission {
     }
     const ahead = this.#line.size + 1;
     return refusal(reason, detail, this.#holdTime.roundRetryAfterMs(ahead, this.#slots.count));
-  }
-
-  #ceilingMs(): number | undefined {
-    const median = this.#deadlines.median(deadlinesNeeded);
-    return median === undefined ? undefined : median / 2;
   }
 
   #occupancy(): string {

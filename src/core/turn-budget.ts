@@ -41,6 +41,11 @@ export class TurnBudget {
     return takenMs === 0 || takenMs + this.#costMs <= this.#limitMs;
   }
 
+  /** So many handlers are through in some time, at best: if nothing but they had the loop. */
+  atBestIn(ms: number): number {
+    return this.#costMs === 0 ? Number.POSITIVE_INFINITY : ms / this.#costMs;
+  }
+
   /** A call was let in, and its handler will run. */
   began(): void {
     this.#begun += 1;
