@@ -37,7 +37,13 @@ export function askForAnswer(
         return iterator.next();
       },
       (first) => {
-        if (begun !== undefined) told({ kind: "stream", iterator: begun, first, ageMs });
+        if (begun === undefined) return;
+        const fault = faultOf(first);
+        if (fault === undefined) told({ kind: "stream", iterator: begun, first, ageMs });
+        else {
+          closeIterator(begun);
+          failed(fault);
+        }
       },
       failed,
     );
@@ -82,6 +88,19 @@ function iteratorOf(response: unknown): AnyIterator {
     if (Symbol.iterator in response) return (response as Iterable<unknown>)[Symbol.iterator]();
   }
   throw new TypeError("the answer to a call with a streamed response cannot be iterated over");
+}
+
+/**
+ * What is wrong with what an iterator gave. No message, shown as one, would end the caller's stream in its midst: the
+ * call would never be told how it ended.
+ */
+export function faultOf(result: IteratorResult<unknown, unknown>): TypeError | undefined {
+  if (typeof result !== "object" || result === null) {
+    return new TypeError("an iterator of a streamed answer gave no result");
+  }
+  if (result.done === true || (result.value !== null && result.value !== undefined))
+    return undefined;
+  return new TypeError(`a message of a streamed answer is ${String(result.value)}`);
 }
 
 /** Tells what a function gives, at once when it is known at once. What it throws is a failure. */

@@ -1,4 +1,4 @@
-import { type AnyIterator, whenKnown } from "./fallback-answer.js";
+import { type AnyIterator, faultOf, whenKnown } from "./fallback-answer.js";
 
 /** Told what a streamed answer gives. */
 export interface FallbackStreamReader {
@@ -56,7 +56,11 @@ export class FallbackStream {
     if (result.done === true) {
       this.#over = true;
       this.#reader.done();
-    } else this.#reader.message(result.value);
+      return;
+    }
+    const fault = faultOf(result);
+    if (fault === undefined) this.#reader.message(result.value);
+    else this.#break(fault);
   }
 
   #break(error: unknown): void {

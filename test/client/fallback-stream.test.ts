@@ -107,6 +107,53 @@ describe("a streamed answer of a fallback", () => {
     expect(made.provider("value")).toMatchObject({ running: 0 });
   });
 
+  it.each([
+    ["null", null, "a message of a streamed answer is null"],
+    ["undefined", undefined, "a message of a streamed answer is undefined"],
+  ])("in which %s stands for a message is not the whole answer", async (_, none, text) => {
+    let closed = 0;
+    const answers = (messages: readonly unknown[]) =>
+      function* () {
+        try {
+          yield* messages;
+        } finally {
+          closed += 1;
+        }
+      };
+    const errors: unknown[] = [];
+    const made = await fallbackScene(
+      {
+        providers: [
+          value(answers([none]), { name: "first" }),
+          value(answers([message(5), none, message(6)]), { name: "second" }),
+        ],
+      },
+      { onError: (error) => errors.push(error) },
+    );
+    const ended = await made.call("serverStream");
+    expect(ended).toMatchObject({ code: Status.UNAVAILABLE, received: [5] });
+    expect(errors.map(String)).toEqual([`TypeError: ${text}`, `TypeError: ${text}`]);
+    await made.link.pass(1);
+    expect(closed).toBe(2);
+    expect(made.provider("first")).toMatchObject({ running: 0, failed: 1 });
+    expect(made.provider("second")).toMatchObject({ running: 0, answered: 1 });
+  });
+
+  it("whose iterator gives no results costs nothing but itself", async () => {
+    const broken = { [Symbol.asyncIterator]: () => ({ next: async () => undefined }) };
+    const errors: unknown[] = [];
+    const made = await fallbackScene(
+      { providers: [value(() => broken as unknown as AsyncIterable<object>)] },
+      { onError: (error) => errors.push(error) },
+    );
+    const ended = await made.call("serverStream");
+    expect(ended).toMatchObject({ code: Status.UNAVAILABLE, received: [] });
+    expect(errors.map(String)).toEqual([
+      "TypeError: an iterator of a streamed answer gave no result",
+    ]);
+    expect(made.provider("value")).toMatchObject({ running: 0, failed: 1 });
+  });
+
   it("that comes when its provider's time is over is closed", async () => {
     const { seen, numbers } = endless();
     const made = await fallbackScene({
