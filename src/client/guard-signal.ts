@@ -10,5 +10,10 @@ export const neverAborted: AbortSignal = Object.defineProperty(
 
 /** What a function rejects with that was called off, or that calls itself off. It says nothing of what it calls. */
 export function isAbort(error: unknown): boolean {
-  return error instanceof Error && error.name === "AbortError";
+  try {
+    return error instanceof Error && error.name === "AbortError";
+  } catch {
+    // A property that throws.
+    return false;
+  }
 }

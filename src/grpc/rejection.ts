@@ -206,8 +206,15 @@ export function saysNothingOfHealth(rejection: Rejection | undefined): boolean {
 }
 
 function metadataOf(failed: unknown): Metadata | undefined {
-  if (typeof failed !== "object" || failed === null || !("metadata" in failed)) return undefined;
-  return failed.metadata instanceof Metadata ? failed.metadata : undefined;
+  if (typeof failed !== "object" || failed === null) return undefined;
+  try {
+    if (!("metadata" in failed)) return undefined;
+    const { metadata } = failed;
+    return metadata instanceof Metadata ? metadata : undefined;
+  } catch {
+    // Somebody else's error, with a property that throws: it is none of ours.
+    return undefined;
+  }
 }
 
 /** True for a status that this process made itself. Never deduced from what came over the wire. */

@@ -43,6 +43,22 @@ describe("a guard without policies", () => {
     expect(guard.snapshot().failed).toBe(3);
   });
 
+  it.each(["metadata", "name"])("bears an error whose %s cannot be read", async (property) => {
+    const failure = Object.defineProperty(new Error("down"), property, {
+      get() {
+        throw new Error("not to be read");
+      },
+    });
+    for (const retry of [false, { maxAttempts: 2 }] as const) {
+      const { clock, guard, numbers } = guarded({ bulkhead: {}, breaker: {}, retry });
+      const run = rejected(guard.run(() => Promise.reject(failure)));
+      await clock.pass(1_000);
+      expect(guard.snapshot().failed).toBe(1);
+      expect(await run).toBe(failure);
+      expect(numbers("bulkhead")).toMatchObject({ running: 0 });
+    }
+  });
+
   it("gives work that declares a parameter a signal that keeps no listener, and other work none", async () => {
     const { guard } = guarded();
     const signals = new Set<AbortSignal>();
