@@ -108,6 +108,8 @@ export class BreakerControl extends PolicyControl {
     }
     for (const set of this.#sets) set.override(to, key);
     if (key === undefined) this.#said.clear();
-    this.#said.set(key, to);
+    // What holds for all need not be kept of each: keys that come and go would pile up.
+    if (to === (this.#said.get(undefined) ?? "none")) this.#said.delete(key);
+    else this.#said.set(key, to);
   }
 }

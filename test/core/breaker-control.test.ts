@@ -133,6 +133,34 @@ describe("the hand on breakers", () => {
     expect(call("a", "success", later)).toBe("success");
   });
 
+  it("keeps nothing of keys that were released, for breakers that are built later", () => {
+    const { control, make } = setup();
+    for (let key = 0; key < 100; key += 1) {
+      control.forceOpen(`target-${key}`);
+      control.release(`target-${key}`);
+    }
+    control.forceOpen("a");
+    control.forceOpen();
+    control.release("b");
+    control.forceOpen("b");
+    control.release("c");
+    const later = make();
+    const told: unknown[] = [];
+    const override = later.override.bind(later);
+    later.override = (to, key) => {
+      told.push([to, key]);
+      override(to, key);
+    };
+    control.add(later);
+    expect(told).toEqual([
+      ["open", undefined],
+      ["none", "c"],
+    ]);
+    control.release();
+    expect(later.modeOf("c")).toBe("enforce");
+    expect(later.overridden).toBe(false);
+  });
+
   it("keeps no more keys by hand than there may be", () => {
     const { control } = setup({ maxKeys: 2 });
     control.forceOpen("a");
