@@ -217,6 +217,8 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
     expect(ends.length).toBeGreaterThan(10);
     expect(ends[0]).toMatchObject({ reason: "BREAKER_RAMPING", code: Status.UNAVAILABLE });
     expect(numbers("bulkhead")).toMatchObject({ running: 40 - ends.length });
+    const critical = [1, 2, 3, 4, 5].map((n) => guard.run(() => n, { priority: "critical" }));
+    expect(await Promise.all(critical)).toEqual([1, 2, 3, 4, 5]);
   });
 
   it("refuses before the queue, and gives the place back that it refuses behind it", async () => {

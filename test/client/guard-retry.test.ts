@@ -262,7 +262,7 @@ describe("the fallback of a guard", () => {
 
   it("is asked for the errors that it wants, and not by those who have left", async () => {
     const asked: unknown[] = [];
-    const { guard, surroundings, errors } = guarded({
+    const { guard, surroundings, errors, decisions } = guarded({
       fallback: {
         when(error) {
           if (error === "hook") throw new Error("a broken hook");
@@ -281,6 +281,7 @@ describe("the fallback of a guard", () => {
     surroundings.room.close();
     expect(await rejected(guard.run(never))).toMatchObject({ reason: "CLOSED" });
     expect(asked).toEqual([]);
+    expect(decisions.filter(({ policy }) => policy === "fallback")).toEqual([]);
   });
 
   it("observes, or is off", async () => {

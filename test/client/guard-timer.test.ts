@@ -95,6 +95,15 @@ describe("the clock of a queue", () => {
     clock.advance(100);
     late();
     expect(ran.toSorted()).toEqual(["equal", "housekeeping", "last", "shorter"]);
+    const [first, second, third] = ["first", "second", "third"].map((name) =>
+      queueClock.schedule(100, () => ran.push(name)),
+    );
+    second?.();
+    first?.();
+    second?.();
+    third?.();
+    clock.advance(200);
+    expect(ran).toHaveLength(4);
     expect(queueClock.now()).toBe(clock.now());
     expect(queueClock.wallNow()).toBe(clock.wallNow());
   });

@@ -68,6 +68,9 @@ describe("a guard without policies", () => {
     expect(signals.size).toBe(1);
     expect(signal).toBeInstanceOf(AbortSignal);
     expect(signal?.aborted).toBe(false);
+    if (signal === undefined) throw new Error("no signal");
+    signal.addEventListener("abort", () => {});
+    expect(getEventListeners(signal, "abort")).toEqual([]);
     expect(await guard.run((...given: unknown[]) => given.length)).toBe(0);
   });
 
