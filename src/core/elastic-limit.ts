@@ -141,7 +141,7 @@ export class ElasticLimit implements Limit {
     const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
     this.#saturated = true;
     this.#phase = { kind: "open" };
-    const next = this.#gradient.next(from, seen);
+    const next = Math.min(this.#gradient.next(from, seen), this.#fits(seen.goodPerSecond) ?? from);
     return this.#over(seen) ? Math.min(next, from * 0.9) : next;
   }
 

@@ -137,3 +137,32 @@ describe("AIMD", () => {
     expect(limit.current).toBe(11);
   });
 });
+
+describe("the elastic limit that knows what runs", () => {
+  /** A pool of 500 calls a second of which half is used, and then ten times as much comes as it can do. */
+  function step(runningKnown: boolean): { atMs: number; limit: number } | undefined {
+    let running = 5;
+    const signals = { saturated: () => false, ceilingMs: () => 150, running: () => running };
+    const { running: _, ...blindSignals } = signals;
+    const limit = new ElasticLimit(bounds, runningKnown ? signals : blindSignals);
+    for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
+    for (let ms = 2; ms < 400; ms += 2) {
+      running = 5 + Math.round(4.5 * ms);
+      limit.record(2_000 + ms, 20 + Math.min(ms, 150), 5 + ms / 2, "success");
+      if (limit.current < 500) return { atMs: ms, limit: limit.current };
+    }
+    return undefined;
+  }
+
+  it("sees a surge that meets a limit before the calls of it have ended, and lets in what fits", () => {
+    const seen = step(true);
+    expect(seen?.atMs).toBeLessThan(60);
+    // 500 a second for 0.6 of the ceiling of 150 ms.
+    expect(seen?.limit).toBeGreaterThan(40);
+    expect(seen?.limit).toBeLessThan(50);
+  });
+
+  it("would not in that time without", () => {
+    expect(step(false)).toBeUndefined();
+  });
+});
