@@ -100,7 +100,8 @@ export class WaitingLine<T> {
 
   /**
    * Whom a newcomer puts out of a full line; `undefined` when it is the newcomer who has to go. Nobody of the first
-   * rank gives way to a worse one, and a newcomer of the first rank finds a place while anybody else has one.
+   * rank gives way, not even to another of it: it would be refused while worse ones have a place. A newcomer of the
+   * first rank finds a place while anybody else has one.
    */
   victim(
     policy: OverflowPolicy,
@@ -108,16 +109,15 @@ export class WaitingLine<T> {
     nowMs: number,
     maxAgeMs: number,
   ): LinePlace<T> | undefined {
-    const best = rank === 0 ? 0 : 1;
     switch (policy) {
       case "evict-lowest":
         return this.#worse(rank);
       case "drop-oldest":
-        return this.#oldest(best);
+        return this.#oldest();
       case "drop-newest":
-        return this.#newest(best);
+        return this.#newest();
       case "age-out": {
-        const oldest = this.#oldest(best);
+        const oldest = this.#oldest();
         if (oldest !== undefined && nowMs - oldest.sinceMs >= maxAgeMs) return oldest;
         break;
       }
@@ -130,7 +130,7 @@ export class WaitingLine<T> {
   #next(nowMs: number): Node<T> | undefined {
     const critical = this.#ranks[0]?.first;
     const { order } = this.#options;
-    if (order === "fifo") return critical ?? this.#oldest(1);
+    if (order === "fifo") return critical ?? this.#oldest();
     const chosen = this.#ranks[this.#turnOf(critical !== undefined)];
     const newest = critical === undefined && order === "adaptive-lifo" && this.overloaded(nowMs);
     return newest ? chosen?.last : chosen?.first;
@@ -158,9 +158,10 @@ export class WaitingLine<T> {
     return chosen;
   }
 
-  #oldest(fromRank: number): Node<T> | undefined {
+  /** Who has waited longest, of all but the first rank. */
+  #oldest(): Node<T> | undefined {
     let oldest: Node<T> | undefined;
-    for (let rank = fromRank; rank < this.#ranks.length; rank += 1) {
+    for (let rank = 1; rank < this.#ranks.length; rank += 1) {
       const first = this.#ranks[rank]?.first;
       if (first !== undefined && (oldest === undefined || first.arrival < oldest.arrival)) {
         oldest = first;
@@ -169,9 +170,10 @@ export class WaitingLine<T> {
     return oldest;
   }
 
-  #newest(fromRank: number): Node<T> | undefined {
+  /** Who came last, of all but the first rank. */
+  #newest(): Node<T> | undefined {
     let newest: Node<T> | undefined;
-    for (let rank = fromRank; rank < this.#ranks.length; rank += 1) {
+    for (let rank = 1; rank < this.#ranks.length; rank += 1) {
       const last = this.#ranks[rank]?.last;
       if (last !== undefined && (newest === undefined || last.arrival > newest.arrival)) {
         newest = last;
