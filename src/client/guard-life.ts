@@ -34,6 +34,8 @@ export abstract class GuardLife<T> implements Expiring {
   protected current = 0;
   /** The breaker's, for the current attempt. */
   protected permit: Permit | undefined = undefined;
+  /** When the current attempt began, where the deadline of the inbound call may end it. */
+  #begunMs = 0;
   // Of what is below, most runs have little, and each is an object of its own only where it is needed.
   protected time: GuardTime | undefined = undefined;
   protected bonds: GuardBonds | undefined = undefined;
@@ -138,6 +140,9 @@ export abstract class GuardLife<T> implements Expiring {
     const { permit, plan } = this;
     this.permit = undefined;
     permit?.settle("success");
+    if (this.#hasDeadline) {
+      plan.breaker?.succeededIn(this.asked?.key, plan.clock.now() - this.#begunMs);
+    }
     plan.retry?.budget?.success();
     this.trace?.attemptEnded(plan.clock.now());
     plan.counts.succeeded += 1;
@@ -221,11 +226,28 @@ export abstract class GuardLife<T> implements Expiring {
   #calledOff(end: InboundEnd): void {
     if (end === "deadline") {
       const refused = refusal("DEADLINE_EXCEEDED", "the deadline of the inbound call has passed");
-      this.cut("deadline", "expire", refused, "failure");
+      this.cut("deadline", "expire", refused, this.#outcomeOfDeadline());
       return;
     }
     const refused = refusal("PARENT_CANCELLED", "the inbound call was cancelled");
     this.cut("deadline", "cancel", refused, "ignored");
+  }
+
+  /** An attempt begins. */
+  protected begun(): void {
+    if (this.#hasDeadline) this.#begunMs = this.plan.clock.now();
+  }
+
+  get #hasDeadline(): boolean {
+    const { inbound, plan } = this;
+    return plan.breaker !== undefined && inbound !== undefined && inbound.deadlineMs !== Infinity;
+  }
+
+  #outcomeOfDeadline(): Outcome {
+    const { asked, inbound, plan } = this;
+    if (plan.breaker === undefined || inbound === undefined || this.current <= 0) return "failure";
+    // Clients of the toolkit leave a little before the deadline that they name: the time it had is what has passed.
+    return plan.breaker.outcomeOfDeadline(asked?.key, plan.clock.now() - this.#begunMs);
   }
 
   #followSignal(signal: AbortSignal): boolean {

@@ -10,6 +10,7 @@ import { type ReportError, safely } from "../core/notify.js";
 import { knownKeys, oneOf, optionalFunction } from "../core/options.js";
 import type { Outcome, Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import { LatencyQuantile } from "../core/quantile.js";
 import type { Random } from "../core/random.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { GuardBreakerOptions, GuardBulkheadOptions } from "./guard-options.js";
@@ -62,11 +63,16 @@ export class GuardBulkhead implements ControlledPolicy {
 const ordinary: BreakerCall = { timed: true, critical: false };
 const critical: BreakerCall = { timed: true, critical: true };
 
+/** How far back the usual time of a success is learned from, as for calls. */
+const usualWindowMs = 300_000;
+
 /** Breakers by key. */
 export class GuardBreaker extends BreakerSet {
   readonly #name: string;
   readonly #countError: GuardBreakerOptions["countError"];
   readonly #report: ReportError;
+  /** How long successes take, of attempts that a caller's deadline may end. */
+  readonly #usual: Keyed<LatencyQuantile>;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(options: GuardBreakerOptions, scope: GuardScope, prefix: string) {
@@ -84,6 +90,8 @@ export class GuardBreaker extends BreakerSet {
     this.#name = scope.name;
     this.#countError = countError;
     this.#report = report;
+    const window = { windowMs: usualWindowMs };
+    this.#usual = new Keyed(() => new LatencyQuantile(window, clock), maxKeys);
   }
 
   modeFor(key: string | undefined): Mode {
@@ -97,6 +105,17 @@ export class GuardBreaker extends BreakerSet {
   acquire(key: string | undefined, isCritical: boolean): Permit | BreakerRefusal {
     const breaker = this.for(stateName(this.#name, key));
     return breaker.acquire(isCritical ? critical : ordinary);
+  }
+
+  /** An attempt succeeded that a caller's deadline could have ended. */
+  succeededIn(key: string | undefined, tookMs: number): void {
+    this.#usual.get(stateName(this.#name, key)).record(tookMs);
+  }
+
+  /** How an attempt counts that a caller's deadline ended: half of the successes may take longer than it had. */
+  outcomeOfDeadline(key: string | undefined, hadMs: number): Outcome {
+    const usualMs = this.#usual.get(stateName(this.#name, key)).quantile(0.5);
+    return usualMs !== undefined && hadMs < usualMs ? "ignored" : "failure";
   }
 
   /** How an attempt counts that failed with this error. */

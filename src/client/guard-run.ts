@@ -75,6 +75,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
     this.attempts += 1;
     const number = this.attempts;
     this.current = number;
+    this.begun();
     if (plan.attemptTimer !== undefined) this.#startAttemptTime(plan.attemptTimer);
     // Work that was given up settles its own place, and nothing else.
     const succeeded = (value: T): void => {
