@@ -68,7 +68,9 @@ export class Guard<F = never> {
     const current = currentInbound();
     // What a handler leaves running when it has answered is its own affair.
     const inbound = current?.end === "finished" ? undefined : current;
-    const trace = this.#spans === undefined ? undefined : this.#trace(options, inbound);
+    const spans = this.#spans;
+    const trace =
+      spans === undefined || spans.idle ? undefined : this.#trace(spans, options, inbound);
     const alone = options === undefined && inbound === undefined && trace === undefined;
     if (alone && this.#fallback === undefined && isQuick(this.#plan)) {
       return runQuickly(this.#plan, work);
@@ -84,10 +86,11 @@ export class Guard<F = never> {
   }
 
   #trace(
+    spans: GuardSpans,
     options: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
   ): GuardTrace | undefined {
-    const span = this.#spans?.start({
+    const span = spans.start({
       name: this.name,
       key: options?.key,
       priority: options?.priority ?? inbound?.priority,

@@ -4,7 +4,9 @@ import type { Priority } from "../core/priority.js";
 
 /** What telemetry makes of guarded runs. */
 export interface GuardSpans {
-  /** Begins the span of a run; `undefined` while nobody records. */
+  /** Nobody records now: there is no span to begin. */
+  readonly idle: boolean;
+  /** Begins the span of a run; `undefined` where that fails. */
   start(run: GuardedRun): GuardSpan | undefined;
 }
 

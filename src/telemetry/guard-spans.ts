@@ -15,6 +15,9 @@ export function guardSpans(
   if (!options.tracing) return undefined;
   const tracing = new Tracing(options, report);
   return {
-    start: (run) => (tracing.tracer() === undefined ? undefined : GuardRunSpan.start(run, tracing)),
+    get idle() {
+      return tracing.tracer() === undefined;
+    },
+    start: (run) => GuardRunSpan.start(run, tracing),
   };
 }
