@@ -219,6 +219,7 @@ export class RateLimit implements RateWaiterHost {
       clock: this.clock,
       ratePerSecond: this.#options.rate.ratePerSecond,
       take: (cost, nowMs) => this.#desk.take(key, cost, nowMs),
+      giveBack: (cost) => this.#desk.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>
         waiter.refuse(
           short === "expired" ? this.#counted(expired) : this.#refuse(waiter.request, short),

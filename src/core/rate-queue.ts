@@ -8,6 +8,8 @@ export interface RateQueueHost {
   readonly clock: Clock;
   readonly ratePerSecond: number;
   take(cost: number, nowMs: number): DeskAnswer | PendingTake;
+  /** Puts tokens back that the store granted to one that could use them no more. */
+  giveBack(cost: number): void;
   /** The tokens come too late for one that waits, or its deadline has passed. It is out of the queue already. */
   refuse(waiter: RateWaiter, short: Short | "expired", nowMs: number): void;
   /** Nobody waits any more. */
@@ -126,6 +128,12 @@ export class RateQueue {
   #answered(waiter: RateWaiter, answer: DeskAnswer, nowMs: number): boolean {
     if (answer.kind === "granted") {
       this.#takeOut(waiter);
+      if (waiter.request.deadlineMs <= nowMs) {
+        // The answer was slow, and the timer of the call is late.
+        this.#host.giveBack(waiter.request.cost);
+        this.#host.refuse(waiter, "expired", nowMs);
+        return true;
+      }
       waiter.admit(nowMs);
       return true;
     }

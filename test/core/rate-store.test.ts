@@ -181,6 +181,24 @@ describe("a store that answers later", () => {
     expect(clock.pending).toBe(0);
   });
 
+  it("that answers so late for a call that waits for its tokens gets them back as well", async () => {
+    const store = new ManualStore();
+    const options = { store, maxWaitMs: 100 };
+    const { clock, enter, limit } = rateSceneUnder(new BusyClock(), options);
+    const call = enter({ withinMs: 60 });
+    store.asked[0]?.answer(short(20));
+    await settled();
+    clock.busy(20);
+    clock.turn();
+    clock.busy(50);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 1 });
+    expect(clock.pending).toBe(0);
+  });
+
   it("gives back what it grants to a call that has left", async () => {
     const { store, clock, limit, enter } = storeScene();
     const call = enter({ cost: 2 });
