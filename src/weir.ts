@@ -50,7 +50,7 @@ import {
   type LoadReportOptions,
   type UtilizationRecorder,
 } from "./server/load-report.js";
-import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
+import { loadOf, ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { streamAgeInterceptors } from "./server/stream-age.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
@@ -250,20 +250,19 @@ export class Weir {
   }
 
   /**
-   * Tells a recorder of ORCA load reports (`experimental.ServerMetricRecorder` of grpc-js) how much of their capacity
+   * Tells a recorder of ORCA load reports (`ServerMetricRecorder` of grpc-js) how much of their capacity
    * the servers of this weir use, so that clients that balance by weight turn away from one that sheds.
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   reportLoad(recorder: UtilizationRecorder, options: LoadReportOptions = {}): void {
     const { clock, report } = this.#surroundings;
-    const utilization = () => Math.max(0, ...this.#servers.map((server) => server.utilization));
-    this.#reports.push(new LoadReport(recorder, utilization, options, clock, report));
+    this.#reports.push(new LoadReport(recorder, loadOf(this.#servers), options, clock, report));
   }
 
   /**
    * Ends what waits and takes on nothing more: client calls and guarded runs that wait or are made from now on end with
-   * UNAVAILABLE (reason `CLOSED`), inbound calls with UNAVAILABLE (reason `DRAINING`) where there is admission.
+   * UNAVAILABLE (reason `CLOSED`), inbound calls with UNAVAILABLE (reason `DRAINING`).
    * Calls on the wire and guarded work are left to end. Close servers and clients yourself.
    */
   close(): void {

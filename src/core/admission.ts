@@ -56,11 +56,15 @@ export class Admission {
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;
-    const limit = options.makeLimit(random, {
-      saturated,
-      ceilingMs: () => this.#ceiling.ms,
-      running: () => this.#slots.taken,
-    });
+    const limit = options.makeLimit(
+      random,
+      {
+        saturated,
+        ceilingMs: () => this.#ceiling.ms,
+        running: () => this.#slots.taken,
+      },
+      report,
+    );
     const turn = options.byTurns
       ? new TurnBudget(
           clock,

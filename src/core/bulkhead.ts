@@ -88,7 +88,7 @@ export class Bulkhead {
   readonly #partitioned: boolean;
   readonly #what: string;
   readonly #host: TurnHost<PartitionPermit>;
-  #closed = false;
+  #closed: "CLOSED" | "DRAINING" | undefined;
 
   /**
    * `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. `shares` comes
@@ -133,12 +133,14 @@ export class Bulkhead {
    *
    * `weight` is a whole number of at least 1. A `name` that no partition has stands for the default one.
    *
-   * Refuses with `BULKHEAD_FULL`, `DEADLINE_EXPIRED` or `CLOSED`; a wait may end with `QUEUE_TIMEOUT` too.
+   * Refuses with `BULKHEAD_FULL`, `DEADLINE_EXPIRED`, or once it is closed; a wait may end with `QUEUE_TIMEOUT` too.
    */
   enter(rank: number, deadlineMs: number, onTurn: OnTurn, weight = 1, name?: string): Entry {
     const partitions = this.#partitions;
     const partition = name === undefined ? partitions.unnamed : partitions.named(name);
-    if (this.#closed) return this.#refuse(partition, "CLOSED", "the bulkhead is closed");
+    if (this.#closed !== undefined) {
+      return this.#refuse(partition, this.#closed, "the bulkhead is closed");
+    }
     // Without a deadline, a call that finds room never reads the clock.
     const hasDeadline = deadlineMs !== Infinity;
     const nowMs = hasDeadline ? this.#clock.now() : 0;
@@ -173,11 +175,11 @@ export class Bulkhead {
     }
   }
 
-  /** Refuses those who wait and those who come, with `CLOSED`. Permits that are out stay valid. */
-  close(): void {
-    this.#closed = true;
+  /** Refuses those who wait and those who come, for the reason given. Permits that are out stay valid. */
+  close(reason: "CLOSED" | "DRAINING" = "CLOSED"): void {
+    this.#closed = reason;
     for (const turn of this.#partitions.clear()) {
-      turn.refuse(this.#refuse(turn.tag.partition, "CLOSED", "the bulkhead was closed"));
+      turn.refuse(this.#refuse(turn.tag.partition, reason, "the bulkhead was closed"));
     }
   }
 

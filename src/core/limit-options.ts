@@ -2,6 +2,7 @@ import { AimdLimit, type AimdOptions } from "./aimd-limit.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic-limit.js";
 import { Gradient2Limit, type Gradient2Options } from "./gradient2-limit.js";
 import { fixedLimit, type Limit } from "./limit.js";
+import { type ReportError, safely } from "./notify.js";
 import {
   durationMs,
   finiteNumber,
@@ -27,7 +28,7 @@ export type LimitOptions =
   | Limit;
 
 /** Makes a limit that knows nothing yet. A server has one for unary calls and one for streams, say. */
-export type MakeLimit = (random: Random, signals: ElasticSignals) => Limit;
+export type MakeLimit = (random: Random, signals: ElasticSignals, report: ReportError) => Limit;
 
 const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
 
@@ -72,7 +73,7 @@ function ownLimit(limit: Limit, prefix: string): MakeLimit {
     throw new InvalidOptionError(prefix, "a limit with a function record()", limit);
   }
   wholeNumber(`${prefix}.current`, limit.current, 1);
-  return () => limit;
+  return (_random, _signals, report) => new OwnLimit(limit, report);
 }
 
 interface Bounds {
@@ -125,4 +126,31 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
       ceilingMs: () => fixed,
       running: () => signals.running?.() ?? 0,
     });
+}
+
+/** A limit of the user's own. Whatever it does, a call that ends gives its slot back, and some number holds. */
+class OwnLimit implements Limit {
+  readonly #limit: Limit;
+  readonly #report: ReportError;
+  #last: number;
+
+  constructor(limit: Limit, report: ReportError) {
+    this.#limit = limit;
+    this.#report = report;
+    this.#last = limit.current;
+  }
+
+  get current(): number {
+    const { current } = this.#limit;
+    if (Number.isSafeInteger(current) && current >= 1) this.#last = current;
+    return this.#last;
+  }
+
+  record(...sample: Parameters<Limit["record"]>): void {
+    try {
+      this.#limit.record(...sample);
+    } catch (error) {
+      safely(this.#report, error, "limit.record");
+    }
+  }
 }

@@ -107,9 +107,9 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     return isQueued(entry) ? entry : this.#timed(entry, bulkhead);
   }
 
-  /** Refuses those who wait and those who come. */
-  close(): void {
-    for (const [, bulkhead] of this.#bulkheads.entries()) bulkhead.close();
+  /** Refuses those who wait and those who come, with `DRAINING`. */
+  drain(): void {
+    for (const [, bulkhead] of this.#bulkheads.entries()) bulkhead.close("DRAINING");
   }
 
   snapshot(): Readonly<Record<string, BulkheadSnapshot>> {

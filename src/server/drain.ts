@@ -49,6 +49,12 @@ export class DrainGate implements Gate<InboundCall> {
   readonly policy = "drain";
   #draining = false;
   #inFlight = 0;
+  #calls = 0;
+
+  /** Calls that have come, from the beginning. */
+  get calls(): number {
+    return this.#calls;
+  }
 
   get inFlight(): number {
     return this.#inFlight;
@@ -64,6 +70,7 @@ export class DrainGate implements Gate<InboundCall> {
   }
 
   enter(): Permit | Refusal {
+    this.#calls += 1;
     if (this.#draining) return refusal("DRAINING", "the server is draining");
     this.#inFlight += 1;
     return new InFlight(this.#ended);

@@ -2,9 +2,19 @@ import type { CancelTask, Clock } from "../core/clock.js";
 import { type ReportError, safely } from "../core/notify.js";
 import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
 
-/** The part of grpc-js's `experimental.ServerMetricRecorder` that is used. */
+/** The part of grpc-js's `ServerMetricRecorder` that is used. */
 export interface UtilizationRecorder {
   setApplicationUtilizationMetric(value: number): void;
+  /** Without calls per second, clients reckon no weight (gRFC A58). */
+  setQpsMetric?(value: number): void;
+}
+
+/** What is told of the servers. */
+export interface ReportedLoad {
+  /** Share of the capacity that is in use, above 1 while calls are shed. */
+  utilization(): number;
+  /** Calls that have come, from the beginning. */
+  calls(): number;
 }
 
 export interface LoadReportOptions {
@@ -21,17 +31,18 @@ const weight = 0.3;
  */
 export class LoadReport {
   readonly #recorder: UtilizationRecorder;
-  readonly #utilization: () => number;
+  readonly #load: ReportedLoad;
   readonly #intervalMs: number;
   readonly #clock: Clock;
   readonly #report: ReportError;
   #smoothed = 0;
+  #calls = 0;
   #stop: CancelTask | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(
     recorder: UtilizationRecorder,
-    utilization: () => number,
+    load: ReportedLoad,
     options: LoadReportOptions,
     clock: Clock,
     report: ReportError,
@@ -43,7 +54,7 @@ export class LoadReport {
     }
     this.#intervalMs = durationMs("reportLoad.intervalMs", options.intervalMs ?? 1_000, 100);
     this.#recorder = recorder;
-    this.#utilization = utilization;
+    this.#load = load;
     this.#clock = clock;
     this.#report = report;
     this.#tell();
@@ -55,9 +66,12 @@ export class LoadReport {
   }
 
   #tell(): void {
-    this.#smoothed += weight * (this.#utilization() - this.#smoothed);
+    this.#smoothed += weight * (this.#load.utilization() - this.#smoothed);
     try {
       this.#recorder.setApplicationUtilizationMetric(this.#smoothed);
+      const calls = this.#load.calls();
+      this.#recorder.setQpsMetric?.(((calls - this.#calls) * 1000) / this.#intervalMs);
+      this.#calls = calls;
     } catch (error) {
       safely(this.#report, error, "reportLoad.recorder");
     }

@@ -14,6 +14,7 @@ import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guar
 import { DrainGate } from "./drain.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
+import type { ReportedLoad } from "./load-report.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "./quota.js";
 
@@ -144,7 +145,7 @@ export class ServerPolicies {
   stop(): void {
     this.drain.drain();
     for (const quota of this.quotas) quota.drain();
-    this.bulkhead?.close();
+    this.bulkhead?.drain();
     this.admission?.drain();
   }
 
@@ -169,4 +170,12 @@ function priorityOptions({ priority, admission }: ServerPolicy): PriorityOptions
     throw new InvalidOptionError("server.admission.priority", rule, nested);
   }
   return priority ?? nested;
+}
+
+/** What all servers of a weir tell together. */
+export function loadOf(servers: readonly ServerPolicies[]): ReportedLoad {
+  return {
+    utilization: () => Math.max(0, ...servers.map((server) => server.utilization)),
+    calls: () => servers.reduce((sum, server) => sum + server.drain.calls, 0),
+  };
 }

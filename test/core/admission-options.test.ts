@@ -30,7 +30,7 @@ describe("admission options", () => {
         targetMs: 5,
       },
     });
-    expect(makeLimit(seededRandom(1), calm).current).toBe(1_000);
+    expect(makeLimit(seededRandom(1), calm, () => {}).current).toBe(1_000);
     expect(pressure).toMatchObject({ target: 0.5, maxShare: 0.95 });
     expect(streams).toMatchObject({ maxQueued: 0, maxAgeMs: Infinity });
   });

@@ -1,12 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { ElasticLimit } from "../../src/core/elastic-limit.js";
-import { fixedLimit } from "../../src/core/limit.js";
 import { type LimitOptions, resolveLimit } from "../../src/core/limit-options.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { seededRandom } from "../../src/testing/seeded-random.js";
 
 const signals = { saturated: () => false, ceilingMs: () => undefined };
-const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals);
+const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals, () => {});
 
 describe("the limit option", () => {
   it("takes a number for a limit that stays", () => {
@@ -25,8 +24,28 @@ describe("the limit option", () => {
   });
 
   it("takes a limit of the user's own", () => {
-    const own = fixedLimit(3);
-    expect(made(own)).toBe(own);
+    const own = { current: 3, record: () => {} };
+    const limit = made(own);
+    expect(limit.current).toBe(3);
+    own.current = 5;
+    expect(limit.current).toBe(5);
+  });
+
+  it("keeps to what a limit of the user's own said last that made sense, and reports what it throws", () => {
+    const errors: string[] = [];
+    const own = {
+      current: 3,
+      record: () => {
+        throw new Error("broken");
+      },
+    };
+    const limit = resolveLimit(own)(seededRandom(1), signals, (_error, where) =>
+      errors.push(where),
+    );
+    own.current = Number.NaN;
+    limit.record(0, 1, 1, "success");
+    expect(limit.current).toBe(3);
+    expect(errors).toEqual(["limit.record"]);
   });
 
   it.each([

@@ -24,10 +24,14 @@ describe.each(algorithms)("%s", (algorithm) => {
     fc.assert(
       fc.property(samples, (calls) => {
         let now = { saturated: false, ceilingMs: undefined as number | undefined };
-        const limit = resolveLimit({ algorithm, ...bounds })(seededRandom(1), {
-          saturated: () => now.saturated,
-          ceilingMs: () => now.ceilingMs,
-        });
+        const limit = resolveLimit({ algorithm, ...bounds })(
+          seededRandom(1),
+          {
+            saturated: () => now.saturated,
+            ceilingMs: () => now.ceilingMs,
+          },
+          () => {},
+        );
         let nowMs = 0;
         for (const call of calls) {
           now = call;

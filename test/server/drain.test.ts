@@ -144,7 +144,11 @@ describe("the load report", () => {
     });
     const { weir, start, clock } = made;
     const values: number[] = [];
-    weir.reportLoad({ setApplicationUtilizationMetric: (value) => void values.push(value) });
+    const rates: number[] = [];
+    weir.reportLoad({
+      setApplicationUtilizationMetric: (value) => void values.push(value),
+      setQpsMetric: (value) => void rates.push(value),
+    });
     await clock.pass(3_000);
     expect(Math.max(...values)).toBe(0);
     const calls = [start("unary", {}, new Metadata()), start("unary")];
@@ -152,6 +156,8 @@ describe("the load report", () => {
     // It rises over some seconds: a burst moves nobody away.
     expect(values.at(-1)).toBeGreaterThan(1.9);
     expect(values.filter((value) => value > 0 && value < 1.5).length).toBeGreaterThan(2);
+    // Two calls in one second, and none in any other.
+    expect(rates.filter((rate) => rate > 0)).toEqual([2]);
     weir.close();
     const told = values.length;
     await clock.pass(5_000);
