@@ -114,7 +114,8 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
             return;
           }
           const worse = [...waiting].filter(({ priority }) => priority !== "critical");
-          switch (turn.reason) {
+          const reason: string = turn.reason;
+          switch (reason) {
             case "CONCURRENCY_LIMIT":
               expect(entering).toBe(true);
               if (call.priority === "critical" && resolved.maxWaitMs > 0) expect(worse).toEqual([]);
@@ -140,7 +141,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
               expect(call.deadlineMs - clock.now()).toBeLessThan(call.neededMs);
               break;
             default:
-              expect(turn.reason).toBe("DRAINING");
+              expect(reason).toBe("DRAINING");
           }
         };
         const arrive = (priority: Priority, withinMs: number, neededMs: number) => {
