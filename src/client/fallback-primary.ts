@@ -179,7 +179,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const time = new PrimaryTime(record, (availableMs) => policy.reserveMs(availableMs));
     this.#time = time;
     time.whenOver(() => this.#timeUp(time));
-    if (key !== undefined && cache?.options.singleFlight === true && this.#single) {
+    // grpc-js ends a call with its `parent`, unless the deadline interceptor has seen to that: it is not for others.
+    const alone = !this.#single || this.options.parent !== undefined;
+    if (key !== undefined && cache?.options.singleFlight === true && !alone) {
       // Who matters more does not wait for who matters less.
       const flightKey = `${record.priority ?? ""} ${key}`;
       const { untilMs } = time;

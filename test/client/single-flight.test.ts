@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { EventEmitter } from "node:events";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { fallback } from "../../src/client/fallback.js";
@@ -347,4 +348,30 @@ it("a caller who joined has the answer in its own async context, without a weir 
   calls[0]?.answer(1);
   const seen = await link.until(Promise.all(both), 1e6);
   expect(seen).toEqual(["first in first", "second in second"]);
+});
+
+it("a call that follows a parent by itself ends with that, and with nobody else's", async () => {
+  const { calls, implementation } = held();
+  const transport = inMemoryTransport();
+  const { clock } = transport;
+  const link = await transport.open({
+    service: ConformanceServiceService,
+    implementation,
+    clientOptions: {
+      interceptors: [fallback({ clock, providers: [staleCache({ shared: true })] })],
+    },
+    serverInterceptors: [],
+  });
+  const client = link.client(ConformanceServiceClient);
+  const parent = Object.assign(new EventEmitter(), { getDeadline: () => Infinity });
+  const call = (options: object) =>
+    new Promise((resolve) => {
+      client.unary(message(1), new Metadata(), options, (error) => resolve(error?.code ?? 0));
+    });
+  const ends = [call({ parent }), call({}), call({})];
+  await link.pass(10);
+  expect(calls).toHaveLength(2);
+  parent.emit("cancelled");
+  calls[1]?.answer(1);
+  expect(await link.until(Promise.all(ends), 1e6)).toEqual([Status.CANCELLED, 0, 0]);
 });
