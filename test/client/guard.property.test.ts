@@ -186,7 +186,8 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
         }
 
         if (closes) surroundings.room.close();
-        await clock.pass(300);
+        // Long enough for every attempt to wait in the queue as long as it may.
+        await clock.pass(1_500);
         expect(held().queued).toBe(0);
         if (chosen.timeoutMs !== undefined) expect(ended).toBe(begun);
         for (const settle of hung) settle();
