@@ -1,4 +1,5 @@
 import * as server from "../../src/server.js";
+import { createWeir } from "../../src/weir.js";
 import { register } from "./register.js";
 
 // Asked for while the faults are built.
@@ -15,6 +16,23 @@ register({
         ratePerSecond: 1_000,
         store: { take: async () => ({ granted: true }) },
       }),
+    ],
+  },
+  "server bulkhead": {
+    server: (env) => [server.bulkhead({ ...env, maxConcurrent: 2, maxWaitMs: 60_000 })],
+  },
+  // Learns from all, and refuses none. It has no factory of its own, so it stands in a pipeline.
+  "server admission with streams together, and a limit and a guard that learn": {
+    server: (env) =>
+      createWeir(env).server({
+        deadlineGuard: { learned: { mode: "enforce", minSamples: 1, share: 0.01 } },
+        admission: { streams: "together", limit: "adaptive" },
+      }),
+  },
+  "server brownout": {
+    server: (env) => [
+      server.context(env),
+      server.brownout({ ...env, pressure: () => 1, optional: { pictures: {} } }),
     ],
   },
   "server admission": { server: (env) => [server.admission(env)] },
