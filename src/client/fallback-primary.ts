@@ -182,8 +182,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     // grpc-js ends a call with its `parent`, unless the deadline interceptor has seen to that: it is not for others.
     const alone = !this.#single || this.options.parent !== undefined;
     if (key !== undefined && cache?.options.singleFlight === true && !alone) {
-      // Who matters more does not wait for who matters less.
-      const flightKey = `${record.priority ?? ""} ${key}`;
+      // Who matters more does not wait for who matters less, nor who wants to fail at once for who waits for a connection.
+      const { waitForReady = false } = this.metadata.getOptions();
+      const flightKey = `${record.priority ?? ""} ${waitForReady} ${key}`;
       const { untilMs } = time;
       this.#flight = cache.flights.join(flightKey, untilMs, this, () =>
         sharedCall(this.#nextCall, this.options, this.surroundings, {

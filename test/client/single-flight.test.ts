@@ -375,3 +375,17 @@ it("a call that follows a parent by itself ends with that, and with nobody else'
   calls[1]?.answer(1);
   expect(await link.until(Promise.all(ends), 1e6)).toEqual([Status.CANCELLED, 0, 0]);
 });
+
+it("a call that waits for a connection shares none that fails without one", async () => {
+  const { client, calls, link } = await flights();
+  const call = (metadata: Metadata) =>
+    new Promise((resolve) => {
+      client.unary(message(1), metadata, (error) => resolve(error?.code ?? 0));
+    });
+  const patient = () => new Metadata({ waitForReady: true });
+  const ends = [call(new Metadata()), call(patient()), call(patient()), call(new Metadata())];
+  await link.pass(10);
+  expect(calls).toHaveLength(2);
+  for (const { answer } of calls) answer(1);
+  expect(await link.until(Promise.all(ends), 1e6)).toEqual([0, 0, 0, 0]);
+});
