@@ -123,6 +123,8 @@ export class Guard<F = never> {
         throw error;
       }
       failed = undefined;
+      // What the handler answers with now is less than it should be, and its caller is told.
+      inbound?.degrade(this.name);
       return answered.answer;
     } finally {
       run.conclude(failed);

@@ -2,6 +2,7 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { Guard } from "../../src/client/guard.js";
 import type { GuardOptions } from "../../src/client/guard-options.js";
+import { degradationOf } from "../../src/grpc/degraded.js";
 import { currentInbound, detached } from "../../src/grpc/inbound-call.js";
 import { priorityKey } from "../../src/grpc/metadata-keys.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
@@ -45,6 +46,14 @@ async function serving<F = never>(
 }
 
 describe("a guard in a handler", () => {
+  it("tells the caller when its fallback has answered", async () => {
+    const fails = () => Promise.reject(new Error("down"));
+    const { call } = await serving({ fallback: { value: 0 } }, (guard) => guard.run(fails));
+    const { code, trailers } = await call("unary");
+    expect(code).toBe(Status.OK);
+    expect(degradationOf(trailers)).toMatchObject([{ name: "db" }]);
+  });
+
   it.each([
     [
       "BULKHEAD_FULL",
