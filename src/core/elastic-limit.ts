@@ -73,7 +73,9 @@ export class ElasticLimit implements Limit {
   readonly #window: SampleWindow;
   readonly #gradient = new Gradient();
   readonly #surge = new Surge();
-  readonly #calm = { inFlight: Number.POSITIVE_INFINITY, tookMs: 0, perSecond: 0 };
+  /** What is usual, from the last window in which nothing was wrong. */
+  readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
+  #calmSeen = false;
   #limit: number;
   #phase: Phase = { kind: "open" };
   #saturated = false;
@@ -85,6 +87,7 @@ export class ElasticLimit implements Limit {
     this.#max = options.max;
     this.#signals = signals;
     this.#limit = options.max;
+    this.#calm = { inFlight: options.min, tookMs: Number.POSITIVE_INFINITY, perSecond: 0 };
     this.#window = new SampleWindow(options.windowMs, 20);
   }
 
@@ -103,14 +106,23 @@ export class ElasticLimit implements Limit {
     inFlight: number,
     outcome: Exclude<Outcome, "ignored">,
   ): void {
+    // Until there has been a calm window, the quickest call is the best guess at how long one takes.
+    if (!this.#calmSeen) this.#calm.tookMs = Math.min(this.#calm.tookMs, tookMs);
     this.#watch(nowMs);
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
+    if (!this.#calmSeen && this.#window.samples > 0) this.#learnCalm(this.#window);
     if (seen === undefined) return;
-    this.#calm.inFlight = seen.maxInFlight;
-    this.#calm.tookMs = seen.meanMs;
-    this.#calm.perSecond = seen.goodPerSecond;
+    this.#learnCalm(seen);
     const next = this.#signals.saturated() ? this.#follow(seen) : this.#ask(nowMs, seen);
     this.#limit = Math.min(this.#max, Math.max(this.#min, next));
+  }
+
+  #learnCalm({ maxInFlight, meanMs, goodPerSecond }: WindowSummary): void {
+    if (this.#phase.kind !== "open" || this.#saturated) return;
+    this.#calmSeen = true;
+    this.#calm.inFlight = maxInFlight;
+    this.#calm.tookMs = meanMs;
+    this.#calm.perSecond = goodPerSecond;
   }
 
   /**
@@ -119,7 +131,7 @@ export class ElasticLimit implements Limit {
    */
   #watch(nowMs: number): void {
     const running = this.#signals.running?.();
-    if (running === undefined || this.#phase.kind !== "open") return;
+    if (running === undefined || this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
     const perSecond = this.#surge.record(nowMs, running, this.#calm);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);

@@ -166,3 +166,18 @@ describe("the elastic limit that knows what runs", () => {
     expect(step(false)).toBeUndefined();
   });
 });
+
+describe("an elastic limit that starts", () => {
+  it("into an overload sees it without having seen any calm", () => {
+    let running = 0;
+    const signals = { saturated: () => false, ceilingMs: () => 150, running: () => running };
+    const limit = new ElasticLimit(bounds, signals);
+    for (let ms = 20; limit.current === 500 && ms < 400; ms += 2) {
+      running = Math.round(4.5 * ms);
+      limit.record(ms, Math.min(ms, 300), ms / 2, "success");
+    }
+    expect(limit.current).toBeGreaterThan(40);
+    expect(limit.current).toBeLessThan(50);
+    expect(running).toBeLessThan(400);
+  });
+});
