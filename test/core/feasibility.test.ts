@@ -13,7 +13,7 @@ function feasibility(options: FeasibilityOptions = {}, random = () => 0.5) {
   return {
     clock,
     feasibility: made,
-    learn(method: string, tookMs: number, times: number) {
+    learn: (method: string, tookMs: number, times: number): void => {
       for (let time = 0; time < times; time += 1) made.record(method, tookMs);
     },
   };

@@ -27,14 +27,14 @@ function meter(options: PressureOptions = {}) {
     errors,
     reads: () => reads,
     /** The process looks like this from now on, for as long as it takes to believe it. */
-    become(next: Partial<Readings>) {
+    become: (next: Partial<Readings>): void => {
       readings = { ...idle, ...next };
       for (let step = 0; step < 20; step += 1) {
         clock.advance(250);
         made.now();
       }
     },
-    set(next: Partial<Readings>) {
+    set: (next: Partial<Readings>): void => {
       readings = { ...idle, ...next };
     },
   };

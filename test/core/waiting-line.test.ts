@@ -15,7 +15,7 @@ function line(options: Partial<WaitingLineOptions> = {}) {
     fill: (names: string, nowMs = 0) =>
       names.split(" ").map((name) => made.push(name, Number(name[0]), nowMs)),
     /** Takes all out that wait. */
-    drain(nowMs = 0) {
+    drain: (nowMs = 0): string => {
       const out: string[] = [];
       for (let next = made.shift(nowMs); next !== undefined; next = made.shift(nowMs)) {
         out.push(next.item);

@@ -128,7 +128,7 @@ export async function callMany(
   return { calls: replicas.map(({ calls }, index) => calls - (before[index] ?? 0)), errors };
 }
 
-export function callOnce(
+function callOnce(
   client: ConformanceServiceClient,
   deadlineMs: number,
 ): Promise<ServiceError | null> {

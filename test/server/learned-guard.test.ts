@@ -31,7 +31,7 @@ async function slow(server: ServerPolicy) {
     take: (ms: number) => {
       takesMs = ms;
     },
-    async learn(times: number, withinMs = 60_000, method: Method = "unary") {
+    learn: async (times: number, withinMs = 60_000, method: Method = "unary"): Promise<void> => {
       const calls = Array.from({ length: times }, () =>
         made.start(method, { deadline: made.clock.wallNow() + withinMs }),
       );

@@ -126,7 +126,7 @@ describe("the cohort of an inbound call", () => {
   });
 
   it("spreads tenants evenly, and moves them every hour", () => {
-    const counts = new Array<number>(128).fill(0);
+    const counts = Array.from({ length: 128 }, () => 0);
     let moved = 0;
     for (let tenant = 0; tenant < 12_800; tenant += 1) {
       const cohort = cohortOf(`tenant-${tenant}`, 1_764_000_000_000);
