@@ -14,7 +14,9 @@ export class Peer<
     this.#name = name;
     this.#process = fork(fileURLToPath(new URL(`./overload-${name}.js`, import.meta.url)));
     this.#process.on("message", (answer: Answer) => this.#waiting?.(answer));
-    this.#process.on("exit", () => this.#waiting?.({ error: "the process ended" }));
+    this.#process.on("exit", (code, signal) =>
+      this.#waiting?.({ error: `the process ended, ${code ?? signal}` }),
+    );
   }
 
   /** Rejects when the process says so, ends, or does not answer within `patienceMs`. */

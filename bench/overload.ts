@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { type OverloadOptions, overloadOptions } from "./overload-options.js";
 import { writePage } from "./overload-page.js";
-import { type Row, rowsOf } from "./overload-rows.js";
+import { isValid, type Row, rowsOf } from "./overload-rows.js";
 import { type CallCosts, type Cell, Stage } from "./overload-stage.js";
 import { cellsOf, costLines, head, titleOf, verdict } from "./overload-table.js";
 import { targetsOf } from "./overload-targets.js";
@@ -44,12 +44,17 @@ async function measureAll(
     for (const load of loads) {
       // Turned, so that no column has the same predecessor all the time.
       const first = run % columns.length;
+      const made: Cell[] = [];
       for (const column of [...columns.slice(first), ...columns.slice(0, first)]) {
         console.error(
           `run ${run + 1} of ${runs}: ${work}, ${load}× of ${peak.toFixed(0)}/s, ${column}`,
         );
-        cells.push(await stage.measure(work, column, load, peak, seconds));
+        made.push(await stage.measure(work, column, load, peak, seconds));
       }
+      cells.push(...made);
+      if (made.some(isValid)) continue;
+      console.error(`the generators do not reach ${load}× of ${work}: no higher loads`);
+      break;
     }
   }
 }
