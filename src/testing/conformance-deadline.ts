@@ -12,7 +12,7 @@ import {
 import type { CaseSpec, Scene } from "./conformance-scene.js";
 
 /** Long enough for a call to reach its handler on a loaded machine. */
-const shortMs = 300;
+const shortMs = 500;
 /** Timers and clocks round; nobody may be this early. */
 const earlyMs = 20;
 
