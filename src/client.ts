@@ -1,7 +1,7 @@
 export { timeouts } from "./client/attempt-timeouts.js";
-export type { BreakerPolicyOptions } from "./client/breaker.js";
+export type { BreakerKey, BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
-export type { BreakerKey } from "./client/breaker-key.js";
+
 export type { EndedAttempt } from "./client/breaker-outcome.js";
 export type { BulkheadPolicySnapshot } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";

@@ -12,10 +12,21 @@ import { isRefusal } from "../core/refusal.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
-import { type BreakerKey, breakerKeyFunction, checkBreakerKey } from "./breaker-key.js";
 import { type JudgeOutcome, OutcomeJudge } from "./breaker-outcome.js";
+import { type CallKey, callKeys, keyBy } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
-import type { PolicyOptions, StandaloneOptions } from "./policy-options.js";
+import {
+  type KeyedCall,
+  keyFunction,
+  type PolicyOptions,
+  type StandaloneOptions,
+} from "./policy-options.js";
+
+/**
+ * What shares a breaker: all calls to a target, those to one service of a target, or those of one method of a
+ * target. Or a function that names the breaker of a call; it runs for each attempt, so it should be cheap.
+ */
+export type BreakerKey = CallKey | ((call: KeyedCall) => string);
 
 /** A breaker in front of the calls of a client. */
 export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions, "mode"> {
@@ -65,7 +76,10 @@ export class BreakerPolicy extends BreakerSet {
       report,
       onStateChange: optionalFunction(`${prefix}.onStateChange`, onStateChange),
     });
-    this.#keyOf = breakerKeyFunction(checkBreakerKey(`${prefix}.key`, key), report);
+    this.#keyOf =
+      typeof key === "function"
+        ? keyFunction({ key }, keyBy("service"), report, "breaker.key")
+        : keyBy(oneOf(`${prefix}.key`, key, callKeys));
     this.#judge = new OutcomeJudge({
       outcome: optionalFunction(`${prefix}.outcome`, outcome),
       maxKeys: most,

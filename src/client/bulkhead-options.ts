@@ -18,6 +18,7 @@ import {
   resolvePartitions,
   unpartitioned,
 } from "../core/partition-options.js";
+import { type CallKey, callKeys } from "./call-key.js";
 import {
   type KeyedCall,
   type PolicyOptions,
@@ -27,8 +28,7 @@ import {
 } from "./policy-options.js";
 
 /** What a bulkhead may be for: each always for one target only. */
-const keyNames = ["target", "service", "method"] as const;
-export type BulkheadKey = (typeof keyNames)[number];
+export type BulkheadKey = CallKey;
 
 export interface BulkheadPolicyOptions
   extends BulkheadOptions,
@@ -79,7 +79,7 @@ export function resolveBulkheadPolicyOptions(
   // Refuses what is no object of options; which keys are known is said further down.
   knownKeys(prefix, options, Object.keys(options ?? {}));
   const { key = "target", ...others } = options;
-  const by = typeof key === "function" ? "target" : oneOf(`${prefix}.key`, key, keyNames);
+  const by = typeof key === "function" ? "target" : oneOf(`${prefix}.key`, key, callKeys);
   const common = typeof key === "function" ? { ...others, key } : others;
   const { own, rest } = splitOptions(common, prefix);
   const { maxKeys = 1_000, partitions, partition, weight, streams = "together", ...numbers } = rest;

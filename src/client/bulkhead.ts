@@ -11,13 +11,12 @@ import type { Entry, OnTurn } from "../core/turn.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
-import { serviceOf } from "../grpc/types.js";
 import {
-  type BulkheadKey,
   type BulkheadPolicyOptions,
   type ResolvedBulkheadPolicyOptions,
   resolveBulkheadPolicyOptions,
 } from "./bulkhead-options.js";
+import { keyBy } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
 import { keyFunction, type StandaloneOptions } from "./policy-options.js";
 
@@ -79,19 +78,6 @@ export class BulkheadPolicy implements ControlledPolicy {
     }
     return Object.fromEntries(entries);
   }
-}
-
-function keyBy(by: BulkheadKey): (record: CallRecord) => string {
-  if (by === "target") return ({ target }) => target;
-  // Most calls are like the one before, and making the key anew costs more than the bulkhead's decision.
-  let last = { target: "", method: "", key: "" };
-  return ({ target, method }) => {
-    if (last.method !== method || last.target !== target) {
-      const name = by === "service" ? serviceOf(method) : method.slice(1);
-      last = { target, method, key: `${target} ${name}` };
-    }
-    return last.key;
-  };
 }
 
 /** Which bulkhead policy stands for a method; `undefined` for none. */

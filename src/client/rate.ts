@@ -15,7 +15,7 @@ import type { Entry, OnTurn } from "../core/turn.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
-import { serviceOf } from "../grpc/types.js";
+import { type CallKey, callKeys, keyBy, keyByPart } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
 import {
   type KeyedCall,
@@ -26,19 +26,12 @@ import {
   splitOptions,
 } from "./policy-options.js";
 
-/** Keys that have a name. Those of a service or method are apart for each target. */
-const keys = {
-  target: ({ target }: KeyedCall) => target,
-  service: ({ target, method }: KeyedCall) => `${target} ${serviceOf(method)}`,
-  method: ({ target, method }: KeyedCall) => `${target} ${method}`,
-} as const satisfies Record<string, (call: KeyedCall) => string>;
-
 /** How many attempts a client may send in a time. */
 export interface RateOptions extends RateLimitOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /** What has a rate of its own. A function runs for each attempt, so it should be cheap. @defaultValue `target` */
-  readonly key?: keyof typeof keys | ((call: KeyedCall) => string);
+  readonly key?: CallKey | ((call: KeyedCall) => string);
   /** How many tokens an attempt takes, at least 0; more than `burst` never goes on. @defaultValue 1 */
   readonly cost?: (call: KeyedCall) => number;
 }
@@ -57,7 +50,7 @@ export class RatePolicy implements ControlledPolicy {
 
   constructor(options: ResolvedRateLimitOptions, own: OwnRateOptions, surroundings: Surroundings) {
     this.mode = own.mode ?? "enforce";
-    this.#keyOf = keyFunction(own, keys.target, surroundings.report, "rate.key");
+    this.#keyOf = keyFunction(own, keyBy("target"), surroundings.report, "rate.key");
     this.#costOf = own.costOf;
     this.#limit = new RateLimit(options, surroundings, "rate");
   }
@@ -107,7 +100,9 @@ export function ratePolicy(
 function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions, "key"> {
   if (key === undefined) return {};
   if (typeof key === "function") return { key };
-  if (Object.hasOwn(keys, key)) return { key: keys[key] };
+  // Refused callers are told the key, and know methods by their paths.
+  if (key === "method") return { key: keyByPart((path) => path) };
+  if (callKeys.includes(key)) return { key: keyBy(key) };
   throw new InvalidOptionError(`${prefix}.key`, "target, service, method or a function", key);
 }
 
