@@ -1,4 +1,5 @@
 import type { Known } from "../core/answer-cache.js";
+import { isPromiseLike } from "../core/promise-like.js";
 import type { CallKind } from "../grpc/types.js";
 import type { ProvidedAnswer } from "./fallback-provider.js";
 
@@ -116,21 +117,12 @@ export function whenKnown<T>(
     failed(error);
     return;
   }
-  if (!isPromise(given)) {
+  if (!isPromiseLike(given)) {
     known(given);
     return;
   }
   Promise.resolve(given).then(
     (value) => process.nextTick(known, value),
     (error: unknown) => process.nextTick(failed, error),
-  );
-}
-
-export function isPromise<T>(given: Known<T>): given is PromiseLike<T> {
-  return (
-    typeof given === "object" &&
-    given !== null &&
-    "then" in given &&
-    typeof given.then === "function"
   );
 }

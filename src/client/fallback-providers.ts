@@ -2,8 +2,8 @@ import type { Client, ServiceError } from "@grpc/grpc-js";
 import type { Known } from "../core/answer-cache.js";
 import { FallbackPlace } from "../core/fallback.js";
 import { InvalidOptionError } from "../core/options.js";
+import { isPromiseLike } from "../core/promise-like.js";
 import { deadlineNetMs } from "../grpc/deadline.js";
-import { isPromise } from "./fallback-answer.js";
 import {
   type AskedCall,
   checkProvider,
@@ -42,7 +42,7 @@ class FunctionProvider extends FallbackProvider {
     super(options, defaults, prefix);
     this.#ask = (call) => {
       const response = ask(call);
-      return isPromise(response) ? response.then(provided) : provided(response);
+      return isPromiseLike(response) ? response.then(provided) : provided(response);
     };
     this.#harmless = harmless;
   }

@@ -2,9 +2,10 @@ import { type AnswerCache, decodeAnswer, encodeAnswer, type Known } from "../cor
 import { FallbackPlace } from "../core/fallback.js";
 import { safely } from "../core/notify.js";
 import { InvalidOptionError } from "../core/options.js";
+import { isPromiseLike } from "../core/promise-like.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { MemoryAnswerCache } from "../stores/memory-answer-cache.js";
-import { isPromise, whenKnown } from "./fallback-answer.js";
+import { whenKnown } from "./fallback-answer.js";
 import {
   type AskedCall,
   checkProvider,
@@ -157,7 +158,7 @@ export class StaleCache implements FallbackSource {
     } catch (error) {
       got = this.#storeFailed(error);
     }
-    if (!isPromise(got)) return said(got);
+    if (!isPromiseLike(got)) return said(got);
     return got.then(said, (error: unknown) => said(this.#storeFailed(error)));
   }
 

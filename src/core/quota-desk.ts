@@ -1,6 +1,7 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { expireAt } from "./expiry.js";
 import { type ReportError, safely } from "./notify.js";
+import { isPromiseLike } from "./promise-like.js";
 import type { QuotaAnswer, QuotaStore } from "./quota-store.js";
 import type { ResolvedRateLimitOptions } from "./rate-options.js";
 import type { TokenRate } from "./token-bucket.js";
@@ -65,7 +66,7 @@ export class QuotaDesk {
   take(key: string, cost: number, nowMs: number): DeskAnswer | PendingTake {
     try {
       const said = this.#store.take(key, cost, this.rate, nowMs);
-      return isThenable(said)
+      return isPromiseLike(said)
         ? new PendingTake(this, said, key, cost, nowMs)
         : this.read(said, cost);
     } catch (error) {
@@ -76,7 +77,7 @@ export class QuotaDesk {
   giveBack(key: string, cost: number): void {
     try {
       const done = this.#store.giveBack?.(key, cost, this.rate, this.clock.now());
-      if (isThenable(done)) Promise.resolve(done).catch((error) => this.#note(error));
+      if (isPromiseLike(done)) Promise.resolve(done).catch((error) => this.#note(error));
     } catch (error) {
       this.#note(error);
     }
@@ -179,10 +180,4 @@ export class PendingTake {
     this.#onAnswer = undefined;
     this.#stopTimer();
   }
-}
-
-function isThenable<T>(said: T | PromiseLike<T>): said is PromiseLike<T> {
-  return (
-    typeof said === "object" && said !== null && "then" in said && typeof said.then === "function"
-  );
 }
