@@ -127,6 +127,14 @@ export class Bulkhead {
     };
   }
 
+  get maxConcurrent(): number {
+    return this.#partitions.permits;
+  }
+
+  get queued(): number {
+    return this.#partitions.queued;
+  }
+
   /**
    * Asks for a permit. The lower `rank`, the sooner it is served; inside a rank, calls are served as
    * they came. `deadlineMs` is on the monotonic clock, `Infinity` for none.

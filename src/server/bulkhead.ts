@@ -20,7 +20,7 @@ import {
   resolvePartitions,
   unpartitioned,
 } from "../core/partition-options.js";
-import type { Outcome, Permit } from "../core/permit.js";
+import { type Permit, permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
@@ -119,32 +119,16 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
 
   /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
   #timed(turn: Turn, bulkhead: Bulkhead): Permit | Refusal {
-    if (!isRefusal(turn)) return new TimedPermit(turn, this.#clock, this.#holdTime);
+    if (!isRefusal(turn)) {
+      const sinceMs = this.#clock.now();
+      return permit((outcome) => {
+        this.#holdTime.record(this.#clock.now() - sinceMs);
+        turn.settle(outcome);
+      });
+    }
     if (turn.reason !== "BULKHEAD_FULL" && turn.reason !== "QUEUE_TIMEOUT") return turn;
-    const { queued, maxConcurrent } = bulkhead.snapshot();
+    const { queued, maxConcurrent } = bulkhead;
     return { ...turn, retryAfterMs: this.#holdTime.retryAfterMs(queued + 1, maxConcurrent) };
-  }
-}
-
-class TimedPermit implements Permit {
-  readonly #inner: Permit;
-  readonly #clock: Clock;
-  readonly #holdTime: HoldTime;
-  readonly #sinceMs: number;
-  #settled = false;
-
-  constructor(inner: Permit, clock: Clock, holdTime: HoldTime) {
-    this.#inner = inner;
-    this.#clock = clock;
-    this.#holdTime = holdTime;
-    this.#sinceMs = clock.now();
-  }
-
-  settle(outcome: Outcome): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#holdTime.record(this.#clock.now() - this.#sinceMs);
-    this.#inner.settle(outcome);
   }
 }
 
