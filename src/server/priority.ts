@@ -148,14 +148,19 @@ export class PriorityReader {
     const call =
       trust === undefined && cohort === undefined
         ? undefined
-        : // Asked for only where somebody looks at it.
-          {
+        : {
             method: inbound.method,
             peer: inbound.peer,
             metadata,
-            authContext: below.getAuthContext(),
+            // Asked for when it is looked at: grpc-js takes the certificate apart for it.
+            get authContext() {
+              return below.getAuthContext();
+            },
           };
-    const trusted = call === undefined || trust === undefined || this.#trusts(trust, call);
+    const trusted =
+      call === undefined ||
+      trust === undefined ||
+      this.#ask(() => trust(call), "priority.trust") === true;
     const fixed =
       methods.size === 0
         ? undefined
@@ -185,23 +190,8 @@ export class PriorityReader {
   }
 
   #mapped(value: string, map: ResolvedPriorityOptions["map"]): Priority | undefined {
-    if (map === undefined) return isPriority(value) ? value : undefined;
-    try {
-      const mapped = map(value);
-      return isPriority(mapped) ? mapped : undefined;
-    } catch (error) {
-      safely(this.#report, error, "priority.map");
-      return undefined;
-    }
-  }
-
-  #trusts(trust: (call: PrioritizedCall) => boolean, call: PrioritizedCall): boolean {
-    try {
-      return trust(call) === true;
-    } catch (error) {
-      safely(this.#report, error, "priority.trust");
-      return false;
-    }
+    const mapped = map === undefined ? value : this.#ask(() => map(value), "priority.map");
+    return isPriority(mapped) ? mapped : undefined;
   }
 
   #allowed(said: Priority, trusted: boolean): Priority {
@@ -211,11 +201,16 @@ export class PriorityReader {
   }
 
   #cohortKey(call: PrioritizedCall): string | undefined {
+    const key = this.#ask(() => this.#options.cohort?.(call), "priority.cohort");
+    return typeof key === "string" && key !== "" ? key : undefined;
+  }
+
+  /** What a function of the user's answers; nothing when it throws. */
+  #ask<T>(question: () => T, where: string): T | undefined {
     try {
-      const key = this.#options.cohort?.(call);
-      return typeof key === "string" && key !== "" ? key : undefined;
+      return question();
     } catch (error) {
-      safely(this.#report, error, "priority.cohort");
+      safely(this.#report, error, where);
       return undefined;
     }
   }
