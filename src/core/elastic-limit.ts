@@ -172,13 +172,18 @@ export class ElasticLimit implements Limit {
   }
 
   #open(nowMs: number, seen: WindowSummary): number {
-    if (!this.#over(seen))
-      this.#muteMs = nowMs < this.#mutedUntilMs ? this.#muteMs : shortestMuteMs;
-    if (!this.#over(seen) || nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
-    const inFlight = seen.meanInFlight;
-    const before = { limit: this.#limit, goodPerSecond: seen.goodPerSecond, inFlight };
-    this.#phase = { kind: "trial", up: false, before, windows: 0 };
-    return trialStep * inFlight;
+    if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
+    if (!this.#over(seen)) {
+      this.#muteMs = shortestMuteMs;
+      return this.#limit * 1.25;
+    }
+    this.#try(false, seen);
+    return trialStep * seen.meanInFlight;
+  }
+
+  #try(up: boolean, { goodPerSecond, meanInFlight: inFlight }: WindowSummary): void {
+    const before = { limit: this.#limit, goodPerSecond, inFlight };
+    this.#phase = { kind: "trial", up, before, windows: 0 };
   }
 
   #trial(phase: Extract<Phase, { kind: "trial" }>, nowMs: number, seen: WindowSummary): number {
@@ -204,9 +209,7 @@ export class ElasticLimit implements Limit {
       return this.#limit * 1.25;
     }
     if (nowMs >= phase.growAtMs) {
-      const inFlight = seen.meanInFlight;
-      const before = { limit: this.#limit, goodPerSecond: seen.goodPerSecond, inFlight };
-      this.#phase = { kind: "trial", up: true, before, windows: 0 };
+      this.#try(true, seen);
       return this.#limit * growStep;
     }
     const ceilingMs = this.#signals.ceilingMs();
