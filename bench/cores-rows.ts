@@ -1,4 +1,6 @@
 // The decisions of core are no public names. They are measured at their source, apart from any call.
+import { Admission } from "../src/core/admission.js";
+import { resolveAdmissionOptions } from "../src/core/admission-options.js";
 import { Breaker } from "../src/core/breaker.js";
 import { resolveBreakerOptions } from "../src/core/breaker-options.js";
 import { Bulkhead, resolveBulkheadOptions } from "../src/core/bulkhead.js";
@@ -47,6 +49,7 @@ export const rows: readonly Row[] = [
   { name: "bulkhead full: refuse", decide: bulkheadFull() },
   { name: `bulkhead, ${waiting} wait: queue one, serve one`, decide: bulkheadQueued(clockAlone) },
   { name: "the same, with its timer", decide: bulkheadQueued(clockWithTimers) },
+  { name: "admission with room: enter and settle", decide: admission() },
   { name: "retry: decide", decide: retry() },
   { name: "retry budget: a call and its success", decide: budgetCall() },
   { name: "retry budget: withdraw and give back", decide: budgetWithdraw() },
@@ -107,6 +110,17 @@ function bulkheadQueued(clock: Clock): Row["decide"] {
     enter(number);
     running?.settle("success");
   };
+}
+
+function admission(): Row["decide"] {
+  const policy = new Admission(resolveAdmissionOptions({ limit: 100 }), systemClock, Math.random);
+  const call = {
+    priority: "normal",
+    cohort: 0,
+    deadlineMs: Number.POSITIVE_INFINITY,
+    neededMs: 0,
+  } as const;
+  return () => settle(policy.enter(call, () => {}));
 }
 
 function retry(): Row["decide"] {

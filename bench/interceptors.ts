@@ -1,7 +1,6 @@
 import { Client } from "@grpc/grpc-js";
 import { inMemoryTransport, type Link, VirtualClock } from "grpc-weir/testing";
 import { echoHandlers, echoService } from "./echo.js";
-import { coreDecisions } from "./interceptors-core.js";
 import { bare, type Row, rows } from "./interceptors-rows.js";
 import { type Load, runLoad } from "./overhead-load.js";
 import { printTable, printTitle, signed } from "./report.js";
@@ -40,7 +39,6 @@ export async function interceptors(): Promise<void> {
       ];
     }),
   );
-  await coreDecisions();
 }
 
 async function inMemory(): Promise<Map<Row, number[]>> {

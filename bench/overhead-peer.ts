@@ -4,6 +4,7 @@ import { Client, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
 import { createWeir } from "grpc-weir";
 import { echoHandlers, echoService } from "./echo.js";
 import { deadlineMs, type Load, runLoad } from "./overhead-load.js";
+import { obeyOrders } from "./peer.js";
 
 export type Variant = "bare" | "weir";
 export type Order =
@@ -80,11 +81,4 @@ async function obey(order: Order): Promise<Answer> {
   }
 }
 
-process.on("message", (order: Order) => {
-  obey(order).then(
-    (answer) => process.send?.(answer),
-    (error: unknown) => process.send?.({ error: String(error) } satisfies Answer),
-  );
-});
-// The coordinator is gone: nobody waits for what is measured here.
-process.on("disconnect", () => process.exit());
+obeyOrders(obey);

@@ -1,6 +1,6 @@
 import type { Kind, Load } from "./overhead-load.js";
 import type { Variant } from "./overhead-peer.js";
-import { Peer } from "./overhead-peers.js";
+import { Side } from "./overhead-side.js";
 import { printTable, printTitle, signed, withQuartiles } from "./report.js";
 import { interleaved, type Rounds } from "./rounds.js";
 import { difference, lowest, pairwise, ratio, spreadOf } from "./statistics.js";
@@ -56,8 +56,8 @@ const noise =
 /** The standard pipelines against bare grpc-js over loopback: CPU for each call on each side, and throughput. */
 export async function overhead(): Promise<void> {
   printTitle("overhead: the standard pipelines over loopback", noise);
-  const clients = { bare: new Peer("bare"), weir: new Peer("weir") };
-  const servers = { bare: new Peer("bare"), weir: new Peer("weir") };
+  const clients = { bare: new Side("bare"), weir: new Side("weir") };
+  const servers = { bare: new Side("bare"), weir: new Side("weir") };
   try {
     await servers.bare.listen();
     await servers.weir.listen();
@@ -74,7 +74,7 @@ export async function overhead(): Promise<void> {
   }
 }
 
-async function measure(client: Peer, server: Peer, load: Load): Promise<Cost> {
+async function measure(client: Side, server: Side, load: Load): Promise<Cost> {
   const before = await server.cpuUs();
   const { cpuUs, elapsedMs } = await client.load(server, load);
   const serverUs = (await server.cpuUs()) - before;

@@ -1,6 +1,7 @@
 // A crowd of callers in a process of its own. Several of them make the load, each over a connection of its own.
 import type { Column } from "./overload-columns.js";
 import { Caller, type LoadResult, type RecoveryResult } from "./overload-load.js";
+import { obeyOrders } from "./peer.js";
 
 export type GeneratorOrder =
   | { readonly do: "connect"; readonly port: number; readonly column?: Column }
@@ -47,10 +48,4 @@ async function obey(order: GeneratorOrder): Promise<GeneratorAnswer> {
   }
 }
 
-process.on("message", (order: GeneratorOrder) => {
-  obey(order).then(
-    (answer) => process.send?.(answer),
-    (error: unknown) => process.send?.({ error: String(error) } satisfies GeneratorAnswer),
-  );
-});
-process.on("disconnect", () => process.exit());
+obeyOrders(obey);

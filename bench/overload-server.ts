@@ -2,6 +2,7 @@
 import { type handleUnaryCall, Server, ServerCredentials } from "@grpc/grpc-js";
 import { type Column, type Guarding, guarding, refusing } from "./overload-columns.js";
 import { overloadService, type WorkName, works } from "./overload-handlers.js";
+import { obeyOrders } from "./peer.js";
 
 export type ServerOrder =
   /** Ends the server there was, and begins another that knows nothing of the calls before. */
@@ -49,10 +50,4 @@ async function obey(order: ServerOrder): Promise<ServerAnswer> {
   }
 }
 
-process.on("message", (order: ServerOrder) => {
-  obey(order).then(
-    (answer) => process.send?.(answer),
-    (error: unknown) => process.send?.({ error: String(error) } satisfies ServerAnswer),
-  );
-});
-process.on("disconnect", () => process.exit());
+obeyOrders(obey);

@@ -3,8 +3,8 @@ import type { GeneratorAnswer, GeneratorOrder } from "./overload-generator.js";
 import { type WorkName, works } from "./overload-handlers.js";
 import type { Fates, LoadResult } from "./overload-load.js";
 import { type PriorityName, priorityNames } from "./overload-mix.js";
-import { Peer } from "./overload-peer.js";
 import type { ServerAnswer, ServerOrder } from "./overload-server.js";
+import { Peer } from "./peer.js";
 
 /** One load on one server. */
 export interface Cell {
@@ -49,18 +49,20 @@ const crowd = 2;
 const calmLoad = 0.5;
 /** Long enough for what learns to have learnt something. */
 const calmSeconds = 1;
+/** How long a peer may take to answer. */
+const patienceMs = 60_000;
 export const watchedSeconds = 2.5;
 
 /** The processes of the bench: a crowd that calls, and a server for each column. */
 export class Stage {
   readonly #generators: readonly Generator[] = Array.from(
     { length: crowd },
-    () => new Peer("generator"),
+    () => new Peer("overload-generator", "the generator", { patienceMs }),
   );
   readonly #servers = new Map<Column, Peer<ServerOrder, ServerAnswer>>();
 
   stop(): void {
-    for (const peer of [...this.#generators, ...this.#servers.values()]) peer.stop();
+    for (const peer of [...this.#generators, ...this.#servers.values()]) peer.kill();
   }
 
   /** What bare grpc-js answers to a closed loop, per second. */
@@ -138,14 +140,14 @@ export class Stage {
   #server(column: Column): Peer<ServerOrder, ServerAnswer> {
     let server = this.#servers.get(column);
     if (server === undefined) {
-      server = new Peer("server");
+      server = new Peer("overload-server", "the server", { patienceMs });
       this.#servers.set(column, server);
     }
     return server;
   }
 
   #drop(column: Column): void {
-    this.#servers.get(column)?.stop();
+    this.#servers.get(column)?.kill();
     this.#servers.delete(column);
   }
 

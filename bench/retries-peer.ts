@@ -1,6 +1,7 @@
 // The server of the retries bench or one of its clients, in a process of its own: its CPU time is its own, and
 // its machine code is shaped by one client only, as in a real service. The coordinator speaks to it over IPC.
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { obeyOrders } from "./peer.js";
 import { type Call, FailingServer, type Load, retriesService, runLoad } from "./retries-call.js";
 import { type Contestant, makers } from "./retries-clients.js";
 
@@ -57,11 +58,4 @@ async function obey(order: Order): Promise<Answer> {
   }
 }
 
-process.on("message", (order: Order) => {
-  obey(order).then(
-    (answer) => process.send?.(answer),
-    (error: unknown) => process.send?.({ error: String(error) } satisfies Answer),
-  );
-});
-// The coordinator is gone: nobody waits for what is measured here.
-process.on("disconnect", () => process.exit());
+obeyOrders(obey);

@@ -1,7 +1,8 @@
+import { Peer } from "./peer.js";
 import { printTable, printTitle, withQuartiles } from "./report.js";
 import type { Load } from "./retries-call.js";
 import type { Contestant } from "./retries-clients.js";
-import { Peer } from "./retries-peers.js";
+import type { Answer, Order } from "./retries-peer.js";
 import { interleaved, type Rounds } from "./rounds.js";
 import { lowest, pairwise, ratio, spreadOf } from "./statistics.js";
 
@@ -49,11 +50,16 @@ const noise =
   "quietest: the lowest tenth of the rounds, because what a busy machine adds is never negative.\n" +
   "The target: on success at most 1.05 of grpc-js's own retries, and below the other two.";
 
+/** The server, or one of its clients. */
+function peer(name: string): Peer<Order, Answer> {
+  return new Peer("retries-peer", name);
+}
+
 /** What retries cost, against the other ways of having them. */
 export async function retries(): Promise<void> {
   printTitle("retries: four clients that retry, over loopback", noise);
-  const server = new Peer("the server");
-  const clients = new Map(contestants.map((name) => [name, new Peer(name)]));
+  const server = peer("the server");
+  const clients = new Map(contestants.map((name) => [name, peer(name)]));
   try {
     const { target = "" } = await server.ask({ do: "listen" });
     for (const { title, load, rounds } of scenes) {
@@ -73,8 +79,8 @@ export async function retries(): Promise<void> {
 }
 
 async function measure(
-  client: Peer,
-  server: Peer,
+  client: Peer<Order, Answer>,
+  server: Peer<Order, Answer>,
   order: { do: "load"; by: Contestant; target: string; load: Load },
 ): Promise<Cost> {
   const { calls } = order.load;
