@@ -31,7 +31,7 @@ export class Slots {
 
   /** There is one for a call; for critical ones there are some more. */
   isFree(critical: boolean): boolean {
-    const { count } = this;
+    const count = Math.min(this.count, this.#limit.ramp ?? Number.POSITIVE_INFINITY);
     const there = critical ? this.#withHeadroom(count) : count;
     return this.#taken < there && (this.#turn === undefined || this.#turn.hasRoom);
   }

@@ -38,7 +38,7 @@ export class Admission {
   readonly #host: TurnHost<AdmissionCall>;
   readonly #holdTime: HoldTime;
   readonly #ceiling = new LatencyCeiling();
-  readonly #server = { load: 0, nowMs: 0 };
+  readonly #server = { load: 0, nowMs: 0, worstWaiting: undefined as Priority | undefined };
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
@@ -61,17 +61,12 @@ export class Admission {
       {
         saturated,
         ceilingMs: () => this.#ceiling.ms,
-        running: () => this.#slots.taken,
+        demand: () => this.#slots.taken + this.#line.size,
       },
       report,
     );
-    const turn = options.byTurns
-      ? new TurnBudget(
-          clock,
-          () => this.#ceiling.turnMs,
-          () => this.#serve(),
-        )
-      : undefined;
+    const turnMs = () => this.#ceiling.turnMs;
+    const turn = options.byTurns ? new TurnBudget(clock, turnMs, () => this.#serve()) : undefined;
     this.#slots = new Slots(options, limit, turn);
     this.#holdTime = new HoldTime(random, options.maxWaitMs);
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
@@ -177,6 +172,7 @@ export class Admission {
     const server = this.#server;
     server.load = this.load;
     server.nowMs = nowMs;
+    server.worstWaiting = priorities[this.#line.worstRank];
     for (const shedder of this.#shedders) {
       const shed = shedder.judge(call, server);
       if (shed !== undefined) return `${shed}, ${this.#occupancy()}`;

@@ -24,8 +24,8 @@ export interface ElasticSignals {
   saturated(): boolean;
   /** The latency ceiling, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
-  /** Calls that run now. Without it, a surge is seen only when the calls of it have ended. */
-  running?(): number;
+  /** Calls that run now or wait for a slot. Without it, a surge is seen only when the calls of it have ended. */
+  demand?(): number;
 }
 
 /** How much a trial takes away in each of its first two windows. */
@@ -72,10 +72,7 @@ export class ElasticLimit implements Limit {
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
   readonly #gradient = new Gradient();
-  readonly #surge = new Surge();
-  /** What is usual, from the last window in which nothing was wrong. */
-  readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
-  #calmSeen = false;
+  readonly #surge: Surge;
   #limit: number;
   #phase: Phase = { kind: "open" };
   #saturated = false;
@@ -87,12 +84,16 @@ export class ElasticLimit implements Limit {
     this.#max = options.max;
     this.#signals = signals;
     this.#limit = options.max;
-    this.#calm = { inFlight: options.min, tookMs: Number.POSITIVE_INFINITY, perSecond: 0 };
+    this.#surge = new Surge(options.min);
     this.#window = new SampleWindow(options.windowMs, 20);
   }
 
   get current(): number {
     return Math.floor(this.#limit);
+  }
+
+  get ramp(): number {
+    return this.#surge.ramp;
   }
 
   /** What it is doing, for a person. */
@@ -106,36 +107,35 @@ export class ElasticLimit implements Limit {
     inFlight: number,
     outcome: Exclude<Outcome, "ignored">,
   ): void {
-    // Until there has been a calm window, the quickest call is the best guess at how long one takes.
-    if (!this.#calmSeen) this.#calm.tookMs = Math.min(this.#calm.tookMs, tookMs);
-    this.#watch(nowMs);
+    this.#watch(nowMs, tookMs);
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
-    if (!this.#calmSeen && this.#window.samples > 0) this.#learnCalm(this.#window);
+    if (!this.#surge.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
     if (seen === undefined) return;
-    this.#learnCalm(seen);
     const next = this.#signals.saturated() ? this.#follow(seen) : this.#ask(nowMs, seen);
     this.#limit = Math.min(this.#max, Math.max(this.#min, next));
+    this.#learnCalm(nowMs, seen);
   }
 
-  #learnCalm({ maxInFlight, meanMs, goodPerSecond }: WindowSummary): void {
-    if (this.#phase.kind !== "open" || this.#saturated) return;
-    this.#calmSeen = true;
-    this.#calm.inFlight = maxInFlight;
-    this.#calm.tookMs = meanMs;
-    this.#calm.perSecond = goodPerSecond;
+  #learnCalm(nowMs: number, seen: WindowSummary): void {
+    if (this.#phase.kind !== "open" || this.#saturated || nowMs < this.#mutedUntilMs) {
+      this.#surge.forget();
+      return;
+    }
+    const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
+    this.#surge.rest({ inFlight, tookMs, perSecond });
   }
 
   /**
    * A surge that meets a limit fills a queue in less time than a window. As many calls are let in as are served within
    * the ceiling at the pace at which they end.
    */
-  #watch(nowMs: number): void {
-    const running = this.#signals.running?.();
-    if (running === undefined || this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
-    const perSecond = this.#surge.record(nowMs, running, this.#calm);
+  #watch(nowMs: number, tookMs: number): void {
+    const demand = this.#signals.demand?.();
+    if (demand === undefined || this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
+    const perSecond = this.#surge.record(nowMs, tookMs, demand);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
-    if (fits === undefined || running < fits / held) return;
+    if (fits === undefined || demand < fits / held) return;
     this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
     this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
   }

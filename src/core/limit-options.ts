@@ -124,7 +124,7 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
     new ElasticLimit(checked, {
       saturated: () => signals.saturated(),
       ceilingMs: () => fixed,
-      running: () => signals.running?.() ?? 0,
+      demand: () => signals.demand?.() ?? 0,
     });
 }
 
@@ -144,6 +144,11 @@ class OwnLimit implements Limit {
     const { current } = this.#limit;
     if (Number.isSafeInteger(current) && current >= 1) this.#last = current;
     return this.#last;
+  }
+
+  get ramp(): number {
+    const { ramp } = this.#limit;
+    return typeof ramp === "number" && ramp >= 1 ? ramp : Number.POSITIVE_INFINITY;
   }
 
   record(...sample: Parameters<Limit["record"]>): void {

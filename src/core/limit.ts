@@ -8,6 +8,11 @@ export interface Limit {
   /** The limit now, a whole number of at least 1. */
   readonly current: number;
   /**
+   * How many of them may run for the present, at least 1: while it is being found out what more calls do. The others wait, and
+   * none is refused for it before its wait is over. @defaultValue all
+   */
+  readonly ramp?: number;
+  /**
    * A call that ran has ended.
    *
    * @param nowMs Monotonic milliseconds; they never run backwards from one call to the next.

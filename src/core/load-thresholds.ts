@@ -1,4 +1,5 @@
 import { InvalidOptionError, knownKeys, ratio } from "./options.js";
+import { priorityRank } from "./priority.js";
 import type { ServerLoad, ShedCall, Shedder } from "./shedder.js";
 
 /**
@@ -17,7 +18,10 @@ export interface AdmissionThresholds {
 
 export type ResolvedThresholds = Readonly<Required<AdmissionThresholds>>;
 
-/** Refuses each priority from a load of its own. */
+/**
+ * Refuses each priority from a load of its own; but nobody for the sake of those below: while a lower priority waits, it is
+ * the one that has to go when the queue is full.
+ */
 export class LoadThresholds implements Shedder {
   readonly #thresholds: ResolvedThresholds;
 
@@ -25,12 +29,15 @@ export class LoadThresholds implements Shedder {
     this.#thresholds = thresholds;
   }
 
-  judge({ priority }: ShedCall, { load }: ServerLoad): string | undefined {
+  judge({ priority }: ShedCall, { load, worstWaiting }: ServerLoad): string | undefined {
     if (priority === "critical") return undefined;
     const threshold = this.#thresholds[priority];
     // At 1 the load can only say that the queue is full, and a full queue has a rule of its own. A share of whole
     // numbers may be a hair below the threshold that it is meant to be.
     if (threshold >= 1 || load < threshold - 1e-9) return undefined;
+    if (worstWaiting !== undefined && priorityRank[worstWaiting] > priorityRank[priority]) {
+      return undefined;
+    }
     return `load has reached ${threshold} for ${priority}`;
   }
 }

@@ -12,6 +12,8 @@ export interface ServerLoad {
   /** (running + queued) / (limit + maxQueued), from 0 to 1, or a little above while critical calls use their headroom. */
   readonly load: number;
   readonly nowMs: number;
+  /** The lowest priority that waits for a slot; `undefined` when nobody does. */
+  readonly worstWaiting: Priority | undefined;
 }
 
 /** Refuses calls before the queue, while there still is room for better ones. `critical` calls never reach it. */

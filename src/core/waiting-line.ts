@@ -67,6 +67,13 @@ export class WaitingLine<T> {
     return this.#ranks[0]?.first !== undefined;
   }
 
+  /** The worst rank of those who wait; -1 when nobody does. */
+  get worstRank(): number {
+    let rank = this.#ranks.length - 1;
+    while (rank >= 0 && this.#ranks[rank]?.first === undefined) rank -= 1;
+    return rank;
+  }
+
   push(item: T, rank: number, nowMs: number): LinePlace<T> {
     if (this.#size === 0) this.#emptyMs = nowMs;
     this.#arrivals += 1;

@@ -34,6 +34,34 @@ describe("admission under light load", () => {
   );
 });
 
+describe("admission with a limit that is not sure yet", () => {
+  it("lets calls beyond the ramp wait and not be refused, and counts the limit as it is", () => {
+    const limit = { current: 100, ramp: 2, record: () => {} };
+    const { admission, enterMany } = admissionScene({ limit });
+    expect(enterMany(4, "low").map(({ fate }) => fate)).toEqual([
+      "admitted",
+      "admitted",
+      "queued",
+      "queued",
+    ]);
+    expect(admission.snapshot()).toMatchObject({ limit: 100, maxQueued: 100 });
+    limit.ramp = 4;
+    // Critical calls have their headroom here too, and wait beyond it.
+    expect(enterMany(4, "critical").map(({ fate }) => fate)).toEqual([
+      "admitted",
+      "admitted",
+      "admitted",
+      "queued",
+    ]);
+  });
+
+  it.each([0, Number.NaN, "2"])("takes a ramp of %s for none", (ramp) => {
+    const limit = { current: 3, ramp: ramp as number, record: () => {} };
+    const { enterMany } = admissionScene({ limit, maxQueued: 0, thresholds: noThresholds });
+    expect(new Set(enterMany(3).map(({ fate }) => fate))).toEqual(new Set(["admitted"]));
+  });
+});
+
 describe("admission thresholds", () => {
   it.each([
     ["low", 14],
@@ -46,6 +74,20 @@ describe("admission thresholds", () => {
     expect(last.fate).toBe("queued");
     expect(enter(priority).fate).toBe("LOAD_SHED");
     expect(refusalOf(enter(priority).entry).detail).toContain("running 11 of 10");
+  });
+
+  it("refuse nobody for the sake of those below: these give way when the queue is full", () => {
+    const { enter, enterMany } = admissionScene({ limit: 10, maxQueued: 10 });
+    const low = enterMany(14, "low");
+    enterMany(6, "normal");
+    expect(enter("low").fate).toBe("LOAD_SHED");
+    expect(enterMany(4, "high").map(({ fate }) => fate)).toEqual(Array(4).fill("queued"));
+    expect(low.map(({ fate }) => fate)).toEqual([
+      ...Array(10).fill("admitted"),
+      ...Array(4).fill("LOAD_SHED"),
+    ]);
+    // Nobody is left who is worse than they are: now they are refused from their load on.
+    expect(enter("normal").fate).toBe("LOAD_SHED");
   });
 
   it("do not touch critical calls", () => {

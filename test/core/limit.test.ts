@@ -141,13 +141,13 @@ describe("AIMD", () => {
 describe("the elastic limit that knows what runs", () => {
   /** A pool of 500 calls a second of which half is used, and then ten times as much comes as it can do. */
   function step(runningKnown: boolean): { atMs: number; limit: number } | undefined {
-    let running = 5;
-    const signals = { saturated: () => false, ceilingMs: () => 150, running: () => running };
-    const { running: _, ...blindSignals } = signals;
+    let demand = 5;
+    const signals = { saturated: () => false, ceilingMs: () => 150, demand: () => demand };
+    const { demand: _, ...blindSignals } = signals;
     const limit = new ElasticLimit(bounds, runningKnown ? signals : blindSignals);
     for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
     for (let ms = 2; ms < 400; ms += 2) {
-      running = 5 + Math.round(4.5 * ms);
+      demand = 5 + Math.round(4.5 * ms);
       limit.record(2_000 + ms, 20 + Math.min(ms, 150), 5 + ms / 2, "success");
       if (limit.current < 500) return { atMs: ms, limit: limit.current };
     }
@@ -167,17 +167,39 @@ describe("the elastic limit that knows what runs", () => {
   });
 });
 
+describe("the ramp of an elastic limit", () => {
+  /** Calls of 20 ms, and then some windows of others. */
+  function rampAfter(tookMs: number, saturated = false): number {
+    let busy = false;
+    const signals = { saturated: () => busy, ceilingMs: () => 150, demand: () => 5 };
+    const limit = new ElasticLimit(bounds, signals);
+    for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
+    busy = saturated;
+    for (let ms = 2_000; ms < 3_200; ms += 4) limit.record(ms, tookMs, 5, "success");
+    return limit.ramp;
+  }
+
+  it("holds in calm", () => {
+    expect(rampAfter(20)).toBe(32);
+  });
+
+  it("gives way when the limit itself has something to hold down", () => {
+    expect(rampAfter(200)).toBe(Number.POSITIVE_INFINITY);
+    expect(rampAfter(20, true)).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
 describe("an elastic limit that starts", () => {
   it("into an overload sees it without having seen any calm", () => {
-    let running = 0;
-    const signals = { saturated: () => false, ceilingMs: () => 150, running: () => running };
+    let demand = 0;
+    const signals = { saturated: () => false, ceilingMs: () => 150, demand: () => demand };
     const limit = new ElasticLimit(bounds, signals);
     for (let ms = 20; limit.current === 500 && ms < 400; ms += 2) {
-      running = Math.round(4.5 * ms);
+      demand = Math.round(4.5 * ms);
       limit.record(ms, Math.min(ms, 300), ms / 2, "success");
     }
     expect(limit.current).toBeGreaterThan(40);
     expect(limit.current).toBeLessThan(50);
-    expect(running).toBeLessThan(400);
+    expect(demand).toBeLessThan(400);
   });
 });

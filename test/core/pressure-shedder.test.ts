@@ -20,7 +20,10 @@ function shed(
     const draw = random();
     const priority = draw < 0.2 ? "high" : draw < 0.7 ? "normal" : "low";
     const cohort = Math.floor(random() * 128);
-    const no = shedder.judge({ priority, cohort }, { load: 0.5, nowMs: 10_000 + ms });
+    const no = shedder.judge(
+      { priority, cohort },
+      { load: 0.5, nowMs: 10_000 + ms, worstWaiting: undefined },
+    );
     if (ms < (seconds - 1) * 1000) continue;
     seen[priority] += 1;
     if (no !== undefined) refused[priority] += 1;
@@ -61,7 +64,7 @@ describe("shedding by pressure", () => {
       { of: () => pressure },
     );
     const ask = (nowMs: number) =>
-      shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs });
+      shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs, worstWaiting: undefined });
     ask(1_000);
     pressure = 0.6;
     ask(86_400_000);
@@ -86,7 +89,7 @@ describe("shedding by pressure", () => {
           pressure = next;
           nowMs += 60;
           // Asked in the same moment, so at the same level.
-          const at = { load: 0, nowMs };
+          const at = { load: 0, nowMs, worstWaiting: undefined };
           const refused = shedder.judge({ priority, cohort }, at) !== undefined;
           if (!refused) continue;
           for (const other of priorities) {

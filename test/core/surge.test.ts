@@ -3,13 +3,19 @@ import { Surge } from "../../src/core/surge.js";
 
 const calm = { inFlight: 10, tookMs: 20, perSecond: 250 };
 
+function rested(): Surge {
+  const surge = new Surge(8);
+  surge.rest(calm);
+  return surge;
+}
+
 /** Calls come and end at their paces (per second), from a calm of five. What the surge says first, and when. */
 function play(come: number, end: number, forMs: number) {
-  const surge = new Surge();
+  const surge = rested();
   for (let ended = 1; (ended * 1000) / end <= forMs; ended += 1) {
     const nowMs = (ended * 1000) / end;
-    const running = Math.round(5 + ((come - end) * nowMs) / 1000);
-    const said = surge.record(nowMs, running, calm);
+    const demand = Math.round(5 + ((come - end) * nowMs) / 1000);
+    const said = surge.record(nowMs, calm.tookMs, demand);
     if (said !== undefined) return { nowMs, said };
   }
   return undefined;
@@ -33,17 +39,77 @@ describe("a surge", () => {
   });
 
   it("is forgotten when it is over", () => {
-    const surge = new Surge();
-    for (let call = 0; call < 19; call += 1) surge.record(call * 2, 100 + call * 9, calm);
-    surge.record(40, 10, calm);
-    expect(surge.record(60, 300, calm)).toBeUndefined();
+    const surge = rested();
+    for (let call = 0; call < 19; call += 1) surge.record(call * 2, 20, 100 + call * 9);
+    surge.record(40, 20, 10);
+    expect(surge.record(60, 20, 300)).toBeUndefined();
   });
 
   it("is nothing to a limit that has not seen any calm", () => {
-    const surge = new Surge();
-    const none = { inFlight: Number.POSITIVE_INFINITY, tookMs: 0, perSecond: 0 };
+    const surge = new Surge(Number.POSITIVE_INFINITY);
     for (let call = 0; call < 100; call += 1) {
-      expect(surge.record(call * 2, call * 10, none)).toBeUndefined();
+      expect(surge.record(call * 2, 20, call * 10)).toBeUndefined();
     }
+    expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+describe("the ramp of a surge", () => {
+  /** A server that has `atOnce` workers, and twenty times the calls of the calm from now on. */
+  function rampAfter(ms: number, atOnce: number, tookMs = 20): number {
+    const surge = rested();
+    for (let nowMs = 1; nowMs <= ms; nowMs += 1) {
+      // Whoever runs beside those that are worked on has waited for them.
+      const running = Math.min(surge.ramp, 10 * nowMs);
+      const waitedMs = (tookMs * Math.max(0, running - atOnce)) / atOnce;
+      const ends = nowMs < tookMs ? 0 : Math.min(running, atOnce) / tookMs;
+      for (let call = 0; call < ends; call += 1) {
+        surge.record(nowMs, tookMs + Math.min(waitedMs, nowMs - tookMs), 10 * nowMs);
+      }
+    }
+    return surge.ramp;
+  }
+
+  it("begins at twice the calm, and never below what fills no queue that matters", () => {
+    const surge = new Surge(8);
+    surge.rest({ ...calm, inFlight: 40 });
+    expect(surge.ramp).toBe(80);
+    surge.rest(calm);
+    expect(surge.ramp).toBe(32);
+  });
+
+  it("is not there before a calm was seen, nor after something else was found to be wrong", () => {
+    const surge = new Surge(8);
+    expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
+    surge.rest(calm);
+    surge.forget();
+    expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it("is not there for calls that take so long that those who wait for it would be refused", () => {
+    const surge = new Surge(8);
+    surge.rest({ ...calm, tookMs: 51 });
+    expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it("soon holds back nothing that can do more", () => {
+    expect(rampAfter(39, 1_000)).toBeGreaterThan(100);
+    expect(rampAfter(80, 1_000)).toBeGreaterThan(300);
+  });
+
+  it("keeps calls out of a queue that nobody sees, until that is known", () => {
+    expect(rampAfter(39, 10)).toBeLessThan(80);
+  });
+
+  it("doubles where calls are only slower than before", () => {
+    const surge = rested();
+    for (let call = 1; call <= 45; call += 1) surge.record(call * 10, 100, 100);
+    expect(surge.ramp).toBe(128);
+  });
+
+  it("stays where it is while it is not in use", () => {
+    const surge = rested();
+    for (let call = 0; call < 100; call += 1) surge.record(call * 4, 20, 5);
+    expect(surge.ramp).toBe(32);
   });
 });
