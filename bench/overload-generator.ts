@@ -1,5 +1,9 @@
 // A crowd of callers in a process of its own. Several of them make the load, each over a connection of its own.
+
+import { type Calls, CooperatingCalls } from "./overload-calls.js";
 import type { Column } from "./overload-columns.js";
+import { FrameCalls } from "./overload-frames.js";
+import type { MethodName } from "./overload-handlers.js";
 import { Caller, type LoadResult, type RecoveryResult } from "./overload-load.js";
 import { obeyOrders } from "./peer.js";
 
@@ -8,7 +12,7 @@ export type GeneratorOrder =
   | { readonly do: "hold" }
   | {
       readonly do: "closed";
-      readonly method: "work" | "empty";
+      readonly method: MethodName;
       readonly callers: number;
       readonly seconds: number;
     }
@@ -27,12 +31,17 @@ function present(): Caller {
   return caller;
 }
 
+async function connect(port: number, column: Column | undefined): Promise<void> {
+  caller?.close();
+  const calls: Calls = column === "client" ? new CooperatingCalls(port) : new FrameCalls(port);
+  await calls.ready();
+  caller = new Caller(calls);
+}
+
 async function obey(order: GeneratorOrder): Promise<GeneratorAnswer> {
   switch (order.do) {
     case "connect":
-      caller?.close();
-      caller = new Caller(order.port, order.column);
-      await caller.ready();
+      await connect(order.port, order.column);
       return {};
     case "hold":
       await present().hold();

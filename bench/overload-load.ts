@@ -1,25 +1,12 @@
-import { type CallOptions, Client, credentials, Metadata, status } from "@grpc/grpc-js";
-import { createWeir, rejectionOf } from "grpc-weir";
-import type { Column } from "./overload-columns.js";
-import { overloadService, payload } from "./overload-handlers.js";
+import { type Calls, deadlineMs, type Fate } from "./overload-calls.js";
+import type { MethodName } from "./overload-handlers.js";
 import { mixed, type PriorityName } from "./overload-mix.js";
 
-export const deadlineMs = 300;
 /** A call that is so late is not made any more: made up for later, it would be a burst that nobody asked for. */
 const maxLagMs = 100;
 
-/** What became of the calls of one priority. */
-export interface Fates {
-  /** Calls that were made, or held back by the client's own policy: the demand. */
-  offered: number;
-  /** Served within the deadline. */
-  ok: number;
-  refused: number;
-  /** Held back by the client. */
-  heldBack: number;
-  late: number;
-  other: number;
-}
+/** What became of the calls of one priority; `offered` is all of them, the demand. */
+export type Fates = Record<"offered" | Fate, number>;
 
 export interface LoadResult {
   /** Calls that were due. */
@@ -43,59 +30,35 @@ interface OpenLoad {
   readonly seconds: number;
 }
 
+/** A crowd of callers on one connection. */
 export class Caller {
-  readonly #client: Client;
-  readonly #options: Readonly<Record<PriorityName, () => CallOptions>>;
+  readonly #calls: Calls;
 
-  constructor(port: number, column: Column | undefined) {
-    const weir = column === "client" ? createWeir() : undefined;
-    const own = weir?.client({ throttle: {}, retry: false, breaker: false }) ?? {};
-    this.#client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
-      ...own,
-      // Another client of this process would share its connection, and with it its fate.
-      "grpc.use_local_subchannel_pool": 1,
-    });
-    const optionsFor = (priority: PriorityName) => () => {
-      const options = { deadline: Date.now() + deadlineMs };
-      return weir === undefined ? options : weir.with(options, { priority });
-    };
-    this.#options = {
-      critical: optionsFor("critical"),
-      high: optionsFor("high"),
-      normal: optionsFor("normal"),
-      low: optionsFor("low"),
-    };
-  }
-
-  ready(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#client.waitForReady(Date.now() + 10_000, (error) => {
-        if (error === undefined) resolve();
-        else reject(error);
-      });
-    });
+  constructor(calls: Calls) {
+    this.#calls = calls;
   }
 
   close(): void {
-    this.#client.close();
+    this.#calls.close();
   }
 
   /** Takes a slot for good. */
   async hold(): Promise<void> {
-    this.#make("hold", new Metadata(), {}, () => {});
+    this.#calls.call("hold", undefined, () => {});
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
 
   /** So many callers who call again as soon as they are answered. Resolves to answers per second, OK or not. */
-  async closed(method: "work" | "empty", callers: number, seconds: number): Promise<number> {
+  async closed(method: MethodName, callers: number, seconds: number): Promise<number> {
     const startedMs = performance.now();
     const untilMs = startedMs + 1_000 * seconds;
     let answered = 0;
-    const metadata = new Metadata();
     await Promise.all(
       Array.from({ length: callers }, async () => {
         while (performance.now() < untilMs) {
-          await new Promise((resolve) => this.#make(method, metadata, {}, resolve));
+          await new Promise<void>((resolve) =>
+            this.#calls.call(method, undefined, () => resolve()),
+          );
           answered += 1;
         }
       }),
@@ -111,7 +74,7 @@ export class Caller {
     const { due, lagMs } = await this.#arrivals(load, (priority, settled) => {
       const fates = result[priority];
       fates.offered += 1;
-      this.#call(priority, (fate, tookMs) => {
+      this.#calls.call("work", priority, (fate, tookMs) => {
         fates[fate] += 1;
         if (fate === "ok") okMs.push(tookMs);
         settled();
@@ -150,7 +113,7 @@ export class Caller {
         const slice = slices.get(index) ?? { calls: 0, ended: 0, bad: 0 };
         slices.set(index, slice);
         slice.calls += 1;
-        this.#call(priority, (fate) => {
+        this.#calls.call("work", priority, (fate) => {
           slice.ended += 1;
           if (fate !== "ok") slice.bad += 1;
           settled();
@@ -205,40 +168,6 @@ export class Caller {
       };
       step();
     });
-  }
-
-  #call(
-    priority: PriorityName,
-    done: (fate: Exclude<keyof Fates, "offered">, tookMs: number) => void,
-  ): void {
-    const metadata = new Metadata();
-    metadata.set("x-request-priority", priority);
-    const startedMs = performance.now();
-    this.#make("work", metadata, this.#options[priority](), (error) => {
-      const tookMs = performance.now() - startedMs;
-      if (error === null) done(tookMs <= deadlineMs ? "ok" : "late", tookMs);
-      else if (error.code === status.DEADLINE_EXCEEDED) done("late", tookMs);
-      else if (error.code !== status.RESOURCE_EXHAUSTED) done("other", tookMs);
-      else done(rejectionOf(error)?.local === true ? "heldBack" : "refused", tookMs);
-    });
-  }
-
-  #make(
-    method: keyof typeof overloadService,
-    metadata: Metadata,
-    options: CallOptions,
-    done: (error: (Error & { readonly code: status }) | null) => void,
-  ): void {
-    const { path, requestSerialize, responseDeserialize } = overloadService[method];
-    this.#client.makeUnaryRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      payload,
-      metadata,
-      options,
-      done,
-    );
   }
 }
 

@@ -6,7 +6,12 @@ import { obeyOrders } from "./peer.js";
 
 export type ServerOrder =
   /** Ends the server there was, and begins another that knows nothing of the calls before. */
-  | { readonly do: "listen"; readonly column: Column; readonly work: WorkName }
+  | {
+      readonly do: "listen";
+      readonly column: Column;
+      readonly work: WorkName;
+      readonly roundsPerMs: number;
+    }
   | { readonly do: "listen-refusing"; readonly column: "limit" | "weir" }
   | { readonly do: "cpu" };
 export interface ServerAnswer {
@@ -19,14 +24,14 @@ export interface ServerAnswer {
 const empty: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
 let end: (() => void) | undefined;
 
-function listen(guard: Guarding, work: WorkName): Promise<number> {
+function listen(guard: Guarding, handler: handleUnaryCall<Buffer, Buffer>): Promise<number> {
   end?.();
   const server = new Server(guard.options);
   end = () => {
     server.forceShutdown();
     guard.close();
   };
-  server.addService(overloadService, { work: works[work].make(), empty, hold: () => {} });
+  server.addService(overloadService, { work: handler, empty, hold: () => {} });
   return new Promise((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) => {
       if (error === null) resolve(port);
@@ -38,9 +43,14 @@ function listen(guard: Guarding, work: WorkName): Promise<number> {
 async function obey(order: ServerOrder): Promise<ServerAnswer> {
   switch (order.do) {
     case "listen":
-      return { port: await listen(guarding(order.column, order.work), order.work) };
+      return {
+        port: await listen(
+          guarding(order.column, order.work),
+          works[order.work].make(order.roundsPerMs),
+        ),
+      };
     case "listen-refusing":
-      return { port: await listen(refusing(order.column), "cpu-2ms") };
+      return { port: await listen(refusing(order.column), empty) };
     case "cpu": {
       const { user, system } = process.cpuUsage();
       return { cpuUs: user + system };

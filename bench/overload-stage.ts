@@ -1,6 +1,6 @@
 import type { Column } from "./overload-columns.js";
 import type { GeneratorAnswer, GeneratorOrder } from "./overload-generator.js";
-import { type WorkName, works } from "./overload-handlers.js";
+import { measureRoundsPerMs, type WorkName, works } from "./overload-handlers.js";
 import type { Fates, LoadResult } from "./overload-load.js";
 import { type PriorityName, priorityNames } from "./overload-mix.js";
 import type { ServerAnswer, ServerOrder } from "./overload-server.js";
@@ -49,6 +49,8 @@ const crowd = 2;
 const calmLoad = 0.5;
 /** Long enough for what learns to have learnt something. */
 const calmSeconds = 1;
+/** Until a server's code is compiled: some ten thousand calls. */
+const warmSeconds = 3;
 /** How long a peer may take to answer. */
 const patienceMs = 60_000;
 export const watchedSeconds = 2.5;
@@ -59,6 +61,7 @@ export class Stage {
     { length: crowd },
     () => new Peer("overload-generator", "the generator", { patienceMs }),
   );
+  readonly #roundsPerMs = measureRoundsPerMs();
   readonly #servers = new Map<Column, Peer<ServerOrder, ServerAnswer>>();
 
   stop(): void {
@@ -153,13 +156,14 @@ export class Stage {
 
   async #listen(column: Column, work: WorkName): Promise<void> {
     const cold = !this.#servers.has(column);
-    const { port = 0 } = await this.#server(column).ask({ do: "listen", column, work });
+    const order = { do: "listen", column, work, roundsPerMs: this.#roundsPerMs } as const;
+    const { port = 0 } = await this.#server(column).ask(order);
     await this.#connect(port, column);
     if (!cold) return;
-    // Code that is not compiled yet is slower than any of this, and a refusal that was never made most of all.
-    await this.#all({ do: "closed", method: "empty", callers: 8, seconds: 0.5 });
+    // What a server does all day is compiled. This one has just begun, and a refusal would cost three times as much.
+    await this.#all({ do: "closed", method: "empty", callers: 8, seconds: warmSeconds });
     if (column !== "bare") {
-      await this.#all({ do: "open", perSecond: 1_500 / crowd, seconds: 1 });
+      await this.#all({ do: "open", perSecond: 3_000 / crowd, seconds: warmSeconds });
     }
     await this.#listen(column, work);
   }
