@@ -12,5 +12,5 @@ export const priorityRank = {
 } as const satisfies Record<Priority, number>;
 
 export function isPriority(value: unknown): value is Priority {
-  return typeof value === "string" && Object.hasOwn(priorityRank, value);
+  return value === "critical" || value === "high" || value === "normal" || value === "low";
 }

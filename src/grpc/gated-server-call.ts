@@ -10,9 +10,9 @@ import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
-import { serverRejection } from "./rejection.js";
-import { noteCopied, noteSaidHere } from "./relay.js";
+import { noteCopied } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
+import { serverRejection } from "./server-rejection.js";
 import type { PartialStatus, ServerCall } from "./types.js";
 
 /** A server policy that stands in the way of a call, and may have something to say to all callers. */
@@ -76,7 +76,6 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   refused(refusal: Refusal): void {
     const priority = this.#passage?.inbound.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
-    noteSaidHere(status);
     const admission = this.#admissionToTell();
     if (admission !== undefined) status.metadata.set(admissionKey, admission);
     this.refuse(status);

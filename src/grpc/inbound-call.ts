@@ -54,6 +54,9 @@ export interface OptionalWorkJudge {
 /** Who a caller has shown to be. grpc-js keeps the name to itself. */
 export type AuthContext = ReturnType<ServerCall["getAuthContext"]>;
 
+/** What is known of a caller. It is asked when somebody wants to know: most calls never are. */
+export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
+
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
@@ -61,7 +64,6 @@ export type InboundEnd = "finished" | "cancelled" | "deadline";
 export class InboundCall implements CurrentCall {
   readonly method: string;
   readonly kind: CallKind;
-  readonly peer: string;
   readonly clock: Clock;
   readonly report: ReportError;
   readonly startedAtMs: number;
@@ -93,13 +95,12 @@ export class InboundCall implements CurrentCall {
   #abort: AbortController | undefined;
   #onCalledOff: Set<(end: InboundEnd) => void> | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
-  readonly #authContext: (() => AuthContext) | undefined;
+  readonly #caller: Caller;
 
   constructor(init: {
     readonly method: string;
     readonly kind: CallKind;
-    readonly peer: string;
-    readonly authContext?: () => AuthContext;
+    readonly caller: Caller;
     readonly clock: Clock;
     readonly report: ReportError;
     readonly startedAtMs: number;
@@ -109,19 +110,22 @@ export class InboundCall implements CurrentCall {
   }) {
     this.method = init.method;
     this.kind = init.kind;
-    this.peer = init.peer;
     this.clock = init.clock;
     this.report = init.report;
     this.startedAtMs = init.startedAtMs;
     this.deadlineMs = init.deadlineMs;
     this.#onDecision = init.onDecision;
     this.observed = init.observed;
-    this.#authContext = init.authContext;
+    this.#caller = init.caller;
+  }
+
+  get peer(): string {
+    return this.#caller.getPeer();
   }
 
   /** Who the caller has shown to be, as grpc-js tells it: with TLS, its certificate if it has one. */
   authContext(): AuthContext {
-    return this.#authContext?.() ?? {};
+    return this.#caller.getAuthContext();
   }
 
   shouldSkip(name: string): boolean {

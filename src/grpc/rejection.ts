@@ -1,14 +1,11 @@
 import type { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
-import type { Priority } from "../core/priority.js";
 import { isReason, type Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
 import { pushbackKey } from "./metadata-keys.js";
 import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./status-details.js";
 import type { PartialStatus } from "./types.js";
 
-/** Pushback by which a server asks not to be retried (gRFC A6). */
-const noRetry = "-1";
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 const rejectionDomain = "grpc-weir";
 
@@ -73,8 +70,16 @@ export function statusOf(reason: Reason): Status {
 export function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
   const title = titles[reason];
   if (title === undefined) return detail;
-  const again = retryAfterMs === undefined ? "" : `; try again in ${Math.ceil(retryAfterMs)} ms`;
-  return `${title}: ${detail}${again}`;
+  return `${title}: ${detail}${again(retryAfterMs)}`;
+}
+
+/** What a refusal is called, where it has numbers beside its name. */
+export function titleOf(reason: Reason): string | undefined {
+  return titles[reason];
+}
+
+export function again(afterMs: number | undefined): string {
+  return afterMs === undefined ? "" : `; try again in ${Math.ceil(afterMs)} ms`;
 }
 
 /** What the toolkit says about a status that it made itself, or that another toolkit made. */
@@ -112,49 +117,6 @@ export function localRejection(
   metadata.set(statusDetailsKey, encodeRejection(code, details, refusal, told));
   madeHere.set(metadata, rejection(refusal, true, told));
   return { code, details, metadata };
-}
-
-/**
- * A status for a call that the server refuses before its handler runs. It asks the caller to come
- * back after `retryAfterMs`: as pushback, which every gRPC client knows, and as RetryInfo. Whose quota is used up
- * stands in QuotaFailure.
- */
-export function serverRejection(
-  refusal: Refusal,
-  info: { readonly priority?: Priority } = {},
-): StatusObject {
-  const code = statusOfReason[refusal.reason];
-  const metadata = new Metadata();
-  metadata.set(statusDetailsKey, serverDetails(code, refusal, info.priority));
-  if (refusal.retryAfterMs !== undefined) {
-    metadata.set(pushbackKey, String(Math.ceil(refusal.retryAfterMs)));
-  } else if (refusal.subject !== undefined) metadata.set(pushbackKey, noRetry);
-  return { code, details: refusalText(refusal), metadata };
-}
-
-/** Details that were encoded lately, of refusals that differ in nothing that stands in them. */
-const encoded = new Map<string, Buffer>();
-const maxEncoded = 512;
-
-/**
- * The details of a server's own refusal. A server under load says the same few things over and over, and what it spends
- * on saying no is not there for those it serves; so their message is the title alone, without the numbers of the moment.
- */
-function serverDetails(code: Status, refusal: Refusal, priority: Priority | undefined): Buffer {
-  const { reason, retryAfterMs, subject } = refusal;
-  const title = titles[reason];
-  const info = priority === undefined ? { scope: "instance" } : { scope: "instance", priority };
-  if (title === undefined || subject !== undefined) {
-    return encodeRejection(code, refusalText(refusal), refusal, info);
-  }
-  const waitMs = retryAfterMs === undefined ? "" : Math.ceil(retryAfterMs);
-  const key = `${reason} ${priority ?? ""} ${waitMs}`;
-  const known = encoded.get(key);
-  if (known !== undefined) return known;
-  const bytes = encodeRejection(code, title, refusal, info);
-  if (encoded.size >= maxEncoded) encoded.clear();
-  encoded.set(key, bytes);
-  return bytes;
 }
 
 /**
@@ -237,7 +199,8 @@ function rejection(
     : { reason, local, retryAfterMs, hops, metadata };
 }
 
-function encodeRejection(
+/** The details of a status, with what they say of the refusal. */
+export function encodeRejection(
   code: Status,
   message: string,
   { reason, detail, retryAfterMs, subject }: Refusal,

@@ -1,4 +1,5 @@
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import { RefusalMetadata } from "./refusal-metadata.js";
 import { passedOn, rejectionOf } from "./rejection.js";
 import type { PartialStatus } from "./types.js";
 
@@ -13,11 +14,15 @@ export function noteGivenUp({ metadata }: StatusObject): void {
   givenUp.add(metadata);
 }
 
-/** Statuses that server policies of this process have made: they are said here for the first time. */
+/** Other statuses than refusals that server policies of this process have made: they are said here for the first time. */
 const saidHere = new WeakSet<Metadata>();
 
 export function noteSaidHere({ metadata }: StatusObject): void {
   saidHere.add(metadata);
+}
+
+function isSaidHere(metadata: Metadata): boolean {
+  return RefusalMetadata.isOriginal(metadata) || saidHere.has(metadata);
 }
 
 /** Copies to which a server policy has added something, and what the handler gave. */
@@ -35,7 +40,7 @@ export function noteCopied(copy: Metadata, given: Metadata): void {
  */
 export function relayed(status: PartialStatus): PartialStatus {
   const { metadata } = status;
-  if (metadata === null || metadata === undefined || saidHere.has(metadata)) return status;
+  if (metadata === null || metadata === undefined || isSaidHere(metadata)) return status;
   const given = copiedFrom.get(metadata) ?? metadata;
   const rejection = rejectionOf({ metadata: given });
   if (rejection !== undefined) return passedOn(status, metadata, rejection);

@@ -51,8 +51,7 @@ function newInbound(
   return new InboundCall({
     method: method.path,
     kind: callKind(method),
-    peer: call.getPeer(),
-    authContext: () => call.getAuthContext(),
+    caller: call,
     clock,
     report,
     onDecision,

@@ -7,9 +7,9 @@ import { refusal } from "../core/refusal.js";
 import { readFault } from "../grpc/fault-headers.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import type { CurrentCall, InboundCall } from "../grpc/inbound-call.js";
-import { serverRejection } from "../grpc/rejection.js";
 import { noteSaidHere } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
+import { serverRejection } from "../grpc/server-rejection.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
 import { inboundFor } from "./context.js";
@@ -181,7 +181,7 @@ class FaultyServerCall extends ForwardingServerCall {
 
   readonly #closed = (): void => {
     this.#stopTimer();
-    this.#say(serverRejection(refusal("DRAINING", "the server is about to go")));
+    this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
   };
 
   #say(status: Parameters<typeof noteSaidHere>[0]): void {

@@ -2,9 +2,8 @@ import type { Metadata, ServerInterceptor } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import { refusal } from "../core/refusal.js";
 import { currentInbound } from "../grpc/inbound-call.js";
-import { serverRejection } from "../grpc/rejection.js";
-import { noteSaidHere } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
+import { serverRejection } from "../grpc/server-rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
 
@@ -51,7 +50,6 @@ class AgingServerCall extends ForwardingServerCall {
       this.#aged = true;
       const detail = `the stream has been open for ${Math.round(ageMs)} ms; open it anew`;
       const status = serverRejection(refusal("STREAM_AGED", detail));
-      noteSaidHere(status);
       inbound?.decide({
         policy: "admission",
         verdict: "stop",

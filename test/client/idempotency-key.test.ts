@@ -362,7 +362,7 @@ it("a call follows its inbound call only as long as it waits for its request", (
   const inbound = new InboundCall({
     method: path.unary,
     kind: "unary",
-    peer: "",
+    caller: { getPeer: () => "", getAuthContext: () => ({}) },
     clock,
     report: () => {},
     startedAtMs: 0,

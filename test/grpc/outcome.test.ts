@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { StatusOrigin } from "../../src/core/origin.js";
 import { refusal } from "../../src/core/refusal.js";
 import { endingOf, outcomeOf } from "../../src/grpc/outcome.js";
-import { passedOn, rejectionOf, serverRejection } from "../../src/grpc/rejection.js";
+import { passedOn, rejectionOf } from "../../src/grpc/rejection.js";
+import { serverRejection } from "../../src/grpc/server-rejection.js";
 
 const said = (code: Status, origin: StatusOrigin = "remote", details = "") =>
   endingOf({ code, details, metadata: new Metadata() }, origin, undefined);

@@ -270,7 +270,8 @@ it.each([
   const surroundings = surroundingsOf({}, "test");
   const [gate] = quotaGates(quotaPolicies({ ratePerSecond: 1 }, surroundings, "quota"));
   const { clock, report } = surroundings;
-  const rest = { kind: "unary", peer: "", startedAtMs: 0, deadlineMs: Infinity, clock } as const;
+  const caller = { getPeer: () => "", getAuthContext: () => ({}) };
+  const rest = { kind: "unary", caller, startedAtMs: 0, deadlineMs: Infinity, clock } as const;
   expect(gate?.modeFor(new InboundCall({ ...rest, method, report }))).toBe(mode);
 });
 

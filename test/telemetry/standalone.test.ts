@@ -142,7 +142,8 @@ it("a server's spans without a context interceptor know nothing of another call 
   const { provider, spans } = recorder();
   const { clock } = inMemoryTransport();
   const report = () => {};
-  const common = { clock, report, peer: "", startedAtMs: clock.now(), deadlineMs: clock.now() };
+  const caller = { getPeer: () => "", getAuthContext: () => ({}) };
+  const common = { clock, report, caller, startedAtMs: clock.now(), deadlineMs: clock.now() };
   const other = new InboundCall({ method: "/a.B/C", kind: "unary", ...common });
   other.metadata = new Metadata();
   let listener: Partial<ServerCallListener> = {};
