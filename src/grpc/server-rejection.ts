@@ -1,5 +1,6 @@
 import type { status as Status, StatusObject } from "@grpc/grpc-js";
-import type { Priority } from "../core/priority.js";
+import { type Priority, priorities, priorityRank } from "../core/priority.js";
+import type { Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
 import { type EncodedDetails, RefusalMetadata } from "./refusal-metadata.js";
 import { again, encodeRejection, refusalText, statusOf, titleOf } from "./rejection.js";
@@ -32,8 +33,8 @@ interface Answer extends EncodedDetails {
   readonly pushback: string | undefined;
 }
 
-/** Answers that were given lately. */
-const standing = new Map<string, Answer>();
+/** Answers that were given lately, by their reason and then by a number of priority and wait. */
+const standing = new Map<Reason, Map<number, Answer>>();
 const maxStanding = 512;
 
 /**
@@ -48,12 +49,16 @@ function standingAnswer(
   priority: Priority | undefined,
 ): Answer {
   const { reason, retryAfterMs } = refusal;
-  const key = `${reason} ${priority ?? ""} ${retryAfterMs === undefined ? "" : Math.ceil(retryAfterMs)}`;
-  const known = standing.get(key);
+  // No text is put together for it: that would be a good part of what the answer costs.
+  const rank = priority === undefined ? priorities.length : priorityRank[priority];
+  const waitMs = retryAfterMs === undefined ? -1 : Math.ceil(retryAfterMs);
+  const key = waitMs * (priorities.length + 1) + rank;
+  const known = standing.get(reason)?.get(key);
   if (known !== undefined) return known;
   const answer = encodeAnswer(`${title}${again(retryAfterMs)}`, code, refusal, priority);
-  if (standing.size >= maxStanding) standing.clear();
-  standing.set(key, answer);
+  const answers = standing.get(reason) ?? new Map<number, Answer>();
+  if (answers.size >= maxStanding) answers.clear();
+  standing.set(reason, answers.set(key, answer));
   return answer;
 }
 

@@ -64,6 +64,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly #clock: Clock;
   readonly #callLevel: ShedLevel | undefined;
   readonly #streamLevel: ShedLevel | undefined;
+  /** What was said last: it stands on every answer, and rarely changes. */
+  #told = { level: Number.NaN, text: "" };
 
   constructor(
     options: ResolvedAdmissionOptions,
@@ -135,7 +137,11 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const shedding = this.#levelFor(inbound);
     if (shedding?.refusing !== true || this.mode !== "enforce") return undefined;
     const level = shedding.level(this.#clock.now());
-    return level === undefined ? undefined : formatAdmission({ level, ttlMs: toldForMs });
+    if (level === undefined) return undefined;
+    if (level !== this.#told.level) {
+      this.#told = { level, text: formatAdmission({ level, ttlMs: toldForMs }) };
+    }
+    return this.#told.text;
   }
 
   /** Refuses those who wait and those who come. */
