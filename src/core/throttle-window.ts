@@ -61,6 +61,12 @@ export class ThrottleWindow {
     if (this.#holds(slice)) this.#count(slice, rank, -1, -1);
   }
 
+  /** What was not accepted was never asked for. */
+  forgive(): void {
+    this.#requests.set(this.#accepts);
+    this.#requestTotals.set(this.#acceptTotals);
+  }
+
   #holds(slice: number): boolean {
     return slice > this.#newest - slices;
   }

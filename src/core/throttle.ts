@@ -20,7 +20,7 @@ export interface ThrottleSnapshot {
 /**
  * Holds calls back that a target would refuse, as in "Handling Overload" of the SRE book: of R requests, with A
  * served, a share of (R − K·A) / (R + 1) is not sent. What is held back is a request too, so what is sent settles
- * near K times what is served, and grows by that factor as the target recovers.
+ * near K times what is served. When a target has served all of that for a while, what it refused before is forgotten.
  *
  * Priorities stand together, the best first: K·A requests may go on, and what is over is held back from the lowest.
  * A priority that the target does not serve is also held back by its own numbers, but never more than a lower one.
@@ -33,7 +33,16 @@ export class Throttle {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #window: ThrottleWindow;
+  /** So many served calls in a row are no chance: of a target that still refuses all that is over K, one in fifty are. */
+  readonly #enoughInRow: number;
   #passedAtMs = Number.NEGATIVE_INFINITY;
+  /** Something of the window was not served, and when that was seen last. */
+  #troubled = false;
+  #unservedAtMs = Number.NEGATIVE_INFINITY;
+  #servedInRow = 0;
+  /** How long all has to be served now: longer each time that it was not the recovery. */
+  #recoveryMs: number;
+  #forgaveAtMs = Number.NEGATIVE_INFINITY;
   #throttled = 0;
 
   constructor(options: ResolvedThrottleOptions, clock: Clock, random: Random) {
@@ -41,6 +50,8 @@ export class Throttle {
     this.#clock = clock;
     this.#random = random;
     this.#window = new ThrottleWindow(options.windowMs, priorities.length);
+    this.#recoveryMs = options.recoveryMs;
+    this.#enoughInRow = Math.max(options.minRequests, Math.ceil(4 / Math.log(options.k)));
   }
 
   /** Asks for a permit; the lower `rank`, the longer it is spared. Refuses with `THROTTLED`. */
@@ -91,11 +102,43 @@ export class Throttle {
 
   readonly #settle = (rank: number, slice: number, outcome: Outcome, ending?: Ending): void => {
     const unserved = ending?.unserved !== undefined;
-    if (!unserved && outcome !== "ignored") return;
-    this.#window.advance(this.#clock.now());
-    if (unserved) this.#window.refuse(rank, slice);
-    else this.#window.takeBack(rank, slice);
+    if (!unserved && outcome !== "ignored") {
+      if (this.#troubled) this.#served();
+      return;
+    }
+    const nowMs = this.#clock.now();
+    this.#window.advance(nowMs);
+    if (unserved) {
+      this.#window.refuse(rank, slice);
+      if (!this.#troubled) this.#relapse(nowMs);
+      this.#unservedAtMs = nowMs;
+      this.#servedInRow = 0;
+    } else this.#window.takeBack(rank, slice);
   };
+
+  /**
+   * A target that serves all it is sent for a while has recovered: what it is sent is K times what it served while it
+   * had too much, and a part of that would be refused.
+   */
+  #served(): void {
+    this.#servedInRow += 1;
+    if (this.#servedInRow < this.#enoughInRow) return;
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#unservedAtMs < this.#recoveryMs) return;
+    this.#window.forgive();
+    this.#troubled = false;
+    this.#forgaveAtMs = nowMs;
+  }
+
+  /** It refuses again. Soon after it was forgiven, that was too early. */
+  #relapse(nowMs: number): void {
+    const { recoveryMs, windowMs } = this.#options;
+    this.#troubled = true;
+    const soon = nowMs - this.#forgaveAtMs < windowMs;
+    this.#recoveryMs = soon
+      ? Math.min(2 * this.#recoveryMs, Math.max(windowMs, recoveryMs))
+      : recoveryMs;
+  }
 
   /** The share of a rank's calls that is held back. It never falls as the rank rises. */
   #ratio(rank: number): number {

@@ -10,6 +10,7 @@ describe("throttle options", () => {
       minRequests: 10,
       maxRejectRatio: 0.9,
       forcedPassMs: 1_000,
+      recoveryMs: 1_000,
       collaborative: true,
       probeRatio: 0.01,
     });
@@ -22,6 +23,7 @@ describe("throttle options", () => {
       minRequests: 1,
       maxRejectRatio: 1,
       forcedPassMs: 1,
+      recoveryMs: 1,
       collaborative: false,
       probeRatio: 0,
     };
@@ -41,6 +43,7 @@ describe("throttle options", () => {
     ["maxRejectRatio", 0],
     ["maxRejectRatio", 1.1],
     ["forcedPassMs", 0],
+    ["recoveryMs", 0],
     ["collaborative", "yes"],
     ["probeRatio", -0.1],
     ["probeRatio", 2],

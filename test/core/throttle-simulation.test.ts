@@ -8,7 +8,8 @@ describe.each(seeds)("a throttled client in world %i", (seed) => {
     const seconds = simulate({ k }, { normal: 200 }, 120, { capacity: () => 50, seed });
     const { sent, served } = mean(seconds, 70, 120).all;
     expect(sent / served).toBeGreaterThan(k - 0.1);
-    expect(sent / served).toBeLessThan(k + 0.1);
+    // Near to 1, a target is sent less than it could serve for seconds, which looks like its recovery.
+    expect(sent / served).toBeLessThan(k < 1.5 ? 2 : k + 0.1);
     // The nearer K is to 1, the more often the target waits for work that is held back.
     expect(served).toBeGreaterThan(50 * (k < 1.5 ? 0.5 : 0.9));
   });
@@ -20,8 +21,25 @@ describe.each(seeds)("a throttled client in world %i", (seed) => {
     expect(sent).toBeLessThan(80);
   });
 
-  it("sends everything again within four windows of the target's recovery, more and more", () => {
-    const seconds = simulate({}, { normal: 200 }, 350, {
+  it.each([
+    [1.1, 4],
+    [1.5, 2],
+    [2, 2],
+  ])("with K = %d sends everything again within %d s of the target's recovery", (k, within) => {
+    for (const before of [0, 50]) {
+      const seconds = simulate({ k }, { normal: 200 }, 140, {
+        capacity: (second) => (second < 100 ? before : 1_000),
+        seed,
+      });
+      expect(mean(seconds, 90, 100).all.sent).toBeLessThan(k < 1.5 ? 110 : 27 + 2 * before);
+      const after = mean(seconds, 100 + within, 140).all;
+      expect(after.sent).toBeCloseTo(200);
+      expect(after.served).toBeCloseTo(200);
+    }
+  });
+
+  it("without its own recovery sends everything again within four windows, more and more", () => {
+    const seconds = simulate({ recoveryMs: 1e9 }, { normal: 200 }, 350, {
       capacity: (second) => (second < 100 ? 0 : 1_000),
       seed,
     });

@@ -171,3 +171,85 @@ describe("the priorities of a throttle", () => {
     expect(throttle.snapshot().rejectRatio).toEqual({ critical: 0, high: 0, normal: 0, low: 0 });
   });
 });
+
+describe("a throttle whose target recovers", () => {
+  const overloaded = () => {
+    const scene = throttleScene({}, () => 1);
+    scene.history("normal", 100, 20);
+    return scene;
+  };
+  const ratio = ({ throttle }: ReturnType<typeof throttleScene>) =>
+    throttle.snapshot().rejectRatio.normal;
+
+  it("forgets what was refused once all was served for a second, and ten in a row", () => {
+    const scene = overloaded();
+    scene.clock.advance(1_000);
+    scene.history("normal", 9, 9);
+    expect(ratio(scene)).toBeGreaterThan(0.5);
+    scene.history("normal", 1, 1);
+    expect(ratio(scene)).toBe(0);
+    expect(scene.throttle.snapshot()).toMatchObject({
+      requests: { normal: 30 },
+      accepts: { normal: 30 },
+    });
+  });
+
+  it("does not before the second is over, nor when one of the ten was refused", () => {
+    const scene = overloaded();
+    scene.clock.advance(999);
+    scene.history("normal", 30, 30);
+    expect(ratio(scene)).toBeGreaterThan(0.3);
+    scene.history("normal", 2, 1);
+    scene.clock.advance(999);
+    scene.history("normal", 1, 1);
+    expect(ratio(scene)).toBeGreaterThan(0.3);
+    scene.clock.advance(1);
+    scene.history("normal", 8, 8);
+    expect(ratio(scene)).toBeGreaterThan(0.2);
+    scene.history("normal", 1, 1);
+    expect(ratio(scene)).toBe(0);
+  });
+
+  it("needs more calls in a row where K is so small that few of those over it are refused", () => {
+    const scene = throttleScene({ k: 1.1 }, () => 1);
+    scene.history("normal", 100, 20);
+    scene.clock.advance(1_000);
+    scene.history("normal", 41, 41);
+    expect(ratio(scene)).toBeGreaterThan(0.3);
+    scene.history("normal", 1, 1);
+    expect(ratio(scene)).toBe(0);
+  });
+
+  it("waits twice as long each time that it was too early, and as ever after a quiet window", () => {
+    const scene = overloaded();
+    for (const waitMs of [1_000, 2_000, 4_000]) {
+      scene.clock.advance(waitMs - 1);
+      scene.history("normal", 10, 10);
+      expect(ratio(scene)).toBeGreaterThan(0);
+      scene.clock.advance(1);
+      scene.history("normal", 1, 1);
+      expect(ratio(scene)).toBe(0);
+      scene.history("normal", 400, 0);
+    }
+    scene.clock.advance(8_000);
+    scene.history("normal", 10, 10);
+    expect(ratio(scene)).toBe(0);
+    scene.clock.advance(60_000);
+    scene.history("normal", 100, 20);
+    scene.clock.advance(1_000);
+    scene.history("normal", 10, 10);
+    expect(ratio(scene)).toBe(0);
+  });
+
+  it("is not kept from it by calls that are held back, nor by ends that say nothing", () => {
+    const { clock, throttle, acquire, history } = throttleScene({}, () => 0);
+    history("normal", 100, 20);
+    clock.advance(1_000);
+    acquire("normal");
+    history("normal", 5, 5);
+    expect(acquire("normal")).toBe("THROTTLED");
+    throttle.pass(2).settle("ignored");
+    history("normal", 5, 5);
+    expect(throttle.snapshot().rejectRatio.normal).toBe(0);
+  });
+});
