@@ -36,7 +36,7 @@ export function overloadOptions(args: readonly string[]): OverloadOptions {
   const { quick, write, json } = values;
   return {
     runs: positive("runs", values.runs, quick ? 1 : 3),
-    seconds: positive("seconds", values.seconds, quick ? 1 : 1.2),
+    seconds: positive("seconds", values.seconds, quick ? 1 : 2),
     works: named("handlers", values.handlers, works),
     columns: named("columns", values.columns, columns),
     loads:

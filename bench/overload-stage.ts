@@ -161,9 +161,11 @@ export class Stage {
     await this.#connect(port, column);
     if (!cold) return;
     // What a server does all day is compiled. This one has just begun, and a refusal would cost three times as much.
-    await this.#all({ do: "closed", method: "empty", callers: 8, seconds: warmSeconds });
+    // Nor has a client that does more than write frames.
+    const seconds = column === "client" ? 2 * warmSeconds : warmSeconds;
+    await this.#all({ do: "closed", method: "empty", callers: 8, seconds });
     if (column !== "bare") {
-      await this.#all({ do: "open", perSecond: 3_000 / crowd, seconds: warmSeconds });
+      await this.#all({ do: "open", perSecond: 3_000 / crowd, seconds });
     }
     await this.#listen(column, work);
   }
