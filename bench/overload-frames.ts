@@ -214,7 +214,9 @@ export class FrameCalls implements Calls {
     this.#socket = undefined;
     this.#unsent = [];
     this.#due = [];
-    for (const id of [...this.#open.keys()]) this.#end(id, "other");
+    // Whoever is told of it may call again at once.
+    const lost = [...this.#open.keys()];
+    for (const id of lost) this.#end(id, "other");
     this.ready().catch(() => {});
   }
 }

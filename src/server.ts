@@ -34,7 +34,7 @@ export { deadlineGuard } from "./server/deadline-guard.js";
 export type { FaultInbound, ServerFaultsOptions } from "./server/faults.js";
 export { faults } from "./server/faults.js";
 export type { ServerPolicyOptions } from "./server/gates.js";
-export type { PrioritizedCall, PriorityOptions } from "./server/priority.js";
+export type { PrioritizedCall, PriorityCounts, PriorityOptions } from "./server/priority.js";
 export { googleCriticality } from "./server/priority.js";
 export type { QuotaCall, QuotaOptions } from "./server/quota.js";
 export { quota } from "./server/quota.js";

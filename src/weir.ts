@@ -21,7 +21,7 @@ import type { BreakerControl } from "./core/breaker-control.js";
 import type { FaultsControl } from "./core/faults-control.js";
 import { safely } from "./core/notify.js";
 import type { ObservedReport } from "./core/observe-report.js";
-import { InvalidOptionError, knownKeys, oneOf } from "./core/options.js";
+import { knownKeys, oneOf } from "./core/options.js";
 import type { PolicyControl } from "./core/policy-control.js";
 import {
   type ControlledName,
@@ -29,6 +29,7 @@ import {
   type PolicySnapshots,
 } from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
+import { checkOwn } from "./grpc/own-options.js";
 import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
 import {
   type Surroundings,
@@ -50,6 +51,7 @@ import {
   type LoadReportOptions,
   type UtilizationRecorder,
 } from "./server/load-report.js";
+import type { PriorityCounts } from "./server/priority.js";
 import { loadOf, ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { streamAgeInterceptors } from "./server/stream-age.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
@@ -74,6 +76,8 @@ export interface WeirSnapshot {
   readonly waiting: number;
   /** In the order of building. */
   readonly guards: readonly GuardSnapshot[];
+  /** What callers of each server said of priorities that did not count. In the order of building. */
+  readonly priorities: readonly PriorityCounts[];
 }
 
 /**
@@ -220,6 +224,7 @@ export class Weir {
       policies: this.#controls.snapshot(),
       waiting: this.#surroundings.room.size,
       guards: this.#guards.snapshot(),
+      priorities: this.#servers.map(({ priority }) => priority.counts),
     };
   }
 
@@ -269,18 +274,6 @@ export class Weir {
     this.#surroundings.room.close();
     for (const server of this.#servers) server.close();
     for (const report of this.#reports) report.close();
-  }
-}
-
-/** What grpc-js would only notice in the first call. */
-function checkOwn(option: string, own: object, lists: readonly string[]): void {
-  knownKeys(option, own, Object.keys(own ?? {}));
-  for (const name of lists) {
-    const list: unknown = (own as Readonly<Record<string, unknown>>)[name];
-    if (list === undefined) continue;
-    if (!Array.isArray(list) || list.some((entry) => typeof entry !== "function")) {
-      throw new InvalidOptionError(`${option}.${name}`, "an array of functions", list);
-    }
   }
 }
 

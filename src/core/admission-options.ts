@@ -20,6 +20,7 @@ import {
   resolvePressureOptions,
 } from "./pressure-options.js";
 import type { PressureShedderOptions } from "./pressure-shedder.js";
+import type { Priority } from "./priority.js";
 import {
   type QueueOptions,
   type ResolvedQueueOptions,
@@ -45,7 +46,8 @@ export interface PoolOptions {
   readonly maxQueued?: number;
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
-   * @defaultValue 100, and for a call with a deadline no more than a third of the time that it comes with
+   * @defaultValue 100, and for a call with a deadline no more than a third of the time that it comes with; for critical
+   * calls 1_000, and two thirds
    */
   readonly maxWaitMs?: number;
   readonly queue?: QueueOptions;
@@ -93,10 +95,24 @@ export interface AdmissionPoolOptions {
   readonly minQueued: number;
   readonly maxWaitMs: number;
   readonly maxWaitShare: number;
+  /** The same two of critical calls. */
+  readonly criticalMaxWaitMs: number;
+  readonly criticalWaitShare: number;
   readonly criticalHeadroom: number;
   /** Calls also wait for the next turn of the event loop while the handlers of this one hold it. */
   readonly byTurns: boolean;
   readonly queue: ResolvedQueueOptions;
+}
+
+/** The longest wait of a call that comes with so much time, in milliseconds; its time may be infinite. */
+export function longestWaitMs(
+  pool: AdmissionPoolOptions,
+  priority: Priority,
+  leftMs: number,
+): number {
+  return priority === "critical"
+    ? Math.min(pool.criticalMaxWaitMs, leftMs * pool.criticalWaitShare)
+    : Math.min(pool.maxWaitMs, leftMs * pool.maxWaitShare);
 }
 
 /** Checked, complete and frozen. */
@@ -151,6 +167,8 @@ function resolvePool(
     byTurns: typeof limit !== "number" && maxQueued !== 0 && maxWaitMs !== 0,
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs ?? 100),
     maxWaitShare: maxWaitMs === undefined ? 1 / 3 : 1,
+    criticalMaxWaitMs: maxWaitMs ?? 1_000,
+    criticalWaitShare: maxWaitMs === undefined ? 2 / 3 : 1,
     criticalHeadroom,
     queue: resolveQueueOptions(options.queue, `${prefix}.queue`),
   };

@@ -4,13 +4,13 @@ import {
   type AdmissionSnapshot,
   zeros,
 } from "./admission-call.js";
-import type { AdmissionPoolOptions } from "./admission-options.js";
-import { Slot } from "./admission-slot.js";
+import { type AdmissionPoolOptions, longestWaitMs } from "./admission-options.js";
+import { type SettleSlot, Slot } from "./admission-slot.js";
 import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
 import { LatencyCeiling } from "./latency-ceiling.js";
-import type { Outcome, Permit } from "./permit.js";
+import type { Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
 import type { Random } from "./random.js";
@@ -73,7 +73,7 @@ export class Admission {
     this.#host = {
       clock,
       maxWaitMs: options.maxWaitMs,
-      maxWaitShare: options.maxWaitShare,
+      longestWaitMs: ({ priority }, leftMs) => longestWaitMs(options, priority, leftMs),
       report,
       admit: (call, nowMs) => this.#admit(call, nowMs),
       giveBack: () => this.#release(),
@@ -266,11 +266,13 @@ export class Admission {
     return new Slot(nowMs, this.#slots.taken, this.#settle);
   }
 
-  readonly #settle = (sinceMs: number, inFlight: number, outcome: Outcome): void => {
+  readonly #settle: SettleSlot = (sinceMs, inFlight, outcome, ending) => {
     const nowMs = this.#clock.now();
     const tookMs = nowMs - sinceMs;
+    // A request that is refused at a glance says nothing of how long calls take.
+    const says = ending?.erred !== true || !this.#holdTime.isInstant(tookMs);
     this.#holdTime.record(tookMs);
-    this.#slots.record(nowMs, tookMs, inFlight, outcome);
+    if (says) this.#slots.record(nowMs, tookMs, inFlight, outcome);
     this.#release();
   };
 

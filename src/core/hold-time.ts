@@ -30,6 +30,11 @@ export class HoldTime {
     this.#seen = true;
   }
 
+  /** Less than a tenth of the average: no work was done for it. */
+  isInstant(heldMs: number): boolean {
+    return this.#seen && heldMs < this.#averageMs / 10;
+  }
+
   /**
    * The same in round numbers: multiples of 5, 10 or 100 ms. A server that refuses many calls has few different things to
    * say then, and says them at less cost: what is encoded once, and indexed by the compression of headers, is sent again.

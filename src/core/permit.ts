@@ -13,6 +13,8 @@ export interface Ending {
    * be reached or did not answer in time. Absent when it did the work, however that went.
    */
   readonly unserved?: "shed" | "unavailable" | undefined;
+  /** It is an error that says nothing against who ended with it, such as INVALID_ARGUMENT. */
+  readonly erred?: boolean | undefined;
 }
 
 /**

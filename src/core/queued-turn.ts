@@ -17,6 +17,8 @@ export interface TurnHost<T> {
   readonly maxWaitMs: number;
   /** The longest wait, as a share of the time that a call has left. @defaultValue 1 */
   readonly maxWaitShare?: number;
+  /** The longest wait of one call, in milliseconds, where it is not the same for all. `leftMs` may be infinite. */
+  longestWaitMs?(tag: T, leftMs: number): number;
   readonly report: ReportError;
   /** Makes the permit of a call to whom the semaphore has just granted one. */
   admit(tag: T, nowMs: number): Permit;
@@ -64,7 +66,8 @@ export class QueuedTurn<T> implements Queued, Candidate {
     this.#waiter = waiter;
     const leftMs = this.#deadlineMs - this.#sinceMs;
     const { clock, maxWaitMs, maxWaitShare = 1 } = this.#host;
-    const limitMs = Math.min(maxWaitMs, leftMs * maxWaitShare);
+    const limitMs =
+      this.#host.longestWaitMs?.(this.tag, leftMs) ?? Math.min(maxWaitMs, leftMs * maxWaitShare);
     const byDeadline = leftMs <= limitMs;
     const waitMs = byDeadline ? leftMs : limitMs;
     const dueMs = this.#sinceMs + waitMs;

@@ -1,9 +1,9 @@
-import type { Metadata, status as Status } from "@grpc/grpc-js";
+import { type Metadata, status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { ObserveReport } from "../core/observe-report.js";
-import type { Outcome } from "../core/permit.js";
+import type { Ending, Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
 import { admissionKey, withAdmission } from "./admission-trailer.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
@@ -14,6 +14,9 @@ import { noteCopied } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
 import { serverRejection } from "./server-rejection.js";
 import type { PartialStatus, ServerCall } from "./types.js";
+
+/** Statuses that are failures as well are told by their outcome. */
+const erred: Ending = { erred: true };
 
 /** A server policy that stands in the way of a call, and may have something to say to all callers. */
 export interface ServerGate extends Gate<InboundCall> {
@@ -118,9 +121,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     // A handler may answer late, after the end. What was sent before it is what counts.
     const sent = this.#sent;
     const passage = this.#passage;
-    passage?.run.settle(
-      sent === undefined ? this.#calledOff(passage.inbound) : outcomeOf(sent, "remote"),
-    );
+    if (sent === undefined) passage?.run.settle(this.#calledOff(passage.inbound));
+    else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
     super.onCancel();
   }
 

@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { type IntervalHistogram, monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import type { ProcessReader, Readings } from "../core/process-readings.js";
+import { cpuQuota } from "./cpu-quota.js";
 
 /** Resolution of the delay histogram. It costs 0.3 % of a core at 20 ms, and 2 % at 1 ms. */
 const resolutionMs = 20;
@@ -59,26 +59,8 @@ export class NodeProcessReader implements ProcessReader {
   }
 }
 
-/** Cores that the control group allows, or undefined where it sets no bound or there is none. */
-function cpuQuota(): number | undefined {
-  const [quota, period] = (readText("/sys/fs/cgroup/cpu.max") ?? "").trim().split(" ").map(Number);
-  if (quota !== undefined && period !== undefined && quota / period > 0) return quota / period;
-  const quotaUs = Number(readText("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"));
-  const periodUs = Number(readText("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
-  return quotaUs > 0 && periodUs > 0 ? quotaUs / periodUs : undefined;
-}
-
 /** The control group's limit where there is one: without one, Node tells 2^64, which is more than the machine has. */
 function memoryLimit(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    // No control group of that version.
-    return undefined;
-  }
 }

@@ -18,6 +18,8 @@ describe("admission options", () => {
       minQueued: 16,
       maxWaitMs: 100,
       maxWaitShare: 1 / 3,
+      criticalMaxWaitMs: 1_000,
+      criticalWaitShare: 2 / 3,
       thresholds: { low: 0.7, normal: 0.85, high: 0.95 },
       criticalHeadroom: 0.1,
       publish: true,
@@ -39,6 +41,8 @@ describe("admission options", () => {
     expect(resolveAdmissionOptions({ maxWaitMs: 70 })).toMatchObject({
       maxWaitMs: 70,
       maxWaitShare: 1,
+      criticalMaxWaitMs: 70,
+      criticalWaitShare: 1,
     });
   });
 

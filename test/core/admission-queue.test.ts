@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { AdmissionOptions } from "../../src/core/admission-options.js";
 import type { Entry } from "../../src/core/turn.js";
 import { admissionScene, callOf, noThresholds } from "./admission-scene.js";
 import { permitOf, queuedOf, refusalOf } from "./turns.js";
@@ -162,5 +163,40 @@ describe("critical headroom", () => {
     expect(waiting.high.fate).toBe("queued");
     permitOf(waiting.critical.turns[0]).settle("success");
     expect(waiting.high.fate).toBe("admitted");
+  });
+});
+
+describe("a critical call that waits", () => {
+  const full = (options: AdmissionOptions = {}) => {
+    const scene = admissionScene({ limit: 1, maxQueued: 10, thresholds: noThresholds, ...options });
+    scene.enterMany(2, "critical");
+    return scene;
+  };
+
+  it("waits longer than others: for two thirds of its time", () => {
+    const { clock, enter } = full();
+    const [critical, high] = [enter("critical", 300), enter("high", 300)];
+    clock.advance(100);
+    expect([critical.fate, high.fate]).toEqual(["queued", "QUEUE_TIMEOUT"]);
+    clock.advance(99);
+    expect(critical.fate).toBe("queued");
+    clock.advance(1);
+    expect(critical.fate).toBe("QUEUE_TIMEOUT");
+  });
+
+  it("waits no longer than a second where it has no deadline", () => {
+    const { clock, enter } = full();
+    const critical = enter("critical");
+    clock.advance(999);
+    expect(critical.fate).toBe("queued");
+    clock.advance(1);
+    expect(critical.fate).toBe("QUEUE_TIMEOUT");
+  });
+
+  it("waits as long as the user says", () => {
+    const { clock, enter } = full({ maxWaitMs: 70 });
+    const critical = enter("critical", 300);
+    clock.advance(70);
+    expect(critical.fate).toBe("QUEUE_TIMEOUT");
   });
 });

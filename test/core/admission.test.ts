@@ -239,3 +239,21 @@ describe("the advice when to retry", () => {
     expect(advice()).toBe(200);
   });
 });
+
+describe("a limit that learns", () => {
+  it("is told nothing of errors that came at a glance, and everything of other calls", () => {
+    const told: number[] = [];
+    const limit = { current: 10, record: (_now: number, tookMs: number) => told.push(tookMs) };
+    const { clock, enter } = admissionScene({ limit });
+    const run = (tookMs: number, outcome: "success" | "failure", erred: boolean) => {
+      const { entry } = enter();
+      clock.advance(tookMs);
+      if ("settle" in entry) entry.settle(outcome, erred ? { erred } : undefined);
+    };
+    run(20, "success", false);
+    run(1, "success", true);
+    run(19, "success", true);
+    run(1, "success", false);
+    expect(told).toEqual([20, 19, 1]);
+  });
+});

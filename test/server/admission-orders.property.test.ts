@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Admission } from "../../src/core/admission.js";
 import type { AdmissionCall } from "../../src/core/admission-call.js";
-import { resolveAdmissionOptions } from "../../src/core/admission-options.js";
+import { longestWaitMs, resolveAdmissionOptions } from "../../src/core/admission-options.js";
 import type { Limit } from "../../src/core/limit.js";
 import type { Permit } from "../../src/core/permit.js";
 import { type Priority, priorities } from "../../src/core/priority.js";
@@ -127,7 +127,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
               break;
             case "QUEUE_TIMEOUT": {
               const leftMs = call.deadlineMs - call.sinceMs;
-              const waitMs = Math.min(resolved.maxWaitMs, leftMs * resolved.maxWaitShare);
+              const waitMs = longestWaitMs(resolved, call.priority, leftMs);
               const overtaken =
                 order === "adaptive-lifo" && call.priority !== "critical" && waitedMs > targetMs;
               expect(waitedMs >= waitMs - 1e-6 || overtaken).toBe(true);

@@ -51,6 +51,34 @@ describe.each(kinds)("admission of %s", (method) => {
     expect(JSON.stringify(weir.snapshot())).toContain('"running":0,"queued":0');
   });
 
+  it("tells a limit that learns nothing of errors that came at a glance", async () => {
+    const told: number[] = [];
+    const limit = { current: 10, record: (_now: number, tookMs: number) => told.push(tookMs) };
+    const { call, clock } = await scene({
+      client: bare,
+      server: { admission: { streams: "together", limit } },
+      handlers: handlers(({ metadata, fail }, answer) => {
+        const [code] = metadata.get("code");
+        const end = () =>
+          code === undefined ? answer() : fail({ code: Number(code), details: "" });
+        const [afterMs = "0"] = metadata.get("after");
+        clock.schedule(Number(afterMs), end);
+      }),
+    });
+    const run = async (afterMs: number, code?: Status) => {
+      const metadata = new Metadata();
+      metadata.set("after", `${afterMs}`);
+      if (code !== undefined) metadata.set("code", `${code}`);
+      await call(method, {}, metadata);
+    };
+    await run(100);
+    await run(0, Status.INVALID_ARGUMENT);
+    await run(90, Status.NOT_FOUND);
+    await run(0);
+    expect(told).toHaveLength(3);
+    expect(told[1]).toBeGreaterThanOrEqual(90);
+  });
+
   it("sheds the lower priorities first", async () => {
     const { start, link, clock } = await scene({
       client: bare,

@@ -100,6 +100,17 @@ describe("the priority of an inbound call", () => {
   });
 });
 
+describe("what callers say of priorities and does not count", () => {
+  it("is counted for each server: what is none, and what is more than they may", async () => {
+    const trust = () => false;
+    const counted = async (said: string) =>
+      (await read({ trust }, { "x-request-priority": said })).weir.snapshot().priorities;
+    expect(await counted("CRITICAL")).toEqual([{ invalid: 1, clamped: 0 }]);
+    expect(await counted("critical")).toEqual([{ invalid: 0, clamped: 1 }]);
+    expect(await counted("low")).toEqual([{ invalid: 0, clamped: 0 }]);
+  });
+});
+
 describe("the cohort of an inbound call", () => {
   it("is that of its tenant in this hour, and the same in every service", async () => {
     const { cohort } = await read({ cohort: "x-tenant" }, { "x-tenant": "acme" });
