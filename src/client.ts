@@ -1,7 +1,6 @@
 export { timeouts } from "./client/attempt-timeouts.js";
 export type { BreakerKey, BreakerPolicyOptions } from "./client/breaker.js";
 export { breaker } from "./client/breaker.js";
-
 export type { EndedAttempt } from "./client/breaker-outcome.js";
 export type { BulkheadPolicySnapshot } from "./client/bulkhead.js";
 export { bulkhead } from "./client/bulkhead.js";

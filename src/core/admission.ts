@@ -72,7 +72,6 @@ export class Admission {
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
-      maxWaitMs: options.maxWaitMs,
       longestWaitMs: ({ priority }, leftMs) => longestWaitMs(options, priority, leftMs),
       report,
       admit: (call, nowMs) => this.#admit(call, nowMs),

@@ -111,8 +111,8 @@ export class Bulkhead {
     );
     this.#host = {
       clock,
-      maxWaitMs: options.maxWaitMs,
-      maxWaitShare: options.maxWaitShare,
+      longestWaitMs: (_permit, leftMs) =>
+        Math.min(options.maxWaitMs, leftMs * options.maxWaitShare),
       report: report ?? reportLoudly(clock),
       admit: (permit) => this.#admit(permit),
       giveBack: (permit) => permit.settle("ignored"),

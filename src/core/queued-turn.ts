@@ -13,12 +13,8 @@ export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;
 /** What a policy with a queue does for those who wait in it. `T` is what it knows its calls by. */
 export interface TurnHost<T> {
   readonly clock: Clock;
-  /** The longest wait, in milliseconds. */
-  readonly maxWaitMs: number;
-  /** The longest wait, as a share of the time that a call has left. @defaultValue 1 */
-  readonly maxWaitShare?: number;
-  /** The longest wait of one call, in milliseconds, where it is not the same for all. `leftMs` may be infinite. */
-  longestWaitMs?(tag: T, leftMs: number): number;
+  /** The longest wait of a call, in milliseconds. `leftMs` is the time that it has, and may be infinite. */
+  longestWaitMs(tag: T, leftMs: number): number;
   readonly report: ReportError;
   /** Makes the permit of a call to whom the semaphore has just granted one. */
   admit(tag: T, nowMs: number): Permit;
@@ -31,8 +27,8 @@ export interface TurnHost<T> {
 }
 
 /**
- * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits for
- * `maxWaitMs`, its share of the time left, or until its deadline, whichever is sooner, with one timer that keeps the process alive.
+ * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits as
+ * long as the host lets it, or until its deadline, whichever is sooner, with one timer that keeps the process alive.
  */
 export class QueuedTurn<T> implements Queued, Candidate {
   readonly kind = "queued";
@@ -65,14 +61,12 @@ export class QueuedTurn<T> implements Queued, Candidate {
     if (this.#done) return;
     this.#waiter = waiter;
     const leftMs = this.#deadlineMs - this.#sinceMs;
-    const { clock, maxWaitMs, maxWaitShare = 1 } = this.#host;
-    const limitMs =
-      this.#host.longestWaitMs?.(this.tag, leftMs) ?? Math.min(maxWaitMs, leftMs * maxWaitShare);
+    const limitMs = this.#host.longestWaitMs(this.tag, leftMs);
     const byDeadline = leftMs <= limitMs;
     const waitMs = byDeadline ? leftMs : limitMs;
     const dueMs = this.#sinceMs + waitMs;
     // A permit may be waiting, unread, in an answer.
-    this.#stopTimer = expireAt(clock, dueMs, waitMs, () => this.#expire(byDeadline));
+    this.#stopTimer = expireAt(this.#host.clock, dueMs, waitMs, () => this.#expire(byDeadline));
   }
 
   /**

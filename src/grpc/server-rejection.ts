@@ -20,11 +20,12 @@ export function serverRejection(
   const { reason, subject } = refusal;
   const code = statusOf(reason);
   const title = subject === undefined ? titleOf(reason) : undefined;
-  const { details, bytes, base64, pushback } =
+  const answer =
     title === undefined
       ? encodeAnswer(refusalText(refusal), code, refusal, info.priority)
       : standingAnswer(title, code, refusal, info.priority);
-  return { code, details, metadata: new RefusalMetadata({ bytes, base64 }, pushback) };
+  const metadata = new RefusalMetadata(answer, answer.pushback);
+  return { code, details: answer.details, metadata };
 }
 
 /** What a caller who is refused is told, ready for the wire. */

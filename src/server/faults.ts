@@ -158,9 +158,12 @@ class FaultyServerCall extends ForwardingServerCall {
         // The end of the call is told to us as ever: its deadline passes, or the caller leaves.
         this.#policy.hold(this.#closed);
         return;
-      case "status":
-        this.#say(faultStatus(end));
+      case "status": {
+        const status = faultStatus(end);
+        noteSaidHere(status);
+        this.refuse(status);
         return;
+      }
       case "reset":
         // No server has it: see the options.
         return;
@@ -183,11 +186,6 @@ class FaultyServerCall extends ForwardingServerCall {
     this.#stopTimer();
     this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
   };
-
-  #say(status: Parameters<typeof noteSaidHere>[0]): void {
-    noteSaidHere(status);
-    this.refuse(status);
-  }
 
   override sendMessage(message: unknown, callback: () => void): void {
     if (this.#broken) {

@@ -19,7 +19,7 @@ it("answers with the permit, and waits for nothing, when the semaphore grants it
   const queued = new QueuedTurn(
     {
       clock,
-      maxWaitMs: 100,
+      longestWaitMs: () => 100,
       report: (error) => turns.push(error),
       admit: () => permit(() => partitions.release(unnamed, 1)),
       giveBack: () => partitions.release(unnamed, 1),
