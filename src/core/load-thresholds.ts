@@ -24,9 +24,17 @@ export type ResolvedThresholds = Readonly<Required<AdmissionThresholds>>;
  */
 export class LoadThresholds implements Shedder {
   readonly #thresholds: ResolvedThresholds;
+  /** What is said of each, put together once: writing a fraction out costs more than to compare with it. */
+  readonly #reached: Readonly<Record<keyof ResolvedThresholds, string>>;
 
   constructor(thresholds: ResolvedThresholds) {
     this.#thresholds = thresholds;
+    const { low, normal, high } = thresholds;
+    this.#reached = {
+      low: `load has reached ${low} for low`,
+      normal: `load has reached ${normal} for normal`,
+      high: `load has reached ${high} for high`,
+    };
   }
 
   judge({ priority }: ShedCall, { load, worstWaiting }: ServerLoad): string | undefined {
@@ -38,7 +46,7 @@ export class LoadThresholds implements Shedder {
     if (worstWaiting !== undefined && priorityRank[worstWaiting] > priorityRank[priority]) {
       return undefined;
     }
-    return `load has reached ${threshold} for ${priority}`;
+    return this.#reached[priority];
   }
 }
 

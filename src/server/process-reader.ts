@@ -1,11 +1,9 @@
 import { availableParallelism, totalmem } from "node:os";
-import { type IntervalHistogram, monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import type { ProcessReader, Readings } from "../core/process-readings.js";
 import { cpuQuota } from "./cpu-quota.js";
-
-/** Resolution of the delay histogram. It costs 0.3 % of a core at 20 ms, and 2 % at 1 ms. */
-const resolutionMs = 20;
+import { LoopDelay } from "./loop-delay.js";
 
 /**
  * What Node and its control group tell of this process. The costly parts are read once: the quota of the CPU and the
@@ -14,7 +12,7 @@ const resolutionMs = 20;
 export class NodeProcessReader implements ProcessReader {
   readonly #cores = cpuQuota() ?? availableParallelism();
   readonly #memoryLimit = memoryLimit();
-  #delays: IntervalHistogram | undefined;
+  #delay: LoopDelay | undefined;
   #loop = performance.eventLoopUtilization();
   #cpu = process.cpuUsage();
 
@@ -24,30 +22,20 @@ export class NodeProcessReader implements ProcessReader {
     const spanMs = Math.max(1, active + idle);
     this.#loop = loop;
     const cpu = process.cpuUsage();
+    // Begun by the first reading: a server that was never called has no timer.
+    this.#delay ??= new LoopDelay();
     const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;
     this.#cpu = cpu;
     return {
       eventLoop: utilization,
-      loopDelayMs: this.#longestDelay(),
+      loopDelayMs: this.#delay.take(),
       cpu: cpuMs / spanMs / this.#cores,
       memory: this.#memory(),
     };
   }
 
   close(): void {
-    this.#delays?.disable();
-  }
-
-  #longestDelay(): number {
-    if (this.#delays === undefined) {
-      this.#delays = monitorEventLoopDelay({ resolution: resolutionMs });
-      this.#delays.enable();
-      return 0;
-    }
-    const { max } = this.#delays;
-    this.#delays.reset();
-    // The histogram measures from one tick of its timer to the next, so its own period is in each value.
-    return Math.max(0, max / 1e6 - resolutionMs);
+    this.#delay?.stop();
   }
 
   #memory(): number {

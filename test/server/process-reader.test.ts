@@ -15,8 +15,6 @@ describe("the reader of a Node process", () => {
     reader.read();
     await turn();
     reader.read();
-    // The histogram measures from tick to tick, and needs a first one.
-    await turn();
     spin(150);
     await turn();
     const busy = reader.read();
@@ -26,6 +24,19 @@ describe("the reader of a Node process", () => {
     for (let step = 0; step < 4; step += 1) await turn();
     expect(reader.read().eventLoop).toBeLessThan(busy.eventLoop);
     reader.close();
+  });
+
+  it("sees the delay also where every turn of the loop takes longer than the time between two readings", async () => {
+    const reader = new NodeProcessReader();
+    reader.read();
+    const delays: number[] = [];
+    for (let step = 0; step < 4; step += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      spin(60);
+      delays.push(reader.read().loopDelayMs);
+    }
+    reader.close();
+    expect(Math.min(...delays)).toBeGreaterThan(30);
   });
 
   it("tells memory as a share of what there may be", () => {
