@@ -17,6 +17,8 @@ export interface AdmissionSnapshot {
   readonly limit: number;
   readonly maxQueued: number;
   readonly running: number;
+  /** Of those that run, the ones whose callers have left while their handlers work on. */
+  readonly abandoned: number;
   readonly queued: number;
   readonly draining: boolean;
   readonly admitted: Readonly<ByPriority>;

@@ -1,28 +1,50 @@
 import type { AdmissionPoolOptions } from "./admission-options.js";
+import { type SettleSlot, Slot } from "./admission-slot.js";
+import type { Clock } from "./clock.js";
+import type { HoldTime } from "./hold-time.js";
 import { fixedLimit, type Limit } from "./limit.js";
 import { wholeNumber } from "./options.js";
-import type { Outcome } from "./permit.js";
+import type { Permit } from "./permit.js";
 import type { TurnBudget } from "./turn-budget.js";
 
-/** The slots that calls run in: how many there are now, and how many are taken. */
+/** What slots stand on. */
+export interface SlotsParts {
+  readonly clock: Pick<Clock, "now">;
+  readonly limit: Limit;
+  /** The time of the event loop that calls share; `undefined` where they do not. */
+  readonly turn: TurnBudget | undefined;
+  /** Learns how long a slot is held. */
+  readonly holdTime: HoldTime;
+  /** A slot has been given back. */
+  readonly onFree: () => void;
+}
+
+/** The slots that calls run in: how many there are now, how many are taken, and what is learnt when one is given back. */
 export class Slots {
   readonly #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
+  readonly #parts: SlotsParts;
   readonly #turn: TurnBudget | undefined;
   #limit: Limit;
   #taken = 0;
+  #abandoned = 0;
 
   constructor(
     options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">,
-    limit: Limit,
-    turn: TurnBudget | undefined,
+    parts: SlotsParts,
   ) {
     this.#options = options;
-    this.#limit = limit;
-    this.#turn = turn;
+    this.#parts = parts;
+    this.#limit = parts.limit;
+    this.#turn = parts.turn;
   }
 
   get taken(): number {
     return this.#taken;
+  }
+
+  /** Of those, the ones whose callers have left while their handlers work on. */
+  get abandoned(): number {
+    return this.#abandoned;
   }
 
   get count(): number {
@@ -46,8 +68,14 @@ export class Slots {
     this.#turn?.began();
   }
 
+  /** The permit of a call that has taken a slot. */
+  permit(nowMs: number): Permit {
+    return new Slot(nowMs, this.#taken, this.#settle);
+  }
+
   giveBack(): void {
     this.#taken -= 1;
+    this.#parts.onFree();
   }
 
   /** A handler has held the event loop for so long. */
@@ -55,15 +83,32 @@ export class Slots {
     this.#turn?.ran(tookMs);
   }
 
-  /** What a limit that learns is told. A call that its caller gave up says nothing about how long such calls take. */
-  record(nowMs: number, tookMs: number, inFlight: number, outcome: Outcome): void {
-    if (outcome !== "ignored") this.#limit.record(nowMs, tookMs, inFlight, outcome);
-  }
-
   /** Throws `InvalidOptionError` below 1. */
   resize(limit: number): void {
     this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
   }
+
+  readonly #settle: SettleSlot = (sinceMs, inFlight, outcome, ending) => {
+    const { clock, holdTime } = this.#parts;
+    const nowMs = clock.now();
+    const tookMs = nowMs - sinceMs;
+    // A request that is refused at a glance says nothing of how long calls take, and neither does one that was given up.
+    const instant = ending?.erred === true && holdTime.isInstant(tookMs);
+    if (outcome !== "ignored" && !instant) this.#limit.record(nowMs, tookMs, inFlight, outcome);
+    if (ending?.worksOn === undefined) {
+      holdTime.record(tookMs);
+      this.giveBack();
+      return;
+    }
+    // It takes as much as before. A handler that stops without a word would keep its slot for good: so it keeps it for
+    // no longer than a whole call does.
+    this.#abandoned += 1;
+    ending.worksOn(holdTime.usualMs, (ended) => {
+      this.#abandoned -= 1;
+      if (ended) holdTime.record(clock.now() - sinceMs);
+      this.giveBack();
+    });
+  };
 
   #withHeadroom(count: number): number {
     // 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call.

@@ -5,7 +5,6 @@ import {
   zeros,
 } from "./admission-call.js";
 import { type AdmissionPoolOptions, longestWaitMs } from "./admission-options.js";
-import { type SettleSlot, Slot } from "./admission-slot.js";
 import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
@@ -67,15 +66,17 @@ export class Admission {
     );
     const turnMs = () => this.#ceiling.turnMs;
     const turn = options.byTurns ? new TurnBudget(clock, turnMs, () => this.#serve()) : undefined;
-    this.#slots = new Slots(options, limit, turn);
-    this.#holdTime = new HoldTime(random, options.maxWaitMs);
+    const holdTime = new HoldTime(random, options.maxWaitMs);
+    this.#holdTime = holdTime;
+    const onFree = () => this.#serve();
+    this.#slots = new Slots(options, { clock, limit, turn, holdTime, onFree });
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => longestWaitMs(options, priority, leftMs),
       report,
       admit: (call, nowMs) => this.#admit(call, nowMs),
-      giveBack: () => this.#release(),
+      giveBack: () => this.#slots.giveBack(),
       waitedOut: (call, reason, waitedMs) =>
         this.#refuse(call, reason, `waited ${Math.round(waitedMs)} ms, ${this.#occupancy()}`),
       left: ({ priority }) => {
@@ -159,6 +160,7 @@ export class Admission {
       limit: this.#slots.count,
       maxQueued: this.#maxQueued,
       running: this.#slots.taken,
+      abandoned: this.#slots.abandoned,
       queued: this.#line.size,
       draining: this.#draining,
       admitted: { ...this.#admitted },
@@ -188,11 +190,12 @@ export class Admission {
   #queue(call: AdmissionCall, nowMs: number, onTurn: OnTurn): Entry {
     if (this.#options.maxWaitMs === 0) return this.#full(call);
     const rank = priorityRank[call.priority];
+    const maxQueued = this.#maxQueued;
     let evicted: Waiter | undefined;
-    if (this.#line.size >= this.#maxQueued) {
+    if (this.#line.size >= maxQueued) {
       const { overflow, maxAgeMs } = this.#options.queue;
       const victim =
-        this.#maxQueued === 0 ? undefined : this.#line.victim(overflow, rank, nowMs, maxAgeMs);
+        maxQueued === 0 ? undefined : this.#line.victim(overflow, rank, nowMs, maxAgeMs);
       if (victim === undefined) return this.#full(call);
       this.#line.remove(victim);
       evicted = victim.item;
@@ -262,22 +265,7 @@ export class Admission {
 
   #admit({ priority }: AdmissionCall, nowMs: number): Permit {
     this.#admitted[priority] += 1;
-    return new Slot(nowMs, this.#slots.taken, this.#settle);
-  }
-
-  readonly #settle: SettleSlot = (sinceMs, inFlight, outcome, ending) => {
-    const nowMs = this.#clock.now();
-    const tookMs = nowMs - sinceMs;
-    // A request that is refused at a glance says nothing of how long calls take.
-    const says = ending?.erred !== true || !this.#holdTime.isInstant(tookMs);
-    this.#holdTime.record(tookMs);
-    if (says) this.#slots.record(nowMs, tookMs, inFlight, outcome);
-    this.#release();
-  };
-
-  #release(): void {
-    this.#slots.giveBack();
-    this.#serve();
+    return this.#slots.permit(nowMs);
   }
 
   #refuse(call: AdmissionCall, reason: Reason, detail: string): Refusal {

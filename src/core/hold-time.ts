@@ -30,6 +30,11 @@ export class HoldTime {
     this.#seen = true;
   }
 
+  /** How long a permit is held as a rule, in milliseconds. */
+  get usualMs(): number {
+    return this.#averageMs;
+  }
+
   /** Less than a tenth of the average: no work was done for it. */
   isInstant(heldMs: number): boolean {
     return this.#seen && heldMs < this.#averageMs / 10;

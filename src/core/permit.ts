@@ -15,7 +15,12 @@ export interface Ending {
   readonly unserved?: "shed" | "unavailable" | undefined;
   /** It is an error that says nothing against who ended with it, such as INVALID_ARGUMENT. */
   readonly erred?: boolean | undefined;
+  /** The caller has left, and the work for it goes on: what it takes may be kept until that is over. */
+  readonly worksOn?: WorksOn | undefined;
 }
+
+/** Tells, once, that the work has ended; or, with `false`, that it has not in `maxMs`, and nobody waits for it any more. */
+export type WorksOn = (maxMs: number, over: (ended: boolean) => void) => void;
 
 /**
  * What a policy hands out on admission. It is settled exactly once; settling again does nothing,

@@ -41,6 +41,10 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   #metadata: Metadata | undefined;
   #restore: RestoreContext | undefined;
   #sent: Status | undefined;
+  /** A handler that answers once, by a callback, has the call and has not answered. */
+  #handling = false;
+  /** Who is told when it does, though the caller has left. */
+  #overs: Set<() => void> | undefined;
 
   /** @param inboundOf The record of this call; asked once, when the metadata is there. */
   constructor(
@@ -99,13 +103,21 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
       super.onReceiveHalfClose();
       return;
     }
+    this.#handling = inbound.kind === "unary";
     const sinceMs = this.clock.now();
     super.onReceiveHalfClose();
     const tookMs = this.clock.now() - sinceMs;
     for (const gate of this.#gates) gate.handlerRan?.(inbound, tookMs);
   }
 
+  // Of an OK that comes after the end this is all that is seen: grpc-js drops the message, and its status with it.
+  override sendMessage(message: unknown, callback: () => void): void {
+    this.#handlerAnswered();
+    super.sendMessage(message, callback);
+  }
+
   override sendStatus(status: PartialStatus): void {
+    this.#handlerAnswered();
     this.#sent ??= status.code;
     const given = status.metadata ?? undefined;
     const told = withAdmission(given, this.#admissionToTell());
@@ -121,8 +133,9 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     // A handler may answer late, after the end. What was sent before it is what counts.
     const sent = this.#sent;
     const passage = this.#passage;
-    if (sent === undefined) passage?.run.settle(this.#calledOff(passage.inbound));
-    else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
+    if (sent === undefined) {
+      passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
+    } else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
     super.onCancel();
   }
 
@@ -134,6 +147,35 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
       if (told !== undefined) return told;
     }
     return undefined;
+  }
+
+  /** The caller has left: what is known of the handler. */
+  #worksOn(): Ending | undefined {
+    if (!this.#handling) return undefined;
+    return { worksOn: (maxMs, over) => this.#tellWhenAnswered(maxMs, over) };
+  }
+
+  #tellWhenAnswered(maxMs: number, over: (ended: boolean) => void): void {
+    this.#overs ??= new Set();
+    const overs = this.#overs;
+    const giveUp = () => {
+      overs.delete(ended);
+      over(false);
+    };
+    const stop = this.clock.schedule(maxMs, giveUp, { ref: false });
+    const ended = () => {
+      stop();
+      over(true);
+    };
+    overs.add(ended);
+  }
+
+  #handlerAnswered(): void {
+    this.#handling = false;
+    const overs = this.#overs;
+    if (overs === undefined) return;
+    this.#overs = undefined;
+    for (const ended of overs) ended();
   }
 
   /** The caller left, or ran out of time: only the second says something about this server. */

@@ -1,4 +1,4 @@
-import { performance } from "node:perf_hooks";
+import type { CancelTask, Clock } from "../core/clock.js";
 
 /** How often the loop is asked to be on time. It costs 0.7 % of a core; every millisecond would cost ten times as much. */
 const everyMs = 20;
@@ -11,30 +11,36 @@ const everyMs = 20;
  * nothing is served any more.
  */
 export class LoopDelay {
-  readonly #timer: NodeJS.Timeout;
-  #dueMs = performance.now() + everyMs;
+  readonly #clock: Pick<Clock, "now" | "schedule">;
+  #stop: CancelTask = () => {};
+  #dueMs = 0;
   #longestMs = 0;
 
-  constructor() {
-    this.#timer = setInterval(() => this.#tick(), everyMs);
-    // Nobody's process stays alive for this.
-    this.#timer.unref();
+  constructor(clock: Pick<Clock, "now" | "schedule">) {
+    this.#clock = clock;
+    this.#wait(clock.now());
   }
 
   /** In milliseconds, since the last time it was taken; a delay that goes on counts as far as it is. */
   take(): number {
-    const longestMs = Math.max(this.#longestMs, performance.now() - this.#dueMs);
+    const longestMs = Math.max(this.#longestMs, this.#clock.now() - this.#dueMs);
     this.#longestMs = 0;
     return longestMs;
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#stop();
+  }
+
+  #wait(nowMs: number): void {
+    this.#dueMs = nowMs + everyMs;
+    // Nobody's process stays alive for this.
+    this.#stop = this.#clock.schedule(everyMs, () => this.#tick(), { ref: false });
   }
 
   #tick(): void {
-    const nowMs = performance.now();
+    const nowMs = this.#clock.now();
     this.#longestMs = Math.max(this.#longestMs, nowMs - this.#dueMs);
-    this.#dueMs = nowMs + everyMs;
+    this.#wait(nowMs);
   }
 }

@@ -1,6 +1,7 @@
 import { availableParallelism, totalmem } from "node:os";
 import { performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
+import { systemClock } from "../core/clock.js";
 import type { ProcessReader, Readings } from "../core/process-readings.js";
 import { cpuQuota } from "./cpu-quota.js";
 import { LoopDelay } from "./loop-delay.js";
@@ -23,7 +24,7 @@ export class NodeProcessReader implements ProcessReader {
     this.#loop = loop;
     const cpu = process.cpuUsage();
     // Begun by the first reading: a server that was never called has no timer.
-    this.#delay ??= new LoopDelay();
+    this.#delay ??= new LoopDelay(systemClock);
     const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;
     this.#cpu = cpu;
     return {

@@ -115,7 +115,7 @@ describe("clients with retries, hedges, breakers and bulkheads", () => {
 function inUse(snapshot: unknown, path = ""): string[] {
   if (typeof snapshot !== "object" || snapshot === null) return [];
   return Object.entries(snapshot).flatMap(([key, value]) =>
-    /^(running|queued|inFlight|probing|waiting)$/.test(key) && value !== 0
+    /^(running|abandoned|queued|inFlight|probing|waiting)$/.test(key) && value !== 0
       ? [`${path}${key}: ${value}`]
       : inUse(value, `${path}${key}.`),
   );

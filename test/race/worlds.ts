@@ -45,7 +45,7 @@ const possible: readonly Status[] = [
 ];
 
 /** Numbers of snapshots that say what is out or waits now. */
-const out = /"(running|queued|asking|probesOut|active|inFlight|waiting)":(?!0[,}])/;
+const out = /"(running|abandoned|queued|asking|probesOut|active|inFlight|waiting)":(?!0[,}])/;
 
 /** Counts the ends of calls, where their callers see them. */
 function countingEnds(): { readonly ends: number[]; readonly interceptor: Interceptor } {

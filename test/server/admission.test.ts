@@ -48,7 +48,7 @@ describe.each(kinds)("admission of %s", (method) => {
     await link.pass(10);
     expect(link.inFlight()).toBe(0);
     expect(clock.pending.refs).toBe(0);
-    expect(JSON.stringify(weir.snapshot())).toContain('"running":0,"queued":0');
+    expect(JSON.stringify(weir.snapshot())).toContain('"running":0,"abandoned":0,"queued":0');
   });
 
   it("tells a limit that learns nothing of errors that came at a glance", async () => {

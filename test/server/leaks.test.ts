@@ -11,7 +11,7 @@ const collectGarbage: () => void = runInNewContext("gc");
 
 const bare = { retry: false, breaker: false } as const;
 /** Numbers of snapshots that say what is out or waits now. */
-const out = /"(running|queued|asking|probesOut|active|inFlight|waiting)":(?!0[,}])/;
+const out = /"(running|abandoned|queued|asking|probesOut|active|inFlight|waiting)":(?!0[,}])/;
 
 function usedMiB(): number {
   collectGarbage();
