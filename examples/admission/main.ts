@@ -24,12 +24,8 @@ const server = await startInventory(
   }),
 );
 // #endregion
-const client = inventoryClient(server, weir.client({ retry: false, breaker: false }));
-// A breaker would count the refusals, and refuse the rest by itself.
-const persistent = inventoryClient(
-  server,
-  weir.client({ retry: { maxAttempts: 6 }, breaker: false }),
-);
+const client = inventoryClient(server, weir.client({ retry: false }));
+const persistent = inventoryClient(server, weir.client({ retry: { maxAttempts: 6 } }));
 
 async function call(priority: Priority, by = client): Promise<string> {
   try {
@@ -95,7 +91,7 @@ const watched = await startInventory(
   watching.server({ admission: { mode: "observe", limit: 4, maxQueued: 4 } }),
 );
 // #endregion
-const visitor = inventoryClient(watched, weir.client({ retry: false, breaker: false }));
+const visitor = inventoryClient(watched, weir.client({ retry: false }));
 await Promise.all(
   Array.from({ length: 20 }, () => answer((done) => visitor.getStock({ sku: "boots" }, done))),
 );
