@@ -19,7 +19,8 @@ export const maxDurationMs = 24 * 24 * 60 * 60 * 1000;
 function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
   if (typeof value === "object" && value !== null) {
-    return Array.isArray(value) ? "an array" : "an object";
+    if (Array.isArray(value)) return "an array";
+    return value instanceof Map ? "a Map" : value instanceof Set ? "a Set" : "an object";
   }
   return String(value);
 }
@@ -86,6 +87,21 @@ export function optionalFunction<T extends ((...args: never[]) => unknown) | und
   return value;
 }
 
+const methodOrServiceForm = /^\/?(\w+(\.\w+)*\/\w+|\w+(\.\w+)+)$/;
+
+/** The name of a method or a service, without the slash that may stand in front. */
+export function methodOrService(option: string, name: string): string {
+  if (!methodOrServiceForm.test(name)) {
+    throw new InvalidOptionError(option, "named pkg.Service/Method or pkg.Service", name);
+  }
+  return name.replace(/^\//, "");
+}
+
+/** An object with entries of its own. A list, a Map and a Set have theirs where nobody would look. */
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !(Symbol.iterator in value);
+}
+
 /**
  * Refuses what is not a plain options object, and every key that is not known: a misspelt option
  * would otherwise be a default nobody asked for.
@@ -98,7 +114,7 @@ export function knownKeys(
   known: readonly string[],
   also: readonly string[] = [],
 ): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     throw new InvalidOptionError(option, "an object of options", value);
   }
   for (const key of Object.keys(value)) {
@@ -106,7 +122,7 @@ export function knownKeys(
       throw new InvalidOptionError(
         `${option}.${key}`,
         `absent: the options are ${[...known, ...also].join(", ")}`,
-        (value as Record<string, unknown>)[key],
+        value[key],
       );
     }
   }

@@ -21,7 +21,10 @@ export interface PressureOptions {
   readonly cpu?: PressureRange | false;
   /** Share of the memory limit, of heap or rss. @defaultValue 0.85 to 0.95 */
   readonly memory?: PressureRange | false;
-  /** Signals of one's own by name, such as how long a connection pool lets its users wait. @defaultValue none */
+  /**
+   * Signals of one's own by name, such as how long a connection pool lets its users wait. The names of the signals
+   * above are taken. @defaultValue none
+   */
   readonly signals?: Readonly<Record<string, PressureSignal>>;
   /** How long a reading holds. It is renewed by the next call after that; no timer runs. 10 ms to 24 days. @defaultValue 250 */
   readonly sampleMs?: number;
@@ -56,6 +59,10 @@ export function resolvePressureOptions(
   const { signals = {}, sampleMs = 250, reader } = options;
   knownKeys(`${prefix}.signals`, signals, Object.keys(signals ?? {}));
   for (const [name, signal] of Object.entries(signals)) {
+    if (processSignals.some((builtIn) => builtIn === name)) {
+      const rule = `absent: ${processSignals.join(", ")} are signals already, give yours another name`;
+      throw new InvalidOptionError(`${prefix}.signals.${name}`, rule, signal);
+    }
     if (typeof signal !== "function") {
       throw new InvalidOptionError(`${prefix}.signals.${name}`, "a function", signal);
     }

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Metadata } from "@grpc/grpc-js";
-import { oneOf } from "../core/options.js";
+import { InvalidOptionError, oneOf } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
 import { priorityKey } from "./metadata-keys.js";
 
@@ -27,9 +27,14 @@ export function withPriority<R>(priority: Priority, fn: () => R): R {
  * Sets the priority of a call in its metadata: `client.get(request, prioritized("critical"), callback)`.
  *
  * @param metadata Changed and returned. @defaultValue new metadata
- * @throws InvalidOptionError when it is no priority.
+ * @throws InvalidOptionError when it is no priority, or no metadata.
  */
 export function prioritized(priority: Priority, metadata: Metadata = new Metadata()): Metadata {
-  metadata.set(priorityKey, oneOf("prioritized", priority, priorities));
+  const checked = oneOf("prioritized", priority, priorities);
+  // Another copy of grpc-js has a class of its own.
+  if (typeof metadata?.set !== "function" || typeof metadata.getMap !== "function") {
+    throw new InvalidOptionError("prioritized.metadata", "a Metadata of grpc-js", metadata);
+  }
+  metadata.set(priorityKey, checked);
   return metadata;
 }

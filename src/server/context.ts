@@ -1,5 +1,5 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
-import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
+import { knownKeys, oneOf } from "../core/options.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
@@ -24,7 +24,7 @@ export type Relay = (typeof relays)[number];
 const relays = ["mark", "pass"] as const;
 
 export function resolveRelay(relay: Relay | undefined, option: string): Relay {
-  return oneOf(option, relay ?? "mark", relays);
+  return oneOf(option, relay === undefined ? "mark" : relay, relays);
 }
 
 /**
@@ -148,11 +148,8 @@ export function context(
     readonly relay?: Relay;
   } = {},
 ): ServerInterceptor {
-  if (typeof options !== "object") {
-    throw new InvalidOptionError("context", "an object of options", options);
-  }
+  knownKeys("context", options, ["priority", "relay", ...surroundingsOptionNames]);
   const { priority, relay, ...surroundings } = options;
-  knownKeys("context", surroundings, surroundingsOptionNames);
   const own = surroundingsOf(surroundings, "context");
   return contextInterceptor(
     own,

@@ -6,7 +6,11 @@ import { durationMs, knownKeys, oneOf } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOptionNames,
+} from "../grpc/surroundings.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
 import { type GuardedServer, LearnedGuardPolicy } from "./learned-guard.js";
 
@@ -26,8 +30,8 @@ function resolveDeadlineGuardOptions(
   also: readonly string[] = [],
 ): ResolvedDeadlineGuardOptions {
   knownKeys(prefix, options, ["minRemainingMs"], also);
-  const minRemainingMs = durationMs(`${prefix}.minRemainingMs`, options.minRemainingMs ?? 0);
-  return Object.freeze({ minRemainingMs });
+  const { minRemainingMs = 0 } = options;
+  return Object.freeze({ minRemainingMs: durationMs(`${prefix}.minRemainingMs`, minRemainingMs) });
 }
 
 /** Both only grow. */
@@ -105,7 +109,8 @@ export function deadlineGuards(
   if (learned === false) return { guard, learned: undefined };
   const path = `${prefix}.learned`;
   const resolved = resolveFeasibilityOptions(learned, path, ["mode"]);
-  const learnedMode = oneOf(`${path}.mode`, learned.mode ?? "observe", modes);
+  const { mode: learnedMode = "observe" } = learned;
+  oneOf(`${path}.mode`, learnedMode, modes);
   return { guard, learned: new LearnedGuardPolicy(resolved, server, surroundings, learnedMode) };
 }
 
@@ -120,7 +125,11 @@ export function deadlineGuard(
 ): ServerInterceptor {
   const { mode, surroundings, priority, rest } = splitServerOptions(options, "deadlineGuard");
   const policy = new DeadlineGuardPolicy(
-    resolveDeadlineGuardOptions(rest, "deadlineGuard", ["mode"]),
+    resolveDeadlineGuardOptions(rest, "deadlineGuard", [
+      "mode",
+      "priority",
+      ...surroundingsOptionNames,
+    ]),
     mode,
   );
   return serverGate(surroundings, priority, [policy]);

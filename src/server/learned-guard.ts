@@ -83,7 +83,8 @@ export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   #refuse(leftMs: number, neededMs: number): Refusal {
     this.#infeasible += 1;
     const left = Math.max(0, Math.floor(leftMs));
-    const detail = `${left} ms are left, and such calls take at least ${Math.ceil(neededMs)} ms as a rule`;
+    const needed = Math.ceil(neededMs);
+    const detail = `${left} ms are left, ${needed} ms are needed, judging by how long such calls took`;
     return refusal("DEADLINE_INFEASIBLE", detail);
   }
 }

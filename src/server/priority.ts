@@ -1,7 +1,14 @@
 import type { Metadata } from "@grpc/grpc-js";
 import { cohortOf, cohorts } from "../core/cohort.js";
 import { type ReportError, safely } from "../core/notify.js";
-import { InvalidOptionError, knownKeys, oneOf, optionalFunction } from "../core/options.js";
+import {
+  InvalidOptionError,
+  isRecord,
+  knownKeys,
+  methodOrService,
+  oneOf,
+  optionalFunction,
+} from "../core/options.js";
 import { isPriority, type Priority, priorities } from "../core/priority.js";
 import type { Random } from "../core/random.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -74,14 +81,14 @@ function resolvePriorityOptions(
   prefix = "priority",
 ): ResolvedPriorityOptions {
   knownKeys(prefix, options, optionNames);
-  const { key = priorityKey, methods = {}, trust, cohort } = options;
+  const { default: usual = "normal", key = priorityKey, methods = {}, trust, cohort } = options;
   knownKeys(`${prefix}.methods`, methods, Object.keys(methods ?? {}));
   const byMethod = Object.entries(methods).map(([name, priority]): [string, Priority] => [
-    name.replace(/^\//, ""),
+    methodOrService(`${prefix}.methods["${name}"]`, name),
     oneOf(`${prefix}.methods["${name}"]`, priority, priorities),
   ]);
   return Object.freeze({
-    default: oneOf(`${prefix}.default`, options.default ?? "normal", priorities),
+    default: oneOf(`${prefix}.default`, usual, priorities),
     key: keyName(`${prefix}.key`, key),
     map: resolveMap(options.map, `${prefix}.map`),
     methods: new Map(byMethod),
@@ -92,7 +99,10 @@ function resolvePriorityOptions(
 
 function resolveMap(map: PriorityOptions["map"], path: string): ResolvedPriorityOptions["map"] {
   if (map === undefined || typeof map === "function") return map;
-  knownKeys(path, map, Object.keys(map ?? {}));
+  if (!isRecord(map)) {
+    const rule = "a function, or an object of priorities by what the key says";
+    throw new InvalidOptionError(path, rule, map);
+  }
   const known = new Map(Object.entries(map));
   for (const [value, priority] of known) oneOf(`${path}.${value}`, priority, priorities);
   return (value) => known.get(value);
@@ -102,7 +112,10 @@ function resolveCohort(
   cohort: PriorityOptions["cohort"],
   path: string,
 ): ResolvedPriorityOptions["cohort"] {
-  if (typeof cohort !== "string") return optionalFunction(path, cohort);
+  if (cohort === undefined || typeof cohort === "function") return cohort;
+  if (typeof cohort !== "string") {
+    throw new InvalidOptionError(path, "a metadata key or a function", cohort);
+  }
   const key = keyName(path, cohort);
   return ({ metadata }) => {
     const [value] = metadata.get(key);

@@ -146,6 +146,12 @@ describe("pressure options", () => {
     ["pressure.cpu", { cpu: true }],
     ["pressure.signals.pool", { signals: { pool: 0.5 } }],
     ["pressure.signals", { signals: [] }],
+    ["pressure.signals", { signals: new Map([["pool", () => 0.5]]) }],
+    ["pressure.signals", { signals: null }],
+    ["pressure.signals.eventLoop", { signals: { eventLoop: () => 0.5 } }],
+    ["pressure.signals.loopDelayMs", { signals: { loopDelayMs: () => 0.5 } }],
+    ["pressure.signals.cpu", { cpu: false, signals: { cpu: () => 0.5 } }],
+    ["pressure.signals.memory", { signals: { memory: () => 0.5 } }],
     ["pressure.sampleMs", { sampleMs: 1 }],
     ["pressure.reader", { reader: {} }],
   ])("refuse nonsense and name %s", (option, options) => {

@@ -205,6 +205,16 @@ describe("priorities and cohorts on their way through a service", () => {
     expect(() => prioritized("urgent" as "high")).toThrow(InvalidOptionError);
     expect(() => withPriority("urgent" as "high", () => {})).toThrow(InvalidOptionError);
   });
+
+  it.each<[string, unknown]>([
+    ["an object", {}],
+    ["null", null],
+    ["a Map", new Map()],
+  ])("are set in metadata, and %s is none", (_what, metadata) => {
+    const refused = () => prioritized("low", metadata as Metadata);
+    expect(refused).toThrow(InvalidOptionError);
+    expect(refused).toThrow("prioritized.metadata must be a Metadata of grpc-js, got ");
+  });
 });
 
 describe("priority options", () => {
@@ -219,10 +229,41 @@ describe("priority options", () => {
     ["server.priority.cohort", { cohort: 5 }],
     ["server.priority.cohort", { cohort: "Tenant" }],
     ["server.priority.trusted", { trusted: () => true }],
+    ["server.priority.default", { default: null }],
+    ["server.priority.key", { key: null }],
+    ["server.priority.map", { map: null }],
+    ["server.priority.map", { map: new Map([["A", "low"]]) }],
+    ["server.priority.trust", { trust: null }],
+    ["server.priority.cohort", { cohort: null }],
+    ["server.priority.methods", { methods: null }],
+    ["server.priority.methods", { methods: new Map([["a.B/C", "low"]]) }],
+    ['server.priority.methods["nonsense!!"]', { methods: { "nonsense!!": "low" } }],
+    ['server.priority.methods["Say"]', { methods: { Say: "low" } }],
+    ['server.priority.methods["a.B/"]', { methods: { "a.B/": "low" } }],
   ])("refuse nonsense and name %s", async (option, priority) => {
     await expect(scene({ server: { priority: priority as PriorityOptions } })).rejects.toThrow(
       expect.objectContaining({ name: "InvalidOptionError", option }),
     );
+  });
+
+  it.each<[string, Record<string, unknown>]>([
+    [
+      "priority.map must be a function, or an object of priorities by what the key says",
+      { map: "google" },
+    ],
+    ["priority.cohort must be a metadata key or a function", { cohort: 5 }],
+    [
+      'priority.methods["x!"] must be named pkg.Service/Method or pkg.Service',
+      { methods: { "x!": "low" } },
+    ],
+  ])("say all that is allowed: %s", async (said, priority) => {
+    await expect(scene({ server: { priority } })).rejects.toThrow(said);
+  });
+
+  it("name methods and services with a slash in front or without", async () => {
+    for (const name of [path.unary, path.unary.slice(1), "/weir.v1.ConformanceService"]) {
+      expect((await read({ methods: { [name]: "high" } })).priority).toBe("high");
+    }
   });
 
   it("stand in one place", async () => {
