@@ -3,13 +3,16 @@
  * statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md` explains each.
  */
 export const reasons = [
-  /** The server runs as many calls as its limit allows, and this priority may not take the rest. */
+  /** The server runs as many calls as its limit allows, its queue is full, and nobody in it is worse. */
   "CONCURRENCY_LIMIT",
-  /** The server sheds this priority at its present load. */
+  /** The server sheds this priority at its present load, or a better call took its place in the queue. */
   "LOAD_SHED",
-  /** A client bulkhead is full, and its queue too. */
+  /**
+   * The bulkhead, or the call's partition of it, is full, and its queue too; or the call weighs more than all there is
+   * for it. On a client or a server.
+   */
   "BULKHEAD_FULL",
-  /** The call waited in a bulkhead's queue as long as it may. */
+  /** The call waited in a queue as long as it may: that of a bulkhead, or of a server's admission. */
   "QUEUE_TIMEOUT",
   /** The breaker for this key is open. */
   "BREAKER_OPEN",
@@ -21,21 +24,21 @@ export const reasons = [
   "THROTTLED",
   /** The server has told that it sheds calls of this priority, so this one was not sent. */
   "SERVER_SHEDDING",
-  /** The key has used up its rate or quota. */
+  /** The key has used up its rate or quota, and no token comes in time. */
   "RATE_LIMIT_EXCEEDED",
-  /** The deadline had passed before the call could start. */
+  /** The deadline had passed before the call could start, or while it waited in a queue. */
   "DEADLINE_EXPIRED",
   /** Too little time is left for the call to be worth starting. */
   "DEADLINE_INFEASIBLE",
   /** The deadline passed while the call ran. */
   "DEADLINE_EXCEEDED",
-  /** The server is draining. */
+  /** The server is about to go. */
   "DRAINING",
   /** The stream has been open for as long as the server lets streams be. */
   "STREAM_AGED",
   /** The inbound call for which this one was made has been cancelled. */
   "PARENT_CANCELLED",
-  /** The weir, or the client's channel, was closed while the call waited. */
+  /** The weir, or the client's channel, was closed. */
   "CLOSED",
   /** No attempt is left. */
   "RETRY_ATTEMPTS_SPENT",

@@ -49,7 +49,7 @@ export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
 /**
  * Admission of one server: slots and a queue for its calls, and others for its streams. Refusals are
  * RESOURCE_EXHAUSTED (`LOAD_SHED`, `CONCURRENCY_LIMIT`, `QUEUE_TIMEOUT`) with pushback, DEADLINE_EXCEEDED
- * (`DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE`) or UNAVAILABLE (`DRAINING`). Health, reflection and channelz are exempt.
+ * (`DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE`) or UNAVAILABLE (`DRAINING`). Exempt: health, reflection, channelz, ORCA.
  */
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";

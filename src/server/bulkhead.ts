@@ -61,7 +61,7 @@ const maxKeyLength = 256;
 
 /**
  * Bulkheads of a server by key, before admission. Refusals are RESOURCE_EXHAUSTED (`BULKHEAD_FULL`, `QUEUE_TIMEOUT`)
- * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Health, reflection and channelz are exempt.
+ * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
  */
 export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "bulkhead";

@@ -157,7 +157,7 @@ export function quotaCall(inbound: InboundCall): QuotaCall {
 /**
  * A quota as an interceptor of its own. A call that finds no tokens waits for them, if it may, or is refused before
  * its handler runs: RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`) with `google.rpc.QuotaFailure`, and with pushback
- * and RetryInfo that say when there are some. Health, reflection and channelz are exempt.
+ * and RetryInfo that say when there are some. Exempt: health, reflection, channelz, ORCA.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

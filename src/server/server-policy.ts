@@ -36,7 +36,7 @@ export interface ServerPolicy {
    * @defaultValue off
    */
   readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;
-  /** @defaultValue off: how many calls the server bears is for you to say */
+  /** @defaultValue off unless asked for; with `{}`, how many calls the server bears is learnt */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
   /** What handlers can do without while the server is pressed: `currentCall()?.shouldSkip(name)`. @defaultValue off */
   readonly brownout?: (BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">) | false;
