@@ -9,7 +9,6 @@ import {
   finiteNumber,
   InvalidOptionError,
   knownKeys,
-  oneOf,
   ratio,
   wholeNumber,
 } from "./options.js";
@@ -41,13 +40,14 @@ export interface PoolOptions {
   readonly maxConcurrent?: number;
   /**
    * Calls that may wait, a whole number; 0 for no queue.
-   * @defaultValue the limit; of one that is learnt, as it stands, and at least 16
+   * @defaultValue the limit; of one that is learnt, as it stands, but no more than handlers get through in the longest
+   * wait, by how long they hold the event loop, and at least 16
    */
   readonly maxQueued?: number;
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
-   * @defaultValue 100, and for a call with a deadline no more than a third of the time that it comes with; for critical
-   * calls 1_000, and two thirds
+   * @defaultValue 1_000, and for a call with a deadline no more than a third of the time that it comes with; but 100 for those
+   * who come to a queue that has not been empty for `queue.intervalMs`. For critical calls always 1_000, and two thirds
    */
   readonly maxWaitMs?: number;
   readonly queue?: QueueOptions;
@@ -93,9 +93,11 @@ export interface AdmissionPoolOptions {
   /** `undefined`: as many as may run, and at least `minQueued`. */
   readonly maxQueued: number | undefined;
   readonly minQueued: number;
+  /** In a queue that stands, and in a burst. */
   readonly maxWaitMs: number;
+  readonly burstWaitMs: number;
   readonly maxWaitShare: number;
-  /** The same two of critical calls. */
+  /** The same of critical calls. */
   readonly criticalMaxWaitMs: number;
   readonly criticalWaitShare: number;
   readonly criticalHeadroom: number;
@@ -104,15 +106,20 @@ export interface AdmissionPoolOptions {
   readonly queue: ResolvedQueueOptions;
 }
 
-/** The longest wait of a call that comes with so much time, in milliseconds; its time may be infinite. */
+/**
+ * The longest wait of a call that comes with so much time, in milliseconds; its time may be infinite.
+ *
+ * @param standing The queue has not been empty for long: it is no burst.
+ */
 export function longestWaitMs(
   pool: AdmissionPoolOptions,
   priority: Priority,
   leftMs: number,
+  standing: boolean,
 ): number {
   return priority === "critical"
     ? Math.min(pool.criticalMaxWaitMs, leftMs * pool.criticalWaitShare)
-    : Math.min(pool.maxWaitMs, leftMs * pool.maxWaitShare);
+    : Math.min(standing ? pool.maxWaitMs : pool.burstWaitMs, leftMs * pool.maxWaitShare);
 }
 
 /** Checked, complete and frozen. */
@@ -135,6 +142,7 @@ export function resolveAdmissionOptions(
 ): ResolvedAdmissionOptions {
   knownKeys(prefix, options, keys, also);
   const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure = {} } = options;
+  const { streams = {} } = options;
   if (typeof publish !== "boolean") {
     throw new InvalidOptionError(`${prefix}.publish`, "true or false", publish);
   }
@@ -143,7 +151,7 @@ export function resolveAdmissionOptions(
     ...resolvePool(options, headroom, prefix),
     thresholds: thresholds !== false && resolveThresholds(thresholds, `${prefix}.thresholds`),
     pressure: pressure !== false && resolvePressure(pressure, `${prefix}.pressure`),
-    streams: resolveStreams(options.streams ?? {}, headroom, `${prefix}.streams`),
+    streams: resolveStreams(streams, headroom, `${prefix}.streams`),
     publish,
   });
 }
@@ -154,20 +162,25 @@ function resolvePool(
   prefix: string,
 ): AdmissionPoolOptions {
   const { limit = "adaptive", maxConcurrent, maxQueued, maxWaitMs } = options;
+  const places =
+    maxQueued === undefined ? undefined : wholeNumber(`${prefix}.maxQueued`, maxQueued, 0);
+  const ownWaitMs =
+    maxWaitMs === undefined ? undefined : durationMs(`${prefix}.maxWaitMs`, maxWaitMs);
   return {
     makeLimit: resolveLimit(limit, `${prefix}.limit`),
     maxConcurrent:
       maxConcurrent === undefined
         ? Number.POSITIVE_INFINITY
         : wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
-    maxQueued:
-      maxQueued === undefined ? undefined : wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
+    // Without a wait there is no place to wait in, and load is what runs.
+    maxQueued: maxWaitMs === 0 ? 0 : places,
     minQueued: typeof limit === "number" ? 0 : 16,
     // A number is the word of somebody who knows the handlers, and without a queue there is nowhere to wait.
     byTurns: typeof limit !== "number" && maxQueued !== 0 && maxWaitMs !== 0,
-    maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs ?? 100),
+    maxWaitMs: ownWaitMs ?? 100,
+    burstWaitMs: ownWaitMs ?? 1_000,
     maxWaitShare: maxWaitMs === undefined ? 1 / 3 : 1,
-    criticalMaxWaitMs: maxWaitMs ?? 1_000,
+    criticalMaxWaitMs: ownWaitMs ?? 1_000,
     criticalWaitShare: maxWaitMs === undefined ? 2 / 3 : 1,
     criticalHeadroom,
     queue: resolveQueueOptions(options.queue, `${prefix}.queue`),
@@ -178,15 +191,16 @@ function resolvePressure(
   options: PressureOptions & PressureShedderOptions,
   prefix: string,
 ): ResolvedPressureOptions & Required<PressureShedderOptions> {
+  knownKeys(prefix, options, Object.keys(options ?? {}));
   const { target = 0.5, maxShare = 0.95, shedOn, ...signals } = options;
   const resolved = resolvePressureOptions(signals, prefix);
   const own = Object.keys(resolved.signals);
   const known = [...processSignals, ...own];
-  if (
-    shedOn !== undefined &&
-    !(Array.isArray(shedOn) && shedOn.every((name) => known.includes(name)))
-  ) {
-    throw new InvalidOptionError(`${prefix}.shedOn`, `a list of ${known.join(", ")}`, shedOn);
+  if (shedOn !== undefined) {
+    const unknown = Array.isArray(shedOn) ? shedOn.find((name) => !known.includes(name)) : shedOn;
+    if (unknown !== undefined) {
+      throw new InvalidOptionError(`${prefix}.shedOn`, `a list of ${known.join(", ")}`, unknown);
+    }
   }
   const checked = ratio(`${prefix}.target`, target);
   if (checked === 1) throw new InvalidOptionError(`${prefix}.target`, "below 1", target);
@@ -203,7 +217,10 @@ function resolveStreams(
   criticalHeadroom: number,
   prefix: string,
 ): ResolvedAdmissionOptions["streams"] {
-  if (typeof options === "string") return oneOf(prefix, options, ["together"] as const);
+  if (options === "together") return options;
+  if (typeof options === "string") {
+    throw new InvalidOptionError(prefix, '"together" or an object of options', options);
+  }
   knownKeys(prefix, options, [...poolKeys, "maxAgeMs"]);
   const { maxAgeMs, ...pool } = options;
   return Object.freeze({

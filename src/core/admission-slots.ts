@@ -52,10 +52,15 @@ export class Slots {
   }
 
   /** There is one for a call; for critical ones there are some more. */
-  isFree(critical: boolean): boolean {
-    const count = Math.min(this.count, this.#limit.ramp ?? Number.POSITIVE_INFINITY);
-    const there = critical ? this.#withHeadroom(count) : count;
-    return this.#taken < there && (this.#turn === undefined || this.#turn.hasRoom);
+  isFree(critical: boolean, nowMs: number): boolean {
+    const { count } = this;
+    if (!this.#fits(count, critical)) return false;
+    const { ramp } = this.#limit;
+    if (ramp !== undefined && ramp < count && !this.#fits(ramp, critical)) {
+      this.#limit.rampHolds?.(nowMs);
+      return false;
+    }
+    return this.#turn === undefined || this.#turn.hasRoom;
   }
 
   /** So many calls come through in some time, at best. A queue that is longer keeps some waiting in vain. */
@@ -110,9 +115,11 @@ export class Slots {
     });
   };
 
-  #withHeadroom(count: number): number {
+  /** One more runs in so many, or in their headroom. */
+  #fits(count: number, critical: boolean): boolean {
+    if (!critical) return this.#taken < count;
     // 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call.
     const headroom = Math.ceil(count * this.#options.criticalHeadroom - 1e-9);
-    return Math.min(count + headroom, this.#options.maxConcurrent);
+    return this.#taken < Math.min(count + headroom, this.#options.maxConcurrent);
   }
 }

@@ -4,13 +4,14 @@ import {
   type AdmissionSnapshot,
   zeros,
 } from "./admission-call.js";
-import { type AdmissionPoolOptions, longestWaitMs } from "./admission-options.js";
+import type { AdmissionPoolOptions } from "./admission-options.js";
 import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
 import { LatencyCeiling } from "./latency-ceiling.js";
 import type { Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
+import { QueueBounds } from "./queue-bounds.js";
 import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
 import type { Random } from "./random.js";
 import type { Reason } from "./reasons.js";
@@ -42,6 +43,7 @@ export class Admission {
   readonly #refused = zeros();
   readonly #left = zeros();
   readonly #slots: Slots;
+  readonly #bounds: QueueBounds;
   #serving = false;
   #draining = false;
 
@@ -70,10 +72,11 @@ export class Admission {
     this.#holdTime = holdTime;
     const onFree = () => this.#serve();
     this.#slots = new Slots(options, { clock, limit, turn, holdTime, onFree });
+    this.#bounds = new QueueBounds(options, this.#ceiling, this.#slots);
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
-      longestWaitMs: ({ priority }, leftMs) => longestWaitMs(options, priority, leftMs),
+      longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
       report,
       admit: (call, nowMs) => this.#admit(call, nowMs),
       giveBack: () => this.#slots.giveBack(),
@@ -89,16 +92,9 @@ export class Admission {
   get load(): number {
     const { taken, count } = this.#slots;
     const { size } = this.#line;
-    const maxQueued = this.#maxQueued;
+    const maxQueued = this.#bounds.maxQueued;
     // Slots that are free while calls wait are none: what is short then is the time of the event loop.
     return taken < count && size > 0 ? size / maxQueued : (taken + size) / (count + maxQueued);
-  }
-
-  get #maxQueued(): number {
-    const { maxQueued, minQueued, maxWaitMs } = this.#options;
-    if (maxQueued !== undefined) return maxQueued;
-    const longest = Math.min(this.#slots.count, Math.floor(this.#slots.atBestIn(maxWaitMs)));
-    return Math.max(minQueued, longest);
   }
 
   /**
@@ -110,17 +106,20 @@ export class Admission {
    * may overcome carries `retryAfterMs`.
    */
   enter(call: AdmissionCall, onTurn: OnTurn): Entry {
-    if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
     const nowMs = this.#clock.now();
+    // What there is room for may have grown without a call that ended.
+    this.#serve(nowMs);
+    if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
+    this.#bounds.see(this.#line.overloaded(nowMs));
     const { priority, deadlineMs } = call;
     if (deadlineMs <= nowMs)
       return this.#refuse(call, "DEADLINE_EXPIRED", "the deadline had passed");
-    this.#ceiling.see(deadlineMs - nowMs);
     if (priority !== "critical") {
       const shed = this.#judge(call, nowMs);
       if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
     }
-    if (this.#hasRoom(priority === "critical")) {
+    if (this.#hasRoom(priority === "critical", nowMs)) {
+      this.#ceiling.see(deadlineMs - nowMs);
       this.#slots.take();
       return this.#admit(call, nowMs);
     }
@@ -158,7 +157,7 @@ export class Admission {
   snapshot(): AdmissionSnapshot {
     return {
       limit: this.#slots.count,
-      maxQueued: this.#maxQueued,
+      maxQueued: this.#bounds.maxQueued,
       running: this.#slots.taken,
       abandoned: this.#slots.abandoned,
       queued: this.#line.size,
@@ -182,15 +181,14 @@ export class Admission {
   }
 
   /** Nobody waits while there is room, but from inside a turn, or behind one who may not use the headroom. */
-  #hasRoom(critical: boolean): boolean {
+  #hasRoom(critical: boolean, nowMs: number): boolean {
     const { size, firstRankWaits } = this.#line;
-    return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical);
+    return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical, nowMs);
   }
 
   #queue(call: AdmissionCall, nowMs: number, onTurn: OnTurn): Entry {
-    if (this.#options.maxWaitMs === 0) return this.#full(call);
     const rank = priorityRank[call.priority];
-    const maxQueued = this.#maxQueued;
+    const maxQueued = this.#bounds.maxQueued;
     let evicted: Waiter | undefined;
     if (this.#line.size >= maxQueued) {
       const { overflow, maxAgeMs } = this.#options.queue;
@@ -200,6 +198,9 @@ export class Admission {
       this.#line.remove(victim);
       evicted = victim.item;
     }
+    // Only those who have a prospect say what time callers give: not whoever asks.
+    this.#ceiling.see(call.deadlineMs - nowMs);
+    if (this.#line.size === 0) this.#bounds.begin();
     const waiter = new QueuedTurn(this.#host, call, nowMs, call.deadlineMs, onTurn);
     const place = this.#line.push(waiter, rank, nowMs);
     waiter.wait({ cancel: () => this.#line.remove(place) });
@@ -213,12 +214,12 @@ export class Admission {
   }
 
   /** Gives free slots to those who wait. The outermost call serves them all: a grant may free a slot at once. */
-  #serve(): void {
+  #serve(atMs?: number): void {
     if (this.#serving || this.#line.size === 0) return;
     this.#serving = true;
-    const nowMs = this.#clock.now();
+    const nowMs = atMs ?? this.#clock.now();
     for (;;) {
-      if (!this.#slots.isFree(this.#line.firstRankWaits)) break;
+      if (!this.#slots.isFree(this.#line.firstRankWaits, nowMs)) break;
       const overloaded = this.#line.overloaded(nowMs);
       const place = this.#line.shift(nowMs);
       if (place === undefined) break;
@@ -280,6 +281,6 @@ export class Admission {
 
   #occupancy(): string {
     const { taken, count } = this.#slots;
-    return `running ${taken} of ${count}, queued ${this.#line.size} of ${this.#maxQueued}`;
+    return `running ${taken} of ${count}, queued ${this.#line.size} of ${this.#bounds.maxQueued}`;
   }
 }

@@ -96,6 +96,10 @@ export class ElasticLimit implements Limit {
     return this.#surge.ramp;
   }
 
+  rampHolds(nowMs: number): void {
+    this.#surge.holds(nowMs);
+  }
+
   /** What it is doing, for a person. */
   get phase(): Phase["kind"] | "saturated" {
     return this.#saturated ? "saturated" : this.#phase.kind;

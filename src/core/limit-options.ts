@@ -7,6 +7,7 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
+  isRecord,
   knownKeys,
   oneOf,
   wholeNumber,
@@ -37,6 +38,8 @@ const hardCap = 1_000;
 const floor = 8;
 const usualWindowMs = 500;
 
+const ownLimitRule = "a limit of one's own has current and record()";
+
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit {
   if (typeof options === "number") {
@@ -44,10 +47,11 @@ export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit
     return () => fixedLimit(limit);
   }
   if (options === "adaptive") return resolveElastic({}, prefix);
-  if (typeof options !== "object" || options === null) {
-    throw new InvalidOptionError(prefix, 'a whole number, "adaptive", or an algorithm', options);
+  if (!isRecord(options)) {
+    const rule = `a whole number, "adaptive", or an algorithm with its options; ${ownLimitRule}`;
+    throw new InvalidOptionError(prefix, rule, options);
   }
-  if ("record" in options) return ownLimit(options, prefix);
+  if (isOwnLimit(options)) return ownLimit(options, prefix);
   const { algorithm, ...rest } = options;
   oneOf(`${prefix}.algorithm`, algorithm, algorithms);
   switch (options.algorithm) {
@@ -68,9 +72,15 @@ export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit
   }
 }
 
+/** Meant to be one: whether it is complete is another question. */
+function isOwnLimit(options: Exclude<LimitOptions, number | string>): options is Limit {
+  return "record" in options || ("current" in options && !("algorithm" in options));
+}
+
 function ownLimit(limit: Limit, prefix: string): MakeLimit {
-  if (typeof limit.record !== "function") {
-    throw new InvalidOptionError(prefix, "a limit with a function record()", limit);
+  const record: unknown = Reflect.get(limit, "record");
+  if (typeof record !== "function") {
+    throw new InvalidOptionError(`${prefix}.record`, `a function: ${ownLimitRule}`, record);
   }
   wholeNumber(`${prefix}.current`, limit.current, 1);
   return (_random, _signals, report) => new OwnLimit(limit, report);
@@ -89,13 +99,15 @@ function resolveBounds(
   known: readonly string[] = ["initial", "min", "max", "windowMs"],
 ): Readonly<Required<Bounds>> {
   knownKeys(prefix, options, known, ["algorithm"]);
-  const max = wholeNumber(`${prefix}.max`, options.max ?? hardCap, 1, 1_000_000);
-  const min = wholeNumber(`${prefix}.min`, options.min ?? Math.min(floor, max), 1, max);
+  const { max = hardCap, windowMs = usualWindowMs } = options;
+  wholeNumber(`${prefix}.max`, max, 1, 1_000_000);
+  const { min = Math.min(floor, max), initial = max } = options;
+  wholeNumber(`${prefix}.min`, min, 1, max);
   return Object.freeze({
     max,
     min,
-    initial: wholeNumber(`${prefix}.initial`, options.initial ?? max, min, max),
-    windowMs: durationMs(`${prefix}.windowMs`, options.windowMs ?? usualWindowMs, 10),
+    initial: wholeNumber(`${prefix}.initial`, initial, min, max),
+    windowMs: durationMs(`${prefix}.windowMs`, windowMs, 10),
   });
 }
 
@@ -149,6 +161,14 @@ class OwnLimit implements Limit {
   get ramp(): number {
     const { ramp } = this.#limit;
     return typeof ramp === "number" && ramp >= 1 ? ramp : Number.POSITIVE_INFINITY;
+  }
+
+  rampHolds(nowMs: number): void {
+    try {
+      this.#limit.rampHolds?.(nowMs);
+    } catch (error) {
+      safely(this.#report, error, "limit.rampHolds");
+    }
   }
 
   record(...sample: Parameters<Limit["record"]>): void {

@@ -12,6 +12,8 @@ export interface Limit {
    * none is refused for it before its wait is over. @defaultValue all
    */
   readonly ramp?: number;
+  /** The ramp keeps a call from running now. It may hold back for too long: nothing else tells of calls that do not end. */
+  rampHolds?(nowMs: number): void;
   /**
    * A call that ran has ended.
    *

@@ -18,6 +18,8 @@ const leastRamp = 32;
 const longestRampedMs = 50;
 /** A call that took so many times what is usual has waited for others. */
 const usual = 1.5;
+/** Where the ramp has held calls back for so long, and none ended as usual, those that run tell nothing of the others. */
+const standstillMs = 250;
 
 /**
  * Sees a surge that meets a limit of what is behind the server, before latency tells: a queue that fills from empty is
@@ -30,13 +32,17 @@ const usual = 1.5;
  *
  * Until that is known, no more run than the ramp: twice of what ran in the calm, and two more for each call that ends as
  * quickly as ever (slow start, as in TCP's RFC 5681). What can do more shows it by that, and has threefold the calls after each of
- * them; a queue out of sight fills no faster than it is served. Where calls turn out to be slower only, the ramp doubles.
+ * them; a queue out of sight fills no faster than it is served. Where calls turn out to be slower only, the ramp doubles; and
+ * so it does each quarter of a second in which it holds calls back and none ends as usual. Those that run may be of another kind,
+ * such as long polls, or their dependency stands still: neither is a reason to serve nobody.
  */
 export class Surge {
   readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
   #rested = false;
   #ramp = Number.POSITIVE_INFINITY;
   #sinceMs = Number.NaN;
+  /** Since when the ramp holds calls back, and none ended as usual. */
+  #holdsSinceMs = Number.NaN;
   #demandThen = 0;
   #ended = 0;
   /** Of those, in the first half of the time. */
@@ -59,12 +65,21 @@ export class Surge {
 
   /** Nothing was wrong for a while. */
   rest({ inFlight, tookMs, perSecond }: Calm): void {
+    this.#holdsSinceMs = Number.NaN;
     this.#calm.inFlight = inFlight;
     this.#calm.tookMs = tookMs;
     this.#calm.perSecond = perSecond;
     this.#rested = true;
     this.#ramp =
       tookMs > longestRampedMs ? Number.POSITIVE_INFINITY : Math.max(leastRamp, 2 * inFlight);
+  }
+
+  /** A call waits for the ramp. */
+  holds(nowMs: number): void {
+    if (Number.isNaN(this.#holdsSinceMs)) this.#holdsSinceMs = nowMs;
+    if (nowMs - this.#holdsSinceMs < standstillMs) return;
+    this.#ramp *= 2;
+    this.#holdsSinceMs = nowMs;
   }
 
   /** Something else is known to be wrong: there is no ramp until the next calm. */
@@ -82,7 +97,10 @@ export class Surge {
     const calm = this.#calm;
     // Until there has been a calm, the quickest call is the best guess at how long one takes.
     if (!this.#rested) calm.tookMs = Math.min(calm.tookMs, tookMs);
-    else if (tookMs <= usual * calm.tookMs && demand >= this.#ramp / 2) this.#ramp += 2;
+    else if (tookMs <= usual * calm.tookMs) {
+      this.#holdsSinceMs = Number.NaN;
+      if (demand >= this.#ramp / 2) this.#ramp += 2;
+    }
     if (demand <= 2 * calm.inFlight) {
       this.#sinceMs = Number.NaN;
       return undefined;

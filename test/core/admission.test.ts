@@ -45,14 +45,56 @@ describe("admission with a limit that is not sure yet", () => {
       "queued",
     ]);
     expect(admission.snapshot()).toMatchObject({ limit: 100, maxQueued: 100 });
-    limit.ramp = 4;
     // Critical calls have their headroom here too, and wait beyond it.
-    expect(enterMany(4, "critical").map(({ fate }) => fate)).toEqual([
-      "admitted",
-      "admitted",
-      "admitted",
-      "queued",
-    ]);
+    expect(enterMany(2, "critical").map(({ fate }) => fate)).toEqual(["admitted", "queued"]);
+  });
+
+  it("serves those who wait as soon as somebody comes, when limit or ramp have risen without a call that ended", () => {
+    const limit = { current: 3, ramp: 2, record: () => {} };
+    const { enterMany } = admissionScene({ limit, thresholds: noThresholds });
+    const calls = enterMany(5);
+    const admitted = () => calls.filter(({ fate }) => fate === "admitted").length;
+    expect(admitted()).toBe(2);
+    limit.ramp = 100;
+    enterMany(1);
+    expect(admitted()).toBe(3);
+    limit.current = 50;
+    expect(enterMany(1).map(({ fate }) => fate)).toEqual(["admitted"]);
+    expect(admitted()).toBe(5);
+  });
+
+  it("tells it of each call that the ramp holds back, and not of those that the limit does", () => {
+    const held: number[] = [];
+    const limit = {
+      current: 3,
+      ramp: 1,
+      record: () => {},
+      rampHolds: (now: number) => held.push(now),
+    };
+    const { enter, clock } = admissionScene({ limit, thresholds: noThresholds });
+    enter();
+    expect(held).toEqual([]);
+    clock.advance(5);
+    enter();
+    expect(held).toEqual([clock.now()]);
+    limit.ramp = 100;
+    enter();
+    enter();
+    enter();
+    expect(held).toEqual([clock.now()]);
+  });
+
+  it("lets no error of a limit of the user's own disturb a call", () => {
+    const limit = {
+      current: 3,
+      ramp: 1,
+      record: () => {},
+      rampHolds: () => {
+        throw new Error("broken");
+      },
+    };
+    const { enterMany } = admissionScene({ limit });
+    expect(enterMany(2).map(({ fate }) => fate)).toEqual(["admitted", "queued"]);
   });
 
   it.each([0, Number.NaN, "2"])("takes a ramp of %s for none", (ramp) => {

@@ -107,6 +107,25 @@ describe("the ramp of a surge", () => {
     expect(surge.ramp).toBe(128);
   });
 
+  it("doubles each quarter of a second in which calls wait for it and none ends as usual", () => {
+    const surge = rested();
+    for (let nowMs = 0; nowMs <= 1_000; nowMs += 10) {
+      surge.holds(nowMs);
+      // Another kind of calls ends now and then.
+      if (nowMs % 100 === 0) surge.record(nowMs, 5_000, 60);
+    }
+    expect(surge.ramp).toBe(32 * 2 ** 4);
+  });
+
+  it("waits on as long as calls end as usual", () => {
+    const surge = rested();
+    for (let nowMs = 0; nowMs <= 1_000; nowMs += 10) {
+      surge.holds(nowMs);
+      if (nowMs % 200 === 0) surge.record(nowMs, 20, 5);
+    }
+    expect(surge.ramp).toBe(32);
+  });
+
   it("stays where it is while it is not in use", () => {
     const surge = rested();
     for (let call = 0; call < 100; call += 1) surge.record(call * 4, 20, 5);

@@ -127,7 +127,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
               break;
             case "QUEUE_TIMEOUT": {
               const leftMs = call.deadlineMs - call.sinceMs;
-              const waitMs = longestWaitMs(resolved, call.priority, leftMs);
+              const waitMs = longestWaitMs(resolved, call.priority, leftMs, true);
               const overtaken =
                 order === "adaptive-lifo" && call.priority !== "critical" && waitedMs > targetMs;
               expect(waitedMs >= waitMs - 1e-6 || overtaken).toBe(true);
@@ -343,15 +343,21 @@ describe("how long a call may wait", () => {
     }
   });
 
-  it("is 100 ms where the deadline is far or there is none", () => {
-    const { clock, enter } = admissionScene({ limit: 2, thresholds: false });
-    enter();
-    enter();
-    const waiting = [enter("normal", 60_000), enter()];
+  it("is a second where the deadline is far or there is none, and 100 ms where others wait already for so long", () => {
+    const { clock, enter } = admissionScene({ limit: 5, criticalHeadroom: 0, thresholds: false });
+    for (let slot = 0; slot < 5; slot += 1) enter();
+    const burst = [enter("normal", 60_000), enter()];
+    clock.advance(101);
+    const late = [enter("normal", 60_000), enter(), enter("critical")];
+    const fates = () => [...burst, ...late].map(({ fate }) => fate);
     clock.advance(99);
-    expect(waiting.map(({ fate }) => fate)).toEqual(["queued", "queued"]);
+    expect(fates()).toEqual(["queued", "queued", "queued", "queued", "queued"]);
     clock.advance(1);
-    expect(waiting.map(({ fate }) => fate)).toEqual(["QUEUE_TIMEOUT", "QUEUE_TIMEOUT"]);
+    expect(fates()).toEqual(["queued", "queued", "QUEUE_TIMEOUT", "QUEUE_TIMEOUT", "queued"]);
+    clock.advance(798);
+    expect(fates().slice(0, 2)).toEqual(["queued", "queued"]);
+    clock.advance(1);
+    expect(fates().slice(0, 2)).toEqual(["QUEUE_TIMEOUT", "QUEUE_TIMEOUT"]);
   });
 });
 
