@@ -49,8 +49,9 @@ export class RateLimit implements RateWaiterHost {
   readonly #desk: QuotaDesk;
   /** Of the keys for which somebody waits, and no others. */
   readonly #queues = new Map<string, RateQueue>();
+  /** Those that wait for the answer of a store, and do not stand in a queue. */
+  readonly #asking = new Map<RateWaiter, PendingTake>();
   #draining = false;
-  #asking = 0;
   #admitted = 0;
   #refused = 0;
   #left = 0;
@@ -76,8 +77,14 @@ export class RateLimit implements RateWaiterHost {
    * `DEADLINE_EXPIRED`; a wait may end with `DRAINING` too.
    */
   enter(asked: RateRequest): Entry {
+    const entry = this.#enter(asked);
+    if (isRefusal(entry)) this.#refused += 1;
+    return entry;
+  }
+
+  #enter(asked: RateRequest): Entry {
     const nowMs = this.clock.now();
-    if (asked.deadlineMs <= nowMs) return this.#counted(expired);
+    if (asked.deadlineMs <= nowMs) return expired;
     if (asked.cost === 0) return this.#admit();
     const key = rateKey(asked.key);
     const request = key === asked.key ? asked : { ...asked, key };
@@ -99,12 +106,18 @@ export class RateLimit implements RateWaiterHost {
     this.#queues.get(key)?.serve();
   }
 
-  /** Refuses those who wait for tokens, and lets nobody wait from now on. */
+  /** Refuses those who wait, for tokens or for the answer of a store, and lets nobody wait from now on. */
   drain(): void {
     this.#draining = true;
-    for (const queue of this.#queues.values()) {
-      for (const waiter of queue.clear()) waiter.refuse(this.#counted(drained), this.clock.now());
+    // All are out before the first is told: what its turn gives back must let none of the others through.
+    const waiters = [...this.#queues.values()].flatMap((queue) => queue.clear());
+    for (const [waiter, take] of this.#asking) {
+      take.abandon();
+      waiters.push(waiter);
     }
+    this.#asking.clear();
+    const nowMs = this.clock.now();
+    for (const waiter of waiters) waiter.refuse(drained, nowMs);
   }
 
   snapshot(): RateLimitSnapshot {
@@ -113,7 +126,7 @@ export class RateLimit implements RateWaiterHost {
     return {
       ...this.#options.rate,
       queued,
-      asking: this.#asking,
+      asking: this.#asking.size,
       admitted: this.#admitted,
       refused: this.#refused,
       left: this.#left,
@@ -125,6 +138,10 @@ export class RateLimit implements RateWaiterHost {
 
   admitted(): void {
     this.#admitted += 1;
+  }
+
+  refused(): void {
+    this.#refused += 1;
   }
 
   waitedOut(waiter: RateWaiter, nowMs: number): void {
@@ -139,7 +156,7 @@ export class RateLimit implements RateWaiterHost {
     // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
     const late = waiter.untilMs === deadlineMs || nowMs >= deadlineMs;
     const short: Short = { kind: "short", retryAfterMs: waitMs };
-    waiter.refuse(late ? this.#counted(expired) : this.#refuse(waiter.request, short), nowMs);
+    waiter.refuse(late ? expired : this.#refuse(waiter.request, short), nowMs);
   }
 
   left(waiter: RateWaiter): void {
@@ -149,32 +166,30 @@ export class RateLimit implements RateWaiterHost {
 
   #takeOut(waiter: RateWaiter): void {
     if (waiter.place !== undefined) this.#queues.get(waiter.request.key)?.remove(waiter);
-    else if (waiter.asked !== undefined) {
-      waiter.asked.abandon();
-      this.#heard(waiter);
+    else {
+      this.#asking.get(waiter)?.abandon();
+      this.#asking.delete(waiter);
     }
   }
 
   // ---- A store that answers later.
 
   #waitForStore(request: RateRequest, asked: PendingTake, nowMs: number): Entry {
+    if (this.#draining) {
+      asked.abandon();
+      return drained;
+    }
     const waiter = new RateWaiter(this, request, nowMs);
-    waiter.asked = asked;
-    this.#asking += 1;
+    this.#asking.set(waiter, asked);
     // The store has a time of its own; most deadlines are further away.
     if (request.deadlineMs - nowMs < this.#options.storeTimeoutMs) {
       waiter.waitUntil(request.deadlineMs, nowMs);
     }
     asked.listen((answer) => {
-      this.#heard(waiter);
+      this.#asking.delete(waiter);
       this.#answered(waiter, answer);
     });
     return waiter;
-  }
-
-  #heard(waiter: RateWaiter): void {
-    waiter.asked = undefined;
-    this.#asking -= 1;
   }
 
   #answered(waiter: RateWaiter, answer: DeskAnswer): void {
@@ -182,7 +197,7 @@ export class RateLimit implements RateWaiterHost {
     const nowMs = this.clock.now();
     if (request.deadlineMs <= nowMs) {
       if (answer.kind === "granted") this.giveBack(request);
-      waiter.refuse(this.#counted(expired), nowMs);
+      waiter.refuse(expired, nowMs);
     } else if (answer.kind === "granted") waiter.admit(nowMs);
     else {
       const entry = this.#waitOrRefuse(request, answer, nowMs, waiter);
@@ -221,10 +236,7 @@ export class RateLimit implements RateWaiterHost {
       take: (cost, nowMs) => this.#desk.take(key, cost, nowMs),
       giveBack: (cost) => this.#desk.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>
-        waiter.refuse(
-          short === "expired" ? this.#counted(expired) : this.#refuse(waiter.request, short),
-          nowMs,
-        ),
+        waiter.refuse(short === "expired" ? expired : this.#refuse(waiter.request, short), nowMs),
       emptied: () => {
         this.#queues.delete(key);
       },
@@ -241,11 +253,6 @@ export class RateLimit implements RateWaiterHost {
   }
 
   #refuse(request: RateRequest, short: Short): Refusal {
-    return this.#counted(rateRefusal(this.#options.rate, request, short, this.#random));
-  }
-
-  #counted(refused: Refusal): Refusal {
-    this.#refused += 1;
-    return refused;
+    return rateRefusal(this.#options.rate, request, short, this.#random);
   }
 }

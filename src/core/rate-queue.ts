@@ -28,8 +28,8 @@ export class RateQueue {
   /** When the tokens of the first are due, as far as is known. */
   #dueMs = 0;
   #stopTimer: CancelTask | undefined;
-  /** Whoever was first when the store was asked, and has not heard from it. */
-  #asking: RateWaiter | undefined;
+  /** Whoever was first when the store was asked, and what the store has yet to answer. */
+  #asking: { readonly waiter: RateWaiter; readonly take: PendingTake } | undefined;
   #serving = false;
 
   constructor(host: RateQueueHost) {
@@ -63,13 +63,10 @@ export class RateQueue {
 
   /** Takes a call out. Those behind it move up. */
   remove(waiter: RateWaiter): void {
-    const asking = waiter === this.#asking;
+    const asking = waiter === this.#asking?.waiter;
     const first = this.#waiters.first()?.item === waiter;
     this.#takeOut(waiter);
-    if (asking) {
-      this.#asking = undefined;
-      waiter.asked?.abandon();
-    }
+    if (asking) this.#abandon();
     if (asking || first) this.serve();
   }
 
@@ -95,10 +92,14 @@ export class RateQueue {
       waiters.push(waiter);
       this.#takeOut(waiter);
     }
-    this.#asking?.asked?.abandon();
-    this.#asking = undefined;
+    this.#abandon();
     this.serve();
     return waiters;
+  }
+
+  #abandon(): void {
+    this.#asking?.take.abandon();
+    this.#asking = undefined;
   }
 
   /** False when nobody is there, or the first has to wait. */
@@ -114,11 +115,9 @@ export class RateQueue {
     }
     const answer = this.#host.take(first.request.cost, nowMs);
     if (answer.kind !== "pending") return this.#answered(first, answer, nowMs);
-    this.#asking = first;
-    first.asked = answer;
+    this.#asking = { waiter: first, take: answer };
     answer.listen((late) => {
       this.#asking = undefined;
-      first.asked = undefined;
       if (this.#answered(first, late, this.#host.clock.now())) this.serve();
     });
     return false;

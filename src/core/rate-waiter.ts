@@ -3,7 +3,6 @@ import { expireAt } from "./expiry.js";
 import { type ReportError, safely } from "./notify.js";
 import type { Permit } from "./permit.js";
 import type { QueueHandle } from "./priority-queue.js";
-import type { PendingTake } from "./quota-desk.js";
 import type { Refusal } from "./refusal.js";
 import type { OnTurn, Queued, Turn } from "./turn.js";
 
@@ -25,7 +24,9 @@ export interface RateRequest {
 export interface RateWaiterHost {
   readonly clock: Clock;
   readonly report: ReportError;
+  /** One has had its turn. */
   admitted(): void;
+  refused(): void;
   /** It can wait no longer: the deadline has passed, or else its longest wait. */
   waitedOut(waiter: RateWaiter, nowMs: number): void;
   left(waiter: RateWaiter): void;
@@ -41,8 +42,6 @@ export class RateWaiter implements Queued {
   readonly sinceMs: number;
   /** Its place among those that wait for tokens. */
   place: QueueHandle<RateWaiter> | undefined;
-  /** What it has asked a store and not heard yet. */
-  asked: PendingTake | undefined;
   /** How long it may wait, on the monotonic clock. */
   untilMs = Infinity;
   readonly #host: RateWaiterHost;
@@ -79,7 +78,9 @@ export class RateWaiter implements Queued {
   }
 
   refuse(refusal: Refusal, nowMs: number): void {
-    if (this.#finish()) this.#deliver(refusal, nowMs);
+    if (!this.#finish()) return;
+    this.#host.refused();
+    this.#deliver(refusal, nowMs);
   }
 
   leave(): boolean {

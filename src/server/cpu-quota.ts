@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { cpus } from "node:os";
 
 /** Reads a file of the system; `undefined` where there is none. */
 export type ReadText = (path: string) => string | undefined;
@@ -8,8 +9,15 @@ const root = "/sys/fs/cgroup";
 /**
  * How many cores the control groups of this process allow, or `undefined` where they set no bound or there are none. A
  * bound of any group above counts too, so the narrowest holds. In a container its own group is the root.
+ *
+ * Never more than the cores there are: they are used up first, and a share of more would not tell.
+ *
+ * @param machineCores 0 where they cannot be told.
  */
-export function cpuQuota(read: ReadText = readSystemText): number | undefined {
+export function cpuQuota(
+  read: ReadText = readSystemText,
+  machineCores = cpus().length,
+): number | undefined {
   let narrowest = Number.POSITIVE_INFINITY;
   for (const line of (read("/proc/self/cgroup") ?? "0::/\n1:cpu:/").split("\n")) {
     // `0::/system.slice/orders.service` in version 2, `4:cpu,cpuacct:/orders` in version 1.
@@ -23,7 +31,24 @@ export function cpuQuota(read: ReadText = readSystemText): number | undefined {
       if (cores > 0) narrowest = Math.min(narrowest, cores);
     }
   }
-  return Number.isFinite(narrowest) ? narrowest : undefined;
+  if (!Number.isFinite(narrowest)) return undefined;
+  return Math.min(narrowest, machineCores || Infinity, allowedCores(read) || Infinity);
+}
+
+/**
+ * The cores on which this process may run, among them such as the machine could have and has not; 0 where nothing
+ * tells. Not `availableParallelism()`: from libuv 1.49 on it knows the quota too, rounded down.
+ */
+function allowedCores(read: ReadText): number {
+  // `0-3,8`
+  const [, list = ""] =
+    /^Cpus_allowed_list:\s*([\d,-]+)$/m.exec(read("/proc/self/status") ?? "") ?? [];
+  let cores = 0;
+  for (const range of list.split(",").filter((each) => each !== "")) {
+    const [first = Number.NaN, last = first] = range.split("-").map(Number);
+    cores += last - first + 1;
+  }
+  return cores;
 }
 
 /** A group and those above it, as `/a/b`, `/a` and the root, which is empty. */

@@ -245,20 +245,82 @@ describe("a store that answers later", () => {
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
-  it("may be drained while it is asked", async () => {
+  it("is waited for no more when the rate is drained, and gets back what it grants then", async () => {
     const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
     const [waiting, asking] = [enter(), enter({ key: "b" })];
     store.asked[0]?.answer(short(40));
     await settled();
     clock.advance(40);
     limit.drain();
-    expect(waiting.fate()).toBe("DRAINING");
+    expect([waiting.fate(), asking.fate()]).toEqual(["DRAINING", "DRAINING"]);
+    expect([waiting.waits, asking.waits]).toEqual([[40], [40]]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 2 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
     for (const { answer } of store.asked.slice(1)) answer(granted);
     await settled();
-    expect(asking.fate()).toBe("admitted");
+    expect(store.givenBack.map(({ key }) => key)).toEqual(["b", "a"]);
+    expect([waiting.turns.length, asking.turns.length]).toEqual([1, 1]);
+  });
+
+  it("is waited for by nobody who comes to a drained rate, and gets back what it grants", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    limit.drain();
+    expect(enter().fate()).toBe("DRAINING");
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+    store.asked[0]?.answer(granted);
+    await settled();
     expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
-    expect(limit.snapshot()).toMatchObject(idle);
-    expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe("a call that leaves in the turn of another", () => {
+  /** A store that says these things, one after the other. */
+  const saying = (...answers: (QuotaAnswer | "later")[]): QuotaStore => ({
+    take: () => {
+      const said = answers.shift() ?? granted;
+      return said === "later" ? new Promise(() => {}) : said;
+    },
+  });
+
+  it("when its own wait is over has left, and was not refused", () => {
+    const store = saying(short(20), "later", granted);
+    const { clock, limit, enter } = rateScene({ store, ratePerSecond: 100, maxWaitMs: 50 });
+    const first = enter();
+    clock.advance(10);
+    // Served as soon as the first is out, which is then about to be told that it waited too long.
+    const second = enter({}, () => expect(queuedOf(first.entry).leave()).toBe(true));
+    clock.advance(40);
+    expect([first.turns, second.fate()]).toEqual([[], "admitted"]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, refused: 0, left: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("when the rate is drained has left, and was not refused", () => {
+    const store = saying(short(20), "later", short(20));
+    const { clock, limit, enter } = rateScene({ store, maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    clock.advance(20);
+    const high = enter({ rank: 1 }, () => expect(queuedOf(low.entry).leave()).toBe(true));
+    limit.drain();
+    expect([low.turns, high.fate()]).toEqual([[], "DRAINING"]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, left: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("while both wait for a store, when the rate is drained, has left and was not refused", async () => {
+    const { store, limit, enter } = storeScene();
+    const calls: ReturnType<typeof enter>[] = [];
+    const first = enter({}, () => {
+      for (const { entry } of calls) queuedOf(entry).leave();
+    });
+    calls.push(enter({ key: "b" }), enter());
+    limit.drain();
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, left: 2 });
+    for (const { answer } of store.asked) answer(granted);
+    await settled();
+    expect([first.fate(), ...calls.flatMap(({ turns }) => turns)]).toEqual(["DRAINING"]);
+    expect(store.givenBack).toHaveLength(3);
   });
 });
 

@@ -4,7 +4,6 @@ import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
 import { TokenBucket } from "../../src/core/token-bucket.js";
 import { isQueued } from "../../src/core/turn.js";
 import { type Asking, rateScene } from "./rate-scene.js";
-import { fateOf } from "./turns.js";
 
 const maxQueued = 5;
 
@@ -123,24 +122,28 @@ it("keeps the rate, the order and the bounds, and comes back to zero, whoever co
   );
 });
 
-/** A bucket behind a network: it answers after a while, or never, or fails. */
+type Delay = number | "at once" | "never" | "fail";
+
+/** A bucket behind a network: it answers at once or after a while, or never, or fails. */
 class RemoteStore implements QuotaStore {
   readonly bucket = new TokenBucket({ ratePerSecond: 10, burst: 3 });
   /** Tokens that went out, less those that came back. */
   out = 0;
-  readonly #delays: readonly (number | "never" | "fail")[];
+  readonly #delays: readonly Delay[];
   readonly #schedule: (ms: number, task: () => void) => void;
   #questions = 0;
 
-  constructor(
-    delays: readonly (number | "never" | "fail")[],
-    schedule: (ms: number, task: () => void) => void,
-  ) {
+  constructor(delays: readonly Delay[], schedule: (ms: number, task: () => void) => void) {
     this.#delays = delays;
     this.#schedule = schedule;
   }
 
-  take(_key: string, cost: number, _rate: unknown, nowMs: number): Promise<QuotaAnswer> {
+  take(
+    _key: string,
+    cost: number,
+    _rate: unknown,
+    nowMs: number,
+  ): QuotaAnswer | Promise<QuotaAnswer> {
     const delay = this.#delays[this.#questions++ % this.#delays.length] ?? 0;
     if (delay === "fail") return Promise.reject(new Error("down"));
     if (delay === "never") return new Promise(() => {});
@@ -148,6 +151,7 @@ class RemoteStore implements QuotaStore {
     if (waitMs === 0) this.out += cost;
     const answer: QuotaAnswer =
       waitMs === 0 ? { granted: true } : { granted: false, retryAfterMs: waitMs };
+    if (delay === "at once") return answer;
     return new Promise((resolve) => this.#schedule(delay, () => resolve(answer)));
   }
 
@@ -157,17 +161,20 @@ class RemoteStore implements QuotaStore {
   }
 }
 
-it("loses no token of a shared store, however late it answers and whoever leaves meanwhile", async () => {
+it("loses no token of a shared store and no count, however late it answers and whoever leaves meanwhile", async () => {
   const delay = fc.oneof(
     { weight: 6, arbitrary: fc.integer({ min: 0, max: 80 }) },
+    { weight: 3, arbitrary: fc.constant("at once" as const) },
     { weight: 1, arbitrary: fc.constantFrom("never" as const, "fail" as const) },
   );
+  const drain = { weight: 1, arbitrary: fc.record({ op: fc.constant("drain" as const) }) };
   await fc.assert(
     fc.asyncProperty(
       fc.array(delay, { minLength: 1, maxLength: 10 }),
       fc.integer({ min: 0, max: 300 }),
-      fc.array(step, { maxLength: 40, size: "max" }),
-      async (delays, maxWaitMs, script) => {
+      fc.array(fc.oneof({ weight: 20, arbitrary: step }, drain), { maxLength: 40, size: "max" }),
+      fc.array(fc.option(fc.nat()), { maxLength: 20, size: "max" }),
+      async (delays, maxWaitMs, script, leaveInTurns) => {
         const later: { store?: RemoteStore } = {};
         const store: QuotaStore = {
           take: (...question) => later.store?.take(...question) ?? { granted: false },
@@ -178,28 +185,44 @@ it("loses no token of a shared store, however late it answers and whoever leaves
         const remote = new RemoteStore(delays, (ms, task) => clock.schedule(ms, task));
         later.store = remote;
         const calls: (Asking & { cost: number; gone: boolean })[] = [];
+        const leave = (pick: number) => {
+          const call = calls[pick % Math.max(1, calls.length)];
+          if (call !== undefined && isQueued(call.entry)) call.gone ||= call.entry.leave();
+        };
+        const picks = leaveInTurns.values();
+        const toldTurn = () => {
+          const pick = picks.next().value ?? null;
+          if (pick !== null) leave(pick);
+        };
         for (const each of script) {
           if (each.op === "enter") {
             const cost = Math.min(3, each.cost);
-            calls.push({ ...enter({ ...each, key: "a", cost }), cost, gone: false });
+            calls.push({ ...enter({ ...each, key: "a", cost }, toldTurn), cost, gone: false });
           } else if (each.op === "pass") await clock.pass(each.ms);
-          else {
-            const call = calls[each.pick % Math.max(1, calls.length)];
-            if (call !== undefined && isQueued(call.entry)) call.gone ||= call.entry.leave();
-          }
+          else if (each.op === "leave") leave(each.pick);
+          else limit.drain();
+          const { queued, asking } = limit.snapshot();
+          const waiting = calls.filter((call) => !call.gone && call.fate() === "queued");
+          expect(queued + asking).toBe(waiting.length);
+          if (each.op === "drain") expect(waiting).toEqual([]);
         }
         await clock.pass(2_000);
         for (const call of calls) {
           expect(call.turns.length).toBe(isQueued(call.entry) && !call.gone ? 1 : 0);
         }
-        const admitted = calls.filter(
-          (call) => !call.gone && fateOf(call.turns[0] ?? call.entry) === "admitted",
-        );
+        const admitted = calls.filter((call) => !call.gone && call.fate() === "admitted");
         expect(remote.out).toBe(admitted.reduce((sum, { cost }) => sum + cost, 0));
-        expect(limit.snapshot()).toMatchObject({ queued: 0, asking: 0 });
+        const left = calls.filter(({ gone }) => gone).length;
+        expect(limit.snapshot()).toMatchObject({
+          queued: 0,
+          asking: 0,
+          admitted: admitted.length,
+          left,
+          refused: calls.length - admitted.length - left,
+        });
         expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 100 },
   );
 });

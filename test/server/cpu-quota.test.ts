@@ -1,6 +1,9 @@
+import { cpus } from "node:os";
 import { describe, expect, it } from "vitest";
 import { cpuQuota } from "../../src/server/cpu-quota.js";
 
+/** More than any quota of these files. */
+const manyCores = 64;
 const reading = (files: Readonly<Record<string, string>>) => (path: string) => files[path];
 
 describe("the CPU quota of a process", () => {
@@ -42,7 +45,7 @@ describe("the CPU quota of a process", () => {
     ],
     ["the root where nothing tells of groups", { "/sys/fs/cgroup/cpu.max": "30000 10000" }, 3],
   ])("is that of %s", (_whose, files, cores) => {
-    expect(cpuQuota(reading(files))).toBe(cores);
+    expect(cpuQuota(reading(files), manyCores)).toBe(cores);
   });
 
   it.each([
@@ -55,6 +58,31 @@ describe("the CPU quota of a process", () => {
     ],
     ["it is zero", { "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "0 100000" }],
   ])("is none where %s", (_why, files) => {
-    expect(cpuQuota(reading(files))).toBeUndefined();
+    expect(cpuQuota(reading(files), manyCores)).toBeUndefined();
+  });
+
+  const eight = { "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "800000 100000\n" };
+  const half = { "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "250000 100000\n" };
+  const allowed = (list: string) => ({
+    "/proc/self/status": `Name:\tnode\nCpus_allowed:\tff\nCpus_allowed_list:\t${list}\nMems_allowed:\t1\n`,
+  });
+
+  it.each([
+    ["of the machine", eight, 2, 2],
+    ["on which the process may run", { ...eight, ...allowed("0-1,4") }, 64, 3],
+    ["of the machine, though it could have more", { ...eight, ...allowed("0-127") }, 4, 4],
+    ["on which the process may run, be it one", { ...eight, ...allowed("7") }, 64, 1],
+  ])("is never more than the cores %s", (_which, files, machineCores, cores) => {
+    expect(cpuQuota(reading(files), machineCores)).toBe(cores);
+  });
+
+  it("keeps its fraction below the cores, and where those cannot be told", () => {
+    expect(cpuQuota(reading({ ...half, ...allowed("0-3") }), 4)).toBe(2.5);
+    expect(cpuQuota(reading({ ...half, ...allowed("what") }), 0)).toBe(2.5);
+  });
+
+  it("is bounded by the cores of this machine unless told otherwise", () => {
+    const huge = { "/sys/fs/cgroup/cpu.max": "100000000 100" };
+    expect(cpuQuota(reading(huge))).toBe(cpus().length);
   });
 });
