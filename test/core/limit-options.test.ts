@@ -65,10 +65,29 @@ describe("the limit option", () => {
     ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0 }],
     ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: "none" }],
     ["limit.current", { current: 0, record: () => {} }],
-    ["limit", { current: 5, record: "no" }],
+    ["limit.record", { current: 5, record: "no" }],
+    ["limit.record", { current: 5 }],
+    ["limit.current", { algorithm: "vegas", current: 5 }],
+    ["limit", []],
+    ["limit", () => 5],
+    ["limit.max", { algorithm: "vegas", max: null }],
+    ["limit.min", { algorithm: "elastic", min: null }],
+    ["limit.initial", { algorithm: "gradient2", initial: null }],
+    ["limit.windowMs", { algorithm: "elastic", windowMs: null }],
+    ["limit.max", { algorithm: "aimd", max: null }],
+    ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: null }],
   ])("refuses nonsense and names %s", (option, options) => {
     const build = () => resolveLimit(options as LimitOptions);
     expect(build).toThrow(InvalidOptionError);
     expect(build).toThrow(expect.objectContaining({ option }));
+  });
+
+  it("says what a limit of one's own has, where one is meant and not complete", () => {
+    const build = (options: unknown) => () => resolveLimit(options as LimitOptions);
+    const whole = "a limit of one's own has current and record()";
+    expect(build({ current: 5 })).toThrow(
+      `limit.record must be a function: ${whole}, got undefined`,
+    );
+    expect(build("auto")).toThrow(whole);
   });
 });
