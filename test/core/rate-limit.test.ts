@@ -308,6 +308,15 @@ describe("a rate with a wait", () => {
     expect(limit.snapshot()).toMatchObject(idle);
     expect(clock.pending.refs).toBe(0);
   });
+
+  it("lets none through by what another gives back when it is drained", () => {
+    const { limit, enter } = rateScene({ maxWaitMs: 1_000 });
+    const giveBack = () => limit.giveBack({ key: "b", cost: 1 });
+    for (const key of ["a", "b"]) enter({ key });
+    const waiting = [enter({ key: "a" }, giveBack), enter({ key: "b" })];
+    limit.drain();
+    expect(waiting.map(({ fate }) => fate())).toEqual(["DRAINING", "DRAINING"]);
+  });
 });
 
 describe("a rate in a busy process", () => {
