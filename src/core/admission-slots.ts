@@ -55,10 +55,9 @@ export class Slots {
   isFree(critical: boolean, nowMs: number): boolean {
     const { count } = this;
     if (!this.#fits(count, critical)) return false;
-    const { ramp } = this.#limit;
-    if (ramp !== undefined && ramp < count && !this.#fits(ramp, critical)) {
+    if (!this.#fitsRamp(critical)) {
       this.#limit.rampHolds?.(nowMs);
-      return false;
+      if (!this.#fitsRamp(critical)) return false;
     }
     return this.#turn === undefined || this.#turn.hasRoom;
   }
@@ -101,7 +100,7 @@ export class Slots {
     const instant = ending?.erred === true && holdTime.isInstant(tookMs);
     if (outcome !== "ignored" && !instant) this.#limit.record(nowMs, tookMs, inFlight, outcome);
     if (ending?.worksOn === undefined) {
-      holdTime.record(tookMs);
+      if (!instant) holdTime.record(tookMs);
       this.giveBack();
       return;
     }
@@ -114,6 +113,11 @@ export class Slots {
       this.giveBack();
     });
   };
+
+  #fitsRamp(critical: boolean): boolean {
+    const { ramp } = this.#limit;
+    return ramp === undefined || this.#fits(ramp, critical);
+  }
 
   /** One more runs in so many, or in their headroom. */
   #fits(count: number, critical: boolean): boolean {

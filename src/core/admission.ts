@@ -254,7 +254,7 @@ export class Admission {
     }
     const leftMs = call.deadlineMs - nowMs;
     if (leftMs > 0 && leftMs < call.neededMs) {
-      const detail = `${Math.round(leftMs)} ms left after the queue, such calls take ${Math.round(call.neededMs)} ms`;
+      const detail = `${Math.round(leftMs)} ms are left after the queue, ${Math.round(call.neededMs)} ms are needed`;
       return this.#refuse(call, "DEADLINE_INFEASIBLE", detail);
     }
     return undefined;

@@ -33,7 +33,8 @@ export class Gradient {
     this.learn(meanMs);
     // Little runs, so the times say nothing about a limit that nobody meets.
     if (maxInFlight < limit / 2) return limit;
-    const ratio = Math.min(1, Math.max(0.5, (tolerance * this.#usualMs) / meanMs));
+    // Calls that take no time that a clock can tell wait for nothing.
+    const ratio = meanMs > 0 ? Math.min(1, Math.max(0.5, (tolerance * this.#usualMs) / meanMs)) : 1;
     return 0.8 * limit + 0.2 * (ratio * limit + Math.sqrt(limit));
   }
 

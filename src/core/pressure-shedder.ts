@@ -51,16 +51,17 @@ export class PressureShedder implements Shedder {
   }
 
   /** The share of the calls that are not critical that is shed now, from 0 to 1. */
-  get share(): number {
+  shareAt(nowMs: number): number {
+    if (nowMs - this.#steppedMs >= stepMs) this.#step(nowMs);
     return this.#share;
   }
 
   judge({ priority, cohort }: ShedCall, { nowMs }: ServerLoad): string | undefined {
-    if (nowMs - this.#steppedMs >= stepMs) this.#step(nowMs);
+    const share = this.shareAt(nowMs);
     const rank = priorityRank[priority];
     this.#mix[rank] = (this.#mix[rank] ?? 0) + 1;
     if (rank < this.#rank || (rank === this.#rank && cohort >= this.#cohort)) return undefined;
-    return `pressure sheds ${(100 * this.#share).toFixed(0)} % of what is not critical`;
+    return `pressure sheds ${(100 * share).toFixed(0)} % of what is not critical`;
   }
 
   #step(nowMs: number): void {

@@ -38,6 +38,14 @@ export function readAdmission(metadata: Metadata): AdmissionLevel | undefined {
   return { level: Number(level), ttlMs: Math.min(Number(ttl), maxTtlMs) };
 }
 
+/** Metadata to which a policy of this process has put a level. What a service below said is not among it. */
+const toldHere = new WeakSet<Metadata>();
+
+export function tellAdmission(metadata: Metadata, admission: string): void {
+  metadata.set(admissionKey, admission);
+  toldHere.add(metadata);
+}
+
 /**
  * The trailers of a status as they leave this server: with its own level, if it has one to say, and without that of
  * a service below whose status a handler passes on. What the handler has given is left as it is.
@@ -46,10 +54,11 @@ export function withAdmission(
   metadata: Metadata | undefined,
   admission: string | undefined,
 ): Metadata | undefined {
-  const foreign = (metadata?.get(admissionKey).length ?? 0) > 0;
+  const foreign =
+    metadata !== undefined && metadata.get(admissionKey).length > 0 && !toldHere.has(metadata);
   if (admission === undefined && !foreign) return metadata;
   const own = metadata?.clone() ?? new Metadata();
   if (admission === undefined) own.remove(admissionKey);
-  else own.set(admissionKey, admission);
+  else tellAdmission(own, admission);
   return own;
 }

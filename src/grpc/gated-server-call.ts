@@ -5,12 +5,12 @@ import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { Ending, Outcome } from "../core/permit.js";
 import type { Refusal } from "../core/refusal.js";
-import { admissionKey, withAdmission } from "./admission-trailer.js";
+import { tellAdmission, withAdmission } from "./admission-trailer.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
-import { noteCopied } from "./relay.js";
+import { isRefusedHere, noteCopied } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
 import { serverRejection } from "./server-rejection.js";
 import type { PartialStatus, ServerCall } from "./types.js";
@@ -41,6 +41,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   #metadata: Metadata | undefined;
   #restore: RestoreContext | undefined;
   #sent: Status | undefined;
+  #endedByPolicy = false;
   /** A handler that answers once, by a callback, has the call and has not answered. */
   #handling = false;
   /** Who is told when it does, though the caller has left. */
@@ -84,7 +85,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const priority = this.#passage?.inbound.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
     const admission = this.#admissionToTell();
-    if (admission !== undefined) status.metadata.set(admissionKey, admission);
+    if (admission !== undefined) tellAdmission(status.metadata, admission);
     this.refuse(status);
   }
 
@@ -120,6 +121,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     this.#handlerAnswered();
     this.#sent ??= status.code;
     const given = status.metadata ?? undefined;
+    // A policy behind this one refused the call, or ended it: no handler has failed.
+    if (given !== undefined && isRefusedHere(given)) this.#endedByPolicy = true;
     const told = withAdmission(given, this.#admissionToTell());
     if (told === undefined || told === given) {
       super.sendStatus(status);
@@ -135,7 +138,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const passage = this.#passage;
     if (sent === undefined) {
       passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
-    } else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
+    } else if (this.#endedByPolicy) passage?.run.settle("ignored");
+    else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
     super.onCancel();
   }
 

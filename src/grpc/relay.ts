@@ -30,7 +30,16 @@ const copiedFrom = new WeakMap<Metadata, Metadata>();
 
 /** Notes that `copy` stands for what a handler gave: whatever is known of that is known of the copy. */
 export function noteCopied(copy: Metadata, given: Metadata): void {
-  copiedFrom.set(copy, given);
+  copiedFrom.set(copy, originalOf(given));
+}
+
+function originalOf(metadata: Metadata): Metadata {
+  return copiedFrom.get(metadata) ?? metadata;
+}
+
+/** A policy of this server has refused the call, or ended it, and no handler. */
+export function isRefusedHere(metadata: Metadata): boolean {
+  return RefusalMetadata.isOriginal(originalOf(metadata));
 }
 
 /**
@@ -40,8 +49,9 @@ export function noteCopied(copy: Metadata, given: Metadata): void {
  */
 export function relayed(status: PartialStatus): PartialStatus {
   const { metadata } = status;
-  if (metadata === null || metadata === undefined || isSaidHere(metadata)) return status;
-  const given = copiedFrom.get(metadata) ?? metadata;
+  if (metadata === null || metadata === undefined) return status;
+  const given = originalOf(metadata);
+  if (isSaidHere(given)) return status;
   const rejection = rejectionOf({ metadata: given });
   if (rejection !== undefined) return passedOn(status, metadata, rejection);
   if (!givenUp.has(given)) return status;

@@ -96,14 +96,14 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     }
   }
 
-  /** How full the server is, from 0 to 1: the fuller of its pools. */
+  /** How full the server is, from 0 to 1: the fuller of its pools. While it observes, how full it would be. */
   get load(): number {
     return Math.min(1, Math.max(this.#calls.load, this.#streams?.load ?? 0));
   }
 
   /** Calls are being refused, or are about to be: what is measured now is the overload. */
   get shedding(): boolean {
-    return this.load >= busy || (this.#byPressure?.share ?? 0) > 0;
+    return this.load >= busy || this.#shedShare > 0;
   }
 
   /** For how long a call that is seen now has waited for the event loop, on average, in milliseconds. */
@@ -162,8 +162,13 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       ...this.#calls.snapshot(),
       ...(streams === undefined ? {} : { streams }),
       pressure: this.pressure.snapshot(),
-      shedShare: this.#byPressure?.share ?? 0,
+      shedShare: this.#shedShare,
     };
+  }
+
+  /** Asked of the time as well: while nothing comes that could be shed, nobody else says that the pressure is gone. */
+  get #shedShare(): number {
+    return this.#byPressure?.shareAt(this.#clock.now()) ?? 0;
   }
 
   #pool(kind: CallKind): Admission {

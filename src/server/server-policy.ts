@@ -132,8 +132,8 @@ export class ServerPolicies {
   get utilization(): number {
     const { admission } = this;
     if (admission === undefined) return 0;
-    const used = Math.max(admission.load, admission.pressure.now());
-    return admission.shedding ? 1 + used : used;
+    const used = pressureOf(admission, true).now();
+    return admission.mode === "enforce" && admission.shedding ? 1 + used : used;
   }
 
   /** How old a stream may become, `Infinity` for no bound. */
@@ -157,9 +157,13 @@ export class ServerPolicies {
   }
 }
 
-/** How full the server is, or how hard pressed its process where that is measured, whichever is more. */
+/**
+ * How full the server is, or how hard pressed its process where that is measured, whichever is more. What only observes
+ * is full of calls that it would have refused: that moves nobody.
+ */
 function pressureOf(admission: AdmissionPolicy, measured: boolean): Pressure {
-  return { now: () => Math.max(admission.load, measured ? admission.pressure.now() : 0) };
+  const full = () => (admission.mode === "enforce" ? admission.load : 0);
+  return { now: () => Math.max(full(), measured ? admission.pressure.now() : 0) };
 }
 
 /** @throws InvalidOptionError when it stands in two places. */
@@ -169,7 +173,7 @@ function priorityOptions({ priority, admission }: ServerPolicy): PriorityOptions
     const rule = "absent where server.priority is given";
     throw new InvalidOptionError("server.admission.priority", rule, nested);
   }
-  return priority ?? nested;
+  return priority === undefined ? nested : priority;
 }
 
 /** What all servers of a weir tell together. */

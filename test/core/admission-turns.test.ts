@@ -37,6 +37,17 @@ describe("admission, while handlers hold the event loop", () => {
     expect(fates(enterMany(1, "high"))).toEqual(["queued"]);
   });
 
+  it("keeps no more waiting than callers as a rule have time for", () => {
+    const { admission, enter, clock } = holding();
+    for (let call = 0; call < 25; call += 1) {
+      const { entry } = enter("normal", 300);
+      if (!isQueued(entry) && !isRefusal(entry)) entry.settle("success");
+      clock.advance(1);
+    }
+    for (let call = 0; call < 11; call += 1) enter("normal", 300);
+    expect(admission.snapshot()).toMatchObject({ queued: 1, maxQueued: 50 });
+  });
+
   it("says how full it is by those who wait, since slots are not what is short", () => {
     const { admission, enterMany } = holding();
     enterMany(10);

@@ -104,6 +104,13 @@ describe("admission with a limit that is not sure yet", () => {
   });
 });
 
+it.each([{ maxQueued: 0 }, { maxWaitMs: 0 }])("thresholds hold without a queue, %o", (options) => {
+  const { enterMany } = admissionScene({ limit: 10, ...options });
+  const low = enterMany(10, "low").map(({ fate }) => fate);
+  expect(low.filter((fate) => fate === "admitted")).toHaveLength(7);
+  expect(low.at(-1)).toBe("LOAD_SHED");
+});
+
 describe("admission thresholds", () => {
   it.each([
     ["low", 14],

@@ -203,3 +203,29 @@ describe("an elastic limit that starts", () => {
     expect(demand).toBeLessThan(400);
   });
 });
+
+describe.each([
+  ["gradient2", () => new Gradient2Limit(bounds, () => true)],
+  ["elastic", () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 })],
+] as const)("%s on a clock of whole milliseconds", (_name, make) => {
+  it("takes calls that need no time for what they are", () => {
+    const limit = make();
+    for (let ms = 0; ms < 5_000; ms += 1) limit.record(ms, 0, 500, "success");
+    expect(limit.current).toBeGreaterThanOrEqual(bounds.min);
+    for (let ms = 5_000; ms < 9_000; ms += 1) limit.record(ms, 20, 500, "success");
+    expect(limit.current).toBeGreaterThanOrEqual(bounds.min);
+  });
+});
+
+it("the ramp of elastic gives way where it holds calls back behind others that do not end", () => {
+  const limit = new ElasticLimit(bounds, {
+    saturated: () => false,
+    ceilingMs: () => 150,
+    demand: () => 100,
+  });
+  for (let ms = 0; ms < 2_000; ms += 10) limit.record(ms, 20, 2, "success");
+  const before = limit.ramp;
+  expect(before).toBeLessThan(Infinity);
+  for (let ms = 2_000; ms < 2_600; ms += 10) limit.rampHolds(ms);
+  expect(limit.ramp).toBe(4 * before);
+});

@@ -29,7 +29,12 @@ function shed(
     if (no !== undefined) refused[priority] += 1;
   }
   const share = (priority: Priority) => refused[priority] / Math.max(1, seen[priority]);
-  return { high: share("high"), normal: share("normal"), low: share("low"), total: shedder.share };
+  return {
+    high: share("high"),
+    normal: share("normal"),
+    low: share("low"),
+    total: shedder.shareAt(10_000 + seconds * 1000),
+  };
 }
 
 describe("shedding by pressure", () => {
@@ -68,7 +73,20 @@ describe("shedding by pressure", () => {
     ask(1_000);
     pressure = 0.6;
     ask(86_400_000);
-    expect(shedder.share).toBeLessThan(0.9);
+    expect(shedder.shareAt(86_400_000)).toBeLessThan(0.9);
+  });
+
+  it("forgets the pressure also while nothing comes that it could shed", () => {
+    let pressure = 1;
+    const shedder = new PressureShedder(
+      { target: 0.5, maxShare: 1, shedOn: [] },
+      { of: () => pressure },
+    );
+    for (let nowMs = 0; nowMs < 3_000; nowMs += 100) shedder.shareAt(nowMs);
+    expect(shedder.shareAt(3_000)).toBeGreaterThan(0.9);
+    pressure = 0;
+    for (let nowMs = 3_000; nowMs < 8_000; nowMs += 1_000) shedder.shareAt(nowMs);
+    expect(shedder.shareAt(8_000)).toBe(0);
   });
 
   it("refuses a call only where it refuses every worse one: lower priority, or lower cohort of the same", () => {

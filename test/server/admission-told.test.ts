@@ -1,10 +1,12 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { Priority } from "../../src/core/priority.js";
 import { refusal } from "../../src/core/refusal.js";
 import { admissionKey } from "../../src/grpc/admission-trailer.js";
 import { localRejection, rejectionOf } from "../../src/grpc/rejection.js";
 import { noteCopied, noteGivenUp, relayed } from "../../src/grpc/relay.js";
+import * as server from "../../src/server.js";
+import { VirtualClock } from "../../src/testing/virtual-clock.js";
 import { type Ended, handlers, kinds, scene } from "../scene.js";
 
 const said = ({ trailers }: Ended) => trailers.get(admissionKey);
@@ -69,6 +71,90 @@ describe.each(kinds)("the admission that callers of %s are told", (method) => {
     expect((await crowd(method, 8)).flatMap(said)).toEqual([]);
     admission.mode = "enforce";
     expect(said(await link.until(as(method, "low")))).toEqual([]);
+  });
+});
+
+describe("while a level is told", () => {
+  /** A quota behind admission refuses every call; those that wait for admission in vain have a level told. */
+  async function behind(before: (clock: VirtualClock) => ServerInterceptor[], weirServer: boolean) {
+    const clock = new VirtualClock();
+    const pool = { limit: 2, maxQueued: 0, thresholds: false } as const;
+    const quota = server.quota({ clock, ratePerSecond: 0.001, burst: 30 });
+    const made = await scene({
+      clock,
+      client: { retry: false, breaker: false },
+      ...(weirServer
+        ? { server: { admission: pool }, ownServer: { interceptors: [quota] } }
+        : {
+            ownServer: {
+              interceptors: [...before(clock), server.admission({ ...pool, clock }), quota],
+            },
+          }),
+      handlers: handlers((_call, answer) => clock.schedule(40, answer)),
+    });
+    const as = (priority: Priority) => made.start("unary", made.weir.with({}, { priority })).ended;
+    const ends: Ended[] = [];
+    for (let round = 0; round < 40; round += 1) {
+      for (const priority of ["high", "high", "low"] as const) {
+        void as(priority).then((end) => ends.push(end));
+      }
+      await made.link.pass(40);
+    }
+    await made.link.pass(200);
+    return ends;
+  }
+
+  it("a refusal behind admission keeps its pushback, and is no refusal of a service below", async () => {
+    const ends = await behind(() => [], true);
+    const quotas = ends.filter(({ details }) => details.startsWith("Rate limit"));
+    expect(quotas.flatMap(said)).not.toEqual([]);
+    for (const { trailers, error } of quotas) {
+      expect(trailers.get("grpc-retry-pushback-ms")).toHaveLength(1);
+      expect(rejectionOf(error)).toMatchObject({ reason: "RATE_LIMIT_EXCEEDED", hops: 0 });
+    }
+  });
+
+  it("another policy in front of admission lets that one's level and pushback through", async () => {
+    const before = (clock: VirtualClock) => [
+      server.context({ clock }),
+      server.deadlineGuard({ clock }),
+    ];
+    const ends = await behind(before, false);
+    const answered = (code: Status) => ends.filter((end) => end.code === code);
+    expect(answered(Status.OK).flatMap(said)).not.toEqual([]);
+    const refused = answered(Status.RESOURCE_EXHAUSTED);
+    expect(refused.flatMap(said)).not.toEqual([]);
+    for (const { trailers, error } of refused) {
+      expect(trailers.get("grpc-retry-pushback-ms")).toHaveLength(1);
+      expect(rejectionOf(error)?.hops).toBe(0);
+    }
+  });
+});
+
+describe("the level", () => {
+  it("is told also where calls wait for a quota before they come to admission", async () => {
+    const made = await scene({
+      client: { retry: false, breaker: false },
+      server: {
+        quota: {
+          key: ({ priority }) => priority,
+          ratePerSecond: 100,
+          burst: 1,
+          maxWaitMs: 10_000,
+          maxQueued: 1_000,
+        },
+        admission: { limit: 10, maxQueued: 0 },
+      },
+      handlers: handlers((_call, answer) => made.clock.schedule(200, answer)),
+    });
+    const as = (priority: Priority) => made.start("unary", made.weir.with({}, { priority })).ended;
+    // All at once: the last of them come to admission after four seconds.
+    const ends: Ended[] = [];
+    const calls = Array.from({ length: 800 }, (_, n) =>
+      as(n % 2 === 0 ? "high" : "low").then((end) => ends.push(end)),
+    );
+    await made.link.until(Promise.all(calls), 1e9);
+    expect(ends.slice(-200).flatMap(said)).not.toEqual([]);
   });
 });
 

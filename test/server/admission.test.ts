@@ -72,7 +72,8 @@ describe.each(kinds)("admission of %s", (method) => {
       await call(method, {}, metadata);
     };
     await run(100);
-    await run(0, Status.INVALID_ARGUMENT);
+    // However many of them.
+    for (let error = 0; error < 60; error += 1) await run(1, Status.INVALID_ARGUMENT);
     await run(90, Status.NOT_FOUND);
     await run(0);
     expect(told).toHaveLength(3);
@@ -195,4 +196,26 @@ describe.each(kinds)("deadline guard of %s", (method) => {
     expect(handled).toBe(0);
     expect(decisions.filter(({ side }) => side === "server").length).toBeLessThanOrEqual(1);
   });
+});
+
+it("calls that last do not keep others out of a limit that has room", async () => {
+  const { start, call, link, clock, weir } = await scene({
+    client: bare,
+    server: { admission: {} },
+    handlers: handlers(({ metadata }, answer) => {
+      clock.schedule(metadata.get("poll").length > 0 ? 30_000 : 20, answer);
+    }),
+  });
+  const poll = new Metadata();
+  poll.set("poll", "1");
+  for (let round = 0; round < 200; round += 1) {
+    void start("unary");
+    await link.pass(10);
+  }
+  for (let count = 0; count < 40; count += 1) void start("unary", {}, poll);
+  await link.pass(600);
+  const codes = [];
+  for (let round = 0; round < 20; round += 1) codes.push((await call("unary")).code);
+  expect(new Set(codes)).toEqual(new Set([Status.OK]));
+  expect(weir.policy("admission").snapshot()[0]).toMatchObject({ running: 40 });
 });

@@ -247,6 +247,24 @@ describe("a brownout", () => {
     expect(answers).toEqual([false, false, false, false, false, true, true, true]);
   });
 
+  it("leaves nothing out for an admission that only observes", async () => {
+    const answers: (boolean | undefined)[] = [];
+    const world = await scene({
+      client: bare,
+      server: {
+        admission: { mode: "observe", limit: 2, maxQueued: 0 },
+        brownout: { optional: { extras: { skipAbovePressure: 0.5, skipAllAbovePressure: 0.5 } } },
+      },
+      handlers: handlers((_call, answer) => {
+        answers.push(currentCall()?.shouldSkip("extras"));
+        world.clock.schedule(100, answer);
+      }),
+    });
+    const calls = Array.from({ length: 8 }, () => world.start("unary"));
+    await world.link.until(Promise.all(calls.map(({ ended }) => ended)));
+    expect(answers).toEqual(Array(8).fill(false));
+  });
+
   it("goes by the pressure that admission measures too, unless that is left out", async () => {
     const optional = { extras: { skipAbovePressure: 0.5, skipAllAbovePressure: 0.5 } };
     const pressed = { signals: { pool: () => 0.9 } };

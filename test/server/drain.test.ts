@@ -165,6 +165,22 @@ describe("the load report", () => {
     for (const call of calls) call.cancel();
   });
 
+  it("says nothing of what an admission that observes would have refused", async () => {
+    const made = await scene({
+      client: { retry: false, breaker: false },
+      server: { admission: { mode: "observe", limit: 2, maxQueued: 0, thresholds: false } },
+      handlers: handlers((_call, answer) => void made.clock.schedule(20_000, answer)),
+    });
+    const { weir, start, clock } = made;
+    const values: number[] = [];
+    weir.reportLoad({ setApplicationUtilizationMetric: (value) => void values.push(value) });
+    const calls = Array.from({ length: 5 }, () => start("unary"));
+    await clock.pass(12_000);
+    expect(Math.max(...values)).toBe(0);
+    for (const call of calls) call.cancel();
+    weir.close();
+  });
+
   it("outlives a recorder that throws", async () => {
     const clock = new VirtualClock();
     const errors: string[] = [];

@@ -1,5 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import type { Limit } from "../../src/core/limit.js";
 import {
   ConformanceServiceClient,
   ConformanceServiceService,
@@ -51,6 +52,27 @@ describe.each(streams)("a %s that has become old", (kind) => {
     const [breakers] = weir.snapshot().policies.breaker?.instances ?? [];
     expect(JSON.stringify(breakers)).toContain('"state":"closed"');
   });
+});
+
+it("streams that become old teach a limit nothing", async () => {
+  const outcomes: string[] = [];
+  const limit = {
+    current: 10,
+    record: (...[, , , outcome]: Parameters<Limit["record"]>) => outcomes.push(outcome),
+  };
+  const made = await scene({
+    client: { retry: false },
+    server: { admission: { streams: { limit, maxAgeMs: 50 } } },
+    handlers: handlers(({ metadata }, answer) => {
+      if (metadata.get("ends").length > 0) answer();
+    }),
+  });
+  for (const kind of streams) await made.call(kind);
+  expect(outcomes).toEqual([]);
+  const ends = new Metadata();
+  ends.set("ends", "1");
+  for (const kind of streams) await made.call(kind, {}, ends);
+  expect(outcomes).toEqual(["success", "success", "success"]);
 });
 
 describe("the age of streams", () => {
