@@ -48,7 +48,8 @@ export function resolveBrownoutOptions(
 
 function resolveWork(work: OptionalWork, path: string): ResolvedOptionalWork {
   knownKeys(path, work, ["skipAbovePressure", "skipAllAbovePressure", "mark"]);
-  const from = finiteNumber(`${path}.skipAbovePressure`, work.skipAbovePressure ?? 0.5, 0, 1);
+  const { skipAbovePressure = 0.5 } = work;
+  const from = finiteNumber(`${path}.skipAbovePressure`, skipAbovePressure, 0, 1);
   const { skipAllAbovePressure = Math.min(1, from + 0.2), mark = true } = work;
   if (typeof mark !== "boolean") {
     throw new InvalidOptionError(`${path}.mark`, "true or false", mark);

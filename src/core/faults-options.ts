@@ -148,8 +148,8 @@ export function resolveFaultOptions(
   });
 }
 
-function rateOf(fault: FaultRate, prefix: string): number {
-  return finiteNumber(`${prefix}.rate`, fault.rate ?? defaultRate, 0, 1);
+function rateOf({ rate = defaultRate }: FaultRate, prefix: string): number {
+  return finiteNumber(`${prefix}.rate`, rate, 0, 1);
 }
 
 function latencyOf(fault: LatencyFault, prefix: string): ResolvedFaultOptions["latency"] {
@@ -191,8 +191,9 @@ function dropEnd(fault: DropFault, prefix: string): ResolvedFaultOptions["ends"]
 
 function resetEnd(fault: ResetFault, prefix: string): ResolvedFaultOptions["ends"][number] {
   knownKeys(prefix, fault, ["rate", "at"]);
-  const at = oneOf(`${prefix}.at`, fault.at ?? "request", ["request", "response"]);
-  return { rate: rateOf(fault, prefix), end: { kind: "reset", at } };
+  const { at = "request" } = fault;
+  const end = oneOf(`${prefix}.at`, at, ["request", "response"]);
+  return { rate: rateOf(fault, prefix), end: { kind: "reset", at: end } };
 }
 
 function midStreamEnd(

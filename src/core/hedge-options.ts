@@ -56,6 +56,7 @@ export function resolveHedgeOptions(
 ): ResolvedHedgeOptions {
   knownKeys(prefix, options, known, also);
   const { maxAttempts = 2, delayMs, quantile, minDelayMs = 5 } = options;
+  const { nonFatalCodes = [statusCode.unavailable] } = options;
   if (delayMs === undefined && quantile === undefined) {
     throw new InvalidOptionError(`${prefix}.delayMs`, "given when quantile is not", delayMs);
   }
@@ -67,10 +68,7 @@ export function resolveHedgeOptions(
     delayMs: delayMs === undefined ? undefined : durationMs(`${prefix}.delayMs`, delayMs),
     quantile: quantile === undefined ? undefined : tail(`${prefix}.quantile`, quantile),
     minDelayMs: durationMs(`${prefix}.minDelayMs`, minDelayMs),
-    nonFatalCodes: codes(
-      `${prefix}.nonFatalCodes`,
-      options.nonFatalCodes ?? [statusCode.unavailable],
-    ),
+    nonFatalCodes: codes(`${prefix}.nonFatalCodes`, nonFatalCodes),
   });
 }
 

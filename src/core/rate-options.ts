@@ -72,7 +72,7 @@ export function resolveRateLimitOptions(
   knownKeys(prefix, options, known, also);
   const { maxWaitMs = 0, maxQueued = 100, maxKeys = 10_000, store, storeTimeoutMs = 50 } = options;
   const ratePerSecond = finiteNumber(`${prefix}.ratePerSecond`, options.ratePerSecond, 1e-6, 1e9);
-  const burst = options.burst ?? Math.max(1, ratePerSecond);
+  const { burst = Math.max(1, ratePerSecond), onStoreError = "allow" } = options;
   return Object.freeze({
     rate: Object.freeze({ ratePerSecond, burst: finiteNumber(`${prefix}.burst`, burst, 1, 1e9) }),
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
@@ -80,11 +80,7 @@ export function resolveRateLimitOptions(
     maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 10_000_000),
     store: checkedStore(`${prefix}.store`, store),
     storeTimeoutMs: durationMs(`${prefix}.storeTimeoutMs`, storeTimeoutMs, 1),
-    onStoreError: oneOf(
-      `${prefix}.onStoreError`,
-      options.onStoreError ?? "allow",
-      storeErrorAnswers,
-    ),
+    onStoreError: oneOf(`${prefix}.onStoreError`, onStoreError, storeErrorAnswers),
   });
 }
 

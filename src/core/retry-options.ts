@@ -83,16 +83,18 @@ export function resolveRetryOptions(
     idempotent,
     maxBufferBytes = 1 << 20,
     maxBufferMessages = 1_000,
+    codes = [statusCode.unavailable],
+    maxDepth = 1,
   } = options;
   if (idempotent !== undefined && typeof idempotent !== "boolean") {
     throw new InvalidOptionError(`${prefix}.idempotent`, "true, false or absent", idempotent);
   }
   return Object.freeze({
     maxAttempts: wholeNumber(`${prefix}.maxAttempts`, maxAttempts, 1, 100),
-    codes: retryCodes(`${prefix}.codes`, options.codes ?? [statusCode.unavailable]),
+    codes: retryCodes(`${prefix}.codes`, codes),
     backoff: exponentialBackoff(options.backoff, `${prefix}.backoff`),
     idempotent,
-    maxDepth: wholeNumber(`${prefix}.maxDepth`, options.maxDepth ?? 1, 1, 100),
+    maxDepth: wholeNumber(`${prefix}.maxDepth`, maxDepth, 1, 100),
     budget:
       options.budget === false
         ? undefined

@@ -52,7 +52,8 @@ export class LoadReport {
       const rule = "a recorder: it has no setApplicationUtilizationMetric()";
       throw new InvalidOptionError("reportLoad.recorder", rule, recorder);
     }
-    this.#intervalMs = durationMs("reportLoad.intervalMs", options.intervalMs ?? 1_000, 100);
+    const { intervalMs = 1_000 } = options;
+    this.#intervalMs = durationMs("reportLoad.intervalMs", intervalMs, 100);
     this.#recorder = recorder;
     this.#load = load;
     this.#clock = clock;

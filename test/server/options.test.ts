@@ -35,7 +35,17 @@ describe("an option of a server that is null", () => {
     ["server.admission.mode", { admission: { mode: null } }],
     ["server.admission.priority", { admission: { priority: null } }],
     ["server.admission.limit.max", { admission: { limit: { algorithm: "elastic", max: null } } }],
+    ["server.admission.maxWaitMs", { admission: { maxWaitMs: null } }],
+    ["server.admission.streams", { admission: { streams: null } }],
+    ["server.admission.pressure", { admission: { pressure: null } }],
+    ["server.priority", { priority: null }],
+    ["server.quota.burst", { quota: { ratePerSecond: 5, burst: null } }],
+    ["server.quota.onStoreError", { quota: { ratePerSecond: 5, onStoreError: null } }],
     ["server.brownout.mode", { brownout: { optional: {}, mode: null } }],
+    [
+      "server.brownout.optional.a.skipAbovePressure",
+      { brownout: { optional: { a: { skipAbovePressure: null } } } },
+    ],
   ])("is no default: %s", (option, policy) => {
     const error = refusal(() => server(policy));
     expect(error.option).toBe(option);
