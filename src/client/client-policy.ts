@@ -1,7 +1,7 @@
 import { defaultBaseMs } from "../core/backoff.js";
 import type { PolicyName } from "../core/decision.js";
 import { resolveHedgeOptions } from "../core/hedge-options.js";
-import { InvalidOptionError, knownKeys } from "../core/options.js";
+import { InvalidOptionError, knownKeys, methodOrService } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { resolveRetryOptions } from "../core/retry-options.js";
 import { type ResolvedTimeoutOptions, resolveTimeoutOptions } from "../core/timeouts.js";
@@ -82,13 +82,10 @@ export class ClientPolicies {
     const laidOver = new Map<string, MethodPolicy>();
     for (const name of names) {
       const prefix = `client.methods["${name}"]`;
-      if (!/^\/?(\w+(\.\w+)*\/\w+|\w+(\.\w+)+)$/.test(name)) {
-        throw new InvalidOptionError(prefix, "named pkg.Service/Method or pkg.Service", name);
-      }
+      const path = methodOrService(prefix, name);
       const own = methods[name];
       knownKeys(prefix, own, policyKeys);
       if (own === undefined) continue;
-      const path = name.startsWith("/") ? name.slice(1) : name;
       const service = serviceOf(`/${path}`);
       const merged = merge(laidOver.get(service) ?? all, own);
       laidOver.set(path, merged);

@@ -19,7 +19,6 @@ import {
   resolvePressureOptions,
 } from "./pressure-options.js";
 import type { PressureShedderOptions } from "./pressure-shedder.js";
-import type { Priority } from "./priority.js";
 import {
   type QueueOptions,
   type ResolvedQueueOptions,
@@ -104,22 +103,6 @@ export interface AdmissionPoolOptions {
   /** Calls also wait for the next turn of the event loop while the handlers of this one hold it. */
   readonly byTurns: boolean;
   readonly queue: ResolvedQueueOptions;
-}
-
-/**
- * The longest wait of a call that comes with so much time, in milliseconds; its time may be infinite.
- *
- * @param standing The queue has not been empty for long: it is no burst.
- */
-export function longestWaitMs(
-  pool: AdmissionPoolOptions,
-  priority: Priority,
-  leftMs: number,
-  standing: boolean,
-): number {
-  return priority === "critical"
-    ? Math.min(pool.criticalMaxWaitMs, leftMs * pool.criticalWaitShare)
-    : Math.min(standing ? pool.maxWaitMs : pool.burstWaitMs, leftMs * pool.maxWaitShare);
 }
 
 /** Checked, complete and frozen. */

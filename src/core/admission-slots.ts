@@ -104,12 +104,10 @@ export class Slots {
       this.giveBack();
       return;
     }
-    // It takes as much as before. A handler that stops without a word would keep its slot for good: so it keeps it for
-    // no longer than a whole call does.
+    // It takes as much as before.
     this.#abandoned += 1;
-    ending.worksOn(holdTime.usualMs, (ended) => {
+    holdTime.freeWhenOver(ending.worksOn, sinceMs, clock, () => {
       this.#abandoned -= 1;
-      if (ended) holdTime.record(clock.now() - sinceMs);
       this.giveBack();
     });
   };

@@ -1,3 +1,5 @@
+import type { Clock } from "./clock.js";
+import type { WorksOn } from "./permit.js";
 import type { Random } from "./random.js";
 
 /** Weight of the newest call in the average: about the last twenty count. */
@@ -30,9 +32,20 @@ export class HoldTime {
     this.#seen = true;
   }
 
-  /** How long a permit is held as a rule, in milliseconds. */
-  get usualMs(): number {
-    return this.#averageMs;
+  /**
+   * Frees what a call holds whose caller has left while its handler works on: when that has answered. A handler that
+   * stops without a word would hold it for good, so it does for no longer than a whole call, and that teaches nothing.
+   */
+  freeWhenOver(
+    worksOn: WorksOn,
+    sinceMs: number,
+    clock: Pick<Clock, "now">,
+    free: () => void,
+  ): void {
+    worksOn(this.#averageMs, (ended) => {
+      if (ended) this.record(clock.now() - sinceMs);
+      free();
+    });
   }
 
   /** Less than a tenth of the average: no work was done for it. */

@@ -1,4 +1,4 @@
-import { type AdmissionPoolOptions, longestWaitMs } from "./admission-options.js";
+import type { AdmissionPoolOptions } from "./admission-options.js";
 import type { Slots } from "./admission-slots.js";
 import type { LatencyCeiling } from "./latency-ceiling.js";
 import type { Priority } from "./priority.js";
@@ -47,8 +47,12 @@ export class QueueBounds {
     return Math.max(minQueued, longest);
   }
 
-  /** The longest wait of a call that comes now with so much time. */
+  /** The longest wait of a call that comes now with so much time, in milliseconds; its time may be infinite. */
   longestWaitMs(priority: Priority, leftMs: number): number {
-    return longestWaitMs(this.#options, priority, leftMs, this.#standing);
+    const { burstWaitMs, maxWaitMs, maxWaitShare } = this.#options;
+    const { criticalMaxWaitMs, criticalWaitShare } = this.#options;
+    return priority === "critical"
+      ? Math.min(criticalMaxWaitMs, leftMs * criticalWaitShare)
+      : Math.min(this.#standing ? maxWaitMs : burstWaitMs, leftMs * maxWaitShare);
   }
 }

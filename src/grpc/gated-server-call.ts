@@ -40,8 +40,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   #passage: { readonly inbound: InboundCall; readonly run: GateRun<InboundCall> } | undefined;
   #metadata: Metadata | undefined;
   #restore: RestoreContext | undefined;
-  #sent: Status | undefined;
-  #endedByPolicy = false;
+  /** `refused`: by a policy behind this one, which refused the call or ended it, so that no handler has failed. */
+  #sent: Status | "refused" | undefined;
   /** A handler that answers once, by a callback, has the call and has not answered. */
   #handling = false;
   /** Who is told when it does, though the caller has left. */
@@ -119,10 +119,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
 
   override sendStatus(status: PartialStatus): void {
     this.#handlerAnswered();
-    this.#sent ??= status.code;
     const given = status.metadata ?? undefined;
-    // A policy behind this one refused the call, or ended it: no handler has failed.
-    if (given !== undefined && isRefusedHere(given)) this.#endedByPolicy = true;
+    this.#sent ??= given !== undefined && isRefusedHere(given) ? "refused" : status.code;
     const told = withAdmission(given, this.#admissionToTell());
     if (told === undefined || told === given) {
       super.sendStatus(status);
@@ -138,7 +136,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     const passage = this.#passage;
     if (sent === undefined) {
       passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
-    } else if (this.#endedByPolicy) passage?.run.settle("ignored");
+    } else if (sent === "refused") passage?.run.settle("ignored");
     else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
     super.onCancel();
   }

@@ -20,7 +20,7 @@ import {
   resolvePartitions,
   unpartitioned,
 } from "../core/partition-options.js";
-import { type Outcome, type Permit, permit } from "../core/permit.js";
+import { type Permit, permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
@@ -121,18 +121,14 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   #timed(turn: Turn, bulkhead: Bulkhead): Permit | Refusal {
     if (!isRefusal(turn)) {
       const sinceMs = this.#clock.now();
-      const free = (outcome: Outcome) => {
-        this.#holdTime.record(this.#clock.now() - sinceMs);
-        turn.settle(outcome);
-      };
       return permit((outcome, ending) => {
-        if (ending?.worksOn === undefined) free(outcome);
-        else {
-          // What a handler works on for nobody takes its part of the server all the same; for as long as a whole call, at most.
-          ending.worksOn(this.#holdTime.usualMs, (ended) => {
-            if (ended) free(outcome);
-            else turn.settle(outcome);
-          });
+        const free = () => turn.settle(outcome);
+        if (ending?.worksOn === undefined) {
+          this.#holdTime.record(this.#clock.now() - sinceMs);
+          free();
+        } else {
+          // What a handler works on for nobody takes its part of the server all the same.
+          this.#holdTime.freeWhenOver(ending.worksOn, sinceMs, this.#clock, free);
         }
       });
     }

@@ -2,10 +2,11 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Admission } from "../../src/core/admission.js";
 import type { AdmissionCall } from "../../src/core/admission-call.js";
-import { longestWaitMs, resolveAdmissionOptions } from "../../src/core/admission-options.js";
+import { resolveAdmissionOptions } from "../../src/core/admission-options.js";
 import type { Limit } from "../../src/core/limit.js";
 import type { Permit } from "../../src/core/permit.js";
 import { type Priority, priorities } from "../../src/core/priority.js";
+import { QueueBounds } from "../../src/core/queue-bounds.js";
 import { isRefusal } from "../../src/core/refusal.js";
 import { isQueued, type Queued, type Turn } from "../../src/core/turn.js";
 import { overflowPolicies, queueOrders } from "../../src/core/waiting-line.js";
@@ -84,6 +85,13 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
             targetMs,
           },
         });
+        // The shortest that anybody is let wait.
+        const patience = new QueueBounds(
+          resolved,
+          { ms: undefined },
+          { count: 1, atBestIn: () => 1 },
+        );
+        patience.see(true);
         const admission = new Admission(resolved, clock, seededRandom(1), {
           report: (error) => failures.push(error),
         });
@@ -127,7 +135,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
               break;
             case "QUEUE_TIMEOUT": {
               const leftMs = call.deadlineMs - call.sinceMs;
-              const waitMs = longestWaitMs(resolved, call.priority, leftMs, true);
+              const waitMs = patience.longestWaitMs(call.priority, leftMs);
               const overtaken =
                 order === "adaptive-lifo" && call.priority !== "critical" && waitedMs > targetMs;
               expect(waitedMs >= waitMs - 1e-6 || overtaken).toBe(true);
