@@ -180,14 +180,17 @@ describe("a throttle whose target recovers", () => {
   };
   const ratio = ({ throttle }: ReturnType<typeof throttleScene>) =>
     throttle.snapshot().rejectRatio.normal;
+  /** What is held back once so much time has passed, and so many calls were served after it. */
+  const afterServing = (scene: ReturnType<typeof throttleScene>, ms: number, calls: number) => {
+    scene.clock.advance(ms);
+    scene.history("normal", calls, calls);
+    return ratio(scene);
+  };
 
   it("forgets what was refused once all was served for a second, and ten in a row", () => {
     const scene = overloaded();
-    scene.clock.advance(1_000);
-    scene.history("normal", 9, 9);
-    expect(ratio(scene)).toBeGreaterThan(0.5);
-    scene.history("normal", 1, 1);
-    expect(ratio(scene)).toBe(0);
+    expect(afterServing(scene, 1_000, 9)).toBeGreaterThan(0.5);
+    expect(afterServing(scene, 0, 1)).toBe(0);
     expect(scene.throttle.snapshot()).toMatchObject({
       requests: { normal: 30 },
       accepts: { normal: 30 },
@@ -196,49 +199,31 @@ describe("a throttle whose target recovers", () => {
 
   it("does not before the second is over, nor when one of the ten was refused", () => {
     const scene = overloaded();
-    scene.clock.advance(999);
-    scene.history("normal", 30, 30);
-    expect(ratio(scene)).toBeGreaterThan(0.3);
+    expect(afterServing(scene, 999, 30)).toBeGreaterThan(0.3);
     scene.history("normal", 2, 1);
-    scene.clock.advance(999);
-    scene.history("normal", 1, 1);
-    expect(ratio(scene)).toBeGreaterThan(0.3);
-    scene.clock.advance(1);
-    scene.history("normal", 8, 8);
-    expect(ratio(scene)).toBeGreaterThan(0.2);
-    scene.history("normal", 1, 1);
-    expect(ratio(scene)).toBe(0);
+    expect(afterServing(scene, 999, 1)).toBeGreaterThan(0.3);
+    expect(afterServing(scene, 1, 8)).toBeGreaterThan(0.2);
+    expect(afterServing(scene, 0, 1)).toBe(0);
   });
 
   it("needs more calls in a row where K is so small that few of those over it are refused", () => {
     const scene = throttleScene({ k: 1.1 }, () => 1);
     scene.history("normal", 100, 20);
-    scene.clock.advance(1_000);
-    scene.history("normal", 41, 41);
-    expect(ratio(scene)).toBeGreaterThan(0.3);
-    scene.history("normal", 1, 1);
-    expect(ratio(scene)).toBe(0);
+    expect(afterServing(scene, 1_000, 41)).toBeGreaterThan(0.3);
+    expect(afterServing(scene, 0, 1)).toBe(0);
   });
 
   it("waits twice as long each time that it was too early, and as ever after a quiet window", () => {
     const scene = overloaded();
     for (const waitMs of [1_000, 2_000, 4_000]) {
-      scene.clock.advance(waitMs - 1);
-      scene.history("normal", 10, 10);
-      expect(ratio(scene)).toBeGreaterThan(0);
-      scene.clock.advance(1);
-      scene.history("normal", 1, 1);
-      expect(ratio(scene)).toBe(0);
+      expect(afterServing(scene, waitMs - 1, 10)).toBeGreaterThan(0);
+      expect(afterServing(scene, 1, 1)).toBe(0);
       scene.history("normal", 400, 0);
     }
-    scene.clock.advance(8_000);
-    scene.history("normal", 10, 10);
-    expect(ratio(scene)).toBe(0);
+    expect(afterServing(scene, 8_000, 10)).toBe(0);
     scene.clock.advance(60_000);
     scene.history("normal", 100, 20);
-    scene.clock.advance(1_000);
-    scene.history("normal", 10, 10);
-    expect(ratio(scene)).toBe(0);
+    expect(afterServing(scene, 1_000, 10)).toBe(0);
   });
 
   it("is not kept from it by calls that are held back, nor by ends that say nothing", () => {

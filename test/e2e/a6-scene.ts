@@ -4,7 +4,6 @@ import {
   credentials,
   Metadata,
   Server,
-  ServerCredentials,
   type ServerOptions,
   type status as Status,
 } from "@grpc/grpc-js";
@@ -24,6 +23,7 @@ import {
   startCall,
   withResolvers,
 } from "../scene.js";
+import { listen } from "./listen.js";
 
 /** What the server does with one attempt. */
 export interface Act {
@@ -98,11 +98,7 @@ export async function serve(
 ): Promise<string> {
   const server = new Server(options);
   server.addService(ConformanceServiceService, implementation);
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
+  const port = await listen(server);
   open.push({ close: () => server.forceShutdown() });
   return `127.0.0.1:${port}`;
 }

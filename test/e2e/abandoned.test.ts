@@ -1,4 +1,4 @@
-import { credentials, Metadata, Server, ServerCredentials, status as Status } from "@grpc/grpc-js";
+import { credentials, Metadata, Server, status as Status } from "@grpc/grpc-js";
 import { afterEach, expect, it, vi } from "vitest";
 import {
   ConformanceServiceClient,
@@ -6,6 +6,7 @@ import {
 } from "../../src/gen/weir/v1/conformance.js";
 import { createWeir } from "../../src/weir.js";
 import { handlers, startCall } from "../scene.js";
+import { listen } from "./listen.js";
 
 const open: { close(): void }[] = [];
 
@@ -30,11 +31,7 @@ it.each(["ok", "error"] as const)(
         if (late.length === 1) setTimeout(answer, usualMs);
       }),
     );
-    const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-        error === null ? resolve(bound) : reject(error),
-      );
-    });
+    const port = await listen(server);
     const client = new ConformanceServiceClient(`127.0.0.1:${port}`, credentials.createInsecure());
     open.push(client, { close: () => server.forceShutdown() }, weir);
     const unary = () => startCall(client, "unary", {}, new Metadata());

@@ -1,4 +1,4 @@
-import { credentials, Metadata, Server, ServerCredentials, status as Status } from "@grpc/grpc-js";
+import { credentials, Metadata, Server, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   ConformanceServiceClient,
@@ -6,6 +6,7 @@ import {
 } from "../../src/gen/weir/v1/conformance.js";
 import { createWeir } from "../../src/weir.js";
 import { handlers, kinds, startCall } from "../scene.js";
+import { listen } from "./listen.js";
 
 const open: { close(): void }[] = [];
 
@@ -46,11 +47,7 @@ describe.each(kinds)(
           // A handler that would otherwise run until the deadline of the call.
         }),
       );
-      const port = await new Promise<number>((resolve, reject) => {
-        server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-          error === null ? resolve(bound) : reject(error),
-        );
-      });
+      const port = await listen(server);
       open.push({ close: () => server.forceShutdown() });
       const client = new ConformanceServiceClient(
         `127.0.0.1:${port}`,

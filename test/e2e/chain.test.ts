@@ -3,7 +3,6 @@ import {
   credentials,
   Metadata,
   Server,
-  ServerCredentials,
   type ServiceError,
   status as Status,
 } from "@grpc/grpc-js";
@@ -17,6 +16,7 @@ import { rejectionOf } from "../../src/grpc/rejection.js";
 import type { Relay } from "../../src/server/context.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, payload } from "../scene.js";
+import { listen } from "./listen.js";
 
 const open: { close(): void }[] = [];
 
@@ -28,11 +28,7 @@ async function serve(implementation: ConformanceServiceServer, relay?: Relay) {
   const weir = createWeir();
   const server = new Server(weir.server(relay === undefined ? {} : { relay }));
   server.addService(ConformanceServiceService, implementation);
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
+  const port = await listen(server);
   open.push({ close: () => server.forceShutdown() });
   const connect = (budget?: { ratio: number; minPerSecond: number; maxTokens: false }) => {
     const options = weir.client({

@@ -4,7 +4,6 @@ import {
   credentials,
   Metadata,
   Server,
-  ServerCredentials,
   type ServerOptions,
   status,
 } from "@grpc/grpc-js";
@@ -17,6 +16,7 @@ import {
 } from "../../src/gen/weir/v1/conformance.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, withResolvers } from "../scene.js";
+import { listen } from "./listen.js";
 import { WindowKeepingRelay } from "./window-keeping-relay.js";
 
 const chunk = { payload: Buffer.alloc(16_000), sequence: 1 };
@@ -35,11 +35,7 @@ async function serve(handlers: Handlers, options: ServerOptions = {}): Promise<n
   const implementation: ConformanceServiceServer = { ...echo, ...handlers };
   server.addService(ConformanceServiceService, implementation);
   cleanups.push(() => server.forceShutdown());
-  return new Promise((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
-      error === null ? resolve(port) : reject(error),
-    );
-  });
+  return listen(server);
 }
 
 async function relayTo(port: number): Promise<WindowKeepingRelay> {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { credentials, Server, ServerCredentials } from "@grpc/grpc-js";
+import { credentials, Server } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BreakerPolicyOptions } from "../../src/client/breaker.js";
 import type { BreakerStateChange } from "../../src/core/breaker-set.js";
@@ -10,6 +10,7 @@ import {
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, type HandlerCall, handlers, payload } from "../scene.js";
+import { listen } from "./listen.js";
 
 /** A server that answers, until it hangs: then it takes calls and never answers. */
 let hangs = false;
@@ -23,11 +24,7 @@ const answered = handlers((_call: HandlerCall, answer: () => void) => {
 
 beforeAll(async () => {
   server.addService(ConformanceServiceService, { ...echo, ...answered });
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
+  const port = await listen(server);
   address = `127.0.0.1:${port}`;
 });
 

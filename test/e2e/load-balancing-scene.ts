@@ -4,7 +4,6 @@ import {
   credentials,
   Metadata,
   Server,
-  ServerCredentials,
   ServerMetricRecorder,
   type ServiceError,
   type status,
@@ -16,6 +15,7 @@ import {
 } from "../../src/gen/weir/v1/conformance.js";
 import type { Weir } from "../../src/weir.js";
 import { echo } from "../scene.js";
+import { listen } from "./listen.js";
 
 /** One server of several. What it does can be changed while it runs. */
 export class Replica {
@@ -47,11 +47,7 @@ export class Replica {
   }
 
   async start(): Promise<void> {
-    const port = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-        error === null ? resolve(bound) : reject(error),
-      );
-    });
+    const port = await listen(this.#server);
     this.address = `127.0.0.1:${port}`;
   }
 

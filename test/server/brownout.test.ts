@@ -1,5 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import type { AdmissionOptions } from "../../src/core/admission-options.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import {
   ConformanceServiceClient,
@@ -228,12 +229,13 @@ describe("a brownout", () => {
     }
   });
 
-  it("goes by the load of the server's admission where nobody says otherwise", async () => {
+  /** What eight calls at once are told by a server with such an admission. */
+  async function toldUnder(admission: AdmissionOptions & ServerPolicyOptions) {
     const answers: (boolean | undefined)[] = [];
     const world = await scene({
       client: bare,
       server: {
-        admission: { limit: 10, maxQueued: 0, thresholds: false },
+        admission,
         brownout: { optional: { extras: { skipAbovePressure: 0.5, skipAllAbovePressure: 0.5 } } },
       },
       handlers: handlers((_call, answer) => {
@@ -243,25 +245,17 @@ describe("a brownout", () => {
     });
     const calls = Array.from({ length: 8 }, () => world.start("unary"));
     await world.link.until(Promise.all(calls.map(({ ended }) => ended)));
+    return answers;
+  }
+
+  it("goes by the load of the server's admission where nobody says otherwise", async () => {
+    const answers = await toldUnder({ limit: 10, maxQueued: 0, thresholds: false });
     // The call itself counts: of ten, the sixth is more than half.
     expect(answers).toEqual([false, false, false, false, false, true, true, true]);
   });
 
   it("leaves nothing out for an admission that only observes", async () => {
-    const answers: (boolean | undefined)[] = [];
-    const world = await scene({
-      client: bare,
-      server: {
-        admission: { mode: "observe", limit: 2, maxQueued: 0 },
-        brownout: { optional: { extras: { skipAbovePressure: 0.5, skipAllAbovePressure: 0.5 } } },
-      },
-      handlers: handlers((_call, answer) => {
-        answers.push(currentCall()?.shouldSkip("extras"));
-        world.clock.schedule(100, answer);
-      }),
-    });
-    const calls = Array.from({ length: 8 }, () => world.start("unary"));
-    await world.link.until(Promise.all(calls.map(({ ended }) => ended)));
+    const answers = await toldUnder({ mode: "observe", limit: 2, maxQueued: 0 });
     expect(answers).toEqual(Array(8).fill(false));
   });
 
