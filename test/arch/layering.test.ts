@@ -90,11 +90,4 @@ describe("the checker", () => {
   ])("has nothing against %s: %j", (file, source) => {
     expect(violations(file, source, pkg)).toEqual([]);
   });
-
-  it("counts the lines of a file that somebody wrote", () => {
-    const lines = (count: number) => "\n".repeat(count);
-    expect(violations("core/a.ts", lines(300), pkg)).toEqual([]);
-    expect(violations("core/a.ts", lines(301), pkg)).toEqual(["has 301 lines, more than 300"]);
-    expect(violations("gen/a.ts", lines(301), pkg)).toEqual([]);
-  });
 });

@@ -60,7 +60,6 @@ export const exemptFromPorts: Readonly<Record<string, { names: readonly string[]
     },
   };
 
-const maxLines = 300;
 const namelessNames = new Set(["util", "utils", "helper", "helpers", "manager", "managers"]);
 
 export interface Package {
@@ -78,9 +77,6 @@ export function violations(file: string, source: string, pkg: Package): string[]
     found.push("is named for no concept");
   }
   const facts = factsOf(file, source);
-  if (layer !== "gen" && facts.lines > maxLines) {
-    found.push(`has ${facts.lines} lines, more than ${maxLines}`);
-  }
   for (const specifier of facts.imports) {
     const wrong = wrongImport(file, layer, specifier, pkg);
     if (wrong !== undefined) found.push(`imports ${specifier}: ${wrong}`);

@@ -7,7 +7,6 @@ export interface ModuleFacts {
   readonly imports: readonly string[];
   /** Where it takes time or chance from the process: `Date.now`, `setTimeout` … */
   readonly reaches: readonly Reach[];
-  readonly lines: number;
 }
 
 export interface Reach {
@@ -58,8 +57,7 @@ export function factsOf(file: string, source: string): ModuleFacts {
     }
   });
 
-  const lines = source.split("\n").length - (source.endsWith("\n") ? 1 : 0);
-  return { imports, reaches, lines };
+  return { imports, reaches };
 }
 
 /** The package of a specifier, or undefined for a file of ours and for what Node brings along. */
