@@ -57,6 +57,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #timeouts: ResolvedTimeoutOptions;
   readonly #timers = new Map<Reason, CancelTask>();
   readonly #streamed: boolean;
+  #stopWatching: (() => void) | undefined;
   /** A read is outstanding. */
   #reading = false;
   /** Headers or a message have come. */
@@ -92,6 +93,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   protected override released(): void {
+    this.#stopWatching?.();
     for (const stop of this.#timers.values()) stop();
     this.#timers.clear();
   }
@@ -137,33 +139,16 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
 
   /** The channel tells whether there is a connection; the peer of the call does not until it is too late. */
   #watchConnection(connectionMs: number | undefined): void {
-    const { channel } = this.#record;
-    if (connectionMs === undefined || channel === undefined) return;
-    const ready = () => channel.getConnectivityState(true) === connectivityState.READY;
-    try {
-      if (ready()) return;
-      this.#arm("CONNECTION_TIMEOUT", connectionMs);
-      const watch = () => {
-        if (!this.#timers.has("CONNECTION_TIMEOUT")) return;
-        if (ready()) this.#disarm("CONNECTION_TIMEOUT");
-        else {
-          const state = channel.getConnectivityState(false);
-          // Without a deadline, which would be another timer; ours ends the wait.
-          channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => this.#look(watch));
-        }
-      };
-      watch();
-    } catch {
-      // The channel is closed: starting the call says so.
-    }
-  }
-
-  #look(watch: () => void): void {
-    try {
-      watch();
-    } catch {
-      // The channel was closed while the call waited; grpc-js ends the call.
-    }
+    const { connection } = this.#record;
+    if (connectionMs === undefined || connection === undefined) return;
+    // Starting the call lets an idle channel connect, and says so where the channel is closed.
+    if (connection.state === connectivityState.READY || connection.closed) return;
+    this.#arm("CONNECTION_TIMEOUT", connectionMs);
+    this.#stopWatching = connection.subscribe((state) => {
+      if (state === connectivityState.READY || state === connectivityState.SHUTDOWN) {
+        this.#disarm("CONNECTION_TIMEOUT");
+      }
+    });
   }
 
   #arm(reason: Reason, ms: number | undefined): void {
@@ -174,6 +159,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #disarm(reason: Reason): void {
+    if (reason === "CONNECTION_TIMEOUT") this.#stopWatching?.();
     this.#timers.get(reason)?.();
     this.#timers.delete(reason);
   }

@@ -33,7 +33,7 @@ export function sharedCall(
   const shared = new CallRecord(
     surroundings,
     { path: record.method, requestStream, responseStream },
-    record.channel,
+    record.connection,
   );
   shared.priority = record.priority;
   const deadlineMs = untilMs + Math.max(0, untilMs - clock.now());

@@ -1,4 +1,4 @@
-import type { CallProperties, InterceptorOptions, StatusObject } from "@grpc/grpc-js";
+import type { InterceptorOptions, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError } from "../core/notify.js";
@@ -6,6 +6,7 @@ import type { ObserveReport } from "../core/observe-report.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
+import type { ChannelWatch } from "./channel-watch.js";
 import { toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
@@ -21,9 +22,6 @@ export interface DecisionEvent extends Decision {
   readonly target: string;
   readonly side: "client" | "server" | "guard";
 }
-
-/** The channel of a client. grpc-js exports the class of that name only. */
-type Channel = CallProperties<unknown, unknown>["channel"];
 
 /** One try of a call on the wire, as far as the toolkit knows it. */
 export interface AttemptRecord {
@@ -75,7 +73,8 @@ export class CallRecord {
   readonly kind: CallKind;
   /** The channel's target, or an empty string where nothing told it. */
   readonly target: string;
-  readonly channel: Channel | undefined;
+  /** How the channel is connected. Absent where nothing told the channel. */
+  readonly connection: ChannelWatch | undefined;
   /** The call for whose handler this one was made, if any. */
   readonly inbound: InboundCall | undefined;
   /** Runs a function in the caller's async context. */
@@ -103,7 +102,7 @@ export class CallRecord {
   constructor(
     context: Surroundings,
     call: { path: string; requestStream: boolean; responseStream: boolean },
-    channel: Channel | undefined,
+    connection: ChannelWatch | undefined,
   ) {
     this.clock = context.clock;
     this.report = context.report;
@@ -111,8 +110,8 @@ export class CallRecord {
     this.#onDecision = context.onDecision;
     this.method = call.path;
     this.kind = callKind(call);
-    this.channel = channel;
-    this.target = channel?.getTarget() ?? "";
+    this.connection = connection;
+    this.target = connection?.target ?? "";
     this.inbound = currentInbound();
     this.priority = ambientPriority();
     this.restore = captureContext();

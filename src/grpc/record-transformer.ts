@@ -6,6 +6,7 @@ import type {
 } from "@grpc/grpc-js";
 import type { Priority } from "../core/priority.js";
 import { CallRecord, type OwnCallOptions, recordKey } from "./call-record.js";
+import { ChannelWatch } from "./channel-watch.js";
 import type { Surroundings } from "./surroundings.js";
 
 /** What a caller can set for one call, beside the options that grpc-js knows. */
@@ -36,7 +37,8 @@ export function recordTransformer(
   return (given) => {
     const properties: CallProperties<unknown, unknown> = own === undefined ? given : own(given);
     const callOptions: OptionsWithOverrides = properties.callOptions;
-    const record = new CallRecord(surroundings, properties.methodDefinition, properties.channel);
+    const connection = ChannelWatch.of(properties.channel);
+    const record = new CallRecord(surroundings, properties.methodDefinition, connection);
     record.priority = callOptions[overridesKey]?.priority ?? record.priority;
     // The symbol stands before the copying, where it is ten times cheaper in V8, and is set after it, because
     // options that are used again bring the record of an earlier call.

@@ -1,5 +1,5 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { echo, handlers, kinds, payload, scene } from "../scene.js";
 
@@ -70,6 +70,41 @@ describe.each(kinds)("timeouts of %s", (method) => {
     expect(ended.code).toBe(Status.UNAVAILABLE);
     expect(rejectionOf(ended.error ?? {})?.reason).toBe("CONNECTION_TIMEOUT");
     expect(clock.now() - beganMs).toBe(200);
+  });
+
+  it("watch the channel once for all calls that wait for a connection, and no longer than they wait", async () => {
+    const { start, client, transport, link } = await scene({
+      client: { timeouts: { connectionMs: 200 }, retry: false, breaker: false },
+    });
+    const channel = client.getChannel();
+    const watched = vi.spyOn(channel, "watchConnectivityState");
+    const asked = vi.spyOn(channel, "getConnectivityState");
+    transport.server.crash();
+    const metadata = new Metadata({ waitForReady: true });
+    const calls = Array.from({ length: 30 }, () => start(method, {}, metadata));
+    await link.until(Promise.all(calls.map(({ ended }) => ended)));
+    // Once from the start, and once for each change: to CONNECTING and to TRANSIENT_FAILURE.
+    expect(watched).toHaveBeenCalledTimes(3);
+    expect(asked).not.toHaveBeenCalledWith(true);
+  });
+
+  it("end with the channel's own status when the client is closed, and do not ask it to connect", async () => {
+    const { start, client, clock, transport, link } = await scene({
+      client: { timeouts: { connectionMs: 60_000 }, retry: false, breaker: false },
+    });
+    transport.server.crash();
+    const asked = vi.spyOn(client.getChannel(), "getConnectivityState");
+    const running = start(method, {}, new Metadata({ waitForReady: true }));
+    await link.pass(100);
+    client.close();
+    const closedAtMs = clock.now();
+    const ended = await link.until(running.ended);
+    expect(ended.code).toBe(Status.UNAVAILABLE);
+    expect(ended.details).toMatch(/^Channel closed before call started/);
+    expect(clock.now()).toBe(closedAtMs);
+    await link.pass(100_000);
+    expect(asked).not.toHaveBeenCalledWith(true);
+    expect(clock.pending.refs).toBe(0);
   });
 
   it("do not count the wait in a bulkhead as the attempt's", async () => {
