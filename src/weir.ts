@@ -52,7 +52,7 @@ import {
   type UtilizationRecorder,
 } from "./server/load-report.js";
 import type { PriorityCounts } from "./server/priority.js";
-import { loadOf, ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
+import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
 import { streamAgeInterceptors } from "./server/stream-age.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
@@ -255,14 +255,14 @@ export class Weir {
   }
 
   /**
-   * Tells a recorder of ORCA load reports (`ServerMetricRecorder` of grpc-js) how much of their capacity
-   * the servers of this weir use, so that clients that balance by weight turn away from one that sheds.
+   * Tells a recorder of ORCA load reports (`ServerMetricRecorder` of grpc-js) how much of their capacity the servers of
+   * this weir use, so that clients that balance by weight (gRFC A58) give each server what it can bear.
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   reportLoad(recorder: UtilizationRecorder, options: LoadReportOptions = {}): void {
     const { clock, report } = this.#surroundings;
-    this.#reports.push(new LoadReport(recorder, loadOf(this.#servers), options, clock, report));
+    this.#reports.push(new LoadReport(recorder, this.#servers, options, clock, report));
   }
 
   /**

@@ -112,7 +112,7 @@ await load("outlier_detection, the second is well again", careful);
 
 const weighted = clientBy(hurried(weightedRoundRobin));
 second.report(100, 0.8);
-await load("weighted_round_robin, nobody has a weight yet", weighted);
+await load("weighted_round_robin, the first calls", weighted);
 await wait(500);
 await load("weighted_round_robin, the second is four times as busy", weighted);
 

@@ -36,8 +36,9 @@ export const weightedRoundRobin = {
       weighted_round_robin: {
         // Reports on a stream of their own. Those in the trailers of calls cost milliseconds each.
         enable_oob_load_report: true,
-        oob_load_reporting_period: "10s",
-        blackout_period: "10s",
+        oob_load_reporting_period: "1s",
+        // With grpc-js, a server gets next to nothing while it is blacked out.
+        blackout_period: "0s",
         weight_expiration_period: "180s",
         weight_update_period: "1s",
         error_utilization_penalty: 1,

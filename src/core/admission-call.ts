@@ -26,6 +26,17 @@ export interface AdmissionSnapshot {
   readonly left: Readonly<ByPriority>;
 }
 
+/** How the slots of a pool have been used. `takenMs` and `shed` only grow. */
+export interface AdmissionWork {
+  readonly limit: number;
+  /** Slots that are taken now. */
+  readonly taken: number;
+  /** The time for which slots have been taken, summed over all slots, in milliseconds. */
+  readonly takenMs: number;
+  /** Calls that were refused for load: by a shedder, a full queue, or a wait that took too long. */
+  readonly shed: number;
+}
+
 /** What an admission stands on beside its options. */
 export interface AdmissionParts {
   /** This process has no more to give. For limits that learn. @defaultValue never */

@@ -27,6 +27,9 @@ export class Slots {
   #limit: Limit;
   #taken = 0;
   #abandoned = 0;
+  /** What `takenMsAt` has come to, and until when. */
+  #takenMs = 0;
+  #takenUntilMs: number;
 
   constructor(
     options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">,
@@ -36,6 +39,7 @@ export class Slots {
     this.#parts = parts;
     this.#limit = parts.limit;
     this.#turn = parts.turn;
+    this.#takenUntilMs = parts.clock.now();
   }
 
   get taken(): number {
@@ -67,7 +71,15 @@ export class Slots {
     return this.#turn?.atBestIn(ms) ?? Number.POSITIVE_INFINITY;
   }
 
-  take(): void {
+  /** The time for which slots have been taken, summed over all slots, in milliseconds. Only grows. */
+  takenMsAt(nowMs: number): number {
+    this.#takenMs += this.#taken * (nowMs - this.#takenUntilMs);
+    this.#takenUntilMs = nowMs;
+    return this.#takenMs;
+  }
+
+  take(nowMs: number): void {
+    this.takenMsAt(nowMs);
     this.#taken += 1;
     this.#turn?.began();
   }
@@ -77,7 +89,8 @@ export class Slots {
     return new Slot(nowMs, this.#taken, this.#settle);
   }
 
-  giveBack(): void {
+  giveBack(nowMs: number = this.#parts.clock.now()): void {
+    this.takenMsAt(nowMs);
     this.#taken -= 1;
     this.#parts.onFree();
   }
@@ -101,7 +114,7 @@ export class Slots {
     if (outcome !== "ignored" && !instant) this.#limit.record(nowMs, tookMs, inFlight, outcome);
     if (ending?.worksOn === undefined) {
       if (!instant) holdTime.record(tookMs);
-      this.giveBack();
+      this.giveBack(nowMs);
       return;
     }
     // It takes as much as before.

@@ -2,6 +2,7 @@ import {
   type AdmissionCall,
   type AdmissionParts,
   type AdmissionSnapshot,
+  type AdmissionWork,
   zeros,
 } from "./admission-call.js";
 import type { AdmissionPoolOptions } from "./admission-options.js";
@@ -42,6 +43,7 @@ export class Admission {
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
+  #shed = 0;
   readonly #slots: Slots;
   readonly #bounds: QueueBounds;
   #serving = false;
@@ -120,7 +122,7 @@ export class Admission {
     }
     if (this.#hasRoom(priority === "critical", nowMs)) {
       this.#ceiling.see(deadlineMs - nowMs);
-      this.#slots.take();
+      this.#slots.take(nowMs);
       return this.#admit(call, nowMs);
     }
     return this.#queue(call, nowMs, onTurn);
@@ -152,6 +154,12 @@ export class Admission {
       const { item } = place;
       item.refuse(this.#refuse(item.tag, "DRAINING", "the server began to drain"));
     }
+  }
+
+  /** How its slots have been used until now. */
+  workAt(nowMs: number): AdmissionWork {
+    const { count, taken } = this.#slots;
+    return { limit: count, taken, takenMs: this.#slots.takenMsAt(nowMs), shed: this.#shed };
   }
 
   snapshot(): AdmissionSnapshot {
@@ -227,7 +235,7 @@ export class Admission {
       const spent = this.#spent(item.tag, nowMs - place.sinceMs, nowMs, overloaded);
       if (spent !== undefined) item.refuse(spent);
       else {
-        this.#slots.take();
+        this.#slots.take(nowMs);
         item.grant();
       }
     }
@@ -275,6 +283,7 @@ export class Admission {
     if (reason !== "LOAD_SHED" && reason !== "CONCURRENCY_LIMIT" && reason !== "QUEUE_TIMEOUT") {
       return refusal(reason, detail);
     }
+    this.#shed += 1;
     const ahead = this.#line.size + 1;
     return refusal(reason, detail, this.#holdTime.roundRetryAfterMs(ahead, this.#slots.count));
   }

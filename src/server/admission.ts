@@ -1,6 +1,6 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { Admission } from "../core/admission.js";
-import type { AdmissionSnapshot } from "../core/admission-call.js";
+import type { AdmissionSnapshot, AdmissionWork } from "../core/admission-call.js";
 import {
   type AdmissionOptions,
   type ResolvedAdmissionOptions,
@@ -154,6 +154,14 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   close(): void {
     this.drain();
     this.pressure.close();
+  }
+
+  /** How the slots of calls have been used until now, and those of streams where they have their own. */
+  workAt(nowMs: number): { readonly calls: AdmissionWork; readonly streams?: AdmissionWork } {
+    const calls = this.#calls.workAt(nowMs);
+    return this.#streams === undefined
+      ? { calls }
+      : { calls, streams: this.#streams.workAt(nowMs) };
   }
 
   snapshot(): AdmissionPolicySnapshot {

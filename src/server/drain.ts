@@ -49,11 +49,11 @@ export class DrainGate implements Gate<InboundCall> {
   readonly policy = "drain";
   #draining = false;
   #inFlight = 0;
-  #calls = 0;
+  #served = 0;
 
-  /** Calls that have come, from the beginning. */
-  get calls(): number {
-    return this.#calls;
+  /** Calls that ended without a failure of this server, from the beginning. */
+  get served(): number {
+    return this.#served;
   }
 
   get inFlight(): number {
@@ -70,28 +70,28 @@ export class DrainGate implements Gate<InboundCall> {
   }
 
   enter(): Permit | Refusal {
-    this.#calls += 1;
     if (this.#draining) return refusal("DRAINING", "the server is draining");
     this.#inFlight += 1;
     return new InFlight(this.#ended);
   }
 
-  readonly #ended = (): void => {
+  readonly #ended = (outcome: Outcome): void => {
     this.#inFlight -= 1;
+    if (outcome === "success") this.#served += 1;
   };
 }
 
 class InFlight implements Permit {
-  #ended: (() => void) | undefined;
+  #ended: ((outcome: Outcome) => void) | undefined;
 
-  constructor(ended: () => void) {
+  constructor(ended: (outcome: Outcome) => void) {
     this.#ended = ended;
   }
 
-  settle(_outcome: Outcome): void {
+  settle(outcome: Outcome): void {
     const ended = this.#ended;
     this.#ended = undefined;
-    ended?.();
+    ended?.(outcome);
   }
 }
 

@@ -14,7 +14,7 @@ import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guar
 import { DrainGate } from "./drain.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
-import type { ReportedLoad } from "./load-report.js";
+import type { ReportedServer, ServerWork } from "./load-report.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "./quota.js";
 
@@ -45,7 +45,7 @@ export interface ServerPolicy {
 }
 
 /** The policies of a server, built once. */
-export class ServerPolicies {
+export class ServerPolicies implements ReportedServer {
   readonly priority: PriorityReader;
   readonly relay: Relay;
   readonly gates: readonly Gate<InboundCall>[];
@@ -128,12 +128,20 @@ export class ServerPolicies {
     this.built = built;
   }
 
-  /** How much of the server's capacity is in use: the greater of its load and its pressure, and above 1 while it sheds. */
-  get utilization(): number {
+  /** What the server has done until now, for load reports. What only observes has no capacity that could be used up. */
+  workAt(nowMs: number): ServerWork {
+    const { served } = this.drain;
     const { admission } = this;
-    if (admission === undefined) return 0;
-    const used = pressureOf(admission, true).now();
-    return admission.mode === "enforce" && admission.shedding ? 1 + used : used;
+    if (admission?.mode !== "enforce")
+      return { served, shed: 0, takenMs: 0, limit: Infinity, streams: 0 };
+    const { calls, streams } = admission.workAt(nowMs);
+    return {
+      served,
+      shed: calls.shed + (streams?.shed ?? 0),
+      takenMs: calls.takenMs,
+      limit: calls.limit,
+      streams: streams === undefined ? 0 : streams.taken / streams.limit,
+    };
   }
 
   /** How old a stream may become, `Infinity` for no bound. */
@@ -174,12 +182,4 @@ function priorityOptions({ priority, admission }: ServerPolicy): PriorityOptions
     throw new InvalidOptionError("server.admission.priority", rule, nested);
   }
   return priority === undefined ? nested : priority;
-}
-
-/** What all servers of a weir tell together. */
-export function loadOf(servers: readonly ServerPolicies[]): ReportedLoad {
-  return {
-    utilization: () => Math.max(0, ...servers.map((server) => server.utilization)),
-    calls: () => servers.reduce((sum, server) => sum + server.drain.calls, 0),
-  };
 }

@@ -1,4 +1,4 @@
-import { Metadata, type Server, status as Status } from "@grpc/grpc-js";
+import { type Server, status as Status } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import { describe, expect, it } from "vitest";
 import { rejectionOf } from "../../src/grpc/rejection.js";
@@ -132,69 +132,5 @@ describe("a drain", () => {
     await expect(drained).rejects.toThrow(
       expect.objectContaining({ name: "InvalidOptionError", option }),
     );
-  });
-});
-
-describe("the load report", () => {
-  it("tells a recorder how full the server is, more than full while it sheds, and stops with the weir", async () => {
-    const made = await scene({
-      client: { retry: false, breaker: false },
-      server: { admission: { limit: 2, maxQueued: 0, thresholds: false } },
-      handlers: handlers((_call, answer) => void made.clock.schedule(20_000, answer)),
-    });
-    const { weir, start, clock } = made;
-    const values: number[] = [];
-    const rates: number[] = [];
-    weir.reportLoad({
-      setApplicationUtilizationMetric: (value) => void values.push(value),
-      setQpsMetric: (value) => void rates.push(value),
-    });
-    await clock.pass(3_000);
-    expect(Math.max(...values)).toBe(0);
-    const calls = [start("unary", {}, new Metadata()), start("unary")];
-    await clock.pass(12_000);
-    // It rises over some seconds: a burst moves nobody away.
-    expect(values.at(-1)).toBeGreaterThan(1.9);
-    expect(values.filter((value) => value > 0 && value < 1.5).length).toBeGreaterThan(2);
-    // Two calls in one second, and none in any other.
-    expect(rates.filter((rate) => rate > 0)).toEqual([2]);
-    weir.close();
-    const told = values.length;
-    await clock.pass(5_000);
-    expect(values).toHaveLength(told);
-    for (const call of calls) call.cancel();
-  });
-
-  it("says nothing of what an admission that observes would have refused", async () => {
-    const made = await scene({
-      client: { retry: false, breaker: false },
-      server: { admission: { mode: "observe", limit: 2, maxQueued: 0, thresholds: false } },
-      handlers: handlers((_call, answer) => void made.clock.schedule(20_000, answer)),
-    });
-    const { weir, start, clock } = made;
-    const values: number[] = [];
-    weir.reportLoad({ setApplicationUtilizationMetric: (value) => void values.push(value) });
-    const calls = Array.from({ length: 5 }, () => start("unary"));
-    await clock.pass(12_000);
-    expect(Math.max(...values)).toBe(0);
-    for (const call of calls) call.cancel();
-    weir.close();
-  });
-
-  it("outlives a recorder that throws", async () => {
-    const clock = new VirtualClock();
-    const errors: string[] = [];
-    const weir = createWeir({ clock, onError: (_error, where) => errors.push(where) });
-    const recorder = {
-      setApplicationUtilizationMetric: () => {
-        throw new Error("broken");
-      },
-    };
-    weir.reportLoad(recorder, { intervalMs: 500 });
-    await clock.pass(1_000);
-    expect(errors).toEqual(Array(3).fill("reportLoad.recorder"));
-    weir.close();
-    expect(() => weir.reportLoad({} as typeof recorder)).toThrow("reportLoad.recorder");
-    expect(() => weir.reportLoad(recorder, { intervalMs: 1 })).toThrow("reportLoad.intervalMs");
   });
 });
