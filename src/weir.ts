@@ -43,6 +43,8 @@ import {
   type DrainOptions,
   type DrainReport,
   drainServer,
+  type ResolvedDrainOptions,
+  resolveDrainOptions,
 } from "./server/drain.js";
 import { serverFaultsInterceptors } from "./server/faults.js";
 import { serverGate } from "./server/gates.js";
@@ -91,6 +93,7 @@ export class Weir {
   readonly #servers: ServerPolicies[] = [];
   readonly #reports: LoadReport[] = [];
   readonly #guards: Guards;
+  readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
 
   /** Made with `createWeir`. */
   constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
@@ -241,9 +244,21 @@ export class Weir {
    * refused with UNAVAILABLE (reason `DRAINING`, which clients may send again whatever the method), calls in flight may
    * end within `graceMs`, and the server is shut down. All servers of this weir stop admitting; outbound calls go on.
    *
+   * It never takes longer than `noticeMs` and `graceMs` and a moment, whoever is connected. What goes wrong on the way is
+   * told in the report and to `onError`, and stops nothing. Asked again for the same server, as by a second SIGTERM, it
+   * answers with the drain that is under way or done.
+   *
    * @throws InvalidOptionError (as a rejection) naming the option, its rule and what it was given.
    */
   drain(server: DrainableServer, options: DrainOptions = {}): Promise<DrainReport> {
+    const known = this.#drains.get(server);
+    if (known !== undefined) return known;
+    let resolved: ResolvedDrainOptions;
+    try {
+      resolved = resolveDrainOptions(server, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const servers = this.#servers;
     const drained = {
       gates: servers.map(({ drain }) => drain),
@@ -251,7 +266,9 @@ export class Weir {
         for (const each of servers) each.stop();
       },
     };
-    return drainServer(server, drained, options, this.#surroundings.clock);
+    const result = drainServer(server, drained, resolved, this.#surroundings);
+    this.#drains.set(server, result);
+    return result;
   }
 
   /**

@@ -51,7 +51,8 @@ export class BulkheadPolicy implements ControlledPolicy {
       calls: new Bulkhead(limits, clock, report, shares),
       streams: streams && new Bulkhead(streams, clock, report, shares, "streams"),
     });
-    this.#bulkheads = new Keyed(make, maxKeys);
+    const inUse = ({ calls, streams }: Bulkheads) => calls.inUse || streams?.inUse === true;
+    this.#bulkheads = new Keyed(make, maxKeys, inUse);
   }
 
   enter(record: CallRecord, onTurn: OnTurn): Entry {

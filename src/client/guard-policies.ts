@@ -47,7 +47,8 @@ export class GuardBulkhead implements ControlledPolicy {
     this.mode = mode;
     this.#name = scope.name;
     const clock = new GuardQueueClock(scope.clock, resolved.maxWaitMs);
-    this.#bulkheads = new Keyed(() => new Bulkhead(resolved, clock, scope.report), maxKeys);
+    const make = () => new Bulkhead(resolved, clock, scope.report);
+    this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
   }
 
   of(key: string | undefined): Bulkhead {

@@ -135,6 +135,11 @@ export class Bulkhead {
     return this.#partitions.queued;
   }
 
+  /** Calls run or wait in it. */
+  get inUse(): boolean {
+    return this.#partitions.running > 0 || this.#partitions.queued > 0;
+  }
+
   /**
    * Asks for a permit. The lower `rank`, the sooner it is served; inside a rank, calls are served as
    * they came. `deadlineMs` is on the monotonic clock, `Infinity` for none.

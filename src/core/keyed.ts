@@ -11,12 +11,25 @@ const defaultMaxKeys = 1_000;
 export class Keyed<T extends object> {
   readonly #states: LRUCache<string, T>;
   readonly #make: (key: string) => T;
+  readonly #inUse: ((state: T) => boolean) | undefined;
+  /** States that would have been forgotten while they were in use. */
+  readonly #kept = new Map<string, T>();
   /** The key that was asked for last: it is asked for next as a rule, and can not have been forgotten. */
   #last: { readonly key: string; readonly state: T } | undefined;
 
-  constructor(make: (key: string) => T, maxKeys = defaultMaxKeys) {
-    this.#states = new LRUCache({ max: maxKeys });
+  /**
+   * @param inUse Says of a state that it must not be forgotten yet: somebody waits in it, or holds something of it that a
+   *   state made anew would hand out once more. Such states are kept beyond `maxKeys`, until they are found idle.
+   */
+  constructor(make: (key: string) => T, maxKeys = defaultMaxKeys, inUse?: (state: T) => boolean) {
     this.#make = make;
+    this.#inUse = inUse;
+    this.#states = new LRUCache<string, T>({
+      max: maxKeys,
+      ...(inUse === undefined
+        ? {}
+        : { dispose: (state, key, reason) => reason === "evict" && this.#evicted(key, state) }),
+    });
   }
 
   get(key: string): T {
@@ -28,14 +41,28 @@ export class Keyed<T extends object> {
 
   /** The states there are now, most recently used first: a list of its own, so that keys may be used meanwhile. */
   entries(): readonly [string, T][] {
-    return [...this.#states.entries()];
+    return [...this.#states.entries(), ...this.#kept];
   }
 
   #find(key: string): T {
     const present = this.#states.get(key);
     if (present !== undefined) return present;
-    const made = this.#make(key);
+    const kept = this.#kept.get(key);
+    if (kept !== undefined) this.#kept.delete(key);
+    const made = kept ?? this.#make(key);
     this.#states.set(key, made);
     return made;
+  }
+
+  /** Each state that is kept makes room for itself: two of the oldest are looked at for it. */
+  #evicted(key: string, state: T): void {
+    let looks = 2;
+    for (const [oldKey, old] of this.#kept) {
+      if (looks === 0) break;
+      looks -= 1;
+      this.#kept.delete(oldKey);
+      if (this.#inUse?.(old) === true) this.#kept.set(oldKey, old);
+    }
+    if (this.#inUse?.(state) === true) this.#kept.set(key, state);
   }
 }

@@ -86,7 +86,8 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     this.#clock = clock;
     this.#report = report;
     this.#holdTime = new HoldTime(random, limits.maxWaitMs);
-    this.#bulkheads = new Keyed(() => new Bulkhead(limits, clock, report, shares), maxKeys);
+    const make = () => new Bulkhead(limits, clock, report, shares);
+    this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
   }
 
   modeFor({ method }: InboundCall): Mode {

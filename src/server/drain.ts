@@ -1,15 +1,18 @@
-import type { Clock } from "../core/clock.js";
+import type { CancelTask, Clock } from "../core/clock.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
+import { safely } from "../core/notify.js";
 import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
 import type { Outcome, Permit } from "../core/permit.js";
+import { isPromiseLike } from "../core/promise-like.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
+import type { Surroundings } from "../grpc/surroundings.js";
 import { isExempt } from "./exempt.js";
 
 /** The part of `grpc-health-check`'s `HealthImplementation` that a drain uses. */
 export interface HealthStatus {
-  setStatus(service: string, status: "NOT_SERVING"): void;
+  setStatus(service: string, status: "NOT_SERVING"): unknown;
 }
 
 /** The part of a grpc-js server that a drain uses. */
@@ -42,7 +45,13 @@ export interface DrainReport {
   readonly cutOff: number;
   /** Whole milliseconds from the call of `drain` to the end of the server. */
   readonly tookMs: number;
+  /** What went wrong on the way: what a health service or the server threw. Absent where nothing did. */
+  readonly errors?: readonly unknown[];
 }
+
+/** How long a server may take to end once it is told to do so by force, or once it has no call any more. */
+const momentMs = 250;
+const idleMs = 1_000;
 
 /** Counts the calls of a server, and lets no more in once it drains. Health and its like are exempt. */
 export class DrainGate implements Gate<InboundCall> {
@@ -50,6 +59,7 @@ export class DrainGate implements Gate<InboundCall> {
   #draining = false;
   #inFlight = 0;
   #served = 0;
+  #onIdle: (() => void)[] = [];
 
   /** Calls that ended without a failure of this server, from the beginning. */
   get served(): number {
@@ -58,6 +68,12 @@ export class DrainGate implements Gate<InboundCall> {
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** Tells `task` once no call is in flight any more. */
+  whenIdle(task: () => void): void {
+    if (this.#inFlight === 0) task();
+    else this.#onIdle.push(task);
   }
 
   /** From now on, calls are refused with UNAVAILABLE (reason `DRAINING`). */
@@ -78,6 +94,8 @@ export class DrainGate implements Gate<InboundCall> {
   readonly #ended = (outcome: Outcome): void => {
     this.#inFlight -= 1;
     if (outcome === "success") this.#served += 1;
+    if (this.#inFlight > 0) return;
+    for (const task of this.#onIdle.splice(0)) task();
   };
 }
 
@@ -103,48 +121,118 @@ export interface Drained {
 }
 
 /**
- * Takes a server out of service without losing a call: says NOT_SERVING, stops admission, sends away those who wait,
- * lets the calls in flight end, and shuts the server down; what runs too long is cut off.
+ * Takes a server out of service without losing a call: stops admission, says NOT_SERVING, sends away those who wait,
+ * lets the calls in flight end, and shuts the server down; what runs too long is cut off. With a notice, NOT_SERVING is
+ * said first, and admission stops when the notice is over.
  *
- * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * It ends a moment after `graceMs` at the latest, whatever the server, its peers or the health service do: a peer that
+ * keeps its half of the connection open keeps grpc-js's own shutdown waiting for as long. It ends sooner where no
+ * call is left and only connections are open.
  */
 export async function drainServer(
   server: DrainableServer,
   { gates, stop }: Drained,
-  options: DrainOptions,
-  clock: Clock,
+  { graceMs, noticeMs, health, services }: ResolvedDrainOptions,
+  { clock, report }: Pick<Surroundings, "clock" | "report">,
 ): Promise<DrainReport> {
-  const { graceMs, noticeMs, health, services } = resolve(server, options);
   const startedMs = clock.now();
-  for (const service of services) health?.setStatus(service, "NOT_SERVING");
-  if (noticeMs > 0) await pause(clock, noticeMs);
-  const running = () => gates.reduce((sum, gate) => sum + gate.inFlight, 0);
-  stop();
-  const inFlight = running();
-  const cutOff = await shutDown(server, graceMs, running, clock);
-  return { inFlight, cutOff, tookMs: Math.round(clock.now() - startedMs) };
+  const errors: unknown[] = [];
+  const failed = (where: string) => (error: unknown) => {
+    errors.push(error);
+    safely(report, error, where);
+  };
+  if (noticeMs === 0) stop();
+  for (const service of services) tellNotServing(health, service, failed("drain.health"));
+  if (noticeMs > 0) {
+    await pause(clock, noticeMs);
+    stop();
+  }
+  const inFlight = runningOf(gates);
+  const cutOff = await shutDown(server, gates, graceMs, clock, failed("drain.server"));
+  const tookMs = Math.round(clock.now() - startedMs);
+  return { inFlight, cutOff, tookMs, ...(errors.length > 0 ? { errors } : {}) };
+}
+
+/** One that fails, now or later, stops nothing: the server is to go. */
+function tellNotServing(
+  health: HealthStatus | undefined,
+  service: string,
+  failed: (error: unknown) => void,
+): void {
+  try {
+    const told = health?.setStatus(service, "NOT_SERVING");
+    if (isPromiseLike(told)) Promise.resolve(told).catch(failed);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+function runningOf(gates: readonly DrainGate[]): number {
+  return gates.reduce((sum, gate) => sum + gate.inFlight, 0);
 }
 
 /** Ends the server; the result is how many calls had to be cut off. */
 function shutDown(
   server: DrainableServer,
+  gates: readonly DrainGate[],
   graceMs: number,
-  running: () => number,
   clock: Clock,
+  failed: (error: unknown) => void,
 ): Promise<number> {
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     let cut = 0;
-    const stopTimer = clock.schedule(graceMs, () => {
-      cut = running();
-      // Its callback comes as well, once the streams are gone.
-      server.forceShutdown();
-    });
-    server.tryShutdown((error) => {
+    let over = false;
+    let stopTimer: CancelTask = () => {};
+    const end = () => {
+      over = true;
       stopTimer();
-      if (error === undefined) resolve(cut);
-      else reject(error);
-    });
+      resolve(cut);
+    };
+    const force = () => {
+      if (over) return;
+      cut = runningOf(gates);
+      // The callback of `tryShutdown` comes as well once the streams are gone; if not, nobody waits for it.
+      stopTimer = clock.schedule(momentMs, end);
+      attempt(() => server.forceShutdown(), failed);
+    };
+    const forceIn = (ms: number) => {
+      stopTimer();
+      stopTimer = clock.schedule(ms, force);
+    };
+    forceIn(graceMs);
+    attempt(
+      () =>
+        server.tryShutdown((error) => {
+          if (over) return;
+          if (error !== undefined) failed(error);
+          end();
+        }),
+      (error) => {
+        failed(error);
+        force();
+      },
+    );
+    // Without gates nobody knows whether calls are in flight.
+    if (over || gates.length === 0) return;
+    const untilMs = clock.now() + graceMs;
+    let busy = gates.length;
+    for (const gate of gates) {
+      gate.whenIdle(() => {
+        busy -= 1;
+        const leftMs = untilMs - clock.now();
+        if (busy === 0 && !over && leftMs > idleMs) forceIn(idleMs);
+      });
+    }
   });
+}
+
+/** Calls a function of the server's, which may throw. */
+function attempt(call: () => void, failed: (error: unknown) => void): void {
+  try {
+    call();
+  } catch (error) {
+    failed(error);
+  }
 }
 
 function pause(clock: Clock, ms: number): Promise<void> {
@@ -153,7 +241,19 @@ function pause(clock: Clock, ms: number): Promise<void> {
   });
 }
 
-function resolve(server: DrainableServer, options: DrainOptions) {
+/** Checked and complete. */
+export interface ResolvedDrainOptions {
+  readonly graceMs: number;
+  readonly noticeMs: number;
+  readonly health: HealthStatus | undefined;
+  readonly services: readonly string[];
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveDrainOptions(
+  server: DrainableServer,
+  options: DrainOptions,
+): ResolvedDrainOptions {
   for (const method of ["tryShutdown", "forceShutdown"] as const) {
     if (typeof server?.[method] !== "function") {
       throw new InvalidOptionError("drain.server", `a server: it has no ${method}()`, server);
@@ -171,6 +271,6 @@ function resolve(server: DrainableServer, options: DrainOptions) {
     graceMs: durationMs("drain.graceMs", graceMs),
     noticeMs: durationMs("drain.noticeMs", noticeMs),
     health,
-    services,
+    services: [...services],
   };
 }

@@ -1,4 +1,4 @@
-import { type Server, status as Status } from "@grpc/grpc-js";
+import { Metadata, type Server, status as Status } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import { describe, expect, it } from "vitest";
 import { rejectionOf } from "../../src/grpc/rejection.js";
@@ -110,11 +110,175 @@ describe("a drain", () => {
   });
 
   it("passes on what the server says went wrong", async () => {
+    const error = new Error("not started");
+    const reported: unknown[] = [];
     const server = {
-      tryShutdown: (done: (error?: Error) => void) => done(new Error("not started")),
+      tryShutdown: (done: (error?: Error) => void) => done(error),
       forceShutdown: () => {},
     };
-    await expect(createWeir().drain(server)).rejects.toThrow("not started");
+    const weir = createWeir({ onError: (...told) => reported.push(told) });
+    expect(await weir.drain(server)).toMatchObject({ cutOff: 0, errors: [error] });
+    expect(reported).toEqual([[error, "drain.server"]]);
+  });
+
+  it("ends a moment after the grace though the server never does, and whatever it throws", async () => {
+    for (const throws of [false, true]) {
+      const clock = new VirtualClock();
+      const weir = createWeir({ clock, onError: () => {} });
+      let forced = 0;
+      const server = {
+        tryShutdown: () => {},
+        forceShutdown: () => {
+          forced += 1;
+          if (throws) throw new Error("broken");
+        },
+      };
+      // The server has calls in flight of which this weir knows nothing: it has no server.
+      const drained = weir.drain(server, { graceMs: 5_000 });
+      await clock.pass(5_250);
+      expect(await drained).toEqual({
+        inFlight: 0,
+        cutOff: 0,
+        tookMs: 5_250,
+        ...(throws ? { errors: [expect.objectContaining({ message: "broken" })] } : {}),
+      });
+      expect([forced, clock.pending.refs]).toEqual([1, 0]);
+    }
+  });
+
+  it("forces a server that cannot even be asked to end", async () => {
+    const error = new Error("broken");
+    let forced = 0;
+    const server = {
+      tryShutdown: () => {
+        throw error;
+      },
+      forceShutdown: () => {
+        forced += 1;
+      },
+    };
+    const clock = new VirtualClock();
+    const drained = createWeir({ clock, onError: () => {} }).drain(server);
+    await clock.pass(250);
+    expect(await drained).toMatchObject({ errors: [error], tookMs: 250 });
+    expect(forced).toBe(1);
+  });
+
+  it("waits for nobody once all calls have ended, though peers keep their connections open", async () => {
+    const made = await scene({
+      server: {},
+      handlers: handlers((_call, answer) => void made.clock.schedule(2_000, answer)),
+    });
+    const { start, weir, link, clock } = made;
+    const running = start("unary");
+    await clock.pass(50);
+    let forced = 0;
+    const server = {
+      tryShutdown: () => {},
+      forceShutdown: () => {
+        forced += 1;
+      },
+    };
+    const drained = weir.drain(server, { graceMs: 30_000 });
+    expect((await link.until(running.ended, 1e9)).code).toBe(Status.OK);
+    const { tookMs, ...report } = await link.until(drained, 1e9);
+    expect(report).toEqual({ inFlight: 1, cutOff: 0 });
+    expect(tookMs).toBeGreaterThan(2_900);
+    expect(tookMs).toBeLessThan(3_500);
+    expect(forced).toBe(1);
+  });
+
+  it.each(["throws", "rejects"])(
+    "stops admission first, and goes on when the health service %s",
+    async (how) => {
+      const errors: unknown[] = [];
+      const made = await scene({
+        server: {},
+        client: { retry: false },
+        onError: (told) => errors.push(told),
+      });
+      const { start, weir, link } = made;
+      const error = new Error("unknown service");
+      const during: Promise<unknown>[] = [];
+      const health = {
+        setStatus: () => {
+          during.push(start("unary").ended);
+          if (how === "throws") throw error;
+          return Promise.reject(error);
+        },
+      };
+      const server = serverThatEnds();
+      const drained = weir.drain(server, { health, services: ["", "a.B"] });
+      const [late] = await link.until(Promise.all(during), 1e9);
+      expect(late).toMatchObject({ code: Status.UNAVAILABLE });
+      server.end();
+      expect(await link.until(drained, 1e9)).toMatchObject({ errors: [error, error] });
+      expect(errors).toEqual([error, error]);
+    },
+  );
+
+  it("is one drain, however often it is asked for", async () => {
+    const clock = new VirtualClock();
+    const weir = createWeir({ clock });
+    let asked = 0;
+    const server = {
+      tryShutdown: () => {
+        asked += 1;
+      },
+      forceShutdown: () => {},
+    };
+    await expect(weir.drain(server, { graceMs: -1 })).rejects.toThrow("drain.graceMs");
+    const first = weir.drain(server, { graceMs: 100 });
+    const second = weir.drain(server);
+    await clock.pass(350);
+    expect(await second).toBe(await first);
+    expect(await weir.drain(server)).toBe(await first);
+    expect(asked).toBe(1);
+  });
+
+  it("sends away those who wait for a key that has been forgotten since", async () => {
+    let handled = 0;
+    const made = await scene({
+      client: { retry: false, breaker: false },
+      server: {
+        bulkhead: {
+          maxConcurrent: 1,
+          maxWaitMs: 10_000,
+          maxKeys: 1,
+          key: ({ metadata }) => String(metadata.get("tenant")[0]),
+        },
+      },
+      handlers: handlers((_call, answer) => {
+        handled += 1;
+        made.clock.schedule(500, answer);
+      }),
+    });
+    const { start, weir, link, clock } = made;
+    const of = (tenant: string) => {
+      const metadata = new Metadata();
+      metadata.set("tenant", tenant);
+      return start("unary", {}, metadata);
+    };
+    const calls = [of("a"), of("a")];
+    await clock.pass(50);
+    calls.push(of("b"), of("c"));
+    await clock.pass(50);
+    // A key that was forgotten while its call runs has no second place.
+    calls.push(of("a"));
+    await clock.pass(50);
+    const server = serverThatEnds();
+    const drained = weir.drain(server, { graceMs: 5_000 });
+    const ended = await link.until(Promise.all(calls.map((call) => call.ended)), 1e9);
+    expect(ended.map(({ code }) => code)).toEqual([
+      Status.OK,
+      Status.UNAVAILABLE,
+      Status.OK,
+      Status.OK,
+      Status.UNAVAILABLE,
+    ]);
+    server.end();
+    expect(await link.until(drained, 1e9)).toMatchObject({ cutOff: 0 });
+    expect(handled).toBe(3);
   });
 
   it.each([

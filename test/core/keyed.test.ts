@@ -1,0 +1,55 @@
+import { describe, expect, it } from "vitest";
+import { Keyed } from "../../src/core/keyed.js";
+
+interface State {
+  readonly key: string;
+  busy: boolean;
+}
+
+function keyed(maxKeys: number): Keyed<State> {
+  return new Keyed<State>(
+    (key) => ({ key, busy: false }),
+    maxKeys,
+    ({ busy }) => busy,
+  );
+}
+
+describe("state by key", () => {
+  it("forgets what was used longest ago and is idle", () => {
+    const states = keyed(2);
+    const a = states.get("a");
+    states.get("b");
+    states.get("c");
+    expect(states.entries().map(([key]) => key)).toEqual(["c", "b"]);
+    expect(states.get("a")).not.toBe(a);
+  });
+
+  it("forgets nothing that is in use, and finds it again", () => {
+    const states = keyed(1);
+    const a = states.get("a");
+    a.busy = true;
+    states.get("b");
+    states.get("c");
+    expect(states.entries().map(([key]) => key)).toEqual(["c", "a"]);
+    expect(states.get("a")).toBe(a);
+  });
+
+  it("lets go of what it kept once that is idle, as other keys come", () => {
+    const states = keyed(1);
+    for (const key of ["a", "b", "c", "d"]) states.get(key).busy = true;
+    expect(states.entries()).toHaveLength(4);
+    for (const [, state] of states.entries()) state.busy = false;
+    for (const key of ["e", "f", "g", "h"]) states.get(key);
+    expect(states.entries().map(([key]) => key)).toEqual(["h"]);
+  });
+
+  it("does not grow by more than what is in use", () => {
+    const states = keyed(10);
+    for (let index = 0; index < 10_000; index += 1) {
+      const state = states.get(String(index));
+      state.busy = true;
+      if (index >= 100) states.get(String(index - 100)).busy = false;
+    }
+    expect(states.entries().length).toBeLessThan(250);
+  });
+});
