@@ -41,6 +41,7 @@ export class Keyed<T extends object> {
 
   /** The states there are now, most recently used first: a list of its own, so that keys may be used meanwhile. */
   entries(): readonly [string, T][] {
+    for (const key of [...this.#kept.keys()]) this.#look(key);
     return [...this.#states.entries(), ...this.#kept];
   }
 
@@ -56,13 +57,20 @@ export class Keyed<T extends object> {
 
   /** Each state that is kept makes room for itself: two of the oldest are looked at for it. */
   #evicted(key: string, state: T): void {
-    let looks = 2;
-    for (const [oldKey, old] of this.#kept) {
+    this.#kept.set(key, state);
+    let looks = 3;
+    for (const oldKey of this.#kept.keys()) {
       if (looks === 0) break;
       looks -= 1;
-      this.#kept.delete(oldKey);
-      if (this.#inUse?.(old) === true) this.#kept.set(oldKey, old);
+      this.#look(oldKey);
     }
-    if (this.#inUse?.(state) === true) this.#kept.set(key, state);
+    this.#look(key);
+  }
+
+  /** Lets go of a kept state that is idle, and puts one that is not behind the others. */
+  #look(key: string): void {
+    const state = this.#kept.get(key);
+    this.#kept.delete(key);
+    if (state !== undefined && this.#inUse?.(state) === true) this.#kept.set(key, state);
   }
 }

@@ -1,9 +1,9 @@
+import { boundedKey } from "./bounded-key.js";
 import type { Clock } from "./clock.js";
 import type { ReportError } from "./notify.js";
 import { type DeskAnswer, type PendingTake, QuotaDesk, type Short } from "./quota-desk.js";
 import { MemoryQuotaStore } from "./quota-memory.js";
 import type { Random } from "./random.js";
-import { rateKey } from "./rate-key.js";
 import type { ResolvedRateLimitOptions } from "./rate-options.js";
 import { RateQueue } from "./rate-queue.js";
 import { rateRefusal } from "./rate-refusal.js";
@@ -86,7 +86,7 @@ export class RateLimit implements RateWaiterHost {
     const nowMs = this.clock.now();
     if (asked.deadlineMs <= nowMs) return expired;
     if (asked.cost === 0) return this.#admit();
-    const key = rateKey(asked.key);
+    const key = boundedKey(asked.key);
     const request = key === asked.key ? asked : { ...asked, key };
     if (request.cost > this.#options.rate.burst) return this.#refuse(request, never);
     if (this.#queues.size > 0 && this.#queues.get(key)?.holdsBack(request.rank) === true) {
@@ -101,7 +101,7 @@ export class RateLimit implements RateWaiterHost {
   /** Puts the tokens back of a call that was let through and did not go on after all. */
   giveBack({ key: name, cost }: Pick<RateRequest, "key" | "cost">): void {
     if (cost === 0) return;
-    const key = rateKey(name);
+    const key = boundedKey(name);
     this.#desk.giveBack(key, cost);
     this.#queues.get(key)?.serve();
   }

@@ -1,4 +1,5 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import { boundedKey } from "../core/bounded-key.js";
 import {
   Bulkhead,
   type BulkheadOptions,
@@ -56,9 +57,6 @@ interface Resolved {
   readonly hooks: BulkheadHooks<QuotaCall>;
 }
 
-/** Longer keys are cut: callers choose what stands in their metadata. */
-const maxKeyLength = 256;
-
 /**
  * Bulkheads of a server by key, before admission. Refusals are RESOURCE_EXHAUSTED (`BULKHEAD_FULL`, `QUEUE_TIMEOUT`)
  * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
@@ -97,7 +95,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   enter(inbound: InboundCall, onTurn: OnTurn): Entry {
     const { keyOf, hooks } = this.#options;
     const call = quotaCall(inbound);
-    const bulkhead = this.#bulkheads.get(keyOf(call).slice(0, maxKeyLength));
+    const bulkhead = this.#bulkheads.get(boundedKey(keyOf(call)));
     const entry = bulkhead.enter(
       priorityRank[inbound.priority],
       inbound.deadlineMs,

@@ -2,10 +2,10 @@
 const maxLength = 256;
 const keptLength = 200;
 
-/** The key under which a name is counted: the name itself, or a short stand-in for a long one. */
-export function rateKey(name: string): string {
+/** The key under which state is kept for a name: the name itself, or a short stand-in for a long one. */
+export function boundedKey(name: string): string {
   if (name.length <= maxLength) return name;
-  // The beginning alone would throw tokens with a common header together. Joined and not added: a sum of strings
+  // The beginning alone would take tokens with a common header for one. Joined and not added: a sum of strings
   // would keep the whole name alive.
   return [name.slice(0, keptLength), name.length, hash(name, 0), hash(name, 1)].join("~");
 }
