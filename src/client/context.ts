@@ -1,8 +1,14 @@
-import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import {
+  type Interceptor,
+  type Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import { knownKeys } from "../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { cohortKey, priorityKey, readPriority } from "../grpc/metadata-keys.js";
+import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../grpc/metadata-keys.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
@@ -60,8 +66,11 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
     const adds = priority !== undefined && metadata.get(priorityKey).length === 0;
     const cohort = inbound?.cohortMarked === true ? inbound.cohort : undefined;
     const addsCohort = cohort !== undefined && metadata.get(cohortKey).length === 0;
+    // How many services above are retrying: also where this call is not retried itself.
+    const depth = inbound?.retryDepth ?? 0;
+    const addsDepth = depth > 0 && metadata.get(retryDepthKey).length === 0;
     const waits = this.#waitForReady && metadata.getOptions().waitForReady === undefined;
-    if (!adds && !addsCohort && !waits) {
+    if (!adds && !addsCohort && !addsDepth && !waits) {
       this.forward(metadata);
       return;
     }
@@ -72,6 +81,7 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
       this.#record.priority = priority;
     }
     if (addsCohort) own.set(cohortKey, String(cohort));
+    if (addsDepth) own.set(retryDepthKey, String(depth));
     // An object of its own, because clones share it.
     if (waits) own.setOptions({ ...metadata.getOptions(), waitForReady: true });
     this.forward(own);
@@ -95,6 +105,8 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveStatus(received: StatusObject): void {
+    // A handler may pass it on.
+    if (received.code !== Status.OK) this.#record.inbound?.failedBelow(received);
     this.#record.restore(() => super.onReceiveStatus(received));
   }
 }

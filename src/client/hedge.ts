@@ -97,7 +97,7 @@ export class HedgedCall extends RepeatingCall {
   #fail(reason: Reason, detail?: string): void {
     const { last } = this;
     if (last === undefined) return;
-    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason, last.status, detail);
+    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason, detail);
     this.conclude(last.status, last.attempt);
   }
 

@@ -8,8 +8,8 @@ import { type FailedAttempt, qualifies } from "../core/retry.js";
 import type { RetryBudget } from "../core/retry-budget.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { readPushback } from "../grpc/metadata-keys.js";
-import { handlerNotRun, rejectionOf } from "../grpc/rejection.js";
-import { noteGivenUp } from "../grpc/relay.js";
+import { dealtWithBelow, handlerNotRun, rejectionOf } from "../grpc/rejection.js";
+import { retriesExhausted } from "../grpc/relay.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import { ReplayableCall } from "../grpc/replayable-call.js";
 import { decodeStatusDetails } from "../grpc/status-details.js";
@@ -27,6 +27,8 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
   protected readonly surroundings: Surroundings;
   #stopWaiting: CancelTask | undefined;
+  /** No attempt follows, and layers above need not try either. */
+  #gaveUp = false;
 
   constructor(
     options: OptionsWithOwn,
@@ -95,7 +97,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     const { record, policy } = this;
     const rejection = rejectionOf(status);
     const said = origin === "remote";
-    const relayed = said && rejection !== undefined && rejection.hops > 0;
+    const relayed = said && dealtWithBelow(status.metadata, rejection);
     const failed: FailedAttempt = {
       code: status.code,
       origin,
@@ -122,9 +124,18 @@ export abstract class RepeatingCall extends ReplayableCall {
     if (number > 1) this.budget?.giveBack(startedAtMs - delayMs);
   }
 
+  protected override conclude(status: StatusObject, attempt?: ReplayAttempt): void {
+    const told = this.#gaveUp ? retriesExhausted(status) : status;
+    // A handler may pass it on, also where no context interceptor stands above to note it.
+    if (!this.ended && told.code !== Status.OK) this.record.inbound?.failedBelow(told);
+    super.conclude(told, attempt);
+  }
+
   /** Notes that no attempt follows, and that layers above need not try either. */
-  protected stop(reason: Reason, status: StatusObject, detail?: string): void {
-    if (this.enforced) noteGivenUp(status);
+  protected stop(reason: Reason, detail?: string): void {
+    // A call of one attempt that could only not be repeated any more has used up nothing.
+    const untried = reason === "RETRY_COMMITTED" && this.record.attempts.length === 1;
+    if (this.enforced && !untried) this.#gaveUp = true;
     this.policy.counts.stopped += 1;
     this.tell("stop", detail === undefined ? { reason } : { reason, detail });
   }

@@ -115,7 +115,7 @@ class RetriedCall extends RepeatingCall {
     }
     if (origin === "local-policy" && last !== undefined) {
       // A policy of ours refused the retry. The caller learns what the server said, not that.
-      this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE", last.status);
+      this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE");
       this.conclude(last.status, last.attempt);
       return;
     }
@@ -177,13 +177,13 @@ class RetriedCall extends RepeatingCall {
     const decision = this.#rules.decide(failed);
     if (decision.kind === "stop") {
       // What could never be retried is no decision of ours, and telling it would drown the others.
-      if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason, status);
+      if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason);
       return false;
     }
     const withdrawnMs = this.record.clock.now();
     const refused = this.budget?.tryWithdraw();
     if (refused !== undefined) {
-      this.stop("RETRY_BUDGET", status, refused.detail);
+      this.stop("RETRY_BUDGET", refused.detail);
       return false;
     }
     const { delayMs } = decision;

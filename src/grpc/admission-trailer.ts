@@ -46,6 +46,11 @@ export function tellAdmission(metadata: Metadata, admission: string): void {
   toldHere.add(metadata);
 }
 
+/** A policy of this process has put the level there. */
+export function isToldHere(metadata: Metadata): boolean {
+  return toldHere.has(metadata);
+}
+
 /**
  * The trailers of a status as they leave this server: with its own level, if it has one to say, and without that of
  * a service below whose status a handler passes on. What the handler has given is left as it is.

@@ -115,6 +115,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         // Whatever code the caller chose for it. A deadline that passed says something about the server.
         calledOff: this.#calledOff === received.details && code !== Status.DEADLINE_EXCEEDED,
       };
+      this.record.inbound?.failedBelow(received);
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
       if (origin === "remote") this.trailers = received.metadata;
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.

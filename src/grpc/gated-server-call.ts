@@ -10,6 +10,7 @@ import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
 import { type InboundCall, runInbound } from "./inbound-call.js";
 import { outcomeOf } from "./outcome.js";
+import { rejectionOf } from "./rejection.js";
 import { isRefusedHere, noteCopied } from "./relay.js";
 import { ForwardingServerCall } from "./server-call.js";
 import { serverRejection } from "./server-rejection.js";
@@ -82,7 +83,9 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   }
 
   refused(refusal: Refusal): void {
-    const priority = this.#passage?.inbound.priority;
+    const inbound = this.#passage?.inbound;
+    if (inbound !== undefined) inbound.answeredByPolicy = true;
+    const priority = inbound?.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
     const admission = this.#admissionToTell();
     if (admission !== undefined) tellAdmission(status.metadata, admission);
@@ -120,7 +123,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   override sendStatus(status: PartialStatus): void {
     this.#handlerAnswered();
     const given = status.metadata ?? undefined;
-    this.#sent ??= given !== undefined && isRefusedHere(given) ? "refused" : status.code;
+    this.#sent ??= this.#isRefusal(given) ? "refused" : status.code;
     const told = withAdmission(given, this.#admissionToTell());
     if (told === undefined || told === given) {
       super.sendStatus(status);
@@ -139,6 +142,14 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     } else if (sent === "refused") passage?.run.settle("ignored");
     else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
     super.onCancel();
+  }
+
+  /** A policy behind this one has refused the call; an interceptor between them may have copied what it says. */
+  #isRefusal(given: Metadata | undefined): boolean {
+    if (given === undefined) return false;
+    if (isRefusedHere(given)) return true;
+    const answered = this.#passage?.inbound.answeredByPolicy === true;
+    return answered && rejectionOf({ metadata: given }) !== undefined;
   }
 
   #admissionToTell(): string | undefined {

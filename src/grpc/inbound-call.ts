@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { Metadata } from "@grpc/grpc-js";
+import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError, safely } from "../core/notify.js";
@@ -7,6 +7,7 @@ import type { ObserveReport } from "../core/observe-report.js";
 import type { Priority } from "../core/priority.js";
 import type { DecisionEvent } from "./call-record.js";
 import { type Degradation, Degradations, handlerDegradation } from "./degraded.js";
+import { FailuresBelow } from "./relay.js";
 import type { CallKind, ServerCall } from "./types.js";
 
 /** What a handler can ask of the call that it serves. */
@@ -90,6 +91,9 @@ export class InboundCall implements CurrentCall {
   metadata: Metadata | undefined;
   /** Set by the policy that decides about optional work, where there is one. */
   optionalWork: OptionalWorkJudge | undefined;
+  /** A policy of this server has answered the call: what is sent now is no word of its handler. */
+  answeredByPolicy = false;
+  #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
   #abort: AbortController | undefined;
@@ -157,6 +161,17 @@ export class InboundCall implements CurrentCall {
     if (degradations.length === 0) return;
     this.#degradations ??= new Degradations();
     for (const degradation of degradations) this.#degradations.add(degradation);
+  }
+
+  /** What the calls made for this one have failed with so far, where one has. */
+  get failuresBelow(): FailuresBelow | undefined {
+    return this.#failuresBelow;
+  }
+
+  /** Notes what an outbound call of the handler has failed with. */
+  failedBelow(status: StatusObject): void {
+    this.#failuresBelow ??= new FailuresBelow();
+    this.#failuresBelow.note(status);
   }
 
   /** How the call ended, or undefined while it runs. */

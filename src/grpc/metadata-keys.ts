@@ -10,6 +10,11 @@ export const cohortKey = "x-request-cohort";
 export const previousAttemptsKey = "grpc-previous-rpc-attempts";
 /** Request: how many services above are retrying the call that this one is made for. */
 export const retryDepthKey = "x-weir-retry-depth";
+/**
+ * Trailer: the client that was given this status has retried the call, or decided not to, and nobody above should. A
+ * client puts it into what it hands to the application, so that it travels with every copy of the metadata.
+ */
+export const retriesExhaustedKey = "x-weir-retries-exhausted";
 /** Trailer: when to retry, in milliseconds, or not at all (gRFC A6). */
 export const pushbackKey = "grpc-retry-pushback-ms";
 

@@ -2,12 +2,16 @@ import type { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { isReason, type Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
-import { pushbackKey } from "./metadata-keys.js";
-import { decodeStatusDetails, encodeStatusDetails, statusDetailsKey } from "./status-details.js";
-import type { PartialStatus } from "./types.js";
+import { retriesExhaustedKey } from "./metadata-keys.js";
+import {
+  decodeStatusDetails,
+  encodeStatusDetails,
+  type StatusDetails,
+  statusDetailsKey,
+} from "./status-details.js";
 
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
-const rejectionDomain = "grpc-weir";
+export const rejectionDomain = "grpc-weir";
 
 /** What a refused call looks like: the status of each reason. Those that only explain never become a status. */
 const statusOfReason = {
@@ -149,6 +153,16 @@ const notRun: ReadonlySet<Reason> = new Set([
   "DRAINING",
 ]);
 
+/**
+ * A service below has dealt with the failure: it has refused what a handler asked of it, or somebody between it and us
+ * has tried again or decided not to. Trying again here would multiply their attempts.
+ */
+export function dealtWithBelow(metadata: Metadata, rejection: Rejection | undefined): boolean {
+  return (
+    (rejection !== undefined && rejection.hops > 0) || metadata.get(retriesExhaustedKey).length > 0
+  );
+}
+
 /** The server that was called has refused the call before its handler, and says so itself. */
 export function handlerNotRun(rejection: Rejection | undefined): boolean {
   return (
@@ -221,16 +235,11 @@ function readHops(metadata: Readonly<Record<string, string>>): number {
   return value !== undefined && /^\d{1,4}$/.test(value) ? Number(value) : 0;
 }
 
-/** The status of a call, passed on by a handler: what it says of retries is for this hop only. */
-export function passedOn(
-  status: PartialStatus,
-  metadata: Metadata,
-  known: Rejection,
-): PartialStatus {
-  const info = { ...known.metadata, [hopsKey]: String(known.hops + 1) };
-  const kept = metadata.clone();
-  kept.remove(pushbackKey);
-  const errorInfo = { reason: known.reason, domain: rejectionDomain, metadata: info };
-  kept.set(statusDetailsKey, encodeStatusDetails(status.code, status.details, { errorInfo }));
-  return { ...status, metadata: kept };
+/** A refusal by the toolkit in details that came from the hop below, as the next hop is told of it: a hop further away. */
+export function oneHopFurther(details: StatusDetails): StatusDetails["errorInfo"] {
+  const { errorInfo } = details;
+  // Whatever its reason: a later version, which knows more of them, may be the one that reads it.
+  if (errorInfo?.domain !== rejectionDomain) return undefined;
+  const { reason, domain, metadata } = errorInfo;
+  return { reason, domain, metadata: { ...metadata, [hopsKey]: String(readHops(metadata) + 1) } };
 }

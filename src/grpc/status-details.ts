@@ -44,12 +44,52 @@ export function encodeStatusDetails(code: number, message: string, details: Stat
   return Buffer.from(Status.encode({ code, message, details: packed }).finish());
 }
 
+/**
+ * The details of a status that is passed on to the next hop: its RetryInfo and the `ErrorInfo` of this domain are taken
+ * out, `errorInfo` comes in their place, and what others have put there stays as it is.
+ *
+ * @returns `undefined` when nothing is left; `unreadable` when they are malformed, repeated or too large.
+ */
+export function passOnStatusDetails(
+  metadata: Metadata,
+  status: { readonly code: number; readonly details: string },
+  domain: string,
+  errorInfo: StatusDetails["errorInfo"],
+): Buffer | undefined | "unreadable" {
+  const values: readonly unknown[] = metadata.get(statusDetailsKey);
+  let given: Status = { code: status.code, message: status.details, details: [] };
+  if (values.length > 0) {
+    if (!isReadable(values)) return "unreadable";
+    try {
+      given = Status.decode(values[0]);
+      given.details = given.details.filter((one) => !isOfThisHop(one, domain));
+    } catch {
+      return "unreadable";
+    }
+  }
+  if (errorInfo !== undefined) {
+    const { reason, domain: own, metadata: info } = errorInfo;
+    const value = ErrorInfo.encode({ reason, domain: own, metadata: { ...info } }).finish();
+    given.details.push({ typeUrl: `${typePrefix}ErrorInfo`, value: Buffer.from(value) });
+  }
+  return given.details.length === 0 ? undefined : Buffer.from(Status.encode(given).finish());
+}
+
+function isOfThisHop({ typeUrl, value }: Any, domain: string): boolean {
+  if (typeUrl === `${typePrefix}RetryInfo`) return true;
+  return typeUrl === `${typePrefix}ErrorInfo` && ErrorInfo.decode(value).domain === domain;
+}
+
+function isReadable(values: readonly unknown[]): values is readonly [Buffer] {
+  const [bytes] = values;
+  return values.length === 1 && bytes instanceof Buffer && bytes.length <= maxDetailsBytes;
+}
+
 /** Reads the details of a status. What is malformed, repeated or too large reads as absent. */
 export function decodeStatusDetails(metadata: Metadata): StatusDetails {
-  const values = metadata.get(statusDetailsKey);
+  const values: readonly unknown[] = metadata.get(statusDetailsKey);
+  if (!isReadable(values)) return {};
   const [bytes] = values;
-  if (values.length !== 1 || !(bytes instanceof Buffer) || bytes.length > maxDetailsBytes)
-    return {};
   try {
     let found: StatusDetails = {};
     for (const { typeUrl, value } of Status.decode(bytes).details) {

@@ -4,7 +4,7 @@ import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
 import { readPreviousAttempts, readRetryDepth } from "../grpc/metadata-keys.js";
-import { relayed } from "../grpc/relay.js";
+import { passedThrough, relayed } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import {
   type Surroundings,
@@ -131,7 +131,7 @@ class ContextServerCall extends ForwardingServerCall {
 
   override sendStatus(status: PartialStatus): void {
     this.#answered = true;
-    const sent = this.#relay === "mark" ? relayed(status) : status;
+    const sent = this.#relay === "mark" ? relayed(status, this.#inbound) : passedThrough(status);
     super.sendStatus(markedStatus(sent, this.#inbound.degradations));
   }
 }

@@ -7,7 +7,6 @@ import { refusal } from "../core/refusal.js";
 import { readFault } from "../grpc/fault-headers.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import type { CurrentCall, InboundCall } from "../grpc/inbound-call.js";
-import { noteSaidHere } from "../grpc/relay.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import { serverRejection } from "../grpc/server-rejection.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
@@ -159,9 +158,8 @@ class FaultyServerCall extends ForwardingServerCall {
         this.#policy.hold(this.#closed);
         return;
       case "status": {
-        const status = faultStatus(end);
-        noteSaidHere(status);
-        this.refuse(status);
+        this.#answer();
+        this.refuse(faultStatus(end));
         return;
       }
       case "reset":
@@ -184,6 +182,7 @@ class FaultyServerCall extends ForwardingServerCall {
 
   readonly #closed = (): void => {
     this.#stopTimer();
+    this.#answer();
     this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
   };
 
@@ -231,11 +230,15 @@ class FaultyServerCall extends ForwardingServerCall {
   }
 
   #break(end: MidStream): void {
-    const status = faultStatus(end);
-    noteSaidHere(status);
+    this.#answer();
     // As after a lost connection: what the handler has under way for this call is called off.
     this.#inbound?.finish("cancelled");
-    super.sendStatus(status);
+    super.sendStatus(faultStatus(end));
+  }
+
+  /** What is sent now is no word of the handler. */
+  #answer(): void {
+    if (this.#inbound !== undefined) this.#inbound.answeredByPolicy = true;
   }
 
   /** Serialised once more, for the calls that are struck. What cannot be serialised ends the call below. */

@@ -52,9 +52,10 @@ describe("the metadata of a refusal", () => {
 
   it("is this server's own word only as long as it is no copy", () => {
     const status = refused();
-    expect(relayed(status)).toBe(status);
+    const call = { answeredByPolicy: false, failuresBelow: undefined };
+    expect(relayed(status, call)).toBe(status);
     const passedOn = { ...status, metadata: status.metadata.clone() };
     expect(RefusalMetadata.isOriginal(passedOn.metadata)).toBe(false);
-    expect(relayed(passedOn).metadata?.get(pushbackKey)).toEqual([]);
+    expect(relayed(passedOn, call).metadata?.get(pushbackKey)).toEqual([]);
   });
 });

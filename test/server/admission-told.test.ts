@@ -2,9 +2,9 @@ import { Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-j
 import { describe, expect, it } from "vitest";
 import type { Priority } from "../../src/core/priority.js";
 import { refusal } from "../../src/core/refusal.js";
-import { admissionKey } from "../../src/grpc/admission-trailer.js";
+import { admissionKey, tellAdmission } from "../../src/grpc/admission-trailer.js";
 import { localRejection, rejectionOf } from "../../src/grpc/rejection.js";
-import { noteCopied, noteGivenUp, relayed } from "../../src/grpc/relay.js";
+import { noteCopied, relayed, retriesExhausted } from "../../src/grpc/relay.js";
 import * as server from "../../src/server.js";
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
 import { type Ended, handlers, kinds, scene } from "../scene.js";
@@ -159,18 +159,19 @@ describe("the level", () => {
 });
 
 describe("a status to which a policy has added something", () => {
+  const call = { answeredByPolicy: false, failuresBelow: undefined };
   const copied = (metadata: Metadata) => {
     const copy = metadata.clone();
-    copy.set(admissionKey, "v=1;level=3;ttl-ms=1000");
+    tellAdmission(copy, "v=1;level=3;ttl-ms=1000");
     noteCopied(copy, metadata);
     return copy;
   };
 
   it("still says that the toolkit has given up retrying below", () => {
-    const given = { code: Status.UNAVAILABLE, details: "down", metadata: new Metadata() };
-    given.metadata.set("grpc-retry-pushback-ms", "10");
-    noteGivenUp(given);
-    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) });
+    const below = { code: Status.UNAVAILABLE, details: "down", metadata: new Metadata() };
+    below.metadata.set("grpc-retry-pushback-ms", "10");
+    const given = retriesExhausted(below);
+    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) }, call);
     expect(rejectionOf({ metadata })).toMatchObject({ reason: "RETRY_EXHAUSTED_BELOW", hops: 1 });
     expect(metadata?.get("grpc-retry-pushback-ms")).toEqual([]);
     expect(metadata?.get(admissionKey)).toEqual(["v=1;level=3;ttl-ms=1000"]);
@@ -178,7 +179,7 @@ describe("a status to which a policy has added something", () => {
 
   it("still counts the hops of a refusal of this process from one", () => {
     const given = localRejection(refusal("BREAKER_OPEN", ""));
-    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) });
+    const { metadata } = relayed({ ...given, metadata: copied(given.metadata) }, call);
     expect(rejectionOf({ metadata })).toMatchObject({ reason: "BREAKER_OPEN", hops: 1 });
   });
 });
