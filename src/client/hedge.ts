@@ -45,8 +45,8 @@ export class HedgedCall extends RepeatingCall {
     status: StatusObject,
     origin: StatusOrigin,
   ): void {
-    if (origin === "local-policy") {
-      // A policy of ours refused this attempt. Those under way may still answer.
+    if (origin === "local-policy" || origin === "local-setup") {
+      // This process refused this attempt, or could not set it up. Those under way may still answer.
       this.last ??= { status, attempt };
       this.refund(attempt);
       this.#obey(withoutHedge(this.#underWay, rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE"));
@@ -184,6 +184,7 @@ export class HedgedCall extends RepeatingCall {
         return !(handlerNotRun || (wanted ?? this.#rules.nonFatalCodes.has(code)));
       case "local-policy":
       case "local-limit":
+      case "local-setup":
       case "caller":
       case "deadline":
         return true;

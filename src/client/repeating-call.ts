@@ -13,6 +13,7 @@ import { retriesExhausted } from "../grpc/relay.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import { ReplayableCall } from "../grpc/replayable-call.js";
 import { decodeStatusDetails } from "../grpc/status-details.js";
+import { codeOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { closedStatus } from "../grpc/waiting-room.js";
 import type { RetryPolicy } from "./retry-policy.js";
@@ -99,7 +100,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     const said = origin === "remote";
     const relayed = said && dealtWithBelow(status.metadata, rejection);
     const failed: FailedAttempt = {
-      code: status.code,
+      code: codeOf(status, origin),
       origin,
       attempts: record.attempts.length,
       trailersOnly: !attempt.sawHeaders,

@@ -108,13 +108,15 @@ class RetriedCall extends RepeatingCall {
   ): void {
     const { last } = this;
     const unwanted = this.#unwanted;
-    if (origin === "local-policy") this.refund(attempt);
-    if (origin === "local-policy" && unwanted !== undefined) {
+    // The target was not asked.
+    const here = origin === "local-policy" || origin === "local-setup";
+    if (here) this.refund(attempt);
+    if (here && unwanted !== undefined) {
       this.accept(unwanted.attempt, unwanted.status);
       return;
     }
-    if (origin === "local-policy" && last !== undefined) {
-      // A policy of ours refused the retry. The caller learns what the server said, not that.
+    if (here && last !== undefined) {
+      // This process refused the retry, or could not set it up. The caller learns what the server said, not that.
       this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE");
       this.conclude(last.status, last.attempt);
       return;

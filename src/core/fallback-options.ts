@@ -85,6 +85,7 @@ export function fallbackHelps(failed: {
   readonly reason: Reason | undefined;
 }): boolean {
   const { code, origin, reason } = failed;
-  if (origin === "caller" || origin === "local-limit" || reason === "CLOSED") return false;
+  if (origin === "caller" || origin === "local-limit" || origin === "local-setup") return false;
+  if (reason === "CLOSED") return false;
   return helpedCodes.has(code);
 }

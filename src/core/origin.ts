@@ -4,6 +4,8 @@
  * - `local-policy`: a policy in this process refused it
  * - `local-limit`: a size limit, a message that could not be (de)serialised, or an interceptor that threw, in
  *   this process
+ * - `local-setup`: this process could not set the call up: its call credentials failed, or its channel was closed; the
+ *   server was never asked
  * - `never-sent`: it never left this process; safe to retry for every method
  * - `refused`: the peer refused the stream before processing; safe to retry for every method
  * - `transport`: the connection broke, or something that is no gRPC server answered; whether the server
@@ -16,6 +18,7 @@
 export type StatusOrigin =
   | "local-policy"
   | "local-limit"
+  | "local-setup"
   | "never-sent"
   | "refused"
   | "transport"

@@ -6,7 +6,7 @@ import { statusCode } from "./status-code.js";
 
 /** What the decision about another attempt rests on. */
 export interface FailedAttempt {
-  /** The status code that the attempt ended with. */
+  /** The status code by which the attempt counts: where a transport ended it, what its text says it means. */
   readonly code: number;
   readonly origin: StatusOrigin;
   /** Attempts so far, this one included. */
@@ -100,6 +100,7 @@ export function qualifies(
   switch (failed.origin) {
     case "local-policy":
     case "local-limit":
+    case "local-setup":
     case "caller":
     case "deadline":
       return false;
@@ -134,6 +135,7 @@ function eligible(
       return true;
     case "local-policy":
     case "local-limit":
+    case "local-setup":
     case "caller":
     case "deadline":
       return false;

@@ -11,7 +11,7 @@ import { toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 import { ambientPriority } from "./priority-context.js";
-import { type AttemptEvidence, originOf } from "./status-origin.js";
+import { type AttemptEvidence, originOf, type UnknownTexts } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
 import { type CallKind, callKind } from "./types.js";
 
@@ -82,6 +82,7 @@ export class CallRecord {
   readonly clock: Clock;
   readonly report: ReportError;
   readonly observed: ObserveReport;
+  readonly unknownTexts: UnknownTexts;
   readonly startedAtMs: number;
   /** Effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
@@ -107,6 +108,7 @@ export class CallRecord {
     this.clock = context.clock;
     this.report = context.report;
     this.observed = context.observed;
+    this.unknownTexts = context.unknownTexts;
     this.#onDecision = context.onDecision;
     this.method = call.path;
     this.kind = callKind(call);

@@ -16,6 +16,7 @@ import { ForwardingCall } from "./forwarding-call.js";
 import { callOff } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
 import { localRejection, rejectionOf, saysNothingOfHealth } from "./rejection.js";
+import { codeOf, echoes } from "./status-origin.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -112,8 +113,8 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         sawHeaders: this.#sawHeaders,
         peer: this.getPeer(),
         target: this.record.target,
-        // Whatever code the caller chose for it. A deadline that passed says something about the server.
-        calledOff: this.#calledOff === received.details && code !== Status.DEADLINE_EXCEEDED,
+        calledOff: echoes(received, this.#calledOff),
+        unknown: this.record.unknownTexts,
       };
       this.record.inbound?.failedBelow(received);
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
@@ -122,7 +123,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       const told = rejectionOf(received);
       const shed = origin === "remote" && saysNothingOfHealth(told);
       const ending = endingOf(received, origin, told);
-      this.#run.settle(shed ? "ignored" : outcomeOf(code, origin), ending);
+      this.#run.settle(shed ? "ignored" : outcomeOf(codeOf(received, origin), origin), ending);
     }
     super.onReceiveStatus(received);
   }

@@ -4,6 +4,7 @@ import type { Ending, Outcome } from "../core/permit.js";
 import { readPushback } from "./metadata-keys.js";
 import { handlerNotRun, type Rejection, saysNothingOfHealth } from "./rejection.js";
 import { decodeStatusDetails } from "./status-details.js";
+import { codeOf } from "./status-origin.js";
 
 /**
  * How an answer of the other side counts for breakers and limits. The failures are those that say
@@ -35,6 +36,7 @@ export function outcomeOf(code: Status, origin: StatusOrigin): Outcome {
   switch (origin) {
     case "local-policy":
     case "local-limit":
+    case "local-setup":
     case "caller":
       return "ignored";
     case "attempt-timeout":
@@ -71,19 +73,20 @@ export function endingOf(
 const tooLarge = /\b(larger than|exceeds)\b.*\b(max|maximum|size|limit)\b/i;
 
 function unservedBy(
-  { code, details }: StatusObject,
+  status: StatusObject,
   origin: StatusOrigin,
   told: Rejection | undefined,
 ): Ending["unserved"] {
-  if (origin === "local-policy" || origin === "local-limit" || origin === "caller")
-    return undefined;
+  if (origin === "local-policy" || origin === "local-limit") return undefined;
+  if (origin === "local-setup" || origin === "caller") return undefined;
   if (origin === "attempt-timeout") return "unavailable";
   if (handlerNotRun(told)) return "shed";
   // It was served for as long as the server serves a stream.
   if (saysNothingOfHealth(told)) return undefined;
   // A service below it has refused, and it has done its own part.
   if (told !== undefined && told.hops > 0) return undefined;
-  if (code === Status.RESOURCE_EXHAUSTED) return tooLarge.test(details) ? undefined : "shed";
+  const code = codeOf(status, origin);
+  if (code === Status.RESOURCE_EXHAUSTED) return tooLarge.test(status.details) ? undefined : "shed";
   const lost = code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED;
   return lost ? "unavailable" : undefined;
 }

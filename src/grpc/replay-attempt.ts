@@ -2,6 +2,7 @@ import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { AttemptRecord } from "./call-record.js";
 import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
 import type { ReplayBuffer } from "./replay-buffer.js";
+import { echoes } from "./status-origin.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
@@ -32,6 +33,7 @@ export class ReplayAttempt implements ClientListener {
   readonly #owner: AttemptOwner;
   readonly #buffer: ReplayBuffer;
   #call: ClientCall | undefined;
+  #calledOff: string | undefined;
   #writing = false;
   #halfClosed = false;
   /** One read credit is out: grpc-js takes several for one. */
@@ -80,7 +82,7 @@ export class ReplayAttempt implements ClientListener {
   /** What stands below threw. The attempt ends as after any other failure, and leaves nothing open. */
   fail(error: unknown): void {
     const failed = channelClosed(error) ?? interceptorThrew(error);
-    this.cancel(failed.code, failed.details);
+    if (!this.ended) callOff(this.#call, failed.code, failed.details);
     process.nextTick(() => this.onReceiveStatus(failed));
   }
 
@@ -123,7 +125,14 @@ export class ReplayAttempt implements ClientListener {
   }
 
   cancel(code: number, details: string): void {
-    if (!this.ended) callOff(this.#call, code, details);
+    if (this.ended) return;
+    this.#calledOff ??= details;
+    callOff(this.#call, code, details);
+  }
+
+  /** Whether this status is only the echo of what the attempt was called off with. */
+  calledOffBy(status: StatusObject): boolean {
+    return echoes(status, this.#calledOff);
   }
 
   onReceiveMetadata(metadata: Metadata): void {

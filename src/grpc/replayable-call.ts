@@ -220,6 +220,8 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       sawHeaders: attempt.sawHeaders,
       peer: attempt.peer ?? record.target,
       target: record.target,
+      calledOff: attempt.calledOffBy(status),
+      unknown: record.unknownTexts,
     };
     const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
     if (this.ended) return;

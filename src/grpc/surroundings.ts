@@ -5,6 +5,7 @@ import { ObserveReport } from "../core/observe-report.js";
 import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
 import type { DecisionEvent } from "./call-record.js";
+import { UnknownTexts } from "./status-origin.js";
 import { WaitingRoom } from "./waiting-room.js";
 
 /** What every interceptor works with and no policy decides. */
@@ -19,6 +20,8 @@ export interface Surroundings {
   readonly budgets: BudgetStore;
   /** What policies that observe would have refused. */
   readonly observed: ObserveReport;
+  /** Where status texts go that no version of Node or grpc-js is known to make. */
+  readonly unknownTexts: UnknownTexts;
 }
 
 /** What can be handed in from outside. */
@@ -67,14 +70,16 @@ export function surroundingsOf(
   optionalFunction(`${prefix}.random`, random);
   optionalFunction(`${prefix}.onDecision`, onDecision);
   optionalFunction(`${prefix}.onError`, onError);
+  const report = onError ?? warn;
   return {
     clock,
     random,
     onDecision,
-    report: onError ?? warn,
+    report,
     room: new WaitingRoom(),
     budgets: new BudgetStore(clock),
     observed: new ObserveReport(),
+    unknownTexts: new UnknownTexts(report),
   };
 }
 

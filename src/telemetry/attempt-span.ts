@@ -4,7 +4,7 @@ import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api"
 import type { StatusOrigin } from "../core/origin.js";
 import { type AttemptRecord, attemptOf, type CallRecord, endAttempt } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { supersededText } from "../grpc/status-origin.js";
+import { echoes, supersededText } from "../grpc/status-origin.js";
 import { peerAttributes } from "./addresses.js";
 import type { CallTrace, TracedOptions } from "./call-trace.js";
 import { conventional, grfc, grpcSystem, own, rpcMethod, statusName } from "./semconv.js";
@@ -21,6 +21,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
   #attempt: AttemptRecord | undefined;
   #final: StatusObject | undefined;
   #sawHeaders = false;
+  #calledOff: string | undefined;
 
   constructor(
     options: TracedOptions,
@@ -42,6 +43,11 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     if (span?.isRecording() === true) this.#span = span;
     const outgoing = span === undefined ? context : trace.setSpan(context, span);
     this.forward(this.#tracing.inject(outgoing, metadata));
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff ??= details;
+    super.cancelWithStatus(code, details);
   }
 
   override onReceiveMetadata(metadata: Metadata): void {
@@ -84,8 +90,14 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const { status, origin } = attempt;
     const echo = status?.code === final.code && status.details === final.details;
     if (echo && origin !== undefined) return origin;
-    const { target } = this.#record;
-    const evidence = { sawHeaders: this.#sawHeaders, peer: this.getPeer(), target };
+    const { target, unknownTexts: unknown } = this.#record;
+    const evidence = {
+      sawHeaders: this.#sawHeaders,
+      peer: this.getPeer(),
+      target,
+      calledOff: echoes(final, this.#calledOff),
+      unknown,
+    };
     return endAttempt(attempt, final, evidence, nowMs);
   }
 

@@ -188,7 +188,7 @@ describe("another answer", () => {
     expect(codes).toEqual([2, 4, 8, 13, 14, 15]);
   });
 
-  it.each(["caller", "local-limit"] as const)("does not help against a failure of %s", (origin) => {
+  it.each(["caller", "local-limit", "local-setup"] as const)("does not help against a failure of %s", (origin) => {
     expect(helps(14, origin)).toBe(false);
     expect(helps(13, origin)).toBe(false);
   });

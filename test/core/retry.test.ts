@@ -95,6 +95,7 @@ const table: readonly Row[] = [
     false,
     false,
   ],
+  ["a call that this process could not set up", { origin: "local-setup" }, false, false, false],
   [
     "the caller's deadline",
     { origin: "deadline", code: code.deadlineExceeded },

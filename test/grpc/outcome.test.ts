@@ -19,6 +19,7 @@ describe("how a finished attempt counts", () => {
   it.each([
     ["local-policy", "ignored"],
     ["local-limit", "ignored"],
+    ["local-setup", "ignored"],
     ["caller", "ignored"],
     ["attempt-timeout", "failure"],
     ["never-sent", "failure"],

@@ -61,6 +61,16 @@ export class RawPeer {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
+  /** The connections are closed from this side, orderly for TCP and without a word of HTTP/2. */
+  hangUp(): void {
+    for (const socket of this.#sockets) socket.end();
+  }
+
+  /** The connections are ended with this HTTP/2 code. */
+  destroySessions(code: number): void {
+    for (const session of this.#sessions) session.destroy(new Error("ended by the test"), code);
+  }
+
   async close(): Promise<void> {
     for (const session of this.#sessions) session.destroy();
     await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-import { status } from "@grpc/grpc-js";
+import { credentials, status } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../../src/core/origin.js";
 import type { CallPlan } from "./origin-watch.js";
 import { answer, type RawPeer, type RawStream, trailersOnly } from "./raw-peer.js";
@@ -29,6 +29,14 @@ const throwing = () => {
 };
 const silent = () => {};
 
+/** Call credentials that fail, with this code if there is one. */
+const failing = (code?: number) =>
+  credentials.createFromMetadataGenerator((_options, callback) => {
+    const error = new Error("no token");
+    callback(code === undefined ? error : Object.assign(error, { code }));
+  });
+const pluginText = "Getting metadata from plugin failed with error: no token";
+
 const neverLeft: readonly Row[] = [
   {
     what: "a request over the limit of this process",
@@ -57,6 +65,41 @@ const neverLeft: readonly Row[] = [
     code: status.CANCELLED,
     details: "Cancelled on client",
     origin: "caller",
+  },
+  {
+    what: "call credentials that fail",
+    plan: { credentials: failing() },
+    code: status.UNKNOWN,
+    details: pluginText,
+    origin: "local-setup",
+  },
+  {
+    what: "call credentials that fail with a code of gRPC",
+    plan: { credentials: failing(status.UNAUTHENTICATED) },
+    code: status.UNAUTHENTICATED,
+    details: pluginText,
+    origin: "local-setup",
+  },
+  {
+    what: "call credentials that fail for the time being",
+    plan: { credentials: failing(status.UNAVAILABLE) },
+    code: status.UNAVAILABLE,
+    details: pluginText,
+    origin: "local-setup",
+  },
+  {
+    what: "call credentials that fail with a code that only servers may use",
+    plan: { credentials: failing(status.INVALID_ARGUMENT) },
+    code: status.INTERNAL,
+    details: `Invalid status from control plane: 3 INVALID_ARGUMENT ${pluginText}`,
+    origin: "local-setup",
+  },
+  {
+    what: "a channel that is closed before the call has left",
+    plan: { close: true },
+    code: status.UNAVAILABLE,
+    details: "Channel closed before call started",
+    origin: "local-setup",
   },
 ];
 

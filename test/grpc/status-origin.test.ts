@@ -1,6 +1,6 @@
 import { Metadata, Server, ServerCredentials, type ServiceDefinition, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { originOf } from "../../src/grpc/status-origin.js";
+import { codeOf, originOf, UnknownTexts } from "../../src/grpc/status-origin.js";
 import { endOfCall, type Seen } from "./origin-watch.js";
 import { RawPeer } from "./raw-peer.js";
 import { ok, type Row, rows } from "./status-origin-rows.js";
@@ -99,6 +99,68 @@ describe("the origin of a status, over sockets", () => {
   });
 });
 
+describe("an HTTP/2 code in a text", () => {
+  const seen = { sawHeaders: false, peer: "10.0.0.1:443", target: "dns:orders:443" };
+  const told = (details: string, code = status.UNAVAILABLE, sawHeaders = false) => {
+    const received = { code, details, metadata: new Metadata() };
+    const origin = originOf(received, { ...seen, sawHeaders });
+    return [origin, status[codeOf(received, origin)]];
+  };
+
+  it.each([
+    "Write error: Stream closed with error code NGHTTP2_REFUSED_STREAM",
+    "Stream closed with error code NGHTTP2_REFUSED_STREAM",
+    "Stream closed with error code 7",
+    "Received RST_STREAM with code 7",
+    "Received RST_STREAM with code 7 (REFUSED_STREAM)",
+    "The peer has reset the stream: REFUSED_STREAM",
+  ])("is that code, whatever stands around it: %s", (details) => {
+    expect(told(details)).toEqual(["refused", "UNAVAILABLE"]);
+    expect(told(details, status.INTERNAL)[0]).toBe("refused");
+  });
+
+  it.each<[string, string]>([
+    ["Write error: Stream closed with error code NGHTTP2_ENHANCE_YOUR_CALM", "RESOURCE_EXHAUSTED"],
+    ["Write error: Stream closed with error code NGHTTP2_INTERNAL_ERROR", "INTERNAL"],
+    ["Write error: Stream closed with error code NGHTTP2_CANCEL", "CANCELLED"],
+    ["Write error: Stream closed with error code 3", "INTERNAL"],
+    ["Write error: Session closed with error code 2", "UNAVAILABLE"],
+    ["Write error: Session closed with error code NGHTTP2_INTERNAL_ERROR", "UNAVAILABLE"],
+    ["Write error: read ECONNRESET", "UNAVAILABLE"],
+    ["Write error: Protocol error", "UNAVAILABLE"],
+  ])("says what a broken stream counts as: %s", (details, counts) => {
+    expect(told(details)).toEqual(["transport", counts]);
+  });
+
+  it("of a connection says that it has ended, and not that the server has looked at no stream", () => {
+    expect(told("Write error: Session closed with error code 7")).toEqual([
+      "transport",
+      "UNAVAILABLE",
+    ]);
+    expect(told("Session closed after a GOAWAY with REFUSED_STREAM")[0]).toBe("transport");
+  });
+
+  it("of a refused stream is not believed of a server that has begun to answer", () => {
+    expect(told("Stream refused by server", status.UNAVAILABLE, true)[0]).toBe("transport");
+  });
+
+  it("is none where the number is that of something else", () => {
+    expect(told("The process exited with code 7")[0]).toBe("transport");
+    expect(told("Received HTTP status code 503")).toEqual(["transport", "UNAVAILABLE"]);
+  });
+
+  it("is the server's, behind headers and in trailers of its own", () => {
+    const metadata = new Metadata();
+    metadata.set("x-request", "1");
+    const details = "Write error: Stream closed with error code NGHTTP2_REFUSED_STREAM";
+    const received = { code: status.UNAVAILABLE, details, metadata };
+    expect(originOf(received, { ...seen, sawHeaders: true })).toBe("remote");
+    metadata.remove("x-request");
+    metadata.set("grpc-previous-rpc-attempts", "1");
+    expect(originOf(received, { ...seen, sawHeaders: true })).toBe("transport");
+  });
+});
+
 describe("the origin of a status that is not known", () => {
   const status14 = (details: string, metadata = new Metadata()) => ({
     code: status.UNAVAILABLE,
@@ -109,6 +171,28 @@ describe("the origin of a status that is not known", () => {
 
   it("is the transport, which is the careful reading", () => {
     expect(originOf(status14("Words of another version"), address)).toBe("transport");
+  });
+
+  it("is told once for each text, without its numbers, and not for ever", () => {
+    const told: unknown[] = [];
+    const unknown = new UnknownTexts((error) => told.push(error));
+    const seen = (details: string, more = {}) =>
+      originOf(status14(details), { ...address, unknown, ...more });
+    seen("Socket 17 fell over");
+    seen("Socket 18 fell over");
+    seen("Connection dropped");
+    seen("words of the server", { sawHeaders: true });
+    seen("words of a call that waits", { peer: "dns:orders:443" });
+    expect(told.map(String)).toEqual([expect.stringContaining('"Socket 17 fell over"')]);
+    for (let i = 0; i < 100; i += 1) seen("y".repeat(i + 1));
+    expect(told).toHaveLength(20);
+  });
+
+  it("is told without harm by a reporter that throws", () => {
+    const unknown = new UnknownTexts(() => {
+      throw new Error("broken");
+    });
+    expect(originOf(status14("Words"), { ...address, unknown })).toBe("transport");
   });
 
   it("is never-sent where the peer is still the target", () => {
