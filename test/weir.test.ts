@@ -1,5 +1,6 @@
 import {
   type CallInvocationTransformer,
+  type ClientOptions,
   InterceptingCall,
   type Interceptor,
   ServerInterceptingCall,
@@ -58,6 +59,20 @@ describe("the options for a client", () => {
     const options = createWeir().client({}, { "grpc.keepalive_time_ms": 1_000 });
     expect(options["grpc.keepalive_time_ms"]).toBe(1_000);
     expect(options["grpc.service_config_disable_resolution"]).toBe(1);
+  });
+
+  it("let a channel connect again soon, unless they say otherwise themselves", () => {
+    const backoff = (own: ClientOptions) => {
+      const options = createWeir().client({}, own);
+      const { "grpc.initial_reconnect_backoff_ms": initialMs } = options;
+      return [initialMs, options["grpc.max_reconnect_backoff_ms"]];
+    };
+    expect(backoff({})).toEqual([100, 5_000]);
+    expect(backoff({ "grpc.initial_reconnect_backoff_ms": 700 })).toEqual([700, 5_000]);
+    expect(backoff({ "grpc.max_reconnect_backoff_ms": 900 })).toEqual([100, 900]);
+    // What is left out does not contradict what is said.
+    expect(backoff({ "grpc.initial_reconnect_backoff_ms": 60_000 })).toEqual([60_000, 60_000]);
+    expect(backoff({ "grpc.max_reconnect_backoff_ms": 50 })).toEqual([50, 50]);
   });
 
   it("have only keys that grpc-js knows, so that channels can be shared", () => {

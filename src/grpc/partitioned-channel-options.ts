@@ -8,6 +8,7 @@ import {
   wholeNumber,
 } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
+import { reconnectBackoff } from "./reconnect-backoff.js";
 import { surroundingsOf } from "./surroundings.js";
 
 /** What a call tells of itself when its partition is chosen. */
@@ -51,7 +52,8 @@ export interface PartitionedChannelOptions<Name extends string = string> {
   readonly defaultPartition?: NoInfer<Name>;
   /**
    * Channel options of every connection. `grpc.use_local_subchannel_pool` is always 1, and service configs from DNS
-   * are off unless you say otherwise: a retry policy in one would multiply the attempts. @defaultValue none
+   * are off unless you say otherwise: a retry policy in one would multiply the attempts. A connection that is lost is
+   * tried again after 100 ms, and at last every 5 s, unless you say otherwise. @defaultValue none
    */
   readonly channelOptions?: ChannelOptions;
   /** Hears of what `partitionOf` throws. @defaultValue a process warning */
@@ -100,6 +102,7 @@ export function resolvePartitionedChannelOptions(options: PartitionedChannelOpti
     channelOptions: {
       "grpc.service_config_disable_resolution": 1,
       ...channelOptions,
+      ...reconnectBackoff(channelOptions),
       // Out of the pool of the process, all partitions would be given the same connection.
       "grpc.use_local_subchannel_pool": 1,
     },

@@ -101,6 +101,12 @@ describe("the channel options of every connection", () => {
     expect(optionsOf(own)["grpc.service_config_disable_resolution"]).toBe(0);
   });
 
+  it("let a connection that was lost be tried again soon, unless told otherwise", () => {
+    const keys = ["grpc.initial_reconnect_backoff_ms", "grpc.max_reconnect_backoff_ms"] as const;
+    expect(keys.map((key) => optionsOf()[key])).toEqual([100, 5_000]);
+    expect(keys.map((key) => optionsOf({ [keys[0]]: 700 })[key])).toEqual([700, 5_000]);
+  });
+
   it("never share connections, whatever is asked for", () => {
     const own = { "grpc.use_local_subchannel_pool": 0, "grpc.keepalive_time_ms": 5 };
     expect(optionsOf(own)).toMatchObject({
