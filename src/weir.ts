@@ -30,6 +30,7 @@ import {
 } from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
 import { checkOwn } from "./grpc/own-options.js";
+import { reconnectBackoff } from "./grpc/reconnect-backoff.js";
 import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
 import {
   type Surroundings,
@@ -125,7 +126,10 @@ export class Weir {
       idempotencyKeyInterceptor(surroundings, (method) => policies.for(method).idempotencyKey),
       deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
       fallbackInterceptor(surroundings, (method) => policies.for(method).fallback),
-      attemptsInterceptor(surroundings, (method) => policies.for(method)),
+      attemptsInterceptor(surroundings, (method) => {
+        const { retry, hedge, timeouts } = policies.for(method);
+        return { retry, hedge, connectionMs: timeouts?.connectionMs };
+      }),
       gatesInterceptor(surroundings, [
         breakerCheck((method) => policies.for(method).breaker),
         throttleGate((method) => policies.for(method).throttle),
@@ -144,6 +148,7 @@ export class Weir {
       // No service config from DNS: a retry policy in it would multiply the attempts.
       "grpc.service_config_disable_resolution": 1,
       ...rest,
+      ...reconnectBackoff(rest),
       // grpc-js takes one kind of list only, so ours follows the user's.
       ...(providers.length > 0
         ? {

@@ -16,7 +16,7 @@ import {
   surroundingsOptionNames,
 } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
-import { closedStatus, type WaitingRoom } from "../grpc/waiting-room.js";
+import type { WaitingRoom } from "../grpc/waiting-room.js";
 
 /**
  * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
@@ -53,8 +53,9 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   protected override begin(metadata: Metadata): void {
-    if (this.#room.closed) {
-      this.finish(closedStatus());
+    const closed = this.#room.closing(this.#record.connection);
+    if (closed !== undefined) {
+      this.finish(closed);
       return;
     }
     const { inbound } = this.#record;

@@ -20,7 +20,6 @@ const shown = ForwardingCall.prototype;
 
 /** A call with one request message, whose failure is answered by the first provider that has an answer. */
 export class FallbackCall extends PrimaryCall {
-  #failure: StatusObject | undefined;
   #run: FallbackRun<FallbackSource, FallbackAnswer> | undefined;
   #stream: FallbackStream | undefined;
   #stopTimer: CancelTask | undefined;
@@ -29,7 +28,6 @@ export class FallbackCall extends PrimaryCall {
   #permit: Permit | undefined;
 
   protected override failed(status: StatusObject): void {
-    this.#failure = status;
     const { record, policy, surroundings } = this;
     const { report } = surroundings;
     const sawHeaders = this.heldMetadata !== undefined;
@@ -44,16 +42,20 @@ export class FallbackCall extends PrimaryCall {
     this.#run = new FallbackRun<FallbackSource, FallbackAnswer>(policy.sources, {
       clock: record.clock,
       deadlineMs: record.deadlineMs,
-      // A weir that was closed meanwhile takes on nothing more.
-      accepts: (source) => !surroundings.room.closed && accepts(source, question.failure, report),
+      // Who was closed meanwhile takes on nothing more.
+      accepts: (source) => this.closing === undefined && accepts(source, question.failure, report),
       ask: (source, dueMs, told) => {
         const callOff = askProvider(source, question, dueMs, told);
         this.#callOff = callOff;
         return callOff;
       },
       failed: ({ place }, error) => reportFailure(error, place.limits.name, report),
-      answered: (answer, source, permit) => this.#answered(answer, source, permit),
+      answered: (answer, source, permit) => {
+        surroundings.room.leave(this.closed);
+        this.#answered(answer, source, permit);
+      },
       unanswered: (tried) => {
+        surroundings.room.leave(this.closed);
         if (tried !== "") {
           policy.unanswered += 1;
           this.decide("stop", tried, "FALLBACK_UNANSWERED");
@@ -61,6 +63,7 @@ export class FallbackCall extends PrimaryCall {
         this.conclude(status);
       },
     });
+    surroundings.room.enter(this.closed, record.connection);
     this.#run.start();
   }
 
@@ -88,7 +91,7 @@ export class FallbackCall extends PrimaryCall {
   #answered(answer: FallbackAnswer, { place }: FallbackSource, permit: Permit): void {
     const { record } = this;
     const { name } = place.limits;
-    const code = Status[this.#failure?.code ?? Status.UNKNOWN];
+    const code = Status[this.failure?.code ?? Status.UNKNOWN];
     this.#permit = permit;
     this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
     const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
@@ -137,7 +140,7 @@ export class FallbackCall extends PrimaryCall {
     reportFailure(error, "stream", this.surroundings.report);
     const details = "A stored answer could not be read";
     const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
-    shown.onReceiveStatus.call(this, this.#failure ?? unread);
+    shown.onReceiveStatus.call(this, this.failure ?? unread);
   }
 }
 

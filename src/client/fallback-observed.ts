@@ -80,11 +80,16 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       if (received.code === Status.OK) {
         this.#recording?.ended(received);
         noteAnswer(this.#record, received);
-      } else if (!this.#begun && !this.#calledOff && !this.#surroundings.room.closed) {
+      } else if (!this.#begun && !this.#calledOff && this.#open) {
         this.#wouldAsk(received);
       }
     }
     super.onReceiveStatus(received);
+  }
+
+  /** A weir, or a client, that is closed takes on nothing more. */
+  get #open(): boolean {
+    return this.#surroundings.room.closing(this.#record.connection) === undefined;
   }
 
   #wouldAsk(status: StatusObject): void {

@@ -4,11 +4,10 @@ import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { callOff } from "../grpc/local-status.js";
-import { localRejection } from "../grpc/rejection.js";
+import { callOff, endedByClosing } from "../grpc/local-status.js";
+import { localRejection, rejectionOf } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
-import { closedStatus } from "../grpc/waiting-room.js";
 import { completeWrite } from "../grpc/write-queue.js";
 import type { FallbackAnswer } from "./fallback-answer.js";
 import type { FallbackPolicy } from "./fallback-policy.js";
@@ -46,6 +45,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   readonly #single: boolean;
   #stage: Stage = "request";
   #calledOff = false;
+  /** What the service ended with, while a fallback is looked for. */
+  protected failure: StatusObject | undefined;
   #flight: Flight | undefined;
   #recording: AnswerRecording | undefined;
   #time: PrimaryTime | undefined;
@@ -80,6 +81,22 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.#showHeldMetadata();
     super.onReceiveStatus(status);
   }
+
+  /** What the call ends with where the weir, or its channel, was closed. */
+  protected get closing(): StatusObject | undefined {
+    return this.surroundings.room.closing(this.record.connection);
+  }
+
+  /**
+   * The weir, or the channel, was closed while the call waited for something else than the service. It ends with what
+   * the service said, where it was asked.
+   */
+  protected readonly closed = (closed: StatusObject): void => {
+    const failure = this.failure;
+    this.record.restore(() =>
+      failure === undefined ? this.finish(closed) : this.conclude(failure),
+    );
+  };
 
   protected decide(verdict: Verdict, detail: string, reason?: Reason): void {
     const { record } = this;
@@ -133,6 +150,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   protected override released(): void {
+    this.surroundings.room.leave(this.closed);
     this.#stopLookUp?.();
     this.#time?.end();
     this.#flight?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
@@ -152,6 +170,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   #lookUp(cache: StaleCache, key: string): void {
     this.#stage = "lookup";
     const { record } = this;
+    const { room } = this.surroundings;
+    room.enter(this.closed, record.connection);
+    if (this.ended) return;
     const waits = () => !this.ended && this.#stage === "lookup";
     this.#stopLookUp = lookUpFresh(
       cache,
@@ -160,13 +181,14 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       key,
       (answer) => {
         if (!waits()) return;
+        room.leave(this.closed);
         this.#stage = "elsewhere";
         this.fresh(answer);
       },
       () => {
         if (!waits()) return;
-        if (this.surroundings.room.closed) this.finish(closedStatus());
-        else record.restore(() => this.#launch());
+        room.leave(this.closed);
+        record.restore(() => this.#launch());
       },
     );
   }
@@ -227,6 +249,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const flight = this.#flight;
     record.restore(() => {
       if (this.ended || this.#stage !== "primary" || flight === undefined) return;
+      if (this.closing === undefined && closedLocally(status)) {
+        // The client of whoever opened the shared call was closed, and not this one's.
+        this.#time?.end();
+        this.#flight = undefined;
+        this.#launch();
+        return;
+      }
       if (flight.opener === this) {
         record.attempts.push(...flight.record.attempts);
         record.decisions.push(...flight.record.decisions);
@@ -267,9 +296,12 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const begun = this.#stage === "begun";
     this.#stage = "elsewhere";
     this.#time?.end();
-    // A weir that is closed takes on nothing more, and who has left wants no answer.
-    if (begun || this.#calledOff || this.surroundings.room.closed) this.conclude(status);
-    else this.failed(status);
+    // Who is closed takes on nothing more, and who has left wants no answer.
+    if (begun || this.#calledOff || this.closing !== undefined) this.conclude(status);
+    else {
+      this.failure = status;
+      this.failed(status);
+    }
   }
 
   /** Something of the response is about to be shown. False when it is nobody's any more. */
@@ -286,4 +318,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.heldMetadata = undefined;
     if (metadata !== undefined) super.onReceiveMetadata(metadata);
   }
+}
+
+function closedLocally(status: StatusObject): boolean {
+  const told = rejectionOf(status);
+  return endedByClosing(status) || (told?.local === true && told.reason === "CLOSED");
 }

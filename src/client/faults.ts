@@ -185,7 +185,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #hold(): void {
     const { clock } = this.#record;
     this.#policy.hold(this.#end);
-    this.#room.enter(this.#end);
+    this.#room.enter(this.#end, this.#record.connection);
     const nowMs = clock.now();
     const dueMs = toMonotonic(this.options.deadline, clock, nowMs) ?? Number.POSITIVE_INFINITY;
     if (dueMs === Number.POSITIVE_INFINITY) return;

@@ -3,7 +3,7 @@ import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from ".
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
-import type { FailedAttempt } from "../core/retry.js";
+import { type FailedAttempt, isTooLong } from "../core/retry.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { ClientListener } from "../grpc/types.js";
@@ -54,6 +54,10 @@ export class HedgedCall extends RepeatingCall {
     }
     this.last = { status, attempt };
     const failed = this.judge(attempt, status, origin);
+    if (this.closing(status)) {
+      this.#obey(withoutHedge(this.#underWay, "CLOSED"));
+      return;
+    }
     const decision = hedgeAfterFailure({
       fatal: this.#fatal(failed),
       pushback: failed.pushback,
@@ -67,6 +71,8 @@ export class HedgedCall extends RepeatingCall {
       this.#obey(withoutHedge(this.#underWay, "RETRY_DEPTH"));
     } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
       this.#obey(withoutHedge(this.#underWay, "RETRY_PAST_DEADLINE"));
+    } else if (decision.kind === "launch" && isTooLong(decision.inMs)) {
+      this.#obey(withoutHedge(this.#underWay, "RETRY_WAIT_TOO_LONG"));
     } else this.#obey(decision);
   }
 
@@ -109,7 +115,12 @@ export class HedgedCall extends RepeatingCall {
       this.#send(delayMs);
       return;
     }
-    this.waitThen(delayMs, () => this.#send(delayMs), withdrawnMs);
+    this.waitThen(
+      delayMs,
+      (waitedMs) => this.#send(waitedMs),
+      (reason) => this.#unconnected(reason),
+      withdrawnMs,
+    );
     this.#pending = !this.ended;
   }
 
@@ -123,12 +134,23 @@ export class HedgedCall extends RepeatingCall {
     return this.inFlight + (this.#pending ? 1 : 0);
   }
 
+  /** No connection came in time for the attempt that waited for one. */
+  #unconnected(reason: Reason): void {
+    this.#pending = false;
+    if (this.inFlight === 0) this.#fail(reason);
+    else this.tell("stop", { reason });
+  }
+
   /** Beside the attempts under way, when they take long. */
   #hedgeAfter(delayMs: number): void {
     if (this.ended || !this.replayable || !this.#mayHedge) return;
-    this.waitThen(delayMs, () => {
-      if (!this.#refused()) this.#send(delayMs);
-    });
+    this.waitThen(
+      delayMs,
+      (waitedMs) => {
+        if (!this.#refused()) this.#send(waitedMs);
+      },
+      (reason) => this.#unconnected(reason),
+    );
   }
 
   /** Asks the budget for an attempt. Without one, those in flight may still answer. */

@@ -1,4 +1,9 @@
-import { type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import {
+  connectivityState,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import type { Verdict } from "../core/decision.js";
 import { safely } from "../core/notify.js";
@@ -7,6 +12,7 @@ import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, qualifies } from "../core/retry.js";
 import type { RetryBudget } from "../core/retry-budget.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { endedByClosing } from "../grpc/local-status.js";
 import { readPushback } from "../grpc/metadata-keys.js";
 import { dealtWithBelow, handlerNotRun, rejectionOf } from "../grpc/rejection.js";
 import { retriesExhausted } from "../grpc/relay.js";
@@ -15,8 +21,13 @@ import { ReplayableCall } from "../grpc/replayable-call.js";
 import { decodeStatusDetails } from "../grpc/status-details.js";
 import { codeOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
-import { closedStatus } from "../grpc/waiting-room.js";
 import type { RetryPolicy } from "./retry-policy.js";
+
+/** How long a call without a deadline waits for a connection before an attempt, unless `connectionMs` says otherwise. */
+const patienceMs = 2_000;
+
+/** What of a call's time is kept for the attempt behind such a wait. */
+const leastAttemptMs = 10;
 
 /** What calls with extra attempts have in common, whether these come one behind the other or side by side. */
 export abstract class RepeatingCall extends ReplayableCall {
@@ -27,6 +38,8 @@ export abstract class RepeatingCall extends ReplayableCall {
   /** What the last attempt on the wire ended with. */
   protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
   protected readonly surroundings: Surroundings;
+  /** `connectionMs` of the method's timeouts. */
+  protected readonly connectionMs: number | undefined;
   #stopWaiting: CancelTask | undefined;
   /** No attempt follows, and layers above need not try either. */
   #gaveUp = false;
@@ -37,8 +50,10 @@ export abstract class RepeatingCall extends ReplayableCall {
     record: CallRecord,
     policy: RetryPolicy,
     surroundings: Surroundings,
+    connectionMs: number | undefined,
   ) {
     super(options, nextCall, record, policy.options);
+    this.connectionMs = connectionMs;
     this.policy = policy;
     this.surroundings = surroundings;
     this.enforced = policy.mode === "enforce";
@@ -55,38 +70,95 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.budget?.success();
   }
 
+  /** The channel is closed, so that no attempt can follow. */
+  protected closing(status: StatusObject): boolean {
+    return this.record.connection?.closed === true || endedByClosing(status);
+  }
+
   /**
-   * Runs `then` in the caller's context after `delayMs`, unless the call ends or is committed before.
+   * Runs `then` in the caller's context after `delayMs`, and once the channel is not failing to connect, unless the call
+   * ends or is committed before. While the channel fails, grpc-js ends every call at once with what the last attempt
+   * to connect ended with: an attempt then would be spent in vain.
+   *
+   * @param without Called instead, with the reason, when the channel did not connect in time.
    * @param withdrawnMs When the budget allowed what follows; it gets it back when that is called off.
    */
-  protected waitThen(delayMs: number, then: () => void, withdrawnMs?: number): void {
+  protected waitThen(
+    delayMs: number,
+    then: (waitedMs: number) => void,
+    without: (reason: Reason) => void,
+    withdrawnMs?: number,
+  ): void {
     this.released();
-    if (this.ended) {
+    const giveBack = () => {
       if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs);
+    };
+    if (this.ended) {
+      giveBack();
       return;
     }
     const { record } = this;
+    const { clock } = record;
     const { room } = this.surroundings;
-    if (room.closed) {
-      if (this.inFlight === 0) this.finish(closedStatus());
-      return;
-    }
+    const startedAtMs = clock.now();
     const end = (closed: StatusObject) => {
       if (this.inFlight > 0) this.released();
       else this.finish(closed);
     };
-    const stopTimer = record.clock.schedule(delayMs, () => {
-      this.#stopWaiting = undefined;
-      room.leave(end);
-      // The status came in whatever context the connection was opened in; the attempt is our caller's.
-      record.restore(then);
-    });
-    room.enter(end);
-    this.#stopWaiting = () => {
+    let stopTimer: CancelTask = () => {};
+    let stopWatching = () => {};
+    const leave = () => {
       room.leave(end);
       stopTimer();
-      if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs);
+      stopWatching();
     };
+    const goOn = (task: () => void) => {
+      this.#stopWaiting = undefined;
+      leave();
+      // The status came in whatever context the connection was opened in; the attempt is our caller's.
+      record.restore(task);
+    };
+    let patience: { readonly untilMs: number; readonly reason: Reason } | undefined;
+    const due = () => {
+      const nowMs = clock.now();
+      const { connection } = record;
+      if (connection === undefined || !failing(connection.state)) {
+        goOn(() => then(nowMs - startedAtMs));
+        return;
+      }
+      if (patience === undefined) {
+        patience = this.#patience(nowMs);
+        this.tell("queue", { reason: "RETRY_AWAITS_CONNECTION" });
+      }
+      const { untilMs, reason } = patience;
+      stopTimer = clock.schedule(Math.max(0, untilMs - nowMs), () => {
+        giveBack();
+        goOn(() => without(reason));
+      });
+      stopWatching = connection.subscribe((state) => {
+        if (failing(state) || state === connectivityState.SHUTDOWN) return;
+        stopWatching();
+        stopTimer();
+        // Not from inside the change: grpc-js is still telling others of it.
+        stopTimer = clock.schedule(0, due);
+      });
+    };
+    this.#stopWaiting = () => {
+      leave();
+      giveBack();
+    };
+    stopTimer = clock.schedule(delayMs, due);
+    room.enter(end, record.connection);
+  }
+
+  /** Until when a call waits for a connection before its next attempt, and why no longer. */
+  #patience(nowMs: number): { readonly untilMs: number; readonly reason: Reason } {
+    const lastMs = this.record.deadlineMs - leastAttemptMs;
+    const untilMs =
+      lastMs === Number.POSITIVE_INFINITY
+        ? nowMs + (this.connectionMs ?? patienceMs)
+        : Math.min(nowMs + (this.connectionMs ?? Number.POSITIVE_INFINITY), lastMs);
+    return { untilMs, reason: untilMs < lastMs ? "CONNECTION_TIMEOUT" : "RETRY_PAST_DEADLINE" };
   }
 
   /** What is known of a failed attempt. Takes a token from the budget where the failure is of that kind. */
@@ -136,7 +208,8 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected stop(reason: Reason, detail?: string): void {
     // A call of one attempt that could only not be repeated any more has used up nothing.
     const untried = reason === "RETRY_COMMITTED" && this.record.attempts.length === 1;
-    if (this.enforced && !untried) this.#gaveUp = true;
+    // A client that was closed here says nothing of what another instance of this service could do.
+    if (this.enforced && !untried && reason !== "CLOSED") this.#gaveUp = true;
     this.policy.counts.stopped += 1;
     this.tell("stop", detail === undefined ? { reason } : { reason, detail });
   }
@@ -171,4 +244,9 @@ export abstract class RepeatingCall extends ReplayableCall {
     const failed = { ...status, origin, attempt: record.number };
     return this.ask<boolean | undefined>(undefined, "retryStatus", () => retryStatus(failed));
   }
+}
+
+/** Whether an attempt would fail at once, or as soon as the attempt to connect that is under way does. */
+function failing(state: connectivityState | undefined): boolean {
+  return state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.CONNECTING;
 }

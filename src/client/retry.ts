@@ -2,6 +2,7 @@ import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-j
 import type { CancelTask } from "../core/clock.js";
 import { type HedgeOptions, resolveHedgeOptions } from "../core/hedge-options.js";
 import type { StatusOrigin } from "../core/origin.js";
+import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
 import { type RetryOptions, resolveRetryOptions } from "../core/retry-options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
@@ -18,6 +19,8 @@ import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./retry-
 export interface AttemptPolicies {
   readonly retry: RetryPolicy | undefined;
   readonly hedge: RetryPolicy | undefined;
+  /** How long an attempt waits for a connection, where the method has such a timeout. */
+  readonly connectionMs?: number | undefined;
 }
 
 /**
@@ -32,18 +35,26 @@ export function attemptsInterceptor(
   return (options, nextCall) => {
     const own = withRecord(options, surroundings);
     const { record } = own;
-    const { retry: retries, hedge } = select(record.method);
+    const { retry: retries, hedge, connectionMs } = select(record.method);
     const hedges =
       hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true
         ? hedge
         : undefined;
     const retried = retries !== undefined && retries.mode !== "off" ? retries : undefined;
     if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
-      return new HedgedCall(own.options, nextCall, record, hedges, surroundings);
+      return new HedgedCall(own.options, nextCall, record, hedges, surroundings, connectionMs);
     }
     // Hedges that are only observed must not take the retries away.
     if (retried !== undefined) {
-      return new RetriedCall(own.options, nextCall, record, retried, surroundings, hedges);
+      return new RetriedCall(
+        own.options,
+        nextCall,
+        record,
+        retried,
+        surroundings,
+        connectionMs,
+        hedges,
+      );
     }
     return nextCall(own.options) as ReturnType<Interceptor>;
   };
@@ -67,9 +78,10 @@ class RetriedCall extends RepeatingCall {
     record: CallRecord,
     policy: RetryPolicy,
     surroundings: Surroundings,
+    connectionMs: number | undefined,
     observed: RetryPolicy | undefined,
   ) {
-    super(options, nextCall, record, policy, surroundings);
+    super(options, nextCall, record, policy, surroundings, connectionMs);
     this.#observed = observed;
     this.#rules = new RetryRules(policy.options, surroundings.random);
   }
@@ -170,12 +182,24 @@ class RetriedCall extends RepeatingCall {
     return true;
   }
 
+  /** The retry that was decided on does not take place. */
+  #giveUp(reason: Reason, status: StatusObject): void {
+    this.stop(reason);
+    const unwanted = this.#unwanted;
+    if (unwanted?.status === status) this.accept(unwanted.attempt, status);
+    else this.conclude(status, this.last?.attempt);
+  }
+
   get #resumable(): boolean {
     return this.policy.judgement.resume !== undefined && this.record.kind === "server-stream";
   }
 
   /** Decides about another attempt, and launches it after its wait. False when none follows. */
   #goOn(failed: FailedAttempt, status: StatusObject): boolean {
+    if (this.closing(status)) {
+      this.stop("CLOSED");
+      return false;
+    }
     const decision = this.#rules.decide(failed);
     if (decision.kind === "stop") {
       // What could never be retried is no decision of ours, and telling it would drown the others.
@@ -192,7 +216,12 @@ class RetriedCall extends RepeatingCall {
     this.policy.counts.retried += 1;
     this.tell("retry", { waitMs: delayMs });
     if (!this.enforced) return false;
-    this.waitThen(delayMs, () => this.launch("retry", delayMs, status), withdrawnMs);
+    this.waitThen(
+      delayMs,
+      (waitedMs) => this.launch("retry", waitedMs, status),
+      (reason) => this.#giveUp(reason, status),
+      withdrawnMs,
+    );
     return true;
   }
 }

@@ -56,7 +56,11 @@ export const reasons = [
   "RETRY_DEPTH",
   /** A service below has already retried and given up. */
   "RETRY_EXHAUSTED_BELOW",
-  /** No connection became ready in the time an attempt may wait for one. */
+  /** The retry waits until the channel, which could not connect, does. */
+  "RETRY_AWAITS_CONNECTION",
+  /** The server named a wait that is too long to be meant. */
+  "RETRY_WAIT_TOO_LONG",
+  /** No connection became ready in the time an attempt, or a retry, may wait for one. */
   "CONNECTION_TIMEOUT",
   /** An attempt took longer than it may. */
   "ATTEMPT_TIMEOUT",

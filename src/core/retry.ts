@@ -4,6 +4,9 @@ import type { Reason } from "./reasons.js";
 import type { ResolvedRetryOptions } from "./retry-options.js";
 import { statusCode } from "./status-code.js";
 
+/** Of the waits that somebody else names, the longest that is taken for meant. */
+export const longestNamedWaitMs = 300_000;
+
 /** What the decision about another attempt rests on. */
 export interface FailedAttempt {
   /** The status code by which the attempt counts: where a transport ended it, what its text says it means. */
@@ -65,7 +68,10 @@ export class RetryRules {
     if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
     const delayMs = this.#delay(failed);
     // A wait that does not fit ends the call now, with the status that is at hand.
-    return delayMs >= failed.remainingMs ? stop("RETRY_PAST_DEADLINE") : { kind: "retry", delayMs };
+    if (delayMs >= failed.remainingMs) return stop("RETRY_PAST_DEADLINE");
+    if (isTooLong(failed.pushback) || isTooLong(failed.retryInfoMs))
+      return stop("RETRY_WAIT_TOO_LONG");
+    return { kind: "retry", delayMs };
   }
 
   #delay({ pushback, retryInfoMs }: FailedAttempt): number {
@@ -83,6 +89,11 @@ export class RetryRules {
     );
     return Math.max(this.#previousDelayMs, retryInfoMs ?? 0);
   }
+}
+
+/** Nobody means a wait of days, and without a deadline nothing else would end it. */
+export function isTooLong(namedMs: number | "stop" | undefined): boolean {
+  return typeof namedMs === "number" && namedMs > longestNamedWaitMs;
 }
 
 function stop(reason: Reason): RetryDecision {

@@ -13,7 +13,7 @@ import {
   type OptionsWithOwn,
 } from "./call-record.js";
 import { ForwardingCall } from "./forwarding-call.js";
-import { callOff } from "./local-status.js";
+import { callOff, channelClosedStatus } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
 import { localRejection, rejectionOf, saysNothingOfHealth } from "./rejection.js";
 import { codeOf, echoes } from "./status-origin.js";
@@ -55,9 +55,14 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   }
 
   protected override begin(metadata: Metadata): void {
+    // grpc-js revives a channel whose name resolves after it was closed, and would answer this call.
+    if (this.record.connection?.closed === true) {
+      this.finish(channelClosedStatus());
+      return;
+    }
     this.#metadata = metadata;
     this.#run.run();
-    if (this.#run.waiting) this.#room.enter(this.#closed);
+    if (this.#run.waiting) this.#room.enter(this.#closed, this.record.connection);
   }
 
   protected override released(): void {

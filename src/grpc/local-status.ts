@@ -8,7 +8,20 @@ const closedText = "Channel has been shut down";
 /** The status of a call whose channel was closed before it could start, if that is what happened. */
 export function channelClosed(error: unknown): StatusObject | undefined {
   if (!(error instanceof Error) || error.message !== closedText) return undefined;
+  return channelClosedStatus();
+}
+
+/** The status of a call that waits, or is made, when its channel is closed. */
+export function channelClosedStatus(): StatusObject {
   return localRejection({ kind: "refusal", reason: "CLOSED", detail: closedText });
+}
+
+/** What grpc-js ends the calls with that have no connection yet when their channel is closed. */
+const closedBeforeStart = "Channel closed before call started";
+
+/** Whether grpc-js ended the call because its channel was closed: no other attempt can be made. */
+export function endedByClosing({ code, details }: StatusObject): boolean {
+  return code === Status.UNAVAILABLE && details.startsWith(closedBeforeStart);
 }
 
 /** The status of a call that something below threw out of. */

@@ -99,6 +99,17 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(calls).toBe(2);
   });
 
+  it("does not wait for a pushback of more than five minutes", async () => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "2147483647");
+    const server = failing(99, { code: Status.UNAVAILABLE, details: "in 24 days", metadata });
+    const { call, clock, decisions } = await scene({ client: hedged, handlers: server.handlers });
+    const beganMs = clock.now();
+    expect((await call(method)).details).toBe("in 24 days");
+    expect(clock.now()).toBe(beganMs);
+    expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_WAIT_TOO_LONG" });
+  });
+
   it("does not happen for a method that is not known to be idempotent; it is retried instead", async () => {
     const server = answering(() => world.clock, 100);
     const world = await scene({ client: { hedge: { delayMs: 10 } }, handlers: server.handlers });

@@ -172,7 +172,7 @@ describe.each([
 
 describe.each(kinds)("a hook that cancels its own %s", (method) => {
   const metadata = new Metadata();
-  metadata.set("grpc-retry-pushback-ms", "1000000");
+  metadata.set("grpc-retry-pushback-ms", "100000");
   const later = { code: Status.UNAVAILABLE, details: "later", metadata };
 
   it("leaves nothing behind when it is told of the retry (onDecision)", async () => {

@@ -69,7 +69,7 @@ describe.each(kinds)("retry of %s", (method) => {
     expect(clock.now() - beganMs).toBe(1234);
   });
 
-  it.each(["-1", "abc", "", "1.5", "1e3", "99999999999"])(
+  it.each(["-1", "abc", "", "1.5", "1e3", "99999999999", "2147483647", "300001"])(
     "does not retry after the pushback %j",
     async (value) => {
       const server = failing(1, {

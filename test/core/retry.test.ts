@@ -140,6 +140,17 @@ describe("whether another attempt is made", () => {
     expect(word({ pushback: "stop", handlerNotRun: true })).toBe("RETRY_PUSHBACK_STOP");
   });
 
+  it("is no when the server names a wait of more than five minutes, by pushback or RetryInfo", () => {
+    const { word } = rules({ idempotent: true });
+    expect(word({ pushback: 300_000 })).toBe(300_000);
+    expect(word({ pushback: 300_001 })).toBe("RETRY_WAIT_TOO_LONG");
+    expect(word({ retryInfoMs: 2 ** 31 - 1 })).toBe("RETRY_WAIT_TOO_LONG");
+    expect(word({ pushback: 300_001, remainingMs: 5_000 })).toBe("RETRY_PAST_DEADLINE");
+    // A backoff of the user's own may be as long as it likes.
+    const patient = rules({ backoff: { baseMs: 600_000, maxMs: 600_000, jitter: "none" } });
+    expect(patient.word({})).toBe(600_000);
+  });
+
   it("is no when a service below has given up on it already", () => {
     const { word } = rules({ idempotent: true });
     expect(word({ relayed: true })).toBe("RETRY_EXHAUSTED_BELOW");
