@@ -8,6 +8,7 @@ import {
 import { knownKeys } from "../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
 import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../grpc/metadata-keys.js";
 import {
   type Surroundings,
@@ -76,14 +77,13 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     // The metadata object is the caller's: what we add goes into a clone.
-    const own = metadata.clone();
+    const own = asKept(copyMetadata(metadata));
     if (adds) {
       own.set(priorityKey, priority);
       this.#record.priority = priority;
     }
     if (addsCohort) own.set(cohortKey, String(cohort));
     if (addsDepth) own.set(retryDepthKey, String(depth));
-    // An object of its own, because clones share it.
     if (waits) own.setOptions({ ...metadata.getOptions(), waitForReady: true });
     this.forward(own);
   }

@@ -34,7 +34,7 @@ export class FallbackCall extends PrimaryCall {
     const question: FallbackQuestion = {
       record,
       metadata: this.metadata,
-      request: this.request?.message,
+      request: this.request,
       definition: this.options.method_definition,
       key: this.key,
       failure: failureOf(status, record, sawHeaders, this.getPeer()),

@@ -1,6 +1,8 @@
 import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { keepMetadata } from "../grpc/kept-metadata.js";
+import { keepRequest, reach } from "../grpc/kept-request.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
 import type { FallbackAnswer } from "./fallback-answer.js";
@@ -21,7 +23,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   readonly #policy: FallbackPolicy;
   readonly #surroundings: Surroundings;
   #metadata = new Metadata();
-  #request: { readonly message: unknown } | undefined;
+  #asked = false;
   #key: string | undefined;
   #recording: AnswerRecording | undefined;
   #begun = false;
@@ -42,19 +44,23 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   protected override begin(metadata: Metadata): void {
-    this.#metadata = metadata;
-    super.begin(metadata);
+    this.#metadata = keepMetadata(metadata);
+    super.begin(this.#metadata);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
     const { cache } = this.#policy;
-    if (this.#request === undefined) {
-      this.#request = { message };
-      const call = { record: this.#record, options: this.options, metadata: this.#metadata };
-      this.#key = cache?.keyOf(call, message);
-      if (this.#key !== undefined) this.#recording = cache?.record(this.#key);
+    if (this.#asked || cache === undefined) {
+      super.sendMessageWithContext(context, message);
+      return;
     }
-    super.sendMessageWithContext(context, message);
+    this.#asked = true;
+    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    const call = { record: this.#record, options: this.options, metadata: this.#metadata };
+    this.#key = cache.keyOf(call, kept);
+    if (this.#key !== undefined) this.#recording = cache.record(this.#key);
+    super.sendMessageWithContext(context, kept);
+    if (kept !== message) kept.settle(this[reach]());
   }
 
   override cancelWithStatus(code: Status, details: string): void {
@@ -97,7 +103,8 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     const question: FallbackQuestion = {
       record,
       metadata: this.#metadata,
-      request: this.#request?.message,
+      // No function is called that would ask for it.
+      request: undefined,
       definition: this.options.method_definition,
       key: this.#key,
       failure: failureOf(status, record, false, this.getPeer()),

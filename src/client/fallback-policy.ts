@@ -48,6 +48,8 @@ export class FallbackPolicy implements ControlledPolicy {
   mode: Mode;
   readonly sources: readonly FallbackSource[];
   readonly cache: StaleCache | undefined;
+  /** Functions of the user's are asked, with the request. */
+  readonly asksFunctions: boolean;
   unanswered = 0;
   readonly #reserveMs: number | undefined;
   readonly #surroundings: Surroundings;
@@ -65,6 +67,7 @@ export class FallbackPolicy implements ControlledPolicy {
     this.#surroundings = surroundings;
     this.sources = providers.map((provider) => provider.build(surroundings));
     this.cache = this.sources.find((source) => source instanceof StaleCache);
+    this.asksFunctions = this.sources.some(({ harmless }) => !harmless);
   }
 
   /** How much of the time that a call has is kept for the providers that would answer when it is over. */

@@ -4,7 +4,17 @@ import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { keepMetadata } from "../grpc/kept-metadata.js";
+import {
+  KeptRequest,
+  keepRequest,
+  type Reach,
+  reach,
+  reachOf,
+  readableLater,
+} from "../grpc/kept-request.js";
 import { callOff, endedByClosing } from "../grpc/local-status.js";
+import type { MessageCopy } from "../grpc/message-copy.js";
 import { localRejection, rejectionOf } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
@@ -35,7 +45,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected readonly policy: FallbackPolicy;
   protected readonly surroundings: Surroundings;
   protected metadata = new Metadata();
-  protected request: { readonly message: unknown } | undefined;
+  /** The request, for functions that answer in place of the service. */
+  protected request: MessageCopy | undefined;
   /** Names the call in the cache. */
   protected key: string | undefined;
   /** The caller waits for a message. */
@@ -43,6 +54,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected heldMetadata: Metadata | undefined;
   readonly #nextCall: NextCall;
   readonly #single: boolean;
+  #asked = false;
   #stage: Stage = "request";
   #calledOff = false;
   /** What the service ended with, while a fallback is looked for. */
@@ -108,18 +120,27 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   // ---- From above.
 
   protected override begin(metadata: Metadata): void {
-    this.metadata = metadata;
+    this.metadata = keepMetadata(metadata);
     // The key of a call has its request in it.
-    if (this.policy.cache === undefined) this.#launch();
+    if (this.policy.cache === undefined) this.#launch(undefined);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
-    if (this.request === undefined) {
-      this.request = { message };
-      if (this.#stage === "request" && !this.ended) this.#depart(message);
+    const { method_definition: definition } = this.options;
+    const { cache, asksFunctions } = this.policy;
+    // Serialized for its key, it is not serialized again where it is sent.
+    const first = !this.#asked && cache !== undefined;
+    const sent = first ? keepRequest(definition, message, this[reach]()) : message;
+    if (!this.#asked) {
+      this.#asked = true;
+      if (asksFunctions) this.request = readableLater(definition, sent);
+      if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
+        this.#depart(sent);
+      }
     }
-    if (this.#below) super.sendMessageWithContext(context, message);
+    if (this.#below) super.sendMessageWithContext(context, sent);
     else completeWrite(context);
+    if (sent instanceof KeptRequest && sent !== message) sent.settle(this[reach]());
   }
 
   override halfClose(): void {
@@ -149,6 +170,12 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     return this.#flight?.call?.getAuthContext() ?? super.getAuthContext();
   }
 
+  override [reach](): Reach {
+    const flight = this.#flight;
+    if (flight === undefined) return super[reach]();
+    return reachOf(flight.call, this.options.method_definition);
+  }
+
   protected override released(): void {
     this.surroundings.room.leave(this.closed);
     this.#stopLookUp?.();
@@ -158,16 +185,16 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- The way to the service.
 
-  #depart(request: unknown): void {
+  #depart(request: KeptRequest): void {
     const { record, options, metadata } = this;
     const { cache } = this.policy;
     this.key = cache?.keyOf({ record, options, metadata }, request);
     if (cache === undefined || this.key === undefined || cache.options.freshMs === 0) {
-      this.#launch();
-    } else this.#lookUp(cache, this.key);
+      this.#launch(request);
+    } else this.#lookUp(cache, this.key, request);
   }
 
-  #lookUp(cache: StaleCache, key: string): void {
+  #lookUp(cache: StaleCache, key: string, request: KeptRequest): void {
     this.#stage = "lookup";
     const { record } = this;
     const { room } = this.surroundings;
@@ -188,12 +215,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       () => {
         if (!waits()) return;
         room.leave(this.closed);
-        record.restore(() => this.#launch());
+        record.restore(() => this.#launch(request));
       },
     );
   }
 
-  #launch(): void {
+  /** @param request Absent where it comes later, and the call below is given it then. */
+  #launch(request: KeptRequest | undefined): void {
     if (this.ended) return;
     this.#stage = "primary";
     const { record, policy, key } = this;
@@ -212,7 +240,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         sharedCall(this.#nextCall, this.options, this.surroundings, {
           record,
           metadata: this.metadata,
-          request: this.request?.message,
+          request,
           untilMs,
           recording: cache.record(key),
         }),

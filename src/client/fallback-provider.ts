@@ -58,6 +58,7 @@ export interface TimedProviderOptions extends FallbackProviderOptions {
 /** A failed call, as a provider is asked about it. */
 export interface AskedCall {
   readonly kind: CallKind;
+  /** A copy of the request as it was when the call was made. */
   readonly request: unknown;
   readonly definition: InterceptorOptions["method_definition"];
   /** The key of the call in the stale cache, where there is one. */
@@ -77,7 +78,7 @@ export interface ProvidedAnswer {
 export interface FallbackSource {
   readonly place: FallbackPlace;
   readonly when: FallbackProviderOptions["when"];
-  /** Asking it has no effect, so that `observe` may. */
+  /** Asking it has no effect, so that `observe` may. It does without the request. */
   readonly harmless: boolean;
   /** May throw. `undefined`: it has no answer to this call. */
   ask(call: AskedCall): Known<ProvidedAnswer | undefined>;

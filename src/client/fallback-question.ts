@@ -1,7 +1,9 @@
-import { type InterceptorOptions, Metadata } from "@grpc/grpc-js";
+import type { InterceptorOptions, Metadata } from "@grpc/grpc-js";
 import type { FallbackReply } from "../core/fallback.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import { toEpoch } from "../grpc/deadline.js";
+import { copyMetadata } from "../grpc/kept-metadata.js";
+import type { MessageCopy } from "../grpc/message-copy.js";
 import { askForAnswer, type FallbackAnswer } from "./fallback-answer.js";
 import type {
   AskedCall,
@@ -13,8 +15,9 @@ import type {
 /** A failed call, as providers are asked about it one after another. */
 export interface FallbackQuestion {
   readonly record: CallRecord;
-  readonly metadata: Metadata | undefined;
-  readonly request: unknown;
+  readonly metadata: Metadata;
+  /** The request as it was when the call was made. Absent where no function of the user's may ask for it. */
+  readonly request: MessageCopy | undefined;
   readonly definition: InterceptorOptions["method_definition"];
   readonly key: string | undefined;
   readonly failure: FallbackFailure;
@@ -27,7 +30,8 @@ export function askProvider(
   dueMs: number,
   told: (reply: FallbackReply<FallbackAnswer>) => void,
 ): () => void {
-  const { record, request, definition, key } = question;
+  const { record, definition, key } = question;
+  const request = source.harmless ? undefined : question.request?.make();
   let abort: AbortController | undefined;
   let gone = false;
   const context = (): FallbackContext => {
@@ -37,7 +41,7 @@ export function askProvider(
       method: record.method,
       kind: record.kind,
       failure: question.failure,
-      metadata: question.metadata?.clone() ?? new Metadata(),
+      metadata: copyMetadata(question.metadata),
       signal: abort.signal,
       deadline: toEpoch(dueMs, record.clock),
     };

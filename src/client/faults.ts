@@ -21,6 +21,7 @@ import {
 import { toMonotonic } from "../grpc/deadline.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
+import { keepMetadata } from "../grpc/kept-metadata.js";
 import { originOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import {
@@ -138,9 +139,10 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   #delay({ end }: Fault, delayMs: number, metadata: Metadata): void {
     this.#hold();
+    const kept = keepMetadata(metadata);
     const goOn = () => {
       this.#letGo();
-      this.#strike(end, metadata);
+      this.#strike(end, kept);
     };
     this.#timers.push(this.#record.clock.schedule(delayMs, goOn));
   }

@@ -7,6 +7,8 @@ import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-r
 import { toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { idempotencyKeyName, readIdempotencyKey } from "../grpc/idempotency-metadata.js";
+import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
+import { KeptRequest, keepRequest, reach, readable } from "../grpc/kept-request.js";
 import {
   type Surroundings,
   surroundingsOf,
@@ -30,7 +32,7 @@ export interface IdempotencyKeyOptions {
    * - `uuid`: a random one for each call. It makes the attempts of one call the same to the server;
    * - `request-hash`: SHA-256, in hex, of the method and the serialized request. Equal requests have equal
    *   keys, from whichever process: only for requests that name what they are about, or the second order
-   *   of the same thing is taken for the first. The request is serialized once more for it;
+   *   of the same thing is taken for the first;
    * - a function of the request. `undefined` sends the call without a key.
    *
    * The last two need the request before the call starts, so they suit unary and server-streaming methods.
@@ -130,16 +132,26 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     } else if (given.kind === "invalid") {
       this.#report(new TypeError(`The call's own ${idempotencyKeyName} is not ${keyRule}`));
       this.forward(metadata);
-    } else if (this.#policy.source === "uuid") this.#forwardWith(this.#uuid(), metadata);
-    else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
+    } else if (this.#policy.source === "uuid") {
+      this.#forwardWith(this.#uuid(), copyMetadata(metadata));
+    } else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
     else this.#await(metadata);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
     const metadata = this.#waiting;
+    if (metadata === undefined) {
+      super.sendMessageWithContext(context, message);
+      return;
+    }
+    // Serialized for its key, it is not serialized again where it is sent.
+    const hashed = this.#policy.source === "request-hash";
+    const { method_definition: definition } = this.options;
+    const sent = hashed ? keepRequest(definition, message, this[reach]()) : message;
     // Forwarded first, so that the message takes the same way as without a key.
-    if (metadata !== undefined) this.#forwardWith(this.#keyOf(message, metadata), metadata);
-    super.sendMessageWithContext(context, message);
+    this.#forwardWith(this.#keyOf(sent, metadata), metadata);
+    super.sendMessageWithContext(context, sent);
+    if (sent instanceof KeptRequest && sent !== message) sent.settle(this[reach]());
   }
 
   override halfClose(): void {
@@ -159,9 +171,10 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
    * take its time. A call that is over meanwhile goes on without a key, to where deadlines are watched.
    */
   #await(metadata: Metadata): void {
-    this.#waiting = metadata;
+    const own = copyMetadata(metadata);
+    this.#waiting = own;
     const { clock, inbound } = this.#record;
-    const giveUp = () => this.#forwardWith(undefined, metadata);
+    const giveUp = () => this.#forwardWith(undefined, own);
     const unfollow = inbound?.onCalledOff(giveUp);
     // A deadline that is no time is as good as none here: it is refused below.
     const deadlineMs = toMonotonic(this.options.deadline, clock, clock.now());
@@ -175,17 +188,14 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     };
   }
 
-  #forwardWith(key: string | undefined, metadata: Metadata): void {
+  /** @param own A copy of the caller's metadata, who may send them again. */
+  #forwardWith(key: string | undefined, own: Metadata): void {
     this.released();
-    if (key === undefined) {
-      this.forward(metadata);
-      return;
+    if (key !== undefined) {
+      this.#note(key);
+      own.set(idempotencyKeyName, key);
     }
-    this.#note(key);
-    // The metadata object is the caller's, who may send it again: what we add goes into a clone.
-    const keyed = metadata.clone();
-    keyed.set(idempotencyKeyName, key);
-    this.forward(keyed);
+    this.forward(asKept(own));
   }
 
   #note(key: string): void {
@@ -210,7 +220,9 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     const { method } = this.#record;
     try {
       const key: unknown =
-        typeof source === "function" ? source(message, { method, metadata }) : this.#hash(message);
+        typeof source === "function"
+          ? source(readable(message), { method, metadata })
+          : this.#hash(message);
       if (key === undefined || isIdempotencyKey(key)) return key;
       this.#report(new TypeError(`The key function must return ${keyRule}, or undefined`));
     } catch (error) {
@@ -220,10 +232,10 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #hash(message: unknown): string {
-    const { path, requestSerialize } = this.options.method_definition;
+    const { bytes } = keepRequest(this.options.method_definition, message, this[reach]());
     // No path has a NUL, so no two pairs of path and request run together.
-    const hash = createHash("sha256").update(path).update("\0");
-    return hash.update(requestSerialize(message)).digest("hex");
+    const hash = createHash("sha256").update(this.options.method_definition.path).update("\0");
+    return hash.update(bytes).digest("hex");
   }
 
   #uuid(): string {

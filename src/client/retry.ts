@@ -6,6 +6,8 @@ import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
 import { type RetryOptions, resolveRetryOptions } from "../core/retry-options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
+import { readableLater } from "../grpc/kept-request.js";
+import type { MessageCopy } from "../grpc/message-copy.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -69,7 +71,7 @@ class RetriedCall extends RepeatingCall {
   /** The last response that was not what the caller wants: better than none. */
   #unwanted: { readonly attempt: ReplayAttempt; readonly status: StatusObject } | undefined;
   /** The request of a call that may be resumed, and where its response has come to. */
-  #request: unknown;
+  #request: MessageCopy | undefined;
   #token: { readonly token: unknown } | undefined;
 
   constructor(
@@ -109,7 +111,9 @@ class RetriedCall extends RepeatingCall {
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
-    if (this.#resumable) this.#request = message;
+    if (this.#resumable) {
+      this.#request = readableLater(this.options.method_definition, message);
+    }
     super.sendMessageWithContext(context, message);
   }
 
@@ -167,7 +171,7 @@ class RetriedCall extends RepeatingCall {
     const next = this.ask<{ readonly request: unknown } | undefined>(
       undefined,
       "resume.request",
-      () => ({ request: resume.request(this.#request, at.token) }),
+      () => ({ request: resume.request(this.#request?.make(), at.token) }),
     );
     if (next === undefined) return false;
     // Continuing behind the token repeats nothing, whatever the method.

@@ -1,6 +1,7 @@
-import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import type { InterceptorOptions, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status as Status } from "@grpc/grpc-js";
 import type { CallRecord } from "../grpc/call-record.js";
+import { handOn, startOn } from "../grpc/kept-request.js";
 import { callOff, channelClosed, interceptorThrew } from "../grpc/local-status.js";
 import type { ClientCall, ClientListener } from "../grpc/types.js";
 
@@ -25,6 +26,8 @@ export interface Departure {
   readonly record: CallRecord;
   /** Until when it may last, on the monotonic clock. Nobody who would wait longer is taken along. */
   readonly deadlineMs: number;
+  readonly definition: InterceptorOptions["method_definition"];
+  /** Kept as they were given: it may leave later. */
   readonly metadata: Metadata;
   readonly request: unknown;
   /** Makes the call below. May throw. */
@@ -115,12 +118,12 @@ export class Flight implements ClientListener {
   }
 
   start(): void {
-    const { metadata, request } = this.#departure;
+    const { definition, metadata, request } = this.#departure;
     try {
       const call = this.#departure.open();
       this.#call = call;
-      call.start(metadata, this);
-      call.sendMessageWithContext({}, request);
+      startOn(call, definition, metadata, this);
+      handOn(call, definition, {}, request);
       call.halfClose();
     } catch (error) {
       const failed = channelClosed(error) ?? interceptorThrew(error);

@@ -42,6 +42,7 @@ export function sharedCall(
   return {
     record: shared,
     deadlineMs,
+    definition,
     metadata,
     request,
     open() {

@@ -27,7 +27,8 @@ export class AnswerRecording {
   message(message: unknown): void {
     if (this.#messages === undefined) return;
     const bytes = responseBytes(message);
-    if (bytes !== undefined) this.#messages.push(bytes);
+    // The message is about to be the caller's, and may hold parts of what it was read from.
+    if (bytes !== undefined) this.#messages.push(Buffer.from(bytes));
     const fits = storedBytes(this.#messages) <= this.#maxBytes;
     if (bytes !== undefined && fits) return;
     this.#messages = undefined;

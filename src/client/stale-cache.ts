@@ -3,6 +3,7 @@ import { FallbackPlace } from "../core/fallback.js";
 import { safely } from "../core/notify.js";
 import { InvalidOptionError } from "../core/options.js";
 import { isPromiseLike } from "../core/promise-like.js";
+import type { KeptRequest } from "../grpc/kept-request.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { MemoryAnswerCache } from "../stores/memory-answer-cache.js";
 import { whenKnown } from "./fallback-answer.js";
@@ -72,12 +73,12 @@ export class StaleCache implements FallbackSource {
   }
 
   /** `undefined`: the answer to this call is not stored. */
-  keyOf(call: CacheableCall, request: unknown): string | undefined {
+  keyOf(call: CacheableCall, request: KeptRequest): string | undefined {
     // Who names its call to the server means it to have an effect.
     if (call.record.idempotencyKey !== undefined) return undefined;
     let bytes: Uint8Array;
     try {
-      bytes = call.options.method_definition.requestSerialize(request);
+      bytes = request.bytes;
     } catch {
       // Sending it will say so.
       return undefined;

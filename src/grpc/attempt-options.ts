@@ -6,6 +6,7 @@ import {
   type OptionsWithOwn,
 } from "./call-record.js";
 import { toEpoch } from "./deadline.js";
+import { copyMetadata } from "./kept-metadata.js";
 import { previousAttemptsKey, retryDepthKey } from "./metadata-keys.js";
 
 /** The call options of one attempt. */
@@ -25,17 +26,20 @@ export function attemptOptions(
 }
 
 /**
- * The metadata of one attempt: a clone, because what an interceptor below adds for one must not reach the next.
- * It says how many attempts came before (gRFC A6), and how many services are retrying, this one included.
+ * The metadata of one attempt. It says how many attempts came before (gRFC A6), and how many services are retrying, this
+ * one included.
+ *
+ * @param base Kept, so that what an interceptor below adds for one attempt does not reach the next.
  */
 export function attemptMetadata(
   base: Metadata,
   { inbound }: CallRecord,
   { number }: AttemptRecord,
 ): Metadata {
-  const metadata = base.clone();
-  if (number > 1) metadata.set(previousAttemptsKey, String(number - 1));
   const depth = (inbound?.retryDepth ?? 0) + (number > 1 ? 1 : 0);
-  if (depth > 0) metadata.set(retryDepthKey, String(depth));
+  if (depth === 0) return base;
+  const metadata = copyMetadata(base);
+  if (number > 1) metadata.set(previousAttemptsKey, String(number - 1));
+  metadata.set(retryDepthKey, String(depth));
   return metadata;
 }

@@ -37,6 +37,13 @@ export function toMonotonic(
   return nowMs + Math.min(epochMs - clock.wallNow(), maxDurationMs);
 }
 
+/** A deadline that its owner cannot change: a Date can be set. */
+export function fixedDeadline(deadline: Date): Deadline {
+  const epochMs = deadline.getTime();
+  // One that is no time is refused where it is read, and named there.
+  return Number.isNaN(epochMs) ? deadline : epochMs;
+}
+
 /** The other way, for `CallOptions.deadline`. */
 export function toEpoch(monotonicMs: number, clock: Clock): number {
   if (monotonicMs === Number.POSITIVE_INFINITY) return monotonicMs;

@@ -6,7 +6,16 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
+import {
+  handOn,
+  type KeepingCall,
+  keepRequest,
+  type Reach,
+  reach,
+  reachOf,
+  startOn,
+} from "./kept-request.js";
+import { callOff, channelClosed, interceptorThrew, serializationFailed } from "./local-status.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite, WriteQueue } from "./write-queue.js";
 
@@ -18,7 +27,7 @@ import { completeWrite, WriteQueue } from "./write-queue.js";
  * What it adds for its subclasses:
  * - the call below is created only when it is started (one that is created and never started keeps
  *   its channel busy and a timer running);
- * - `begin` may put the start off: what is sent meanwhile is kept, in order, and one message at a time;
+ * - `begin` may put the start off: what is sent meanwhile is kept as it is, in order, and one message at a time;
  * - `finish` ends the call now with a status of its own. Exactly one status goes up, asynchronously, and
  *   nothing after it;
  * - a call below that cannot be created, started or written to (the channel was closed, a foreign interceptor
@@ -28,7 +37,7 @@ import { completeWrite, WriteQueue } from "./write-queue.js";
  */
 export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   extends InterceptingCall
-  implements ClientListener
+  implements ClientListener, KeepingCall
 {
   protected readonly options: O;
   /** The call below, once it is started. */
@@ -69,7 +78,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     try {
       next = this.#nextCall(options);
       this.next = next;
-      next.start(metadata, this);
+      startOn(next, this.options.method_definition, metadata, this);
     } catch (error) {
       this.#failBelow(error);
       return;
@@ -89,6 +98,11 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     process.nextTick(() => listener?.onReceiveStatus?.(final));
   }
 
+  /** What a message meets that is sent now. */
+  [reach](): Reach {
+    return reachOf(this.next, this.options.method_definition);
+  }
+
   // ---- From above.
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
@@ -103,15 +117,12 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (this.#ended) completeWrite(context);
     else if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
       try {
-        next.sendMessageWithContext(context, message);
+        handOn(next, this.options.method_definition, context, message);
       } catch (error) {
         completeWrite(context);
         this.#failBelow(error);
       }
-    } else {
-      this.#writes ??= new WriteQueue();
-      this.#writes.push(context, message);
-    }
+    } else this.#keep(context, message);
   }
 
   override sendMessage(message: unknown): void {
@@ -128,8 +139,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
         this.#failBelow(error);
       }
     } else {
-      this.#writes ??= new WriteQueue();
-      this.#writes.halfClose();
+      this.#queue.halfClose();
     }
   }
 
@@ -178,6 +188,23 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.#writes?.abandon();
     this.released();
     this.#listener?.onReceiveStatus?.(received);
+  }
+
+  get #queue(): WriteQueue {
+    this.#writes ??= new WriteQueue(this.options.method_definition);
+    return this.#writes;
+  }
+
+  /** The message has to wait, and its owner may change it meanwhile. */
+  #keep(context: MessageContext, message: unknown): void {
+    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    if (kept.failure !== undefined) {
+      completeWrite(context);
+      this.finish(serializationFailed(kept.failure.error));
+      return;
+    }
+    this.#queue.push(context, kept);
+    if (kept !== message) kept.settle(this[reach]());
   }
 
   /** What stands below threw. Left alone, a call that it made would keep its channel and its timer. */

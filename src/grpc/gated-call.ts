@@ -13,6 +13,7 @@ import {
   type OptionsWithOwn,
 } from "./call-record.js";
 import { ForwardingCall } from "./forwarding-call.js";
+import { keepMetadata } from "./kept-metadata.js";
 import { callOff, channelClosedStatus } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
 import { localRejection, rejectionOf, saysNothingOfHealth } from "./rejection.js";
@@ -62,7 +63,9 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     }
     this.#metadata = metadata;
     this.#run.run();
-    if (this.#run.waiting) this.#room.enter(this.#closed, this.record.connection);
+    if (!this.#run.waiting) return;
+    this.#metadata = keepMetadata(metadata);
+    this.#room.enter(this.#closed, this.record.connection);
   }
 
   protected override released(): void {

@@ -34,6 +34,16 @@ export function interceptorThrew(error: unknown): StatusObject {
   };
 }
 
+/** The status of a call whose request cannot be serialized, in the words of grpc-js. */
+export function serializationFailed(error: unknown): StatusObject {
+  const text = error instanceof Error ? error.message : String(error);
+  return {
+    code: Status.INTERNAL,
+    details: `Request message serialization failure: ${text}`,
+    metadata: new Metadata(),
+  };
+}
+
 /**
  * Calls off a call that nobody waits for any more. An interceptor below that throws over it must not keep the
  * status from those who do wait, nor end the process from a timer.

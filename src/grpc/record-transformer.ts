@@ -7,6 +7,7 @@ import type {
 import type { Priority } from "../core/priority.js";
 import { CallRecord, type OwnCallOptions, recordKey } from "./call-record.js";
 import { ChannelWatch } from "./channel-watch.js";
+import { fixedDeadline } from "./deadline.js";
 import type { Surroundings } from "./surroundings.js";
 
 /** What a caller can set for one call, beside the options that grpc-js knows. */
@@ -44,6 +45,7 @@ export function recordTransformer(
     // options that are used again bring the record of an earlier call.
     const options: OptionsWithOverrides = { [recordKey]: record, ...callOptions };
     options[recordKey] = record;
+    if (options.deadline instanceof Date) options.deadline = fixedDeadline(options.deadline);
     const { interceptors, interceptor_providers } = callOptions;
     if (interceptors !== undefined && interceptors.length > 0) {
       options.interceptors = [...interceptors, ...pipeline];
@@ -51,6 +53,9 @@ export function recordTransformer(
     if (interceptor_providers !== undefined && interceptor_providers.length > 0) {
       options.interceptor_providers = [...interceptor_providers, ...providers];
     }
-    return { ...properties, callOptions: options };
+    if (own === undefined) return { ...properties, callOptions: options };
+    // The definition may be one that the user's function gives to many calls, and ours is changed.
+    const methodDefinition = { ...properties.methodDefinition };
+    return { ...properties, callOptions: options, methodDefinition };
   };
 }

@@ -1,10 +1,13 @@
-import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import type { InterceptorOptions, Metadata, StatusObject } from "@grpc/grpc-js";
 import type { AttemptRecord } from "./call-record.js";
+import { handOn, startOn } from "./kept-request.js";
 import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
 import type { ReplayBuffer } from "./replay-buffer.js";
 import { echoes } from "./status-origin.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
+
+type Definition = InterceptorOptions["method_definition"];
 
 /** Told what comes back of an attempt. */
 export interface AttemptOwner {
@@ -32,6 +35,7 @@ export class ReplayAttempt implements ClientListener {
   cursor = 0;
   readonly #owner: AttemptOwner;
   readonly #buffer: ReplayBuffer;
+  readonly #definition: Definition;
   #call: ClientCall | undefined;
   #calledOff: string | undefined;
   #writing = false;
@@ -39,10 +43,16 @@ export class ReplayAttempt implements ClientListener {
   /** One read credit is out: grpc-js takes several for one. */
   #reading = false;
 
-  constructor(owner: AttemptOwner, record: AttemptRecord, buffer: ReplayBuffer) {
+  constructor(
+    owner: AttemptOwner,
+    record: AttemptRecord,
+    buffer: ReplayBuffer,
+    definition: Definition,
+  ) {
     this.#owner = owner;
     this.record = record;
     this.#buffer = buffer;
+    this.#definition = definition;
   }
 
   get peer(): string | undefined {
@@ -55,7 +65,7 @@ export class ReplayAttempt implements ClientListener {
 
   start(call: ClientCall, metadata: Metadata): void {
     this.#call = call;
-    call.start(metadata, this);
+    startOn(call, this.#definition, metadata, this);
   }
 
   /** Sends what the buffer holds, in order, and the half-close with the last message. */
@@ -72,7 +82,7 @@ export class ReplayAttempt implements ClientListener {
   /** Sends a message that need not be kept: everything before it is written. */
   send(context: MessageContext, message: unknown): void {
     try {
-      this.#call?.sendMessageWithContext(context, message);
+      if (this.#call !== undefined) handOn(this.#call, this.#definition, context, message);
     } catch (error) {
       completeWrite(context);
       this.fail(error);
@@ -97,10 +107,9 @@ export class ReplayAttempt implements ClientListener {
         this.#writing = false;
         this.#owner.attemptWrote(this, number);
       };
-      call.sendMessageWithContext(
-        entry.flags === undefined ? { callback } : { callback, flags: entry.flags },
-        entry.message,
-      );
+      const { flags, message } = entry;
+      const context = flags === undefined ? { callback } : { callback, flags };
+      handOn(call, this.#definition, context, message);
     }
     if (this.#buffer.requestEnded && !this.#halfClosed && this.cursor === this.#buffer.end) {
       this.#halfClosed = true;

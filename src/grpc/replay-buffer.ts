@@ -1,9 +1,10 @@
+import type { KeptRequest } from "./kept-request.js";
 import type { MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
 /** One message of the request, kept until no attempt needs it any more. */
 interface Entry {
-  readonly message: unknown;
+  readonly message: KeptRequest;
   readonly flags: number | undefined;
   readonly bytes: number;
   /** The caller's write callback, until it has been called. */
@@ -23,18 +24,15 @@ export interface ReplayLimits {
 export class ReplayBuffer {
   readonly #entries: Entry[] = [];
   readonly #limits: ReplayLimits;
-  readonly #sizeOf: ((message: unknown) => number) | undefined;
+  readonly #streamed: boolean;
   #first = 0;
   #bytes = 0;
   #ended = false;
 
-  /**
-   * @param sizeOf Bytes of a message of a streamed request. A single request is the caller's own object, so
-   *   keeping it costs nothing and is not limited.
-   */
-  constructor(limits: ReplayLimits, sizeOf?: (message: unknown) => number) {
+  /** @param streamed Whether the request is streamed. A single message is in memory as a whole anyway, and not limited. */
+  constructor(limits: ReplayLimits, streamed: boolean) {
     this.#limits = limits;
-    this.#sizeOf = sizeOf;
+    this.#streamed = streamed;
   }
 
   /** The caller has half-closed. */
@@ -46,8 +44,7 @@ export class ReplayBuffer {
   get overfull(): boolean {
     const { maxBufferBytes, maxBufferMessages } = this.#limits;
     return (
-      this.#sizeOf !== undefined &&
-      (this.#bytes > maxBufferBytes || this.#entries.length > maxBufferMessages)
+      this.#streamed && (this.#bytes > maxBufferBytes || this.#entries.length > maxBufferMessages)
     );
   }
 
@@ -60,16 +57,16 @@ export class ReplayBuffer {
     return this.#first + this.#entries.length;
   }
 
-  /** @param kept Whether another attempt may need it; only then its size counts. */
-  push(context: MessageContext, message: unknown, kept: boolean): void {
-    const bytes = kept ? this.#measure(message) : 0;
+  /** @param counts Whether another attempt may need it; only then its size counts. */
+  push(context: MessageContext, message: KeptRequest, counts: boolean): void {
+    const bytes = counts && this.#streamed ? sizeOf(message) : 0;
     this.#entries.push({ message, flags: context.flags, bytes, context });
     this.#bytes += bytes;
   }
 
   at(
     number: number,
-  ): { readonly message: unknown; readonly flags: number | undefined } | undefined {
+  ): { readonly message: KeptRequest; readonly flags: number | undefined } | undefined {
     return this.#entries[number - this.#first];
   }
 
@@ -92,7 +89,7 @@ export class ReplayBuffer {
   }
 
   /** The request is another one from now on, of a single message. */
-  replace(message: unknown): void {
+  replace(message: KeptRequest): void {
     this.clear();
     this.#first = 0;
     this.#entries.push({ message, flags: undefined, bytes: 0, context: undefined });
@@ -105,13 +102,13 @@ export class ReplayBuffer {
     this.#entries.length = 0;
     this.#bytes = 0;
   }
+}
 
-  #measure(message: unknown): number {
-    try {
-      return this.#sizeOf?.(message) ?? 0;
-    } catch {
-      // It will fail again where it is sent, and end the call there.
-      return 0;
-    }
+function sizeOf(message: KeptRequest): number {
+  try {
+    return message.bytes.length;
+  } catch {
+    // It fails again where it is sent, and ends the call there.
+    return 0;
   }
 }

@@ -14,6 +14,9 @@ import {
   endAttempt,
   type OptionsWithOwn,
 } from "./call-record.js";
+import { keepMetadata } from "./kept-metadata.js";
+import { type KeepingCall, keepRequest, type Reach, reach, reachOf } from "./kept-request.js";
+import { serializationFailed } from "./local-status.js";
 import { type AttemptOwner, ReplayAttempt } from "./replay-attempt.js";
 import { ReplayBuffer, type ReplayLimits } from "./replay-buffer.js";
 import { ResponseSink } from "./response-sink.js";
@@ -22,8 +25,8 @@ import type { ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
 /**
- * A call that can run as several attempts, one after another or side by side. It keeps the request,
- * gives each attempt metadata of its own, and shows the caller exactly one response.
+ * A call that can run as several attempts, one after another or side by side. It keeps request and metadata
+ * as they were given, sends them with each attempt, and shows the caller exactly one response.
  *
  * An attempt is committed by its response headers (streamed responses), by its message or OK (single
  * responses, whose headers wait until then), or because the request has outgrown the buffer: then it
@@ -32,7 +35,7 @@ import { completeWrite } from "./write-queue.js";
  *
  * What to do after a failed attempt is the subclass's decision: it launches another or concludes.
  */
-export abstract class ReplayableCall extends AttemptDecisions implements AttemptOwner {
+export abstract class ReplayableCall extends AttemptDecisions implements AttemptOwner, KeepingCall {
   protected readonly record: CallRecord;
   protected readonly options: OptionsWithOwn;
   readonly #nextCall: NextCall;
@@ -55,11 +58,9 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.options = options;
     this.#nextCall = nextCall;
     this.record = record;
-    const { requestStream, requestSerialize, responseStream } = options.method_definition;
+    const { requestStream, responseStream } = options.method_definition;
     this.#streamedResponse = responseStream;
-    this.#buffer = requestStream
-      ? new ReplayBuffer(limits, (message) => requestSerialize(message).length)
-      : new ReplayBuffer(limits);
+    this.#buffer = new ReplayBuffer(limits, requestStream);
   }
 
   // ---- For subclasses.
@@ -91,6 +92,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       this,
       record.startAttempt(cause, delayMs, after),
       this.#buffer,
+      this.options.method_definition,
     );
     this.#attempts.add(attempt);
     try {
@@ -117,8 +119,10 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 
   /** The next attempt continues the response, with this request instead of the first. */
   protected resumeWith(request: unknown): void {
+    const kept = keepRequest(this.options.method_definition, request, this[reach]());
+    kept.settle(this[reach]());
     this.#attempts.reopen();
-    this.#buffer.replace(request);
+    this.#buffer.replace(kept);
   }
 
   /** Ends the call with the status of an attempt, shows the headers that came with it, and calls off the others. */
@@ -139,7 +143,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   // ---- From above.
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
-    this.#metadata = metadata;
+    this.#metadata = keepMetadata(metadata);
     this.#response = new ResponseSink(listener, this.#streamedResponse, () => {
       this.#buffer.clear();
       this.released();
@@ -158,9 +162,15 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       committed.send(context, message);
       return;
     }
-    this.#buffer.push(context, message, this.replayable);
+    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    this.#buffer.push(context, kept, this.replayable);
     if (this.replayable && this.#buffer.overfull) this.#overflow();
+    if (kept.failure !== undefined && this.inFlight === 0) {
+      this.finish(serializationFailed(kept.failure.error));
+      return;
+    }
     this.#attempts.pump();
+    if (kept !== message) kept.settle(this[reach]());
   }
 
   override sendMessage(message: unknown): void {
@@ -253,6 +263,17 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   }
 
   // ---- Inside.
+
+  /** What a message meets that is sent now. Between two attempts, the next is expected to be like the last. */
+  [reach](): Reach {
+    const { method_definition: definition } = this.options;
+    const { live, telling } = this.#attempts;
+    for (const { call } of live) {
+      const below = reachOf(call, definition);
+      if (below !== "open") return below;
+    }
+    return reachOf(telling?.call, definition);
+  }
 
   /** Makes the attempt the one that the caller sees. False when another one is. */
   #commit(attempt: ReplayAttempt): boolean {

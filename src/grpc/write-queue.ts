@@ -1,3 +1,5 @@
+import type { InterceptorOptions } from "@grpc/grpc-js";
+import { handOn } from "./kept-request.js";
 import type { ClientCall, MessageContext } from "./types.js";
 
 /**
@@ -6,12 +8,17 @@ import type { ClientCall, MessageContext } from "./types.js";
  * the first, and a half-close that overtakes a message ends the stream without it.
  */
 export class WriteQueue {
+  readonly #definition: InterceptorOptions["method_definition"];
   readonly #waiting: { readonly context: MessageContext; readonly message: unknown }[] = [];
   #call: ClientCall | undefined;
   #onThrow: (error: unknown) => void = () => {};
   /** The message that was handed on and whose callback is still out. */
   #writing: MessageContext | undefined;
   #halfClosed = false;
+
+  constructor(definition: InterceptorOptions["method_definition"]) {
+    this.#definition = definition;
+  }
 
   /** Nothing is waiting and the next message may go straight to the call. */
   get idle(): boolean {
@@ -64,7 +71,7 @@ export class WriteQueue {
       this.#closeIfLast();
     };
     try {
-      call.sendMessageWithContext({ ...context, callback }, message);
+      handOn(call, this.#definition, { ...context, callback }, message);
     } catch (error) {
       this.#onThrow(error);
     }

@@ -1,5 +1,6 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { TextMapGetter, TextMapSetter } from "@opentelemetry/api";
+import { copyMetadata } from "../grpc/kept-metadata.js";
 
 /** Metadata that is copied when something is written: it is the caller's, and often nothing is. */
 export class OutgoingCarrier {
@@ -14,7 +15,7 @@ export class OutgoingCarrier {
   set(key: string, value: string): void {
     if (!this.#copied) {
       this.#copied = true;
-      this.metadata = this.metadata.clone();
+      this.metadata = copyMetadata(this.metadata);
     }
     this.metadata.set(key, value);
   }

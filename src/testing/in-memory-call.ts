@@ -164,7 +164,8 @@ export class InMemoryCall implements Call {
         return;
       }
       this.#filteringWrite = false;
-      child.sendMessage(context, message);
+      // grpc-js puts each message behind a header of its own, and so copies it here.
+      child.sendMessage(context, Buffer.from(message));
       if (this.#pendingHalfClose) child.halfClose();
     });
   }

@@ -91,7 +91,8 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
       return;
     }
     if (!this.#metadataSent) this.sendMetadata(new Metadata());
-    this.#stream.serverWrites(response, (failed) => {
+    // grpc-js puts each message behind a header of its own, and so copies it here.
+    this.#stream.serverWrites(Buffer.from(response), (failed) => {
       if (failed) this.sendStatus({ code: status.INTERNAL, details: "Internal server error" });
       else callback();
     });

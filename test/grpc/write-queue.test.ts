@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { WriteQueue } from "../../src/grpc/write-queue.js";
-import { FakeCall, settled, Writes } from "./fake-call.js";
+import { FakeCall, optionsOf, settled, Writes } from "./fake-call.js";
 
 function setup() {
-  const queue = new WriteQueue();
+  const queue = new WriteQueue(optionsOf().method_definition);
   const call = new FakeCall();
   const writes = new Writes();
   const thrown: unknown[] = [];

@@ -1,0 +1,173 @@
+import type { InterceptorOptions, Metadata } from "@grpc/grpc-js";
+import { lendMetadata } from "./kept-metadata.js";
+import { bytesApart, MessageCopy } from "./message-copy.js";
+import type { ClientCall, ClientListener, MessageContext } from "./types.js";
+
+type Definition = InterceptorOptions["method_definition"];
+type Serialize = Definition["requestSerialize"];
+
+/**
+ * What a message meets below: only calls of ours down to grpc-js (`open`), somebody else's call (`foreign`), or what
+ * cannot be told yet (`unknown`), because the calls there are made later.
+ */
+export type Reach = "open" | "foreign" | "unknown";
+
+/** Asked of our own calls. Of another copy of the toolkit nobody knows this symbol: its calls are foreign. */
+export const reach: unique symbol = Symbol("grpc-weir.reach");
+
+/** A call of ours: it takes kept requests, and hands them on in the form that the call below takes. */
+export interface KeepingCall {
+  [reach](): Reach;
+}
+
+function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
+  return reach in call;
+}
+
+/** What a request meets that is given to `call`. */
+export function reachOf(call: ClientCall | undefined, definition: Definition): Reach {
+  if (call === undefined) return "unknown";
+  if (isKeeping(call)) return call[reach]();
+  return isBottom(call, definition) ? "open" : "foreign";
+}
+
+/**
+ * A request message as it was when the application handed it over. grpc-js serializes inside the call, so that a caller may
+ * use its object again at once; whoever sends a message later, or again, has to keep it like this.
+ *
+ * Between calls of ours it travels in the place of the message, down to grpc-js, whose serializer hands the bytes on. A
+ * call of somebody else's is given a message: at first the caller's own object, as grpc-js would, and later copies.
+ */
+export class KeptRequest {
+  readonly #serialize: Serialize;
+  /** The caller's object, as long as the caller cannot have changed it: in the call that handed it over. */
+  #given: { readonly message: unknown } | undefined;
+  #copy: MessageCopy | undefined;
+  #bytes: Buffer | undefined;
+  #failure: { readonly error: unknown } | undefined;
+
+  /** @param below What the message meets. Somebody else may make another of it, so that it is serialized behind. */
+  constructor(serialize: Serialize, message: unknown, below: Reach) {
+    this.#serialize = serialize;
+    this.#given = { message };
+    if (below === "foreign") this.copy();
+    else this.#open(message);
+    // Perhaps somebody below makes it what the serializer takes. If not, it fails where it is sent.
+    if (below === "unknown") this.#failure = undefined;
+  }
+
+  /** Why the message cannot be sent, where it is certain that it cannot. */
+  get failure(): { readonly error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  /** The bytes to send. Throws what the serializer threw. */
+  get bytes(): Buffer {
+    if (this.#bytes === undefined && this.#failure === undefined) this.#open(this.message());
+    if (this.#failure !== undefined) throw this.#failure.error;
+    return this.#bytes ?? Buffer.alloc(0);
+  }
+
+  /** The message, for somebody else's eyes. */
+  message(): unknown {
+    if (this.#given !== undefined) return this.#given.message;
+    // Where only calls of ours were met before, none was made. The bytes are right all the same.
+    return this.#copy === undefined ? this : this.#copy.make();
+  }
+
+  /** The message as it was, for whoever asks later. */
+  copy(): MessageCopy | undefined {
+    if (this.#given !== undefined) {
+      this.#copy ??= new MessageCopy(this.#given.message, this.#serialize);
+    }
+    return this.#copy;
+  }
+
+  /** The call that handed the message over is about to return: from now on the caller may change it. */
+  settle(below: Reach): void {
+    if (below !== "open") this.copy();
+    this.#given = undefined;
+  }
+
+  #open(message: unknown): void {
+    try {
+      this.#bytes = bytesApart(this.#serialize(message), message);
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+}
+
+/** Keeps a message of a call. What is kept already stays as it is. The one who keeps it settles it. */
+export function keepRequest(definition: Definition, message: unknown, below: Reach): KeptRequest {
+  if (message instanceof KeptRequest) return message;
+  return new KeptRequest(
+    definition.requestSerialize,
+    message,
+    letOpen(definition) ? below : "foreign",
+  );
+}
+
+/** Hands a message to the call below, in the form that it takes. */
+export function handOn(
+  call: ClientCall,
+  definition: Definition,
+  context: MessageContext,
+  message: unknown,
+): void {
+  if (!(message instanceof KeptRequest) || isKeeping(call) || isBottom(call, definition)) {
+    call.sendMessageWithContext(context, message);
+  } else call.sendMessageWithContext(context, message.message());
+}
+
+/** Starts the call below. Metadata that is needed again is not for somebody else, who may write to it. */
+export function startOn(
+  call: ClientCall,
+  definition: Definition,
+  metadata: Metadata,
+  listener: ClientListener,
+): void {
+  const read = isKeeping(call) || serializes(call, definition);
+  call.start(read ? metadata : lendMetadata(metadata), listener);
+}
+
+/** The message that the application gave, for functions that read it now. */
+export function readable(message: unknown): unknown {
+  return message instanceof KeptRequest ? message.message() : message;
+}
+
+/** The message that the application gave, for functions that read it later. */
+export function readableLater(definition: Definition, message: unknown): MessageCopy | undefined {
+  if (message instanceof KeptRequest) return message.copy();
+  return new MessageCopy(message, definition.requestSerialize);
+}
+
+const opening = new WeakMap<Serialize, Serialize>();
+const opens = new WeakSet<Serialize>();
+
+/**
+ * From now on the serializer of this call takes kept requests, too. grpc-js makes a definition for each call and reads
+ * from it message by message, so nothing is changed but this call. False where somebody has frozen it.
+ */
+function letOpen(definition: Definition): boolean {
+  const { requestSerialize } = definition;
+  if (opens.has(requestSerialize)) return true;
+  let serialize = opening.get(requestSerialize);
+  if (serialize === undefined) {
+    serialize = (message: unknown) =>
+      message instanceof KeptRequest ? message.bytes : requestSerialize(message);
+    opening.set(requestSerialize, serialize);
+    opens.add(serialize);
+  }
+  return Reflect.set(definition, "requestSerialize", serialize);
+}
+
+/** The call of grpc-js that serializes. No other has a definition, and ours may be a copy that somebody made. */
+function serializes(call: ClientCall, definition: Definition): boolean {
+  return "methodDefinition" in call && call.methodDefinition === definition;
+}
+
+/** The same, and its serializer takes kept requests. */
+function isBottom(call: ClientCall, definition: Definition): boolean {
+  return serializes(call, definition) && opens.has(definition.requestSerialize);
+}
