@@ -55,6 +55,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   readonly #nextCall: NextCall;
   readonly #single: boolean;
   #asked = false;
+  /** The request of a call that may look into the cache before it goes on, or be shared. */
+  #sent: KeptRequest | undefined;
   #stage: Stage = "request";
   #calledOff = false;
   /** What the service ended with, while a fallback is looked for. */
@@ -122,7 +124,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected override begin(metadata: Metadata): void {
     this.metadata = keepMetadata(metadata);
     // The key of a call has its request in it.
-    if (this.policy.cache === undefined) this.#launch(undefined);
+    if (this.policy.cache === undefined) this.#launch();
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -135,6 +137,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       this.#asked = true;
       if (asksFunctions) this.request = readableLater(definition, sent);
       if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
+        this.#sent = sent;
         this.#depart(sent);
       }
     }
@@ -190,11 +193,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const { cache } = this.policy;
     this.key = cache?.keyOf({ record, options, metadata }, request);
     if (cache === undefined || this.key === undefined || cache.options.freshMs === 0) {
-      this.#launch(request);
-    } else this.#lookUp(cache, this.key, request);
+      this.#launch();
+    } else this.#lookUp(cache, this.key);
   }
 
-  #lookUp(cache: StaleCache, key: string, request: KeptRequest): void {
+  #lookUp(cache: StaleCache, key: string): void {
     this.#stage = "lookup";
     const { record } = this;
     const { room } = this.surroundings;
@@ -215,13 +218,12 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       () => {
         if (!waits()) return;
         room.leave(this.closed);
-        record.restore(() => this.#launch(request));
+        record.restore(() => this.#launch());
       },
     );
   }
 
-  /** @param request Absent where it comes later, and the call below is given it then. */
-  #launch(request: KeptRequest | undefined): void {
+  #launch(): void {
     if (this.ended) return;
     this.#stage = "primary";
     const { record, policy, key } = this;
@@ -240,7 +242,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         sharedCall(this.#nextCall, this.options, this.surroundings, {
           record,
           metadata: this.metadata,
-          request,
+          request: this.#sent,
           untilMs,
           recording: cache.record(key),
         }),

@@ -188,10 +188,13 @@ describe("another answer", () => {
     expect(codes).toEqual([2, 4, 8, 13, 14, 15]);
   });
 
-  it.each(["caller", "local-limit", "local-setup"] as const)("does not help against a failure of %s", (origin) => {
-    expect(helps(14, origin)).toBe(false);
-    expect(helps(13, origin)).toBe(false);
-  });
+  it.each(["caller", "local-limit", "local-setup"] as const)(
+    "does not help against a failure of %s",
+    (origin) => {
+      expect(helps(14, origin)).toBe(false);
+      expect(helps(13, origin)).toBe(false);
+    },
+  );
 
   it("helps where a policy of ours refused, but not once all is closed", () => {
     const local = { code: 14, origin: "local-policy" } as const;
