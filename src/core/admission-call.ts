@@ -8,6 +8,8 @@ type ByPriority = Record<Priority, number>;
 export interface AdmissionCall extends ShedCall {
   /** On the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
+  /** What it is compared with when it ends: calls of the same method. @defaultValue all are of one */
+  readonly method?: string;
   /** How long such calls run as a rule, in milliseconds; 0 where that is not known. */
   readonly neededMs: number;
 }

@@ -61,8 +61,10 @@ export interface AdmissionOptions extends PoolOptions {
    */
   readonly criticalHeadroom?: number;
   /**
-   * Refuses a growing share of the calls while the process is hard pressed: short of memory, or late in its event
-   * loop. `false` for never. What is read for it also tells limits that learn when the process is saturated.
+   * Refuses a growing share of the calls while the process is hard pressed (short of memory, or busy and late in its event
+   * loop) and calls are late for it: some that would usually have been served in time ran out of it, or the queue has stood
+   * for too long to be a burst. A signal of one's own needs no such proof. `false` for never. What is read for it also
+   * tells limits that learn when the process is saturated.
    */
   readonly pressure?: (PressureOptions & PressureShedderOptions) | false;
   /**

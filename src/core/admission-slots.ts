@@ -2,6 +2,7 @@ import type { AdmissionPoolOptions } from "./admission-options.js";
 import { type SettleSlot, Slot } from "./admission-slot.js";
 import type { Clock } from "./clock.js";
 import type { HoldTime } from "./hold-time.js";
+import type { Lateness, TimedCall } from "./lateness.js";
 import { fixedLimit, type Limit } from "./limit.js";
 import { wholeNumber } from "./options.js";
 import type { Permit } from "./permit.js";
@@ -15,6 +16,8 @@ export interface SlotsParts {
   readonly turn: TurnBudget | undefined;
   /** Learns how long a slot is held. */
   readonly holdTime: HoldTime;
+  /** Learns whether calls are late. */
+  readonly lateness: Lateness;
   /** A slot has been given back. */
   readonly onFree: () => void;
 }
@@ -85,8 +88,8 @@ export class Slots {
   }
 
   /** The permit of a call that has taken a slot. */
-  permit(nowMs: number): Permit {
-    return new Slot(nowMs, this.#taken, this.#settle);
+  permit(call: TimedCall, nowMs: number): Permit {
+    return new Slot(call, nowMs, this.#taken, this.#settle);
   }
 
   giveBack(nowMs: number = this.#parts.clock.now()): void {
@@ -105,13 +108,15 @@ export class Slots {
     this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
   }
 
-  readonly #settle: SettleSlot = (sinceMs, inFlight, outcome, ending) => {
-    const { clock, holdTime } = this.#parts;
+  readonly #settle: SettleSlot = (call, sinceMs, inFlight, outcome, ending) => {
+    const { clock, holdTime, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
     // A request that is refused at a glance says nothing of how long calls take, and neither does one that was given up.
     const instant = ending?.erred === true && holdTime.isInstant(tookMs);
-    if (outcome !== "ignored" && !instant) this.#limit.record(nowMs, tookMs, inFlight, outcome);
+    if (outcome !== "ignored" && !instant && lateness.record(call, sinceMs, nowMs, outcome)) {
+      this.#limit.record(nowMs, tookMs, inFlight, outcome);
+    }
     if (ending?.worksOn === undefined) {
       if (!instant) holdTime.record(tookMs);
       this.giveBack(nowMs);

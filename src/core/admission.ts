@@ -10,6 +10,7 @@ import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
 import { HoldTime } from "./hold-time.js";
 import { LatencyCeiling } from "./latency-ceiling.js";
+import { Lateness } from "./lateness.js";
 import type { Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueueBounds } from "./queue-bounds.js";
@@ -39,6 +40,7 @@ export class Admission {
   readonly #host: TurnHost<AdmissionCall>;
   readonly #holdTime: HoldTime;
   readonly #ceiling = new LatencyCeiling();
+  readonly #lateness = new Lateness();
   readonly #server = { load: 0, nowMs: 0, worstWaiting: undefined as Priority | undefined };
   readonly #admitted = zeros();
   readonly #refused = zeros();
@@ -64,6 +66,7 @@ export class Admission {
       {
         saturated,
         ceilingMs: () => this.#ceiling.ms,
+        heldUp: () => this.#lateness.takeHeldUp(),
         demand: () => this.#slots.taken + this.#line.size,
       },
       report,
@@ -73,7 +76,14 @@ export class Admission {
     const holdTime = new HoldTime(random, options.maxWaitMs);
     this.#holdTime = holdTime;
     const onFree = () => this.#serve();
-    this.#slots = new Slots(options, { clock, limit, turn, holdTime, onFree });
+    this.#slots = new Slots(options, {
+      clock,
+      limit,
+      turn,
+      holdTime,
+      lateness: this.#lateness,
+      onFree,
+    });
     this.#bounds = new QueueBounds(options, this.#ceiling, this.#slots);
     this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
     this.#host = {
@@ -121,7 +131,7 @@ export class Admission {
       if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
     }
     if (this.#hasRoom(priority === "critical", nowMs)) {
-      this.#ceiling.see(deadlineMs - nowMs);
+      this.#ceiling.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
       return this.#admit(call, nowMs);
     }
@@ -154,6 +164,11 @@ export class Admission {
       const { item } = place;
       item.refuse(this.#refuse(item.tag, "DRAINING", "the server began to drain"));
     }
+  }
+
+  /** Calls are late, or will be: a queue has stood for too long to be a burst. */
+  isLate(nowMs: number): boolean {
+    return this.#line.overloaded(nowMs) || this.#lateness.isLate(nowMs);
   }
 
   /** How its slots have been used until now. */
@@ -207,7 +222,7 @@ export class Admission {
       evicted = victim.item;
     }
     // Only those who have a prospect say what time callers give: not whoever asks.
-    this.#ceiling.see(call.deadlineMs - nowMs);
+    this.#ceiling.see(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
     if (this.#line.size === 0) this.#bounds.begin();
     const waiter = new QueuedTurn(this.#host, call, nowMs, call.deadlineMs, onTurn);
     const place = this.#line.push(waiter, rank, nowMs);
@@ -272,9 +287,9 @@ export class Admission {
     return this.#refuse(call, "CONCURRENCY_LIMIT", this.#occupancy());
   }
 
-  #admit({ priority }: AdmissionCall, nowMs: number): Permit {
-    this.#admitted[priority] += 1;
-    return this.#slots.permit(nowMs);
+  #admit(call: AdmissionCall, nowMs: number): Permit {
+    this.#admitted[call.priority] += 1;
+    return this.#slots.permit(call, nowMs);
   }
 
   #refuse(call: AdmissionCall, reason: Reason, detail: string): Refusal {

@@ -13,7 +13,8 @@ export interface ElasticOptions {
   readonly windowMs?: number;
   /**
    * Calls of which nine in ten are faster than this are not held up. A number of milliseconds, or `false` for none.
-   * @defaultValue half of the median deadline that callers give; none while no caller gives one
+   * @defaultValue each call is measured by itself: it is held up when it takes longer than half of its own deadline and
+   *   half as long again as calls of its method usually do; without a deadline, a second and ten times as long
    */
   readonly ceilingMs?: number | false;
 }
@@ -24,6 +25,11 @@ export interface ElasticSignals {
   saturated(): boolean;
   /** The latency ceiling, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
+  /**
+   * The share of the calls since it was asked last that took longer than they should, each by its own method and deadline.
+   * Without it, all are measured by the ceiling.
+   */
+  heldUp?(): number;
   /** Calls that run now or wait for a slot. Without it, a surge is seen only when the calls of it have ended. */
   demand?(): number;
 }
@@ -36,8 +42,14 @@ const trialWindows = 3;
 const growStep = 1.4;
 /** How often the limit tries to grow while it is held down. */
 const growEveryMs = 10_000;
+/** How long it holds calls down that were only guessed to wait for each other. */
+const guessMs = 1_000;
 /** While it holds calls down, they should take no less than this share of the ceiling, and no more than all of it. */
 const held = 0.6;
+/** A trial has taken something away when no more than this share of what ran before still runs, or given something when the reverse holds. */
+const taken = 0.95;
+/** Calls are held up when more than this share of them is. */
+const heldUpShare = 0.1;
 /** Above this elasticity, less concurrency costs goodput in proportion: the time is not spent waiting for us. */
 const elastic = 0.5;
 const shortestMuteMs = 15_000;
@@ -59,8 +71,8 @@ type Phase =
   | { readonly kind: "shrink"; growAtMs: number };
 
 /**
- * The limit that asks before it sheds. While this process is saturated it follows Gradient2. Otherwise, when
- * latency goes over a ceiling, it takes a little concurrency away and looks at goodput: if that falls in proportion,
+ * The limit that asks before it sheds. While this process is saturated and calls are held up, it follows Gradient2.
+ * Otherwise, when calls are held up, it takes a little concurrency away and looks at goodput: if that falls in proportion,
  * calls are slow and not waiting for each other (a slow dependency), and the limit opens again for a while; if it
  * stays, they wait in a queue that this server feeds (a pool, a lock), and the limit holds it down.
  *
@@ -115,7 +127,11 @@ export class ElasticLimit implements Limit {
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
     if (!this.#surge.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
     if (seen === undefined) return;
-    const next = this.#signals.saturated() ? this.#follow(seen) : this.#ask(nowMs, seen);
+    const heldUp = this.#signals.heldUp?.();
+    const over = heldUp === undefined ? this.#isOver(seen) : heldUp > heldUpShare;
+    // A process that has no more to give takes nothing from anybody while its calls are in time.
+    const follows = this.#signals.saturated() && (over || heldUp === undefined);
+    const next = follows ? this.#follow(seen, over) : this.#ask(nowMs, seen, over);
     this.#limit = Math.min(this.#max, Math.max(this.#min, next));
     this.#learnCalm(nowMs, seen);
   }
@@ -141,7 +157,8 @@ export class ElasticLimit implements Limit {
     const fits = this.#fits(perSecond);
     if (fits === undefined || demand < fits / held) return;
     this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
-    this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
+    // A guess, made before any call is late. Whether it is right is tried soon.
+    this.#phase = { kind: "shrink", growAtMs: nowMs + guessMs };
   }
 
   /** So many calls are served within the ceiling, and a little sooner, at a pace (Little's law). */
@@ -151,33 +168,33 @@ export class ElasticLimit implements Limit {
   }
 
   /** The process is saturated: what is too much shows in how long calls take. */
-  #follow(seen: WindowSummary): number {
+  #follow(seen: WindowSummary, over: boolean): number {
     const roomy = Math.max(this.#min, 1.25 * seen.maxInFlight);
     // The limit may stand far above what runs, where no step would be felt. It starts from there.
     const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
     this.#saturated = true;
     this.#phase = { kind: "open" };
     const next = Math.min(this.#gradient.next(from, seen), this.#fits(seen.goodPerSecond) ?? from);
-    return this.#over(seen) ? Math.min(next, from * 0.9) : next;
+    return over ? Math.min(next, from * 0.9) : next;
   }
 
-  #ask(nowMs: number, seen: WindowSummary): number {
+  #ask(nowMs: number, seen: WindowSummary, over: boolean): number {
     this.#saturated = false;
     this.#gradient.learn(seen.meanMs);
     const phase = this.#phase;
     switch (phase.kind) {
       case "open":
-        return this.#open(nowMs, seen);
+        return this.#open(nowMs, seen, over);
       case "trial":
         return this.#trial(phase, nowMs, seen);
       case "shrink":
-        return this.#shrink(phase, nowMs, seen);
+        return this.#shrink(phase, nowMs, seen, over);
     }
   }
 
-  #open(nowMs: number, seen: WindowSummary): number {
+  #open(nowMs: number, seen: WindowSummary, over: boolean): number {
     if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
-    if (!this.#over(seen)) {
+    if (!over) {
       this.#muteMs = shortestMuteMs;
       return this.#limit * 1.25;
     }
@@ -196,8 +213,11 @@ export class ElasticLimit implements Limit {
       return phase.up || phase.windows > 1 ? this.#limit : this.#limit * trialStep;
     }
     const { before, up } = phase;
-    if (elasticity(before, seen) > elastic) {
-      // What is taken away here is missed: the wait is not ours to shorten.
+    const change = seen.meanInFlight / before.inFlight;
+    const tried = up ? change * taken > 1 : change < taken;
+    if (!tried || elasticity(before, seen) > elastic) {
+      // What is taken away here is missed: the wait is not ours to shorten. And where nothing was taken away, because
+      // fewer run than the limit allows, goodput that stays proves nothing.
       this.#phase = { kind: "open" };
       this.#mutedUntilMs = nowMs + this.#muteMs;
       this.#muteMs = Math.min(longestMuteMs, 2 * this.#muteMs);
@@ -207,7 +227,12 @@ export class ElasticLimit implements Limit {
     return up ? before.limit : Math.min(this.#limit, this.#fits(seen.goodPerSecond) ?? Infinity);
   }
 
-  #shrink(phase: Extract<Phase, { kind: "shrink" }>, nowMs: number, seen: WindowSummary): number {
+  #shrink(
+    phase: Extract<Phase, { kind: "shrink" }>,
+    nowMs: number,
+    seen: WindowSummary,
+    over: boolean,
+  ): number {
     if (seen.maxInFlight < this.#limit / 2) {
       this.#phase = { kind: "open" };
       return this.#limit * 1.25;
@@ -217,14 +242,14 @@ export class ElasticLimit implements Limit {
       return this.#limit * growStep;
     }
     const ceilingMs = this.#signals.ceilingMs();
-    if (this.#over(seen)) return this.#limit * 0.9;
+    if (over) return this.#limit * 0.9;
     if (ceilingMs === undefined || seen.p90Ms < held * ceilingMs) {
       return this.#limit + Math.sqrt(this.#limit) / 2;
     }
     return this.#limit;
   }
 
-  #over(seen: WindowSummary): boolean {
+  #isOver(seen: WindowSummary): boolean {
     const ceilingMs = this.#signals.ceilingMs();
     return ceilingMs !== undefined && seen.p90Ms > ceilingMs;
   }

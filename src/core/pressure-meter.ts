@@ -53,17 +53,32 @@ export class PressureMeter {
     return this.#loopDelayMs;
   }
 
-  /** The greatest of some signals, by their names. */
-  of(names: readonly string[]): number {
+  /**
+   * The greatest of some signals, by their names. The delay of the event loop counts while the process is busy: a pause of
+   * an idle one (a garbage collection, a large message) holds calls up, and fewer calls would not have made it shorter.
+   */
+  of(names: Iterable<string>): number {
     this.#refresh();
     let pressure = 0;
-    for (const name of names) pressure = Math.max(pressure, clamp(this.#ratios.get(name) ?? 0));
+    for (const name of names) {
+      if (name !== "loopDelayMs" || this.#busy) {
+        pressure = Math.max(pressure, clamp(this.#ratios.get(name) ?? 0));
+      }
+    }
     return pressure;
   }
 
   /** Some signal stands in its range: the process has little more to give. */
   saturated(): boolean {
-    return this.now() > 0;
+    return this.of(this.#ratios.keys()) > 0;
+  }
+
+  /** The event loop or the CPU is busy; assumed where neither is measured. */
+  get #busy(): boolean {
+    const loop = this.#ratios.get("eventLoop");
+    const cpu = this.#ratios.get("cpu");
+    if (loop === undefined && cpu === undefined) return true;
+    return Math.max(loop ?? 0, cpu ?? 0) > 0;
   }
 
   snapshot(): PressureSnapshot {

@@ -15,7 +15,10 @@ export type PressureSignal = () => number;
 export interface PressureOptions {
   /** Busy share of the event loop: the best single signal of a Node process. @defaultValue 0.85 to 0.98 */
   readonly eventLoop?: PressureRange | false;
-  /** Longest delay of the event loop, in milliseconds. @defaultValue 50 to 250 */
+  /**
+   * Longest delay of the event loop, in milliseconds. It sheds, and tells limits that the process is saturated, only while
+   * `eventLoop` or `cpu` stands in its range as well. @defaultValue 50 to 250
+   */
   readonly loopDelayMs?: PressureRange | false;
   /** Share of the CPU quota (cgroup), or of all cores where there is none. @defaultValue 0.85 to 0.98 */
   readonly cpu?: PressureRange | false;
@@ -38,6 +41,10 @@ export interface PressureOptions {
 /** Names of the signals that are read from the process. */
 export const processSignals = ["eventLoop", "loopDelayMs", "cpu", "memory"] as const;
 
+export function isProcessSignal(name: string): boolean {
+  return processSignals.some((known) => known === name);
+}
+
 const defaults = {
   eventLoop: { from: 0.85, to: 0.98 },
   loopDelayMs: { from: 50, to: 250 },
@@ -59,7 +66,7 @@ export function resolvePressureOptions(
   const { signals = {}, sampleMs = 250, reader } = options;
   knownKeys(`${prefix}.signals`, signals, Object.keys(signals ?? {}));
   for (const [name, signal] of Object.entries(signals)) {
-    if (processSignals.some((builtIn) => builtIn === name)) {
+    if (isProcessSignal(name)) {
       const rule = `absent: ${processSignals.join(", ")} are signals already, give yours another name`;
       throw new InvalidOptionError(`${prefix}.signals.${name}`, rule, signal);
     }

@@ -1,5 +1,6 @@
 import { cohorts } from "./cohort.js";
 import type { PressureMeter } from "./pressure-meter.js";
+import { isProcessSignal } from "./pressure-options.js";
 import { priorities, priorityRank } from "./priority.js";
 import type { ServerLoad, ShedCall, Shedder } from "./shedder.js";
 
@@ -29,12 +30,17 @@ const mixHalfLifeMs = 1_000;
  * and inside it the lowest cohorts, so that it is the same users everywhere who wait. The share is turned into a
  * level by the mix in which calls arrive of late, as in Uber's Cinnamon; it moves by the excess over time (the
  * integral part of their controller), because a share read from the pressure itself would swing with it.
+ *
+ * What the process reads of itself counts while calls are late: a process may be hard pressed and serve all calls in time,
+ * and refusing some would serve nobody then. A signal of the user's own is the user's word, and counts by itself.
  */
 export class PressureShedder implements Shedder {
   readonly #meter: Pick<PressureMeter, "of">;
   readonly #target: number;
   readonly #maxShare: number;
-  readonly #shedOn: readonly string[];
+  readonly #ofProcess: readonly string[];
+  readonly #own: readonly string[];
+  readonly #late: (nowMs: number) => boolean;
   /** Arrivals by rank, fading. */
   readonly #mix: number[] = priorities.map(() => 0);
   #share = 0;
@@ -43,11 +49,18 @@ export class PressureShedder implements Shedder {
   #rank: number = priorities.length;
   #cohort = 0;
 
-  constructor(options: Required<PressureShedderOptions>, meter: Pick<PressureMeter, "of">) {
+  /** @param late Calls that could have been served in time are not, or a queue says that they will not be. */
+  constructor(
+    options: Required<PressureShedderOptions>,
+    meter: Pick<PressureMeter, "of">,
+    late: (nowMs: number) => boolean,
+  ) {
     this.#meter = meter;
+    this.#late = late;
     this.#target = options.target;
     this.#maxShare = options.maxShare;
-    this.#shedOn = options.shedOn;
+    this.#ofProcess = options.shedOn.filter(isProcessSignal);
+    this.#own = options.shedOn.filter((name) => !isProcessSignal(name));
   }
 
   /** The share of the calls that are not critical that is shed now, from 0 to 1. */
@@ -71,7 +84,10 @@ export class PressureShedder implements Shedder {
     // A silence is time without pressure, and the reading at its end is of this moment only.
     const silenceMs = sinceMs > 10 * stepMs ? sinceMs : 0;
     const spanMs = silenceMs > 0 ? stepMs : sinceMs;
-    const pressure = this.#meter.of(this.#shedOn);
+    const pressure = Math.max(
+      this.#meter.of(this.#own),
+      this.#late(nowMs) ? this.#meter.of(this.#ofProcess) : 0,
+    );
     const excess = (pressure - this.#target) / (1 - this.#target);
     const change = pressure === 0 ? -reliefPerSecond : Math.max(excess, -1) * gainPerSecond;
     const before = Math.max(0, this.#share - (reliefPerSecond * silenceMs) / 1000);

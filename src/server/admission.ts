@@ -82,7 +82,9 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const signals = pressure === false ? resolvePressureOptions() : pressure;
     const meter = new PressureMeter(signals, reader, clock, report);
     this.pressure = meter;
-    this.#byPressure = pressure === false ? undefined : new PressureShedder(pressure, meter);
+    const late = (nowMs: number) =>
+      this.#calls.isLate(nowMs) || this.#streams?.isLate(nowMs) === true;
+    this.#byPressure = pressure === false ? undefined : new PressureShedder(pressure, meter, late);
     const shedders: Shedder[] = [];
     if (thresholds !== false) shedders.push(new LoadThresholds(thresholds));
     if (this.#byPressure !== undefined) shedders.push(this.#byPressure);

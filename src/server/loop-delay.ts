@@ -2,6 +2,8 @@ import type { CancelTask, Clock } from "../core/clock.js";
 
 /** How often the loop is asked to be on time. It costs 0.7 % of a core; every millisecond would cost ten times as much. */
 const everyMs = 20;
+/** A delay that is over for so long says nothing of the calls that come now, however long nobody asked. */
+const recentMs = 1_000;
 
 /**
  * The longest that anything waited for the event loop, by the lateness of a timer.
@@ -15,17 +17,23 @@ export class LoopDelay {
   #stop: CancelTask = () => {};
   #dueMs = 0;
   #longestMs = 0;
+  /** When the longest was over. */
+  #overMs = 0;
 
   constructor(clock: Pick<Clock, "now" | "schedule">) {
     this.#clock = clock;
     this.#wait(clock.now());
   }
 
-  /** In milliseconds, since the last time it was taken; a delay that goes on counts as far as it is. */
+  /**
+   * In milliseconds, since the last time it was taken, but no longer ago than a second; a delay that goes on counts as far
+   * as it is.
+   */
   take(): number {
-    const longestMs = Math.max(this.#longestMs, this.#clock.now() - this.#dueMs);
+    const nowMs = this.#clock.now();
+    const pastMs = nowMs - this.#overMs <= recentMs ? this.#longestMs : 0;
     this.#longestMs = 0;
-    return longestMs;
+    return Math.max(pastMs, nowMs - this.#dueMs);
   }
 
   stop(): void {
@@ -40,7 +48,11 @@ export class LoopDelay {
 
   #tick(): void {
     const nowMs = this.#clock.now();
-    this.#longestMs = Math.max(this.#longestMs, nowMs - this.#dueMs);
+    const lateMs = nowMs - this.#dueMs;
+    if (lateMs >= this.#longestMs || nowMs - this.#overMs > recentMs) {
+      this.#longestMs = lateMs;
+      this.#overMs = nowMs;
+    }
     this.#wait(nowMs);
   }
 }

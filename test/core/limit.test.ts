@@ -101,6 +101,57 @@ describe("the elastic limit", () => {
   });
 });
 
+describe("the elastic limit without evidence", () => {
+  /** Windows of half a second, with so many calls that ran beside so many others for so long. */
+  function fed(limit: ElasticLimit) {
+    let nowMs = 0;
+    return (windows: number, tookMs: number, inFlight: number, perWindow = 30) => {
+      for (let call = 0; call < windows * perWindow; call += 1) {
+        nowMs += 500 / perWindow;
+        limit.record(nowMs, tookMs, inFlight, "success");
+      }
+    };
+  }
+
+  it("holds nothing down when its trial took nothing away, because fewer run than its minimum", () => {
+    const limit = new ElasticLimit(
+      { min: 8, max: 500, windowMs: 500 },
+      { saturated: () => false, ceilingMs: () => 150 },
+    );
+    const feed = fed(limit);
+    feed(4, 200, 6);
+    // It tries, and may not.
+    expect(limit.current).toBeLessThan(500);
+    for (let tries = 0; tries < 40; tries += 1) feed(1, 200, Math.min(6, limit.current));
+    expect(limit.current).toBe(500);
+  });
+
+  it("takes nothing away in a saturated process whose calls are in time", () => {
+    let heldUp = 0;
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => true,
+      ceilingMs: () => 150,
+      heldUp: () => heldUp,
+    });
+    const feed = fed(limit);
+    feed(20, 200, 10);
+    expect(limit.current).toBe(500);
+    heldUp = 0.5;
+    feed(20, 200, 10);
+    expect(limit.current).toBeLessThan(20);
+  });
+
+  it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => 6,
+      heldUp: () => 0.1,
+    });
+    fed(limit)(40, 20, 60);
+    expect(limit.current).toBe(500);
+  });
+});
+
 describe("gradient2 with a gate", () => {
   it("lets a slow dependency be slow", () => {
     const [, slow] = run(gradient2, { ...calm, ...unbounded }, slowDependency);

@@ -58,7 +58,8 @@ describe("pressure", () => {
     const { meter: pressure, become } = meter();
     become({ [signal]: reading });
     expect(pressure.now()).toBeCloseTo(expected, 3);
-    expect(pressure.saturated()).toBe(true);
+    // A late event loop that is not busy has been held up, and could do more.
+    expect(pressure.saturated()).toBe(signal !== "loopDelayMs");
   });
 
   it("is the greatest of its signals, and tells them all", () => {
@@ -158,5 +159,20 @@ describe("pressure options", () => {
     const build = () => resolvePressureOptions(options as PressureOptions);
     expect(build).toThrow(InvalidOptionError);
     expect(build).toThrow(expect.objectContaining({ option }));
+  });
+
+  it("counts the delay of the event loop while the loop or the CPU is busy, or where neither is known", () => {
+    const delay = { loopDelayMs: 250 };
+    const { meter: pressure, become } = meter();
+    become(delay);
+    expect(pressure.of(["loopDelayMs"])).toBe(0);
+    become({ ...delay, eventLoop: 0.9 });
+    expect(pressure.of(["loopDelayMs"])).toBeCloseTo(1, 2);
+    become({ ...delay, cpu: 0.9 });
+    expect(pressure.of(["loopDelayMs"])).toBeCloseTo(1, 2);
+    const other = meter({ eventLoop: false, cpu: false });
+    other.become(delay);
+    expect(other.meter.of(["loopDelayMs"])).toBeCloseTo(1, 2);
+    expect(other.meter.saturated()).toBe(true);
   });
 });

@@ -12,7 +12,7 @@ function shed(
 ) {
   const random = seededRandom(7);
   let pressure = 0;
-  const shedder = new PressureShedder(options, { of: () => pressure });
+  const shedder = new PressureShedder(options, { of: () => pressure }, () => true);
   const seen = { critical: 0, high: 0, normal: 0, low: 0 };
   const refused = { critical: 0, high: 0, normal: 0, low: 0 };
   for (let ms = 0; ms < seconds * 1000; ms += 1) {
@@ -67,6 +67,7 @@ describe("shedding by pressure", () => {
     const shedder = new PressureShedder(
       { target: 0.5, maxShare: 1, shedOn: [] },
       { of: () => pressure },
+      () => true,
     );
     const ask = (nowMs: number) =>
       shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs, worstWaiting: undefined });
@@ -81,6 +82,7 @@ describe("shedding by pressure", () => {
     const shedder = new PressureShedder(
       { target: 0.5, maxShare: 1, shedOn: [] },
       { of: () => pressure },
+      () => true,
     );
     for (let nowMs = 0; nowMs < 3_000; nowMs += 100) shedder.shareAt(nowMs);
     expect(shedder.shareAt(3_000)).toBeGreaterThan(0.9);
@@ -101,6 +103,7 @@ describe("shedding by pressure", () => {
         const shedder = new PressureShedder(
           { target: 0.4, maxShare: 1, shedOn: [] },
           { of: () => pressure },
+          () => true,
         );
         let nowMs = 0;
         for (const { priority, cohort, pressure: next } of calls) {
@@ -118,5 +121,33 @@ describe("shedding by pressure", () => {
         }
       }),
     );
+  });
+});
+
+describe("shedding by pressure needs a victim", () => {
+  function shareAfter(
+    seconds: number,
+    late: (nowMs: number) => boolean,
+    shedOn: readonly string[],
+  ): number {
+    const options = { target: 0.5, maxShare: 0.95, shedOn };
+    const meter = { of: (names: Iterable<string>) => ([...names].length > 0 ? 1 : 0) };
+    const shedder = new PressureShedder(options, meter, late);
+    let share = 0;
+    for (let ms = 0; ms <= seconds * 1000; ms += 50) share = shedder.shareAt(10_000 + ms);
+    return share;
+  }
+
+  it("refuses nobody while calls are in time, however hard pressed the process is", () => {
+    expect(shareAfter(10, () => false, ["loopDelayMs", "memory"])).toBe(0);
+    expect(shareAfter(10, () => true, ["loopDelayMs", "memory"])).toBe(0.95);
+  });
+
+  it("lets everybody in again when calls are in time again, though the pressure stays", () => {
+    expect(shareAfter(10, (nowMs) => nowMs < 15_000, ["memory"])).toBe(0);
+  });
+
+  it("takes a signal of the user's own for the user's word", () => {
+    expect(shareAfter(10, () => false, ["memory", "pool"])).toBe(0.95);
   });
 });

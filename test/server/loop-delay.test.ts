@@ -36,6 +36,26 @@ describe("the delay of the event loop", () => {
     }
   });
 
+  it("forgets a block that has been over for a second, though nobody asked since", () => {
+    const clock = new BusyClock();
+    const delay = new LoopDelay(clock);
+    clock.busy(1_600);
+    clock.turn();
+    for (let turn = 0; turn < 60; turn += 1) {
+      clock.busy(20);
+      clock.turn();
+    }
+    expect(delay.take()).toBe(0);
+    // A shorter one after it is not hidden by it.
+    clock.busy(1_600);
+    clock.turn();
+    for (let turn = 0; turn < 60; turn += 1) {
+      clock.busy(25);
+      clock.turn();
+    }
+    expect(delay.take()).toBe(5);
+  });
+
   it("is 0 on a loop that is on time, and nothing is asked after the end", () => {
     const clock = new BusyClock();
     const delay = new LoopDelay(clock);
