@@ -90,6 +90,7 @@ export type { PartitionOptions } from "./core/partition-options.js";
 export type { QuotaAnswer, QuotaStore } from "./core/quota-store.js";
 export type { RateLimitSnapshot } from "./core/rate-limit.js";
 export type { RateLimitOptions } from "./core/rate-options.js";
+export type { ResetOptions } from "./core/reset-budget.js";
 export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
 export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
 export type { RetryOptions } from "./core/retry-options.js";

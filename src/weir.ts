@@ -113,9 +113,9 @@ export class Weir {
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
-    const surroundings = this.#surroundings;
     checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
-    const policies = new ClientPolicies(policy, surroundings);
+    const policies = new ClientPolicies(policy, this.#surroundings);
+    const surroundings = { ...this.#surroundings, resets: policies.resets };
     this.#controls.add(policies.built);
     for (const conflict of serviceConfigConflicts(own, policy)) {
       safely(surroundings.report, new Error(conflict), "client options");

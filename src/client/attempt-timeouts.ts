@@ -25,6 +25,7 @@ import {
 import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
+import { isAddress } from "../grpc/status-origin.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
 import type { StandaloneOptions } from "./policy-options.js";
 
@@ -62,6 +63,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   #reading = false;
   /** Headers or a message have come. */
   #responding = false;
+  /** Ended by a timeout. */
+  #expired = false;
 
   constructor(
     options: OptionsWithOwn,
@@ -119,6 +122,17 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     super.onReceiveMessage(message);
   }
 
+  override onReceiveStatus(received: StatusObject): void {
+    // The echo of our calling it off: now the peer says whether there was a stream to be reset.
+    if (this.#expired) {
+      const { resets, target } = this.#record;
+      const peer = this.getPeer();
+      const made = isAddress(peer, target);
+      resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
+    }
+    super.onReceiveStatus(received);
+  }
+
   #respond(): void {
     if (this.#responding) return;
     this.#responding = true;
@@ -164,8 +178,35 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     this.#timers.delete(reason);
   }
 
+  /** Ends the attempt if its connection bears the reset, else when it does. */
   #expire(reason: Reason, ms: number): void {
     if (this.ended) return;
+    const record = this.#record;
+    const { resets, target, connection } = record;
+    const attempt = attemptOf(this.options, record);
+    // Without a connection there is no stream to be reset.
+    const sent = connection === undefined || connection.state === connectivityState.READY;
+    if (!sent || resets === undefined || resets.take(target, "timeout", attempt)) {
+      this.#end(reason, ms);
+      return;
+    }
+    this.#timers.set(
+      reason,
+      resets.later(target, "timeout", attempt, () => this.#end(reason, ms)),
+    );
+    record.decide({
+      policy: "timeouts",
+      verdict: "skip",
+      reason: "RESET_BUDGET",
+      enforced: true,
+      atMs: this.#clock.now(),
+      detail: `${reason} waits`,
+    });
+  }
+
+  #end(reason: Reason, ms: number): void {
+    if (this.ended) return;
+    this.#expired = true;
     const detail = `${texts[reason] ?? reason} within ${ms} ms`;
     const atMs = this.#clock.now();
     this.#record.decide({

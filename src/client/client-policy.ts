@@ -3,6 +3,11 @@ import type { PolicyName } from "../core/decision.js";
 import { resolveHedgeOptions } from "../core/hedge-options.js";
 import { InvalidOptionError, knownKeys, methodOrService } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import {
+  type ResetBudgets,
+  resolveResetOptions,
+  sharedResetBudgets,
+} from "../core/reset-budget.js";
 import { resolveRetryOptions } from "../core/retry-options.js";
 import { type ResolvedTimeoutOptions, resolveTimeoutOptions } from "../core/timeouts.js";
 import { MethodRegistry } from "../grpc/method-registry.js";
@@ -55,6 +60,8 @@ export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | u
 
 /** The policies of a client, built once, and looked up by method for each call. */
 export class ClientPolicies {
+  /** What connections bear of resets; `undefined` where that does not matter. */
+  readonly resets: ResetBudgets | undefined;
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
   readonly #built: { readonly name: PolicyName; readonly policy: ControlledPolicy }[] = [];
@@ -64,8 +71,12 @@ export class ClientPolicies {
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, surroundings: Surroundings) {
     this.#surroundings = surroundings;
-    knownKeys("client", policy, [...policyKeys, "methods", "idempotency"]);
-    const { methods = {}, idempotency, ...base } = policy;
+    knownKeys("client", policy, [...policyKeys, "methods", "idempotency", "resets"]);
+    const { methods = {}, idempotency, resets, ...base } = policy;
+    this.resets =
+      resets === false
+        ? undefined
+        : sharedResetBudgets(resolveResetOptions(resets, "client.resets"), surroundings.clock);
     if (idempotency !== undefined && !(idempotency instanceof MethodRegistry)) {
       throw new InvalidOptionError(
         "client.idempotency",

@@ -147,10 +147,20 @@ export class HedgedCall extends RepeatingCall {
     this.waitThen(
       delayMs,
       (waitedMs) => {
-        if (!this.#refused()) this.#send(waitedMs);
+        if (!this.#unbearable() && !this.#refused()) this.#send(waitedMs);
       },
       (reason) => this.#unconnected(reason),
     );
+  }
+
+  /** The connection bears no attempt that may have to be reset. Those in flight may still answer. */
+  #unbearable(): boolean {
+    const { resets, target } = this.record;
+    if (resets?.low(target, "timeout") !== true) return false;
+    this.#stoppedBy = "RESET_BUDGET";
+    this.released();
+    this.tell("stop", { reason: "RESET_BUDGET" });
+    return true;
   }
 
   /** Asks the budget for an attempt. Without one, those in flight may still answer. */

@@ -1,4 +1,5 @@
 import type { HedgeOptions } from "../core/hedge-options.js";
+import type { ResetOptions } from "../core/reset-budget.js";
 import type { TimeoutOptions } from "../core/timeouts.js";
 import type { MethodRegistry } from "../grpc/method-registry.js";
 import type { BreakerPolicyOptions } from "./breaker.js";
@@ -53,6 +54,12 @@ export interface ClientPolicy extends MethodPolicy {
    * @defaultValue nothing is known
    */
   readonly idempotency?: MethodRegistry;
+  /**
+   * How many streams the servers let a client reset on a connection. Attempts that lost and attempts that run out of
+   * their own time stay under it; `false` calls them off at once, whatever comes of it.
+   * @defaultValue on: 800 at once and 26 a second, under the limits of Node's HTTP/2 server
+   */
+  readonly resets?: ResetOptions | false;
   /**
    * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`), laid over those of the
    * client option by option. A breaker or bulkhead that is named here is one of its own; left out, the method

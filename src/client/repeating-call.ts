@@ -204,6 +204,10 @@ export abstract class RepeatingCall extends ReplayableCall {
     super.conclude(told, attempt);
   }
 
+  protected override leftToRun({ record: { number } }: ReplayAttempt): void {
+    this.tell("skip", { reason: "RESET_BUDGET", detail: `attempt ${number} runs out` });
+  }
+
   /** Notes that no attempt follows, and that layers above need not try either. */
   protected stop(reason: Reason, detail?: string): void {
     // A call of one attempt that could only not be repeated any more has used up nothing.

@@ -52,6 +52,8 @@ export const reasons = [
   "RETRY_COMMITTED",
   /** The budget for extra attempts to this target is spent. */
   "RETRY_BUDGET",
+  /** The connection bears no further reset of a stream now, so an attempt was not called off, or not sent. */
+  "RESET_BUDGET",
   /** The call is itself part of a retry of a service above; one layer of retries is enough. */
   "RETRY_DEPTH",
   /** A service below has already retried and given up. */

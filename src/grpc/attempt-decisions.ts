@@ -24,6 +24,9 @@ export abstract class AttemptDecisions extends InterceptingCall {
   /** An attempt ended OK. */
   protected succeeded(_attempt: ReplayAttempt): void {}
 
+  /** An attempt that has lost is left to run: its connection bears no further reset now. */
+  protected leftToRun(_attempt: ReplayAttempt): void {}
+
   /** A message of a streamed response came in. */
   protected streamed(_message: unknown): void {}
 

@@ -1,6 +1,5 @@
-import { status as Status } from "@grpc/grpc-js";
+import type { status as Status } from "@grpc/grpc-js";
 import type { ReplayAttempt } from "./replay-attempt.js";
-import { supersededText } from "./status-origin.js";
 
 /** The attempts of one call: those that run, and the one that the caller sees once it is decided. */
 export class AttemptSet {
@@ -40,14 +39,9 @@ export class AttemptSet {
     this.#live = this.#live.filter((other) => other !== attempt);
   }
 
-  /** The caller sees this one from now on; the others are called off. */
+  /** The caller sees this one from now on. */
   commit(attempt: ReplayAttempt): void {
     this.#committed = attempt;
-    for (const other of this.#live) {
-      if (other === attempt) continue;
-      other.record.superseded = true;
-      other.cancel(Status.CANCELLED, supersededText);
-    }
   }
 
   /** The committed attempt has failed, and another is going to continue its response. */

@@ -5,13 +5,14 @@ import { notify, type Observer, type ReportError } from "../core/notify.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
+import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import type { ChannelWatch } from "./channel-watch.js";
 import { fixedDeadline, toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 import { ambientPriority } from "./priority-context.js";
-import { type AttemptEvidence, originOf, type UnknownTexts } from "./status-origin.js";
+import { type AttemptEvidence, originOf, resetPeer, type UnknownTexts } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
 import { type CallKind, callKind } from "./types.js";
 
@@ -24,7 +25,7 @@ export interface DecisionEvent extends Decision {
 }
 
 /** One try of a call on the wire, as far as the toolkit knows it. */
-export interface AttemptRecord {
+export interface AttemptRecord extends Resettable {
   /** 1 for the first. */
   readonly number: number;
   /** Why it was started: the first, a retry, a hedge. */
@@ -59,8 +60,13 @@ export function endAttempt(
   }
   attempt.endedAtMs = nowMs;
   attempt.status = status;
-  attempt.origin = originOf(status, evidence);
-  return attempt.origin;
+  const origin = originOf(status, evidence);
+  attempt.origin = origin;
+  // One that ran out of its own time has said so before it is called off: who does that tells how it ended.
+  if (origin !== "attempt-timeout") {
+    evidence.resets?.ended(evidence.target, attempt, resetPeer(origin, evidence));
+  }
+  return origin;
 }
 
 /**
@@ -83,6 +89,8 @@ export class CallRecord {
   readonly report: ReportError;
   readonly observed: ObserveReport;
   readonly unknownTexts: UnknownTexts;
+  /** What streams may be reset; `undefined` where nobody counts. */
+  readonly resets: ResetBudgets | undefined;
   readonly startedAtMs: number;
   /** Effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
@@ -109,6 +117,7 @@ export class CallRecord {
     this.report = context.report;
     this.observed = context.observed;
     this.unknownTexts = context.unknownTexts;
+    this.resets = context.resets;
     this.#onDecision = context.onDecision;
     this.method = call.path;
     this.kind = callKind(call);

@@ -123,6 +123,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         target: this.record.target,
         calledOff: echoes(received, this.#calledOff),
         unknown: this.record.unknownTexts,
+        resets: this.record.resets,
       };
       this.record.inbound?.failedBelow(received);
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());

@@ -31,6 +31,10 @@ export class ReplayAttempt implements ClientListener {
   heldMessage: { readonly message: unknown } | undefined;
   sawHeaders = false;
   ended = false;
+  /** Another one has decided the call: this one sends no more of the request. */
+  lost = false;
+  /** Takes it out of the queue of those that are called off when their connection bears it. */
+  stopWaiting: (() => void) | undefined;
   /** Number of the next message to send. */
   cursor = 0;
   readonly #owner: AttemptOwner;
@@ -71,7 +75,7 @@ export class ReplayAttempt implements ClientListener {
   /** Sends what the buffer holds, in order, and the half-close with the last message. */
   pump(): void {
     const call = this.#call;
-    if (call === undefined || this.ended) return;
+    if (call === undefined || this.ended || this.lost) return;
     try {
       this.#sendOn(call);
     } catch (error) {
@@ -127,6 +131,12 @@ export class ReplayAttempt implements ClientListener {
     return this.#call !== undefined && !this.#writing && this.cursor === this.#buffer.end;
   }
 
+  /** Another one has decided the call, and this one runs out: what comes is read, so that it comes to its end. */
+  runOut(stopWaiting: () => void): void {
+    this.stopWaiting = stopWaiting;
+    this.read();
+  }
+
   read(): void {
     if (this.#reading || this.ended) return;
     this.#reading = true;
@@ -151,6 +161,10 @@ export class ReplayAttempt implements ClientListener {
 
   onReceiveMessage(message: unknown): void {
     this.#reading = false;
+    if (this.lost) {
+      this.read();
+      return;
+    }
     // Unary-response calls announce a failure with a message of null. It is no answer.
     if (!this.ended && message !== null) this.#owner.attemptMessage(this, message);
   }

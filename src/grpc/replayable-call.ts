@@ -129,7 +129,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
     if (this.ended) return;
     if (attempt !== undefined) this.#showHeldMetadata(attempt);
-    this.#attempts.cancelAll(Status.CANCELLED, supersededText);
+    for (const other of this.#attempts.live) this.#lose(other);
     this.#response?.end(status);
   }
 
@@ -232,9 +232,13 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       target: record.target,
       calledOff: attempt.calledOffBy(status),
       unknown: record.unknownTexts,
+      resets: record.resets,
     };
     const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
-    if (this.ended) return;
+    attempt.stopWaiting?.();
+    // One that has lost may run out. However it ends, it is not the call's end.
+    const { committed } = this.#attempts;
+    if (this.ended || (committed !== undefined && committed !== attempt)) return;
     if (status.code === Status.OK) {
       this.succeeded(attempt);
       if (attempt.heldMessage !== undefined && this.#attempts.committed === undefined) {
@@ -279,10 +283,33 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   #commit(attempt: ReplayAttempt): boolean {
     if (this.#attempts.committed !== undefined) return this.#attempts.committed === attempt;
     this.#attempts.commit(attempt);
+    for (const other of this.#attempts.live) {
+      if (other === attempt) continue;
+      other.record.superseded = true;
+      this.#lose(other);
+    }
     this.released();
     this.#buffer.dropBefore(attempt.writtenBefore);
     if (this.#response?.readWanted === true) attempt.read();
     return true;
+  }
+
+  /**
+   * The attempt is not the call's any longer. It is called off, at the cost of a reset, as long as its connection bears
+   * that; else it runs out, and what comes of it is dropped. One that does not end by itself is called off in its turn.
+   */
+  #lose(attempt: ReplayAttempt): void {
+    if (attempt.lost) return;
+    attempt.lost = true;
+    const { record } = this;
+    const { resets, target } = record;
+    const cancel = () => attempt.cancel(Status.CANCELLED, supersededText);
+    if (resets === undefined || resets.take(target, "loser", attempt.record)) {
+      cancel();
+      return;
+    }
+    attempt.runOut(resets.later(target, "loser", attempt.record, cancel));
+    this.leftToRun(attempt);
   }
 
   #showHeldMetadata(attempt: ReplayAttempt): void {

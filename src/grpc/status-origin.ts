@@ -2,6 +2,7 @@ import { type Metadata, status as Status, type StatusObject } from "@grpc/grpc-j
 import { type ReportError, safely } from "../core/notify.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
+import type { ResetBudgets } from "../core/reset-budget.js";
 import { previousAttemptsKey } from "./metadata-keys.js";
 import { rejectionOf } from "./rejection.js";
 
@@ -17,6 +18,8 @@ export interface AttemptEvidence {
   readonly calledOff?: boolean;
   /** Told of a text that was made in this process and is not known. */
   readonly unknown?: UnknownTexts;
+  /** Told whether the attempt ended by a reset of its stream. */
+  readonly resets?: ResetBudgets | undefined;
 }
 
 // The texts of grpc-js and of Node. They are no API, and differ between versions: a test pins each on every version
@@ -153,6 +156,24 @@ function madeHere({ metadata }: StatusObject, { sawHeaders }: AttemptEvidence): 
 function speaksGrpc(metadata: Metadata): boolean {
   const [type] = metadata.get("content-type");
   return typeof type === "string" && type.startsWith("application/grpc");
+}
+
+/**
+ * The address whose stream this process has reset, if the attempt ended like that: it was called off, or ran out of time,
+ * or was not read to its end, and a stream had been created for it. Until then its peer is the target.
+ */
+export function resetPeer(
+  origin: StatusOrigin,
+  { peer, target, sawHeaders }: AttemptEvidence,
+): string | undefined {
+  const cut =
+    origin === "caller" || origin === "deadline" || (origin === "local-limit" && sawHeaders);
+  return cut && isAddress(peer, target) ? peer : undefined;
+}
+
+/** Whether this is the peer of a stream that was created, and neither a target nor grpc-js's word for not knowing. */
+export function isAddress(peer: string, target: string): boolean {
+  return peer !== target && peer !== "unknown" && peer !== "" && !targetScheme.test(peer);
 }
 
 const codeOfHttp2: Readonly<Partial<Record<Http2Name, Status>>> = {

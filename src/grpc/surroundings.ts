@@ -4,6 +4,11 @@ import type { Observer, ReportError } from "../core/notify.js";
 import { ObserveReport } from "../core/observe-report.js";
 import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
+import {
+  type ResetBudgets,
+  resolveResetOptions,
+  sharedResetBudgets,
+} from "../core/reset-budget.js";
 import type { DecisionEvent } from "./call-record.js";
 import { UnknownTexts } from "./status-origin.js";
 import { WaitingRoom } from "./waiting-room.js";
@@ -22,6 +27,8 @@ export interface Surroundings {
   readonly observed: ObserveReport;
   /** Where status texts go that no version of Node or grpc-js is known to make. */
   readonly unknownTexts: UnknownTexts;
+  /** The resets of streams that connections bear; `undefined` where nobody counts them. */
+  readonly resets: ResetBudgets | undefined;
 }
 
 /** What can be handed in from outside. */
@@ -80,6 +87,7 @@ export function surroundingsOf(
     budgets: new BudgetStore(clock),
     observed: new ObserveReport(),
     unknownTexts: new UnknownTexts(report),
+    resets: sharedResetBudgets(resolveResetOptions(), clock),
   };
 }
 

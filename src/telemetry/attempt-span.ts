@@ -90,13 +90,14 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const { status, origin } = attempt;
     const echo = status?.code === final.code && status.details === final.details;
     if (echo && origin !== undefined) return origin;
-    const { target, unknownTexts: unknown } = this.#record;
+    const { target, unknownTexts: unknown, resets } = this.#record;
     const evidence = {
       sawHeaders: this.#sawHeaders,
       peer: this.getPeer(),
       target,
       calledOff: echoes(final, this.#calledOff),
       unknown,
+      resets,
     };
     return endAttempt(attempt, final, evidence, nowMs);
   }

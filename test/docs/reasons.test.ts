@@ -21,7 +21,7 @@ describe("docs/reasons.md", () => {
   it.each(reasons)("has the status of %s", (reason) => {
     const row = rows.find(({ code }) => code === reason);
     // What only explains is no status of its own.
-    const own = /^(RETRY|FALLBACK|BROWNOUT|FAULT)_/.test(reason)
+    const own = /^(RETRY|RESET|FALLBACK|BROWNOUT|FAULT)_/.test(reason)
       ? "–"
       : Status[localRejection(refusal(reason, "")).code];
     expect(row?.status).toBe(own);
