@@ -54,7 +54,8 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   protected override begin(metadata: Metadata): void {
-    const closed = this.#room.closing(this.#record.connection);
+    // A channel that is closed is noticed below, where the call has its span.
+    const closed = this.#room.closing();
     if (closed !== undefined) {
       this.finish(closed);
       return;

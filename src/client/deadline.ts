@@ -161,11 +161,11 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #expire(reason: Reason, verdict: "reject" | "expire"): void {
-    const { attempts, startedAtMs } = this.#record;
+    const { attemptCount, startedAtMs } = this.#record;
     const seconds = Math.max(0, this.#clock.now() - startedAtMs) / 1000;
     // Without a layer that counts them, none is known.
-    const { length } = attempts;
-    const tried = length === 0 ? "" : length === 1 ? ", 1 attempt" : `, ${length} attempts`;
+    const tried =
+      attemptCount === 0 ? "" : attemptCount === 1 ? ", 1 attempt" : `, ${attemptCount} attempts`;
     this.#end(reason, verdict, `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`);
   }
 

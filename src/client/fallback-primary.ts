@@ -287,8 +287,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         return;
       }
       if (flight.opener === this) {
-        record.attempts.push(...flight.record.attempts);
-        record.decisions.push(...flight.record.decisions);
+        record.adopt(flight.record);
       } else this.decide("queue", "shared a call that was under way");
       if (metadata !== undefined) this.onReceiveMetadata(metadata);
       if (message !== undefined) this.onReceiveMessage(message);

@@ -61,7 +61,7 @@ export class HedgedCall extends RepeatingCall {
     const decision = hedgeAfterFailure({
       fatal: this.#fatal(failed),
       pushback: failed.pushback,
-      started: this.record.attempts.length,
+      started: this.record.attemptCount,
       inFlight: this.inFlight,
       maxAttempts: this.#maxAttempts,
       stopped: this.#stoppedBy !== undefined,
@@ -190,7 +190,7 @@ export class HedgedCall extends RepeatingCall {
 
   get #mayHedge(): boolean {
     const progress = {
-      started: this.record.attempts.length,
+      started: this.record.attemptCount,
       inFlight: this.inFlight,
       maxAttempts: this.#maxAttempts,
       stopped: this.#stoppedBy !== undefined,

@@ -123,7 +123,7 @@ export abstract class RepeatingCall extends ReplayableCall {
       const nowMs = clock.now();
       const { connection } = record;
       if (connection === undefined || !failing(connection.state)) {
-        goOn(() => then(nowMs - startedAtMs));
+        goOn(() => then(patience === undefined ? delayMs : nowMs - startedAtMs));
         return;
       }
       if (patience === undefined) {
@@ -161,11 +161,15 @@ export abstract class RepeatingCall extends ReplayableCall {
     return { untilMs, reason: untilMs < lastMs ? "CONNECTION_TIMEOUT" : "RETRY_PAST_DEADLINE" };
   }
 
-  /** What is known of a failed attempt. Takes a token from the budget where the failure is of that kind. */
+  /**
+   * What is known of a failed attempt. Takes a token from the budget where the failure is of that kind, unless the
+   * attempt has `delivered` part of a response that goes on.
+   */
   protected judge(
     attempt: ReplayAttempt,
     status: StatusObject,
     origin: StatusOrigin,
+    delivered = false,
   ): FailedAttempt {
     const { record, policy } = this;
     const rejection = rejectionOf(status);
@@ -174,7 +178,8 @@ export abstract class RepeatingCall extends ReplayableCall {
     const failed: FailedAttempt = {
       code: codeOf(status, origin),
       origin,
-      attempts: record.attempts.length,
+      // Where the response has just come on, the attempt that brought it there is the first of the next.
+      attempts: Math.max(1, record.attemptsInVain),
       trailersOnly: !attempt.sawHeaders,
       pushback: said ? readPushback(status.metadata) : undefined,
       retryInfoMs: said ? decodeStatusDetails(status.metadata).retryDelayMs : undefined,
@@ -188,7 +193,8 @@ export abstract class RepeatingCall extends ReplayableCall {
     };
     // What a hedge may follow is what the hedges' own codes say.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
-    if (status.code !== Status.OK && qualifies(failed, { codes })) this.budget?.failure();
+    const fails = status.code !== Status.OK && !delivered && qualifies(failed, { codes });
+    if (fails) this.budget?.failure();
     return failed;
   }
 
@@ -211,7 +217,7 @@ export abstract class RepeatingCall extends ReplayableCall {
   /** Notes that no attempt follows, and that layers above need not try either. */
   protected stop(reason: Reason, detail?: string): void {
     // A call of one attempt that could only not be repeated any more has used up nothing.
-    const untried = reason === "RETRY_COMMITTED" && this.record.attempts.length === 1;
+    const untried = reason === "RETRY_COMMITTED" && this.record.attemptCount === 1;
     // A client that was closed here says nothing of what another instance of this service could do.
     if (this.enforced && !untried && reason !== "CLOSED") this.#gaveUp = true;
     this.policy.counts.stopped += 1;

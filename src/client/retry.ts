@@ -64,7 +64,7 @@ export function attemptsInterceptor(
 
 /** A call whose failed attempts are followed by others, by the rules of gRFC A6 and the origin of the status. */
 class RetriedCall extends RepeatingCall {
-  readonly #rules: RetryRules;
+  #rules: RetryRules;
   /** Hedges that would be sent if they were not only observed. */
   readonly #observed: RetryPolicy | undefined;
   #stopObserving: CancelTask | undefined;
@@ -73,6 +73,10 @@ class RetriedCall extends RepeatingCall {
   /** The request of a call that may be resumed, and where its response has come to. */
   #request: MessageCopy | undefined;
   #token: { readonly token: unknown } | undefined;
+  /** The attempt that the caller sees has brought the response on. */
+  #delivered = false;
+  /** The attempt that runs was taken from the budget. */
+  #paid = false;
 
   constructor(
     options: OptionsWithOwn,
@@ -126,7 +130,7 @@ class RetriedCall extends RepeatingCall {
     const unwanted = this.#unwanted;
     // The target was not asked.
     const here = origin === "local-policy" || origin === "local-setup";
-    if (here) this.refund(attempt);
+    if (here && this.#paid) this.refund(attempt);
     if (here && unwanted !== undefined) {
       this.accept(unwanted.attempt, unwanted.status);
       return;
@@ -157,7 +161,9 @@ class RetriedCall extends RepeatingCall {
     const { resume } = this.policy.judgement;
     if (resume === undefined || !this.#resumable) return;
     const token = this.ask(undefined, "resume.token", () => resume.token(message));
-    if (token !== undefined) this.#token = { token };
+    if (token === undefined) return;
+    if (!Object.is(token, this.#token?.token)) this.#delivered = true;
+    this.#token = { token };
   }
 
   protected override afterCommittedFailure(
@@ -174,14 +180,16 @@ class RetriedCall extends RepeatingCall {
       () => ({ request: resume.request(this.#request?.make(), at.token) }),
     );
     if (next === undefined) return false;
+    const delivered = this.#delivered;
+    if (delivered) this.#startAnew();
     // Continuing behind the token repeats nothing, whatever the method.
     const failed = {
-      ...this.judge(attempt, status, origin),
+      ...this.judge(attempt, status, origin, delivered),
       idempotent: true,
       replayable: true,
     };
     this.last = { status, attempt };
-    if (!this.#goOn(failed, status)) return false;
+    if (!this.#goOn(failed, status, delivered)) return false;
     this.resumeWith(next.request);
     return true;
   }
@@ -194,12 +202,24 @@ class RetriedCall extends RepeatingCall {
     else this.conclude(status, this.last?.attempt);
   }
 
+  /** The response has come on: what continues it is like the call's first attempt, and counts as a call. */
+  #startAnew(): void {
+    this.#delivered = false;
+    this.record.cameOn();
+    this.#rules = new RetryRules(this.policy.options, this.surroundings.random);
+    this.budget?.call();
+  }
+
   get #resumable(): boolean {
     return this.policy.judgement.resume !== undefined && this.record.kind === "server-stream";
   }
 
-  /** Decides about another attempt, and launches it after its wait. False when none follows. */
-  #goOn(failed: FailedAttempt, status: StatusObject): boolean {
+  /**
+   * Decides about another attempt, and launches it after its wait. False when none follows.
+   *
+   * @param free It is no extra load, so that the budget is not asked.
+   */
+  #goOn(failed: FailedAttempt, status: StatusObject, free = false): boolean {
     if (this.closing(status)) {
       this.stop("CLOSED");
       return false;
@@ -210,8 +230,9 @@ class RetriedCall extends RepeatingCall {
       if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason);
       return false;
     }
-    const withdrawnMs = this.record.clock.now();
-    const refused = this.budget?.tryWithdraw();
+    const withdrawnMs = free ? undefined : this.record.clock.now();
+    const refused = free ? undefined : this.budget?.tryWithdraw();
+    this.#paid = !free;
     if (refused !== undefined) {
       this.stop("RETRY_BUDGET", refused.detail);
       return false;

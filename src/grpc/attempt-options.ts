@@ -34,12 +34,12 @@ export function attemptOptions(
 export function attemptMetadata(
   base: Metadata,
   { inbound }: CallRecord,
-  { number }: AttemptRecord,
+  { previous }: AttemptRecord,
 ): Metadata {
-  const depth = (inbound?.retryDepth ?? 0) + (number > 1 ? 1 : 0);
+  const depth = (inbound?.retryDepth ?? 0) + (previous > 0 ? 1 : 0);
   if (depth === 0) return base;
   const metadata = copyMetadata(base);
-  if (number > 1) metadata.set(previousAttemptsKey, String(number - 1));
+  if (previous > 0) metadata.set(previousAttemptsKey, String(previous));
   metadata.set(retryDepthKey, String(depth));
   return metadata;
 }

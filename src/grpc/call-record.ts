@@ -28,6 +28,8 @@ export interface DecisionEvent extends Decision {
 export interface AttemptRecord extends Resettable {
   /** 1 for the first. */
   readonly number: number;
+  /** Attempts in vain before it: all before it, or those since the response last came on. */
+  readonly previous: number;
   /** Why it was started: the first, a retry, a hedge. */
   readonly cause: "first" | "retry" | "hedge";
   readonly startedAtMs: number;
@@ -104,7 +106,12 @@ export class CallRecord {
   keyHonoured = false;
   /** What the answer had to make do with; empty for one that is what it should be. */
   degradations: readonly Degradation[] = [];
+  /** The first and the latest: a stream that is resumed may have any number of attempts. */
   readonly attempts: AttemptRecord[] = [];
+  /** All there were. */
+  attemptCount = 0;
+  #attemptsDone = 0;
+  /** The first and the latest. */
   readonly decisions: Decision[] = [];
   readonly #onDecision: Observer<DecisionEvent> | undefined;
 
@@ -131,7 +138,7 @@ export class CallRecord {
 
   /** Notes a decision and tells the observer. */
   decide(decision: Decision): void {
-    this.decisions.push(decision);
+    keep(this.decisions, decision);
     if (this.#onDecision === undefined) return;
     notify(
       this.#onDecision,
@@ -148,15 +155,43 @@ export class CallRecord {
     after?: StatusObject,
   ): AttemptRecord {
     const attempt: AttemptRecord = {
-      number: this.attempts.length + 1,
+      number: this.attemptCount + 1,
+      previous: this.attemptsInVain,
       cause,
       startedAtMs: this.clock.now(),
       delayMs,
       after,
     };
-    this.attempts.push(attempt);
+    this.attemptCount += 1;
+    keep(this.attempts, attempt);
     return attempt;
   }
+
+  /** Attempts since the call began, or since its response last came on. */
+  get attemptsInVain(): number {
+    return this.attemptCount - this.#attemptsDone;
+  }
+
+  /** The response has come on: the attempts so far were not in vain. */
+  cameOn(): void {
+    this.#attemptsDone = this.attemptCount;
+  }
+
+  /** Takes over what became of a call that was made for this one and others. */
+  adopt({ attempts, attemptCount, decisions }: CallRecord): void {
+    this.attemptCount += attemptCount;
+    for (const attempt of attempts) keep(this.attempts, attempt);
+    for (const decision of decisions) keep(this.decisions, decision);
+  }
+}
+
+/** How many attempts, and decisions, a record keeps: more than retries or hedges of one answer can make. */
+const mostKept = 128;
+
+/** Of more than that, those in the middle are forgotten: how it began, and how it ended, is worth most. */
+function keep<T>(list: T[], entry: T): void {
+  if (list.length === mostKept) list.splice(mostKept / 2, 1);
+  list.push(entry);
 }
 
 /** Key of the record in CallOptions. Symbols survive grpc-js's copies of the options. */

@@ -99,8 +99,8 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
 
   /** What is known at the end, and no convention names. */
   #facts(final: StatusObject): Attributes {
-    const { attempts, deadlineMs, startedAtMs } = this.#record;
-    const facts: Attributes = { [own.callAttempts]: attempts.length };
+    const { attemptCount, deadlineMs, startedAtMs } = this.#record;
+    const facts: Attributes = { [own.callAttempts]: attemptCount };
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
       facts[own.callDeadlineMs] = Math.round(deadlineMs - startedAtMs);
     }

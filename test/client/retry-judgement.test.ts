@@ -1,7 +1,8 @@
-import { status as Status } from "@grpc/grpc-js";
+import { InterceptingCall, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { RetryPolicyOptions } from "../../src/client/retry-policy.js";
 import type { ServerStreamRequest } from "../../src/gen/weir/v1/conformance.js";
+import { type CallRecord, type OptionsWithOwn, recordKey } from "../../src/grpc/call-record.js";
 import { echo, failing, kinds, payload, scene } from "../scene.js";
 
 const quick = { backoff: { baseMs: 10, jitter: "none" } } as const;
@@ -121,10 +122,10 @@ describe("a server-streamed response that is resumed", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
-  it("ends with the failure when the attempts are spent or the code is not retried", async () => {
+  it("ends with the failure when the code is not retried, or there is to be one attempt", async () => {
     for (const [maxAttempts, code] of [
-      [2, Status.UNAVAILABLE],
       [5, Status.DATA_LOSS],
+      [1, Status.UNAVAILABLE],
     ] as const) {
       const requests: number[] = [];
       const { call } = await scene({
@@ -133,8 +134,103 @@ describe("a server-streamed response that is resumed", () => {
       });
       const ended = await call("serverStream");
       expect(ended.code).toBe(code);
-      expect(requests).toHaveLength(code === Status.UNAVAILABLE ? 2 : 1);
+      expect(requests).toHaveLength(1);
     }
+  });
+
+  /** Sends one message in a part, as often as is wanted, and then fails before the first. */
+  const parts = (wanted: number, last: (call: Parameters<typeof echo.serverStream>[0]) => void) => {
+    const starts: (readonly [from: number, previous: unknown, depth: unknown])[] = [];
+    const serverStream: typeof echo.serverStream = (call) => {
+      const from = call.request.payload.length;
+      const [previous] = call.metadata.get("grpc-previous-rpc-attempts");
+      const [depth] = call.metadata.get("x-weir-retry-depth");
+      starts.push([from, previous, depth]);
+      if (starts.length > wanted) {
+        last(call);
+        return;
+      }
+      call.write({ payload, sequence: from + 1 });
+      call.emit("error", { code: Status.UNAVAILABLE, details: "moved" });
+    };
+    return { starts, handlers: { ...echo, serverStream } };
+  };
+
+  it("starts attempts, backoff and budget anew behind each part that brought it on", async () => {
+    const server = parts(400, (call) => call.end());
+    const { call, clock, weir } = await scene({
+      client: { breaker: false, retry: { backoff: { baseMs: 20, jitter: "none" }, resume } },
+      handlers: server.handlers,
+    });
+    const beganMs = clock.now();
+    const ended = await call("serverStream");
+    expect(ended.code).toBe(Status.OK);
+    expect(ended.received).toHaveLength(400);
+    // Behind a part that delivered, an attempt is the first again, and so is its backoff.
+    expect(new Set(server.starts.map(([, previous]) => previous))).toEqual(new Set([undefined]));
+    expect(new Set(server.starts.map(([, , depth]) => depth))).toEqual(new Set([undefined]));
+    expect(clock.now() - beganMs).toBe(400 * 20);
+    const { retry } = weir.snapshot().policies;
+    expect(retry?.instances).toMatchObject([
+      { budgets: { "dns:127.0.0.1:40001": { tokens: { left: 100 }, ratio: { extras: 0 } } } },
+    ]);
+  });
+
+  it("counts attempts that do not bring it on, and ends with them", async () => {
+    const server = parts(5, (call) =>
+      call.emit("error", { code: Status.UNAVAILABLE, details: "in vain" }),
+    );
+    const { call } = await scene({
+      client: { breaker: false, retry: { ...quick, resume } },
+      handlers: server.handlers,
+    });
+    const ended = await call("serverStream");
+    expect([ended.code, ended.details]).toEqual([Status.UNAVAILABLE, "in vain"]);
+    expect(server.starts.slice(5)).toEqual([
+      [5, undefined, undefined],
+      [5, "1", "1"],
+      [5, "2", "1"],
+    ]);
+  });
+
+  it("is not brought on by the same message again and again", async () => {
+    let calls = 0;
+    const { call } = await scene({
+      client: { breaker: false, retry: { ...quick, resume } },
+      handlers: {
+        ...echo,
+        serverStream(stream) {
+          calls += 1;
+          stream.write({ payload, sequence: 1 });
+          stream.emit("error", { code: Status.UNAVAILABLE, details: "moved" });
+        },
+      },
+    });
+    expect((await call("serverStream")).code).toBe(Status.UNAVAILABLE);
+    expect(calls).toBe(4);
+  });
+
+  it("keeps the first and the latest of its attempts and decisions, however long it goes on", async () => {
+    let record: CallRecord | undefined;
+    const server = parts(300, (call) => call.end());
+    const { call } = await scene({
+      client: { breaker: false, retry: { ...quick, resume } },
+      handlers: server.handlers,
+      ownClient: {
+        interceptors: [
+          (options: OptionsWithOwn, nextCall) => {
+            record = options[recordKey];
+            return new InterceptingCall(nextCall(options));
+          },
+        ],
+      },
+    });
+    expect((await call("serverStream")).received).toHaveLength(300);
+    expect(record?.attemptCount).toBe(301);
+    expect(record?.attempts).toHaveLength(128);
+    expect(record?.attempts.at(0)?.number).toBe(1);
+    expect(record?.attempts.at(-1)?.number).toBe(301);
+    expect(record?.decisions).toHaveLength(128);
   });
 
   it("can be cancelled while it waits to go on", async () => {
