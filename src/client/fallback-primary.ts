@@ -15,6 +15,7 @@ import {
 } from "../grpc/kept-request.js";
 import { callOff, endedByClosing } from "../grpc/local-status.js";
 import type { MessageCopy } from "../grpc/message-copy.js";
+import { readRetryDepth } from "../grpc/metadata-keys.js";
 import { localRejection, rejectionOf } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
@@ -26,7 +27,7 @@ import { noteAnswer } from "./fallback-watch.js";
 import type { Flight, Landing, Passenger } from "./single-flight.js";
 import type { StaleCache } from "./stale-cache.js";
 import { captureResponses } from "./stale-cache-bytes.js";
-import { sharedCall } from "./stale-cache-flight.js";
+import { failedForOpener, sharedCall } from "./stale-cache-flight.js";
 import { lookUpFresh } from "./stale-cache-lookup.js";
 import type { AnswerRecording } from "./stale-cache-recording.js";
 
@@ -238,19 +239,35 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       const { waitForReady = false } = this.metadata.getOptions();
       const flightKey = `${record.priority ?? ""} ${waitForReady} ${key}`;
       const { untilMs } = time;
-      this.#flight = cache.flights.join(flightKey, untilMs, this, () =>
+      // As the call below would say it: a handler may also have passed its own metadata on.
+      const retryDepth = Math.max(record.inbound?.retryDepth ?? 0, readRetryDepth(this.metadata));
+      this.#flight = cache.flights.join(flightKey, { untilMs, retryDepth }, this, () =>
         sharedCall(this.#nextCall, this.options, this.surroundings, {
           record,
           metadata: this.metadata,
           request: this.#sent,
           untilMs,
+          retryDepth,
           recording: cache.record(key),
         }),
       );
       return;
     }
-    if (key !== undefined) this.#recording = cache?.record(key);
+    this.#alone(time);
+  }
+
+  #alone(time: PrimaryTime): void {
+    if (this.key !== undefined) this.#recording = this.policy.cache?.record(this.key);
     this.forward(this.metadata, time.shorten(this.options, this.#single));
+  }
+
+  /** The shared call has failed for somebody else's reason: this one asks the service itself. */
+  #leaveFlight(time: PrimaryTime): void {
+    this.#flight = undefined;
+    this.decide("queue", "shared a call that failed for its first caller");
+    this.#alone(time);
+    super.sendMessageWithContext({}, this.#sent);
+    super.halfClose();
   }
 
   /** The time before the reserve is over. */
@@ -288,7 +305,15 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       }
       if (flight.opener === this) {
         record.adopt(flight.record);
-      } else this.decide("queue", "shared a call that was under way");
+      } else {
+        const time = this.#time;
+        const everybodys = this.policy.cache?.options.vary === "shared";
+        if (everybodys && time !== undefined && failedForOpener(status)) {
+          this.#leaveFlight(time);
+          return;
+        }
+        this.decide("queue", "shared a call that was under way");
+      }
       if (metadata !== undefined) this.onReceiveMetadata(metadata);
       if (message !== undefined) this.onReceiveMessage(message);
       this.onReceiveStatus(status);

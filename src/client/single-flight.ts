@@ -26,6 +26,8 @@ export interface Departure {
   readonly record: CallRecord;
   /** Until when it may last, on the monotonic clock. Nobody who would wait longer is taken along. */
   readonly deadlineMs: number;
+  /** How many services above its first caller are retrying. Nobody is taken along above whom there are fewer. */
+  readonly retryDepth: number;
   readonly definition: InterceptorOptions["method_definition"];
   /** Kept as they were given: it may leave later. */
   readonly metadata: Metadata;
@@ -54,13 +56,23 @@ export class SingleFlight {
   }
 
   /**
-   * Joins the call under way for the key, if it lasts as long as the passenger would wait, or starts one.
+   * Joins the call under way for the key, if it serves the passenger as well as one of its own: it lasts as long, and is
+   * retried as often. Otherwise starts one.
    *
    * @param untilMs How long the passenger would wait, on the monotonic clock.
    */
-  join(key: string, untilMs: number, passenger: Passenger, departure: () => Departure): Flight {
+  join(
+    key: string,
+    { untilMs, retryDepth }: { readonly untilMs: number; readonly retryDepth: number },
+    passenger: Passenger,
+    departure: () => Departure,
+  ): Flight {
     const present = this.#flights.get(key);
-    if (present !== undefined && untilMs <= present.deadlineMs) {
+    if (
+      present !== undefined &&
+      untilMs <= present.deadlineMs &&
+      retryDepth >= present.retryDepth
+    ) {
       this.#shared += 1;
       present.board(passenger);
       return present;
@@ -97,6 +109,10 @@ export class Flight implements ClientListener {
 
   get deadlineMs(): number {
     return this.#departure.deadlineMs;
+  }
+
+  get retryDepth(): number {
+    return this.#departure.retryDepth;
   }
 
   get record(): CallRecord {

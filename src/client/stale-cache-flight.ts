@@ -1,6 +1,11 @@
-import type { Metadata, NextCall } from "@grpc/grpc-js";
+import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { CallRecord, type OptionsWithOwn, recordKey } from "../grpc/call-record.js";
 import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
+import { cohortKey, previousAttemptsKey } from "../grpc/metadata-keys.js";
+import { rejectionOf } from "../grpc/rejection.js";
+import { decodeStatusDetails } from "../grpc/status-details.js";
+import { originOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { Departure } from "./single-flight.js";
 import { freshMessage, responseBytes } from "./stale-cache-bytes.js";
@@ -13,6 +18,7 @@ interface Opener {
   readonly request: unknown;
   /** Until when it waits itself, on the monotonic clock. */
   readonly untilMs: number;
+  readonly retryDepth: number;
   readonly recording: AnswerRecording;
 }
 
@@ -25,7 +31,7 @@ export function sharedCall(
   nextCall: NextCall,
   options: OptionsWithOwn,
   surroundings: Surroundings,
-  { record, metadata, request, untilMs, recording }: Opener,
+  { record, metadata, request, untilMs, retryDepth, recording }: Opener,
 ): Departure {
   const { method_definition: definition } = options;
   const { requestStream, responseStream } = definition;
@@ -43,7 +49,8 @@ export function sharedCall(
     record: shared,
     deadlineMs,
     definition,
-    metadata,
+    retryDepth,
+    metadata: sharedMetadata(metadata),
     request,
     open() {
       const own: OptionsWithOwn = { [recordKey]: shared, ...options };
@@ -63,4 +70,33 @@ export function sharedCall(
       recording.ended(status);
     },
   };
+}
+
+/** What a caller says of itself that may be worse than what others would say who share the call. */
+const ofOneCaller = [cohortKey, previousAttemptsKey];
+
+/** The metadata of a call that belongs to nobody in particular. */
+function sharedMetadata(metadata: Metadata): Metadata {
+  if (ofOneCaller.every((key) => metadata.get(key).length === 0)) return metadata;
+  const shared = copyMetadata(metadata);
+  for (const key of ofOneCaller) shared.remove(key);
+  return asKept(shared);
+}
+
+/**
+ * Whether a shared call has failed for a reason that may be its first caller's: who that is, what it may ask for, or a
+ * policy of this process whose state goes by the caller.
+ */
+export function failedForOpener(status: StatusObject): boolean {
+  const { code } = status;
+  if (code === Status.UNAUTHENTICATED || code === Status.PERMISSION_DENIED) return true;
+  const rejection = rejectionOf(status);
+  if (rejection?.local === true) {
+    const seen = { sawHeaders: false, peer: "", target: "" };
+    return rejection.reason !== "CLOSED" && originOf(status, seen) === "local-policy";
+  }
+  return (
+    rejection?.reason === "RATE_LIMIT_EXCEEDED" ||
+    decodeStatusDetails(status.metadata).quotaViolations !== undefined
+  );
 }

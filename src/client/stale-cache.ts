@@ -1,8 +1,16 @@
-import { type AnswerCache, decodeAnswer, encodeAnswer, type Known } from "../core/answer-cache.js";
+import {
+  type AnswerCache,
+  decodeAnswer,
+  encodeAnswer,
+  type Known,
+  type StoredAnswer,
+} from "../core/answer-cache.js";
+import type { Clock } from "../core/clock.js";
 import { FallbackPlace } from "../core/fallback.js";
 import { safely } from "../core/notify.js";
 import { InvalidOptionError } from "../core/options.js";
 import { isPromiseLike } from "../core/promise-like.js";
+import type { Random } from "../core/random.js";
 import type { KeptRequest } from "../grpc/kept-request.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { MemoryAnswerCache } from "../stores/memory-answer-cache.js";
@@ -25,6 +33,9 @@ import {
   staleCacheKeys,
 } from "./stale-cache-options.js";
 import { AnswerRecording } from "./stale-cache-recording.js";
+
+/** By how much the wall clocks of two processes may differ before a stored answer has no age. */
+const maxSkewMs = 1_000;
 
 /** Numbers of one stale cache. Those of the store are there where it has them; the others only grow. */
 export interface StaleCacheSnapshot {
@@ -93,7 +104,9 @@ export class StaleCache implements FallbackSource {
 
   ask({ kind, definition, key }: AskedCall): Known<ProvidedAnswer | undefined> {
     if (key === undefined) return undefined;
-    return this.#find(kind, definition, key, this.options.staleIfErrorMs, (found) => {
+    // Where its age is not known, the store has kept it no longer than it may.
+    const ages = { maxMs: this.options.staleIfErrorMs, ifUnknownMs: 0 };
+    return this.#find(kind, definition, key, ages, (found) => {
       this.counts[found ? "stale" : "missed"] += 1;
     });
   }
@@ -104,7 +117,8 @@ export class StaleCache implements FallbackSource {
     definition: AskedCall["definition"],
     key: string,
   ): Known<ProvidedAnswer | undefined> {
-    return this.#find(kind, definition, key, this.options.freshMs, (found) => {
+    const ages = { maxMs: this.options.freshMs, ifUnknownMs: Number.POSITIVE_INFINITY };
+    return this.#find(kind, definition, key, ages, (found) => {
       this.counts.fresh += found ? 1 : 0;
     });
   }
@@ -117,10 +131,12 @@ export class StaleCache implements FallbackSource {
   /** Stores an answer. The call does not wait for it. */
   keep(key: string, messages: readonly Uint8Array[]): void {
     this.counts.stored += 1;
-    const storedAtMs = this.#surroundings.clock.wallNow();
+    const { clock, random } = this.#surroundings;
+    const storedAtMs = clock.wallNow();
+    const reading = { clock: nameOf(clock, random), nowMs: clock.now() };
     const ttlMs = Math.max(this.options.staleIfErrorMs, this.options.freshMs);
     whenKnown(
-      () => this.#store.set(key, encodeAnswer({ storedAtMs, messages }), ttlMs),
+      () => this.#store.set(key, encodeAnswer({ storedAtMs, reading, messages }), ttlMs),
       () => {},
       (error) => this.#storeFailed(error),
     );
@@ -145,11 +161,11 @@ export class StaleCache implements FallbackSource {
     kind: AskedCall["kind"],
     definition: AskedCall["definition"],
     key: string,
-    maxAgeMs: number,
+    ages: Ages,
     count: (found: boolean) => void,
   ): Known<ProvidedAnswer | undefined> {
     const said = (bytes: Uint8Array | null | undefined) => {
-      const answer = this.#read(kind, definition, bytes, maxAgeMs);
+      const answer = this.#read(kind, definition, bytes, ages);
       count(answer !== undefined);
       return answer;
     };
@@ -168,18 +184,31 @@ export class StaleCache implements FallbackSource {
     safely(this.#surroundings.report, error, "staleCache.store");
   }
 
+  /**
+   * The greater of what two clocks say: the wall clock may have been set back, and a monotonic one stands still while a
+   * machine sleeps. An answer of another process has only the wall clock; `undefined` where that has it come from the
+   * future, so that nobody knows how old it is.
+   */
+  #ageOf({ storedAtMs, reading }: StoredAnswer): number | undefined {
+    const { clock, random } = this.#surroundings;
+    const byWallMs = clock.wallNow() - storedAtMs;
+    if (reading?.clock === nameOf(clock, random)) {
+      return Math.max(0, byWallMs, clock.now() - reading.nowMs);
+    }
+    return byWallMs < -maxSkewMs ? undefined : Math.max(0, byWallMs);
+  }
+
   #read(
     kind: AskedCall["kind"],
     definition: AskedCall["definition"],
     bytes: Uint8Array | null | undefined,
-    maxAgeMs: number,
+    { maxMs, ifUnknownMs }: Ages,
   ): ProvidedAnswer | undefined {
     if (bytes === null || bytes === undefined) return undefined;
     const stored = decodeAnswer(bytes);
     if (stored === undefined) return undefined;
-    // The wall clock, because another process may have stored it; one that was set back makes it new.
-    const ageMs = Math.max(0, this.#surroundings.clock.wallNow() - stored.storedAtMs);
-    if (ageMs > maxAgeMs) return undefined;
+    const ageMs = this.#ageOf(stored) ?? ifUnknownMs;
+    if (ageMs > maxMs) return undefined;
     const { messages } = stored;
     if (kind !== "unary") {
       return { response: readEach(messages, (one) => freshMessage(definition, one)), ageMs };
@@ -188,6 +217,26 @@ export class StaleCache implements FallbackSource {
     if (message === undefined) return undefined;
     return { response: freshMessage(definition, message), ageMs };
   }
+}
+
+/** How old an answer may be, and for how old one counts whose age is not known. */
+interface Ages {
+  readonly maxMs: number;
+  readonly ifUnknownMs: number;
+}
+
+/** Names of clocks: counted in this process, and by chance, so that no other process has the same. */
+const clockNames = new WeakMap<Clock, number>();
+let clocksNamed = 0;
+
+function nameOf(clock: Clock, random: Random): number {
+  let name = clockNames.get(clock);
+  if (name === undefined) {
+    clocksNamed += 1;
+    name = clocksNamed + random();
+    clockNames.set(clock, name);
+  }
+  return name;
 }
 
 /** Reads the messages of a streamed answer one by one, as they are asked for. */

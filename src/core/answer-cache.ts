@@ -18,12 +18,18 @@ export type Known<T> = T | PromiseLike<T>;
 export interface StoredAnswer {
   /** Milliseconds since the epoch: another process may read it. */
   readonly storedAtMs: number;
+  /** The same on a monotonic clock, and which clock that was: no other one can tell anything by it. */
+  readonly reading?: { readonly clock: number; readonly nowMs: number };
   /** Serialized messages, one for a single response. */
   readonly messages: readonly Uint8Array[];
 }
 
-const version = 1;
+/** With the wall clock alone. */
+const byWall = 1;
+/** With a reading of a monotonic clock too. */
+const byReading = 2;
 const headBytes = 1 + 8;
+const readingBytes = 8 + 8;
 const lengthBytes = 4;
 
 /** How many bytes it takes to store an answer. */
@@ -32,12 +38,17 @@ export function storedBytes(messages: readonly Uint8Array[]): number {
 }
 
 /** A copy in bytes of its own: what a message was read from may be a slice of something much larger. */
-export function encodeAnswer({ storedAtMs, messages }: StoredAnswer): Uint8Array {
-  const bytes = new Uint8Array(storedBytes(messages));
+export function encodeAnswer({ storedAtMs, reading, messages }: StoredAnswer): Uint8Array {
+  const more = reading === undefined ? 0 : readingBytes;
+  const bytes = new Uint8Array(storedBytes(messages) + more);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, version);
+  view.setUint8(0, reading === undefined ? byWall : byReading);
   view.setFloat64(1, storedAtMs);
-  let at = headBytes;
+  if (reading !== undefined) {
+    view.setFloat64(headBytes, reading.clock);
+    view.setFloat64(headBytes + 8, reading.nowMs);
+  }
+  let at = headBytes + more;
   for (const message of messages) {
     view.setUint32(at, message.length);
     bytes.set(message, at + lengthBytes);
@@ -54,9 +65,18 @@ export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
   if (!(bytes instanceof Uint8Array) || bytes.length < headBytes) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const storedAtMs = view.getFloat64(1);
-  if (view.getUint8(0) !== version || !Number.isFinite(storedAtMs)) return undefined;
-  const messages: Uint8Array[] = [];
+  const version = view.getUint8(0);
+  if ((version !== byWall && version !== byReading) || !Number.isFinite(storedAtMs)) {
+    return undefined;
+  }
   let at = headBytes;
+  let reading: StoredAnswer["reading"];
+  if (version === byReading) {
+    at += readingBytes;
+    if (bytes.length < at) return undefined;
+    reading = { clock: view.getFloat64(headBytes), nowMs: view.getFloat64(headBytes + 8) };
+  }
+  const messages: Uint8Array[] = [];
   while (at < bytes.length) {
     if (at + lengthBytes > bytes.length) return undefined;
     const end = at + lengthBytes + view.getUint32(at);
@@ -66,5 +86,5 @@ export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
     );
     at = end;
   }
-  return { storedAtMs, messages };
+  return reading === undefined ? { storedAtMs, messages } : { storedAtMs, reading, messages };
 }

@@ -21,6 +21,7 @@ import { fallbackScene, message, within } from "./fallback-scene.js";
 function held() {
   const calls: {
     readonly priority: unknown;
+    readonly metadata: Metadata;
     readonly answer: (sequence: number) => void;
     readonly fail: (code: Status) => void;
     cancelled: boolean;
@@ -31,6 +32,7 @@ function held() {
       let done = false;
       const entry = {
         priority: call.metadata.get("x-request-priority")[0],
+        metadata: call.metadata,
         answer: (sequence: number) => {
           done = true;
           callback(null, { payload: Buffer.from("abc"), sequence });
@@ -186,6 +188,86 @@ describe("calls that are alike", () => {
     expect(made.calls.map(({ priority }) => priority)).toEqual(["low", "critical"]);
     for (const call of made.calls) call.answer(1);
     await made.link.until(Promise.all([low.ended, critical.ended]), 1e6);
+  });
+
+  it("are retried for who is not retried above, whoever asked first", async () => {
+    const made = await flights({}, {}, { retry: { maxAttempts: 2, idempotent: true } });
+    const above = (depth: number) => {
+      const metadata = new Metadata();
+      metadata.set("x-weir-retry-depth", String(depth));
+      return made.start("unary", {}, metadata);
+    };
+    const first = above(2);
+    const honest = [made.start("unary"), made.start("unary")];
+    // Who says so of itself may have what others have: that is no more work for anybody.
+    const joined = above(1);
+    await made.link.pass(10);
+    expect(made.calls.map(({ metadata }) => metadata.get("x-weir-retry-depth"))).toEqual([
+      ["2"],
+      [],
+    ]);
+    for (const call of made.calls) call.fail(Status.UNAVAILABLE);
+    await made.link.pass(2_000);
+    for (const call of made.calls.slice(2)) call.answer(4);
+    const ends = await made.link.until(
+      Promise.all([...honest, joined].map(({ ended }) => ended)),
+      1e6,
+    );
+    expect(ends.map(({ received }) => received)).toEqual([[4], [4], [4]]);
+    await made.link.until(first.ended, 1e6);
+  });
+
+  it("are sent without what the first caller says of itself alone", async () => {
+    const made = await flights();
+    const metadata = new Metadata();
+    metadata.set("x-request-cohort", "0");
+    metadata.set("grpc-previous-rpc-attempts", "4");
+    metadata.set("x-trace", "1");
+    const { ended } = made.start("unary", {}, metadata);
+    await made.link.pass(10);
+    const sent = made.calls[0]?.metadata;
+    expect(sent?.get("x-request-cohort")).toEqual([]);
+    expect(sent?.get("grpc-previous-rpc-attempts")).toEqual([]);
+    expect(sent?.get("x-trace")).toEqual(["1"]);
+    expect(metadata.get("x-request-cohort")).toEqual(["0"]);
+    made.calls[0]?.answer(1);
+    await made.link.until(ended, 1e6);
+  });
+
+  it.each([Status.UNAUTHENTICATED, Status.PERMISSION_DENIED])(
+    "ask for themselves when the first caller may not, code %i",
+    async (code) => {
+      const made = await flights();
+      const all = [1, 2, 3].map(() => made.start("unary"));
+      await made.link.pass(10);
+      made.calls[0]?.fail(code);
+      await made.link.pass(10);
+      expect(made.calls).toHaveLength(3);
+      for (const [index, call] of made.calls.slice(1).entries()) call.answer(index + 5);
+      const ends = await made.link.until(Promise.all(all.map(({ ended }) => ended)), 1e6);
+      expect(ends.map((end) => [end.code, end.received])).toEqual([
+        [code, []],
+        [Status.OK, [5]],
+        [Status.OK, [6]],
+      ]);
+      expect(made.cache()).toMatchObject({ flights: 0, stored: 2 });
+      expect(made.link.inFlight()).toBe(0);
+      expect(made.clock.pending.refs).toBe(0);
+    },
+  );
+
+  it("fail together where they are one caller's", async () => {
+    const server = held();
+    const made = await fallbackScene(
+      { reserveMs: 0, providers: [staleCache({ vary: ["authorization"] })] },
+      { handlers: server.implementation },
+    );
+    const both = [made.start("unary"), made.start("unary")];
+    await made.link.pass(10);
+    server.calls[0]?.fail(Status.UNAUTHENTICATED);
+    const ends = await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    expect(ends.map(({ code }) => code)).toEqual([Status.UNAUTHENTICATED, Status.UNAUTHENTICATED]);
+    expect(server.calls).toHaveLength(1);
   });
 
   it("have their fallback each", async () => {

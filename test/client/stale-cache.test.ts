@@ -350,6 +350,35 @@ describe("a stored answer", () => {
     expect((await unary(made, 5)).sequence).toBe(sequence);
   });
 
+  it.each([0, -3_600_000, -30_000, 3_600_000])(
+    "is fresh for the time that was asked, and no longer, when the clock is set by %i ms",
+    async (stepMs) => {
+      const made = await cached({ shared: true, freshMs: 1_000 });
+      await made.call("unary");
+      made.clock.stepWall(stepMs);
+      // A clock that is set forward may make it old: then the service is asked.
+      await made.link.pass(800);
+      if (stepMs <= 0) expect((await made.call("unary")).received).toEqual([1]);
+      await made.link.pass(400);
+      expect((await made.call("unary")).received).toEqual([2]);
+      expect(made.state.calls).toBe(2);
+    },
+  );
+
+  it("of another process is never fresh when it comes from the future", async () => {
+    const store = memoryAnswerCache();
+    const other = await cached({ shared: true, store });
+    await other.call("unary");
+    const made = await cached({ shared: true, store, freshMs: 1_000 });
+    made.clock.stepWall(-500);
+    // Clocks of two machines differ a little.
+    await made.call("unary");
+    expect(made.state.calls).toBe(0);
+    made.clock.stepWall(-60_000);
+    await made.call("unary");
+    expect(made.state.calls).toBe(1);
+  });
+
   it("is not older after the clock was set back, nor lost when it is set forward a little", async () => {
     const made = await cached({ shared: true, staleIfErrorMs: 10_000 });
     await made.call("unary");

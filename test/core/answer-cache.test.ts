@@ -19,6 +19,16 @@ describe("a stored answer", () => {
     );
   });
 
+  it("keeps the reading of a clock that somebody else may not know", () => {
+    const answer = { storedAtMs: 5, reading: { clock: 1.5, nowMs: 7 }, messages: [bytes(1, 2)] };
+    const encoded = encodeAnswer(answer);
+    expect(decodeAnswer(encoded)).toEqual(answer);
+    for (let length = 0; length < encoded.length; length += 1) {
+      const part = decodeAnswer(encoded.subarray(0, length));
+      if (part !== undefined) expect(part.messages).toEqual([]);
+    }
+  });
+
   it("shares no memory with what it was made of", () => {
     const message = bytes(1, 2, 3);
     const encoded = encodeAnswer({ storedAtMs: 5, messages: [message] });
