@@ -6,6 +6,7 @@ import type { StatusOrigin } from "../core/origin.js";
 import type { Ending, Outcome, Permit } from "../core/permit.js";
 import { LatencyQuantile } from "../core/quantile.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
+import { keepMetadata } from "../grpc/kept-metadata.js";
 import { type Rejection, rejectionOf } from "../grpc/rejection.js";
 import type { KeyedCall } from "./policy-options.js";
 
@@ -60,6 +61,9 @@ export class OutcomeJudge {
 
   /** The permit of an attempt, which asks the judge before it is settled. */
   permit(inner: Permit, passage: ClientPassage, key: string): Permit {
+    const { record } = passage;
+    // The user's function is told of it later, when the caller may have changed its object.
+    if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
     return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
   }
 

@@ -119,7 +119,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   protected override begin(metadata: Metadata): void {
     const policy = this.#policy;
     const { method, kind, target, priority } = this.#record;
-    const call = { method, kind, target, priority, attempt: this.#attempt.number };
+    const call = { method, kind, target, priority, metadata, attempt: this.#attempt.number };
     const fault = policy.concerns(call) ? policy.draw() : undefined;
     if (fault === undefined) {
       this.forward(metadata);

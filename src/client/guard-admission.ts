@@ -43,7 +43,7 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
     if (bulkhead.mode === "observe") {
       this.held = new ShadowPlace(place, [rank, byMs, asked?.weight ?? 1], {
         queued: (waitMs) => this.decide("bulkhead", "queue", false, { waitMs }),
-        refused: (would) => this.decide("bulkhead", "reject", false, would),
+        refused: (would) => this.#spared("bulkhead", would),
       });
       return this.#pass();
     }
@@ -109,6 +109,11 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
     if (this.#closed !== undefined) this.plan.room.leave(this.#closed);
   }
 
+  #spared(policy: Decision["policy"], would: Refusal): Permit {
+    this.decide(policy, "reject", false, would);
+    return this.plan.observed.spared(policy, would.reason);
+  }
+
   /** Behind the queue, so that waiting there is neither slowness nor an expired probe. */
   #pass(): boolean {
     const { breaker } = this.plan;
@@ -120,7 +125,7 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
       return true;
     }
     if (mode === "observe") {
-      this.decide("breaker", "reject", false, entry);
+      this.permit = this.#spared("breaker", entry);
       return true;
     }
     this.held?.settle("ignored");

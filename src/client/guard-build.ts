@@ -27,7 +27,7 @@ export function buildGuard<F>(
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
   const { timeoutMs, attemptTimeoutMs } = resolveGuardTimeouts(options, prefix);
-  const { report, random, room } = surroundings;
+  const { report, random, room, observed } = surroundings;
   const clock = new GuardClock(surroundings.clock);
   const scope = { name, clock, random, report };
   const timer = (ms: number | undefined) =>
@@ -65,7 +65,7 @@ export function buildGuard<F>(
     fallbackPlan: new GuardPlan(
       name,
       clock,
-      { room, report, onDecision: undefined },
+      { room, observed, report, onDecision: undefined },
       { timer: timer(answers?.timeoutMs) },
     ),
     policies: named.flatMap(({ name: policyName, policy }) =>

@@ -38,6 +38,8 @@ export class GuardPlan implements GuardPolicies {
   readonly name: string;
   readonly clock: GuardClock;
   readonly room: WaitingRoom;
+  /** Where it is noted what observed policies would have refused. */
+  readonly observed: Surroundings["observed"];
   readonly bulkhead: GuardBulkhead | undefined;
   readonly breaker: GuardBreaker | undefined;
   readonly retry: GuardRetry | undefined;
@@ -54,12 +56,18 @@ export class GuardPlan implements GuardPolicies {
   constructor(
     name: string,
     clock: GuardClock,
-    { room, report, onDecision }: Pick<Surroundings, "room" | "report" | "onDecision">,
+    {
+      room,
+      observed,
+      report,
+      onDecision,
+    }: Pick<Surroundings, "room" | "observed" | "report" | "onDecision">,
     policies: Partial<GuardPolicies>,
   ) {
     this.name = name;
     this.clock = clock;
     this.room = room;
+    this.observed = observed;
     this.bulkhead = policies.bulkhead;
     this.breaker = policies.breaker;
     this.retry = policies.retry;

@@ -30,7 +30,8 @@ export class GuardTurn {
 /** What an observing bulkhead would have done. */
 export interface ShadowReport {
   queued(waitedMs: number): void;
-  refused(refusal: Refusal): void;
+  /** What stands for the permit. */
+  refused(refusal: Refusal): Permit;
 }
 
 /**
@@ -69,7 +70,6 @@ export class ShadowPlace implements Permit {
   }
 
   #take(turn: Turn, report: ShadowReport): void {
-    if (isRefusal(turn)) report.refused(turn);
-    else this.#permit = turn;
+    this.#permit = isRefusal(turn) ? report.refused(turn) : turn;
   }
 }

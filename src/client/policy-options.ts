@@ -1,3 +1,4 @@
+import type { Metadata } from "@grpc/grpc-js";
 import { type Mode, modes } from "../core/mode.js";
 import { type ReportError, safely } from "../core/notify.js";
 import { oneOf, optionalFunction } from "../core/options.js";
@@ -8,8 +9,13 @@ import {
   takeSurroundings,
 } from "../grpc/surroundings.js";
 
-/** What a call tells a key function. */
-export type KeyedCall = Pick<CallRecord, "method" | "kind" | "target" | "priority">;
+/**
+ * What a call tells a key function, and the other functions by which a policy tells calls apart. Its metadata is what
+ * the attempt is sent with, from the caller and from the interceptors above: read it only.
+ */
+export interface KeyedCall extends Pick<CallRecord, "method" | "kind" | "target" | "priority"> {
+  readonly metadata: Pick<Metadata, "get" | "getMap">;
+}
 
 /** Options that every keyed client policy has beside its own. */
 export interface PolicyOptions {

@@ -84,7 +84,8 @@ export class ThrottlePolicy implements ControlledPolicy {
       return isRefusal(entry) ? entry : this.#listening(passage, heard, place, entry);
     }
     // It goes on: what would have been done is only reported, and what the server does is counted.
-    this.#report(record, heldBack ?? target.throttle.check(rank));
+    const refused = heldBack ?? target.throttle.check(rank);
+    if (refused !== undefined) passage.wouldRefuse(refused, "throttle");
     return this.#listening(passage, heard, place, target.throttle.pass(rank));
   }
 
@@ -107,13 +108,6 @@ export class ThrottlePolicy implements ControlledPolicy {
     target.heldBack += 1;
     const first = priorities[Math.floor(heard.level(nowMs) ?? place)];
     return refusal("SERVER_SHEDDING", `it refuses calls from ${first} on`, leftMs);
-  }
-
-  #report(record: CallRecord, refused: Refusal | undefined): void {
-    if (refused === undefined) return;
-    const { reason, detail } = refused;
-    const atMs = this.#clock.now();
-    record.decide({ policy: "throttle", verdict: "reject", reason, enforced: false, atMs, detail });
   }
 
   #listening(passage: ClientPassage, heard: HeardLevel, place: number, held: Permit): Permit {

@@ -63,6 +63,11 @@ export class GateRun<C> {
     this.#goOn(false);
   }
 
+  /** A gate that observes would have refused the call, and has a permit for it all the same. */
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void {
+    this.#decideRefusal(refusal, policy, false);
+  }
+
   /** The call has ended, admitted or not: it leaves the queue it is in and gives back what it holds. */
   settle(outcome: Outcome, ending?: Ending): void {
     if (this.#over) return;

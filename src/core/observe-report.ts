@@ -1,5 +1,5 @@
 import type { PolicyName } from "./decision.js";
-import type { Outcome } from "./permit.js";
+import { type Outcome, type Permit, permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
 
 /** Calls that an observed policy would have refused for one reason, and how they ended all the same. They only grow. */
@@ -31,6 +31,12 @@ export class ObserveReport {
 
   ended(policy: PolicyName, reason: Reason, outcome: Outcome): void {
     this.#of(policy, reason)[outcome] += 1;
+  }
+
+  /** Notes what would have been refused, and how it ends when that is settled: in place of the permit it did not get. */
+  spared(policy: PolicyName, reason: Reason): Permit {
+    this.refused(policy, reason);
+    return permit((outcome) => this.ended(policy, reason, outcome));
   }
 
   snapshot(): ObservedReport {

@@ -1,4 +1,4 @@
-import type { InterceptorOptions, StatusObject } from "@grpc/grpc-js";
+import { type InterceptorOptions, Metadata, type StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError } from "../core/notify.js";
@@ -23,6 +23,8 @@ export interface DecisionEvent extends Decision {
   readonly target: string;
   readonly side: "client" | "server" | "guard";
 }
+
+const noMetadata = new Metadata();
 
 /** One try of a call on the wire, as far as the toolkit knows it. */
 export interface AttemptRecord extends Resettable {
@@ -100,6 +102,8 @@ export class CallRecord {
   wireDeadlineMs = Number.POSITIVE_INFINITY;
   /** Set by the call's options or by `withPriority`, until its metadata has been read. */
   priority: Priority | undefined;
+  /** What the attempt under way is sent with, where a policy below the retries has seen it. For reading only. */
+  metadata: Metadata = noMetadata;
   /** Names the call to the server, the same with every attempt. Absent while no policy has seen to it. */
   idempotencyKey: string | undefined;
   /** The server is known to run a call once for each key, and this call has one. */

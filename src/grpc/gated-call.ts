@@ -1,7 +1,7 @@
 import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
 import { status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
-import type { Decision } from "../core/decision.js";
+import type { Decision, PolicyName } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { Refusal } from "../core/refusal.js";
@@ -26,6 +26,8 @@ export interface ClientPassage {
   readonly attempt: AttemptRecord;
   /** The trailers of the server's own answer. Absent until it came, and where something else ended the attempt. */
   readonly trailers: Metadata | undefined;
+  /** A policy that observes would have refused the attempt, and goes on listening to it. */
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void;
 }
 
 /** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
@@ -62,9 +64,12 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       return;
     }
     this.#metadata = metadata;
+    this.record.metadata = metadata;
     this.#run.run();
     if (!this.#run.waiting) return;
-    this.#metadata = keepMetadata(metadata);
+    const kept = keepMetadata(metadata);
+    this.#metadata = kept;
+    this.record.metadata = kept;
     this.#room.enter(this.#closed, this.record.connection);
   }
 
@@ -87,6 +92,10 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   refused(refusal: Refusal): void {
     this.finish(localRejection(refusal, { method: this.record.method }));
+  }
+
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void {
+    this.#run.wouldRefuse(refusal, policy);
   }
 
   get observed(): ObserveReport {

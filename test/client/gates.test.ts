@@ -1,5 +1,8 @@
-import { status as Status } from "@grpc/grpc-js";
+import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { breaker } from "../../src/client/breaker.js";
+import type { ClientPolicy } from "../../src/client/method-policy.js";
+import type { KeyedCall } from "../../src/client/policy-options.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { failing, handlers, kinds, scene } from "../scene.js";
 
@@ -175,5 +178,107 @@ describe.each(kinds)("bulkhead of %s", (method) => {
     ]);
     expect(JSON.stringify(weir.snapshot().policies.bulkhead)).toContain('"running":0,"queued":0');
     expect(clock.pending.refs).toBe(0);
+  });
+});
+
+const tenant = (name: string) => {
+  const metadata = new Metadata();
+  metadata.set("x-tenant", name);
+  return metadata;
+};
+
+describe("functions by which a policy tells calls apart", () => {
+  it("are told what each attempt is sent with", async () => {
+    const seen: string[] = [];
+    const note =
+      <T>(who: string, answer: (name: string) => T) =>
+      ({ metadata }: KeyedCall) => {
+        const [name] = metadata.get("x-tenant");
+        seen.push(`${who} ${String(name)} ${metadata.get("x-request-priority").join()}`);
+        return answer(String(name));
+      };
+    const key = (who: string) => note(who, (name) => name);
+    const { call, weir } = await scene({
+      handlers: failing(1).handlers,
+      client: {
+        retry: { idempotent: true, backoff: { baseMs: 1 } },
+        breaker: {
+          key: key("breaker"),
+          outcome: ({ call: ended }) => note("outcome", () => undefined)(ended),
+        },
+        rate: { ratePerSecond: 100, key: key("rate"), cost: note("cost", () => 1) },
+        throttle: { key: key("throttle") },
+        bulkhead: {
+          maxConcurrent: 4,
+          key: key("bulkhead"),
+          weight: note("weight", () => 1),
+          partitions: { a: { share: 0.5 } },
+          partition: note("partition", () => "a"),
+        },
+      },
+    });
+    const metadata = tenant("a");
+    const ended = call("unary", weir.with({}, { priority: "high" }), metadata);
+    // The caller may use its object again at once.
+    metadata.set("x-tenant", "b");
+    expect((await ended).code).toBe(Status.OK);
+    const who = [
+      "breaker",
+      "outcome",
+      "rate",
+      "cost",
+      "throttle",
+      "bulkhead",
+      "weight",
+      "partition",
+    ];
+    expect([...new Set(seen)].toSorted()).toEqual(who.map((one) => `${one} a high`).toSorted());
+    const keys = ["breaker", "throttle", "bulkhead"] as const;
+    for (const name of keys) {
+      expect(JSON.stringify(weir.policy(name).snapshot()), name).toContain('"a":');
+    }
+  });
+
+  const policies: readonly (readonly [string, ClientPolicy])[] = [
+    ["breaker", { breaker: { consecutiveFailures: 1, key: ({ metadata }) => named(metadata) } }],
+    [
+      "rate",
+      {
+        breaker: false,
+        rate: {
+          ratePerSecond: 0.001,
+          burst: 1,
+          maxWaitMs: 0,
+          key: ({ metadata }) => named(metadata),
+        },
+      },
+    ],
+  ];
+  const named = (metadata: KeyedCall["metadata"]) => String(metadata.get("x-tenant")[0]);
+
+  it.each(policies)("keep tenants apart: %s", async (_, policy) => {
+    const { call } = await scene({
+      handlers: handlers((one) => one.fail({ code: Status.UNAVAILABLE, details: "down" })),
+      client: { retry: false, ...policy },
+    });
+    for (const name of ["a", "b"]) {
+      const first = await call("unary", {}, tenant(name));
+      expect(rejectionOf(first.error)).toBeUndefined();
+      const second = await call("unary", {}, tenant(name));
+      expect(rejectionOf(second.error)?.local).toBe(true);
+    }
+  });
+
+  it("are told so in an interceptor of its own", async () => {
+    const { call } = await scene({
+      handlers: failing(1).handlers,
+      client: { retry: false, breaker: false },
+      ownClient: {
+        interceptors: [breaker({ consecutiveFailures: 1, key: ({ metadata }) => named(metadata) })],
+      },
+    });
+    await call("unary", {}, tenant("a"));
+    expect(rejectionOf((await call("unary", {}, tenant("a"))).error)?.reason).toBe("BREAKER_OPEN");
+    expect((await call("unary", {}, tenant("b"))).code).toBe(Status.OK);
   });
 });

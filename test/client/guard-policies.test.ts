@@ -240,7 +240,7 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
 
 describe("the modes of a guard's policies", () => {
   it("observe: everything runs, and the decisions say what would have been", async () => {
-    const { clock, guard, decisions, numbers, expectQuiet } = guarded({
+    const { clock, guard, decisions, numbers, surroundings, expectQuiet } = guarded({
       bulkhead: { maxConcurrent: 1, maxQueued: 1, maxWaitMs: 1_000, mode: "observe" },
       breaker: { consecutiveFailures: 1, mode: "observe" },
       retry: { mode: "observe", backoff: { jitter: "none" } },
@@ -263,6 +263,11 @@ describe("the modes of a guard's policies", () => {
       ["breaker", "reject", "BREAKER_OPEN"],
     ]);
     expect(decisions.every(({ enforced }) => !enforced)).toBe(true);
+    const endedWell = { refused: 1, success: 1, failure: 0, ignored: 0 };
+    expect(surroundings.observed.snapshot()).toEqual({
+      bulkhead: { BULKHEAD_FULL: endedWell },
+      breaker: { BREAKER_OPEN: endedWell },
+    });
     expect(numbers("bulkhead")).toMatchObject({ running: 0, queued: 0 });
     await expectQuiet();
   });

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { fallback } from "../../src/client/fallback.js";
 import { staticValue } from "../../src/client/fallback-providers.js";
 import type { MethodPolicy } from "../../src/client/method-policy.js";
+import type { KeyedCall } from "../../src/client/policy-options.js";
 import { staleCache } from "../../src/client/stale-cache.js";
 import {
   ConformanceServiceClient,
@@ -255,6 +256,26 @@ describe("calls that are alike", () => {
       expect(made.clock.pending.refs).toBe(0);
     },
   );
+
+  it("ask for themselves when a policy that goes by the caller has refused the first", async () => {
+    const key = ({ metadata }: KeyedCall) => String(metadata.get("x-tenant")[0]);
+    const made = await flights({}, {}, { rate: { ratePerSecond: 0.001, maxWaitMs: 0, key } });
+    const as = (name: string) => {
+      const metadata = new Metadata();
+      metadata.set("x-tenant", name);
+      return made.start("unary", {}, metadata);
+    };
+    const spent = as("a");
+    await made.link.pass(10);
+    made.calls[0]?.answer(1);
+    await made.link.until(spent.ended, 1e6);
+    const both = [as("a"), as("b")];
+    await made.link.pass(10);
+    made.calls[1]?.answer(2);
+    const ends = await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);
+    // The first one has what is stored.
+    expect(ends.map(({ received }) => received)).toEqual([[1], [2]]);
+  });
 
   it("fail together where they are one caller's", async () => {
     const server = held();

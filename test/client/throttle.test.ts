@@ -107,6 +107,9 @@ describe.each(kinds)("the throttle of %s", (method) => {
       enforced: false,
     });
     expect(numbers(weir)).toMatchObject({ requests: { normal: 30 }, accepts: { normal: 0 } });
+    const refused = decisions.length;
+    const ends = { success: 0, failure: refused, ignored: 0 };
+    expect(weir.observed()).toEqual({ throttle: { THROTTLED: { refused, ...ends } } });
     weir.policy("throttle").mode = "off";
     await call(method);
     expect(numbers(weir)).toMatchObject({ requests: { normal: 30 } });
@@ -326,8 +329,16 @@ describe.each(kinds)("the server's word for %s", (method) => {
       new Set(["SERVER_SHEDDING false"]),
     );
     expect(numbers(weir)?.throttled).toBe(0);
+    const { refused, success, failure, ignored } =
+      weir.observed().throttle?.SERVER_SHEDDING ?? raise();
+    expect(refused).toBe(told.length);
+    expect(success + failure + ignored).toBe(refused);
   });
 });
+
+function raise(): never {
+  throw new Error("nothing was observed");
+}
 
 it("keeps the server's word for calls from streams, which have slots of their own, and the other way round", async () => {
   const said = level("v=1;level=3;ttl-ms=2000");
