@@ -4,6 +4,8 @@ import {
   type CallOptions,
   Client,
   type ClientOptions,
+  InterceptingCall,
+  type Interceptor,
   Metadata,
   type ServerDuplexStream,
   type ServerReadableStream,
@@ -15,8 +17,14 @@ import {
   type sendUnaryData,
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { fallback } from "../../src/client/fallback.js";
+import { alternative, value } from "../../src/client/fallback-providers.js";
+import { faults } from "../../src/client/faults.js";
+import { idempotencyKey } from "../../src/client/idempotency-key.js";
 import type { ClientPolicy } from "../../src/client/method-policy.js";
+import { rate } from "../../src/client/rate.js";
+import { hedge, retry } from "../../src/client/retry.js";
 import { staleCache } from "../../src/client/stale-cache.js";
 import { Status as RpcStatus } from "../../src/gen/google/rpc/status.js";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
@@ -370,5 +378,408 @@ describe.each(Object.entries(codecs))("a request of the kind %s", (_name, each) 
         expect(requests).toEqual(expected(each, kind));
       }
     });
+  });
+});
+
+const tsProto = codecs["ts-proto"];
+type Request = { payload: Buffer; sequence: number };
+const request = (number: number): Request => {
+  const made = tsProto.make();
+  tsProto.fill(made, number);
+  return made as Request;
+};
+
+afterEach(() => vi.restoreAllMocks());
+
+describe("an interceptor that stands alone", () => {
+  const alone: Readonly<Record<string, (given: SurroundingsOptions) => readonly Interceptor[]>> = {
+    retry: (given) => [retry(given)],
+    hedge: (given) => [hedge({ ...given, delayMs: 5, retry: { idempotent: true } })],
+    "rate above retry": (given) => [
+      rate({ ...given, ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 }),
+      retry(given),
+    ],
+    "rate below retry": (given) => [
+      retry(given),
+      rate({ ...given, ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 }),
+    ],
+    "keys above retry": (given) => [idempotencyKey(given), retry(given)],
+  };
+
+  it.each(Object.entries(alone))("sends what was given: %s", async (_name, interceptors) => {
+    const { client, link, calls } = await setup({
+      client: (given) => ({ interceptors: [...interceptors(given)] }),
+      fates: ["fail"],
+    });
+    const [first, second] = [make(client, "unary", tsProto, 1), make(client, "unary", tsProto, 5)];
+    await link.until(Promise.all([first, second]), 1e6);
+    expect(calls.length).toBeGreaterThan(2);
+    for (const { tenant, requests } of calls) {
+      expect(["A1", "A5"]).toContain(tenant);
+      expect(requests).toEqual(expected(tsProto, "unary", tenant === "A1" ? 1 : 5));
+    }
+  });
+
+  it("holds an attempt up by a fault, and then sends what was given", async () => {
+    vi.stubEnv("GRPC_WEIR_FAULTS", "1");
+    const latency = { rate: 1, ms: 100 };
+    const { client, link, calls } = await setup({
+      client: (given) => ({ interceptors: [faults({ ...given, latency })] }),
+    });
+    vi.unstubAllEnvs();
+    await link.until(make(client, "unary", tsProto), 1e6);
+    expect(calls).toMatchObject([{ tenant: "A1", requests: expected(tsProto, "unary") }]);
+  });
+});
+
+describe("a function of the user's that is given the request", () => {
+  it("resumes from the first request as it was given, and what it returns is sent as it was", async () => {
+    const seen: Request[] = [];
+    const resume = {
+      token: (answer: unknown) => (answer as Answer).text,
+      request(given: unknown, token: unknown) {
+        const first = given as Request;
+        seen.push({ ...first, payload: Buffer.from(first.payload) });
+        first.sequence = 10 + Number(token);
+        // Another turn, and the object is used for something else.
+        queueMicrotask(() => tsProto.fill(first, 99));
+        return first;
+      },
+    };
+    const { client, link, calls } = await setup({
+      policy: { retry: { resume, maxAttempts: 5 } },
+      fates: ["cut", "fail", "cut"],
+    });
+    const { answers } = await link.until(make(client, "serverStream", tsProto), 1e6);
+    expect(answers).toEqual(["1", "3", "4"]);
+    expect(seen).toEqual([request(1), request(1)]);
+    const continued = (sequence: number) =>
+      tsProto.serialize({ ...request(1), sequence }).toString("hex");
+    expect(calls.map(({ requests }) => requests[0])).toEqual([
+      ...expected(tsProto, "unary"),
+      continued(11),
+      continued(11),
+      continued(13),
+    ]);
+    expect(new Set(calls.map(({ tenant }) => tenant))).toEqual(new Set(["A1"]));
+  });
+
+  const answered = { text: "elsewhere" };
+
+  it("answers from the request as it was given, whatever another did to its own", async () => {
+    const seen: unknown[] = [];
+    const spoil = value((given: Request, { metadata }) => {
+      seen.push({ payload: Buffer.from(given.payload), tenant: metadata.get("x-tenant") });
+      tsProto.fill(given, 50);
+      metadata.set("x-tenant", "C");
+      return undefined;
+    });
+    const answers = value(
+      (given: Request, { metadata }) => {
+        seen.push({ payload: Buffer.from(given.payload), tenant: metadata.get("x-tenant") });
+        return answered;
+      },
+      { name: "second" },
+    );
+    const { client, link } = await setup({
+      policy: { retry: false, fallback: { providers: [spoil, answers] } },
+      fates: ["fail"],
+    });
+    const { answers: got } = await link.until(make(client, "unary", tsProto), 1e6);
+    expect(got).toEqual(["elsewhere"]);
+    const { payload } = request(1);
+    expect(seen).toEqual([
+      { payload, tenant: ["A1"] },
+      { payload, tenant: ["A1"] },
+    ]);
+  });
+
+  it("asks another client with what was given", async () => {
+    const other = await setup({});
+    class Other extends Client {
+      ask(given: unknown, metadata: Metadata, options: CallOptions, done: () => void) {
+        const { deserialize } = answerCodec;
+        const { serialize } = tsProto;
+        return this.makeUnaryRequest(
+          "/t.S/unary",
+          serialize,
+          deserialize,
+          given,
+          metadata,
+          options,
+          done,
+        );
+      }
+    }
+    const { client, link } = await setup({
+      client: (given) => ({
+        interceptors: [
+          fallback({ ...given, providers: [alternative(other.link.client(Other), "ask")] }),
+        ],
+      }),
+      fates: ["fail"],
+    });
+    void make(client, "unary", tsProto);
+    await link.pass(100);
+    await other.link.pass(100);
+    expect(other.calls).toMatchObject([{ tenant: "A1", requests: expected(tsProto, "unary") }]);
+  });
+
+  it("looks into a slow store, and then sends and shares what was given", async () => {
+    const store = { get: async () => undefined, set: () => {} };
+    const { client, link, calls } = await setup({
+      policy: { fallback: { providers: [staleCache({ shared: true, freshMs: 100, store })] } },
+      fates: ["fail"],
+    });
+    const both = [make(client, "unary", tsProto), make(client, "unary", tsProto)];
+    await link.until(Promise.all(both), 1e6);
+    expect(calls).toHaveLength(2);
+    for (const { requests, tenant } of calls) {
+      expect([tenant, requests]).toEqual(["A1", expected(tsProto, "unary")]);
+    }
+  });
+});
+
+/** An interceptor of somebody else's. */
+function foreign(
+  send: (message: unknown, next: (message: unknown) => void) => void,
+  start: (metadata: Metadata) => void = () => {},
+): Interceptor {
+  return (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start(metadata, listener, next) {
+        start(metadata);
+        next(metadata, listener);
+      },
+      sendMessage: send,
+    });
+}
+
+describe.each(["ts-proto", "nested ts-proto", "class with an array"] as const)(
+  "somebody else's interceptor below, with %s",
+  (name) => {
+    const each = codecs[name];
+    const fresh = (number: number) => {
+      const made = each.make();
+      each.fill(made, number);
+      return made;
+    };
+    const below = (interceptor: Interceptor, fates: readonly Fate[] = ["fail", "fail"]) =>
+      setup({ client: (given) => ({ interceptors: [retry(given), interceptor] }), fates });
+
+    it("reads in every attempt the message that was given, of the same type", async () => {
+      const seen: unknown[] = [];
+      const { client, link, calls } = await below(
+        foreign((message, next) => {
+          seen.push(structuredClone({ message }).message);
+          expect(Object.getPrototypeOf(message)).toBe(Object.getPrototypeOf(each.make()));
+          next(message);
+        }),
+      );
+      await link.until(make(client, "unary", each), 1e6);
+      const given = structuredClone({ message: fresh(1) }).message;
+      expect(seen).toEqual([given, given, given]);
+      for (const { requests } of calls) expect(requests).toEqual(expected(each, "unary"));
+    });
+
+    it("changes in one attempt nothing of the next, in message or metadata", async () => {
+      const tags: number[] = [];
+      const { client, link, calls } = await below(
+        foreign(
+          (message, next) => {
+            each.fill(message, 7);
+            next(message);
+          },
+          (metadata) => {
+            metadata.add("x-tag", "1");
+            tags.push(metadata.get("x-tag").length);
+          },
+        ),
+      );
+      await link.until(make(client, "unary", each), 1e6);
+      expect(tags).toEqual([1, 1, 1]);
+      for (const { requests } of calls) expect(requests).toEqual(expected(each, "unary", 7));
+    });
+
+    it("sends the message that it puts in the place of the one it was given", async () => {
+      const { client, link, calls } = await below(foreign((_message, next) => next(fresh(8))));
+      await link.until(make(client, "unary", each), 1e6);
+      expect(calls).toHaveLength(3);
+      for (const { requests } of calls) expect(requests).toEqual(expected(each, "unary", 8));
+    });
+
+    it.each(kinds)("may copy the definition above, in %s", async (kind) => {
+      const copies: Interceptor = (options, nextCall) =>
+        new InterceptingCall(
+          nextCall({ ...options, method_definition: { ...options.method_definition } }),
+        );
+      const { client, link, calls } = await setup({
+        client: (given) => ({ interceptors: [copies, retry(given)] }),
+        fates: ["fail"],
+      });
+      await link.until(make(client, kind, each), 1e6);
+      expect(calls).toHaveLength(2);
+      for (const { requests } of calls) expect(requests).toEqual(expected(each, kind));
+    });
+
+    it("is given a message behind a queue that was closed when the message came", async () => {
+      const seen: unknown[] = [];
+      const { client, link } = await setup({
+        client: (given) => ({
+          interceptors: [
+            rate({ ...given, ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 }),
+            foreign((message, next) => {
+              seen.push(structuredClone({ message }).message);
+              next(message);
+            }),
+          ],
+        }),
+      });
+      await link.until(
+        Promise.all([make(client, "unary", each, 1), make(client, "unary", each, 2)]),
+        1e6,
+      );
+      expect(seen).toEqual(structuredClone([fresh(1), fresh(2)]));
+    });
+  },
+);
+
+describe("metadata that is given", () => {
+  it("keeps its options and what is attached to it in every attempt, as they were", async () => {
+    const seen: unknown[] = [];
+    const note = foreign(
+      (message, next) => next(message),
+      (metadata) => seen.push([metadata.getOptions(), metadata.getOpaque("mine")]),
+    );
+    const { client, link } = await setup({
+      client: (given) => ({ interceptors: [retry(given), note] }),
+      fates: ["fail"],
+    });
+    const options = { waitForReady: true };
+    const metadata = new Metadata(options);
+    metadata.setOpaque("mine", 1);
+    const { serialize } = tsProto;
+    const { deserialize } = answerCodec;
+    const done = new Promise((resolve) => {
+      client.makeUnaryRequest("/t.S/unary", serialize, deserialize, request(1), metadata, resolve);
+    });
+    options.waitForReady = false;
+    metadata.setOpaque("mine", 2);
+    await link.until(done, 1e6);
+    expect(seen).toEqual([
+      [{ waitForReady: true }, 1],
+      [{ waitForReady: true }, 1],
+    ]);
+    expect(metadata.get("grpc-previous-rpc-attempts")).toEqual([]);
+  });
+});
+
+describe("a deadline that is given as a Date", () => {
+  it.each([
+    ["in the pipeline", { policy: { retry: false } as const }],
+    [
+      "past a rate that stands alone",
+      {
+        client: (given: SurroundingsOptions) => ({
+          interceptors: [rate({ ...given, ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 })],
+        }),
+      },
+    ],
+  ])("is what it was when the call was made, %s", async (_name, options) => {
+    const { client, link, clock } = await setup({ ...options, fates: ["hang", "hang"] });
+    const startedMs = clock.now();
+    void make(client, "unary", tsProto);
+    const deadline = new Date(clock.wallNow() + 3_000);
+    const call = make(client, "unary", tsProto, 1, { deadline });
+    deadline.setTime(clock.wallNow() + 30_000);
+    const { error } = await link.until(call, 1e6);
+    expect(error?.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(clock.now() - startedMs).toBeLessThan(3_100);
+  });
+});
+
+describe("a request that cannot be serialized", () => {
+  const broken = (times: { count: number }) => ({
+    ...tsProto,
+    serialize(message: unknown) {
+      times.count += 1;
+      if ((message as Request).sequence === 2) throw new Error("no such field");
+      return tsProto.serialize(message);
+    },
+  });
+
+  it.each(["unary", "serverStream"] as const)(
+    "ends a %s as grpc-js does, and is asked for once",
+    async (kind) => {
+      const times = { count: 0 };
+      const { client, link, calls } = await setup({});
+      const { error } = await link.until(make(client, kind, broken(times), 2), 1e6);
+      expect([error?.code, error?.details]).toEqual([
+        Status.INTERNAL,
+        "Request message serialization failure: no such field",
+      ]);
+      expect(calls).toEqual([]);
+      expect(times.count).toBe(1);
+    },
+  );
+
+  it.each(["clientStream", "bidiStream"] as const)(
+    "ends a %s whose message it is",
+    async (kind) => {
+      const { client, link } = await setup({});
+      const { error } = await link.until(make(client, kind, broken({ count: 0 })), 1e6);
+      expect(error?.details).toBe("Request message serialization failure: no such field");
+    },
+  );
+
+  it("ends a call that had to wait, when it is sent", async () => {
+    const { client, link, calls } = await setup({
+      policy: { rate: { ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 } },
+    });
+    void make(client, "unary", tsProto, 70);
+    const { error } = await link.until(make(client, "unary", broken({ count: 0 }), 2), 1e6);
+    expect(error?.details).toBe("Request message serialization failure: no such field");
+    expect(calls).toHaveLength(1);
+  });
+});
+
+describe("what it costs", () => {
+  const counted = (times: { count: number }) => ({
+    ...tsProto,
+    serialize(message: unknown) {
+      times.count += 1;
+      return tsProto.serialize(message);
+    },
+  });
+  const clonesOf = async (options: Parameters<typeof setup>[0]) => {
+    const { client, link } = await setup(options);
+    const clone = vi.spyOn(Metadata.prototype, "clone");
+    await link.until(make(client, "unary", tsProto), 1e6);
+    const { length } = clone.mock.calls;
+    clone.mockRestore();
+    return length;
+  };
+
+  it.each(kinds)("serializes each message of a %s once that succeeds at once", async (kind) => {
+    const times = { count: 0 };
+    const { client, link } = await setup({});
+    await link.until(make(client, kind, counted(times)), 1e6);
+    expect(times.count).toBe(streamsRequest(kind) ? 3 : 1);
+  });
+
+  it.each(Object.entries(ways))("serializes each message once, %s", async (_name, way) => {
+    const { policy, fates, behind } = way;
+    const times = { count: 0 };
+    const { client, link } = await setup({ policy, fates });
+    if (behind === true) void make(client, "unary", tsProto, 70);
+    await link.until(make(client, "unary", counted(times)), 1e6);
+    expect(times.count).toBe(1);
+  });
+
+  it("copies the metadata of a unary call once more than grpc-js does", async () => {
+    const bare = await clonesOf({ client: () => ({}) });
+    expect(await clonesOf({})).toBe(bare + 1);
+    expect(await clonesOf({ policy: { retry: false } })).toBe(bare);
+    expect(await clonesOf({ policy: { idempotencyKey: {} } })).toBe(bare + 1);
   });
 });
