@@ -3,10 +3,11 @@ import {
   type Interceptor,
   type Metadata,
   type NextCall,
+  status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
-import { expireAt } from "../core/expiry.js";
+import { expireAt, heldUp } from "../core/expiry.js";
 import { InvalidOptionError } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
@@ -22,7 +23,7 @@ import {
   type OptionsWithOwn,
   withRecord,
 } from "../grpc/call-record.js";
-import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import { CallDeadline } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
 import { isAddress } from "../grpc/status-origin.js";
@@ -86,10 +87,14 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     this.#arm("FIRST_RESPONSE_TIMEOUT", firstResponseMs);
     this.#arm("ATTEMPT_TIMEOUT", attemptMs);
     if (attemptMs !== undefined) {
-      // The server learns how long this attempt may take; for grpc-js itself it is a net behind our own timer.
-      const wireMs = this.#clock.now() + attemptMs + deadlineNetMs;
-      if (wireMs < this.#record.wireDeadlineMs) {
-        options = { ...options, deadline: toEpoch(wireMs, this.#clock) };
+      const dueMs = this.#clock.now() + attemptMs;
+      if (dueMs < this.#record.deadlineMs) {
+        const attempt = attemptOf(this.options, this.#record);
+        attempt.untilMs = dueMs;
+        attempt.ownTime = true;
+        const seenTo = this.#record.connection !== undefined;
+        const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, seenTo);
+        options = { ...options, deadline };
       }
     }
     this.forward(metadata, options);
@@ -123,12 +128,21 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveStatus(received: StatusObject): void {
-    // The echo of our calling it off: now the peer says whether there was a stream to be reset.
+    const { attemptMs } = this.#timeouts;
+    const { resets, target } = this.#record;
     if (this.#expired) {
-      const { resets, target } = this.#record;
+      // The echo of our calling it off: now the peer says whether there was a stream to be reset.
       const peer = this.getPeer();
       const made = isAddress(peer, target);
       resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
+    } else if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
+      const attempt = attemptOf(this.options, this.#record);
+      const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
+      if (endAttempt(attempt, received, evidence, this.#clock.now()) === "attempt-timeout") {
+        // The server was told the time of the attempt, and was the first to say that it is up.
+        this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
+        return;
+      }
     }
     super.onReceiveStatus(received);
   }
@@ -168,7 +182,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   #arm(reason: Reason, ms: number | undefined): void {
     if (ms === undefined || this.ended) return;
     const dueMs = this.#clock.now() + ms;
-    const stop = expireAt(this.#clock, dueMs, ms, () => this.#expire(reason, ms));
+    const stop = expireAt(this.#clock, dueMs, ms, (lateMs) => this.#expire(reason, ms, lateMs));
     this.#timers.set(reason, stop);
   }
 
@@ -179,7 +193,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   /** Ends the attempt if its connection bears the reset, else when it does. */
-  #expire(reason: Reason, ms: number): void {
+  #expire(reason: Reason, ms: number, lateMs: number): void {
     if (this.ended) return;
     const record = this.#record;
     const { resets, target, connection } = record;
@@ -187,12 +201,12 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     // Without a connection there is no stream to be reset.
     const sent = connection === undefined || connection.state === connectivityState.READY;
     if (!sent || resets === undefined || resets.take(target, "timeout", attempt)) {
-      this.#end(reason, ms);
+      this.#end(reason, ms, lateMs);
       return;
     }
     this.#timers.set(
       reason,
-      resets.later(target, "timeout", attempt, () => this.#end(reason, ms)),
+      resets.later(target, "timeout", attempt, () => this.#end(reason, ms, lateMs)),
     );
     record.decide({
       policy: "timeouts",
@@ -204,7 +218,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     });
   }
 
-  #end(reason: Reason, ms: number): void {
+  #end(reason: Reason, ms: number, lateMs: number): void {
     if (this.ended) return;
     this.#expired = true;
     const detail = `${texts[reason] ?? reason} within ${ms} ms`;
@@ -221,7 +235,9 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     // Said before the attempt is called off below, where it would look like the caller's doing.
     const { target } = this.#record;
     const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target };
-    endAttempt(attemptOf(this.options, this.#record), final, evidence, atMs);
+    const attempt = attemptOf(this.options, this.#record);
+    if (heldUp(lateMs)) attempt.heldUp = true;
+    endAttempt(attempt, final, evidence, atMs);
     // The context that a timer runs in is whoever armed it; what follows belongs to our caller.
     this.#record.restore(() => this.finish(final));
   }

@@ -7,15 +7,16 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
-import { expireAt } from "../core/expiry.js";
+import { expireAt, heldUp } from "../core/expiry.js";
 import { durationMs, knownKeys } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
+import { defaultMarginMs } from "../core/timeouts.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
-import { deadlineNetMs, toEpoch, toMonotonic } from "../grpc/deadline.js";
+import { CallDeadline, timeIsUp, toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import type { InboundEnd } from "../grpc/inbound-call.js";
-import { localRejection } from "../grpc/rejection.js";
+import { isLocal, localRejection } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { type StandaloneOptions, splitOptions } from "./policy-options.js";
 
@@ -44,7 +45,7 @@ export function resolveDeadlineOptions(
   totalMs?: number,
 ): ResolvedDeadlineOptions {
   knownKeys(prefix, options, ["defaultMs", "marginMs"]);
-  const { defaultMs, marginMs = 5 } = options;
+  const { defaultMs, marginMs = defaultMarginMs } = options;
   return Object.freeze({
     defaultMs:
       defaultMs === undefined ? undefined : durationMs(`${prefix}.defaultMs`, defaultMs, 1),
@@ -73,6 +74,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #policy: ResolvedDeadlineOptions;
   readonly #clock: Clock;
+  #deadlineMs = Number.POSITIVE_INFINITY;
   #stopTimer: CancelTask | undefined;
   #unsubscribe: (() => void) | undefined;
 
@@ -114,6 +116,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     );
     const deadlineMs = Math.min(asked, above - marginMs);
     record.deadlineMs = deadlineMs;
+    this.#deadlineMs = deadlineMs;
     if (deadlineMs === Number.POSITIVE_INFINITY) {
       this.#follow(parent);
       this.forward(metadata, parent === undefined ? this.options : options);
@@ -121,21 +124,35 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     }
     const remainingMs = deadlineMs - nowMs;
     if (!(remainingMs > 0)) {
-      this.#expire("DEADLINE_EXPIRED", "reject");
+      // A deadline may be any time ago; since when says nothing that its caller can use.
+      const detail = "The deadline had passed when the call started";
+      this.#end("DEADLINE_EXPIRED", "reject", detail);
       return;
     }
-    this.#stopTimer = expireAt(this.#clock, deadlineMs, remainingMs, () =>
-      this.#expire("DEADLINE_EXCEEDED", "expire"),
+    this.#stopTimer = expireAt(this.#clock, deadlineMs, remainingMs, (lateMs) =>
+      this.#expire(lateMs),
     );
     this.#follow(parent);
-    record.wireDeadlineMs = Math.min(deadlineMs + deadlineNetMs, above);
-    options.deadline = toEpoch(record.wireDeadlineMs, this.#clock);
+    const { connection } = record;
+    options.deadline = new CallDeadline(
+      deadlineMs,
+      remainingMs,
+      this.#clock,
+      connection !== undefined,
+    );
     this.forward(metadata, options);
   }
 
   protected override released(): void {
     this.#stopTimer?.();
     this.#unsubscribe?.();
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    const { code } = received;
+    const ours = isLocal(received);
+    if (!ours && timeIsUp(code, this.#clock.now(), this.#deadlineMs)) this.#expire(0);
+    else super.onReceiveStatus(received);
   }
 
   #follow(parent: OptionsWithOwn["parent"]): void {
@@ -154,19 +171,25 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
 
   #calledOff(end: InboundEnd): void {
     if (end === "deadline") {
-      this.#expire("DEADLINE_EXCEEDED", "expire");
+      // The timer of the inbound call may have been late, and does not look. What it leaves for ours is no time.
+      const lateMs = this.#clock.now() - (this.#record.inbound?.deadlineMs ?? 0);
+      this.#stopTimer?.();
+      this.#stopTimer = this.#clock.afterPoll(() => this.#expire(lateMs));
       return;
     }
     this.#end("PARENT_CANCELLED", "cancel", "The inbound call was cancelled");
   }
 
-  #expire(reason: Reason, verdict: "reject" | "expire"): void {
+  #expire(lateMs: number): void {
     const { attemptCount, startedAtMs } = this.#record;
-    const seconds = Math.max(0, this.#clock.now() - startedAtMs) / 1000;
+    const seconds = (this.#clock.now() - startedAtMs) / 1000;
     // Without a layer that counts them, none is known.
     const tried =
       attemptCount === 0 ? "" : attemptCount === 1 ? ", 1 attempt" : `, ${attemptCount} attempts`;
-    this.#end(reason, verdict, `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`);
+    // What is on its way is called off now, and ends by that.
+    if (heldUp(lateMs)) this.#record.heldUp = true;
+    const detail = `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`;
+    this.#end("DEADLINE_EXCEEDED", "expire", detail);
   }
 
   #end(reason: Reason, verdict: "reject" | "expire" | "cancel", detail: string): void {

@@ -4,6 +4,7 @@ import { expireAt } from "../core/expiry.js";
 import { FallbackRun } from "../core/fallback.js";
 import type { Permit } from "../core/permit.js";
 import { refusal } from "../core/refusal.js";
+import { CallDeadline } from "../grpc/deadline.js";
 import { type Degradation, fallbackDegradation, mark, noteResponse } from "../grpc/degraded.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
@@ -127,12 +128,13 @@ export class FallbackCall extends PrimaryCall {
 
   /** Where no deadline interceptor stands above, nobody else ends a stream whose time is over. */
   #bound(): void {
-    const { clock, wireDeadlineMs, restore } = this.record;
-    if (wireDeadlineMs === Number.POSITIVE_INFINITY) return;
+    const { clock, deadlineMs, restore } = this.record;
+    if (deadlineMs === Number.POSITIVE_INFINITY) return;
+    if (this.options.deadline instanceof CallDeadline) return;
     const detail = "Deadline exceeded in the answer of a fallback";
     const end = () => this.finish(localRejection(refusal("DEADLINE_EXCEEDED", detail)));
-    const leftMs = wireDeadlineMs - clock.now();
-    this.#stopTimer = expireAt(clock, wireDeadlineMs, leftMs, () => restore(end));
+    const leftMs = deadlineMs - clock.now();
+    this.#stopTimer = expireAt(clock, deadlineMs, leftMs, () => restore(end));
   }
 
   /** A streamed answer has broken off: what has been given is not the whole of it, so the failure stands. */

@@ -1,5 +1,6 @@
 import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { timeIsUp } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
 import { keepRequest, reach } from "../grpc/kept-request.js";
@@ -87,7 +88,8 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
         this.#recording?.ended(received);
         noteAnswer(this.#record, received);
       } else if (!this.#begun && !this.#calledOff && this.#open) {
-        this.#wouldAsk(received);
+        const { clock, deadlineMs } = this.#record;
+        if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
       }
     }
     super.onReceiveStatus(received);

@@ -3,6 +3,7 @@ import type { Verdict } from "../core/decision.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
+import { timeIsUp } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
 import {
@@ -275,7 +276,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     if (this.ended || this.#stage !== "primary") return;
     const kept = `${Math.round(reserveMs)} ms are kept for the fallback`;
     this.decide("expire", kept, "DEADLINE_EXCEEDED");
-    const detail = `Deadline exceeded after ${(availableMs / 1000).toFixed(3)}s, ${kept}`;
+    const detail = `Deadline exceeded after ${(Math.max(0, availableMs) / 1000).toFixed(3)}s, ${kept}`;
     const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
     // From here on, what the service says is nobody's any more.
     this.#stage = "elsewhere";
@@ -337,7 +338,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   override onReceiveStatus(received: StatusObject): void {
     if (this.ended || (this.#stage !== "primary" && this.#stage !== "begun")) return;
     if (received.code !== Status.OK) {
-      this.#fail(received);
+      const time = this.#stage === "primary" ? this.#time : undefined;
+      const untilMs = time?.untilMs ?? Number.POSITIVE_INFINITY;
+      const over = timeIsUp(received.code, this.record.clock.now(), untilMs);
+      // With a reserve, what is over is the time of the service; else it is that of the call.
+      if (!over || time === undefined) this.#fail(received);
+      else if (time.reserveMs > 0) this.#timeUp(time);
+      else this.conclude(received);
       return;
     }
     this.#time?.end();

@@ -10,6 +10,7 @@ import {
 import { type ReportError, safely } from "../core/notify.js";
 import { knownKeys, optionalFunction } from "../core/options.js";
 import type { StatusOrigin } from "../core/origin.js";
+import type { CallDeadline } from "../grpc/deadline.js";
 import type { Rejection } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { CallKind } from "../grpc/types.js";
@@ -65,6 +66,8 @@ export interface AskedCall {
   readonly key: string | undefined;
   /** Made when it is asked for: most providers do without. */
   readonly context: () => FallbackContext;
+  /** The deadline of the context for a call made by the toolkit, which ends it then. Absent for any time. */
+  readonly watched: () => CallDeadline | undefined;
 }
 
 /** An answer, before its messages are looked at. */

@@ -3,7 +3,6 @@ import type { Known } from "../core/answer-cache.js";
 import { FallbackPlace } from "../core/fallback.js";
 import { InvalidOptionError } from "../core/options.js";
 import { isPromiseLike } from "../core/promise-like.js";
-import { deadlineNetMs } from "../grpc/deadline.js";
 import {
   type AskedCall,
   checkProvider,
@@ -161,12 +160,14 @@ function methodOf(client: object, name: string): (call: AskedCall) => Known<unkn
   if (typeof method !== "function") {
     throw new InvalidOptionError(`alternative("${name}")`, "a method of the client", method);
   }
-  const start = (...args: unknown[]): CancellableCall | undefined => method.apply(client, args);
-  return ({ request, kind, context }) => {
-    const { metadata, deadline, signal } = context();
-    // A net: when the time is over, the policy calls it off itself.
-    const options =
-      deadline === Number.POSITIVE_INFINITY ? {} : { deadline: deadline + deadlineNetMs };
+  return ({ request, kind, context, watched }) => {
+    const { metadata, signal } = context();
+    const deadline = watched();
+    const options = deadline === undefined ? {} : { deadline };
+    const start = (...args: unknown[]): CancellableCall | undefined =>
+      deadline === undefined
+        ? method.apply(client, args)
+        : deadline.make(() => method.apply(client, args));
     // A client that is a stand-in may give nothing to be cancelled.
     const abortWith = (call: CancellableCall | undefined) =>
       signal.addEventListener("abort", () => call?.cancel(), { once: true });

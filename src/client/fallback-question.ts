@@ -1,7 +1,7 @@
 import type { InterceptorOptions, Metadata } from "@grpc/grpc-js";
 import type { FallbackReply } from "../core/fallback.js";
 import type { CallRecord } from "../grpc/call-record.js";
-import { toEpoch } from "../grpc/deadline.js";
+import { CallDeadline, toEpoch } from "../grpc/deadline.js";
 import { copyMetadata } from "../grpc/kept-metadata.js";
 import type { MessageCopy } from "../grpc/message-copy.js";
 import { askForAnswer, type FallbackAnswer } from "./fallback-answer.js";
@@ -46,7 +46,11 @@ export function askProvider(
       deadline: toEpoch(dueMs, record.clock),
     };
   };
-  const call: AskedCall = { kind: record.kind, request, definition, key, context };
+  const watched = () =>
+    dueMs === Number.POSITIVE_INFINITY
+      ? undefined
+      : new CallDeadline(dueMs, dueMs - record.clock.now(), record.clock, false);
+  const call: AskedCall = { kind: record.kind, request, definition, key, context, watched };
   const stop = record.restore(() =>
     askForAnswer(
       record.kind,

@@ -1,7 +1,7 @@
 import type { CancelTask } from "../core/clock.js";
 import { expireAt } from "../core/expiry.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
-import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import { CallDeadline } from "../grpc/deadline.js";
 
 /**
  * The time that the service itself is given: that of the call, less what is kept for its fallback. What stands below
@@ -14,7 +14,7 @@ export class PrimaryTime {
   readonly reserveMs: number;
   readonly #record: CallRecord;
   /** What the record said before. */
-  #own: { readonly deadlineMs: number; readonly wireDeadlineMs: number } | undefined;
+  #ownMs: number | undefined;
   #stopTimer: CancelTask | undefined;
 
   constructor(record: CallRecord, reserveMs: (availableMs: number) => number) {
@@ -39,22 +39,21 @@ export class PrimaryTime {
   shorten(options: OptionsWithOwn, single: boolean): OptionsWithOwn {
     if (this.reserveMs === 0) return options;
     const record = this.#record;
-    const { deadlineMs, wireDeadlineMs, clock } = record;
-    this.#own = { deadlineMs, wireDeadlineMs };
+    const { clock, connection } = record;
+    this.#ownMs = record.deadlineMs;
     record.deadlineMs = this.untilMs;
     if (!single) return options;
-    record.wireDeadlineMs = Math.min(wireDeadlineMs, this.untilMs + deadlineNetMs);
-    return { ...options, deadline: toEpoch(record.wireDeadlineMs, clock) };
+    const leftMs = this.untilMs - clock.now();
+    const deadline = new CallDeadline(this.untilMs, leftMs, clock, connection !== undefined);
+    return { ...options, deadline };
   }
 
   /** The service has answered, or is no longer asked: the time of the call is its own again. */
   end(): void {
     this.#stopTimer?.();
     this.#stopTimer = undefined;
-    const own = this.#own;
-    if (own === undefined) return;
-    this.#own = undefined;
-    this.#record.deadlineMs = own.deadlineMs;
-    this.#record.wireDeadlineMs = own.wireDeadlineMs;
+    if (this.#ownMs === undefined) return;
+    this.#record.deadlineMs = this.#ownMs;
+    this.#ownMs = undefined;
   }
 }

@@ -18,7 +18,7 @@ import {
   type OptionsWithOwn,
   withRecord,
 } from "../grpc/call-record.js";
-import { toMonotonic } from "../grpc/deadline.js";
+import { CallDeadline, toMonotonic } from "../grpc/deadline.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
@@ -188,6 +188,8 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     const { clock } = this.#record;
     this.#policy.hold(this.#end);
     this.#room.enter(this.#end, this.#record.connection);
+    // Where the toolkit watches the deadline itself, the call is ended from above.
+    if (this.options.deadline instanceof CallDeadline) return;
     const nowMs = clock.now();
     const dueMs = toMonotonic(this.options.deadline, clock, nowMs) ?? Number.POSITIVE_INFINITY;
     if (dueMs === Number.POSITIVE_INFINITY) return;

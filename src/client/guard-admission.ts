@@ -88,7 +88,7 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
       if (turn.reason !== "DEADLINE_EXPIRED" || time === undefined) this.refused("bulkhead", turn);
       else if (plan.timer !== undefined) {
         plan.timer.stop(time);
-        this.expire(plan.timer);
+        this.expire(plan.timer, 0);
       }
       return;
     }

@@ -26,7 +26,7 @@ export function buildGuard<F>(
   surroundings: Surroundings,
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
-  const { timeoutMs, attemptTimeoutMs } = resolveGuardTimeouts(options, prefix);
+  const { timeoutMs, attemptTimeoutMs, marginMs } = resolveGuardTimeouts(options, prefix);
   const { report, random, room, observed } = surroundings;
   const clock = new GuardClock(surroundings.clock);
   const scope = { name, clock, random, report };
@@ -46,6 +46,7 @@ export function buildGuard<F>(
     retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, path)),
     timer: timer(timeoutMs),
     attemptTimer: timer(attemptTimeoutMs),
+    marginMs,
   });
   const answers = built(
     "fallback",
@@ -66,7 +67,7 @@ export function buildGuard<F>(
       name,
       clock,
       { room, observed, report, onDecision: undefined },
-      { timer: timer(answers?.timeoutMs) },
+      { timer: timer(answers?.timeoutMs), marginMs },
     ),
     policies: named.flatMap(({ name: policyName, policy }) =>
       policy === undefined ? [] : [{ name: policyName, policy }],

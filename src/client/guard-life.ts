@@ -1,4 +1,6 @@
+import type { CancelTask } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
+import { expireAt, heldUp } from "../core/expiry.js";
 import type { Outcome, Permit } from "../core/permit.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
@@ -38,6 +40,9 @@ export abstract class GuardLife<T> implements Expiring {
   #begunMs = 0;
   // Of what is below, most runs have little, and each is an object of its own only where it is needed.
   protected time: GuardTime | undefined = undefined;
+  /** Until when the inbound call leaves the run time, on the monotonic clock. */
+  #leftUntilMs = Number.POSITIVE_INFINITY;
+  #stopLeft: CancelTask | undefined = undefined;
   protected bonds: GuardBonds | undefined = undefined;
   #resolve: (value: T) => void = unsettled;
   #reject: (error: unknown) => void = unsettled;
@@ -80,7 +85,7 @@ export abstract class GuardLife<T> implements Expiring {
   /** By when the run must end, on the monotonic clock; `Infinity` for any time. */
   protected get byMs(): number {
     // The timer of the guard runs only where it ends first.
-    return this.time?.dueMs ?? this.inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
+    return this.time?.dueMs ?? this.#leftUntilMs;
   }
 
   /** Lets all bound the run that may. False when it has ended by that already. */
@@ -91,6 +96,7 @@ export abstract class GuardLife<T> implements Expiring {
     if (inbound !== undefined && !this.#followInbound(inbound, nowMs)) return false;
     if (signal !== undefined && !this.#followSignal(signal)) return false;
     if (timer !== undefined && nowMs + timer.ms < this.byMs) this.time = timer.start(this, nowMs);
+    else if (this.#leftUntilMs !== Number.POSITIVE_INFINITY) this.#startLeft(nowMs);
     const aborts = (this.time ?? attemptTimer) !== undefined && this.work.length > 0;
     if (aborts || (attemptTimer !== undefined && plan.retry !== undefined)) {
       this.#bind().keepContext();
@@ -102,7 +108,7 @@ export abstract class GuardLife<T> implements Expiring {
   protected signal(): AbortSignal {
     const { inbound, plan } = this;
     const given = this.asked?.signal;
-    const timed = (this.time ?? plan.attemptTimer) !== undefined;
+    const timed = (this.time ?? plan.attemptTimer ?? this.#stopLeft) !== undefined;
     if (!timed && inbound === undefined) return given ?? neverAborted;
     if (!timed && given === undefined && inbound !== undefined) return inbound.signal;
     const abort = new AbortController();
@@ -110,12 +116,12 @@ export abstract class GuardLife<T> implements Expiring {
     return abort.signal;
   }
 
-  expire(timer: GuardTimer): void {
+  expire(timer: GuardTimer, lateMs: number): void {
     this.time = undefined;
     const { current, earlier } = this;
     const where = current > 0 ? "" : earlier === undefined ? ", not begun" : ", waiting to retry";
     const refused = refusal("WORK_TIMEOUT", `no result within ${timer.ms} ms${where}`);
-    this.cut("timeouts", "expire", refused, "failure");
+    this.cut("timeouts", "expire", refused, heldUp(lateMs) ? "ignored" : "failure");
   }
 
   /** The weir was closed while the run waited, or before it began. */
@@ -199,6 +205,7 @@ export abstract class GuardLife<T> implements Expiring {
       this.time = undefined;
       this.plan.timer?.stop(time);
     }
+    this.#stopLeft?.();
     this.bonds?.unfollow();
     this.released();
   }
@@ -220,13 +227,29 @@ export abstract class GuardLife<T> implements Expiring {
       return false;
     }
     this.#bind().followInbound(inbound, (ended) => this.#calledOff(ended));
+    const leftMs = inbound.deadlineMs - nowMs;
+    this.#leftUntilMs = inbound.deadlineMs - Math.min(this.plan.marginMs, leftMs / 2);
     return true;
+  }
+
+  /** The handler needs a little of its time to answer. */
+  #startLeft(nowMs: number): void {
+    const { clock } = this.plan;
+    const dueMs = this.#leftUntilMs;
+    this.#stopLeft = expireAt(clock, dueMs, dueMs - nowMs, (lateMs) =>
+      this.#outOfTime("the time that the inbound call leaves is over", lateMs),
+    );
+  }
+
+  #outOfTime(detail: string, lateMs: number): void {
+    const outcome = heldUp(lateMs) ? "ignored" : this.#outcomeOfDeadline();
+    this.cut("deadline", "expire", refusal("DEADLINE_EXCEEDED", detail), outcome);
   }
 
   #calledOff(end: InboundEnd): void {
     if (end === "deadline") {
-      const refused = refusal("DEADLINE_EXCEEDED", "the deadline of the inbound call has passed");
-      this.cut("deadline", "expire", refused, this.#outcomeOfDeadline());
+      const lateMs = this.plan.clock.now() - (this.inbound?.deadlineMs ?? 0);
+      this.#outOfTime("the deadline of the inbound call has passed", lateMs);
       return;
     }
     const refused = refusal("PARENT_CANCELLED", "the inbound call was cancelled");

@@ -5,6 +5,7 @@ import type { Mode } from "../core/mode.js";
 import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
 import type { Priority } from "../core/priority.js";
 import type { RetryBudgetOptions } from "../core/retry-budget-options.js";
+import { defaultMarginMs } from "../core/timeouts.js";
 
 /** How many runs may work at once, and how long the others may wait. */
 export interface GuardBulkheadOptions extends BulkheadOptions {
@@ -70,6 +71,11 @@ export interface GuardOptions<F = never> {
    * days. @defaultValue no bound but the inbound call's deadline
    */
   readonly timeoutMs?: number;
+  /**
+   * How much earlier than the inbound call's deadline a run must end, so that the handler can still answer. A run that
+   * begins with less than twice that has half of what is left. 0 to 24 days. @defaultValue 5
+   */
+  readonly marginMs?: number;
   /** How long one attempt may take, behind the queue. 1 ms to 24 days. @defaultValue no bound of its own */
   readonly attemptTimeoutMs?: number;
   /** @defaultValue off */
@@ -85,6 +91,7 @@ export interface GuardOptions<F = never> {
 const known = [
   "timeoutMs",
   "attemptTimeoutMs",
+  "marginMs",
   "bulkhead",
   "breaker",
   "retry",
@@ -112,6 +119,7 @@ export interface GuardRunOptions {
 export interface GuardTimeouts {
   readonly timeoutMs: number | undefined;
   readonly attemptTimeoutMs: number | undefined;
+  readonly marginMs: number;
 }
 
 /**
@@ -140,5 +148,6 @@ export function resolveGuardTimeouts(
     const rule = `above the backoff before the first retry, which is ${baseMs}`;
     throw new InvalidOptionError(`${prefix}.timeoutMs`, rule, timeoutMs);
   }
-  return { timeoutMs, attemptTimeoutMs };
+  const marginMs = durationMs(`${prefix}.marginMs`, options.marginMs ?? defaultMarginMs);
+  return { timeoutMs, attemptTimeoutMs, marginMs };
 }

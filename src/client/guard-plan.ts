@@ -28,6 +28,8 @@ export interface GuardPolicies {
   /** For whole runs. */
   readonly timer: GuardTimer | undefined;
   readonly attemptTimer: GuardTimer | undefined;
+  /** How much earlier than the inbound call's deadline a run ends, in milliseconds. */
+  readonly marginMs: number;
 }
 
 /** An inbound call keeps so many decisions at most: a stream may last for days. */
@@ -45,6 +47,7 @@ export class GuardPlan implements GuardPolicies {
   readonly retry: GuardRetry | undefined;
   readonly timer: GuardTimer | undefined;
   readonly attemptTimer: GuardTimer | undefined;
+  readonly marginMs: number;
   /** A run is one attempt, and ends when that does. */
   readonly single: boolean;
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
@@ -73,6 +76,7 @@ export class GuardPlan implements GuardPolicies {
     this.retry = policies.retry;
     this.timer = policies.timer;
     this.attemptTimer = policies.attemptTimer;
+    this.marginMs = policies.marginMs ?? 0;
     this.single = (this.retry ?? this.timer ?? this.attemptTimer) === undefined;
     this.#report = report;
     this.#onDecision = onDecision;

@@ -1,4 +1,5 @@
 import type { Decision } from "../core/decision.js";
+import { heldUp } from "../core/expiry.js";
 import type { Reason } from "../core/reasons.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import type { RetryRules } from "../core/retry.js";
@@ -121,16 +122,17 @@ export class GuardRun<T> extends GuardAdmission<T> {
   }
 
   #startAttemptTime(timer: GuardTimer): void {
-    const expire = () => {
+    const expire = (_timer: GuardTimer, lateMs: number) => {
+      const held = heldUp(lateMs);
       this.#attemptTime = undefined;
       const detail = `no result of attempt ${this.attempts} within ${timer.ms} ms`;
       const refused = refusal("WORK_TIMEOUT", detail);
       const error = new GuardRejectedError(this.plan.name, refused);
       this.decide("timeouts", "expire", true, refused);
-      this.abandon(error, "failure");
+      this.abandon(error, held ? "ignored" : "failure");
       this.bonds?.callOff(error);
-      if (this.bonds === undefined) this.#judge(error);
-      else this.bonds.inContext(() => this.#judge(error));
+      if (this.bonds === undefined) this.#judge(error, held);
+      else this.bonds.inContext(() => this.#judge(error, held));
     };
     this.#attemptTime = timer.start({ expire }, this.plan.clock.now());
   }
@@ -141,8 +143,8 @@ export class GuardRun<T> extends GuardAdmission<T> {
     this.#attemptTime = undefined;
   }
 
-  /** Another attempt, or the end. */
-  #judge(error: unknown): void {
+  /** Another attempt, or the end. `held`: its time was over while this process was held up. */
+  #judge(error: unknown, held = false): void {
     const { retry, clock } = this.plan;
     if (this.over) return;
     if (retry === undefined || retry.mode === "off") {
@@ -156,7 +158,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
       remainingMs: this.byMs - nowMs,
       depth: this.inbound?.retryDepth ?? 0,
     });
-    if (failed.wanted === true) retry.budget?.failure();
+    if (failed.wanted === true && !held) retry.budget?.failure();
     const decision = rules.decide(failed);
     const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
     if (decision.kind === "stop" || refused !== undefined) {

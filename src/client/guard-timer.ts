@@ -2,9 +2,9 @@ import type { CancelTask, Clock } from "../core/clock.js";
 import { expireAt } from "../core/expiry.js";
 import { captureContext } from "../grpc/async-context.js";
 
-/** What is told when a time is up. It must not throw. */
+/** What is told when a time is up, and how late that is told, in milliseconds. It must not throw. */
 export interface Expiring {
-  expire(timer: GuardTimer): void;
+  expire(timer: GuardTimer, lateMs: number): void;
 }
 
 /** A time that is running. Its neighbours in the timer come before and after it. */
@@ -61,25 +61,26 @@ export class GuardTimer {
   }
 
   #arm(dueMs: number, delayMs: number): void {
-    this.#stopTimer = this.#restore(expireAt, this.#clock, dueMs, delayMs, this.#fire);
+    const fire = (lateMs: number) => this.#fire(dueMs + lateMs);
+    this.#stopTimer = this.#restore(expireAt, this.#clock, dueMs, delayMs, fire);
   }
 
-  readonly #fire = (): void => {
-    const nowMs = this.#clock.now();
+  /** @param firedMs When the timer fired; the sockets have been read since then. What is due later has to look itself. */
+  #fire(firedMs: number): void {
     for (;;) {
       const first = this.#first;
       if (first === undefined) {
         this.#stopTimer = undefined;
         return;
       }
-      if (first.dueMs > nowMs) {
-        this.#arm(first.dueMs, first.dueMs - nowMs);
+      if (first.dueMs > firedMs) {
+        this.#arm(first.dueMs, Math.max(0, first.dueMs - this.#clock.now()));
         return;
       }
       this.#remove(first);
-      first.of.expire(this);
+      first.of.expire(this, firedMs - first.dueMs);
     }
-  };
+  }
 
   /** No time runs. Who comes in the same turn of the loop finds the timer armed; else it is taken down. */
   #rest(): void {

@@ -193,7 +193,8 @@ export abstract class RepeatingCall extends ReplayableCall {
     };
     // What a hedge may follow is what the hedges' own codes say.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
-    const fails = status.code !== Status.OK && !delivered && qualifies(failed, { codes });
+    const held = attempt.record.heldUp === true;
+    const fails = status.code !== Status.OK && !delivered && !held && qualifies(failed, { codes });
     if (fails) this.budget?.failure();
     return failed;
   }

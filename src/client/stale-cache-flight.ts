@@ -1,6 +1,6 @@
 import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { CallRecord, type OptionsWithOwn, recordKey } from "../grpc/call-record.js";
-import { deadlineNetMs, toEpoch } from "../grpc/deadline.js";
+import { CallDeadline, callBelow } from "../grpc/deadline.js";
 import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
 import { cohortKey, previousAttemptsKey } from "../grpc/metadata-keys.js";
 import { rejectionOf } from "../grpc/rejection.js";
@@ -44,7 +44,6 @@ export function sharedCall(
   shared.priority = record.priority;
   const deadlineMs = untilMs + Math.max(0, untilMs - clock.now());
   shared.deadlineMs = deadlineMs;
-  shared.wireDeadlineMs = deadlineMs + deadlineNetMs;
   return {
     record: shared,
     deadlineMs,
@@ -56,9 +55,11 @@ export function sharedCall(
       const own: OptionsWithOwn = { [recordKey]: shared, ...options };
       own[recordKey] = shared;
       if (deadlineMs !== Number.POSITIVE_INFINITY) {
-        own.deadline = toEpoch(shared.wireDeadlineMs, clock);
+        // Whoever waits for it watches a deadline that is no later, and the last to leave calls it off.
+        const leftMs = deadlineMs - clock.now();
+        own.deadline = new CallDeadline(deadlineMs, leftMs, clock, record.connection !== undefined);
       }
-      return nextCall(own);
+      return callBelow(nextCall, own);
     },
     another(message) {
       const bytes = responseBytes(message);

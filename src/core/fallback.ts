@@ -166,7 +166,9 @@ export class FallbackRun<P extends FallbackCandidate, A> {
       }
       this.#close(question, false);
       permit.settle("failure");
-      this.#count(provider, reply);
+      // A provider knows the time as well, and may be the first to say that it is over.
+      if (reply.kind === "error" && host.clock.now() >= dueMs) this.#timedOut(provider, limitMs);
+      else this.#count(provider, reply);
       if (!atOnce) this.#goOn();
     });
     atOnce = false;
@@ -178,11 +180,15 @@ export class FallbackRun<P extends FallbackCandidate, A> {
     question.callOff = callOff;
     question.stopTimer = expireAt(host.clock, dueMs, limitMs, () => {
       this.#close(question, true);
-      provider.place.counts.timedOut += 1;
-      this.#note(provider, `no answer within ${Math.round(limitMs)} ms`);
+      this.#timedOut(provider, limitMs);
       this.#goOn();
     });
     return false;
+  }
+
+  #timedOut(provider: P, limitMs: number): void {
+    provider.place.counts.timedOut += 1;
+    this.#note(provider, `no answer within ${Math.round(limitMs)} ms`);
   }
 
   #close(question: Question, calledOff: boolean): void {

@@ -1,6 +1,12 @@
 import { durationMs, InvalidOptionError, knownKeys } from "./options.js";
 
 /**
+ * How much earlier than its inbound call's deadline what a handler waits for ends, in milliseconds, so that the handler
+ * can still answer.
+ */
+export const defaultMarginMs = 5;
+
+/**
  * Bounds on the parts of a call, each off when absent and each from 1 ms to 24 days. A call's own
  * deadline holds besides: whichever comes first ends the call.
  */

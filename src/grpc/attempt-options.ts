@@ -5,23 +5,23 @@ import {
   type CallRecord,
   type OptionsWithOwn,
 } from "./call-record.js";
-import { toEpoch } from "./deadline.js";
+import { CallDeadline, toEpoch } from "./deadline.js";
 import { copyMetadata } from "./kept-metadata.js";
 import { previousAttemptsKey, retryDepthKey } from "./metadata-keys.js";
 
 /** The call options of one attempt. */
 export function attemptOptions(
   options: OptionsWithOwn,
-  { wireDeadlineMs, clock }: CallRecord,
+  { deadlineMs, clock }: CallRecord,
   attempt: AttemptRecord,
 ): OptionsWithOwn {
   // Before the copying and again after it: see the record's own key.
   const own: OptionsWithOwn = { [attemptKey]: attempt, ...options };
   own[attemptKey] = attempt;
-  // A later attempt reads the wall clock anew: it may have been set since the call began.
-  if (attempt.number > 1 && wireDeadlineMs !== Number.POSITIVE_INFINITY) {
-    own.deadline = toEpoch(wireDeadlineMs, clock);
-  }
+  // A later attempt reads the wall clock anew: it may have been set since the call began. A deadline that the toolkit
+  // watches does so by itself.
+  const again = attempt.number > 1 && deadlineMs !== Number.POSITIVE_INFINITY;
+  if (again && !(own.deadline instanceof CallDeadline)) own.deadline = toEpoch(deadlineMs, clock);
   return own;
 }
 

@@ -1,4 +1,9 @@
-import { type InterceptorOptions, Metadata, type StatusObject } from "@grpc/grpc-js";
+import {
+  type InterceptorOptions,
+  Metadata,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { notify, type Observer, type ReportError } from "../core/notify.js";
@@ -8,7 +13,7 @@ import type { Priority } from "../core/priority.js";
 import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import type { ChannelWatch } from "./channel-watch.js";
-import { fixedDeadline, toMonotonic } from "./deadline.js";
+import { fixedDeadline, ranOutOfTime, toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 import { ambientPriority } from "./priority-context.js";
@@ -41,6 +46,12 @@ export interface AttemptRecord extends Resettable {
   readonly after?: StatusObject | undefined;
   /** Another attempt decided the call, and this one was called off. */
   superseded?: boolean;
+  /** When its time is up, on the monotonic clock, as the server is told: that of the call, or its own. */
+  untilMs: number;
+  /** Its time is shorter than that of the call. */
+  ownTime?: boolean;
+  /** It ran out of its own time while this process was held up: that says nothing of who was called. */
+  heldUp?: boolean;
   /** What was put in on purpose, in its order. */
   faults?: readonly string[];
   /** Set when the attempt ended. */
@@ -65,12 +76,24 @@ export function endAttempt(
   attempt.endedAtMs = nowMs;
   attempt.status = status;
   const origin = originOf(status, evidence);
-  attempt.origin = origin;
+  attempt.origin = origin === "remote" ? outOfTime(attempt, status, nowMs) : origin;
   // One that ran out of its own time has said so before it is called off: who does that tells how it ended.
   if (origin !== "attempt-timeout") {
     evidence.resets?.ended(evidence.target, attempt, resetPeer(origin, evidence));
   }
-  return origin;
+  return attempt.origin;
+}
+
+/** Both sides know the time of an attempt, and the server may be the first to say that it is up. */
+function outOfTime(
+  { untilMs, ownTime }: AttemptRecord,
+  { code }: StatusObject,
+  nowMs: number,
+): StatusOrigin {
+  if (code !== Status.DEADLINE_EXCEEDED) return "remote";
+  // To be able to say so, a server ends its work a little before.
+  if (ownTime === true) return ranOutOfTime(nowMs, untilMs) ? "attempt-timeout" : "remote";
+  return nowMs >= untilMs ? "deadline" : "remote";
 }
 
 /**
@@ -98,8 +121,11 @@ export class CallRecord {
   readonly startedAtMs: number;
   /** Effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
-  /** The deadline that goes on the wire, on the monotonic clock: the same, or a little later. */
-  wireDeadlineMs = Number.POSITIVE_INFINITY;
+  /**
+   * The call ran out of time while this process was held up: how its attempts end by that says nothing of who was
+   * called.
+   */
+  heldUp = false;
   /** Set by the call's options or by `withPriority`, until its metadata has been read. */
   priority: Priority | undefined;
   /** What the attempt under way is sent with, where a policy below the retries has seen it. For reading only. */
@@ -164,6 +190,7 @@ export class CallRecord {
       cause,
       startedAtMs: this.clock.now(),
       delayMs,
+      untilMs: this.deadlineMs,
       after,
     };
     this.attemptCount += 1;
@@ -223,7 +250,6 @@ export function withRecord(
   const { clock, startedAtMs } = record;
   const deadlineMs = toMonotonic(options.deadline, clock, startedAtMs) ?? Number.POSITIVE_INFINITY;
   record.deadlineMs = deadlineMs;
-  record.wireDeadlineMs = deadlineMs;
   // A symbol that stands in the literal before the copying is ten times cheaper in V8 than one after it.
   const own: OptionsWithOwn = { [recordKey]: record, ...options };
   if (own.deadline instanceof Date) own.deadline = fixedDeadline(own.deadline);

@@ -1,19 +1,183 @@
-import type { Deadline } from "@grpc/grpc-js";
+import {
+  type ClientOptions,
+  type connectivityState,
+  type Deadline,
+  type InterceptorOptions,
+  type NextCall,
+  status as Status,
+} from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import { maxDurationMs } from "../core/options.js";
 
 /**
- * How much later than its own deadline a client of the toolkit lets grpc-js's deadline be, on the wire too.
- * It is a net: the toolkit's timer can look once more whether the answer has come, grpc-js's cannot.
+ * How long behind a call's own deadline the timer of grpc-js stands, in milliseconds. It is a net: were the toolkit's
+ * timer lost, the call would end all the same. It is longer than a process is held up, because the toolkit's timer
+ * looks whether the answer has come before it ends a call, and the one of grpc-js does not.
  */
-export const deadlineNetMs = 50;
+const netMs = 300_000;
+
+/** The wall clock has been set where it differs by more than this, in milliseconds, from what has passed. */
+const wallStepMs = 5;
 
 /**
- * Whether an inbound call that was cancelled now ran out of time. A client of the toolkit gives up before
- * the deadline on the wire by the width of the net, and whole milliseconds on the wire blur it a little.
+ * A deadline in call options that a timer of the toolkit watches. To all who read it, it is the deadline that the
+ * call obeys, and so it goes on the wire: grpc-js writes `grpc-timeout` when the stream is created, from what is left
+ * by then. Only while grpc-js makes the call, and arms its own timer, is it later by the net.
+ *
+ * grpc-js facts: `ResolvingCall` reads `getTime()` of a Date in its constructor to arm its timer, and
+ * `LoadBalancingCall` reads it again when it creates the stream. A `parent`, or a `timeout` in a service config, has it
+ * read as a number once, for both.
+ */
+export class CallDeadline extends Date {
+  readonly #dueMs: number;
+  readonly #clock: Clock;
+  /** The channel of the call sees to the net, right where grpc-js makes the call. */
+  readonly #seenTo: boolean;
+  #making = false;
+
+  /**
+   * @param dueMs The deadline on the monotonic clock.
+   * @param leftMs The same, from now.
+   * @param seenTo Whether the call's channel is one of {@link deadlineChannel}.
+   */
+  constructor(dueMs: number, leftMs: number, clock: Clock, seenTo: boolean) {
+    // Whole milliseconds, rounded down: nobody is told more than there is.
+    super(Math.floor(clock.wallNow() + leftMs));
+    this.#dueMs = dueMs;
+    this.#clock = clock;
+    this.#seenTo = seenTo;
+  }
+
+  /** On the monotonic clock. */
+  get dueMs(): number {
+    return this.#dueMs;
+  }
+
+  get seenTo(): boolean {
+    return this.#seenTo;
+  }
+
+  override getTime(): number {
+    const epochMs = this.valueOf();
+    return this.#making ? epochMs + netMs : epochMs;
+  }
+
+  /** A wall clock that was set since the call began does not change what is left. */
+  override valueOf(): number {
+    const epochMs = super.valueOf();
+    const nowMs = toEpoch(this.#dueMs, this.#clock);
+    return Math.abs(nowMs - epochMs) < wallStepMs ? epochMs : Math.floor(nowMs);
+  }
+
+  /** Runs what makes a call of grpc-js. */
+  make<T>(call: () => T): T {
+    this.#making = true;
+    try {
+      return call();
+    } finally {
+      this.#making = false;
+    }
+  }
+}
+
+// A number to arithmetic, as the deadline may be that was given: a Date would be added as text.
+Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
+  value(this: CallDeadline, hint: string): number | string {
+    return hint === "string" ? this.toString() : this.valueOf();
+  },
+});
+
+type Channel = NonNullable<ClientOptions["channelOverride"]>;
+
+/** Makes a call of a channel, with the timer of grpc-js out of the way where one of the toolkit watches the deadline. */
+export function createCall(
+  channel: Channel,
+  ...[method, deadline, host, parent, flags]: Parameters<Channel["createCall"]>
+): ReturnType<Channel["createCall"]> {
+  if (!(deadline instanceof CallDeadline)) {
+    return channel.createCall(method, deadline, host, parent, flags);
+  }
+  // With a parent grpc-js reads the deadline once, for its timer and for the wire alike.
+  if (parent !== null && parent !== undefined) {
+    return channel.createCall(method, deadline.valueOf(), host, parent, flags);
+  }
+  return deadline.make(() => channel.createCall(method, deadline, host, parent, flags));
+}
+
+/**
+ * Makes the call below an interceptor. Where no channel of {@link deadlineChannel} is at the bottom, this is as near to
+ * the making of the grpc-js call as the toolkit comes.
+ */
+export function callBelow(nextCall: NextCall, options: InterceptorOptions): ReturnType<NextCall> {
+  const { deadline, parent } = options;
+  return deadline instanceof CallDeadline && !deadline.seenTo && !parent
+    ? deadline.make(() => nextCall(options))
+    : nextCall(options);
+}
+
+const deadlineChannels = new WeakMap<Channel, Channel>();
+
+/** The channel as calls are made by it: see {@link createCall}. The same one each time. */
+export function deadlineChannel(channel: Channel): Channel {
+  let made = deadlineChannels.get(channel);
+  if (made === undefined) {
+    made = new DeadlineChannel(channel);
+    deadlineChannels.set(channel, made);
+    deadlineChannels.set(made, made);
+  }
+  return made;
+}
+
+class DeadlineChannel implements Channel {
+  readonly #channel: Channel;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  createCall(...args: Parameters<Channel["createCall"]>): ReturnType<Channel["createCall"]> {
+    return createCall(this.#channel, ...args);
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  getTarget(): string {
+    return this.#channel.getTarget();
+  }
+
+  getConnectivityState(tryToConnect: boolean): connectivityState {
+    return this.#channel.getConnectivityState(tryToConnect);
+  }
+
+  watchConnectivityState(...args: Parameters<Channel["watchConnectivityState"]>): void {
+    this.#channel.watchConnectivityState(...args);
+  }
+
+  getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
+    return this.#channel.getChannelzRef();
+  }
+}
+
+/** How much earlier than the deadline that a server knows its callers may give up by theirs, in milliseconds. */
+const earlierMs = 10;
+
+/**
+ * Whether an inbound call that was cancelled now ran out of time. What a request needs to arrive, and rounding,
+ * make a server's deadline a little later than its caller's.
  */
 export function ranOutOfTime(nowMs: number, deadlineMs: number): boolean {
-  return nowMs >= deadlineMs - deadlineNetMs - 2;
+  return nowMs >= deadlineMs - earlierMs;
+}
+
+/**
+ * Whether a status says that a time is up that both sides know: a server is told it, and may be the first to say so.
+ *
+ * @param dueMs When it is up, on the monotonic clock.
+ */
+export function timeIsUp(code: Status, nowMs: number, dueMs: number): boolean {
+  return code === Status.DEADLINE_EXCEEDED && nowMs >= dueMs;
 }
 
 /**
@@ -31,6 +195,7 @@ export function toMonotonic(
   nowMs: number,
 ): number | undefined {
   if (deadline === undefined || deadline === null) return Number.POSITIVE_INFINITY;
+  if (deadline instanceof CallDeadline) return deadline.dueMs;
   const epochMs = deadline instanceof Date ? deadline.getTime() : deadline;
   if (typeof epochMs !== "number" || Number.isNaN(epochMs)) return undefined;
   if (epochMs === Number.POSITIVE_INFINITY) return epochMs;
@@ -39,6 +204,7 @@ export function toMonotonic(
 
 /** A deadline that its owner cannot change: a Date can be set. */
 export function fixedDeadline(deadline: Date): Deadline {
+  if (deadline instanceof CallDeadline) return deadline;
   const epochMs = deadline.getTime();
   // One that is no time is refused where it is read, and named there.
   return Number.isNaN(epochMs) ? deadline : epochMs;

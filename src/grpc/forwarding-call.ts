@@ -6,6 +6,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
+import { callBelow } from "./deadline.js";
 import {
   handOn,
   type KeepingCall,
@@ -76,7 +77,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (this.#ended || this.next !== undefined) return;
     let next: ClientCall;
     try {
-      next = this.#nextCall(options);
+      next = callBelow(this.#nextCall, options);
       this.next = next;
       startOn(next, this.options.method_definition, metadata, this);
     } catch (error) {

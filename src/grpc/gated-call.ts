@@ -140,8 +140,11 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
       const told = rejectionOf(received);
       const shed = origin === "remote" && saysNothingOfHealth(told);
-      const ending = endingOf(received, origin, told);
-      this.#run.settle(shed ? "ignored" : outcomeOf(codeOf(received, origin), origin), ending);
+      // The toolkit ended it late, having been held up itself: the server may have answered well in time.
+      const held = this.attempt.heldUp === true || this.record.heldUp;
+      const ending = held ? undefined : endingOf(received, origin, told);
+      const outcome = outcomeOf(codeOf(received, origin), origin);
+      this.#run.settle(shed || held ? "ignored" : outcome, ending);
     }
     super.onReceiveStatus(received);
   }

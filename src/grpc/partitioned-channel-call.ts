@@ -6,6 +6,7 @@ import {
   type StatusObject,
   status,
 } from "@grpc/grpc-js";
+import { createCall } from "./deadline.js";
 import { channelClosed, interceptorThrew } from "./local-status.js";
 import type { Lane } from "./partitioned-channel-partition.js";
 import type { ClientListener, MessageContext } from "./types.js";
@@ -131,7 +132,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
   #create(metadata: Metadata): ChannelCall {
     const { choose, method, deadline, host, parent, propagateFlags } = this.#setup;
     const lane = choose(method, metadata);
-    const call = lane.channel.createCall(method, deadline, host, parent, propagateFlags);
+    const call = createCall(lane.channel, method, deadline, host, parent, propagateFlags);
     if (this.#credentials !== undefined) call.setCredentials(this.#credentials);
     lane.enter();
     this.#lane = lane;

@@ -7,7 +7,7 @@ import type {
 import type { Priority } from "../core/priority.js";
 import { CallRecord, type OwnCallOptions, recordKey } from "./call-record.js";
 import { ChannelWatch } from "./channel-watch.js";
-import { fixedDeadline } from "./deadline.js";
+import { deadlineChannel, fixedDeadline } from "./deadline.js";
 import type { Surroundings } from "./surroundings.js";
 
 /** What a caller can set for one call, beside the options that grpc-js knows. */
@@ -53,9 +53,10 @@ export function recordTransformer(
     if (interceptor_providers !== undefined && interceptor_providers.length > 0) {
       options.interceptor_providers = [...interceptor_providers, ...providers];
     }
-    if (own === undefined) return { ...properties, callOptions: options };
+    const channel = deadlineChannel(properties.channel);
+    if (own === undefined) return { ...properties, channel, callOptions: options };
     // The definition may be one that the user's function gives to many calls, and ours is changed.
     const methodDefinition = { ...properties.methodDefinition };
-    return { ...properties, callOptions: options, methodDefinition };
+    return { ...properties, channel, callOptions: options, methodDefinition };
   };
 }

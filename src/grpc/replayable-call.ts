@@ -14,6 +14,7 @@ import {
   endAttempt,
   type OptionsWithOwn,
 } from "./call-record.js";
+import { callBelow } from "./deadline.js";
 import { keepMetadata } from "./kept-metadata.js";
 import { type KeepingCall, keepRequest, type Reach, reach, reachOf } from "./kept-request.js";
 import { serializationFailed } from "./local-status.js";
@@ -97,7 +98,10 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.#attempts.add(attempt);
     try {
       const options = attemptOptions(this.options, record, attempt.record);
-      attempt.start(this.#nextCall(options), attemptMetadata(base, record, attempt.record));
+      attempt.start(
+        callBelow(this.#nextCall, options),
+        attemptMetadata(base, record, attempt.record),
+      );
     } catch (error) {
       attempt.fail(error);
       return;

@@ -102,7 +102,7 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     const { attemptCount, deadlineMs, startedAtMs } = this.#record;
     const facts: Attributes = { [own.callAttempts]: attemptCount };
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
-      facts[own.callDeadlineMs] = Math.round(deadlineMs - startedAtMs);
+      facts[own.callDeadlineMs] = Math.max(0, Math.round(deadlineMs - startedAtMs));
     }
     const rejection = rejectionOf(final);
     if (rejection !== undefined) {

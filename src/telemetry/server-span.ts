@@ -119,7 +119,10 @@ export class ServerSpanCall extends ForwardingServerCall {
     if (previous > 0) attributes[grfc.previousAttempts] = previous;
     if (this.#inbound !== undefined) attributes[own.callPriority] = this.#inbound.priority;
     if (this.#deadlineMs !== Number.POSITIVE_INFINITY) {
-      attributes[own.callDeadlineMs] = Math.round(this.#deadlineMs - this.#startedAtMs);
+      attributes[own.callDeadlineMs] = Math.max(
+        0,
+        Math.round(this.#deadlineMs - this.#startedAtMs),
+      );
     }
     const startTime = this.#time.at(this.#startedAtMs);
     return this.#tracing.startSpan(name, { kind: SpanKind.SERVER, startTime, attributes }, parent);

@@ -1,6 +1,6 @@
 import { type CallCredentials, type Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import type { InMemoryChannel } from "./in-memory-channel.js";
-import { timeoutHeader, toWire } from "./in-memory-headers.js";
+import { epochMs, timeoutHeader, toWire } from "./in-memory-headers.js";
 import { bareStatus, seconds } from "./in-memory-status.js";
 import { SubchannelCall } from "./in-memory-subchannel-call.js";
 
@@ -10,8 +10,7 @@ export interface AttemptSetup {
   readonly path: string;
   readonly host: string;
   readonly credentials: CallCredentials | undefined;
-  /** Epoch milliseconds, or Infinity. */
-  readonly deadline: number;
+  readonly deadline: Date | number;
 }
 
 export interface AttemptListener {
@@ -116,7 +115,7 @@ export class Attempt {
     const metadata = this.#metadata.clone();
     if (credentials !== undefined) metadata.merge(credentials);
     if (deadline !== Number.POSITIVE_INFINITY) {
-      metadata.set("grpc-timeout", timeoutHeader(deadline, channel.clock.wallNow()));
+      metadata.set("grpc-timeout", timeoutHeader(epochMs(deadline), channel.clock.wallNow()));
     }
     metadata.set("user-agent", channel.userAgent);
     const head = { path, authority: host, headers: toWire(metadata) };

@@ -9,6 +9,7 @@ import {
 import type { CancelTask } from "../core/clock.js";
 import type { ClientListener, MessageContext } from "../grpc/types.js";
 import type { InMemoryChannel } from "./in-memory-channel.js";
+import { epochMs } from "./in-memory-headers.js";
 import { RetryingCall } from "./in-memory-retrying-call.js";
 import { bareStatus, seconds } from "./in-memory-status.js";
 
@@ -21,7 +22,7 @@ export interface CallSetup {
   readonly channel: InMemoryChannel;
   readonly path: string;
   readonly host: string;
-  readonly deadline: number;
+  readonly deadline: Date | number;
   readonly parent: ParentCall;
   readonly propagateFlags: number;
   readonly callNumber: number;
@@ -36,7 +37,7 @@ const maxTimerMs = 2 ** 31 - 1;
  */
 export class InMemoryCall implements Call {
   readonly #setup: CallSetup;
-  readonly #deadline: number;
+  readonly #deadline: Date | number;
   readonly #timerStart: number;
   #cancelTimer: CancelTask = () => {};
   #credentials: CallCredentials | undefined;
@@ -64,7 +65,7 @@ export class InMemoryCall implements Call {
         });
       }
       if (propagateFlags & propagate.DEADLINE) {
-        deadline = Math.min(deadline, Number(parent.getDeadline()));
+        deadline = Math.min(epochMs(deadline), epochMs(parent.getDeadline()));
       }
     }
     this.#deadline = deadline;
@@ -189,7 +190,7 @@ export class InMemoryCall implements Call {
 
   #runDeadlineTimer(): void {
     const { clock } = this.#setup.channel;
-    const timeoutMs = Math.max(this.#deadline - clock.wallNow(), 0);
+    const timeoutMs = Math.max(epochMs(this.#deadline) - clock.wallNow(), 0);
     if (timeoutMs > maxTimerMs) return;
     const expire = () => this.cancelWithStatus(status.DEADLINE_EXCEEDED, this.#deadlineInfo());
     if (timeoutMs <= 0) process.nextTick(expire);

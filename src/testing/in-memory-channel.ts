@@ -95,7 +95,7 @@ export class InMemoryChannel implements Channel {
       channel: this,
       path,
       host: host ?? this.#server.address,
-      deadline: Number(deadline),
+      deadline,
       parent,
       propagateFlags: propagateFlags ?? propagate.DEFAULTS,
       callNumber: lastCallNumber,

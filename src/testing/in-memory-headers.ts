@@ -36,6 +36,11 @@ const units = [
   ["H", 3_600_000],
 ] as const;
 
+/** As grpc-js reads a deadline: a Date by `getTime`, each time anew. */
+export function epochMs(deadline: Date | number): number {
+  return deadline instanceof Date ? deadline.getTime() : deadline;
+}
+
 /** A deadline as `grpc-timeout`, rounded up as in grpc-js. */
 export function timeoutHeader(deadline: number, wallNow: number): string {
   const timeoutMs = Math.max(deadline - wallNow, 0);

@@ -1,4 +1,9 @@
+import { EventEmitter } from "node:events";
+import { createServer } from "node:http2";
+import type { AddressInfo } from "node:net";
 import {
+  Channel,
+  credentials,
   InterceptingCall,
   type Interceptor,
   type Listener,
@@ -6,7 +11,9 @@ import {
   type NextCall,
   status,
 } from "@grpc/grpc-js";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { systemClock } from "../../src/core/clock.js";
+import { CallDeadline, createCall } from "../../src/grpc/deadline.js";
 import { ForwardingCall } from "../../src/grpc/forwarding-call.js";
 import { GatedCall } from "../../src/grpc/gated-call.js";
 import { ReplayAttempt } from "../../src/grpc/replay-attempt.js";
@@ -205,4 +212,83 @@ describe("the listener of a forwarding call, passed on by an InterceptingCall", 
       expect(prototype.onReceiveMetadata).toHaveLength(1);
     },
   );
+});
+
+/** A deadline that tells how often it is read. */
+class ReadDate extends Date {
+  readonly reads: string[] = [];
+  when = "made";
+
+  override getTime(): number {
+    this.reads.push(this.when);
+    return super.getTime();
+  }
+}
+
+/** Calls a real server by `getTime`, and tells the `grpc-timeout` of the request. */
+async function wireTimeout(
+  makeCall: (channel: Channel, deadline: ReadDate) => ReturnType<Channel["createCall"]>,
+) {
+  const peer = createServer();
+  const told = new Promise<number>((resolve) => {
+    peer.on("stream", (stream, headers) => {
+      resolve(Number.parseInt(String(headers["grpc-timeout"]), 10));
+      stream.close();
+    });
+  });
+  await new Promise<void>((done) => peer.listen(0, "127.0.0.1", done));
+  const { port } = peer.address() as AddressInfo;
+  const channel = new Channel(`127.0.0.1:${port}`, credentials.createInsecure(), {});
+  const deadline = new ReadDate(Date.now() + 60_000);
+  const call = makeCall(channel, deadline);
+  deadline.when = "started";
+  const quiet = { onReceiveMetadata() {}, onReceiveMessage() {}, onReceiveStatus() {} };
+  call.start(new Metadata(), quiet);
+  call.halfClose();
+  const timeoutMs = await told;
+  channel.close();
+  peer.close();
+  return { deadline, timeoutMs };
+}
+
+describe("a deadline that is a Date", () => {
+  it("is read once when grpc-js makes the call, and again when it creates the stream", async () => {
+    const { deadline } = await wireTimeout((channel, due) =>
+      channel.createCall("/t/T", due, null, null, null),
+    );
+    expect(deadline.reads).toEqual(["made", "started"]);
+  });
+
+  it("of a call keeps grpc-js's timer behind it, and off the wire", async () => {
+    const timers: number[] = [];
+    const { timeoutMs } = await wireTimeout((channel, due) => {
+      const deadline = new CallDeadline(performance.now() + 500, 500, systemClock, true);
+      const set = vi.spyOn(globalThis, "setTimeout");
+      const call = createCall(channel, "/t/T", deadline, null, null, null);
+      for (const [, ms] of set.mock.calls) timers.push(Number(ms));
+      set.mockRestore();
+      expect(due.reads).toEqual([]);
+      return call;
+    });
+    expect(timers.some((ms) => ms > 200_000 && ms < 400_000)).toBe(true);
+    expect(timers.some((ms) => ms > 400 && ms < 600)).toBe(false);
+    expect(timeoutMs).toBeGreaterThan(300);
+    expect(timeoutMs).toBeLessThanOrEqual(500);
+  });
+
+  it("becomes a number for good beside a parent, and then its timer is not put behind", async () => {
+    const parent = Object.assign(new EventEmitter(), {
+      getDeadline: () => Number.POSITIVE_INFINITY,
+      cancelled: false,
+    }) as unknown as Parameters<Channel["createCall"]>[3];
+    const { deadline } = await wireTimeout((channel, due) =>
+      channel.createCall("/t/T", due, null, parent, null),
+    );
+    expect(deadline.reads).toEqual(["made"]);
+    const { timeoutMs } = await wireTimeout((channel) => {
+      const due = new CallDeadline(performance.now() + 500, 500, systemClock, true);
+      return createCall(channel, "/t/T", due, null, parent, null);
+    });
+    expect(timeoutMs).toBeLessThanOrEqual(500);
+  });
 });

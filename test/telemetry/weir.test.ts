@@ -32,6 +32,8 @@ async function open(client: SceneOptions["client"], ...afterMs: (number | undefi
   const world = await scene({
     client: client ?? {},
     server: {},
+    // Who ends an attempt first is the client, as over a network.
+    network: { latencyMs: 1 },
     handlers: answering(() => world.clock, afterMs),
   });
   return world;
