@@ -26,7 +26,7 @@ describe.each(kinds)("the current call in a handler of %s", (method) => {
       }[method],
       "high",
       // The wire carries the caller's deadline with its net.
-      550,
+      500,
     ]);
     expect(currentCall()).toBeUndefined();
   });

@@ -46,12 +46,12 @@ describe("the learned deadline guard", () => {
   it("refuses a call whose handler could not end in time, before the handler", async () => {
     const { learn, within, handled, snapshot } = await slow(enforced);
     await learn(101);
-    // Half of the median of 400 ms is needed; a client sends 50 ms more than it waits.
+    // Half of the median of 400 ms is needed.
     const ended = await within(100);
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
     expect(rejectionOf(ended.error)?.reason).toBe("DEADLINE_INFEASIBLE");
     // It tells what is needed, which is not what such calls take.
-    expect(ended.error?.details).toMatch(/\b150 ms are left, (19\d|20\d) ms are needed\b/);
+    expect(ended.error?.details).toMatch(/\b100 ms are left, (19\d|20\d) ms are needed\b/);
     expect(handled()).toBe(101);
     expect(snapshot()).toMatchObject({ infeasible: 1 });
     expect((await within(500)).code).toBe(Status.OK);
