@@ -19,9 +19,8 @@ import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
 import { throttleGate } from "./client/throttle.js";
 import type { BreakerControl } from "./core/breaker-control.js";
 import type { FaultsControl } from "./core/faults-control.js";
-import { safely } from "./core/notify.js";
 import type { ObservedReport } from "./core/observe-report.js";
-import { knownKeys, oneOf } from "./core/options.js";
+import { oneOf, readOptions } from "./core/options.js";
 import type { PolicyControl } from "./core/policy-control.js";
 import {
   type ControlledName,
@@ -29,6 +28,7 @@ import {
   type PolicySnapshots,
 } from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
+import { safely } from "./core/user-code.js";
 import { checkOwn } from "./grpc/own-options.js";
 import { reconnectBackoff } from "./grpc/reconnect-backoff.js";
 import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
@@ -200,8 +200,8 @@ export class Weir {
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  with(options: CallOptions, overrides: CallOverrides = {}): CallOptions {
-    knownKeys("with", overrides, ["priority"]);
+  with(options: CallOptions, given: CallOverrides = {}): CallOptions {
+    const overrides = readOptions("with", given, ["priority"]);
     if (overrides.priority !== undefined) {
       oneOf("with.priority", overrides.priority, priorities);
     }
@@ -304,8 +304,8 @@ export class Weir {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function createWeir(options: WeirOptions = {}): Weir {
-  knownKeys("createWeir", options, [...surroundingsOptionNames, "telemetry"]);
+export function createWeir(given: WeirOptions = {}): Weir {
+  const options = readOptions("createWeir", given, [...surroundingsOptionNames, "telemetry"]);
   const { telemetry, ...surroundings } = options;
   return new Weir(
     surroundingsOf(surroundings, "createWeir"),

@@ -1,10 +1,10 @@
 import { status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import { Keyed } from "../core/keyed.js";
-import { type ReportError, safely } from "../core/notify.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Ending, Outcome, Permit } from "../core/permit.js";
 import { LatencyQuantile } from "../core/quantile.js";
+import { ask, type ReportError } from "../core/user-code.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
 import { type Rejection, rejectionOf } from "../grpc/rejection.js";
@@ -26,7 +26,14 @@ export interface EndedAttempt {
 /** How an attempt counts for its breaker; `undefined` leaves it to the breaker. */
 export type JudgeOutcome = (ended: EndedAttempt) => Outcome | undefined;
 
-const known: readonly unknown[] = ["success", "failure", "ignored"] satisfies Outcome[];
+const known = ["success", "failure", "ignored"] as const satisfies readonly Outcome[];
+
+function outcomeOf(answer: unknown): Outcome | undefined {
+  if (answer === undefined) return undefined;
+  const told = known.find((outcome) => outcome === answer);
+  if (told !== undefined) return told;
+  throw new TypeError(`breaker.outcome must answer one of ${known.join(", ")}, or undefined`);
+}
 
 /** How far back the usual time of a success is learned from. */
 const usualWindowMs = 300_000;
@@ -95,7 +102,7 @@ export class OutcomeJudge {
   }
 
   #ask(
-    ask: JudgeOutcome,
+    judge: JudgeOutcome,
     { attempt, record }: ClientPassage,
     outcome: Outcome,
     durationMs: number,
@@ -104,21 +111,15 @@ export class OutcomeJudge {
     // It has never been on its way.
     if (status === undefined && outcome !== "success") return undefined;
     const { report } = this.#parts;
-    try {
-      const told: unknown = ask({
-        call: record,
-        code: status?.code ?? Status.OK,
-        origin: attempt.origin ?? "remote",
-        details: status?.details ?? "",
-        durationMs,
-        rejection: rejectionOf(status),
-      });
-      if (told === undefined || known.includes(told)) return told as Outcome | undefined;
-      throw new TypeError(`breaker.outcome must answer one of ${known.join(", ")}, or undefined`);
-    } catch (error) {
-      safely(report, error, "breaker.outcome");
-      return undefined;
-    }
+    const ended = {
+      call: record,
+      code: status?.code ?? Status.OK,
+      origin: attempt.origin ?? "remote",
+      details: status?.details ?? "",
+      durationMs,
+      rejection: rejectionOf(status),
+    };
+    return ask(() => judge(ended), outcomeOf, undefined, report, "breaker.outcome");
   }
 }
 

@@ -5,10 +5,10 @@ import type { BreakerRefusal } from "../core/breaker-refusal.js";
 import { BreakerSet, type BreakerStateChange } from "../core/breaker-set.js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
-import type { Observer } from "../core/notify.js";
-import { knownKeys, oneOf, optionalFunction, wholeNumber } from "../core/options.js";
+import { oneOf, optionalFunction, readOptions, wholeNumber } from "../core/options.js";
 import type { Permit } from "../core/permit.js";
 import { isRefusal } from "../core/refusal.js";
+import type { Observer } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
@@ -61,9 +61,9 @@ export class BreakerPolicy extends BreakerSet {
   readonly #judge: OutcomeJudge;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(options: BreakerPolicyOptions, surroundings: Surroundings, prefix: string) {
+  constructor(given: BreakerPolicyOptions, surroundings: Surroundings, prefix: string) {
     // Refuses what is no object of options; which keys are known is for the breaker itself to say.
-    knownKeys(prefix, options, Object.keys(options ?? {}));
+    const options = readOptions(prefix, given);
     const { mode = "enforce", key = "service", maxKeys = 1_000, ...others } = options;
     const { outcome, onStateChange, ...rest } = others;
     const { clock, random, report } = surroundings;

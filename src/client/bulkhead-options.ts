@@ -6,9 +6,9 @@ import {
 import type { BulkheadHooks } from "../core/bulkhead-hooks.js";
 import {
   InvalidOptionError,
-  knownKeys,
   oneOf,
   optionalFunction,
+  readOptions,
   wholeNumber,
 } from "../core/options.js";
 import {
@@ -73,11 +73,11 @@ export interface ResolvedBulkheadPolicyOptions {
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveBulkheadPolicyOptions(
-  options: BulkheadPolicyOptions & StandaloneOptions,
+  given: BulkheadPolicyOptions & StandaloneOptions,
   prefix: string,
 ): ResolvedBulkheadPolicyOptions {
   // Refuses what is no object of options; which keys are known is said further down.
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const { key = "target", ...others } = options;
   const by = typeof key === "function" ? "target" : oneOf(`${prefix}.key`, key, callKeys);
   const common = typeof key === "function" ? { ...others, key } : others;
@@ -113,15 +113,15 @@ export function resolveBulkheadPolicyOptions(
 }
 
 function resolveStreams(
-  streams: BulkheadOptions,
+  given: BulkheadOptions,
   numbers: BulkheadOptions,
   prefix: string,
 ): ResolvedBulkheadOptions {
   const option = `${prefix}.streams`;
-  if (typeof streams === "string") {
-    throw new InvalidOptionError(option, '"together" or an object of options', streams);
+  if (typeof given === "string") {
+    throw new InvalidOptionError(option, '"together" or an object of options', given);
   }
   // Refuses what is no object of options: laid over the others, it would look like none at all.
-  knownKeys(option, streams, Object.keys(streams ?? {}));
+  const streams = readOptions(option, given);
   return resolveBulkheadOptions({ ...numbers, ...streams }, option);
 }

@@ -1,7 +1,7 @@
 import { defaultBaseMs } from "../core/backoff.js";
 import type { PolicyName } from "../core/decision.js";
 import { resolveHedgeOptions } from "../core/hedge-options.js";
-import { InvalidOptionError, knownKeys, methodOrService } from "../core/options.js";
+import { InvalidOptionError, methodOrService, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import {
   type ResetBudgets,
@@ -71,8 +71,9 @@ export class ClientPolicies {
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, surroundings: Surroundings) {
     this.#surroundings = surroundings;
-    knownKeys("client", policy, [...policyKeys, "methods", "idempotency", "resets"]);
-    const { methods = {}, idempotency, resets, ...base } = policy;
+    const read = readOptions("client", policy, [...policyKeys, "methods", "idempotency", "resets"]);
+    const { methods: named = {}, idempotency, resets, ...given } = read;
+    const base = readPolicies(given, "client");
     this.resets =
       resets === false
         ? undefined
@@ -87,16 +88,16 @@ export class ClientPolicies {
     this.#registry = idempotency;
     const all: MethodPolicy = { retry: {}, breaker: {}, bulkhead: false, ...base };
     this.#base = this.#build(all, all, undefined, "client");
-    knownKeys("client.methods", methods, Object.keys(methods ?? {}));
+    const methods = readOptions("client.methods", named);
     // Services first: a method that has an entry of its own starts from its service's.
     const names = Object.keys(methods).sort((a, b) => depth(a) - depth(b));
     const laidOver = new Map<string, MethodPolicy>();
     for (const name of names) {
       const prefix = `client.methods["${name}"]`;
       const path = methodOrService(prefix, name);
-      const own = methods[name];
-      knownKeys(prefix, own, policyKeys);
-      if (own === undefined) continue;
+      const its = methods[name];
+      if (its === undefined) throw new InvalidOptionError(prefix, "an object of options", its);
+      const own = readPolicies(readOptions(prefix, its, policyKeys), prefix);
       const service = serviceOf(`/${path}`);
       const merged = merge(laidOver.get(service) ?? all, own);
       laidOver.set(path, merged);
@@ -218,4 +219,15 @@ export class ClientPolicies {
 /** 0 for a service, 1 for a method. */
 function depth(name: string): number {
   return name.indexOf("/", 1) === -1 ? 0 : 1;
+}
+
+/** Options are laid over each other one by one, so those of each policy are read first, inherited ones too. */
+function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
+  const policies = Object.entries(given).map(([name, options]: [string, unknown]) => [
+    name,
+    typeof options === "object" && options !== null
+      ? readOptions(`${prefix}.${name}`, options)
+      : options,
+  ]);
+  return Object.fromEntries(policies);
 }

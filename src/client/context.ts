@@ -5,7 +5,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { knownKeys } from "../core/options.js";
+import { readOptions } from "../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
@@ -118,7 +118,7 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function context(options: SurroundingsOptions = {}): Interceptor {
-  knownKeys("context", options, surroundingsOptionNames);
+export function context(given: SurroundingsOptions = {}): Interceptor {
+  const options = readOptions("context", given, surroundingsOptionNames);
   return contextInterceptor(surroundingsOf(options, "context"));
 }

@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../core/clock.js";
 import { expireAt, heldUp } from "../core/expiry.js";
-import { durationMs, knownKeys } from "../core/options.js";
+import { durationMs, readOptions } from "../core/options.js";
 import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import { defaultMarginMs } from "../core/timeouts.js";
@@ -40,11 +40,11 @@ export interface ResolvedDeadlineOptions {
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveDeadlineOptions(
-  options: DeadlineOptions = {},
+  given: DeadlineOptions = {},
   prefix = "deadline",
   totalMs?: number,
 ): ResolvedDeadlineOptions {
-  knownKeys(prefix, options, ["defaultMs", "marginMs"]);
+  const options = readOptions(prefix, given, ["defaultMs", "marginMs"]);
   const { defaultMs, marginMs = defaultMarginMs } = options;
   return Object.freeze({
     defaultMs:

@@ -1,5 +1,5 @@
 import type { Known } from "../core/answer-cache.js";
-import { isPromiseLike } from "../core/promise-like.js";
+import { whenKnown } from "../core/user-code.js";
 import type { CallKind } from "../grpc/types.js";
 import type { ProvidedAnswer } from "./fallback-provider.js";
 
@@ -102,27 +102,4 @@ export function faultOf(result: IteratorResult<unknown, unknown>): TypeError | u
   if (result.done === true || (result.value !== null && result.value !== undefined))
     return undefined;
   return new TypeError(`a message of a streamed answer is ${String(result.value)}`);
-}
-
-/** Tells what a function gives, at once when it is known at once. What it throws is a failure. */
-export function whenKnown<T>(
-  produce: () => Known<T>,
-  known: (value: T) => void,
-  failed: (error: unknown) => void,
-): void {
-  let given: Known<T>;
-  try {
-    given = produce();
-  } catch (error) {
-    failed(error);
-    return;
-  }
-  if (!isPromiseLike(given)) {
-    known(given);
-    return;
-  }
-  Promise.resolve(given).then(
-    (value) => process.nextTick(known, value),
-    (error: unknown) => process.nextTick(failed, error),
-  );
 }

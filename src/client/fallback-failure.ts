@@ -1,5 +1,5 @@
 import { Metadata, type StatusObject } from "@grpc/grpc-js";
-import { type ReportError, safely } from "../core/notify.js";
+import { type ReportError, safely } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import { originOf } from "../grpc/status-origin.js";

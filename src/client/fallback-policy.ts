@@ -1,10 +1,10 @@
 import type { FallbackProviderSnapshot } from "../core/fallback.js";
 import { fallbackReserveMs, type ResolvedFallbackLimits } from "../core/fallback-options.js";
 import type { Mode } from "../core/mode.js";
-import { safely } from "../core/notify.js";
-import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { refusal } from "../core/refusal.js";
+import { safely } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import { localRejection, rejectionOf } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -114,8 +114,8 @@ export function fallbackPolicy(
   surroundings: Surroundings,
   prefix: string,
 ): FallbackPolicy {
-  const { own, rest } = splitOptions(options, prefix);
-  knownKeys(prefix, rest, ["providers", "reserveMs"], ["mode"]);
+  const { own, rest: given } = splitOptions(options, prefix);
+  const rest = readOptions(prefix, given, ["providers", "reserveMs"], ["mode"]);
   if (own.key !== undefined) {
     throw new InvalidOptionError(`${prefix}.key`, "absent: a fallback has no key", own.key);
   }

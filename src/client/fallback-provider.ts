@@ -7,9 +7,9 @@ import {
   type ResolvedFallbackLimits,
   resolveFallbackLimits,
 } from "../core/fallback-options.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { knownKeys, optionalFunction } from "../core/options.js";
+import { optionalFunction } from "../core/options.js";
 import type { StatusOrigin } from "../core/origin.js";
+import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import type { CallDeadline } from "../grpc/deadline.js";
 import type { Rejection } from "../grpc/rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -110,15 +110,6 @@ export abstract class FallbackProvider {
 export const providerKeys = ["name", "maxConcurrent", "when"] as const;
 export const timedProviderKeys = [...providerKeys, "timeoutMs"] as const;
 
-/** @throws InvalidOptionError for what is no object of options, and for an option that is not known. */
-export function checkProvider(
-  prefix: string,
-  options: object,
-  known: readonly string[] = timedProviderKeys,
-): void {
-  knownKeys(prefix, options, known);
-}
-
 /** Whether a provider is for a failure. */
 export function accepts(
   { when, place }: Pick<FallbackSource, "when" | "place">,
@@ -126,12 +117,8 @@ export function accepts(
   report: ReportError,
 ): boolean {
   const { code, origin, rejection } = failure;
-  if (when !== undefined) {
-    try {
-      return when(failure) === true;
-    } catch (error) {
-      safely(report, error, `fallback ${place.limits.name}.when`);
-    }
-  }
-  return fallbackHelps({ code, origin, reason: rejection?.reason });
+  const helps = () => fallbackHelps({ code, origin, reason: rejection?.reason });
+  if (when === undefined) return helps();
+  const where = `fallback ${place.limits.name}.when`;
+  return ask(() => when(failure), yesOrNo, undefined, report, where) ?? helps();
 }

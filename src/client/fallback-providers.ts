@@ -1,11 +1,10 @@
 import type { Client, ServiceError } from "@grpc/grpc-js";
 import type { Known } from "../core/answer-cache.js";
 import { FallbackPlace } from "../core/fallback.js";
-import { InvalidOptionError } from "../core/options.js";
-import { isPromiseLike } from "../core/promise-like.js";
+import { InvalidOptionError, readOptions } from "../core/options.js";
+import { given } from "../core/user-code.js";
 import {
   type AskedCall,
-  checkProvider,
   type FallbackContext,
   FallbackProvider,
   type FallbackProviderOptions,
@@ -13,6 +12,7 @@ import {
   type ProvidedAnswer,
   providerKeys,
   type TimedProviderOptions,
+  timedProviderKeys,
 } from "./fallback-provider.js";
 
 /** What a function may answer: the message of a single response, or the messages of a streamed one. */
@@ -40,8 +40,8 @@ class FunctionProvider extends FallbackProvider {
   ) {
     super(options, defaults, prefix);
     this.#ask = (call) => {
-      const response = ask(call);
-      return isPromiseLike(response) ? response.then(provided) : provided(response);
+      const response = given(() => ask(call));
+      return response instanceof Promise ? response.then(provided) : provided(response);
     };
     this.#harmless = harmless;
   }
@@ -78,8 +78,8 @@ export function alternative(
   second: TimedProviderOptions | string = {},
   third: TimedProviderOptions = {},
 ): FallbackProvider {
-  const options = typeof second === "string" ? third : second;
-  checkProvider("alternative", options);
+  const given = typeof second === "string" ? third : second;
+  const options = readOptions("alternative", given, timedProviderKeys);
   const ask = typeof second === "string" ? methodOf(source, second) : functionOf(source);
   return new FunctionProvider(
     options,
@@ -97,9 +97,9 @@ export function alternative(
  */
 export function value<Request, Response>(
   make: FallbackFunction<Request, Response>,
-  options: TimedProviderOptions = {},
+  given: TimedProviderOptions = {},
 ): FallbackProvider {
-  checkProvider("value", options);
+  const options = readOptions("value", given, timedProviderKeys);
   return new FunctionProvider(
     options,
     { name: "value", timeoutMs: 100 },
@@ -117,9 +117,9 @@ export function value<Request, Response>(
  */
 export function staticValue(
   response: unknown,
-  options: FallbackProviderOptions = {},
+  given: FallbackProviderOptions = {},
 ): FallbackProvider {
-  checkProvider("staticValue", options, providerKeys);
+  const options = readOptions("staticValue", given, providerKeys);
   if (response === undefined || response === null) {
     throw new InvalidOptionError("staticValue", "a response", response);
   }
@@ -137,8 +137,8 @@ export function staticValue(
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function empty(options: FallbackProviderOptions = {}): FallbackProvider {
-  checkProvider("empty", options, providerKeys);
+export function empty(given: FallbackProviderOptions = {}): FallbackProvider {
+  const options = readOptions("empty", given, providerKeys);
   return new FunctionProvider(
     options,
     { name: "empty", timeoutMs: atOnceMs },
@@ -149,9 +149,9 @@ export function empty(options: FallbackProviderOptions = {}): FallbackProvider {
   );
 }
 
-function functionOf(given: unknown, prefix = "alternative"): (call: AskedCall) => Known<unknown> {
-  if (typeof given !== "function") throw new InvalidOptionError(prefix, "a function", given);
-  return ({ request, context }) => given(request, context()) as unknown;
+function functionOf(source: unknown, prefix = "alternative"): (call: AskedCall) => Known<unknown> {
+  if (typeof source !== "function") throw new InvalidOptionError(prefix, "a function", source);
+  return ({ request, context }) => source(request, context()) as unknown;
 }
 
 /** The call of a client's method, in the way of clients that were generated or made from a definition. */

@@ -1,4 +1,5 @@
-import { type AnyIterator, faultOf, whenKnown } from "./fallback-answer.js";
+import { whenKnown } from "../core/user-code.js";
+import { type AnyIterator, faultOf } from "./fallback-answer.js";
 
 /** Told what a streamed answer gives. */
 export interface FallbackStreamReader {

@@ -51,6 +51,8 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
       // Who would be refused behind the queue need not stand in it.
       const refused = breaker.check(asked?.key);
       if (refused !== undefined) return this.refused("breaker", refused);
+      // Whoever was told that the breaker lets probes through may have ended the run.
+      if (this.over) return false;
     }
     const turn = plan.nextTurn;
     const entry = place.enter(rank, byMs, turn.onTurn, asked?.weight ?? 1);
@@ -82,6 +84,10 @@ export abstract class GuardAdmission<T> extends GuardLife<T> {
     }
     this.waited();
     this.decide("bulkhead", "queue", true, { waitMs: waitedMs });
+    if (this.over) {
+      if (!isRefusal(turn)) turn.settle("ignored");
+      return;
+    }
     if (isRefusal(turn)) {
       const { time, plan } = this;
       // The queue has a timer of its own, and may be the first to find that the time of the run is up.

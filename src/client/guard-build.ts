@@ -3,7 +3,7 @@ import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { GuardClock } from "./guard-clock.js";
 import { GuardFallback } from "./guard-fallback.js";
-import { type GuardOptions, resolveGuardTimeouts } from "./guard-options.js";
+import { type GuardOptions, readGuardOptions, resolveGuardTimeouts } from "./guard-options.js";
 import { GuardPlan } from "./guard-plan.js";
 import { GuardBreaker, GuardBulkhead } from "./guard-policies.js";
 import { GuardRetry } from "./guard-retry.js";
@@ -22,10 +22,11 @@ export interface BuiltGuard<F> {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function buildGuard<F>(
   name: string,
-  options: GuardOptions<F>,
+  given: GuardOptions<F>,
   surroundings: Surroundings,
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
+  const options = readGuardOptions(given, prefix);
   const { timeoutMs, attemptTimeoutMs, marginMs } = resolveGuardTimeouts(options, prefix);
   const { report, random, room, observed } = surroundings;
   const clock = new GuardClock(surroundings.clock);

@@ -1,7 +1,7 @@
 import type { Mode } from "../core/mode.js";
-import { safely } from "../core/notify.js";
-import { durationMs, InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
+import { durationMs, InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
+import { ask, yesOrNo } from "../core/user-code.js";
 import type { GuardedWork } from "./guard-life.js";
 import type { GuardFallbackOptions } from "./guard-options.js";
 import { type GuardScope, takeMode } from "./guard-policies.js";
@@ -17,8 +17,8 @@ export class GuardFallback<F> implements ControlledPolicy {
   readonly #scope: GuardScope;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(options: GuardFallbackOptions<F>, scope: GuardScope, prefix: string) {
-    knownKeys(prefix, options, ["mode", "timeoutMs", "when", "answer", "value"]);
+  constructor(given: GuardFallbackOptions<F>, scope: GuardScope, prefix: string) {
+    const options = readOptions(prefix, given, ["mode", "timeoutMs", "when", "answer", "value"]);
     const { mode, rest } = takeMode(options, prefix);
     this.mode = mode;
     this.timeoutMs = durationMs(`${prefix}.timeoutMs`, rest.timeoutMs ?? 1_000, 1);
@@ -34,12 +34,7 @@ export class GuardFallback<F> implements ControlledPolicy {
   wants(error: unknown): boolean {
     const { when } = this.#options;
     if (when === undefined) return true;
-    try {
-      return when(error);
-    } catch (thrown) {
-      safely(this.#scope.report, thrown, "guard.fallback.when");
-      return false;
-    }
+    return ask(() => when(error), yesOrNo, false, this.#scope.report, "guard.fallback.when");
   }
 
   /** The work that gives the answer to an error. */

@@ -139,12 +139,16 @@ export abstract class GuardLife<T> implements Expiring {
     if (this.over) return;
     const { plan, earlier } = this;
     this.decide(policy, verdict, true, refused);
+    // Whoever was told may have ended it otherwise.
+    if (this.over) return;
     this.#leave(new GuardRejectedError(plan.name, refused, earlier?.error), outcome);
   }
 
   protected succeed(value: T): void {
     const { permit, plan } = this;
     this.permit = undefined;
+    // Before anybody is told that a breaker closes: nothing ends it any more.
+    this.#end();
     permit?.settle("success");
     if (this.#hasDeadline) {
       plan.breaker?.succeededIn(this.asked?.key, plan.clock.now() - this.#begunMs);
@@ -152,12 +156,12 @@ export abstract class GuardLife<T> implements Expiring {
     plan.retry?.budget?.success();
     this.trace?.attemptEnded(plan.clock.now());
     plan.counts.succeeded += 1;
-    this.#end();
     this.#resolve(value);
   }
 
   /** Ends the run with what its last attempt failed with. */
   protected fail(error: unknown): void {
+    if (this.over) return;
     const { counts, name } = this.plan;
     if (error instanceof GuardRejectedError && error.guard === name) counts.rejected += 1;
     else counts.failed += 1;
@@ -166,12 +170,12 @@ export abstract class GuardLife<T> implements Expiring {
   }
 
   /** The current attempt is given up: its work runs on, and nobody waits for it. */
-  protected abandon(error: unknown, outcome: Outcome): void {
+  protected abandon(error: unknown, outcome: Outcome, current = this.current): void {
     const { permit, plan } = this;
     this.permit = undefined;
+    if (current > 0) plan.counts.abandoned += 1;
+    if (!this.over) this.current = 0;
     permit?.settle(outcome);
-    if (this.current > 0) plan.counts.abandoned += 1;
-    this.current = 0;
     this.trace?.attemptEnded(plan.clock.now(), { error });
   }
 
@@ -191,9 +195,11 @@ export abstract class GuardLife<T> implements Expiring {
   }
 
   #leave(error: unknown, outcome: Outcome): void {
-    this.abandon(error, outcome);
-    this.plan.counts.rejected += 1;
+    const { current } = this;
+    // Before anybody is told of what comes of it for the breaker: the first end counts.
     this.#end();
+    this.abandon(error, outcome, current);
+    this.plan.counts.rejected += 1;
     this.#reject(error);
     this.bonds?.callOff(error);
   }
@@ -277,6 +283,7 @@ export abstract class GuardLife<T> implements Expiring {
     const aborted = () => {
       if (this.over) return;
       this.decide("deadline", "cancel", true, { detail: "the signal of the run was aborted" });
+      if (this.over) return;
       this.#leave(signal.reason, "ignored");
     };
     if (signal.aborted) aborted();

@@ -2,7 +2,7 @@ import { type BackoffOptions, defaultBaseMs } from "../core/backoff.js";
 import type { BreakerOptions } from "../core/breaker-options.js";
 import type { BulkheadOptions } from "../core/bulkhead.js";
 import type { Mode } from "../core/mode.js";
-import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import type { Priority } from "../core/priority.js";
 import type { RetryBudgetOptions } from "../core/retry-budget-options.js";
 import { defaultMarginMs } from "../core/timeouts.js";
@@ -122,6 +122,19 @@ export interface GuardTimeouts {
   readonly marginMs: number;
 }
 
+/** Reads the options, those of the policies too: more than one part of a guard looks into them. */
+export function readGuardOptions<F>(given: GuardOptions<F>, prefix: string): GuardOptions<F> {
+  const policies = Object.entries(readOptions(prefix, given, known)).map(
+    ([name, options]: [string, unknown]) => [
+      name,
+      typeof options === "object" && options !== null
+        ? readOptions(`${prefix}.${name}`, options)
+        : options,
+    ],
+  );
+  return Object.fromEntries(policies);
+}
+
 /**
  * Checks the options that are not a policy's own.
  *
@@ -131,7 +144,6 @@ export function resolveGuardTimeouts(
   options: GuardOptions<unknown>,
   prefix: string,
 ): GuardTimeouts {
-  knownKeys(prefix, options, known);
   const ms = (name: keyof GuardTimeouts): number | undefined => {
     const value = options[name];
     return value === undefined ? undefined : durationMs(`${prefix}.${name}`, value, 1);

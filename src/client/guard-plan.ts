@@ -1,5 +1,5 @@
 import type { Decision } from "../core/decision.js";
-import { notify } from "../core/notify.js";
+import { notify } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { WaitingRoom } from "../grpc/waiting-room.js";

@@ -6,12 +6,12 @@ import { Bulkhead, type BulkheadSnapshot, resolveBulkheadOptions } from "../core
 import type { Clock } from "../core/clock.js";
 import { Keyed } from "../core/keyed.js";
 import { type Mode, modes } from "../core/mode.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { knownKeys, oneOf, optionalFunction } from "../core/options.js";
+import { oneOf, optionalFunction, readOptions } from "../core/options.js";
 import type { Outcome, Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { LatencyQuantile } from "../core/quantile.js";
 import type { Random } from "../core/random.js";
+import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { GuardBreakerOptions, GuardBulkheadOptions } from "./guard-options.js";
 import { GuardQueueClock } from "./guard-queue-clock.js";
@@ -121,16 +121,14 @@ export class GuardBreaker extends BreakerSet {
 
   /** How an attempt counts that failed with this error. */
   outcomeOf(error: unknown): Outcome {
-    if (this.#countError === undefined) {
+    const countError = this.#countError;
+    if (countError === undefined) {
       // Whoever called it off, and what a policy of this process refused below, says nothing of the dependency.
       return isAbort(error) || refusedHere(error) ? "ignored" : "failure";
     }
-    try {
-      return this.#countError(error) ? "failure" : "success";
-    } catch (thrown) {
-      safely(this.#report, thrown, "guard.breaker.countError");
-      return "failure";
-    }
+    const where = "guard.breaker.countError";
+    const counts = ask(() => countError(error), yesOrNo, true, this.#report, where);
+    return counts ? "failure" : "success";
   }
 }
 
@@ -151,10 +149,10 @@ const timedOut: ReadonlySet<string> = new Set([
 
 /** Takes the mode out of the options of a policy, so that it sees only its own. */
 export function takeMode<O extends { readonly mode?: Mode }>(
-  options: O,
+  given: O,
   prefix: string,
 ): { readonly mode: Mode; readonly rest: Omit<O, "mode"> } {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const { mode = "enforce", ...rest } = options;
   return { mode: oneOf(`${prefix}.mode`, mode, modes), rest };
 }

@@ -2,10 +2,11 @@ import type { Permit } from "../core/permit.js";
 import { priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
 import { isQueued } from "../core/turn.js";
+import { begun } from "../core/user-code.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
 import type { GuardedWork } from "./guard-life.js";
 import type { GuardPlan } from "./guard-plan.js";
-import { GuardRun, isThenable } from "./guard-run.js";
+import { GuardRun } from "./guard-run.js";
 import { neverAborted } from "./guard-signal.js";
 
 /** Nothing but the work ends such a run, nothing follows it, and its policies are asked once: most of a run is not needed. */
@@ -58,17 +59,18 @@ export function runQuickly<T>(plan: GuardPlan, work: GuardedWork<T>): Promise<T>
     counts.failed += 1;
     throw error;
   };
-  let made: T | PromiseLike<T>;
+  let made: T | Promise<T>;
   try {
-    made = work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(neverAborted);
+    made = begun(work, never);
+    // Within: what only looks like a promise throws here.
+    if (made instanceof Promise) return made.then(succeeded, failed);
   } catch (error) {
     return Promise.reject(error).then(succeeded, failed);
   }
-  if (made instanceof Promise) return made.then(succeeded, failed);
-  if (isThenable(made)) return Promise.resolve(made).then(succeeded, failed);
   return Promise.resolve(succeeded(made));
 }
 
+const never = (): AbortSignal => neverAborted;
 const atOnce = Promise.resolve();
 
 function refuse(plan: GuardPlan, policy: "breaker" | "bulkhead", refused: Refusal): Promise<never> {

@@ -1,12 +1,12 @@
 import type { Mode } from "../core/mode.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { knownKeys, optionalFunction } from "../core/options.js";
+import { optionalFunction, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Random } from "../core/random.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
 import { RetryBudget } from "../core/retry-budget.js";
 import { type ResolvedRetryOptions, resolveRetryOptions } from "../core/retry-options.js";
 import { statusCode } from "../core/status-code.js";
+import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { GuardRetryOptions } from "./guard-options.js";
 import { type GuardScope, refusedHere, takeMode } from "./guard-policies.js";
@@ -35,8 +35,8 @@ export class GuardRetry implements ControlledPolicy {
   readonly #retryError: GuardRetryOptions["retryError"];
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(options: GuardRetryOptions, scope: GuardScope, prefix: string) {
-    knownKeys(prefix, options, known);
+  constructor(given: GuardRetryOptions, scope: GuardScope, prefix: string) {
+    const options = readOptions(prefix, given, known);
     const { mode, rest } = takeMode(options, prefix);
     const { retryError, ...own } = rest;
     this.mode = mode;
@@ -81,12 +81,8 @@ export class GuardRetry implements ControlledPolicy {
   }
 
   #wanted(error: unknown): boolean {
-    if (this.#retryError === undefined) return !isAbort(error);
-    try {
-      return this.#retryError(error);
-    } catch (thrown) {
-      safely(this.#report, thrown, "guard.retry.retryError");
-      return false;
-    }
+    const retryError = this.#retryError;
+    if (retryError === undefined) return !isAbort(error);
+    return ask(() => retryError(error), yesOrNo, false, this.#report, "guard.retry.retryError");
   }
 }

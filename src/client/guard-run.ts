@@ -4,6 +4,7 @@ import type { Reason } from "../core/reasons.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import type { RetryRules } from "../core/retry.js";
 import type { Queued } from "../core/turn.js";
+import { begun } from "../core/user-code.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
 import { GuardAdmission } from "./guard-admission.js";
 import type { GuardRetry } from "./guard-retry.js";
@@ -64,6 +65,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
     }
     this.decide(policy, "reject", true, refused);
     repeat.retry.budget?.giveBack(repeat.withdrawnMs);
+    if (this.over) return false;
     this.#stop(repeat.retry, refused.reason);
     this.fail(repeat.error);
     return false;
@@ -73,6 +75,14 @@ export class GuardRun<T> extends GuardAdmission<T> {
     const { plan } = this;
     const held = this.held;
     this.held = undefined;
+    if (this.over) {
+      // Somebody who was told of how it got here has ended the run.
+      const { permit } = this;
+      this.permit = undefined;
+      permit?.settle("ignored");
+      held?.settle("ignored");
+      return;
+    }
     this.attempts += 1;
     const number = this.attempts;
     this.current = number;
@@ -89,24 +99,26 @@ export class GuardRun<T> extends GuardAdmission<T> {
       else plan.counts.abandoned -= 1;
       held?.settle("failure");
     };
-    let made: T | PromiseLike<T>;
+    let made: T | Promise<T>;
     try {
       made = this.trace === undefined ? this.#work() : this.#tracedWork(this.trace);
+      // Within: what only looks like a promise throws here.
+      if (made instanceof Promise) {
+        made.then(succeeded, failed);
+        return;
+      }
     } catch (error) {
       failed(error);
       return;
     }
-    if (made instanceof Promise) made.then(succeeded, failed);
-    else if (isThenable(made)) Promise.resolve(made).then(succeeded, failed);
-    else succeeded(made);
+    succeeded(made);
   }
 
-  #work(): T | PromiseLike<T> {
-    const { work } = this;
-    return work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(this.signal());
+  #work(): T | Promise<T> {
+    return begun(this.work, () => this.signal());
   }
 
-  #tracedWork(trace: GuardTrace): T | PromiseLike<T> {
+  #tracedWork(trace: GuardTrace): T | Promise<T> {
     const delayMs = this.#repeat?.delayMs ?? 0;
     return trace.attempt(this.attempts, delayMs, this.plan.clock.now(), () => this.#work());
   }
@@ -129,6 +141,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
       const refused = refusal("WORK_TIMEOUT", detail);
       const error = new GuardRejectedError(this.plan.name, refused);
       this.decide("timeouts", "expire", true, refused);
+      if (this.over) return;
       this.abandon(error, held ? "ignored" : "failure");
       this.bonds?.callOff(error);
       if (this.bonds === undefined) this.#judge(error, held);
@@ -158,6 +171,8 @@ export class GuardRun<T> extends GuardAdmission<T> {
       remainingMs: this.byMs - nowMs,
       depth: this.inbound?.retryDepth ?? 0,
     });
+    // Whether it is tried again was for the user to say, who may have ended the run instead.
+    if (this.over) return;
     if (failed.wanted === true && !held) retry.budget?.failure();
     const decision = rules.decide(failed);
     const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
@@ -172,7 +187,8 @@ export class GuardRun<T> extends GuardAdmission<T> {
     const enforced = retry.mode === "enforce";
     retry.counts.retried += 1;
     this.decide("retry", "retry", enforced, { waitMs: delayMs });
-    if (!enforced) this.fail(error);
+    if (this.over) retry.budget?.giveBack(nowMs);
+    else if (!enforced) this.fail(error);
     else this.#backOff({ error, retry, rules, delayMs, withdrawnMs: nowMs });
   }
 
@@ -212,10 +228,4 @@ interface Repeat {
   readonly delayMs: number;
   /** When the budget allowed it. */
   readonly withdrawnMs: number;
-}
-
-export function isThenable<T>(made: T | PromiseLike<T>): made is PromiseLike<T> {
-  return (
-    ((typeof made === "object" && made !== null) || typeof made === "function") && "then" in made
-  );
 }

@@ -11,7 +11,10 @@ export const neverAborted: AbortSignal = Object.defineProperty(
 /** What a function rejects with that was called off, or that calls itself off. It says nothing of what it calls. */
 export function isAbort(error: unknown): boolean {
   try {
-    return error instanceof Error && error.name === "AbortError";
+    // Not by its class: errors of another realm, such as a vm context or a test environment, have another one.
+    if (typeof error !== "object" || error === null) return false;
+    const { name }: { readonly name?: unknown } = error;
+    return name === "AbortError";
   } catch {
     // A property that throws.
     return false;

@@ -1,4 +1,4 @@
-import { InvalidOptionError, knownKeys, oneOf, wholeNumber } from "../core/options.js";
+import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
 import type { GuardSpans } from "../grpc/guard-spans.js";
@@ -60,10 +60,15 @@ export class Guard<F = never> {
    *   the inbound call is called off or its deadline passes, or by `options.signal`. A function that declares no
    *   parameter is called without one. With `retry` it may be called several times.
    */
-  run<T>(work: GuardedWork<T>, options?: GuardRunOptions): Promise<T | F> {
-    if (typeof work !== "function" || options !== undefined) {
-      const wrong = wrongCall(work, options);
-      if (wrong !== undefined) return Promise.reject(wrong);
+  run<T>(work: GuardedWork<T>, given?: GuardRunOptions): Promise<T | F> {
+    let options: GuardRunOptions | undefined;
+    if (typeof work !== "function" || given !== undefined) {
+      try {
+        if (typeof work !== "function") throw new TypeError("guard.run takes a function");
+        options = given && runOptions(given);
+      } catch (error) {
+        return Promise.reject(error);
+      }
     }
     const current = currentInbound();
     // What a handler leaves running when it has answered is its own affair.
@@ -118,7 +123,11 @@ export class Guard<F = never> {
       run.decide("fallback", "fallback", fallback.mode === "enforce");
       if (fallback.mode === "observe") throw error;
       const answered = await this.#answer(fallback, error, options, inbound);
-      if (answered === undefined) {
+      if ("ended" in answered) {
+        failed = { error: answered.ended };
+        throw answered.ended;
+      }
+      if ("unanswered" in answered) {
         run.decide("fallback", "stop", true, { reason: "FALLBACK_UNANSWERED" });
         throw error;
       }
@@ -136,7 +145,7 @@ export class Guard<F = never> {
     error: unknown,
     options: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
-  ): Promise<{ readonly answer: F } | undefined> {
+  ): Promise<FallbackEnd<F>> {
     const work = fallback.answerTo(error);
     try {
       const answer = await new GuardRun<F>(
@@ -148,29 +157,37 @@ export class Guard<F = never> {
       ).start();
       fallback.counts.answered += 1;
       return { answer };
-    } catch {
+    } catch (failure) {
       fallback.counts.unanswered += 1;
-      return undefined;
+      // Whoever ended the run while the fallback was at work gets what they would have got without it.
+      if (options?.signal?.aborted === true) return { ended: options.signal.reason };
+      const ours = failure instanceof GuardRejectedError && failure.guard === this.name;
+      return ours && nobodyWaits.has(failure.reason) ? { ended: failure } : { unanswered: true };
     }
   }
 }
 
-/** What is wrong with the arguments of `run`, if anything. */
-function wrongCall(work: unknown, options: GuardRunOptions | undefined): Error | undefined {
-  if (typeof work !== "function") return new TypeError("guard.run takes a function");
-  try {
-    knownKeys("run", options, ["signal", "priority", "weight", "key"]);
-    const { signal, priority, weight, key } = options ?? {};
-    if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-      throw new InvalidOptionError("run.signal", "an AbortSignal", signal);
-    }
-    if (priority !== undefined) oneOf("run.priority", priority, priorities);
-    if (weight !== undefined) wholeNumber("run.weight", weight, 1);
-    if (key !== undefined && typeof key !== "string") {
-      throw new InvalidOptionError("run.key", "a string", key);
-    }
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
+/** What came of a fallback: an answer, none, or the end of the run while it was at work. */
+type FallbackEnd<F> =
+  | { readonly answer: F }
+  | { readonly unanswered: true }
+  | { readonly ended: unknown };
+
+/**
+ * The options of one run, read once: the caller's object may be another by the time that they matter.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+function runOptions(given: GuardRunOptions): GuardRunOptions {
+  const options = readOptions("run", given, ["signal", "priority", "weight", "key"]);
+  const { signal, priority, weight, key } = options;
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new InvalidOptionError("run.signal", "an AbortSignal", signal);
   }
+  if (priority !== undefined) oneOf("run.priority", priority, priorities);
+  if (weight !== undefined) wholeNumber("run.weight", weight, 1);
+  if (key !== undefined && typeof key !== "string") {
+    throw new InvalidOptionError("run.key", "a string", key);
+  }
+  return options;
 }

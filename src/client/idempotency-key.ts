@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from "node:crypto";
 import { type Interceptor, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "../core/idempotency-key.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
+import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
+import { ask, type ReportError, safely } from "../core/user-code.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
@@ -67,11 +67,11 @@ const optionNames = [
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolveIdempotencyKeyOptions(
-  options: IdempotencyKeyOptions = {},
+  given: IdempotencyKeyOptions = {},
   prefix = "idempotencyKey",
   alsoKnown: readonly string[] = [],
 ): ResolvedIdempotencyKeyOptions {
-  knownKeys(prefix, options, [...optionNames, ...alsoKnown]);
+  const options = readOptions(prefix, given, [...optionNames, ...alsoKnown]);
   const { source = "uuid", honoured = false, uuid = () => randomUUID() } = options;
   if (source !== "uuid" && source !== "request-hash" && typeof source !== "function") {
     throw new InvalidOptionError(`${prefix}.source`, "uuid, request-hash or a function", source);
@@ -218,17 +218,13 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   #keyOf(message: unknown, metadata: Metadata): string | undefined {
     const { source } = this.#policy;
     const { method } = this.#record;
-    try {
-      const key: unknown =
-        typeof source === "function"
-          ? source(readable(message), { method, metadata })
-          : this.#hash(message);
-      if (key === undefined || isIdempotencyKey(key)) return key;
-      this.#report(new TypeError(`The key function must return ${keyRule}, or undefined`));
-    } catch (error) {
-      this.#report(error);
-    }
-    return this.#uuid();
+    const question = () =>
+      typeof source === "function"
+        ? source(readable(message), { method, metadata })
+        : this.#hash(message);
+    const otherwise = Symbol();
+    const key = ask(question, keyOrNone, otherwise, this.#reportError, where);
+    return key === otherwise ? this.#uuid() : key;
   }
 
   #hash(message: unknown): string {
@@ -239,19 +235,23 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #uuid(): string {
-    try {
-      const key: unknown = this.#policy.uuid();
-      if (isIdempotencyKey(key)) return key;
-      this.#report(new TypeError(`uuid must return ${keyRule}`));
-    } catch (error) {
-      this.#report(error);
-    }
-    return randomUUID();
+    const { uuid } = this.#policy;
+    return ask(() => uuid(), uuidKey, undefined, this.#reportError, where) ?? randomUUID();
   }
 
   #report(error: unknown): void {
     safely(this.#reportError, error, where);
   }
+}
+
+function keyOrNone(answer: unknown): string | undefined {
+  if (answer === undefined || isIdempotencyKey(answer)) return answer;
+  throw new TypeError(`The key function must return ${keyRule}, or undefined`);
+}
+
+function uuidKey(answer: unknown): string {
+  if (isIdempotencyKey(answer)) return answer;
+  throw new TypeError(`uuid must return ${keyRule}`);
 }
 
 const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;

@@ -1,7 +1,8 @@
 import type { Metadata } from "@grpc/grpc-js";
+import { boundedKey } from "../core/bounded-key.js";
 import { type Mode, modes } from "../core/mode.js";
-import { type ReportError, safely } from "../core/notify.js";
 import { oneOf, optionalFunction } from "../core/options.js";
+import { asking, keyText, type ReportError } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import {
   type Surroundings,
@@ -61,13 +62,10 @@ export function keyFunction(
 ): (record: CallRecord) => string {
   const { key } = own;
   if (key === undefined) return fallback;
+  const asked = asking(key, keyText, fallback, report, where);
   return (record) => {
-    try {
-      return String(key(record));
-    } catch (error) {
-      safely(report, error, where);
-      return fallback(record);
-    }
+    const name = asked(record);
+    return name === undefined ? fallback(record) : boundedKey(name);
   };
 }
 

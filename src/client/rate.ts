@@ -1,7 +1,7 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
-import { InvalidOptionError, knownKeys } from "../core/options.js";
+import { InvalidOptionError, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
 import { type CostOf, costFunction } from "../core/rate-cost.js";
@@ -83,12 +83,12 @@ export function rateGate(select: SelectRate): Gate<ClientPassage> {
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function ratePolicy(
-  options: RateOptions,
+  given: RateOptions,
   surroundings: Surroundings,
   prefix: string,
 ): RatePolicy {
   // Refuses what is no object of options; which keys are known is said below.
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const { key, cost, ...others } = options;
   const { own, rest } = splitOptions({ ...others, ...keyOption(key, prefix) }, prefix);
   const costOf = costFunction(cost, surroundings.report, `${prefix}.cost`);

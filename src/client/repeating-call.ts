@@ -6,11 +6,11 @@ import {
 } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import type { Verdict } from "../core/decision.js";
-import { safely } from "../core/notify.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, qualifies } from "../core/retry.js";
 import type { RetryBudget } from "../core/retry-budget.js";
+import { ask, type ReadAnswer, yesOrNo } from "../core/user-code.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { endedByClosing } from "../grpc/local-status.js";
 import { readPushback } from "../grpc/metadata-keys.js";
@@ -235,14 +235,15 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.record.decide({ policy: name, verdict, enforced: this.enforced, atMs, ...more });
   }
 
-  /** Calls a function of the user's; one that throws is reported and counts as `otherwise`. */
-  protected ask<T>(otherwise: T, where: string, question: () => T): T {
-    try {
-      return question();
-    } catch (error) {
-      safely(this.surroundings.report, error, `${this.policy.name}.${where}`);
-      return otherwise;
-    }
+  /** Asks a function of the user's; when it fails, that is reported, and `otherwise` is the answer. */
+  protected ask<T, F>(
+    question: () => unknown,
+    read: ReadAnswer<T>,
+    otherwise: F,
+    where: string,
+  ): T | F {
+    const { report } = this.surroundings;
+    return ask(question, read, otherwise, report, `${this.policy.name}.${where}`);
   }
 
   #wanted(
@@ -253,7 +254,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     const { retryStatus } = this.policy.judgement;
     if (retryStatus === undefined || status.code === Status.OK) return undefined;
     const failed = { ...status, origin, attempt: record.number };
-    return this.ask<boolean | undefined>(undefined, "retryStatus", () => retryStatus(failed));
+    return this.ask(() => retryStatus(failed), yesOrNo, undefined, "retryStatus");
   }
 }
 

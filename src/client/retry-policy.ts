@@ -4,7 +4,7 @@ import { hedgeDelayMs } from "../core/hedge.js";
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
-import { knownKeys, optionalFunction } from "../core/options.js";
+import { optionalFunction, readOptions } from "../core/options.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { LatencyQuantile } from "../core/quantile.js";
@@ -49,13 +49,11 @@ export type RetryPolicyOptions = RetryOptions & RetryJudgement & Pick<PolicyOpti
 export function resolveJudgement(judgement: RetryJudgement, prefix: string): RetryJudgement {
   optionalFunction(`${prefix}.retryStatus`, judgement.retryStatus);
   optionalFunction(`${prefix}.retryResponse`, judgement.retryResponse);
-  const { resume } = judgement;
-  if (resume !== undefined) {
-    knownKeys(`${prefix}.resume`, resume, ["token", "request"]);
-    mustBeFunction(`${prefix}.resume.token`, resume.token);
-    mustBeFunction(`${prefix}.resume.request`, resume.request);
-  }
-  return judgement;
+  if (judgement.resume === undefined) return judgement;
+  const resume = readOptions(`${prefix}.resume`, judgement.resume, ["token", "request"]);
+  mustBeFunction(`${prefix}.resume.token`, resume.token);
+  mustBeFunction(`${prefix}.resume.request`, resume.request);
+  return { ...judgement, resume };
 }
 
 function mustBeFunction(option: string, value: unknown): void {

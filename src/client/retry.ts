@@ -5,6 +5,7 @@ import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
 import { type RetryOptions, resolveRetryOptions } from "../core/retry-options.js";
+import { yesOrNo } from "../core/user-code.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { readableLater } from "../grpc/kept-request.js";
 import type { MessageCopy } from "../grpc/message-copy.js";
@@ -148,7 +149,7 @@ class RetriedCall extends RepeatingCall {
   protected override wants(message: unknown): boolean {
     const { retryResponse } = this.policy.judgement;
     if (retryResponse === undefined) return true;
-    return !this.ask(false, "retryResponse", () => retryResponse(message));
+    return !this.ask(() => retryResponse(message), yesOrNo, false, "retryResponse");
   }
 
   protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
@@ -160,7 +161,7 @@ class RetriedCall extends RepeatingCall {
   protected override streamed(message: unknown): void {
     const { resume } = this.policy.judgement;
     if (resume === undefined || !this.#resumable) return;
-    const token = this.ask(undefined, "resume.token", () => resume.token(message));
+    const token = this.ask(() => resume.token(message), anything, undefined, "resume.token");
     if (token === undefined) return;
     if (!Object.is(token, this.#token?.token)) this.#delivered = true;
     this.#token = { token };
@@ -174,10 +175,11 @@ class RetriedCall extends RepeatingCall {
     const { resume } = this.policy.judgement;
     const at = this.#token;
     if (resume === undefined || at === undefined) return false;
-    const next = this.ask<{ readonly request: unknown } | undefined>(
+    const next = this.ask(
+      () => resume.request(this.#request?.make(), at.token),
+      (request) => ({ request }),
       undefined,
       "resume.request",
-      () => ({ request: resume.request(this.#request?.make(), at.token) }),
     );
     if (next === undefined) return false;
     const delivered = this.#delivered;
@@ -250,6 +252,9 @@ class RetriedCall extends RepeatingCall {
     return true;
   }
 }
+
+/** A token is whatever the user's two functions make of it. */
+const anything = (answer: unknown): unknown => answer;
 
 /**
  * Retries as an interceptor of their own, with the same options for all methods.

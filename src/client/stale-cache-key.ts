@@ -1,6 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type { Metadata } from "@grpc/grpc-js";
 import { InvalidOptionError } from "../core/options.js";
+import { ask, keyText, type ReportError } from "../core/user-code.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import type { KeyedCall } from "./policy-options.js";
 
@@ -51,19 +52,21 @@ export interface CacheableCall {
 
 /**
  * The key of a call: its target, its method, its request and its caller, as a digest. `undefined` where the caller
- * cannot be told. A function of the user's may throw.
+ * cannot be told.
  */
 export function cacheKey(
   vary: Vary,
   { record, options, metadata }: CacheableCall,
   request: Uint8Array,
+  report: ReportError,
 ): string | undefined {
   const hash = createHash("sha256");
   for (const part of [record.target, record.method, options.host ?? ""]) add(hash, part);
   if (typeof vary === "function") {
     const { method, kind, target, priority } = record;
-    const caller = vary({ method, kind, target, priority, metadata });
-    if (typeof caller !== "string") return undefined;
+    const call = { method, kind, target, priority, metadata };
+    const caller = ask(() => vary(call), keyText, undefined, report, "staleCache.vary");
+    if (caller === undefined) return undefined;
     add(hash, caller);
   } else if (vary !== "shared") {
     // Credentials of a single call put their metadata in below: keys cannot tell such callers apart.

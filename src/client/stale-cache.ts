@@ -7,17 +7,14 @@ import {
 } from "../core/answer-cache.js";
 import type { Clock } from "../core/clock.js";
 import { FallbackPlace } from "../core/fallback.js";
-import { safely } from "../core/notify.js";
-import { InvalidOptionError } from "../core/options.js";
-import { isPromiseLike } from "../core/promise-like.js";
+import { InvalidOptionError, readOptions } from "../core/options.js";
 import type { Random } from "../core/random.js";
+import { given, safely, whenKnown } from "../core/user-code.js";
 import type { KeptRequest } from "../grpc/kept-request.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { MemoryAnswerCache } from "../stores/memory-answer-cache.js";
-import { whenKnown } from "./fallback-answer.js";
 import {
   type AskedCall,
-  checkProvider,
   FallbackProvider,
   type FallbackSource,
   type ProvidedAnswer,
@@ -94,12 +91,7 @@ export class StaleCache implements FallbackSource {
       // Sending it will say so.
       return undefined;
     }
-    try {
-      return cacheKey(this.options.vary, call, bytes);
-    } catch (error) {
-      safely(this.#surroundings.report, error, "staleCache.vary");
-      return undefined;
-    }
+    return cacheKey(this.options.vary, call, bytes, this.#surroundings.report);
   }
 
   ask({ kind, definition, key }: AskedCall): Known<ProvidedAnswer | undefined> {
@@ -165,17 +157,22 @@ export class StaleCache implements FallbackSource {
     count: (found: boolean) => void,
   ): Known<ProvidedAnswer | undefined> {
     const said = (bytes: Uint8Array | null | undefined) => {
-      const answer = this.#read(kind, definition, bytes, ages);
+      let answer: ProvidedAnswer | undefined;
+      try {
+        answer = this.#read(kind, definition, bytes, ages);
+      } catch (error) {
+        answer = this.#storeFailed(error);
+      }
       count(answer !== undefined);
       return answer;
     };
-    let got: Known<Uint8Array | null | undefined>;
+    let got: Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
     try {
-      got = this.#store.get(key);
+      got = given(() => this.#store.get(key));
     } catch (error) {
       got = this.#storeFailed(error);
     }
-    if (!isPromiseLike(got)) return said(got);
+    if (!(got instanceof Promise)) return said(got);
     return got.then(said, (error: unknown) => said(this.#storeFailed(error)));
   }
 
@@ -278,6 +275,6 @@ export function staleCache(options: StaleCacheOptions): FallbackProvider {
   if (options === undefined) {
     throw new InvalidOptionError("staleCache", "an object with vary, or shared: true", options);
   }
-  checkProvider("staleCache", options, [...timedProviderKeys, ...staleCacheKeys]);
-  return new StaleCacheProvider(options);
+  const known = [...timedProviderKeys, ...staleCacheKeys];
+  return new StaleCacheProvider(readOptions("staleCache", options, known));
 }

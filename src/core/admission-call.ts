@@ -1,6 +1,6 @@
-import type { ReportError } from "./notify.js";
 import type { Priority } from "./priority.js";
 import type { ShedCall, Shedder } from "./shedder.js";
+import type { ReportError } from "./user-code.js";
 
 type ByPriority = Record<Priority, number>;
 

@@ -8,8 +8,8 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
-  knownKeys,
   ratio,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 import {
@@ -120,12 +120,12 @@ const keys = [...poolKeys, "thresholds", "criticalHeadroom", "pressure", "stream
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveAdmissionOptions(
-  options: AdmissionOptions = {},
+  given: AdmissionOptions = {},
   prefix = "admission",
 
   also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
-  knownKeys(prefix, options, keys, also);
+  const options = readOptions(prefix, given, keys, also);
   const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure = {} } = options;
   const { streams = {} } = options;
   if (typeof publish !== "boolean") {
@@ -173,10 +173,10 @@ function resolvePool(
 }
 
 function resolvePressure(
-  options: PressureOptions & PressureShedderOptions,
+  given: PressureOptions & PressureShedderOptions,
   prefix: string,
 ): ResolvedPressureOptions & Required<PressureShedderOptions> {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const { target = 0.5, maxShare = 0.95, shedOn, ...signals } = options;
   const resolved = resolvePressureOptions(signals, prefix);
   const own = Object.keys(resolved.signals);
@@ -198,15 +198,15 @@ function resolvePressure(
 }
 
 function resolveStreams(
-  options: StreamPoolOptions | "together",
+  given: StreamPoolOptions | "together",
   criticalHeadroom: number,
   prefix: string,
 ): ResolvedAdmissionOptions["streams"] {
-  if (options === "together") return options;
-  if (typeof options === "string") {
-    throw new InvalidOptionError(prefix, '"together" or an object of options', options);
+  if (given === "together") return given;
+  if (typeof given === "string") {
+    throw new InvalidOptionError(prefix, '"together" or an object of options', given);
   }
-  knownKeys(prefix, options, [...poolKeys, "maxAgeMs"]);
+  const options = readOptions(prefix, given, [...poolKeys, "maxAgeMs"]);
   const { maxAgeMs, ...pool } = options;
   return Object.freeze({
     ...resolvePool({ limit: 1_000, maxQueued: 0, ...pool }, criticalHeadroom, prefix),

@@ -14,13 +14,14 @@ import { Lateness } from "./lateness.js";
 import type { Permit } from "./permit.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { QueueBounds } from "./queue-bounds.js";
-import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
+import { QueuedTurn, type TurnHost } from "./queued-turn.js";
 import type { Random } from "./random.js";
 import type { Reason } from "./reasons.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { Shedder } from "./shedder.js";
 import type { Entry, OnTurn } from "./turn.js";
 import { TurnBudget } from "./turn-budget.js";
+import { warn } from "./user-code.js";
 import { WaitingLine } from "./waiting-line.js";
 
 type Waiter = QueuedTurn<AdmissionCall>;
@@ -57,7 +58,7 @@ export class Admission {
     random: Random,
     parts: AdmissionParts = {},
   ) {
-    const { saturated = () => false, shedders = [], report = reportLoudly(clock) } = parts;
+    const { saturated = () => false, shedders = [], report = warn } = parts;
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;

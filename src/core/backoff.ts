@@ -1,4 +1,4 @@
-import { durationMs, finiteNumber, knownKeys, oneOf } from "./options.js";
+import { durationMs, finiteNumber, oneOf, readOptions } from "./options.js";
 import type { Random } from "./random.js";
 
 /**
@@ -52,8 +52,8 @@ const defaults = {
  * @param prefix Path of the options in error messages.
  * @throws InvalidOptionError when an option is unknown or out of range.
  */
-export function exponentialBackoff(options: BackoffOptions = {}, prefix = "backoff"): Backoff {
-  knownKeys(prefix, options, Object.keys(defaults));
+export function exponentialBackoff(given: BackoffOptions = {}, prefix = "backoff"): Backoff {
+  const options = readOptions(prefix, given, Object.keys(defaults));
   const { baseMs, maxMs, multiplier, jitter } = checked(options, prefix);
 
   const capMs = (retry: number) =>

@@ -4,9 +4,9 @@ import {
   type BreakerStateChange,
   type BreakersSnapshot,
 } from "./breaker-set.js";
-import type { Observer } from "./notify.js";
 import { InvalidOptionError } from "./options.js";
 import { type ControlledPolicy, PolicyControl } from "./policy-control.js";
+import type { Observer } from "./user-code.js";
 
 /**
  * The hand on the breakers of a weir. `key` is a breaker's own, as `snapshot` and events name it; it need not

@@ -2,9 +2,9 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
-  knownKeys,
   maxDurationMs,
   ratio,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 
@@ -114,11 +114,11 @@ const names: readonly string[] = Object.keys({
  * could open the breaker.
  */
 export function resolveBreakerOptions(
-  options: BreakerOptions = {},
+  given: BreakerOptions = {},
   prefix = "breaker",
   also: readonly string[] = [],
 ): ResolvedBreakerOptions {
-  knownKeys(prefix, options, names, also);
+  const options = readOptions(prefix, given, names, also);
   const rules = resolveRules(options, prefix);
   const { openMs = 5_000, openFactor = 2, openJitter = 0.2 } = options;
   const restMs = durationMs(`${prefix}.openMs`, openMs, 1);

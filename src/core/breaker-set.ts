@@ -5,10 +5,10 @@ import type { Clock } from "./clock.js";
 import { JsonFields } from "./json-fields.js";
 import { Keyed } from "./keyed.js";
 import type { Mode } from "./mode.js";
-import { notify, type Observer, type ReportError } from "./notify.js";
 import { InvalidOptionError, oneOf } from "./options.js";
 import type { ControlledPolicy } from "./policy-control.js";
 import type { Random } from "./random.js";
+import { notify, type Observer, type ReportError } from "./user-code.js";
 
 /**
  * What was set by hand. `none`: the breaker decides. `open`: it lets nothing through. `closed`: it lets all

@@ -8,9 +8,9 @@ import { type BreakerSnapshot, stateOf } from "./breaker-snapshot.js";
 import type { BreakerState, BreakerStateName } from "./breaker-state.js";
 import type { BreakerCause, Trip } from "./breaker-trip.js";
 import type { Clock } from "./clock.js";
-import { notify, type Observer, type ReportError } from "./notify.js";
 import type { Ending, Outcome, Permit } from "./permit.js";
 import { type Random, systemRandom } from "./random.js";
+import { notify, type Observer, type ReportError, warn } from "./user-code.js";
 
 /** Told after the state has changed. */
 export interface BreakerEvent {
@@ -64,14 +64,14 @@ export class Breaker {
   /**
    * @param options From `resolveBreakerOptions`.
    * @param onEvent Told of each change of state. What it throws goes to `report`.
-   * @param report Without it, what `onEvent` throws is lost.
+   * @param report Without it, what `onEvent` throws is a warning of the process.
    * @param random Chance, for the rests and the ramp.
    */
   constructor(
     options: ResolvedBreakerOptions,
     clock: Pick<Clock, "now">,
     onEvent?: Observer<BreakerEvent>,
-    report: ReportError = () => {},
+    report: ReportError = warn,
     random: Random = systemRandom,
   ) {
     this.#options = options;

@@ -1,5 +1,5 @@
 import { degradationName } from "./fallback-options.js";
-import { finiteNumber, InvalidOptionError, knownKeys } from "./options.js";
+import { finiteNumber, InvalidOptionError, readOptions } from "./options.js";
 
 /** When a piece of work that a handler can do without is left out. */
 export interface OptionalWork {
@@ -24,13 +24,12 @@ export type ResolvedOptionalWork = Readonly<Required<OptionalWork>>;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveBrownoutOptions(
-  options: BrownoutOptions,
+  given: BrownoutOptions,
   prefix = "brownout",
   also: readonly string[] = [],
 ): ReadonlyMap<string, ResolvedOptionalWork> {
-  knownKeys(prefix, options, ["optional"], also);
-  const { optional } = options;
-  knownKeys(`${prefix}.optional`, optional, Object.keys(optional ?? {}));
+  const options = readOptions(prefix, given, ["optional"], also);
+  const optional = readOptions(`${prefix}.optional`, options.optional);
   const works = new Map<string, ResolvedOptionalWork>();
   for (const [name, work] of Object.entries(optional)) {
     const path = `${prefix}.optional.${name}`;
@@ -46,8 +45,8 @@ export function resolveBrownoutOptions(
   return works;
 }
 
-function resolveWork(work: OptionalWork, path: string): ResolvedOptionalWork {
-  knownKeys(path, work, ["skipAbovePressure", "skipAllAbovePressure", "mark"]);
+function resolveWork(given: OptionalWork, path: string): ResolvedOptionalWork {
+  const work = readOptions(path, given, ["skipAbovePressure", "skipAllAbovePressure", "mark"]);
   const { skipAbovePressure = 0.5 } = work;
   const from = finiteNumber(`${path}.skipAbovePressure`, skipAbovePressure, 0, 1);
   const { skipAllAbovePressure = Math.min(1, from + 0.2), mark = true } = work;

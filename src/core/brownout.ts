@@ -1,7 +1,7 @@
 import type { ResolvedOptionalWork } from "./brownout-options.js";
-import { type ReportError, safely } from "./notify.js";
 import type { Pressure } from "./pressure.js";
 import type { Priority } from "./priority.js";
+import { ask, type ReportError, share } from "./user-code.js";
 
 /**
  * Which part of the way from "nobody skips" to "everybody skips" a priority takes to get there. They overlap, so
@@ -66,6 +66,8 @@ export class Brownout {
   readonly #pressure: Pressure;
   readonly #report: ReportError;
   readonly #counts = new Map<string, Counts>();
+  #lastPressure = 0;
+  #reading = false;
 
   constructor(
     works: ReadonlyMap<string, ResolvedOptionalWork>,
@@ -124,13 +126,12 @@ export class Brownout {
 
   /** A source that is broken is no pressure: it must not take anything away. */
   #readPressure(): number {
-    try {
-      const pressure = this.#pressure.now();
-      if (!Number.isFinite(pressure)) throw new TypeError(`it returned ${String(pressure)}`);
-      return Math.min(1, Math.max(0, pressure));
-    } catch (error) {
-      safely(this.#report, error, "brownout.pressure");
-      return 0;
-    }
+    // A source that asks for the pressure itself, such as by a snapshot, has it as it was read last.
+    if (this.#reading) return this.#lastPressure;
+    this.#reading = true;
+    const source = () => this.#pressure.now();
+    this.#lastPressure = ask(source, share, 0, this.#report, "brownout.pressure");
+    this.#reading = false;
+    return this.#lastPressure;
   }
 }

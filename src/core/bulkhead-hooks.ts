@@ -1,4 +1,4 @@
-import { type ReportError, safely } from "./notify.js";
+import { ask, keyText, type ReportError, shown } from "./user-code.js";
 
 /** What a user's own functions say of a call that comes to a bulkhead. */
 export interface BulkheadHooks<C> {
@@ -22,18 +22,12 @@ export function weightOf<C>(
   where: string,
 ): number {
   if (weight === undefined) return 1;
-  try {
-    const answer = weight(call);
-    if (Number.isSafeInteger(answer) && answer >= 1) return answer;
-    safely(
-      report,
-      new RangeError(`a weight is a whole number of at least 1, got ${answer}`),
-      where,
-    );
-  } catch (error) {
-    safely(report, error, where);
-  }
-  return 1;
+  return ask(() => weight(call), permits, 1, report, where);
+}
+
+function permits(answer: unknown): number {
+  if (typeof answer === "number" && Number.isSafeInteger(answer) && answer >= 1) return answer;
+  throw new RangeError(`a weight is a whole number of at least 1, got ${shown(answer)}`);
 }
 
 /** The name of a call's partition, whatever the user's function does; `undefined` for the default one. */
@@ -44,10 +38,5 @@ export function partitionOf<C>(
   where: string,
 ): string | undefined {
   if (partition === undefined) return undefined;
-  try {
-    return partition(call);
-  } catch (error) {
-    safely(report, error, where);
-    return undefined;
-  }
+  return ask(() => partition(call), keyText, undefined, report, where);
 }

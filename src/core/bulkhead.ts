@@ -1,14 +1,14 @@
 import type { Clock } from "./clock.js";
-import type { ReportError } from "./notify.js";
-import { durationMs, knownKeys, wholeNumber } from "./options.js";
+import { durationMs, readOptions, wholeNumber } from "./options.js";
 import type { Partition } from "./partition.js";
 import { type PartitionShares, unpartitioned } from "./partition-options.js";
 import { PartitionPermit } from "./partition-permit.js";
 import { Partitions } from "./partitions.js";
-import { QueuedTurn, reportLoudly, type TurnHost } from "./queued-turn.js";
+import { QueuedTurn, type TurnHost } from "./queued-turn.js";
 import type { Reason } from "./reasons.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { Entry, OnTurn } from "./turn.js";
+import { type ReportError, warn } from "./user-code.js";
 
 export interface BulkheadOptions {
   /**
@@ -33,12 +33,12 @@ export interface ResolvedBulkheadOptions extends Readonly<Required<BulkheadOptio
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveBulkheadOptions(
-  options: BulkheadOptions,
+  given: BulkheadOptions,
   prefix = "bulkhead",
 
   also: readonly string[] = [],
 ): ResolvedBulkheadOptions {
-  knownKeys(prefix, options, ["maxConcurrent", "maxQueued", "maxWaitMs"], also);
+  const options = readOptions(prefix, given, ["maxConcurrent", "maxQueued", "maxWaitMs"], also);
   const { maxConcurrent = 100, maxQueued = 100, maxWaitMs = 100 } = options;
   return Object.freeze({
     maxConcurrent: wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
@@ -97,7 +97,7 @@ export class Bulkhead {
   constructor(
     options: ResolvedBulkheadOptions,
     clock: Clock,
-    report?: ReportError,
+    report: ReportError = warn,
     shares: PartitionShares = unpartitioned,
     what = "",
   ) {
@@ -113,7 +113,7 @@ export class Bulkhead {
       clock,
       longestWaitMs: (_permit, leftMs) =>
         Math.min(options.maxWaitMs, leftMs * options.maxWaitShare),
-      report: report ?? reportLoudly(clock),
+      report,
       admit: (permit) => this.#admit(permit),
       giveBack: (permit) => permit.settle("ignored"),
       waitedOut: ({ partition }, reason, waitedMs) => {

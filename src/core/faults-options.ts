@@ -2,9 +2,9 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
-  knownKeys,
   maxDurationMs,
   oneOf,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 import type { Random } from "./random.js";
@@ -118,12 +118,12 @@ const known = ["latency", "status", "drop", "reset", "midStream", "maxActive"] a
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolveFaultOptions(
-  options: FaultOptions,
+  given: FaultOptions,
   side: FaultSide,
   prefix = "faults",
   also: readonly string[] = [],
 ): ResolvedFaultOptions {
-  knownKeys(prefix, options, known, also);
+  const options = readOptions(prefix, given, known, also);
   const { latency, status, drop, reset, midStream, maxActive = 100 } = options;
   if (side === "server" && reset !== undefined) {
     const rule = "absent on a server: an interceptor of grpc-js cannot break a connection";
@@ -152,8 +152,8 @@ function rateOf({ rate = defaultRate }: FaultRate, prefix: string): number {
   return finiteNumber(`${prefix}.rate`, rate, 0, 1);
 }
 
-function latencyOf(fault: LatencyFault, prefix: string): ResolvedFaultOptions["latency"] {
-  knownKeys(prefix, fault, ["rate", "ms"]);
+function latencyOf(given: LatencyFault, prefix: string): ResolvedFaultOptions["latency"] {
+  const fault = readOptions(prefix, given, ["rate", "ms"]);
   return { rate: rateOf(fault, prefix), ms: lengthOf(fault.ms, `${prefix}.ms`) };
 }
 
@@ -171,8 +171,8 @@ function lengthOf(ms: LatencyFault["ms"], option: string): (random: Random) => n
   return (random) => minMs + random() * (maxMs - minMs);
 }
 
-function statusEnd(fault: StatusFault, prefix: string): ResolvedFaultOptions["ends"][number] {
-  knownKeys(prefix, fault, ["rate", "code", "details", "pushbackMs"]);
+function statusEnd(given: StatusFault, prefix: string): ResolvedFaultOptions["ends"][number] {
+  const fault = readOptions(prefix, given, ["rate", "code", "details", "pushbackMs"]);
   const { pushbackMs } = fault;
   if (pushbackMs !== undefined && pushbackMs !== "stop") {
     // gRFC A6 sends it as an int32.
@@ -184,24 +184,30 @@ function statusEnd(fault: StatusFault, prefix: string): ResolvedFaultOptions["en
   };
 }
 
-function dropEnd(fault: DropFault, prefix: string): ResolvedFaultOptions["ends"][number] {
-  knownKeys(prefix, fault, ["rate"]);
+function dropEnd(given: DropFault, prefix: string): ResolvedFaultOptions["ends"][number] {
+  const fault = readOptions(prefix, given, ["rate"]);
   return { rate: rateOf(fault, prefix), end: { kind: "drop" } };
 }
 
-function resetEnd(fault: ResetFault, prefix: string): ResolvedFaultOptions["ends"][number] {
-  knownKeys(prefix, fault, ["rate", "at"]);
+function resetEnd(given: ResetFault, prefix: string): ResolvedFaultOptions["ends"][number] {
+  const fault = readOptions(prefix, given, ["rate", "at"]);
   const { at = "request" } = fault;
   const end = oneOf(`${prefix}.at`, at, ["request", "response"]);
   return { rate: rateOf(fault, prefix), end: { kind: "reset", at: end } };
 }
 
 function midStreamEnd(
-  fault: MidStreamFault,
+  given: MidStreamFault,
   side: FaultSide,
   prefix: string,
 ): ResolvedFaultOptions["ends"][number] {
-  knownKeys(prefix, fault, ["rate", "afterMessages", "afterBytes", "code", "details"]);
+  const fault = readOptions(prefix, given, [
+    "rate",
+    "afterMessages",
+    "afterBytes",
+    "code",
+    "details",
+  ]);
   const { afterMessages, afterBytes } = fault;
   if (afterBytes !== undefined && side === "client") {
     const rule = "absent on a client: its interceptors see messages, and never their bytes";

@@ -1,9 +1,9 @@
 import type { FaultEnd, ResolvedFaultOptions } from "./faults-options.js";
 import type { Mode } from "./mode.js";
-import { type ReportError, safely } from "./notify.js";
 import { durationMs, finiteNumber } from "./options.js";
 import type { ControlledPolicy } from "./policy-control.js";
 import type { Random } from "./random.js";
+import { ask, type ReportError } from "./user-code.js";
 
 /** What strikes one call: it is held back, then it goes wrong, or one of the two. */
 export interface Fault {
@@ -138,11 +138,10 @@ export class Faults implements ControlledPolicy {
 
   /** The user's own function may throw, or answer nonsense: then there is no delay. */
   #lengthOf(ms: (random: Random) => number): number | undefined {
-    try {
-      return durationMs("faults.latency.ms()", ms(this.#random));
-    } catch (error) {
-      safely(this.#report, error, "faults.latency.ms");
-      return undefined;
-    }
+    return ask(() => ms(this.#random), delay, undefined, this.#report, "faults.latency.ms");
   }
+}
+
+function delay(answer: unknown): number {
+  return durationMs("faults.latency.ms()", answer);
 }

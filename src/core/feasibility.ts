@@ -1,6 +1,6 @@
 import type { Clock } from "./clock.js";
 import { Keyed } from "./keyed.js";
-import { durationMs, finiteNumber, knownKeys, wholeNumber } from "./options.js";
+import { durationMs, finiteNumber, readOptions, wholeNumber } from "./options.js";
 import { LatencyQuantile } from "./quantile.js";
 import type { Random } from "./random.js";
 
@@ -25,12 +25,12 @@ export type ResolvedFeasibilityOptions = Readonly<Required<FeasibilityOptions>>;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveFeasibilityOptions(
-  options: FeasibilityOptions = {},
+  given: FeasibilityOptions = {},
   prefix = "learned",
   also: readonly string[] = [],
 ): ResolvedFeasibilityOptions {
   const known = ["quantile", "share", "windowMs", "minSamples", "passShare"];
-  knownKeys(prefix, options, [...known, ...also]);
+  const options = readOptions(prefix, given, [...known, ...also]);
   const { quantile = 0.5, share = 0.5, windowMs = 60_000, minSamples = 100 } = options;
   const { passShare = 0.01 } = options;
   return Object.freeze({

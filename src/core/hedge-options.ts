@@ -1,4 +1,4 @@
-import { durationMs, InvalidOptionError, knownKeys, wholeNumber } from "./options.js";
+import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "./options.js";
 import { statusCode } from "./status-code.js";
 
 /**
@@ -50,11 +50,11 @@ const known = [
  * twice or not at all.
  */
 export function resolveHedgeOptions(
-  options: HedgeOptions,
+  given: HedgeOptions,
   prefix = "hedge",
   also: readonly string[] = [],
 ): ResolvedHedgeOptions {
-  knownKeys(prefix, options, known, also);
+  const options = readOptions(prefix, given, known, also);
   const { maxAttempts = 2, delayMs, quantile, minDelayMs = 5 } = options;
   const { nonFatalCodes = [statusCode.unavailable] } = options;
   if (delayMs === undefined && quantile === undefined) {

@@ -2,17 +2,17 @@ import { AimdLimit, type AimdOptions } from "./aimd-limit.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic-limit.js";
 import { Gradient2Limit, type Gradient2Options } from "./gradient2-limit.js";
 import { fixedLimit, type Limit } from "./limit.js";
-import { type ReportError, safely } from "./notify.js";
 import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
   isRecord,
-  knownKeys,
   oneOf,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 import type { Random } from "./random.js";
+import { ask, type ReportError, shown, tell } from "./user-code.js";
 import { VegasLimit, type VegasOptions } from "./vegas-limit.js";
 
 /**
@@ -52,9 +52,10 @@ export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit
     throw new InvalidOptionError(prefix, rule, options);
   }
   if (isOwnLimit(options)) return ownLimit(options, prefix);
-  const { algorithm, ...rest } = options;
+  const read = readOptions(prefix, options);
+  const { algorithm, ...rest } = read;
   oneOf(`${prefix}.algorithm`, algorithm, algorithms);
-  switch (options.algorithm) {
+  switch (read.algorithm) {
     case "aimd": {
       const resolved = resolveAimd(rest, prefix);
       return () => new AimdLimit(resolved);
@@ -82,8 +83,8 @@ function ownLimit(limit: Limit, prefix: string): MakeLimit {
   if (typeof record !== "function") {
     throw new InvalidOptionError(`${prefix}.record`, `a function: ${ownLimitRule}`, record);
   }
-  wholeNumber(`${prefix}.current`, limit.current, 1);
-  return (_random, _signals, report) => new OwnLimit(limit, report);
+  const first = wholeNumber(`${prefix}.current`, limit.current, 1);
+  return (_random, _signals, report) => new OwnLimit(limit, first, report);
 }
 
 interface Bounds {
@@ -94,11 +95,11 @@ interface Bounds {
 }
 
 function resolveBounds(
-  options: Bounds,
+  given: Bounds,
   prefix: string,
   known: readonly string[] = ["initial", "min", "max", "windowMs"],
 ): Readonly<Required<Bounds>> {
-  knownKeys(prefix, options, known, ["algorithm"]);
+  const options = readOptions(prefix, given, known, ["algorithm"]);
   const { max = hardCap, windowMs = usualWindowMs } = options;
   wholeNumber(`${prefix}.max`, max, 1, 1_000_000);
   const { min = Math.min(floor, max), initial = max } = options;
@@ -144,38 +145,46 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
 class OwnLimit implements Limit {
   readonly #limit: Limit;
   readonly #report: ReportError;
+  readonly #current = () => this.#limit.current;
+  readonly #ramp = () => this.#limit.ramp;
   #last: number;
+  #broken = false;
 
-  constructor(limit: Limit, report: ReportError) {
+  constructor(limit: Limit, first: number, report: ReportError) {
     this.#limit = limit;
     this.#report = report;
-    this.#last = limit.current;
+    this.#last = first;
   }
 
   get current(): number {
-    const { current } = this.#limit;
-    if (Number.isSafeInteger(current) && current >= 1) this.#last = current;
+    // It is asked for each call: what is broken is told when it breaks.
+    const report = this.#broken ? silent : this.#report;
+    const current = ask(this.#current, readCurrent, undefined, report, "limit.current");
+    this.#broken = current === undefined;
+    if (current !== undefined) this.#last = current;
     return this.#last;
   }
 
   get ramp(): number {
-    const { ramp } = this.#limit;
-    return typeof ramp === "number" && ramp >= 1 ? ramp : Number.POSITIVE_INFINITY;
+    return ask(this.#ramp, readRamp, Number.POSITIVE_INFINITY, this.#report, "limit.ramp");
   }
 
   rampHolds(nowMs: number): void {
-    try {
-      this.#limit.rampHolds?.(nowMs);
-    } catch (error) {
-      safely(this.#report, error, "limit.rampHolds");
-    }
+    tell(() => this.#limit.rampHolds?.(nowMs), this.#report, "limit.rampHolds");
   }
 
   record(...sample: Parameters<Limit["record"]>): void {
-    try {
-      this.#limit.record(...sample);
-    } catch (error) {
-      safely(this.#report, error, "limit.record");
-    }
+    tell(() => this.#limit.record(...sample), this.#report, "limit.record");
   }
+}
+
+const silent: ReportError = () => {};
+
+function readCurrent(answer: unknown): number {
+  if (typeof answer === "number" && Number.isSafeInteger(answer) && answer >= 1) return answer;
+  throw new RangeError(`a limit is a whole number of at least 1, got ${shown(answer)}`);
+}
+
+function readRamp(answer: unknown): number {
+  return typeof answer === "number" && answer >= 1 ? answer : Number.POSITIVE_INFINITY;
 }

@@ -1,4 +1,4 @@
-import { InvalidOptionError, knownKeys, ratio } from "./options.js";
+import { InvalidOptionError, ratio, readOptions } from "./options.js";
 import { priorityRank } from "./priority.js";
 import type { ServerLoad, ShedCall, Shedder } from "./shedder.js";
 
@@ -51,11 +51,8 @@ export class LoadThresholds implements Shedder {
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolveThresholds(
-  thresholds: AdmissionThresholds,
-  path: string,
-): ResolvedThresholds {
-  knownKeys(path, thresholds, ["low", "normal", "high"]);
+export function resolveThresholds(given: AdmissionThresholds, path: string): ResolvedThresholds {
+  const thresholds = readOptions(path, given, ["low", "normal", "high"]);
   const low = ratio(`${path}.low`, thresholds.low === undefined ? 0.7 : thresholds.low);
   const normal = ratio(
     `${path}.normal`,

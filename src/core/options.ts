@@ -18,11 +18,18 @@ export const maxDurationMs = 24 * 24 * 60 * 60 * 1000;
 
 function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
-  if (typeof value === "object" && value !== null) {
+  if (typeof value === "object" && value !== null) return kindOf(value);
+  return String(value);
+}
+
+function kindOf(value: object): string {
+  try {
     if (Array.isArray(value)) return "an array";
     return value instanceof Map ? "a Map" : value instanceof Set ? "a Set" : "an object";
+  } catch {
+    // A proxy that will not be looked at.
+    return "an object";
   }
-  return String(value);
 }
 
 /** A finite number of milliseconds from `minMs` to 24 days. */
@@ -103,27 +110,92 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
 }
 
 /**
- * Refuses what is not a plain options object, and every key that is not known: a misspelt option
- * would otherwise be a default nobody asked for.
+ * Reads options, once: what a getter says now is what holds, and what becomes of the object later changes nothing.
+ * Options may be inherited, as from a class with getters or from `Object.create(defaults)`; a method that is inherited
+ * keeps its `this`.
  *
+ * What is no object of options is refused, and so is every key that is not known: a misspelt option would otherwise be a
+ * default nobody asked for.
+ *
+ * @param known Without it, whatever there is: which keys are known is for somebody else to say.
  * @param also Options that somebody else has taken out already: they are named, and not accepted here.
+ * @returns A frozen object whose properties are all its own.
+ * @throws InvalidOptionError naming the option that is not known, or can not be read.
  */
-export function knownKeys(
+export function readOptions<O extends object>(
   option: string,
-  value: unknown,
-  known: readonly string[],
+  value: O,
+  known?: readonly string[],
   also: readonly string[] = [],
-): void {
-  if (!isRecord(value)) {
-    throw new InvalidOptionError(option, "an object of options", value);
+): O {
+  let keys: readonly string[];
+  try {
+    if (!isRecord(value)) throw new InvalidOptionError(option, "an object of options", value);
+    keys = known === undefined ? allKeys(value) : keysOf(value);
+  } catch (error) {
+    if (error instanceof InvalidOptionError) throw error;
+    throw new InvalidOptionError(option, "an object that can be read", value);
   }
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) {
-      throw new InvalidOptionError(
-        `${option}.${key}`,
-        `absent: the options are ${[...known, ...also].join(", ")}`,
-        value[key],
-      );
+  if (known !== undefined) {
+    for (const key of keys) {
+      if (!known.includes(key)) {
+        const rule = `absent: the options are ${[...known, ...also].join(", ")}`;
+        throw new InvalidOptionError(`${option}.${key}`, rule, read(option, value, key));
+      }
     }
+  }
+  const found: [string, unknown][] = [];
+  for (const key of known ?? keys) if (key in value) found.push([key, read(option, value, key)]);
+  return Object.freeze(Object.fromEntries(found)) as O;
+}
+
+function read(option: string, value: object, key: string): unknown {
+  let found: unknown;
+  try {
+    found = Reflect.get(value, key);
+  } catch (error) {
+    throw new InvalidOptionError(
+      `${option}.${key}`,
+      `readable: it threw ${textOf(error)}`,
+      undefined,
+    );
+  }
+  return typeof found === "function" && !Object.hasOwn(value, key) ? found.bind(value) : found;
+}
+
+/** The usual case looks at no prototype. */
+function keysOf(value: object): readonly string[] {
+  return Object.getPrototypeOf(value) === Object.prototype ? Object.keys(value) : allKeys(value);
+}
+
+/**
+ * The keys of an object and of what it inherits from, up to what all objects have. Of what is not enumerable, accessors
+ * and methods count: that is what a class is made of.
+ */
+function allKeys(value: object): readonly string[] {
+  const keys = new Set<string>();
+  let from: object | null = value;
+  while (from !== null && !isRoot(from)) {
+    for (const [key, property] of Object.entries(Object.getOwnPropertyDescriptors(from))) {
+      const accessor = property.get !== undefined || property.set !== undefined;
+      const method = typeof property.value === "function" && key !== "constructor";
+      if (property.enumerable === true || accessor || method) keys.add(key);
+    }
+    from = Object.getPrototypeOf(from);
+  }
+  return [...keys];
+}
+
+/** `Object.prototype`, of this realm or of another. */
+function isRoot(object: object): boolean {
+  return Object.getPrototypeOf(object) === null && Object.hasOwn(object, "isPrototypeOf");
+}
+
+/** What was thrown, as a text. It may be anything. */
+export function textOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.message : String(error);
+  } catch {
+    return "something that cannot be shown";
   }
 }

@@ -1,4 +1,4 @@
-import { finiteNumber, InvalidOptionError, knownKeys, ratio } from "./options.js";
+import { finiteNumber, InvalidOptionError, ratio, readOptions } from "./options.js";
 
 /** What one partition of a number of permits may count on, and how much it may take. */
 export interface PartitionOptions {
@@ -34,15 +34,15 @@ export const unpartitioned: PartitionShares = new Map([
  * @param permits How many there are to share.
  */
 export function resolvePartitions(
-  options: Readonly<Record<string, PartitionOptions>>,
+  given: Readonly<Record<string, PartitionOptions>>,
   permits: number,
   prefix = "partitions",
 ): PartitionShares {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const shares = new Map(unpartitioned);
-  for (const [name, own] of Object.entries(options)) {
+  for (const [name, its] of Object.entries(options)) {
     const path = `${prefix}.${name}`;
-    knownKeys(path, own, ["share", "maxShare"]);
+    const own = readOptions(path, its, ["share", "maxShare"]);
     const share = finiteNumber(`${path}.share`, own.share === undefined ? 0 : own.share, 0, 1);
     const maxShare = ratio(`${path}.maxShare`, own.maxShare === undefined ? 1 : own.maxShare);
     if (maxShare < share) {

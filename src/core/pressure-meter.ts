@@ -1,7 +1,8 @@
 import type { Clock } from "./clock.js";
-import { type ReportError, safely } from "./notify.js";
+import { isRecord } from "./options.js";
 import { processSignals, type ResolvedPressureOptions } from "./pressure-options.js";
-import type { ProcessReader } from "./process-readings.js";
+import type { ProcessReader, Readings } from "./process-readings.js";
+import { ask, finite, type ReportError, tell } from "./user-code.js";
 
 /** The pressure at one moment, for people and reports. Each is from 0 to 1. */
 export interface PressureSnapshot {
@@ -33,7 +34,7 @@ export class PressureMeter {
     options: ResolvedPressureOptions,
     reader: ProcessReader,
     clock: Pick<Clock, "now">,
-    report: ReportError = () => {},
+    report: ReportError,
   ) {
     this.#options = options;
     this.#reader = options.reader ?? reader;
@@ -91,7 +92,7 @@ export class PressureMeter {
   /** Reads nothing more; what was read last stays. */
   close(): void {
     this.#readMs = Number.POSITIVE_INFINITY;
-    this.#reader.close?.();
+    tell(() => this.#reader.close?.(), this.#report, "pressure.reader");
   }
 
   #refresh(): void {
@@ -109,32 +110,26 @@ export class PressureMeter {
   }
 
   #readProcess(kept: number): void {
-    try {
-      const readings = this.#reader.read();
-      this.#loopDelayMs = readings.loopDelayMs;
-      for (const name of processSignals) {
-        const range = this.#options[name];
-        const reading = readings[name];
-        if (range === false || !Number.isFinite(reading)) continue;
-        const ratio = (reading - range.from) / (range.to - range.from);
-        this.#note(name, ratio, name === "memory" ? 0 : kept);
-      }
-    } catch (error) {
-      safely(this.#report, error, "pressure.reader");
+    const reader = () => this.#reader.read();
+    const readings = ask(reader, readingsOf, undefined, this.#report, "pressure.reader");
+    if (readings === undefined) return;
+    const { loopDelayMs } = readings;
+    if (loopDelayMs >= 0) this.#loopDelayMs = loopDelayMs;
+    for (const name of processSignals) {
+      const range = this.#options[name];
+      const reading = readings[name];
+      if (range === false || !Number.isFinite(reading)) continue;
+      const ratio = (reading - range.from) / (range.to - range.from);
+      this.#note(name, ratio, name === "memory" ? 0 : kept);
     }
   }
 
   #readSignals(): void {
     for (const [name, signal] of Object.entries(this.#options.signals)) {
-      try {
-        const value = signal();
-        if (!Number.isFinite(value)) throw new TypeError(`it returned ${String(value)}`);
-        this.#note(name, value, 0);
-      } catch (error) {
-        // A signal that is broken is no pressure: it must not shut a server down, nor keep what it said last.
-        this.#ratios.delete(name);
-        safely(this.#report, error, `pressure.signals.${name}`);
-      }
+      const value = ask(signal, finite, undefined, this.#report, `pressure.signals.${name}`);
+      // A signal that is broken is no pressure: it must not shut a server down, nor keep what it said last.
+      if (value === undefined) this.#ratios.delete(name);
+      else this.#note(name, value, 0);
     }
   }
 
@@ -144,6 +139,19 @@ export class PressureMeter {
     const bounded = Math.max(-1, Math.min(1, ratio));
     this.#ratios.set(name, bounded + kept * (before - bounded));
   }
+}
+
+/** Numbers only: of what a reader leaves out or makes up, nothing is known. */
+function readingsOf(answer: unknown): Readings {
+  if (!isRecord(answer)) throw new TypeError("the reader gave no readings");
+  const { eventLoop, loopDelayMs, cpu, memory } = answer;
+  const number = (reading: unknown) => (typeof reading === "number" ? reading : Number.NaN);
+  return {
+    eventLoop: number(eventLoop),
+    loopDelayMs: number(loopDelayMs),
+    cpu: number(cpu),
+    memory: number(memory),
+  };
 }
 
 function clamp(ratio: number): number {

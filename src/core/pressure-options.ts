@@ -1,4 +1,4 @@
-import { durationMs, finiteNumber, InvalidOptionError, knownKeys } from "./options.js";
+import { durationMs, finiteNumber, InvalidOptionError, readOptions } from "./options.js";
 import type { ProcessReader } from "./process-readings.js";
 
 /** From where a signal counts, and where it is at its full pressure of 1. */
@@ -59,12 +59,12 @@ export type ResolvedPressureOptions = Readonly<
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolvePressureOptions(
-  options: PressureOptions = {},
+  given: PressureOptions = {},
   prefix = "pressure",
 ): ResolvedPressureOptions {
-  knownKeys(prefix, options, [...processSignals, "signals", "sampleMs", "reader"]);
-  const { signals = {}, sampleMs = 250, reader } = options;
-  knownKeys(`${prefix}.signals`, signals, Object.keys(signals ?? {}));
+  const options = readOptions(prefix, given, [...processSignals, "signals", "sampleMs", "reader"]);
+  const { signals: named = {}, sampleMs = 250, reader } = options;
+  const signals = readOptions(`${prefix}.signals`, named);
   for (const [name, signal] of Object.entries(signals)) {
     if (isProcessSignal(name)) {
       const rule = `absent: ${processSignals.join(", ")} are signals already, give yours another name`;
@@ -84,20 +84,20 @@ export function resolvePressureOptions(
     loopDelayMs: range("loopDelayMs"),
     cpu: range("cpu"),
     memory: range("memory"),
-    signals: Object.freeze({ ...signals }),
+    signals,
     sampleMs: durationMs(`${prefix}.sampleMs`, sampleMs, 10),
     ...(reader === undefined ? {} : { reader }),
   });
 }
 
 function resolveRange(
-  range: PressureRange | false | undefined,
+  given: PressureRange | false | undefined,
   usual: PressureRange,
   path: string,
 ): PressureRange | false {
-  if (range === false) return false;
-  if (range === undefined) return Object.freeze({ ...usual });
-  knownKeys(path, range, ["from", "to"]);
+  if (given === false) return false;
+  if (given === undefined) return Object.freeze({ ...usual });
+  const range = readOptions(path, given, ["from", "to"]);
   const from = finiteNumber(`${path}.from`, range.from, 0, 1e9);
   const to = finiteNumber(`${path}.to`, range.to, 0, 1e9);
   if (to <= from) throw new InvalidOptionError(`${path}.to`, `above ${path}.from, ${from}`, to);

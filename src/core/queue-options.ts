@@ -1,4 +1,4 @@
-import { durationMs, finiteNumber, knownKeys, oneOf } from "./options.js";
+import { durationMs, finiteNumber, oneOf, readOptions } from "./options.js";
 import { priorities } from "./priority.js";
 import {
   type OverflowPolicy,
@@ -41,10 +41,10 @@ const names = ["order", "overflow", "minShare", "maxAgeMs", "intervalMs", "targe
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveQueueOptions(
-  options: QueueOptions = {},
+  given: QueueOptions = {},
   prefix = "queue",
 ): ResolvedQueueOptions {
-  knownKeys(prefix, options, names);
+  const options = readOptions(prefix, given, names);
   const { order = "priority", overflow = "evict-lowest", minShare = 0.02 } = options;
   const { maxAgeMs = 50, intervalMs = 100, targetMs = 5 } = options;
   return Object.freeze({

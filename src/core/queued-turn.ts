@@ -1,10 +1,10 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { expireAt } from "./expiry.js";
-import { type ReportError, safely } from "./notify.js";
 import type { Permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
 import { isRefusal, type Refusal } from "./refusal.js";
 import type { Entry, OnTurn, Queued, Turn } from "./turn.js";
+import { type ReportError, safely } from "./user-code.js";
 import type { Candidate } from "./waiter.js";
 
 /** Why a wait ended by the clock. */
@@ -137,16 +137,4 @@ export class QueuedTurn<T> implements Queued, Candidate {
       safely(this.#host.report, error, "onTurn");
     }
   }
-}
-
-/**
- * The reporter for those who handed none in: throws from a task of its own, where the error is loud
- * and breaks nobody's turn.
- */
-export function reportLoudly(clock: Clock): ReportError {
-  return (error) => {
-    clock.schedule(0, () => {
-      throw error;
-    });
-  };
 }

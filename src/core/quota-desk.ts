@@ -1,10 +1,10 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { expireAt } from "./expiry.js";
-import { type ReportError, safely } from "./notify.js";
-import { isPromiseLike } from "./promise-like.js";
+import { maxDurationMs } from "./options.js";
 import type { QuotaAnswer, QuotaStore } from "./quota-store.js";
 import type { ResolvedRateLimitOptions } from "./rate-options.js";
 import type { TokenRate } from "./token-bucket.js";
+import { given, type ReportError, safely, tell } from "./user-code.js";
 
 /** What the desk says of a question, once the store has answered or failed. */
 export type DeskAnswer = { readonly kind: "granted" } | Short;
@@ -17,6 +17,9 @@ export interface Short {
   /** The store has failed; nothing is known of the tokens. */
   readonly failed?: true;
 }
+
+/** There will never be enough. */
+export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
 const granted: DeskAnswer = Object.freeze({ kind: "granted" });
 
@@ -35,6 +38,8 @@ export class QuotaDesk {
   readonly rate: TokenRate;
   readonly timeoutMs: number;
   readonly clock: Clock;
+  /** The store is somebody else's: what it says of the time until there is enough may be wrong. */
+  readonly foreign: boolean;
   readonly #store: QuotaStore;
   readonly #allows: boolean;
   readonly #report: ReportError;
@@ -52,6 +57,7 @@ export class QuotaDesk {
     this.rate = options.rate;
     this.timeoutMs = options.storeTimeoutMs;
     this.clock = clock;
+    this.foreign = options.store !== undefined;
     this.#store = store;
     this.#allows = options.onStoreError === "allow";
     this.#report = report;
@@ -65,8 +71,8 @@ export class QuotaDesk {
 
   take(key: string, cost: number, nowMs: number): DeskAnswer | PendingTake {
     try {
-      const said = this.#store.take(key, cost, this.rate, nowMs);
-      return isPromiseLike(said)
+      const said = given(() => this.#store.take(key, cost, this.rate, nowMs));
+      return said instanceof Promise
         ? new PendingTake(this, said, key, cost, nowMs)
         : this.read(said, cost);
     } catch (error) {
@@ -75,12 +81,8 @@ export class QuotaDesk {
   }
 
   giveBack(key: string, cost: number): void {
-    try {
-      const done = this.#store.giveBack?.(key, cost, this.rate, this.clock.now());
-      if (isPromiseLike(done)) Promise.resolve(done).catch((error) => this.#note(error));
-    } catch (error) {
-      this.#note(error);
-    }
+    const put = () => this.#store.giveBack?.(key, cost, this.rate, this.clock.now());
+    tell(put, this.#note, this.#where);
   }
 
   /** @throws TypeError for something that is no answer. */
@@ -88,8 +90,12 @@ export class QuotaDesk {
     if (said?.granted === true) return granted;
     if (said?.granted !== false) throw new TypeError("the quota store gave no answer");
     const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = said;
-    if (Number.isNaN(Number(retryAfterMs))) throw new TypeError("the quota store named no time");
-    return { kind: "short", retryAfterMs: Math.max(Number(retryAfterMs), 0) || minRetryMs };
+    if (typeof retryAfterMs !== "number" || Number.isNaN(retryAfterMs)) {
+      throw new TypeError("the quota store named no time");
+    }
+    // Nobody waits so long: what is further away than any duration comes never.
+    if (retryAfterMs > maxDurationMs) return never;
+    return { kind: "short", retryAfterMs: Math.max(retryAfterMs, 0) || minRetryMs };
   }
 
   failed(error: unknown): DeskAnswer {
@@ -97,13 +103,13 @@ export class QuotaDesk {
     return this.#allows ? granted : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
   }
 
-  #note(error: unknown): void {
+  readonly #note = (error: unknown): void => {
     this.#failures += 1;
     const nowMs = this.clock.now();
     if (nowMs < this.#nextReportMs) return;
     this.#nextReportMs = nowMs + reportEveryMs;
     safely(this.#report, error, this.#where);
-  }
+  };
 }
 
 /** A question that the store has yet to answer. It is answered once at most. */
@@ -120,7 +126,7 @@ export class PendingTake {
 
   constructor(
     desk: QuotaDesk,
-    said: PromiseLike<QuotaAnswer>,
+    said: Promise<QuotaAnswer>,
     key: string,
     cost: number,
     nowMs: number,
@@ -136,7 +142,7 @@ export class PendingTake {
       this.#unwanted = answer.kind !== "granted";
       this.#settle(answer);
     });
-    Promise.resolve(said).then(
+    said.then(
       (answer) => this.#arrived(answer),
       (error) => {
         if (this.#open) this.#settle(desk.failed(error));

@@ -1,5 +1,5 @@
-import { type ReportError, safely } from "./notify.js";
 import { optionalFunction } from "./options.js";
+import { asking, type ReportError, shown } from "./user-code.js";
 
 /** How many tokens a call takes. */
 export type CostOf<C> = (call: C) => number;
@@ -17,14 +17,10 @@ export function costFunction<C>(
 ): CostOf<C> {
   const own = optionalFunction(option, cost);
   if (own === undefined) return () => 1;
-  return (call) => {
-    try {
-      const tokens = own(call);
-      if (Number.isFinite(tokens) && tokens >= 0) return tokens;
-      throw new RangeError(`a cost must be a number of at least 0, got ${String(tokens)}`);
-    } catch (error) {
-      safely(report, error, option);
-      return 1;
-    }
-  };
+  return asking(own, tokens, () => 1, report, option);
+}
+
+function tokens(answer: unknown): number {
+  if (typeof answer === "number" && Number.isFinite(answer) && answer >= 0) return answer;
+  throw new RangeError(`a cost must be a number of at least 0, got ${shown(answer)}`);
 }

@@ -1,7 +1,7 @@
 import { boundedKey } from "./bounded-key.js";
 import type { Clock } from "./clock.js";
-import type { ReportError } from "./notify.js";
-import { type DeskAnswer, type PendingTake, QuotaDesk, type Short } from "./quota-desk.js";
+import { pauseMs } from "./pause.js";
+import { type DeskAnswer, never, type PendingTake, QuotaDesk, type Short } from "./quota-desk.js";
 import { MemoryQuotaStore } from "./quota-memory.js";
 import type { Random } from "./random.js";
 import type { ResolvedRateLimitOptions } from "./rate-options.js";
@@ -10,6 +10,7 @@ import { rateRefusal } from "./rate-refusal.js";
 import { type RateRequest, RateWaiter, type RateWaiterHost, spent } from "./rate-waiter.js";
 import { isRefusal, type Refusal, refusal } from "./refusal.js";
 import type { Entry } from "./turn.js";
+import type { ReportError } from "./user-code.js";
 
 /** Numbers of one rate, over all its keys. All but `queued` and `asking` only grow. */
 export interface RateLimitSnapshot {
@@ -33,7 +34,6 @@ export interface RateSurroundings {
   readonly report: ReportError;
 }
 
-const never: Short = { kind: "short", retryAfterMs: Infinity };
 const expired = refusal("DEADLINE_EXPIRED", "the deadline had passed");
 const drained = refusal("DRAINING", "the server began to drain");
 
@@ -233,6 +233,7 @@ export class RateLimit implements RateWaiterHost {
     const queue = new RateQueue({
       clock: this.clock,
       ratePerSecond: this.#options.rate.ratePerSecond,
+      pauseMs: (askedInVain) => (this.#desk.foreign ? pauseMs(askedInVain, this.#random) : 0),
       take: (cost, nowMs) => this.#desk.take(key, cost, nowMs),
       giveBack: (cost) => this.#desk.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>

@@ -2,8 +2,8 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
-  knownKeys,
   oneOf,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 import type { QuotaStore } from "./quota-store.js";
@@ -65,11 +65,11 @@ const known = [
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveRateLimitOptions(
-  options: RateLimitOptions,
+  given: RateLimitOptions,
   prefix = "rate",
   also: readonly string[] = [],
 ): ResolvedRateLimitOptions {
-  knownKeys(prefix, options, known, also);
+  const options = readOptions(prefix, given, known, also);
   const { maxWaitMs = 0, maxQueued = 100, maxKeys = 10_000, store, storeTimeoutMs = 50 } = options;
   const ratePerSecond = finiteNumber(`${prefix}.ratePerSecond`, options.ratePerSecond, 1e-6, 1e9);
   const { burst = Math.max(1, ratePerSecond), onStoreError = "allow" } = options;

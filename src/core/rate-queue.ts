@@ -7,6 +7,8 @@ import type { RateWaiter } from "./rate-waiter.js";
 export interface RateQueueHost {
   readonly clock: Clock;
   readonly ratePerSecond: number;
+  /** How long a store is left alone at least, that was asked for the same call so many times in vain. */
+  pauseMs(askedInVain: number): number;
   take(cost: number, nowMs: number): DeskAnswer | PendingTake;
   /** Puts tokens back that the store granted to one that could use them no more. */
   giveBack(cost: number): void;
@@ -31,6 +33,8 @@ export class RateQueue {
   /** Whoever was first when the store was asked, and what the store has yet to answer. */
   #asking: { readonly waiter: RateWaiter; readonly take: PendingTake } | undefined;
   #serving = false;
+  /** How often in a row the store was asked for whoever is first, and had not enough. */
+  #inVain = 0;
 
   constructor(host: RateQueueHost) {
     this.#host = host;
@@ -148,14 +152,18 @@ export class RateQueue {
     return false;
   }
 
-  #arm(dueMs: number, nowMs: number): void {
+  /** Whoever is first was asked for, and is asked for again when its tokens are due: not at once, whatever a store says. */
+  #arm(saidMs: number, nowMs: number): void {
     this.#stopTimer?.();
+    this.#inVain += 1;
+    const dueMs = Math.max(saidMs, nowMs + this.#host.pauseMs(this.#inVain));
     this.#dueMs = dueMs;
     this.#stopTimer = this.#host.clock.schedule(dueMs - nowMs, () => this.serve());
   }
 
   #takeOut(waiter: RateWaiter): void {
     if (waiter.place === undefined) return;
+    if (this.#waiters.first()?.item === waiter) this.#inVain = 0;
     this.#waiters.remove(waiter.place);
     waiter.place = undefined;
     this.#count(waiter, -1);

@@ -1,10 +1,10 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { expireAt } from "./expiry.js";
-import { type ReportError, safely } from "./notify.js";
 import type { Permit } from "./permit.js";
 import type { QueueHandle } from "./priority-queue.js";
 import type { Refusal } from "./refusal.js";
 import type { OnTurn, Queued, Turn } from "./turn.js";
+import { type ReportError, safely } from "./user-code.js";
 
 /** What a call that was let through holds: its tokens are spent, so there is nothing to give back when it ends. */
 export const spent: Permit = Object.freeze({ settle() {} });

@@ -1,5 +1,5 @@
 import type { CancelTask, Clock } from "./clock.js";
-import { finiteNumber, knownKeys, wholeNumber } from "./options.js";
+import { finiteNumber, readOptions, wholeNumber } from "./options.js";
 
 /**
  * How many streams of a connection a client may reset. A server that gets more closes the connection, and with it every
@@ -16,10 +16,10 @@ export type ResolvedResetOptions = Readonly<Required<ResetOptions>>;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveResetOptions(
-  options: ResetOptions = {},
+  given: ResetOptions = {},
   prefix = "resets",
 ): ResolvedResetOptions {
-  knownKeys(prefix, options, ["burst", "perSecond"]);
+  const options = readOptions(prefix, given, ["burst", "perSecond"]);
   const { burst = 800, perSecond = 26 } = options;
   return Object.freeze({
     burst: wholeNumber(`${prefix}.burst`, burst, 4, 1_000_000),

@@ -1,4 +1,4 @@
-import { durationMs, finiteNumber, InvalidOptionError, knownKeys, ratio } from "./options.js";
+import { durationMs, finiteNumber, InvalidOptionError, ratio, readOptions } from "./options.js";
 
 /**
  * How much extra load retries and hedges may put on one target. Two budgets work together, and an
@@ -56,10 +56,10 @@ const defaults = {
  * @throws InvalidOptionError when an option is unknown or out of range, or when both budgets are off.
  */
 export function resolveRetryBudgetOptions(
-  options: RetryBudgetOptions = {},
+  given: RetryBudgetOptions = {},
   prefix = "retry.budget",
 ): ResolvedRetryBudgetOptions {
-  knownKeys(prefix, options, Object.keys(defaults));
+  const options = readOptions(prefix, given, Object.keys(defaults));
   const {
     ratio: share = defaults.ratio,
     minPerSecond = defaults.minPerSecond,

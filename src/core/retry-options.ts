@@ -1,5 +1,5 @@
 import { type Backoff, type BackoffOptions, exponentialBackoff } from "./backoff.js";
-import { InvalidOptionError, knownKeys, wholeNumber } from "./options.js";
+import { InvalidOptionError, readOptions, wholeNumber } from "./options.js";
 import {
   type ResolvedRetryBudgetOptions,
   type RetryBudgetOptions,
@@ -72,12 +72,12 @@ const known = [
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolveRetryOptions(
-  options: RetryOptions = {},
+  given: RetryOptions = {},
   prefix = "retry",
 
   also: readonly string[] = [],
 ): ResolvedRetryOptions {
-  knownKeys(prefix, options, known, also);
+  const options = readOptions(prefix, given, known, also);
   const {
     maxAttempts = 3,
     idempotent,

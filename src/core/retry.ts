@@ -1,4 +1,5 @@
 import type { StatusOrigin } from "./origin.js";
+import { pauseMs } from "./pause.js";
 import type { Random } from "./random.js";
 import type { Reason } from "./reasons.js";
 import type { ResolvedRetryOptions } from "./retry-options.js";
@@ -52,6 +53,8 @@ export class RetryRules {
   /** Retries since the server last named the wait (A6: pushback starts the sequence anew). */
   #retriesSincePushback = 0;
   #previousDelayMs = 0;
+  /** How often the server has named the wait. The first is kept to exactly; "at once" again and again is not. */
+  #pushbacks = 0;
 
   constructor(options: ResolvedRetryOptions, random: Random) {
     this.#options = options;
@@ -78,7 +81,9 @@ export class RetryRules {
     if (typeof pushback === "number") {
       this.#retriesSincePushback = 0;
       this.#previousDelayMs = 0;
-      return pushback;
+      const delayMs = Math.max(pushback, pauseMs(this.#pushbacks, this.#random));
+      this.#pushbacks += 1;
+      return delayMs;
     }
     this.#retriesSincePushback += 1;
     const { backoff } = this.#options;

@@ -2,8 +2,8 @@ import {
   durationMs,
   finiteNumber,
   InvalidOptionError,
-  knownKeys,
   ratio,
+  readOptions,
   wholeNumber,
 } from "./options.js";
 
@@ -53,11 +53,11 @@ const keys = [
 
 /** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
 export function resolveThrottleOptions(
-  options: ThrottleOptions,
+  given: ThrottleOptions,
   prefix = "throttle",
   also: readonly string[] = [],
 ): ResolvedThrottleOptions {
-  knownKeys(prefix, options, keys, also);
+  const options = readOptions(prefix, given, keys, also);
   const { windowMs = 60_000, k = 1.5, minRequests = 10, maxRejectRatio = 0.9 } = options;
   const { forcedPassMs = 1_000, recoveryMs = 1_000 } = options;
   const { collaborative = true, probeRatio = 0.01 } = options;

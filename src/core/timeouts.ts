@@ -1,4 +1,4 @@
-import { durationMs, InvalidOptionError, knownKeys } from "./options.js";
+import { durationMs, InvalidOptionError, readOptions } from "./options.js";
 
 /**
  * How much earlier than its inbound call's deadline what a handler waits for ends, in milliseconds, so that the handler
@@ -64,11 +64,11 @@ const known = ["connectionMs", "attemptMs", "firstResponseMs", "idleMs", "totalM
  * one; the message has both numbers.
  */
 export function resolveTimeoutOptions(
-  options: TimeoutOptions = {},
+  given: TimeoutOptions = {},
   prefix = "timeouts",
   also: TimeoutSurroundings = {},
 ): ResolvedTimeoutOptions {
-  knownKeys(prefix, options, known);
+  const options = readOptions(prefix, given, known);
   const checked = (name: keyof TimeoutOptions): number | undefined => {
     const value = options[name];
     return value === undefined ? undefined : durationMs(`${prefix}.${name}`, value, 1);

@@ -6,11 +6,11 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
-import { notify, type Observer, type ReportError } from "../core/notify.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
+import { notify, type Observer, type ReportError } from "../core/user-code.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import type { ChannelWatch } from "./channel-watch.js";
 import { fixedDeadline, ranOutOfTime, toMonotonic } from "./deadline.js";

@@ -1,5 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { degradationName } from "../core/fallback-options.js";
+import { shown } from "../core/user-code.js";
 import type { PartialStatus } from "./types.js";
 
 /** Trailers, and headers of what a fallback answers: what of the answer is not what it should be. */
@@ -122,7 +123,7 @@ export function fallbackDegradation(
 
 /** What a handler says of its own answer. A name that is none is made one: a call is no place to throw. */
 export function handlerDegradation(name: string, path: string): Degradation {
-  const made = String(name)
+  const made = (typeof name === "string" ? name : shown(name))
     .slice(0, 64)
     .replace(/[^A-Za-z0-9._-]/g, "_")
     .replace(/^[^A-Za-z0-9]+/, "");

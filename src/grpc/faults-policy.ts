@@ -3,7 +3,7 @@ import type { Decision } from "../core/decision.js";
 import { type Fault, type FaultKind, Faults } from "../core/faults.js";
 import type { FaultEnd, ResolvedFaultOptions } from "../core/faults-options.js";
 import type { Mode } from "../core/mode.js";
-import { type ReportError, safely } from "../core/notify.js";
+import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { pushbackKey } from "./metadata-keys.js";
 import type { Surroundings } from "./surroundings.js";
 
@@ -40,12 +40,8 @@ export class FaultsPolicy<C> extends Faults {
   /** Whether a call may be struck. A predicate that throws spares it. */
   concerns(call: C): boolean {
     if (this.#when === undefined) return true;
-    try {
-      return this.#when(call) === true;
-    } catch (error) {
-      safely(this.#report, error, "faults.when");
-      return false;
-    }
+    const when = this.#when;
+    return ask(() => when(call), yesOrNo, false, this.#report, "faults.when");
   }
 
   /** Notes that a fault strikes, or would have. */

@@ -1,4 +1,4 @@
-import { InvalidOptionError, knownKeys } from "../core/options.js";
+import { InvalidOptionError, isRecord } from "../core/options.js";
 
 /**
  * Checks what a user adds of their own to the options of a client or server: grpc-js would only notice it in the first call.
@@ -6,9 +6,9 @@ import { InvalidOptionError, knownKeys } from "../core/options.js";
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function checkOwn(option: string, own: object, lists: readonly string[]): void {
-  knownKeys(option, own, Object.keys(own ?? {}));
+  if (!isRecord(own)) throw new InvalidOptionError(option, "an object of options", own);
   for (const name of lists) {
-    const list: unknown = (own as Readonly<Record<string, unknown>>)[name];
+    const list = own[name];
     if (list === undefined) continue;
     if (!Array.isArray(list) || list.some((entry) => typeof entry !== "function")) {
       throw new InvalidOptionError(`${option}.${name}`, "an array of functions", list);

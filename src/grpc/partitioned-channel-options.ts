@@ -1,13 +1,13 @@
 import type { ChannelOptions, Metadata } from "@grpc/grpc-js";
-import type { ReportError } from "../core/notify.js";
 import {
   InvalidOptionError,
-  knownKeys,
   oneOf,
   optionalFunction,
+  readOptions,
   wholeNumber,
 } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
+import type { ReportError } from "../core/user-code.js";
 import { reconnectBackoff } from "./reconnect-backoff.js";
 import { surroundingsOf } from "./surroundings.js";
 
@@ -80,19 +80,19 @@ const prefix = "partitionedChannel";
 const most = 100;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolvePartitionedChannelOptions(options: PartitionedChannelOptions): ChannelPlan {
-  knownKeys(prefix, options, [
+export function resolvePartitionedChannelOptions(given: PartitionedChannelOptions): ChannelPlan {
+  const options = readOptions(prefix, given, [
     "partitions",
     "partitionOf",
     "defaultPartition",
     "channelOptions",
     "onError",
   ]);
-  const { partitions, partitionOf, channelOptions = {}, onError } = options;
+  const { partitionOf, onError, channelOptions: channels = {} } = options;
   optionalFunction(`${prefix}.partitionOf`, partitionOf);
   // Any key will do: which options a channel knows is for grpc-js to say.
-  knownKeys(`${prefix}.channelOptions`, channelOptions, Object.keys(channelOptions ?? {}));
-  knownKeys(`${prefix}.partitions`, partitions, Object.keys(partitions ?? {}));
+  const channelOptions = readOptions(`${prefix}.channelOptions`, channels);
+  const partitions = readOptions(`${prefix}.partitions`, options.partitions);
   const plans = Object.entries(partitions).map(([name, own]) => planOf(name, own));
   wholeNumber(`number of ${prefix}.partitions`, plans.length, 1, most);
   return {
@@ -113,13 +113,13 @@ export function resolvePartitionedChannelOptions(options: PartitionedChannelOpti
   };
 }
 
-function planOf(name: string, own: ChannelPartitionOptions): PartitionPlan {
+function planOf(name: string, given: ChannelPartitionOptions): PartitionPlan {
   const option = `${prefix}.partitions.${name}`;
   // A name like a number would change the order: JavaScript puts such keys first.
   if (!/^[A-Za-z][\w.-]*$/.test(name)) {
     throw new InvalidOptionError(option, "named by a letter and then letters, digits, _ . -", name);
   }
-  knownKeys(option, own, ["connections", "priorities", "methods"]);
+  const own = readOptions(option, given, ["connections", "priorities", "methods"]);
   const { connections = 1 } = own;
   return {
     name,

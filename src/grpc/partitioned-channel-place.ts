@@ -1,6 +1,6 @@
 import type { Metadata } from "@grpc/grpc-js";
-import { safely } from "../core/notify.js";
 import type { Priority } from "../core/priority.js";
+import { ask, keyText, shown } from "../core/user-code.js";
 import { readPriority } from "./metadata-keys.js";
 import type { ChannelPlan, PartitionPlan } from "./partitioned-channel-options.js";
 import { serviceOf } from "./types.js";
@@ -20,19 +20,16 @@ export function placeBy(plan: ChannelPlan): Place {
     return (method, metadata) => byRule(method, priorityOf(metadata));
   }
   const names = new Set(partitions.map(({ name }) => name));
+  const known = (answer: unknown): string | undefined => {
+    const named = keyText(answer);
+    if (named === undefined || names.has(named)) return named;
+    const text = `There is no partition ${shown(named)}, only ${[...names].join(", ")}`;
+    throw new TypeError(text);
+  };
   return (method, metadata) => {
     const priority = priorityOf(metadata);
-    try {
-      const named = partitionOf({ method, priority, metadata });
-      if (named !== undefined) {
-        if (names.has(named)) return named;
-        const text = `There is no partition ${JSON.stringify(named)}, only ${[...names].join(", ")}`;
-        throw new TypeError(text);
-      }
-    } catch (error) {
-      safely(report, error, "partitionOf");
-    }
-    return byRule(method, priority);
+    const question = () => partitionOf({ method, priority, metadata });
+    return ask(question, known, undefined, report, "partitionOf") ?? byRule(method, priority);
   };
 }
 

@@ -8,6 +8,7 @@ import {
   encodeStatusDetails,
   type StatusDetails,
   statusDetailsKey,
+  wireMs,
 } from "./status-details.js";
 
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
@@ -86,7 +87,7 @@ export function titleOf(reason: Reason): string | undefined {
 }
 
 export function again(afterMs: number | undefined): string {
-  return afterMs === undefined ? "" : `; try again in ${Math.ceil(afterMs)} ms`;
+  return afterMs === undefined ? "" : `; try again in ${wireMs(afterMs)} ms`;
 }
 
 /** What the toolkit says about a status that it made itself, or that another toolkit made. */

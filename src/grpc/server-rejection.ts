@@ -4,6 +4,7 @@ import type { Reason } from "../core/reasons.js";
 import type { Refusal } from "../core/refusal.js";
 import { type EncodedDetails, RefusalMetadata } from "./refusal-metadata.js";
 import { again, encodeRejection, refusalText, statusOf, titleOf } from "./rejection.js";
+import { wireMs } from "./status-details.js";
 
 /** Pushback by which a server asks not to be retried (gRFC A6). */
 const noRetry = "-1";
@@ -49,10 +50,11 @@ function standingAnswer(
   refusal: Refusal,
   priority: Priority | undefined,
 ): Answer {
-  const { reason, retryAfterMs } = refusal;
+  const { reason } = refusal;
+  const retryAfterMs = sentMs(refusal);
   // No text is put together for it: that would be a good part of what the answer costs.
   const rank = priority === undefined ? priorities.length : priorityRank[priority];
-  const waitMs = retryAfterMs === undefined ? -1 : Math.ceil(retryAfterMs);
+  const waitMs = retryAfterMs ?? -1;
   const key = waitMs * (priorities.length + 1) + rank;
   const known = standing.get(reason)?.get(key);
   if (known !== undefined) return known;
@@ -63,16 +65,23 @@ function standingAnswer(
   return answer;
 }
 
+/** The same in both places, and what a pushback can say: an int32 (gRFC A6). */
+function sentMs({ retryAfterMs }: Refusal): number | undefined {
+  return retryAfterMs === undefined ? undefined : wireMs(retryAfterMs, 2 ** 31 - 1);
+}
+
 function encodeAnswer(
   details: string,
   code: Status,
   refusal: Refusal,
   priority: Priority | undefined,
 ): Answer {
-  const { retryAfterMs, subject } = refusal;
+  const { subject } = refusal;
+  const retryAfterMs = sentMs(refusal);
+  const sent = retryAfterMs === undefined ? refusal : { ...refusal, retryAfterMs };
   const info = priority === undefined ? { scope: "instance" } : { scope: "instance", priority };
-  const bytes = encodeRejection(code, details, refusal, info);
-  const wait = retryAfterMs === undefined ? undefined : String(Math.ceil(retryAfterMs));
+  const bytes = encodeRejection(code, details, sent, info);
+  const wait = retryAfterMs === undefined ? undefined : String(retryAfterMs);
   const pushback = wait ?? (subject === undefined ? undefined : noRetry);
   return { details, bytes, base64: bytes.toString("base64"), pushback };
 }

@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import type { Metadata } from "@grpc/grpc-js";
+import { statusCode } from "../core/status-code.js";
 import type { Any } from "../gen/google/protobuf/any.js";
 import { ErrorInfo, QuotaFailure, RetryInfo } from "../gen/google/rpc/error_details.js";
 import { Status } from "../gen/google/rpc/status.js";
@@ -33,7 +34,7 @@ export function encodeStatusDetails(code: number, message: string, details: Stat
     pack("ErrorInfo", info.finish());
   }
   if (details.retryDelayMs !== undefined) {
-    const ms = Math.max(0, Math.ceil(details.retryDelayMs));
+    const ms = wireMs(details.retryDelayMs);
     const retryDelay = { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 };
     pack("RetryInfo", RetryInfo.encode({ retryDelay }).finish());
   }
@@ -41,7 +42,23 @@ export function encodeStatusDetails(code: number, message: string, details: Stat
     const violations = details.quotaViolations.map((violation) => ({ ...violation }));
     pack("QuotaFailure", QuotaFailure.encode({ violations }).finish());
   }
-  return Buffer.from(Status.encode({ code, message, details: packed }).finish());
+  return Buffer.from(Status.encode({ code: wireCode(code), message, details: packed }).finish());
+}
+
+/** The longest `google.protobuf.Duration`, in milliseconds: 10,000 years. */
+const longestMs = 315_576_000_000 * 1000;
+
+/**
+ * Whole milliseconds as they can be sent: a number that is too large for int64, or none at all, would throw where the
+ * status is encoded, and the call that is refused would never be told.
+ */
+export function wireMs(ms: number, mostMs = longestMs): number {
+  return ms > 0 ? Math.min(Math.ceil(ms), mostMs) : 0;
+}
+
+/** A handler may end a call with anything for a code. What is no int32 is UNKNOWN, as gRPC reads it. */
+function wireCode(code: number): number {
+  return (code | 0) === code ? code : statusCode.unknown;
 }
 
 /**

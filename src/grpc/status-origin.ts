@@ -1,8 +1,8 @@
 import { type Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
-import { type ReportError, safely } from "../core/notify.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import type { ResetBudgets } from "../core/reset-budget.js";
+import { type ReportError, safely } from "../core/user-code.js";
 import { previousAttemptsKey } from "./metadata-keys.js";
 import { rejectionOf } from "./rejection.js";
 

@@ -1,14 +1,14 @@
 import { BudgetStore } from "../core/budget-store.js";
 import { type Clock, systemClock } from "../core/clock.js";
-import type { Observer, ReportError } from "../core/notify.js";
 import { ObserveReport } from "../core/observe-report.js";
-import { InvalidOptionError, knownKeys, optionalFunction } from "../core/options.js";
+import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
 import {
   type ResetBudgets,
   resolveResetOptions,
   sharedResetBudgets,
 } from "../core/reset-budget.js";
+import { type Observer, type ReportError, userClock, userRandom, warn } from "../core/user-code.js";
 import type { DecisionEvent } from "./call-record.js";
 import { UnknownTexts } from "./status-origin.js";
 import { WaitingRoom } from "./waiting-room.js";
@@ -54,11 +54,11 @@ export const surroundingsOptionNames: readonly string[] = surroundingsKeys;
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function takeSurroundings<O extends SurroundingsOptions>(
-  options: O,
+  given: O,
   prefix: string,
 ): { readonly surroundings: Surroundings; readonly rest: Omit<O, keyof SurroundingsOptions> } {
   // Refuses what is no object of options; which keys are known is the policy's to say.
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+  const options = readOptions(prefix, given);
   const { clock, random, onDecision, onError, ...rest } = options;
   return { surroundings: surroundingsOf({ clock, random, onDecision, onError }, prefix), rest };
 }
@@ -68,16 +68,18 @@ export function surroundingsOf(
   options: { readonly [K in keyof SurroundingsOptions]: SurroundingsOptions[K] | undefined },
   prefix: string,
 ): Surroundings {
-  const { clock = systemClock, random = systemRandom, onDecision, onError } = options;
+  const { clock: time = systemClock, random: chance = systemRandom, onDecision, onError } = options;
   for (const method of ["now", "wallNow", "schedule", "afterPoll"] as const) {
-    if (typeof clock?.[method] !== "function") {
-      throw new InvalidOptionError(`${prefix}.clock`, `a clock: it has no ${method}()`, clock);
+    if (typeof time?.[method] !== "function") {
+      throw new InvalidOptionError(`${prefix}.clock`, `a clock: it has no ${method}()`, time);
     }
   }
-  optionalFunction(`${prefix}.random`, random);
+  optionalFunction(`${prefix}.random`, chance);
   optionalFunction(`${prefix}.onDecision`, onDecision);
   optionalFunction(`${prefix}.onError`, onError);
   const report = onError ?? warn;
+  const clock = userClock(time, report);
+  const random = chance === systemRandom ? chance : userRandom(chance, report);
   return {
     clock,
     random,
@@ -89,9 +91,4 @@ export function surroundingsOf(
     unknownTexts: new UnknownTexts(report),
     resets: sharedResetBudgets(resolveResetOptions(), clock),
   };
-}
-
-function warn(error: unknown, where: string): void {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.emitWarning(`${where} threw: ${text}`, { type: "GrpcWeirWarning" });
 }

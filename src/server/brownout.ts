@@ -4,10 +4,10 @@ import { type BrownoutOptions, resolveBrownoutOptions } from "../core/brownout-o
 import { cohorts } from "../core/cohort.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
-import { safely } from "../core/notify.js";
 import { InvalidOptionError, optionalFunction } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Pressure } from "../core/pressure.js";
+import { ask, safely, yesNoOrNothing } from "../core/user-code.js";
 import type { CurrentCall, InboundCall, OptionalWorkJudge } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { type ServerPolicyOptions, serverGate, splitServerOptions } from "./gates.js";
@@ -120,13 +120,10 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 
   #askFlag(name: string, inbound: InboundCall): boolean | undefined {
-    try {
-      const flag = this.#flag?.(name, inbound);
-      return typeof flag === "boolean" ? flag : undefined;
-    } catch (error) {
-      safely(this.#surroundings.report, error, "brownout.flag");
-      return undefined;
-    }
+    const flag = this.#flag;
+    if (flag === undefined) return undefined;
+    const { report } = this.#surroundings;
+    return ask(() => flag(name, inbound), yesNoOrNothing, undefined, report, "brownout.flag");
   }
 }
 
@@ -147,8 +144,10 @@ class CallJudge implements OptionalWorkJudge {
     if (told !== undefined) return told;
     // Answers are kept for known names only: of those there is a number.
     if (!this.#policy.knows(name)) return false;
-    const answer = this.#policy.judge(name, this.#inbound, this.#draw);
     this.#answers ??= new Map();
+    // A flag, a source of pressure or an observer may ask itself: as long as nobody has answered, nothing is skipped.
+    this.#answers.set(name, false);
+    const answer = this.#policy.judge(name, this.#inbound, this.#draw);
     this.#answers.set(name, answer);
     return answer;
   }

@@ -13,8 +13,7 @@ import type { Gate } from "../core/gates.js";
 import { HoldTime } from "../core/hold-time.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
-import type { ReportError } from "../core/notify.js";
-import { InvalidOptionError, knownKeys, optionalFunction, wholeNumber } from "../core/options.js";
+import { InvalidOptionError, optionalFunction, readOptions, wholeNumber } from "../core/options.js";
 import {
   type PartitionOptions,
   type PartitionShares,
@@ -26,6 +25,7 @@ import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
 import { type Entry, isQueued, type OnTurn, type Turn } from "../core/turn.js";
+import type { ReportError } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { isExempt } from "./exempt.js";
@@ -139,8 +139,8 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
 
 const ownNames = ["key", "maxKeys", "partitions", "partition", "weight"];
 
-function resolve(options: ServerBulkheadOptions, prefix: string, report: ReportError): Resolved {
-  knownKeys(prefix, options, Object.keys(options ?? {}));
+function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportError): Resolved {
+  const options = readOptions(prefix, given);
   const { key, maxKeys = 1_000, partitions, partition, weight, ...numbers } = options;
   const limits = resolveBulkheadOptions(numbers, prefix, ownNames);
   optionalFunction(`${prefix}.weight`, weight);

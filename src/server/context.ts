@@ -1,5 +1,5 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
-import { knownKeys, oneOf } from "../core/options.js";
+import { oneOf, readOptions } from "../core/options.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
@@ -142,13 +142,13 @@ class ContextServerCall extends ForwardingServerCall {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function context(
-  options: SurroundingsOptions & {
+  given: SurroundingsOptions & {
     readonly priority?: PriorityOptions;
     /** @defaultValue `mark` */
     readonly relay?: Relay;
   } = {},
 ): ServerInterceptor {
-  knownKeys("context", options, ["priority", "relay", ...surroundingsOptionNames]);
+  const options = readOptions("context", given, ["priority", "relay", ...surroundingsOptionNames]);
   const { priority, relay, ...surroundings } = options;
   const own = surroundingsOf(surroundings, "context");
   return contextInterceptor(

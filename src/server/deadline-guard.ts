@@ -2,7 +2,7 @@ import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type FeasibilityOptions, resolveFeasibilityOptions } from "../core/feasibility.js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
-import { durationMs, knownKeys, oneOf } from "../core/options.js";
+import { durationMs, oneOf, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -24,12 +24,12 @@ export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOption
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 function resolveDeadlineGuardOptions(
-  options: DeadlineGuardOptions = {},
+  given: DeadlineGuardOptions = {},
   prefix = "deadlineGuard",
 
   also: readonly string[] = [],
 ): ResolvedDeadlineGuardOptions {
-  knownKeys(prefix, options, ["minRemainingMs"], also);
+  const options = readOptions(prefix, given, ["minRemainingMs"], also);
   const { minRemainingMs = 0 } = options;
   return Object.freeze({ minRemainingMs: durationMs(`${prefix}.minRemainingMs`, minRemainingMs) });
 }
@@ -95,12 +95,12 @@ export interface DeadlineGuardPolicyOptions
 
 /** Builds both parts. */
 export function deadlineGuards(
-  options: DeadlineGuardPolicyOptions,
+  given: DeadlineGuardPolicyOptions,
   server: GuardedServer,
   surroundings: Surroundings,
   prefix: string,
 ): { readonly guard: DeadlineGuardPolicy; readonly learned: LearnedGuardPolicy | undefined } {
-  knownKeys(prefix, options, ["mode", "minRemainingMs", "learned"]);
+  const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
   const { mode = "enforce", learned = {}, ...rest } = options;
   const guard = new DeadlineGuardPolicy(
     resolveDeadlineGuardOptions(rest, prefix),
@@ -108,8 +108,8 @@ export function deadlineGuards(
   );
   if (learned === false) return { guard, learned: undefined };
   const path = `${prefix}.learned`;
-  const resolved = resolveFeasibilityOptions(learned, path, ["mode"]);
-  const { mode: learnedMode = "observe" } = learned;
+  const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
+  const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
   oneOf(`${path}.mode`, learnedMode, modes);
   return { guard, learned: new LearnedGuardPolicy(resolved, server, surroundings, learnedMode) };
 }

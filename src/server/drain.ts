@@ -1,11 +1,10 @@
 import type { CancelTask, Clock } from "../core/clock.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
-import { safely } from "../core/notify.js";
-import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import type { Outcome, Permit } from "../core/permit.js";
-import { isPromiseLike } from "../core/promise-like.js";
 import { type Refusal, refusal } from "../core/refusal.js";
+import { type ReportError, safely, tell } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { isExempt } from "./exempt.js";
@@ -137,39 +136,31 @@ export async function drainServer(
 ): Promise<DrainReport> {
   const startedMs = clock.now();
   const errors: unknown[] = [];
-  const failed = (where: string) => (error: unknown) => {
+  const failed: ReportError = (error, where) => {
     errors.push(error);
     safely(report, error, where);
   };
   if (noticeMs === 0) stop();
-  for (const service of services) tellNotServing(health, service, failed("drain.health"));
+  for (const service of services) {
+    // One that fails, now or later, stops nothing: the server is to go.
+    tell(() => health?.setStatus(service, "NOT_SERVING"), failed, "drain.health");
+  }
   if (noticeMs > 0) {
     await pause(clock, noticeMs);
     stop();
   }
   const inFlight = runningOf(gates);
-  const cutOff = await shutDown(server, gates, graceMs, clock, failed("drain.server"));
+  const cutOff = await shutDown(server, gates, graceMs, clock, failed);
   const tookMs = Math.round(clock.now() - startedMs);
   return { inFlight, cutOff, tookMs, ...(errors.length > 0 ? { errors } : {}) };
-}
-
-/** One that fails, now or later, stops nothing: the server is to go. */
-function tellNotServing(
-  health: HealthStatus | undefined,
-  service: string,
-  failed: (error: unknown) => void,
-): void {
-  try {
-    const told = health?.setStatus(service, "NOT_SERVING");
-    if (isPromiseLike(told)) Promise.resolve(told).catch(failed);
-  } catch (error) {
-    failed(error);
-  }
 }
 
 function runningOf(gates: readonly DrainGate[]): number {
   return gates.reduce((sum, gate) => sum + gate.inFlight, 0);
 }
+
+/** Where the errors of a server come from. */
+const where = "drain.server";
 
 /** Ends the server; the result is how many calls had to be cut off. */
 function shutDown(
@@ -177,7 +168,7 @@ function shutDown(
   gates: readonly DrainGate[],
   graceMs: number,
   clock: Clock,
-  failed: (error: unknown) => void,
+  failed: ReportError,
 ): Promise<number> {
   return new Promise((resolve) => {
     let cut = 0;
@@ -193,25 +184,19 @@ function shutDown(
       cut = runningOf(gates);
       // The callback of `tryShutdown` comes as well once the streams are gone; if not, nobody waits for it.
       stopTimer = clock.schedule(momentMs, end);
-      attempt(() => server.forceShutdown(), failed);
+      tell(() => server.forceShutdown(), failed, where);
     };
     const forceIn = (ms: number) => {
       stopTimer();
       stopTimer = clock.schedule(ms, force);
     };
     forceIn(graceMs);
-    attempt(
-      () =>
-        server.tryShutdown((error) => {
-          if (over) return;
-          if (error !== undefined) failed(error);
-          end();
-        }),
-      (error) => {
-        failed(error);
-        force();
-      },
-    );
+    const ended = (error?: Error) => {
+      if (over) return;
+      if (error !== undefined) failed(error, where);
+      end();
+    };
+    if (!tell(() => server.tryShutdown(ended), failed, where)) force();
     // Without gates nobody knows whether calls are in flight.
     if (over || gates.length === 0) return;
     const untilMs = clock.now() + graceMs;
@@ -224,15 +209,6 @@ function shutDown(
       });
     }
   });
-}
-
-/** Calls a function of the server's, which may throw. */
-function attempt(call: () => void, failed: (error: unknown) => void): void {
-  try {
-    call();
-  } catch (error) {
-    failed(error);
-  }
 }
 
 function pause(clock: Clock, ms: number): Promise<void> {
@@ -252,14 +228,14 @@ export interface ResolvedDrainOptions {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveDrainOptions(
   server: DrainableServer,
-  options: DrainOptions,
+  given: DrainOptions,
 ): ResolvedDrainOptions {
   for (const method of ["tryShutdown", "forceShutdown"] as const) {
     if (typeof server?.[method] !== "function") {
       throw new InvalidOptionError("drain.server", `a server: it has no ${method}()`, server);
     }
   }
-  knownKeys("drain", options, ["graceMs", "noticeMs", "health", "services"]);
+  const options = readOptions("drain", given, ["graceMs", "noticeMs", "health", "services"]);
   const { graceMs = 30_000, noticeMs = 0, health, services = [""] } = options;
   if (health !== undefined && typeof health?.setStatus !== "function") {
     throw new InvalidOptionError("drain.health", "a health service: it has no setStatus()", health);

@@ -1,7 +1,7 @@
 import { performance } from "node:perf_hooks";
 import { type CancelTask, type Clock, systemClock } from "../core/clock.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { durationMs, InvalidOptionError, knownKeys } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
+import { type ReportError, tell } from "../core/user-code.js";
 
 /** The part of grpc-js's `ServerMetricRecorder` that is used. */
 export interface UtilizationRecorder {
@@ -93,6 +93,7 @@ export class LoadReport {
   #capacity = unknownCapacity;
   /** The most that this has been. */
   #best = 0;
+  #closed = false;
   #stop: CancelTask | undefined;
 
   /**
@@ -102,11 +103,11 @@ export class LoadReport {
   constructor(
     recorder: UtilizationRecorder,
     servers: readonly ReportedServer[],
-    options: LoadReportOptions,
+    given: LoadReportOptions,
     clock: Clock,
     report: ReportError,
   ) {
-    knownKeys("reportLoad", options, ["intervalMs"]);
+    const options = readOptions("reportLoad", given, ["intervalMs"]);
     if (typeof recorder?.setApplicationUtilizationMetric !== "function") {
       const rule = "a recorder: it has no setApplicationUtilizationMetric()";
       throw new InvalidOptionError("reportLoad.recorder", rule, recorder);
@@ -124,6 +125,7 @@ export class LoadReport {
   }
 
   close(): void {
+    this.#closed = true;
     this.#stop?.();
     this.#stop = undefined;
   }
@@ -135,14 +137,16 @@ export class LoadReport {
     const utilization = Math.max(leastUtilization, used);
     // A server that refuses half of what comes to it is used twice as much as it can bear.
     const askedFor = served + shed > 0 ? 1 - shed / (served + shed) : 1;
-    try {
-      this.#recorder.setApplicationUtilizationMetric(
-        Math.min(utilization / Math.max(askedFor, leastUtilization), 1 / leastUtilization),
-      );
-      this.#recorder.setQpsMetric?.(this.#capacity * utilization);
-    } catch (error) {
-      safely(this.#report, error, "reportLoad.recorder");
-    }
+    const recorder = this.#recorder;
+    const told = Math.min(utilization / Math.max(askedFor, leastUtilization), 1 / leastUtilization);
+    const perSecond = this.#capacity * utilization;
+    const task = () => {
+      recorder.setApplicationUtilizationMetric(told);
+      return recorder.setQpsMetric?.(perSecond);
+    };
+    tell(task, this.#report, "reportLoad.recorder");
+    // A recorder may close the weir.
+    if (this.#closed) return;
     this.#stop = this.#clock.schedule(this.#intervalMs, () => this.#tell(), { ref: false });
   }
 

@@ -1,16 +1,16 @@
 import type { Metadata } from "@grpc/grpc-js";
 import { cohortOf, cohorts } from "../core/cohort.js";
-import { type ReportError, safely } from "../core/notify.js";
 import {
   InvalidOptionError,
   isRecord,
-  knownKeys,
   methodOrService,
   oneOf,
   optionalFunction,
+  readOptions,
 } from "../core/options.js";
 import { isPriority, type Priority, priorities } from "../core/priority.js";
 import type { Random } from "../core/random.js";
+import { ask, keyText, type ReadAnswer, type ReportError, yesOrNo } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import { priorityKey, readCohort } from "../grpc/metadata-keys.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -77,12 +77,13 @@ const optionNames = ["default", "key", "map", "methods", "trust", "cohort"];
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 function resolvePriorityOptions(
-  options: PriorityOptions = {},
+  given: PriorityOptions = {},
   prefix = "priority",
 ): ResolvedPriorityOptions {
-  knownKeys(prefix, options, optionNames);
-  const { default: usual = "normal", key = priorityKey, methods = {}, trust, cohort } = options;
-  knownKeys(`${prefix}.methods`, methods, Object.keys(methods ?? {}));
+  const options = readOptions(prefix, given, optionNames);
+  const { default: usual = "normal", key = priorityKey, trust, cohort } = options;
+  const { methods: named = {} } = options;
+  const methods = readOptions(`${prefix}.methods`, named);
   const byMethod = Object.entries(methods).map(([name, priority]): [string, Priority] => [
     methodOrService(`${prefix}.methods["${name}"]`, name),
     oneOf(`${prefix}.methods["${name}"]`, priority, priorities),
@@ -103,7 +104,7 @@ function resolveMap(map: PriorityOptions["map"], path: string): ResolvedPriority
     const rule = "a function, or an object of priorities by what the key says";
     throw new InvalidOptionError(path, rule, map);
   }
-  const known = new Map(Object.entries(map));
+  const known = new Map(Object.entries(readOptions(path, map)));
   for (const [value, priority] of known) oneOf(`${path}.${value}`, priority, priorities);
   return (value) => known.get(value);
 }
@@ -173,7 +174,7 @@ export class PriorityReader {
     const trusted =
       call === undefined ||
       trust === undefined ||
-      this.#ask(() => trust(call), "priority.trust") === true;
+      this.#ask(() => trust(call), yesOrNo, "priority.trust") === true;
     const fixed =
       methods.size === 0
         ? undefined
@@ -203,7 +204,7 @@ export class PriorityReader {
   }
 
   #mapped(value: string, map: ResolvedPriorityOptions["map"]): Priority | undefined {
-    const mapped = map === undefined ? value : this.#ask(() => map(value), "priority.map");
+    const mapped = map === undefined ? value : this.#ask(() => map(value), keyText, "priority.map");
     return isPriority(mapped) ? mapped : undefined;
   }
 
@@ -214,18 +215,14 @@ export class PriorityReader {
   }
 
   #cohortKey(call: PrioritizedCall): string | undefined {
-    const key = this.#ask(() => this.#options.cohort?.(call), "priority.cohort");
-    return typeof key === "string" && key !== "" ? key : undefined;
+    const { cohort } = this.#options;
+    const key = cohort && this.#ask(() => cohort(call), keyText, "priority.cohort");
+    return key === "" ? undefined : key;
   }
 
-  /** What a function of the user's answers; nothing when it throws. */
-  #ask<T>(question: () => T, where: string): T | undefined {
-    try {
-      return question();
-    } catch (error) {
-      safely(this.#report, error, where);
-      return undefined;
-    }
+  /** What a function of the user's answers; nothing when it fails. */
+  #ask<T>(question: () => unknown, read: ReadAnswer<T>, where: string): T | undefined {
+    return ask(question, read, undefined, this.#report, where);
   }
 }
 

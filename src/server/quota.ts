@@ -1,14 +1,14 @@
 import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
-import { type ReportError, safely } from "../core/notify.js";
-import { InvalidOptionError, knownKeys, oneOf } from "../core/options.js";
+import { InvalidOptionError, oneOf, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
 import { enterRow, type QuotaStep } from "../core/quota-row.js";
 import { type CostOf, costFunction } from "../core/rate-cost.js";
 import { RateLimit, type RateLimitSnapshot } from "../core/rate-limit.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "../core/rate-options.js";
+import { asking, keyText, type ReportError } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
 import { serviceOf } from "../grpc/types.js";
@@ -54,9 +54,9 @@ export class QuotaPolicy implements ControlledPolicy {
   readonly #costOf: CostOf<QuotaCall>;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(options: QuotaOptions, surroundings: Surroundings, prefix: string) {
+  constructor(given: QuotaOptions, surroundings: Surroundings, prefix: string) {
     // Refuses what is no object of options; which keys are known is said below.
-    knownKeys(prefix, options, Object.keys(options ?? {}));
+    const options = readOptions(prefix, given);
     const { mode = "enforce", key, cost, ...limit } = options;
     const { report } = surroundings;
     this.mode = oneOf(`${prefix}.mode`, mode, modes);
@@ -88,14 +88,8 @@ export function quotaKey(
 ): (call: QuotaCall) => string {
   if (key === undefined) return keys.server;
   if (typeof key === "function") {
-    return (call) => {
-      try {
-        return String(key(call));
-      } catch (error) {
-        safely(report, error, option);
-        return keys.server();
-      }
-    };
+    const asked = asking(key, keyText, keys.server, report, option);
+    return (call) => asked(call) ?? keys.server();
   }
   if (Object.hasOwn(keys, key)) return keys[key];
   throw new InvalidOptionError(option, "server, service, method, peer or a function", key);

@@ -1,7 +1,7 @@
 import { type AdmissionOptions, resolveAdmissionOptions } from "../core/admission-options.js";
 import type { PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gates.js";
-import { InvalidOptionError, knownKeys } from "../core/options.js";
+import { InvalidOptionError, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Pressure } from "../core/pressure.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -57,8 +57,8 @@ export class ServerPolicies implements ReportedServer {
   readonly drain = new DrainGate();
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(policy: ServerPolicy, surroundings: Surroundings) {
-    knownKeys("server", policy, [
+  constructor(given: ServerPolicy, surroundings: Surroundings) {
+    const read = readOptions("server", given, [
       "priority",
       "deadlineGuard",
       "quota",
@@ -68,6 +68,11 @@ export class ServerPolicies implements ReportedServer {
       "brownout",
       "faults",
     ]);
+    // Several parts look into it.
+    const policy =
+      typeof read.admission === "object" && read.admission !== null
+        ? { ...read, admission: readOptions("server.admission", read.admission) }
+        : read;
     const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
     this.relay = resolveRelay(policy.relay, "server.relay");

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { AnswerCache } from "../core/answer-cache.js";
 import { type Clock, systemClock } from "../core/clock.js";
-import { InvalidOptionError, knownKeys, wholeNumber } from "../core/options.js";
+import { InvalidOptionError, readOptions, wholeNumber } from "../core/options.js";
 
 /** Bounds of a cache of answers in memory. */
 export interface MemoryAnswerCacheOptions {
@@ -15,10 +15,10 @@ type ResolvedOptions = Readonly<Required<MemoryAnswerCacheOptions>>;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveMemoryAnswerCacheOptions(
-  options: MemoryAnswerCacheOptions = {},
+  given: MemoryAnswerCacheOptions = {},
   prefix = "memoryAnswerCache",
 ): ResolvedOptions {
-  knownKeys(prefix, options, ["maxEntries", "maxBytes"]);
+  const options = readOptions(prefix, given, ["maxEntries", "maxBytes"]);
   const { maxEntries = 1_000, maxBytes = 16 * 1024 * 1024 } = options;
   return Object.freeze({
     maxEntries: wholeNumber(`${prefix}.maxEntries`, maxEntries, 1, 1_000_000),
@@ -75,12 +75,12 @@ export class MemoryAnswerCache implements AnswerCache {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function memoryAnswerCache(
-  options: MemoryAnswerCacheOptions & {
+  given: MemoryAnswerCacheOptions & {
     /** Time. @defaultValue the system's */
     readonly clock?: Clock;
   } = {},
 ): MemoryAnswerCache {
-  knownKeys("memoryAnswerCache", options, ["maxEntries", "maxBytes", "clock"]);
+  const options = readOptions("memoryAnswerCache", given, ["maxEntries", "maxBytes", "clock"]);
   const { clock = systemClock, ...bounds } = options;
   if (typeof clock?.now !== "function") {
     throw new InvalidOptionError("memoryAnswerCache.clock", "a clock: it has no now()", clock);

@@ -1,4 +1,4 @@
-import type { ReportError } from "../core/notify.js";
+import type { ReportError } from "../core/user-code.js";
 import type { GuardSpans } from "../grpc/guard-spans.js";
 import { GuardRunSpan } from "./guard-span.js";
 import type { ResolvedTelemetryOptions } from "./telemetry-options.js";

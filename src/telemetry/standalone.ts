@@ -1,4 +1,4 @@
-import { knownKeys } from "../core/options.js";
+import { readOptions } from "../core/options.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
@@ -18,10 +18,10 @@ import {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function splitTelemetryOptions(
-  options: TelemetryOptions & SurroundingsOptions,
+  given: TelemetryOptions & SurroundingsOptions,
   prefix: string,
 ): { readonly surroundings: Surroundings; readonly telemetry: ResolvedTelemetryOptions } {
-  knownKeys(prefix, options, [...telemetryOptionNames, ...surroundingsOptionNames]);
+  const options = readOptions(prefix, given, [...telemetryOptionNames, ...surroundingsOptionNames]);
   const { surroundings, rest } = takeSurroundings(options, prefix);
   return {
     surroundings,

@@ -1,5 +1,5 @@
 import type { TextMapPropagator, TracerProvider } from "@opentelemetry/api";
-import { InvalidOptionError, knownKeys } from "../core/options.js";
+import { InvalidOptionError, readOptions } from "../core/options.js";
 
 /** Which OpenTelemetry the toolkit tells, and whether. Without an SDK, nothing is recorded. */
 export interface TelemetryOptions {
@@ -28,10 +28,10 @@ export const telemetryOptionNames: readonly (keyof TelemetryOptions)[] = [
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveTelemetryOptions(
-  options: TelemetryOptions = {},
+  given: TelemetryOptions = {},
   prefix = "telemetry",
 ): ResolvedTelemetryOptions {
-  knownKeys(prefix, options, telemetryOptionNames);
+  const options = readOptions(prefix, given, telemetryOptionNames);
   const { tracing = true, tracerProvider, propagator } = options;
   if (typeof tracing !== "boolean") {
     throw new InvalidOptionError(`${prefix}.tracing`, "true or false", tracing);

@@ -10,7 +10,7 @@ import {
   type TracerProvider,
   trace,
 } from "@opentelemetry/api";
-import { type ReportError, safely } from "../core/notify.js";
+import { type ReportError, safely } from "../core/user-code.js";
 import { metadataGetter, metadataSetter, OutgoingCarrier, outgoingSetter } from "./carrier.js";
 import type { ResolvedTelemetryOptions } from "./telemetry-options.js";
 

@@ -23,7 +23,7 @@ describe("the weight that a user gives a call", () => {
       const { errors, report } = reported();
       expect(weightOf(() => answer as number, "call", report, "weight")).toBe(1);
       expect(errors).toEqual([
-        `weight: a weight is a whole number of at least 1, got ${String(answer)}`,
+        `weight: a weight is a whole number of at least 1, got ${typeof answer === "string" ? `"${answer}"` : String(answer)}`,
       ]);
     },
   );

@@ -45,7 +45,13 @@ describe("the limit option", () => {
     own.current = Number.NaN;
     limit.record(0, 1, 1, "success");
     expect(limit.current).toBe(3);
-    expect(errors).toEqual(["limit.record"]);
+    expect(limit.current).toBe(3);
+    expect(errors).toEqual(["limit.record", "limit.current"]);
+    own.current = 5;
+    expect(limit.current).toBe(5);
+    own.current = 0;
+    expect(limit.current).toBe(5);
+    expect(errors).toEqual(["limit.record", "limit.current", "limit.current"]);
   });
 
   it.each([
