@@ -62,6 +62,10 @@ export function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
       `other codes than UNAVAILABLE are retried only for ${knownIdempotentOnly}`,
     );
   }
+  if (codes.includes(Status.RESOURCE_EXHAUSTED)) {
+    const when = "is retried only where the server says when, by pushback or RetryInfo";
+    warn(policy.at("retryableStatusCodes"), `RESOURCE_EXHAUSTED ${when}`);
+  }
   return {
     maxAttempts,
     codes,

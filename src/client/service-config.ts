@@ -43,10 +43,17 @@ export interface ServiceConfigImport {
  * retries, and gets the toolkit's decisions and attempts to look at. The most specific entry holds for a method,
  * alone: the exact method, its service, the default `{}` (grpc/service_config/service_config.proto).
  *
- * Three things are other than in gRPC. A `timeout` is the deadline of calls that set none; gRPC would also cut
- * the longer ones. Whether a failure is retried follows its origin and the method's idempotency, not the code
- * alone. What balances load or checks health is the channel's: leave that in `grpc.service_config`, and take
- * `retryPolicy` and `hedgingPolicy` out of it, or attempts multiply.
+ * These things are other than in gRPC:
+ *
+ * - a `timeout` is the deadline of calls that set none; gRPC would also cut the longer ones;
+ * - whether a failure is retried follows its origin and the method's idempotency, not the code alone;
+ * - where there is no `retryThrottling`, extra attempts have the default budget; in gRPC they have none;
+ * - RESOURCE_EXHAUSTED is retried only where the server says when, by pushback or RetryInfo;
+ * - a retry whose wait would pass the deadline is not waited for: the call ends at once, with the status of its last
+ *   attempt, where gRPC would wait and end it with DEADLINE_EXCEEDED.
+ *
+ * What balances load or checks health is the channel's: leave that in `grpc.service_config`, and take `retryPolicy` and
+ * `hedgingPolicy` out of it, or attempts multiply.
  *
  * @param config The parsed JSON, or its text.
  * @throws InvalidOptionError naming what is wrong by its path, as
@@ -63,6 +70,13 @@ export function policiesFromServiceConfig(config: unknown): ServiceConfigImport 
   const throttling = root.object("retryThrottling");
   const budget = throttling === undefined ? undefined : budgetOf(throttling, warn);
   const entries = entriesOf(root, budget, warn);
+  const extra = [...entries.values()].some(({ retry, hedge }) => retry !== false || hedge);
+  if (extra && budget === undefined) {
+    warn(
+      root.at("retryThrottling"),
+      "is absent: extra attempts have the default budget, in gRPC none",
+    );
+  }
   const { "": base = noEntry, ...named } = Object.fromEntries(entries);
   const methods = Object.entries(named).map(([name, entry]) => {
     const broader = name.includes("/") ? [entries.get(serviceIn(name)), base] : [base];

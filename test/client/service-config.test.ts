@@ -26,10 +26,16 @@ function oneEntry(entry: object): { methodConfig: object[] } {
   return { methodConfig: [{ name: [{ service: "a.B", method: "C" }], ...entry }] };
 }
 
-/** What an entry for one method becomes, and what is said about it. */
+const withoutBudget =
+  "serviceConfig.retryThrottling is absent: extra attempts have the default budget, in gRPC none";
+
+/** What an entry for one method becomes, and what is said about it, beside that there is no budget in the config. */
 function imported(entry: object) {
   const { policy, warnings } = policiesFromServiceConfig(oneEntry(entry));
-  return { ...policy.methods["a.B/C"], warnings };
+  return {
+    ...policy.methods["a.B/C"],
+    warnings: warnings.filter((warning) => warning !== withoutBudget),
+  };
 }
 
 describe("the policies of a service config", () => {
@@ -282,6 +288,26 @@ describe("a warning is given", () => {
     const { warnings } = imported({ [field]: value });
     expect(warnings).toEqual([expect.stringMatching(new RegExp(`\\.${field} `))]);
     expect(warnings[0]).toContain(text);
+  });
+
+  it("for RESOURCE_EXHAUSTED, which is retried where the server says when", () => {
+    const codes = { retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"] };
+    const { warnings } = imported({ retryPolicy: { ...retryPolicy, ...codes } });
+    expect(warnings).toEqual([
+      expect.stringContaining("other codes than UNAVAILABLE are retried only for methods"),
+      `${at}.retryPolicy.retryableStatusCodes RESOURCE_EXHAUSTED is retried only where the server says when, by pushback or RetryInfo`,
+    ]);
+  });
+
+  it.each([
+    ["retries", { retryPolicy }],
+    ["hedges", { hedgingPolicy: { maxAttempts: 2 } }],
+  ])("for %s without throttling, which have the default budget", (_, entry) => {
+    expect(policiesFromServiceConfig(oneEntry(entry)).warnings).toContain(withoutBudget);
+    expect(policiesFromServiceConfig(oneEntry({ timeout: "1s" })).warnings).toEqual([]);
+    const retryThrottling = { maxTokens: 10, tokenRatio: 0.1 };
+    const bounded = policiesFromServiceConfig({ ...oneEntry(entry), retryThrottling });
+    expect(bounded.warnings).not.toContain(withoutBudget);
   });
 
   it("for none of waitForReady and null", () => {
