@@ -76,6 +76,18 @@ export class HedgedCall extends RepeatingCall {
     } else this.#obey(decision);
   }
 
+  protected override stopsBehind(failed: FailedAttempt): Reason {
+    if (this.#fatal(failed)) return "RETRY_NOT_ELIGIBLE";
+    if (failed.pushback === "stop") return "RETRY_PUSHBACK_STOP";
+    return this.#tooDeep ? "RETRY_DEPTH" : "RETRY_COMMITTED";
+  }
+
+  protected override outgrown(): void {
+    if (this.#delayMs === undefined || !this.#mayHedge) return;
+    this.#stoppedBy = "RETRY_COMMITTED";
+    this.tell("stop", { reason: "RETRY_COMMITTED", detail: "the request has outgrown its buffer" });
+  }
+
   #obey(decision: HedgeDecision): void {
     switch (decision.kind) {
       case "launch":

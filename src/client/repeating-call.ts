@@ -161,6 +161,24 @@ export abstract class RepeatingCall extends ReplayableCall {
     return { untilMs, reason: untilMs < lastMs ? "CONNECTION_TIMEOUT" : "RETRY_PAST_DEADLINE" };
   }
 
+  /** Why no attempt follows a failure behind which none can, by the rules for those behind which one could. */
+  protected abstract stopsBehind(failed: FailedAttempt): Reason;
+
+  /** The caller has seen some of the response, or the request is no longer kept. */
+  protected override afterCommittedFailure(
+    attempt: ReplayAttempt,
+    status: StatusObject,
+    origin: StatusOrigin,
+  ): boolean {
+    if (this.closing(status)) return false;
+    const reason = this.stopsBehind({
+      ...this.#known(attempt, status, origin),
+      replayable: false,
+    });
+    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason);
+    return false;
+  }
+
   /**
    * What is known of a failed attempt. Takes a token from the budget where the failure is of that kind, unless the
    * attempt has `delivered` part of a response that goes on.
@@ -171,11 +189,22 @@ export abstract class RepeatingCall extends ReplayableCall {
     origin: StatusOrigin,
     delivered = false,
   ): FailedAttempt {
+    const { policy } = this;
+    const failed = this.#known(attempt, status, origin);
+    // What a hedge may follow is what the hedges' own codes say.
+    const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
+    const held = attempt.record.heldUp === true;
+    const fails = status.code !== Status.OK && !delivered && !held && qualifies(failed, { codes });
+    if (fails) this.budget?.failure();
+    return failed;
+  }
+
+  #known(attempt: ReplayAttempt, status: StatusObject, origin: StatusOrigin): FailedAttempt {
     const { record, policy } = this;
     const rejection = rejectionOf(status);
     const said = origin === "remote";
     const relayed = said && dealtWithBelow(status.metadata, rejection);
-    const failed: FailedAttempt = {
+    return {
       code: codeOf(status, origin),
       origin,
       // Where the response has just come on, the attempt that brought it there is the first of the next.
@@ -191,12 +220,6 @@ export abstract class RepeatingCall extends ReplayableCall {
       remainingMs: record.deadlineMs - record.clock.now(),
       replayable: this.replayable,
     };
-    // What a hedge may follow is what the hedges' own codes say.
-    const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
-    const held = attempt.record.heldUp === true;
-    const fails = status.code !== Status.OK && !delivered && !held && qualifies(failed, { codes });
-    if (fails) this.budget?.failure();
-    return failed;
   }
 
   /** An attempt that the budget allowed was refused by a policy below: it has cost the target nothing. */
@@ -217,8 +240,9 @@ export abstract class RepeatingCall extends ReplayableCall {
 
   /** Notes that no attempt follows, and that layers above need not try either. */
   protected stop(reason: Reason, detail?: string): void {
-    // A call of one attempt that could only not be repeated any more has used up nothing.
-    const untried = reason === "RETRY_COMMITTED" && this.record.attemptCount === 1;
+    // A call of one attempt that could not be repeated, or was to have one only, has used up nothing.
+    const alone = reason === "RETRY_COMMITTED" || reason === "RETRY_ATTEMPTS_SPENT";
+    const untried = alone && this.record.attemptCount === 1;
     // A client that was closed here says nothing of what another instance of this service could do.
     if (this.enforced && !untried && reason !== "CLOSED") this.#gaveUp = true;
     this.policy.counts.stopped += 1;

@@ -174,14 +174,16 @@ class RetriedCall extends RepeatingCall {
   ): boolean {
     const { resume } = this.policy.judgement;
     const at = this.#token;
-    if (resume === undefined || at === undefined) return false;
+    if (resume === undefined || at === undefined) {
+      return super.afterCommittedFailure(attempt, status, origin);
+    }
     const next = this.ask(
       () => resume.request(this.#request?.make(), at.token),
       (request) => ({ request }),
       undefined,
       "resume.request",
     );
-    if (next === undefined) return false;
+    if (next === undefined) return super.afterCommittedFailure(attempt, status, origin);
     const delivered = this.#delivered;
     if (delivered) this.#startAnew();
     // Continuing behind the token repeats nothing, whatever the method.
@@ -194,6 +196,11 @@ class RetriedCall extends RepeatingCall {
     if (!this.#goOn(failed, status, delivered)) return false;
     this.resumeWith(next.request);
     return true;
+  }
+
+  protected override stopsBehind(failed: FailedAttempt): Reason {
+    const decision = this.#rules.decide(failed);
+    return decision.kind === "stop" ? decision.reason : "RETRY_COMMITTED";
   }
 
   /** The retry that was decided on does not take place. */

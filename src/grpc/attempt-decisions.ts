@@ -30,6 +30,9 @@ export abstract class AttemptDecisions extends InterceptingCall {
   /** A message of a streamed response came in. */
   protected streamed(_message: unknown): void {}
 
+  /** The request is no longer kept: the attempt that has sent most of it, or the next one, is the last. */
+  protected outgrown(): void {}
+
   /**
    * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
    * has said with `resumeWith`.

@@ -326,6 +326,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   /** The request cannot be kept any longer: the attempt that has sent most of it stays, alone. */
   #overflow(): void {
     this.#overflowed = true;
+    this.outgrown();
     const { furthest } = this.#attempts;
     // Between two attempts there is none; the next one to be launched will be the last.
     if (furthest !== undefined) this.#commit(furthest);

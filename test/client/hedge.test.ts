@@ -177,3 +177,40 @@ describe("a learned delay", () => {
     expect(tookMs).toBeLessThan(40 + 45);
   });
 });
+
+describe.each(["clientStream", "bidiStream"] as const)(
+  "hedging of %s whose request outgrows its buffer",
+  (method) => {
+    const small = { ...hedged, retry: { idempotent: true, maxBufferMessages: 1 } };
+
+    it("sends nothing beside the attempt that has it, and says so once", async () => {
+      const server = answering(() => world.clock, 200);
+      const world = await scene({
+        client: { breaker: false, ...small },
+        handlers: server.handlers,
+      });
+      expect((await world.call(method)).code).toBe(Status.OK);
+      expect(server.seen).toHaveLength(1);
+      expect(world.decisions).toMatchObject([
+        { policy: "hedge", verdict: "stop", reason: "RETRY_COMMITTED" },
+      ]);
+    });
+
+    it("ends with the failure of that attempt, and says why", async () => {
+      const server = failing(9);
+      const { call, decisions } = await scene({
+        client: {
+          breaker: false,
+          ...small,
+          hedge: { maxAttempts: 3, quantile: 0.9, nonFatalCodes: [Status.UNAVAILABLE] },
+        },
+        handlers: server.handlers,
+      });
+      expect((await call(method)).code).toBe(Status.UNAVAILABLE);
+      expect(server.calls()).toBe(1);
+      expect(decisions.map(({ policy, reason }) => [policy, reason])).toEqual([
+        ["hedge", "RETRY_COMMITTED"],
+      ]);
+    });
+  },
+);

@@ -1,7 +1,9 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
+import { retriesExhaustedKey } from "../../src/grpc/metadata-keys.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
-import { failing, handlers, kinds, scene } from "../scene.js";
+import { failing, handlers, kinds, payload, scene, withResolvers } from "../scene.js";
 
 const expected = {
   unary: [3],
@@ -237,5 +239,82 @@ describe("RESOURCE_EXHAUSTED", () => {
     const ended = await link.until(Promise.all(running.map((one) => one.ended)), 60_000);
     expect(ended.map(({ code }) => code)).toEqual([Status.OK, Status.OK]);
     expect(handled).toBe(2);
+  });
+});
+
+describe("a failure behind which no attempt can follow", () => {
+  const begun = {
+    ...handlers(() => {}),
+    serverStream: ((call) => {
+      call.write({ payload, sequence: 1 });
+      call.emit("error", { code: Status.UNAVAILABLE, details: "not now" });
+    }) satisfies ConformanceServiceServer["serverStream"],
+  };
+  const outgrown = { idempotent: true, maxBufferMessages: 1 };
+
+  it.each(["clientStream", "bidiStream"] as const)(
+    "is told when the request has outgrown its buffer: %s",
+    async (method) => {
+      const server = failing(9);
+      const { call, decisions, weir } = await scene({
+        handlers: server.handlers,
+        client: { breaker: false, retry: outgrown },
+      });
+      const { code, trailers } = await call(method);
+      expect([code, server.calls()]).toEqual([Status.UNAVAILABLE, 1]);
+      expect(decisions).toMatchObject([
+        { policy: "retry", verdict: "stop", reason: "RETRY_COMMITTED", enforced: true },
+      ]);
+      expect(weir.policy("retry").snapshot()).toMatchObject([{ retried: 0, stopped: 1 }]);
+      // Nobody has tried again: whoever made the call for somebody else leaves that to them.
+      expect(trailers.get(retriesExhaustedKey)).toEqual([]);
+    },
+  );
+
+  it("is told when the request outgrows its buffer between two attempts", async () => {
+    const server = failing(9);
+    const { client, clock, link, decisions } = await scene({
+      handlers: server.handlers,
+      client: {
+        breaker: false,
+        retry: { ...outgrown, backoff: { baseMs: 50, jitter: "none" } },
+      },
+    });
+    const ended = withResolvers<void>();
+    const call = client.clientStream(() => ended.resolve());
+    call.write({ payload, sequence: 1 });
+    await clock.pass(20);
+    call.write({ payload, sequence: 2 });
+    call.write({ payload, sequence: 3 });
+    call.end();
+    await link.until(ended.promise);
+    expect(server.calls()).toBe(2);
+    expect(decisions.map(({ verdict, reason }) => reason ?? verdict)).toEqual([
+      "retry",
+      "RETRY_COMMITTED",
+    ]);
+  });
+
+  it("is told when the response has begun, where it would be tried again otherwise", async () => {
+    for (const [idempotent, reasons] of [
+      [true, ["RETRY_COMMITTED"]],
+      [false, []],
+    ] as const) {
+      const { call, decisions } = await scene({
+        handlers: begun,
+        client: { breaker: false, retry: { idempotent } },
+      });
+      expect((await call("serverStream")).received).toEqual([1]);
+      expect(decisions.map(({ reason }) => reason)).toEqual(reasons);
+    }
+  });
+
+  it("is told by retries that only observe", async () => {
+    const { call, decisions } = await scene({
+      handlers: failing(9).handlers,
+      client: { breaker: false, retry: { ...outgrown, mode: "observe" } },
+    });
+    await call("clientStream");
+    expect(decisions).toMatchObject([{ reason: "RETRY_COMMITTED", enforced: false }]);
   });
 });
