@@ -106,10 +106,10 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
     this.#record.restore(() => super.onReceiveMessage(message));
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     // A handler may pass it on.
     if (received.code !== Status.OK) this.#record.inbound?.failedBelow(received);
-    this.#record.restore(() => super.onReceiveStatus(received));
+    this.#record.restore(() => super.endedWith(received));
   }
 }
 

@@ -6,7 +6,6 @@ import type { Permit } from "../core/permit.js";
 import { refusal } from "../core/refusal.js";
 import { CallDeadline } from "../grpc/deadline.js";
 import { type Degradation, fallbackDegradation, mark, noteResponse } from "../grpc/degraded.js";
-import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
 import type { FallbackAnswer } from "./fallback-answer.js";
 import { failureOf, reportFailure } from "./fallback-failure.js";
@@ -15,9 +14,6 @@ import { accepts, type FallbackSource } from "./fallback-provider.js";
 import { askProvider, type FallbackQuestion } from "./fallback-question.js";
 import { FallbackStream } from "./fallback-stream.js";
 import { noteDegradations } from "./fallback-watch.js";
-
-/** What shows the caller something, past all that waits for a response of the service. */
-const shown = ForwardingCall.prototype;
 
 /** A call with one request message, whose failure is answered by the first provider that has an answer. */
 export class FallbackCall extends PrimaryCall {
@@ -101,23 +97,30 @@ export class FallbackCall extends PrimaryCall {
   }
 
   #give(answer: FallbackAnswer, degradations: readonly Degradation[]): void {
-    shown.onReceiveMetadata.call(this, marked(degradations));
     const message = (response: unknown) => {
       noteResponse(response, degradations);
       this.readWanted = false;
-      shown.onReceiveMessage.call(this, response);
+      this.tellMessage(response);
     };
     const done = () => {
       this.#permit?.settle("success");
       this.#callOff = undefined;
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
-      shown.onReceiveStatus.call(this, status);
+      this.tellStatus(status);
     };
-    if (answer.kind === "one") {
-      message(answer.message);
-      done();
-      return;
+    // Whatever a listener above throws, what follows is told.
+    try {
+      this.tellMetadata(marked(degradations));
+    } finally {
+      if (answer.kind === "one") {
+        try {
+          message(answer.message);
+        } finally {
+          done();
+        }
+      }
     }
+    if (answer.kind === "one") return;
     const broken = (error: unknown) => this.#broken(error);
     const stream = new FallbackStream(answer.iterator, answer.first, { message, done, broken });
     if (this.ended) return;
@@ -142,7 +145,7 @@ export class FallbackCall extends PrimaryCall {
     reportFailure(error, "stream", this.surroundings.report);
     const details = "A stored answer could not be read";
     const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
-    shown.onReceiveStatus.call(this, this.failure ?? unread);
+    this.tellStatus(this.failure ?? unread);
   }
 }
 

@@ -82,7 +82,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     super.onReceiveMessage(message);
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     if (!this.ended) {
       if (received.code === Status.OK) {
         this.#recording?.ended(received);
@@ -92,7 +92,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
         if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
       }
     }
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 
   /** A weir, or a client, that is closed takes on nothing more. */

@@ -94,8 +94,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   /** Ends the call with a status of the service, behind the headers that came with it. */
   protected conclude(status: StatusObject): void {
-    this.#showHeldMetadata();
-    super.onReceiveStatus(status);
+    try {
+      this.#showHeldMetadata();
+    } finally {
+      super.endedWith(status);
+    }
   }
 
   /** What the call ends with where the weir, or its channel, was closed. */
@@ -168,11 +171,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   override getPeer(): string {
-    return this.#flight?.call?.getPeer() ?? super.getPeer();
+    return this.#flight?.peer ?? super.getPeer();
   }
 
   override getAuthContext(): ReturnType<ForwardingCall["getAuthContext"]> {
-    return this.#flight?.call?.getAuthContext() ?? super.getAuthContext();
+    return this.#flight?.authContext ?? super.getAuthContext();
   }
 
   override [reach](): Reach {
@@ -316,8 +319,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         this.decide("queue", "shared a call that was under way");
       }
       if (metadata !== undefined) this.onReceiveMetadata(metadata);
-      if (message !== undefined) this.onReceiveMessage(message);
-      this.onReceiveStatus(status);
+      try {
+        if (message !== undefined) this.onReceiveMessage(message);
+      } finally {
+        this.onReceiveStatus(status);
+      }
     });
   }
 
@@ -329,13 +335,16 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   override onReceiveMessage(message: unknown): void {
     // A single response announces its failure with null.
     if (message === null || !this.#begins()) return;
-    this.#showHeldMetadata();
     this.#recording?.message(message);
     this.readWanted = false;
-    super.onReceiveMessage(message);
+    try {
+      this.#showHeldMetadata();
+    } finally {
+      super.onReceiveMessage(message);
+    }
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     if (this.ended || (this.#stage !== "primary" && this.#stage !== "begun")) return;
     if (received.code !== Status.OK) {
       const time = this.#stage === "primary" ? this.#time : undefined;

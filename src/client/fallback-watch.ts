@@ -28,8 +28,8 @@ export class WatchedCall extends ForwardingCall<OptionsWithOwn> {
     this.#record = record;
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     if (!this.ended) noteAnswer(this.#record, received);
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 }

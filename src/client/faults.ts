@@ -239,10 +239,10 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     if (this.#messages >= awaited.afterMessages) this.#break(awaited);
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     const awaited = this.#awaited;
     if (awaited?.kind === "reset" && this.#isAnswer(received) && this.#break(awaited)) return;
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 
   /** A server has said it, in trailers alone. */

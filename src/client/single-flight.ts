@@ -1,9 +1,11 @@
 import type { InterceptorOptions, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status as Status } from "@grpc/grpc-js";
 import type { CallRecord } from "../grpc/call-record.js";
+import { authContextOf, peerOf } from "../grpc/foreign-call.js";
+import { receivedMetadata, receivedStatus } from "../grpc/foreign-status.js";
 import { handOn, startOn } from "../grpc/kept-request.js";
 import { callOff, channelClosed, interceptorThrew } from "../grpc/local-status.js";
-import type { ClientCall, ClientListener } from "../grpc/types.js";
+import type { AuthContext, ClientCall, ClientListener } from "../grpc/types.js";
 
 /** How a shared call ended, for one of those who wait for it. */
 export interface Landing {
@@ -123,6 +125,14 @@ export class Flight implements ClientListener {
     return this.#call;
   }
 
+  get peer(): string | undefined {
+    return peerOf(this.#call);
+  }
+
+  get authContext(): AuthContext | null {
+    return authContextOf(this.#call);
+  }
+
   /** Who started it. */
   get opener(): Passenger | undefined {
     return this.#opener;
@@ -156,7 +166,7 @@ export class Flight implements ClientListener {
   }
 
   onReceiveMetadata(metadata: Metadata): void {
-    this.#metadata = metadata;
+    this.#metadata = receivedMetadata(metadata);
   }
 
   onReceiveMessage(message: unknown): void {
@@ -164,8 +174,9 @@ export class Flight implements ClientListener {
     if (message !== null) this.#message ??= message;
   }
 
-  onReceiveStatus(status: StatusObject): void {
+  onReceiveStatus(received: StatusObject): void {
     if (this.#over) return;
+    const status = receivedStatus(received);
     this.#end();
     const message = this.#message;
     if (status.code === Status.OK && message !== undefined) {

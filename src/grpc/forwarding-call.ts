@@ -7,6 +7,8 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { callBelow } from "./deadline.js";
+import { authContextOf, peerOf } from "./foreign-call.js";
+import { receivedStatus } from "./foreign-status.js";
 import {
   handOn,
   type KeepingCall,
@@ -17,6 +19,7 @@ import {
   startOn,
 } from "./kept-request.js";
 import { callOff, channelClosed, interceptorThrew, serializationFailed } from "./local-status.js";
+import { tellEnd } from "./response-sink.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite, WriteQueue } from "./write-queue.js";
 
@@ -32,7 +35,11 @@ import { completeWrite, WriteQueue } from "./write-queue.js";
  * - `finish` ends the call now with a status of its own. Exactly one status goes up, asynchronously, and
  *   nothing after it;
  * - a call below that cannot be created, started or written to (the channel was closed, a foreign interceptor
- *   threw) ends with a status, so that permits and timers above it are given back.
+ *   threw) ends with a status, so that permits and timers above it are given back;
+ * - what a foreign interceptor below hands up for a status is made whole before a subclass sees it, and waits for the
+ *   next tick where it comes while the call is being started or written to;
+ * - a cancellation ends the call, whether or not the call below has an answer to it;
+ * - a single response that did not come is told as grpc-js tells it: by a message of null before the status.
  *
  * One object is both the call and the listener of the call below, to spare an allocation per layer.
  */
@@ -47,7 +54,12 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   #listener: Partial<ClientListener> | undefined;
   #writes: WriteQueue | undefined;
   #readWanted = false;
+  #started = false;
   #cancelled: StatusObject | undefined;
+  /** A message was told, or the null that stands for none. */
+  #answered = false;
+  /** The call below is in one of its methods. */
+  #calling = false;
   #ended = false;
 
   constructor(options: O, nextCall: NextCall) {
@@ -75,17 +87,19 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   /** Starts the call below and sends what has been kept for it. */
   protected forward(metadata: Metadata, options: InterceptorOptions = this.options): void {
     if (this.#ended || this.next !== undefined) return;
-    let next: ClientCall;
+    const outer = this.#calling;
+    this.#calling = true;
     try {
-      next = callBelow(this.#nextCall, options);
+      const next = callBelow(this.#nextCall, options);
       this.next = next;
       startOn(next, this.options.method_definition, metadata, this);
+      if (this.#readWanted) next.startRead();
+      this.#writes?.open(next, (error) => this.#failBelow(error));
     } catch (error) {
       this.#failBelow(error);
-      return;
+    } finally {
+      this.#calling = outer;
     }
-    if (this.#readWanted) next.startRead();
-    this.#writes?.open(next, (error) => this.#failBelow(error));
   }
 
   /** Ends the call with a status of our own, and calls off the call below. */
@@ -96,7 +110,32 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.#writes?.abandon();
     this.released();
     const listener = this.#listener;
-    process.nextTick(() => listener?.onReceiveStatus?.(final));
+    const unanswered = this.#unanswered;
+    process.nextTick(() => tellEnd(listener, final, unanswered));
+  }
+
+  /** The call below has ended, with a status that is whole. Passes it on unless overridden. */
+  protected endedWith(received: StatusObject): void {
+    this.tellStatus(received);
+  }
+
+  /** Tells the listener above, past whatever a subclass does with events from below. */
+  protected tellMetadata(metadata: Metadata): void {
+    if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
+  }
+
+  protected tellMessage(message: unknown): void {
+    if (this.#ended) return;
+    this.#answered = true;
+    this.#listener?.onReceiveMessage?.(message);
+  }
+
+  protected tellStatus(final: StatusObject): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#writes?.abandon();
+    this.released();
+    tellEnd(this.#listener, final, this.#unanswered);
   }
 
   /** What a message meets that is sent now. */
@@ -107,6 +146,8 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   // ---- From above.
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    if (this.#started) return;
+    this.#started = true;
     this.#listener = listener;
     const cancelled = this.#cancelled;
     if (cancelled !== undefined) this.finish(cancelled);
@@ -114,16 +155,23 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    if (this.#ended) {
+      completeWrite(context);
+      return;
+    }
     const next = this.next;
-    if (this.#ended) completeWrite(context);
-    else if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
-      try {
+    const outer = this.#calling;
+    this.#calling = true;
+    try {
+      if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
         handOn(next, this.options.method_definition, context, message);
-      } catch (error) {
-        completeWrite(context);
-        this.#failBelow(error);
-      }
-    } else this.#keep(context, message);
+      } else this.#keep(context, message);
+    } catch (error) {
+      completeWrite(context);
+      this.#failBelow(error);
+    } finally {
+      this.#calling = outer;
+    }
   }
 
   override sendMessage(message: unknown): void {
@@ -133,62 +181,89 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   override halfClose(): void {
     if (this.#ended) return;
     const next = this.next;
-    if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) {
-      try {
-        next.halfClose();
-      } catch (error) {
-        this.#failBelow(error);
-      }
-    } else {
-      this.#queue.halfClose();
+    const outer = this.#calling;
+    this.#calling = true;
+    try {
+      if (next !== undefined && (this.#writes === undefined || this.#writes.idle)) next.halfClose();
+      else this.#queue.halfClose();
+    } catch (error) {
+      this.#failBelow(error);
+    } finally {
+      this.#calling = outer;
     }
   }
 
   override startRead(): void {
-    if (this.next === undefined) this.#readWanted = true;
-    else if (!this.#ended) this.next.startRead();
-  }
-
-  override cancelWithStatus(code: Status, details: string): void {
-    // After the end too: grpc-js may have to be told again, and takes it for nothing otherwise.
-    if (this.next !== undefined) {
-      this.next.cancelWithStatus(code, details);
+    const next = this.next;
+    if (next === undefined) {
+      this.#readWanted = true;
       return;
     }
     if (this.#ended) return;
-    const cancelled = { code, details, metadata: new Metadata() };
-    if (this.#listener === undefined) {
-      // Not started yet. The status goes to the listener when there is one.
-      this.#cancelled ??= cancelled;
-      return;
+    const outer = this.#calling;
+    this.#calling = true;
+    try {
+      next.startRead();
+    } catch (error) {
+      this.#failBelow(error);
+    } finally {
+      this.#calling = outer;
     }
-    this.finish(cancelled);
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    const next = this.next;
+    const cancelled = { code, details, metadata: new Metadata() };
+    if (next !== undefined) {
+      const outer = this.#calling;
+      this.#calling = true;
+      // After the end too, as grpc-js passes it on.
+      callOff(next, code, details);
+      this.#calling = outer;
+      // The status of grpc-js comes in the next tick, and so before this one. Where it does not come, the caller must
+      // not wait for it.
+      if (!this.#ended) process.nextTick(() => this.onReceiveStatus(cancelled));
+    } else if (!this.#ended) {
+      // Not started yet: the status goes to the listener when there is one.
+      if (this.#started) this.finish(cancelled);
+      else this.#cancelled ??= cancelled;
+    }
   }
 
   override getPeer(): string {
-    return this.next?.getPeer() ?? "unknown";
+    return peerOf(this.next) ?? "unknown";
   }
 
   override getAuthContext(): ReturnType<InterceptingCall["getAuthContext"]> {
-    return this.next?.getAuthContext() ?? null;
+    return authContextOf(this.next);
   }
 
   // ---- From below.
 
   onReceiveMetadata(metadata: Metadata): void {
-    if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
+    this.tellMetadata(metadata);
   }
 
   onReceiveMessage(message: unknown): void {
-    if (!this.#ended) this.#listener?.onReceiveMessage?.(message);
+    this.tellMessage(message);
   }
 
+  /** Not to be overridden: `endedWith` is. */
   onReceiveStatus(received: StatusObject): void {
     if (this.#ended) return;
-    this.#ended = true;
-    this.#writes?.abandon();
-    this.released();
-    this.#listener?.onReceiveStatus?.(received);
+    const whole = receivedStatus(received);
+    if (!this.#calling) this.endedWith(whole);
+    else {
+      // Inside a call of the caller's, who may not be ready for an end.
+      process.nextTick(() => {
+        if (!this.#ended) this.endedWith(whole);
+      });
+    }
+  }
+
+  /** grpc-js tells a single response that does not come by a message of null. */
+  get #unanswered(): boolean {
+    return !this.#answered && !this.options.method_definition.responseStream;
   }
 
   get #queue(): WriteQueue {

@@ -120,7 +120,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     super.onReceiveMetadata(metadata);
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     const { code } = received;
     if (code === Status.OK) {
       this.trailers = received.metadata;
@@ -146,6 +146,6 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       const outcome = outcomeOf(codeOf(received, origin), origin);
       this.#run.settle(shed || held ? "ignored" : outcome, ending);
     }
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 }

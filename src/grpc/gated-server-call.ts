@@ -61,7 +61,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     this.#inboundOf = inboundOf;
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  protected override begunWith(metadata: Metadata): void {
     this.#metadata = metadata;
     const inbound = this.#inboundOf(metadata);
     this.#passage = { inbound, run: new GateRun(this.#gates, inbound, this) };
@@ -78,8 +78,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     inbound.handlerStartedMs = waited ? this.clock.now() : inbound.startedAtMs;
     const restore = this.#restore;
     if (waited && restore !== undefined) {
-      restore(() => runInbound(inbound, () => super.onReceiveMetadata(metadata)));
-    } else super.onReceiveMetadata(metadata);
+      restore(() => runInbound(inbound, () => super.begunWith(metadata)));
+    } else super.begunWith(metadata);
   }
 
   refused(refusal: Refusal): void {
@@ -120,17 +120,17 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     super.sendMessage(message, callback);
   }
 
-  override sendStatus(status: PartialStatus): void {
+  protected override answerWith(status: PartialStatus): void {
     this.#handlerAnswered();
     const given = status.metadata ?? undefined;
     this.#sent ??= this.#isRefusal(given) ? "refused" : status.code;
     const told = withAdmission(given, this.#admissionToTell());
     if (told === undefined || told === given) {
-      super.sendStatus(status);
+      super.answerWith(status);
       return;
     }
     if (given !== undefined) noteCopied(told, given);
-    super.sendStatus({ ...status, metadata: told });
+    super.answerWith({ ...status, metadata: told });
   }
 
   override onCancel(): void {

@@ -1,4 +1,5 @@
 import type { InterceptorOptions, Metadata } from "@grpc/grpc-js";
+import { mustBeCall, sendTo } from "./foreign-call.js";
 import { lendMetadata } from "./kept-metadata.js";
 import { bytesApart, MessageCopy } from "./message-copy.js";
 import type { ClientCall, ClientListener, MessageContext } from "./types.js";
@@ -116,8 +117,8 @@ export function handOn(
   message: unknown,
 ): void {
   if (!(message instanceof KeptRequest) || isKeeping(call) || isBottom(call, definition)) {
-    call.sendMessageWithContext(context, message);
-  } else call.sendMessageWithContext(context, message.message());
+    sendTo(call, context, message);
+  } else sendTo(call, context, message.message());
 }
 
 /** Starts the call below. Metadata that is needed again is not for somebody else, who may write to it. */
@@ -127,6 +128,7 @@ export function startOn(
   metadata: Metadata,
   listener: ClientListener,
 ): void {
+  mustBeCall(call);
   const read = isKeeping(call) || serializes(call, definition);
   call.start(read ? metadata : lendMetadata(metadata), listener);
 }

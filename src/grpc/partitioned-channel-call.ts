@@ -7,6 +7,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { createCall } from "./deadline.js";
+import { receivedStatus } from "./foreign-status.js";
 import { channelClosed, interceptorThrew } from "./local-status.js";
 import type { Lane } from "./partitioned-channel-partition.js";
 import type { ClientListener, MessageContext } from "./types.js";
@@ -126,7 +127,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
     this.#leave();
     // What could not be started has its status from here, and may have another from below.
     if (this.#ended !== undefined) return;
-    this.#listener?.onReceiveStatus(received);
+    this.#listener?.onReceiveStatus(receivedStatus(received));
   }
 
   #create(metadata: Metadata): ChannelCall {

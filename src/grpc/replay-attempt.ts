@@ -1,10 +1,12 @@
 import type { InterceptorOptions, Metadata, StatusObject } from "@grpc/grpc-js";
 import type { AttemptRecord } from "./call-record.js";
+import { authContextOf, mustBeCall, peerOf } from "./foreign-call.js";
+import { receivedStatus } from "./foreign-status.js";
 import { handOn, startOn } from "./kept-request.js";
 import { callOff, channelClosed, interceptorThrew } from "./local-status.js";
 import type { ReplayBuffer } from "./replay-buffer.js";
 import { echoes } from "./status-origin.js";
-import type { ClientCall, ClientListener, MessageContext } from "./types.js";
+import type { AuthContext, ClientCall, ClientListener, MessageContext } from "./types.js";
 import { completeWrite } from "./write-queue.js";
 
 type Definition = InterceptorOptions["method_definition"];
@@ -46,6 +48,10 @@ export class ReplayAttempt implements ClientListener {
   #halfClosed = false;
   /** One read credit is out: grpc-js takes several for one. */
   #reading = false;
+  /** The call below is in one of its methods. */
+  #calling = false;
+  /** It threw, and is told nothing more. */
+  #threw = false;
 
   constructor(
     owner: AttemptOwner,
@@ -60,43 +66,67 @@ export class ReplayAttempt implements ClientListener {
   }
 
   get peer(): string | undefined {
-    return this.#call?.getPeer();
+    return peerOf(this.#call);
   }
 
   get call(): ClientCall | undefined {
     return this.#call;
   }
 
+  get authContext(): AuthContext | null {
+    return authContextOf(this.#call);
+  }
+
   start(call: ClientCall, metadata: Metadata): void {
+    mustBeCall(call);
     this.#call = call;
-    startOn(call, this.#definition, metadata, this);
+    this.#calling = true;
+    try {
+      startOn(call, this.#definition, metadata, this);
+    } finally {
+      this.#calling = false;
+    }
   }
 
   /** Sends what the buffer holds, in order, and the half-close with the last message. */
   pump(): void {
     const call = this.#call;
-    if (call === undefined || this.ended || this.lost) return;
+    if (call === undefined || this.ended || this.lost || this.#threw) return;
+    const outer = this.#calling;
+    this.#calling = true;
     try {
       this.#sendOn(call);
     } catch (error) {
       this.fail(error);
+    } finally {
+      this.#calling = outer;
     }
   }
 
   /** Sends a message that need not be kept: everything before it is written. */
   send(context: MessageContext, message: unknown): void {
+    const call = this.#call;
+    if (call === undefined || this.#threw) {
+      completeWrite(context);
+      return;
+    }
+    const outer = this.#calling;
+    this.#calling = true;
     try {
-      if (this.#call !== undefined) handOn(this.#call, this.#definition, context, message);
+      handOn(call, this.#definition, context, message);
     } catch (error) {
       completeWrite(context);
       this.fail(error);
+    } finally {
+      this.#calling = outer;
     }
   }
 
   /** What stands below threw. The attempt ends as after any other failure, and leaves nothing open. */
   fail(error: unknown): void {
+    this.#threw = true;
     const failed = channelClosed(error) ?? interceptorThrew(error);
-    if (!this.ended) callOff(this.#call, failed.code, failed.details);
+    if (!this.ended) this.#callOff(failed.code, failed.details);
     process.nextTick(() => this.onReceiveStatus(failed));
   }
 
@@ -108,6 +138,8 @@ export class ReplayAttempt implements ClientListener {
       this.cursor = number + 1;
       this.#writing = true;
       const callback = () => {
+        // Called back twice, or for a message before the last: the one that is out is not written by that.
+        if (!this.#writing || this.cursor !== number + 1) return;
         this.#writing = false;
         this.#owner.attemptWrote(this, number);
       };
@@ -138,15 +170,30 @@ export class ReplayAttempt implements ClientListener {
   }
 
   read(): void {
-    if (this.#reading || this.ended) return;
+    if (this.#reading || this.ended || this.#threw) return;
     this.#reading = true;
-    this.#call?.startRead();
+    const outer = this.#calling;
+    this.#calling = true;
+    try {
+      this.#call?.startRead();
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      this.#calling = outer;
+    }
   }
 
   cancel(code: number, details: string): void {
     if (this.ended) return;
     this.#calledOff ??= details;
+    this.#callOff(code, details);
+  }
+
+  #callOff(code: number, details: string): void {
+    const outer = this.#calling;
+    this.#calling = true;
     callOff(this.#call, code, details);
+    this.#calling = outer;
   }
 
   /** Whether this status is only the echo of what the attempt was called off with. */
@@ -169,7 +216,16 @@ export class ReplayAttempt implements ClientListener {
     if (!this.ended && message !== null) this.#owner.attemptMessage(this, message);
   }
 
-  onReceiveStatus(status: StatusObject): void {
+  onReceiveStatus(received: StatusObject): void {
+    if (this.ended) return;
+    const status = receivedStatus(received);
+    if (this.#calling) {
+      // Inside a call of the caller's, or of the owner's: neither is ready for an end.
+      process.nextTick(() => this.#end(status));
+    } else this.#end(status);
+  }
+
+  #end(status: StatusObject): void {
     if (this.ended) return;
     this.ended = true;
     this.#owner.attemptStatus(this, status);

@@ -116,9 +116,16 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   protected accept(attempt: ReplayAttempt, status: StatusObject): void {
     const held = attempt.heldMessage;
     if (this.ended || !this.#commit(attempt)) return;
-    this.#showHeldMetadata(attempt);
-    if (held !== undefined) this.#response?.message(held.message);
-    this.conclude(status);
+    // Whatever a listener above throws, the end is told.
+    try {
+      this.#showHeldMetadata(attempt);
+    } finally {
+      try {
+        if (held !== undefined) this.#response?.message(held.message);
+      } finally {
+        this.conclude(status);
+      }
+    }
   }
 
   /** The next attempt continues the response, with this request instead of the first. */
@@ -132,9 +139,12 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   /** Ends the call with the status of an attempt, shows the headers that came with it, and calls off the others. */
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
     if (this.ended) return;
-    if (attempt !== undefined) this.#showHeldMetadata(attempt);
-    for (const other of this.#attempts.live) this.#lose(other);
-    this.#response?.end(status);
+    try {
+      if (attempt !== undefined) this.#showHeldMetadata(attempt);
+    } finally {
+      for (const other of this.#attempts.live) this.#lose(other);
+      this.#response?.end(status);
+    }
   }
 
   /** Calls everything off and ends the call with a status of our own, asynchronously. */
@@ -147,6 +157,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   // ---- From above.
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    if (this.#response !== undefined) return;
     this.#metadata = keepMetadata(metadata);
     this.#response = new ResponseSink(listener, this.#streamedResponse, () => {
       this.#buffer.clear();
@@ -203,7 +214,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   }
 
   override getAuthContext(): ReturnType<InterceptingCall["getAuthContext"]> {
-    return this.#attempts.telling?.call?.getAuthContext() ?? null;
+    return this.#attempts.telling?.authContext ?? null;
   }
 
   // ---- From the attempts.
@@ -222,9 +233,12 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       return;
     }
     if (!this.#commit(attempt)) return;
-    this.#showHeldMetadata(attempt);
-    if (this.#streamedResponse) this.streamed(message);
-    this.#response?.message(message);
+    try {
+      this.#showHeldMetadata(attempt);
+    } finally {
+      if (this.#streamedResponse) this.streamed(message);
+      this.#response?.message(message);
+    }
   }
 
   attemptStatus(attempt: ReplayAttempt, status: StatusObject): void {
@@ -250,8 +264,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
         return;
       }
       if (!this.#commit(attempt)) return;
-      this.#showHeldMetadata(attempt);
-      if (this.#response?.holdBehindMessage(status) !== true) this.conclude(status);
+      if (this.#response?.holdBehindMessage(status) !== true) this.conclude(status, attempt);
     } else if (this.#attempts.committed === undefined) this.afterFailure(attempt, status, origin);
     else if (
       this.#attempts.committed === attempt &&

@@ -2,6 +2,25 @@ import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { ClientListener } from "./types.js";
 
 /**
+ * Tells a listener the end of a call.
+ *
+ * @param unanswered A single response did not come. grpc-js tells that by a message of null before the status, and
+ *   interceptors rely on it: those of gRPC proposal L5 keep the way on that they get with it.
+ */
+export function tellEnd(
+  listener: Partial<ClientListener> | undefined,
+  status: StatusObject,
+  unanswered: boolean,
+): void {
+  try {
+    if (unanswered) listener?.onReceiveMessage?.(null);
+  } finally {
+    // The end must be told, whatever a listener makes of the message.
+    listener?.onReceiveStatus?.(status);
+  }
+}
+
+/**
  * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked
  * for one: an attempt reads its first before that, because a response nobody reads is not flow-controlled.
  */
@@ -11,6 +30,7 @@ export class ResponseSink {
   readonly #onEnd: () => void;
   #readWanted = false;
   #headersShown = false;
+  #answered = false;
   /** A message that came before the caller asked for it, and the OK behind it. */
   #messages: unknown[] = [];
   #status: StatusObject | undefined;
@@ -47,6 +67,7 @@ export class ResponseSink {
       return;
     }
     this.#readWanted = false;
+    this.#answered = true;
     this.#listener?.onReceiveMessage?.(message);
   }
 
@@ -70,12 +91,17 @@ export class ResponseSink {
 
   /** Shows the final status now. Nothing is shown after it. */
   end(status: StatusObject): void {
-    if (this.#close()) this.#listener?.onReceiveStatus?.(status);
+    if (this.#close()) tellEnd(this.#listener, status, this.#unanswered);
   }
 
   /** The same, but later: for a status that is made while the caller is still in a call of ours. */
   endLater(status: StatusObject): void {
-    if (this.#close()) process.nextTick(() => this.#listener?.onReceiveStatus?.(status));
+    if (!this.#close()) return;
+    process.nextTick(() => tellEnd(this.#listener, status, this.#unanswered));
+  }
+
+  get #unanswered(): boolean {
+    return !this.#streamed && !this.#answered;
   }
 
   #close(): boolean {
@@ -88,7 +114,10 @@ export class ResponseSink {
 
   #show(): void {
     if (this.#messages.length === 0) return;
-    this.#listener?.onReceiveMessage?.(this.#messages.shift());
-    if (this.#status !== undefined && this.#messages.length === 0) this.end(this.#status);
+    try {
+      this.#listener?.onReceiveMessage?.(this.#messages.shift());
+    } finally {
+      if (this.#status !== undefined && this.#messages.length === 0) this.end(this.#status);
+    }
   }
 }

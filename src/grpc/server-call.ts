@@ -1,4 +1,5 @@
 import { type Metadata, ServerInterceptingCall } from "@grpc/grpc-js";
+import { receivedMetadata, sentStatus } from "./foreign-status.js";
 import type { PartialStatus, ServerCall, ServerCallListener } from "./types.js";
 
 /**
@@ -10,6 +11,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   /** The call nearer the wire. */
   protected readonly below: ServerCall;
   #listener: ServerCallListener | undefined;
+  #begun = false;
   #refused = false;
 
   constructor(below: ServerCall) {
@@ -19,7 +21,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
 
   /**
    * Answers the call here. The handler does not run; the end of the call is told to the listener as ever.
-   * The right place is `onReceiveMetadata`: earlier, nobody below listens yet and the end would be lost.
+   * The right place is `begunWith`: earlier, nobody below listens yet and the end would be lost.
    */
   protected refuse(status: PartialStatus): void {
     this.#refused = true;
@@ -33,7 +35,16 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     this.below.start(this);
   }
 
+  /** Not to be overridden: `begunWith` is. */
   onReceiveMetadata(metadata: Metadata): void {
+    // Told twice, the handler would run twice.
+    if (this.#begun) return;
+    this.#begun = true;
+    this.begunWith(receivedMetadata(metadata));
+  }
+
+  /** The metadata of the request have come. Passes them on unless overridden. */
+  protected begunWith(metadata: Metadata): void {
     this.#listener?.onReceiveMetadata(metadata);
   }
 
@@ -53,14 +64,20 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   // ---- From the handler.
 
   override sendMetadata(metadata: Metadata): void {
-    this.below.sendMetadata(metadata);
+    this.below.sendMetadata(receivedMetadata(metadata));
   }
 
   override sendMessage(message: unknown, callback: () => void): void {
     this.below.sendMessage(message, callback);
   }
 
+  /** Not to be overridden: `answerWith` is. */
   override sendStatus(status: PartialStatus): void {
+    this.answerWith(sentStatus(status));
+  }
+
+  /** The call is answered with a status that is whole. Passes it on unless overridden. */
+  protected answerWith(status: PartialStatus): void {
     this.below.sendStatus(status);
   }
 }

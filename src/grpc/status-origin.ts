@@ -26,9 +26,9 @@ export interface AttemptEvidence {
 // that is supported. A text that is not known leaves the origin `transport`, which is the careful reading.
 const sizeLimit =
   /^(Attempted to send message with a size larger than|Received message larger than max|Sent message larger than max|Received message that decompresses to a size larger than)/;
-/** The last is the toolkit's own, of an interceptor below that threw. */
+/** The last two are the toolkit's own, of an interceptor below that threw or gave no status. */
 const local =
-  /^(Request message serialization failure|Response message parsing error|Call could not be started)/;
+  /^(Request message serialization failure|Response message parsing error|Call could not be started|An interceptor ended the call without a status)/;
 /** grpc-js replaces the codes that it takes for the server's own, and says so before the text. */
 const setup =
   /^(?:Invalid status from control plane: \d+ \w+ )?(?:Getting metadata from plugin failed with error: |"authorization" metadata cannot have multiple values$|Channel closed before call started$|Channel has been shut down$)/;

@@ -109,9 +109,9 @@ class ContextServerCall extends ForwardingServerCall {
   // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
   // is put in storage for one event is gone at the next.
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  protected override begunWith(metadata: Metadata): void {
     readRequest(this.#inbound, metadata, this.below, this.#priority);
-    runInbound(this.#inbound, () => super.onReceiveMetadata(metadata));
+    runInbound(this.#inbound, () => super.begunWith(metadata));
   }
 
   override onReceiveMessage(message: unknown): void {
@@ -129,10 +129,10 @@ class ContextServerCall extends ForwardingServerCall {
     runInbound(inbound, () => super.onCancel());
   }
 
-  override sendStatus(status: PartialStatus): void {
+  protected override answerWith(status: PartialStatus): void {
     this.#answered = true;
     const sent = this.#relay === "mark" ? relayed(status, this.#inbound) : passedThrough(status);
-    super.sendStatus(markedStatus(sent, this.#inbound.degradations));
+    super.answerWith(markedStatus(sent, this.#inbound.degradations));
   }
 }
 

@@ -111,13 +111,13 @@ class FaultyServerCall extends ForwardingServerCall {
     this.#inboundOf = inboundOf;
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  protected override begunWith(metadata: Metadata): void {
     const policy = this.#policy;
     const inbound = this.#inboundOf(metadata);
     this.#inbound = inbound;
     const fault = policy.strikes(inbound, metadata);
     if (fault === undefined) {
-      super.onReceiveMetadata(metadata);
+      super.begunWith(metadata);
       return;
     }
     this.#enforced = policy.mode === "enforce";
@@ -144,12 +144,12 @@ class FaultyServerCall extends ForwardingServerCall {
   #strike(end: FaultEnd | undefined, metadata: Metadata): void {
     if (end === undefined || end.kind === "midStream") {
       this.#awaited = end;
-      super.onReceiveMetadata(metadata);
+      super.begunWith(metadata);
       return;
     }
     this.#note(end.kind, endText(end));
     if (!this.#enforced) {
-      super.onReceiveMetadata(metadata);
+      super.begunWith(metadata);
       return;
     }
     switch (end.kind) {
@@ -217,8 +217,8 @@ class FaultyServerCall extends ForwardingServerCall {
     });
   }
 
-  override sendStatus(status: PartialStatus): void {
-    if (!this.#broken) super.sendStatus(status);
+  protected override answerWith(status: PartialStatus): void {
+    if (!this.#broken) super.answerWith(status);
   }
 
   /** False where the fault is observed: then the response goes on. */
@@ -233,7 +233,7 @@ class FaultyServerCall extends ForwardingServerCall {
     this.#answer();
     // As after a lost connection: what the handler has under way for this call is called off.
     this.#inbound?.finish("cancelled");
-    super.sendStatus(faultStatus(end));
+    super.answerWith(faultStatus(end));
   }
 
   /** What is sent now is no word of the handler. */

@@ -41,7 +41,7 @@ class AgingServerCall extends ForwardingServerCall {
     this.#maxAgeMs = maxAgeMs;
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  protected override begunWith(metadata: Metadata): void {
     const { clock, random } = this.#surroundings;
     const inbound = currentInbound();
     const ageMs = this.#maxAgeMs * (1 - spread * random());
@@ -60,9 +60,9 @@ class AgingServerCall extends ForwardingServerCall {
       });
       // What the handler has under way for this call is called off.
       inbound?.finish("cancelled");
-      super.sendStatus(status);
+      super.answerWith(status);
     });
-    super.onReceiveMetadata(metadata);
+    super.begunWith(metadata);
   }
 
   override onCancel(): void {
@@ -76,9 +76,9 @@ class AgingServerCall extends ForwardingServerCall {
     else super.sendMessage(message, callback);
   }
 
-  override sendStatus(status: PartialStatus): void {
+  protected override answerWith(status: PartialStatus): void {
     this.#answered = true;
     this.#stopTimer?.();
-    if (!this.#aged) super.sendStatus(status);
+    if (!this.#aged) super.answerWith(status);
   }
 }

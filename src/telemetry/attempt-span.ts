@@ -55,9 +55,9 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     super.onReceiveMetadata(metadata);
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     this.#final ??= received;
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 
   protected override finish(final: StatusObject): void {

@@ -57,9 +57,9 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     if (record.target === "") this.#learnTarget();
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     this.#final ??= received;
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 
   protected override finish(final: StatusObject): void {

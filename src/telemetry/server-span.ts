@@ -62,7 +62,7 @@ export class ServerSpanCall extends ForwardingServerCall {
 
   // Every event is wrapped, not only the first: grpc-js starts handlers from different ones.
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  protected override begunWith(metadata: Metadata): void {
     const present = currentInbound();
     // In a process that calls itself, what is current may be the call of the client's handler.
     const inbound = present?.metadata === metadata ? present : undefined;
@@ -76,7 +76,7 @@ export class ServerSpanCall extends ForwardingServerCall {
     // The metadata of an inbound call is its own. In it, the span made by OpenTelemetry's own
     // instrumentation finds ours as its parent; else it would stand beside it.
     if (span !== undefined && serverInstrumented()) this.#tracing.injectInto(active, metadata);
-    context.with(active, () => super.onReceiveMetadata(metadata));
+    context.with(active, () => super.begunWith(metadata));
   }
 
   override onReceiveMessage(message: unknown): void {
@@ -92,9 +92,9 @@ export class ServerSpanCall extends ForwardingServerCall {
     this.#run(() => super.onCancel());
   }
 
-  override sendStatus(status: PartialStatus): void {
+  protected override answerWith(status: PartialStatus): void {
     this.#sent ??= status;
-    super.sendStatus(status);
+    super.answerWith(status);
   }
 
   #run(task: () => void): void {

@@ -38,7 +38,7 @@ describe("a call below that cannot be started", () => {
     call.go();
     call.cancelWithStatus(status.CANCELLED, "enough");
     await settled();
-    expect(above.heard).toEqual(["status CANCELLED"]);
+    expect(above.heard).toEqual(["message null", "status CANCELLED"]);
     expect(call.releases).toBe(1);
   });
 
@@ -49,7 +49,7 @@ describe("a call below that cannot be started", () => {
     call.go();
     await settled();
     const [closed] = above.statuses;
-    expect(above.heard).toEqual(["status UNAVAILABLE"]);
+    expect(above.heard).toEqual(["message null", "status UNAVAILABLE"]);
     expect(closed && isLocal(closed)).toBe(true);
     expect(closed && rejectionOf(closed)?.reason).toBe("CLOSED");
   });
@@ -66,7 +66,7 @@ describe("a call below that cannot be started", () => {
     const call = new ForwardingCall(optionsOf(), (options) => throwing(options, nextCall));
     call.start(new Metadata(), above);
     await settled();
-    expect(above.heard).toEqual(["status INTERNAL"]);
+    expect(above.heard).toEqual(["message null", "status INTERNAL"]);
     // Left alone it would keep its channel busy, and its deadline timer the process.
     expect(callOf(calls).log.at(-1)).toMatch(/^cancel /);
   });
@@ -87,7 +87,7 @@ describe("a call below that cannot be started", () => {
     // Out of a timer, what it throws would end the process.
     expect(() => call.go()).not.toThrow();
     await settled();
-    expect(above.heard).toEqual(["status INTERNAL"]);
+    expect(above.heard).toEqual(["message null", "status INTERNAL"]);
     expect(writes.counts).toEqual([1]);
     expect(call.releases).toBe(1);
   });

@@ -158,6 +158,12 @@ export class Hearer implements ClientListener {
   }
 }
 
+/** What a caller hears of a response that does not come: grpc-js tells a single one by null. */
+export function failing(kind: CallKind, code: status): string[] {
+  const single = kind === "unary" || kind === "client-stream";
+  return [...(single ? ["message null"] : []), `status ${status[code]}`];
+}
+
 /** Counts how often each of some write callbacks was called. */
 export class Writes {
   readonly counts: number[] = [];

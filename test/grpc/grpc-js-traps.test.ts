@@ -179,7 +179,7 @@ describe("listeners that answer later", () => {
     callOf(below.calls).end(ended(status.OK));
     await settled();
     await settled();
-    expect(outer.heard).toEqual(["headers", "status OK"]);
+    expect(outer.heard).toEqual(["headers", "message null", "status OK"]);
   });
 });
 

@@ -4,6 +4,7 @@ import { VirtualClock } from "../../src/testing/virtual-clock.js";
 import {
   callOf,
   ended,
+  failing,
   fakeBelow,
   Hearer,
   kinds,
@@ -83,7 +84,7 @@ describe.each(kinds)("a replayable call of kind %s", (kind) => {
     call.again();
     expect(calls).toHaveLength(2);
     callOf(calls, 1).end(ended(status.OK));
-    expect(above.heard).toEqual(["status ABORTED"]);
+    expect(above.heard).toEqual(failing(kind, status.ABORTED));
   });
 
   it("ends once when it is cancelled, calls its writes back and its attempt off", async () => {
@@ -122,7 +123,7 @@ describe.each(kinds)("a replayable call of kind %s", (kind) => {
     callOf(calls).message("x");
     callOf(calls).end(ended(status.OK));
     await settled();
-    expect(above.heard).toEqual(["status DEADLINE_EXCEEDED"]);
+    expect(above.heard).toEqual(failing(kind, status.DEADLINE_EXCEEDED));
     expect(callOf(calls).log.at(-1)).toBe("cancel DEADLINE_EXCEEDED over");
   });
 
@@ -178,7 +179,7 @@ describe.each(kinds)("a replayable call of kind %s", (kind) => {
     // A later attempt starts in a timer or in the status of the one before: it would end the process.
     expect(() => callOf(below.calls).end(unavailable())).not.toThrow();
     await settled();
-    expect(above.heard).toEqual(["status INTERNAL"]);
+    expect(above.heard).toEqual(failing(kind, status.INTERNAL));
     expect(writes.counts).toEqual([1]);
     expect(callOf(below.calls, 1).log.at(-1)).toMatch(/^cancel /);
   });

@@ -119,7 +119,7 @@ describe.each(single)("the response of a %s call", (kind) => {
     start();
     callOf(calls).headers();
     callOf(calls).end(unavailable());
-    expect(above.heard).toEqual(["headers", "status UNAVAILABLE"]);
+    expect(above.heard).toEqual(["headers", "message null", "status UNAVAILABLE"]);
   });
 
   it("shows headers with an OK that has no message", () => {
@@ -127,7 +127,7 @@ describe.each(single)("the response of a %s call", (kind) => {
     start();
     callOf(calls).headers();
     callOf(calls).end(ended(status.OK));
-    expect(above.heard).toEqual(["headers", "status OK"]);
+    expect(above.heard).toEqual(["headers", "message null", "status OK"]);
   });
 
   it("tells one status to a caller who cancels when the headers are shown with an error", async () => {
@@ -137,6 +137,6 @@ describe.each(single)("the response of a %s call", (kind) => {
     callOf(calls).headers();
     callOf(calls).end(unavailable());
     await settled();
-    expect(above.heard).toEqual(["headers", "status CANCELLED"]);
+    expect(above.heard).toEqual(["headers", "message null", "status CANCELLED"]);
   });
 });

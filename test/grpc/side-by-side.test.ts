@@ -1,6 +1,6 @@
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { callOf, ended, kinds, settled } from "./fake-call.js";
+import { callOf, ended, failing, kinds, settled } from "./fake-call.js";
 import { setup, single, streamed, unavailable } from "./replay-scene.js";
 
 const superseded = /^cancel CANCELLED /;
@@ -53,7 +53,7 @@ describe.each(kinds)("attempts side by side of a %s call", (kind) => {
     callOf(calls).end(unavailable());
     expect(above.heard).toEqual([]);
     callOf(calls, 1).end(ended(status.ABORTED));
-    expect(above.heard).toEqual(["status ABORTED"]);
+    expect(above.heard).toEqual(failing(kind, status.ABORTED));
   });
 
   it("are all cancelled with the call", async () => {
@@ -62,7 +62,7 @@ describe.each(kinds)("attempts side by side of a %s call", (kind) => {
     call.cancelWithStatus(status.CANCELLED, "enough");
     await settled();
     for (const each of calls) expect(each.log.at(-1)).toBe("cancel CANCELLED enough");
-    expect(above.heard).toEqual(["status CANCELLED"]);
+    expect(above.heard).toEqual(failing(kind, status.CANCELLED));
   });
 
   it("carry numbers of their own", () => {
