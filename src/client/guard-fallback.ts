@@ -1,7 +1,7 @@
 import type { Mode } from "../core/mode.js";
 import { durationMs, InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
-import { ask, yesOrNo } from "../core/user-code.js";
+import { ask, given, yesOrNo } from "../core/user-code.js";
 import type { GuardedWork } from "./guard-life.js";
 import type { GuardFallbackOptions } from "./guard-options.js";
 import { type GuardScope, takeMode } from "./guard-policies.js";
@@ -17,8 +17,8 @@ export class GuardFallback<F> implements ControlledPolicy {
   readonly #scope: GuardScope;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(given: GuardFallbackOptions<F>, scope: GuardScope, prefix: string) {
-    const options = readOptions(prefix, given, ["mode", "timeoutMs", "when", "answer", "value"]);
+  constructor(its: GuardFallbackOptions<F>, scope: GuardScope, prefix: string) {
+    const options = readOptions(prefix, its, ["mode", "timeoutMs", "when", "answer", "value"]);
     const { mode, rest } = takeMode(options, prefix);
     this.mode = mode;
     this.timeoutMs = durationMs(`${prefix}.timeoutMs`, rest.timeoutMs ?? 1_000, 1);
@@ -43,8 +43,8 @@ export class GuardFallback<F> implements ControlledPolicy {
     if (answer === undefined) return () => value;
     // A signal is made for functions that declare one.
     return answer.length < 2
-      ? () => answer(error, neverAborted)
-      : (signal) => answer(error, signal);
+      ? () => given(() => answer(error, neverAborted))
+      : (signal) => given(() => answer(error, signal));
   }
 
   snapshot(): { readonly answered: number; readonly unanswered: number } {

@@ -66,10 +66,14 @@ export class BreakerControl extends PolicyControl {
    * Tells of each change of state, of whichever client, after it happened. What the observer throws is reported.
    *
    * @returns A function that ends it.
+   * @throws InvalidOptionError for what is no function.
    */
   onStateChange(observer: Observer<BreakerStateChange>): () => void {
+    if (typeof observer !== "function") {
+      throw new InvalidOptionError('policy("breaker").onStateChange', "a function", observer);
+    }
     // A function of its own, so that one that is handed in twice is told twice, and ends once.
-    const own: Observer<BreakerStateChange> = (change) => observer(change);
+    const own = observer.bind(undefined);
     this.#observers.add(own);
     for (const set of this.#sets) set.observers.add(own);
     return () => {

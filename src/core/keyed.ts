@@ -25,7 +25,9 @@ export class Keyed<T extends object> {
     this.#make = make;
     this.#inUse = inUse;
     this.#states = new LRUCache<string, T>({
-      max: maxKeys,
+      // With a `max`, the cache would take the memory for all of them at once.
+      maxSize: maxKeys,
+      sizeCalculation: () => 1,
       ...(inUse === undefined
         ? {}
         : { dispose: (state, key, reason) => reason === "evict" && this.#evicted(key, state) }),

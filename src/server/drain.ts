@@ -193,7 +193,7 @@ function shutDown(
     forceIn(graceMs);
     const ended = (error?: Error) => {
       if (over) return;
-      if (error !== undefined) failed(error, where);
+      if (error !== undefined) safely(failed, error, where);
       end();
     };
     if (!tell(() => server.tryShutdown(ended), failed, where)) force();

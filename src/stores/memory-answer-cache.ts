@@ -40,12 +40,14 @@ interface Entry {
 /** Answers in the memory of this process. What has expired goes when it is asked for, or when room is needed. */
 export class MemoryAnswerCache implements AnswerCache {
   readonly #entries: LRUCache<string, Entry>;
+  readonly #maxEntries: number;
   readonly #clock: Pick<Clock, "now">;
 
   constructor({ maxEntries, maxBytes }: ResolvedOptions, clock: Pick<Clock, "now">) {
     this.#clock = clock;
+    this.#maxEntries = maxEntries;
     this.#entries = new LRUCache({
-      max: maxEntries,
+      // The number of entries is bounded below: with a `max`, the cache would take the memory for all of them at once.
       maxSize: maxBytes,
       // A key is a string of one byte a character, as a digest is.
       sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
@@ -62,6 +64,7 @@ export class MemoryAnswerCache implements AnswerCache {
 
   set(key: string, value: Uint8Array, ttlMs: number): void {
     this.#entries.set(key, { value, expiresAtMs: this.#clock.now() + ttlMs });
+    if (this.#entries.size > this.#maxEntries) this.#entries.pop();
   }
 
   snapshot(): MemoryAnswerCacheSnapshot {
