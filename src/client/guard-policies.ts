@@ -113,6 +113,11 @@ export class GuardBreaker extends BreakerSet {
     this.#usual.get(stateName(this.#name, key)).record(tookMs);
   }
 
+  /** What half of the successes take at least, where that is known. */
+  usualMs(key: string | undefined): number | undefined {
+    return this.#usual.get(stateName(this.#name, key)).quantile(0.5);
+  }
+
   /** How an attempt counts that a caller's deadline ended: half of the successes may take longer than it had. */
   outcomeOfDeadline(key: string | undefined, hadMs: number): Outcome {
     const usualMs = this.#usual.get(stateName(this.#name, key)).quantile(0.5);

@@ -58,7 +58,12 @@ export class GuardRetry implements ControlledPolicy {
   /** What the rules go by. */
   judge(
     error: unknown,
-    run: { readonly attempts: number; readonly remainingMs: number; readonly depth: number },
+    run: {
+      readonly attempts: number;
+      readonly remainingMs: number;
+      readonly usualMs: number | undefined;
+      readonly depth: number;
+    },
   ): FailedAttempt {
     const local = refusedHere(error);
     return {

@@ -29,7 +29,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
       return;
     }
     const timed =
-      timer !== undefined || retry !== undefined || this.byMs !== Number.POSITIVE_INFINITY;
+      timer !== undefined || retry !== undefined || this.inbound?.deadlineMs !== undefined;
     const nowMs = timed ? clock.hold() : 0;
     try {
       if (!this.follow(nowMs)) return;
@@ -169,6 +169,7 @@ export class GuardRun<T> extends GuardAdmission<T> {
     const failed = retry.judge(error, {
       attempts: this.attempts,
       remainingMs: this.byMs - nowMs,
+      usualMs: this.plan.breaker?.usualMs(this.asked?.key),
       depth: this.inbound?.retryDepth ?? 0,
     });
     // Whether it is tried again was for the user to say, who may have ended the run instead.

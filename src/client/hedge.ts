@@ -3,7 +3,7 @@ import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from ".
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
-import { type FailedAttempt, isTooLong } from "../core/retry.js";
+import { type FailedAttempt, isInfeasible, isTooLong } from "../core/retry.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { ClientListener } from "../grpc/types.js";
@@ -71,6 +71,11 @@ export class HedgedCall extends RepeatingCall {
       this.#obey(withoutHedge(this.#underWay, "RETRY_DEPTH"));
     } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
       this.#obey(withoutHedge(this.#underWay, "RETRY_PAST_DEADLINE"));
+    } else if (
+      decision.kind === "launch" &&
+      isInfeasible(failed.usualMs, failed.remainingMs - decision.inMs)
+    ) {
+      this.#obey(withoutHedge(this.#underWay, "RETRY_INFEASIBLE"));
     } else if (decision.kind === "launch" && isTooLong(decision.inMs)) {
       this.#obey(withoutHedge(this.#underWay, "RETRY_WAIT_TOO_LONG"));
     } else this.#obey(decision);
@@ -159,7 +164,7 @@ export class HedgedCall extends RepeatingCall {
     this.waitThen(
       delayMs,
       (waitedMs) => {
-        if (!this.#unbearable() && !this.#refused()) this.#send(waitedMs);
+        if (!this.#unbearable() && !this.#infeasible() && !this.#refused()) this.#send(waitedMs);
       },
       (reason) => this.#unconnected(reason),
     );
@@ -172,6 +177,16 @@ export class HedgedCall extends RepeatingCall {
     this.#stoppedBy = "RESET_BUDGET";
     this.released();
     this.tell("stop", { reason: "RESET_BUDGET" });
+    return true;
+  }
+
+  /** It could not end in time. Those in flight may still answer, and no later one would end sooner. */
+  #infeasible(): boolean {
+    const { deadlineMs, clock, usual } = this.record;
+    if (!isInfeasible(usual?.quantile(0.5), deadlineMs - clock.now())) return false;
+    this.#stoppedBy = "RETRY_INFEASIBLE";
+    this.released();
+    this.tell("stop", { reason: "RETRY_INFEASIBLE" });
     return true;
   }
 

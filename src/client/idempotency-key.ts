@@ -2,6 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { type Interceptor, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "../core/idempotency-key.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
+import { type Random, systemRandom } from "../core/random.js";
 import { ask, type ReportError, safely } from "../core/user-code.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { toMonotonic } from "../grpc/deadline.js";
@@ -49,12 +50,17 @@ export interface IdempotencyKeyOptions {
    * as one of an idempotent method. A key by itself promises nothing. @defaultValue false
    */
   readonly honoured?: boolean;
-  /** Makes the keys of `uuid`. They must differ between processes. @defaultValue `crypto.randomUUID` */
+  /**
+   * Makes the keys of `uuid`. They must differ between processes.
+   * @defaultValue `crypto.randomUUID`; UUIDs made of the `random` of the weir, where one was handed in
+   */
   readonly uuid?: () => string;
 }
 
 /** Checked, complete and frozen. */
-export type ResolvedIdempotencyKeyOptions = Required<IdempotencyKeyOptions>;
+export type ResolvedIdempotencyKeyOptions = Required<Omit<IdempotencyKeyOptions, "uuid">> & {
+  readonly uuid: IdempotencyKeyOptions["uuid"];
+};
 
 const optionNames = [
   "source",
@@ -72,7 +78,7 @@ export function resolveIdempotencyKeyOptions(
   alsoKnown: readonly string[] = [],
 ): ResolvedIdempotencyKeyOptions {
   const options = readOptions(prefix, given, [...optionNames, ...alsoKnown]);
-  const { source = "uuid", honoured = false, uuid = () => randomUUID() } = options;
+  const { source = "uuid", honoured = false, uuid } = options;
   if (source !== "uuid" && source !== "request-hash" && typeof source !== "function") {
     throw new InvalidOptionError(`${prefix}.source`, "uuid, request-hash or a function", source);
   }
@@ -96,7 +102,7 @@ export function idempotencyKeyInterceptor(
     const own = withRecord(options, surroundings);
     const policy = select(own.record.method);
     if (policy === undefined) return nextCall(own.options) as ReturnType<Interceptor>;
-    return new KeyedCall(own.options, nextCall, own.record, policy, surroundings.report);
+    return new KeyedCall(own.options, nextCall, own.record, policy, surroundings);
   };
 }
 
@@ -107,6 +113,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #policy: ResolvedIdempotencyKeyOptions;
   readonly #reportError: ReportError;
+  readonly #random: Random;
   /** The metadata of a call whose key is made of the request, until that comes. */
   #waiting: Metadata | undefined;
   #stopWaiting: (() => void) | undefined;
@@ -116,12 +123,13 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     nextCall: NextCall,
     record: CallRecord,
     policy: ResolvedIdempotencyKeyOptions,
-    report: ReportError,
+    { report, random }: Surroundings,
   ) {
     super(options, nextCall);
     this.#record = record;
     this.#policy = policy;
     this.#reportError = report;
+    this.#random = random;
   }
 
   protected override begin(metadata: Metadata): void {
@@ -236,7 +244,8 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
 
   #uuid(): string {
     const { uuid } = this.#policy;
-    return ask(() => uuid(), uuidKey, undefined, this.#reportError, where) ?? randomUUID();
+    const key = uuid && ask(() => uuid(), uuidKey, undefined, this.#reportError, where);
+    return key ?? uuidOf(this.#random);
   }
 
   #report(error: unknown): void {
@@ -252,6 +261,15 @@ function keyOrNone(answer: unknown): string | undefined {
 function uuidKey(answer: unknown): string {
   if (isIdempotencyKey(answer)) return answer;
   throw new TypeError(`uuid must return ${keyRule}`);
+}
+
+/** A UUID of version 4. By the system's own chance it is one that nobody can guess. */
+function uuidOf(random: Random): string {
+  if (random === systemRandom) return randomUUID();
+  const bytes = Buffer.from(Array.from({ length: 16 }, () => Math.floor(random() * 256)));
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
+  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;

@@ -218,6 +218,7 @@ export abstract class RepeatingCall extends ReplayableCall {
       relayed,
       depth: record.inbound?.retryDepth ?? 0,
       remainingMs: record.deadlineMs - record.clock.now(),
+      usualMs: record.usual?.quantile(0.5),
       replayable: this.replayable,
     };
   }

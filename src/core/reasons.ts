@@ -46,6 +46,8 @@ export const reasons = [
   "RETRY_NOT_ELIGIBLE",
   /** The next attempt could not start before the deadline. */
   "RETRY_PAST_DEADLINE",
+  /** The next attempt could start before the deadline, and not end by it, by what such calls usually take. */
+  "RETRY_INFEASIBLE",
   /** The server asked not to be retried. */
   "RETRY_PUSHBACK_STOP",
   /** The response has begun, or the request no longer fits the replay buffer. */

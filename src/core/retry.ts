@@ -25,6 +25,8 @@ export interface FailedAttempt {
   readonly handlerNotRun: boolean;
   /** Milliseconds until the call's deadline, `Infinity` without one. */
   readonly remainingMs: number;
+  /** What half of such calls take at least, in milliseconds, where that is known. */
+  readonly usualMs?: number | undefined;
   /** The caller's own judgement of the status, in place of the code set. */
   readonly wanted?: boolean | undefined;
   /** The attempt ended OK, with a response that the caller does not want. */
@@ -55,6 +57,8 @@ export class RetryRules {
   #previousDelayMs = 0;
   /** How often the server has named the wait. The first is kept to exactly; "at once" again and again is not. */
   #pushbacks = 0;
+  /** A peer was taken at its word once that it has not run the call. */
+  #believed = false;
 
   constructor(options: ResolvedRetryOptions, random: Random) {
     this.#options = options;
@@ -68,12 +72,16 @@ export class RetryRules {
     if (!eligible(failed, this.#options, idempotent)) return stop("RETRY_NOT_ELIGIBLE");
     if ((failed.depth ?? 0) >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
-    if (failed.attempts >= this.#options.maxAttempts) return stop("RETRY_ATTEMPTS_SPENT");
+    const byWord = onItsWord(failed, this.#options, idempotent);
+    const spent = failed.attempts >= this.#options.maxAttempts || (byWord && this.#believed);
+    if (spent) return stop("RETRY_ATTEMPTS_SPENT");
     const delayMs = this.#delay(failed);
     // A wait that does not fit ends the call now, with the status that is at hand.
     if (delayMs >= failed.remainingMs) return stop("RETRY_PAST_DEADLINE");
     if (isTooLong(failed.pushback) || isTooLong(failed.retryInfoMs))
       return stop("RETRY_WAIT_TOO_LONG");
+    if (isInfeasible(failed.usualMs, failed.remainingMs - delayMs)) return stop("RETRY_INFEASIBLE");
+    this.#believed ||= byWord;
     return { kind: "retry", delayMs };
   }
 
@@ -99,6 +107,28 @@ export class RetryRules {
 /** Nobody means a wait of days, and without a deadline nothing else would end it. */
 export function isTooLong(namedMs: number | "stop" | undefined): boolean {
   return typeof namedMs === "number" && namedMs > longestNamedWaitMs;
+}
+
+/**
+ * Whether an attempt with so much time left is not worth sending: half of such calls take longer. Where that is not
+ * known, it is.
+ */
+export function isInfeasible(usualMs: number | undefined, leftMs: number): boolean {
+  return usualMs !== undefined && leftMs < usualMs;
+}
+
+/**
+ * Whether another attempt does no harm only if the peer says the truth: that it has not run the call. It is believed
+ * once, as gRFC A6 has it for transparent retries; a peer that always says so must not have a call sent that often.
+ */
+function onItsWord(
+  failed: FailedAttempt,
+  options: ResolvedRetryOptions,
+  idempotent: boolean | undefined,
+): boolean {
+  if (idempotent === true) return false;
+  if (failed.origin === "refused") return true;
+  return failed.origin === "remote" && !eligibleAnswer(failed, options, idempotent);
 }
 
 function stop(reason: Reason): RetryDecision {

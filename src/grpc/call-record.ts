@@ -6,9 +6,11 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
+import { heldUp } from "../core/expiry.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
+import type { LatencyQuantile } from "../core/quantile.js";
 import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
 import { notify, type Observer, type ReportError } from "../core/user-code.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
@@ -85,12 +87,10 @@ export function endAttempt(
 }
 
 /** Both sides know the time of an attempt, and the server may be the first to say that it is up. */
-function outOfTime(
-  { untilMs, ownTime }: AttemptRecord,
-  { code }: StatusObject,
-  nowMs: number,
-): StatusOrigin {
+function outOfTime(attempt: AttemptRecord, { code }: StatusObject, nowMs: number): StatusOrigin {
   if (code !== Status.DEADLINE_EXCEEDED) return "remote";
+  const { untilMs, ownTime } = attempt;
+  if (heldUp(nowMs - untilMs)) attempt.heldUp = true;
   // To be able to say so, a server ends its work a little before.
   if (ownTime === true) return ranOutOfTime(nowMs, untilMs) ? "attempt-timeout" : "remote";
   return nowMs >= untilMs ? "deadline" : "remote";
@@ -126,6 +126,8 @@ export class CallRecord {
    * called.
    */
   heldUp = false;
+  /** How long such calls take, where a policy learns it. */
+  usual: LatencyQuantile | undefined;
   /** Set by the call's options or by `withPriority`, until its metadata has been read. */
   priority: Priority | undefined;
   /** What the attempt under way is sent with, where a policy below the retries has seen it. For reading only. */

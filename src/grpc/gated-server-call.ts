@@ -1,6 +1,7 @@
 import { type Metadata, status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
+import { heldUp } from "../core/expiry.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { Ending, Outcome } from "../core/permit.js";
@@ -192,7 +193,9 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   }
 
   /** The caller left, or ran out of time: only the second says something about this server. */
-  #calledOff(inbound: InboundCall): Outcome {
-    return ranOutOfTime(this.clock.now(), inbound.deadlineMs) ? "failure" : "ignored";
+  #calledOff({ deadlineMs }: InboundCall): Outcome {
+    const nowMs = this.clock.now();
+    // The end of a call that was held up with its process says nothing of the handler.
+    return ranOutOfTime(nowMs, deadlineMs) && !heldUp(nowMs - deadlineMs) ? "failure" : "ignored";
   }
 }

@@ -70,6 +70,21 @@ describe.each(kinds)("a key for %s", (method) => {
     expect([records[0]?.idempotencyKey]).toEqual(keys[0]);
   });
 
+  it("comes from the chance that was handed in, so that a seed makes the same keys", async () => {
+    const keys = await Promise.all(
+      [1, 1, 2].map(async (seed) => {
+        const server = failing(0);
+        const client = { idempotencyKey: {} };
+        const { call } = await scene({ client, handlers: server.handlers, seed });
+        await call(method);
+        return keysOf(server.metadata)[0];
+      }),
+    );
+    expect(keys[0]).toEqual([expect.stringMatching(uuidForm)]);
+    expect(keys[1]).toEqual(keys[0]);
+    expect(keys[2]).not.toEqual(keys[0]);
+  });
+
   it("does not touch the metadata of the caller, who may send it again", async () => {
     const server = failing(0);
     const { call } = await keyedScene({}, { handlers: server.handlers });

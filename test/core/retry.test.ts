@@ -195,6 +195,31 @@ describe("whether another attempt is made", () => {
     expect(word({ pushback: 0, remainingMs: -5 })).toBe("RETRY_PAST_DEADLINE");
   });
 
+  it("is no when it could not end before the deadline by what such calls take, where that is known", () => {
+    const { word } = rules();
+    expect(word({ remainingMs: 400, usualMs: 300 })).toBe(100);
+    expect(word({ remainingMs: 499, usualMs: 300 })).toBe("RETRY_INFEASIBLE");
+    expect(word({ remainingMs: 349, usualMs: 300, pushback: 50 })).toBe("RETRY_INFEASIBLE");
+    expect(word({ remainingMs: 350, usualMs: 300, pushback: 50 })).toBe(50);
+    expect(word({ remainingMs: 101, usualMs: undefined })).toBe(100);
+    expect(word({ usualMs: 300 })).toBe(200);
+  });
+
+  it.each([
+    ["the handler was not run", { handlerNotRun: true, code: statusCode.unavailable }],
+    ["the call was shed", { handlerNotRun: true, code: statusCode.resourceExhausted, pushback: 9 }],
+    ["the stream was refused", { origin: "refused" }],
+  ] as const)("believes a peer once that %s, unless the method may run twice", (_what, said) => {
+    const once = rules();
+    expect(once.word({ ...said, idempotent: false })).toBeTypeOf("number");
+    expect(once.word({ ...said, idempotent: false })).toBe("RETRY_ATTEMPTS_SPENT");
+    const often = rules();
+    expect(often.word({ ...said, idempotent: true })).toBeTypeOf("number");
+    expect(often.word({ ...said, idempotent: true })).toBeTypeOf("number");
+    // What never left this process is no word of the peer's.
+    expect(once.word({ origin: "never-sent", idempotent: false })).toBeTypeOf("number");
+  });
+
   it("names what can never be retried before what could have been", () => {
     const { word } = rules({ maxAttempts: 1 });
     const never = { origin: "caller", attempts: 1, replayable: false, remainingMs: 0 } as const;
