@@ -58,6 +58,7 @@ class AgingServerCall extends ForwardingServerCall {
         atMs: clock.now(),
         detail,
       });
+      if (inbound !== undefined) inbound.answeredByPolicy = true;
       // What the handler has under way for this call is called off.
       inbound?.finish("cancelled");
       super.answerWith(status);

@@ -13,11 +13,18 @@ import {
 } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
 import { systemClock } from "../../src/core/clock.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+  ConformanceServiceService,
+} from "../../src/gen/weir/v1/conformance.js";
 import { CallDeadline, createCall } from "../../src/grpc/deadline.js";
 import { ForwardingCall } from "../../src/grpc/forwarding-call.js";
 import { GatedCall } from "../../src/grpc/gated-call.js";
 import { ReplayAttempt } from "../../src/grpc/replay-attempt.js";
 import type { MessageContext } from "../../src/grpc/types.js";
+import { loopbackTransport } from "../../src/testing/loopback.js";
+import { echo, startCall } from "../scene.js";
 import { callOf, ended, fakeBelow, Hearer, optionsOf, settled, Writes } from "./fake-call.js";
 import { PutOffCall } from "./put-off-call.js";
 
@@ -290,5 +297,30 @@ describe("a deadline that is a Date", () => {
       return createCall(channel, "/t/T", due, null, parent, null);
     });
     expect(timeoutMs).toBeLessThanOrEqual(500);
+  });
+});
+
+describe("the metadata of a failed call", () => {
+  it("has the headers of HTTP where the answer was trailers alone, and not behind headers", async () => {
+    const implementation: ConformanceServiceServer = {
+      ...echo,
+      unary: (_call, callback) => callback({ code: status.UNAVAILABLE, details: "down" }),
+      serverStream(call) {
+        call.sendMetadata(new Metadata());
+        call.emit("error", { code: status.UNAVAILABLE, details: "down" });
+      },
+    };
+    const service = ConformanceServiceService;
+    const link = await loopbackTransport().open({ service, implementation });
+    const client = link.client(ConformanceServiceClient);
+    const types = await Promise.all(
+      (["unary", "serverStream"] as const).map(async (method) => {
+        const { trailers } = await startCall(client, method, {}, new Metadata()).ended;
+        return trailers.get("content-type");
+      }),
+    );
+    // By this, a server of ours knows what a client without the toolkit was told, and its handler passes on.
+    expect(types).toEqual([["application/grpc+proto"], []]);
+    await link.close();
   });
 });

@@ -70,3 +70,26 @@ it("nothing is reported of policies that enforce", async () => {
   await link.until(Promise.all([start("unary").ended, start("unary").ended]), 1e9);
   expect(weir.observed()).toEqual({});
 });
+
+it("each policy of a server reports what it would have refused", async () => {
+  const { start, link, weir, clock } = await scene({
+    client: { retry: false, breaker: false },
+    server: {
+      deadlineGuard: { minRemainingMs: 60_000, mode: "observe" },
+      quota: [{ ratePerSecond: 0.001, burst: 1, mode: "observe" }],
+      bulkhead: { maxConcurrent: 1, maxQueued: 0, mode: "observe" },
+      admission: { limit: 1, maxQueued: 0, thresholds: false, mode: "observe" },
+    },
+    handlers: handlers((_call, answer) => void clock.schedule(10, answer)),
+  });
+  const options = () => ({ deadline: clock.wallNow() + 1_000 });
+  const ends = [start("unary", options()).ended, start("unary", options()).ended];
+  for (const { code } of await link.until(Promise.all(ends), 1e9)) expect(code).toBe(0);
+  const first = { refused: 1, success: 1, failure: 0, ignored: 0 };
+  expect(weir.observed()).toEqual({
+    "deadline-guard": { DEADLINE_INFEASIBLE: { ...first, refused: 2, success: 2 } },
+    quota: { RATE_LIMIT_EXCEEDED: first },
+    bulkhead: { BULKHEAD_FULL: first },
+    admission: { CONCURRENCY_LIMIT: first },
+  });
+});
