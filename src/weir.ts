@@ -1,4 +1,10 @@
-import type { CallOptions, ClientOptions, Interceptor, ServerOptions } from "@grpc/grpc-js";
+import type {
+  CallOptions,
+  ClientOptions,
+  Interceptor,
+  ServerInterceptor,
+  ServerOptions,
+} from "@grpc/grpc-js";
 import { attemptTimeoutsInterceptor } from "./client/attempt-timeouts.js";
 import { breakerAdmit, breakerCheck } from "./client/breaker.js";
 import { bulkheadGate } from "./client/bulkhead.js";
@@ -21,6 +27,7 @@ import type { BreakerControl } from "./core/breaker-control.js";
 import type { FaultsControl } from "./core/faults-control.js";
 import type { ObservedReport } from "./core/observe-report.js";
 import { oneOf, readOptions } from "./core/options.js";
+import { OptionsCopy } from "./core/options-copy.js";
 import type { PolicyControl } from "./core/policy-control.js";
 import {
   type ControlledName,
@@ -29,6 +36,7 @@ import {
 } from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
 import { safely } from "./core/user-code.js";
+import { WeakList } from "./core/weak-list.js";
 import { checkOwn } from "./grpc/own-options.js";
 import { reconnectBackoff } from "./grpc/reconnect-backoff.js";
 import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
@@ -73,13 +81,16 @@ export interface WeirOptions extends SurroundingsOptions {
 
 /** The numbers of all policies of a weir at one moment. */
 export interface WeirSnapshot {
-  /** By policy; each has one entry for each client, server or method that it was built for. */
+  /**
+   * By policy; each has one entry for each client, server or method that it was built for and that is in use: policies
+   * go with the options, clients and servers that use them.
+   */
   readonly policies: PolicySnapshots;
   /** Client calls and guarded runs that wait in a queue or between two attempts. */
   readonly waiting: number;
   /** In the order of building. */
   readonly guards: readonly GuardSnapshot[];
-  /** What callers of each server said of priorities that did not count. In the order of building. */
+  /** What callers of each server in use said of priorities that did not count. In the order of building. */
   readonly priorities: readonly PriorityCounts[];
 }
 
@@ -91,7 +102,14 @@ export class Weir {
   readonly #surroundings: Surroundings;
   readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new PolicyControls();
-  readonly #servers: ServerPolicies[] = [];
+  readonly #servers = new WeakList<ServerPolicies>();
+  /** The server's policies behind an interceptor. */
+  readonly #behind = new WeakMap<ServerInterceptor, ServerPolicies>();
+  /** What was built of a policy object, and what it said then. */
+  readonly #clients = new WeakMap<
+    ClientPolicy,
+    { readonly said: OptionsCopy; readonly policies: ClientPolicies }
+  >();
   readonly #reports: LoadReport[] = [];
   readonly #guards: Guards;
   readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
@@ -108,15 +126,18 @@ export class Weir {
    * Options for a grpc-js client: the toolkit's interceptors, with the user's own merged in. The user's
    * interceptors stand outside: they see one call, as they would without the toolkit.
    *
+   * The options are good for any number of clients, which share the state of the policies (breakers, bulkheads and so on,
+   * by target). So do clients whose options were made of the same policy object, as long as it says the same. Policies of
+   * an object that nobody else holds go with the last client, or options, that use them.
+   *
    * @param own Options that would have been given to the client otherwise. Give them here: a spread over the
    *   result could replace the toolkit's interceptors.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
     checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
-    const policies = new ClientPolicies(policy, this.#surroundings);
+    const policies = this.#policiesOf(policy);
     const surroundings = { ...this.#surroundings, resets: policies.resets };
-    this.#controls.add(policies.built);
     for (const conflict of serviceConfigConflicts(own, policy)) {
       safely(surroundings.report, new Error(conflict), "client options");
     }
@@ -167,6 +188,15 @@ export class Weir {
     };
   }
 
+  #policiesOf(policy: ClientPolicy): ClientPolicies {
+    const known = this.#clients.get(policy);
+    if (known?.said.saysSame(policy) === true) return known.policies;
+    const policies = new ClientPolicies(policy, this.#surroundings);
+    this.#controls.add(policies.built);
+    this.#clients.set(policy, { said: new OptionsCopy(policy), policies });
+    return policies;
+  }
+
   /**
    * Options for a grpc-js server: the toolkit's interceptors nearest the wire, the user's own behind them,
    * next to the handlers.
@@ -179,13 +209,16 @@ export class Weir {
     checkOwn("server.own", own, ["interceptors"]);
     const policies = new ServerPolicies(policy, surroundings);
     this.#controls.add(policies.built);
-    this.#servers.push(policies);
+    this.#servers.add(policies);
+    const gate = serverGate(surroundings, policies.priority, policies.gates);
+    // A grpc-js server keeps the interceptors, and with them what drains and closes them.
+    this.#behind.set(gate, policies);
     return {
       ...own,
       interceptors: [
         serverContextInterceptor(surroundings, policies.priority, policies.relay),
         serverSpanInterceptor(surroundings, this.#telemetry),
-        serverGate(surroundings, policies.priority, policies.gates),
+        gate,
         ...streamAgeInterceptors(surroundings, policies.maxStreamAgeMs),
         ...(own.interceptors ?? []),
         // Behind the user's own, which are to meet a fault as if the handler had it.
@@ -232,7 +265,7 @@ export class Weir {
       policies: this.#controls.snapshot(),
       waiting: this.#surroundings.room.size,
       guards: this.#guards.snapshot(),
-      priorities: this.#servers.map(({ priority }) => priority.counts),
+      priorities: [...this.#servers].map(({ priority }) => priority.counts),
     };
   }
 
@@ -264,7 +297,7 @@ export class Weir {
     } catch (error) {
       return Promise.reject(error);
     }
-    const servers = this.#servers;
+    const servers = [...this.#servers];
     const drained = {
       gates: servers.map(({ drain }) => drain),
       stop: () => {

@@ -7,6 +7,7 @@ import {
 import { InvalidOptionError } from "./options.js";
 import { type ControlledPolicy, PolicyControl } from "./policy-control.js";
 import type { Observer } from "./user-code.js";
+import { WeakList } from "./weak-list.js";
 
 /**
  * The hand on the breakers of a weir. `key` is a breaker's own, as `snapshot` and events name it; it need not
@@ -17,7 +18,7 @@ import type { Observer } from "./user-code.js";
  * refuse nobody, forced open or not.
  */
 export class BreakerControl extends PolicyControl {
-  readonly #sets: BreakerSet[] = [];
+  readonly #sets = new WeakList<BreakerSet>();
   readonly #observers = new Set<Observer<BreakerStateChange>>();
   /** What was said by hand, for breakers that are built later. */
   readonly #said = new Map<string | undefined, BreakerOverride>();
@@ -29,7 +30,7 @@ export class BreakerControl extends PolicyControl {
   override add(policy: ControlledPolicy): void {
     super.add(policy);
     if (!(policy instanceof BreakerSet)) return;
-    this.#sets.push(policy);
+    this.#sets.add(policy);
     for (const observer of this.#observers) policy.observers.add(observer);
     for (const [key, to] of this.#said) policy.override(to, key);
   }
@@ -82,9 +83,9 @@ export class BreakerControl extends PolicyControl {
     };
   }
 
-  /** One entry for each set of breakers that was built, in the order of building. */
+  /** One entry for each set of breakers that is in use, in the order of building. */
   override snapshot(): readonly BreakersSnapshot[] {
-    return this.#sets.map((set) => set.snapshot());
+    return [...this.#sets].map((set) => set.snapshot());
   }
 
   /**
@@ -96,13 +97,14 @@ export class BreakerControl extends PolicyControl {
    */
   restore(snapshot: unknown): void {
     const path = 'policy("breaker").restore';
-    const built = this.#sets.length;
+    const sets = [...this.#sets];
+    const built = sets.length;
     if (!Array.isArray(snapshot) || snapshot.length !== built) {
-      const rule = `an array with one entry for each set of breakers (${built})`;
+      const rule = `an array with one entry for each set of breakers in use (${built})`;
       throw new InvalidOptionError(path, rule, snapshot);
     }
     const entries: readonly unknown[] = snapshot;
-    const steps = this.#sets.map((set, at) => set.prepareRestore(`${path}[${at}]`, entries[at]));
+    const steps = sets.map((set, at) => set.prepareRestore(`${path}[${at}]`, entries[at]));
     for (const step of steps) step();
   }
 

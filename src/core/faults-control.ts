@@ -1,10 +1,11 @@
 import { Faults } from "./faults.js";
 import { finiteNumber } from "./options.js";
 import { type ControlledPolicy, PolicyControl } from "./policy-control.js";
+import { WeakList } from "./weak-list.js";
 
 /** The hand on all faults of a weir: their mode, and how much of their rates holds. */
 export class FaultsControl extends PolicyControl {
-  readonly #faults: Faults[] = [];
+  readonly #faults = new WeakList<Faults>();
   #scale = 1;
 
   constructor() {
@@ -15,7 +16,7 @@ export class FaultsControl extends PolicyControl {
     super.add(policy);
     if (!(policy instanceof Faults)) return;
     policy.scale = this.#scale;
-    this.#faults.push(policy);
+    this.#faults.add(policy);
   }
 
   /**

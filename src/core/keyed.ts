@@ -43,7 +43,9 @@ export class Keyed<T extends object> {
 
   /** The states there are now, most recently used first: a list of its own, so that keys may be used meanwhile. */
   entries(): readonly [string, T][] {
-    for (const key of [...this.#kept.keys()]) this.#look(key);
+    // Those that are kept now: looking at one may put it behind the others.
+    const kept = [...this.#kept.keys()];
+    for (const key of kept) this.#look(key);
     return [...this.#states.entries(), ...this.#kept];
   }
 

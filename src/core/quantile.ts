@@ -27,6 +27,9 @@ const bucketCount = bucketOf(longestMs) + 1;
 
 const slices = 6;
 
+/** Stands for counts that nothing has been put into. */
+const none = new Uint32Array(0);
+
 /** Readers see one picture for so long, and for so many new samples, before it is drawn anew. */
 const freshMs = 10;
 const freshSamples = 64;
@@ -35,7 +38,7 @@ const freshSamples = 64;
  * How long one method's attempts have taken lately, as quantiles. Samples fall into buckets that grow
  * by a constant factor, in slices of time that leave the window one by one.
  *
- * Recording takes constant time and allocates nothing. A method costs some 5 kB.
+ * Recording takes constant time and allocates nothing but at first. A method costs some 5 kB, once there is a sample.
  *
  * @throws InvalidOptionError when an option is out of range.
  */
@@ -43,8 +46,9 @@ export class LatencyQuantile {
   readonly #clock: Pick<Clock, "now">;
   readonly #sliceMs: number;
   readonly #minSamples: number;
-  readonly #countOf = new Uint32Array(slices * bucketCount);
-  readonly #totalOf = new Uint32Array(bucketCount);
+  /** Empty until the first sample. */
+  #countOf = none;
+  #totalOf = none;
   #count = 0;
   /** Number of the newest slice, counted from the zero of the clock. */
   #newest = Number.NEGATIVE_INFINITY;
@@ -52,7 +56,7 @@ export class LatencyQuantile {
   #offset = 0;
 
   /** Samples up to each bucket, as of the last reading. */
-  readonly #upTo = new Uint32Array(bucketCount);
+  #upTo = none;
   #drawnMs = Number.NEGATIVE_INFINITY;
   /** Samples since then; `Infinity` when some have left. */
   #unseen = Number.POSITIVE_INFINITY;
@@ -79,6 +83,10 @@ export class LatencyQuantile {
   record(ms: number): void {
     if (!(ms >= 0)) return;
     this.#advance(this.#clock.now());
+    if (this.#countOf === none) {
+      this.#countOf = new Uint32Array(slices * bucketCount);
+      this.#totalOf = new Uint32Array(bucketCount);
+    }
     const bucket = bucketOf(ms);
     add(this.#countOf, this.#offset + bucket, 1);
     add(this.#totalOf, bucket, 1);
@@ -105,6 +113,7 @@ export class LatencyQuantile {
   #draw(nowMs: number): void {
     if (this.#unseen === 0) return;
     if (this.#unseen < freshSamples && nowMs - this.#drawnMs < freshMs) return;
+    if (this.#upTo === none) this.#upTo = new Uint32Array(bucketCount);
     let upTo = 0;
     for (let bucket = 0; bucket < bucketCount; bucket += 1) {
       upTo += this.#totalOf[bucket] ?? 0;
@@ -119,6 +128,7 @@ export class LatencyQuantile {
     const passed = index - this.#newest;
     if (passed <= 0) return;
     this.#newest = index;
+    if (this.#countOf === none) return;
     // After a lap all is forgotten, however many have passed.
     for (let step = Math.min(passed, slices); step > 0; step -= 1) {
       this.#offset = (this.#offset + bucketCount) % this.#countOf.length;

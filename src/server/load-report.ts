@@ -79,7 +79,7 @@ interface Faded {
  */
 export class LoadReport {
   readonly #recorder: UtilizationRecorder;
-  readonly #servers: readonly ReportedServer[];
+  readonly #servers: Iterable<ReportedServer>;
   readonly #intervalMs: number;
   readonly #clock: Clock;
   readonly #report: ReportError;
@@ -102,7 +102,7 @@ export class LoadReport {
    */
   constructor(
     recorder: UtilizationRecorder,
-    servers: readonly ReportedServer[],
+    servers: Iterable<ReportedServer>,
     given: LoadReportOptions,
     clock: Clock,
     report: ReportError,

@@ -42,8 +42,13 @@ export class LoopDelay {
 
   #wait(nowMs: number): void {
     this.#dueMs = nowMs + everyMs;
-    // Nobody's process stays alive for this.
-    this.#stop = this.#clock.schedule(everyMs, () => this.#tick(), { ref: false });
+    const weakly = new WeakRef(this);
+    // Nobody's process stays alive for this, and it ends with whoever reads it: servers come and go.
+    const tick = () => {
+      const delay = weakly.deref();
+      if (delay !== undefined) delay.#tick();
+    };
+    this.#stop = this.#clock.schedule(everyMs, tick, { ref: false });
   }
 
   #tick(): void {

@@ -3,8 +3,12 @@ import { performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { systemClock } from "../core/clock.js";
 import type { ProcessReader, Readings } from "../core/process-readings.js";
+import { captureContext } from "../grpc/async-context.js";
 import { cpuQuota } from "./cpu-quota.js";
 import { LoopDelay } from "./loop-delay.js";
+
+/** The context of no call: a timer that is begun in that of a call holds the call, and its server, as long as it runs. */
+const outside = captureContext();
 
 /**
  * What Node and its control group tell of this process. The costly parts are read once: the quota of the CPU and the
@@ -24,7 +28,7 @@ export class NodeProcessReader implements ProcessReader {
     this.#loop = loop;
     const cpu = process.cpuUsage();
     // Begun by the first reading: a server that was never called has no timer.
-    this.#delay ??= new LoopDelay(systemClock);
+    this.#delay ??= outside(() => new LoopDelay(systemClock));
     const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;
     this.#cpu = cpu;
     return {
