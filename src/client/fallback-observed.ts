@@ -56,7 +56,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     this.#asked = true;
-    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    const kept = keepRequest(this.options.method_definition, message, this);
     const call = { record: this.#record, options: this.options, metadata: this.#metadata };
     this.#key = cache.keyOf(call, kept);
     if (this.#key !== undefined) this.#recording = cache.record(this.#key);

@@ -137,7 +137,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const { cache, asksFunctions } = this.policy;
     // Serialized for its key, it is not serialized again where it is sent.
     const first = !this.#asked && cache !== undefined;
-    const sent = first ? keepRequest(definition, message, this[reach]()) : message;
+    const sent = first ? keepRequest(definition, message, this) : message;
     if (!this.#asked) {
       this.#asked = true;
       if (asksFunctions) this.request = readableLater(definition, sent);

@@ -155,7 +155,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     // Serialized for its key, it is not serialized again where it is sent.
     const hashed = this.#policy.source === "request-hash";
     const { method_definition: definition } = this.options;
-    const sent = hashed ? keepRequest(definition, message, this[reach]()) : message;
+    const sent = hashed ? keepRequest(definition, message, this) : message;
     // Forwarded first, so that the message takes the same way as without a key.
     this.#forwardWith(this.#keyOf(sent, metadata), metadata);
     super.sendMessageWithContext(context, sent);
@@ -236,7 +236,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #hash(message: unknown): string {
-    const { bytes } = keepRequest(this.options.method_definition, message, this[reach]());
+    const { bytes } = keepRequest(this.options.method_definition, message, this);
     // No path has a NUL, so no two pairs of path and request run together.
     const hash = createHash("sha256").update(this.options.method_definition.path).update("\0");
     return hash.update(bytes).digest("hex");

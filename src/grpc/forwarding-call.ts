@@ -273,7 +273,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
 
   /** The message has to wait, and its owner may change it meanwhile. */
   #keep(context: MessageContext, message: unknown): void {
-    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    const kept = keepRequest(this.options.method_definition, message, this);
     if (kept.failure !== undefined) {
       completeWrite(context);
       this.finish(serializationFailed(kept.failure.error));

@@ -99,14 +99,20 @@ export class KeptRequest {
   }
 }
 
-/** Keeps a message of a call. What is kept already stays as it is. The one who keeps it settles it. */
-export function keepRequest(definition: Definition, message: unknown, below: Reach): KeptRequest {
+/**
+ * Keeps a message of a call. What is kept already stays as it is. The one who keeps it settles it.
+ *
+ * @param by The call that keeps it, and knows what it meets.
+ */
+export function keepRequest(
+  definition: Definition,
+  message: unknown,
+  by: KeepingCall,
+): KeptRequest {
   if (message instanceof KeptRequest) return message;
-  return new KeptRequest(
-    definition.requestSerialize,
-    message,
-    letOpen(definition) ? below : "foreign",
-  );
+  // Before it is asked what comes below, which depends on it.
+  const below = letOpen(definition) ? by[reach]() : "foreign";
+  return new KeptRequest(definition.requestSerialize, message, below);
 }
 
 /** Hands a message to the call below, in the form that it takes. */

@@ -130,7 +130,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 
   /** The next attempt continues the response, with this request instead of the first. */
   protected resumeWith(request: unknown): void {
-    const kept = keepRequest(this.options.method_definition, request, this[reach]());
+    const kept = keepRequest(this.options.method_definition, request, this);
     kept.settle(this[reach]());
     this.#attempts.reopen();
     this.#buffer.replace(kept);
@@ -177,7 +177,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       committed.send(context, message);
       return;
     }
-    const kept = keepRequest(this.options.method_definition, message, this[reach]());
+    const kept = keepRequest(this.options.method_definition, message, this);
     this.#buffer.push(context, kept, this.replayable);
     if (this.replayable && this.#buffer.overfull) this.#overflow();
     if (kept.failure !== undefined && this.inFlight === 0) {

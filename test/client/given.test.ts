@@ -776,6 +776,31 @@ describe("what it costs", () => {
     expect(times.count).toBe(1);
   });
 
+  it.each([
+    ["the pipeline", {}],
+    ["a retry that stands alone", { client: (given) => ({ interceptors: [retry(given)] }) }],
+    ["a key of the request", { policy: { idempotencyKey: { source: "request-hash" } } }],
+    ["a stale cache", { policy: { fallback: { providers: [staleCache({ shared: true })] } } }],
+  ] satisfies [string, Parameters<typeof setup>[0]][])(
+    "reads nothing of a message but to serialize it, with %s",
+    async (_name, options) => {
+      let reads = 0;
+      const each = {
+        make: () => ({
+          get text() {
+            reads += 1;
+            return "text";
+          },
+        }),
+        fill: () => {},
+        serialize: (message: unknown) => Buffer.from((message as { text: string }).text),
+      };
+      const { client, link } = await setup(options);
+      await link.until(make(client, "unary", each), 1e6);
+      expect(reads).toBe(1);
+    },
+  );
+
   it("copies the metadata of a unary call once more than grpc-js does", async () => {
     const bare = await clonesOf({ client: () => ({}) });
     expect(await clonesOf({})).toBe(bare + 1);

@@ -2,10 +2,13 @@ import { Client, type InterceptorOptions, Metadata, type NextCall } from "@grpc/
 import { describe, expect, it } from "vitest";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
 import { copyMetadata, keepMetadata, lendMetadata } from "../../src/grpc/kept-metadata.js";
-import { handOn, keepRequest, reachOf } from "../../src/grpc/kept-request.js";
+import { handOn, keepRequest, type Reach, reach, reachOf } from "../../src/grpc/kept-request.js";
 import { inMemoryTransport } from "../../src/testing/in-memory.js";
 import { echo } from "../scene.js";
 import { FakeCall, optionsOf } from "./fake-call.js";
+
+/** A call of ours that knows what its messages meet. */
+const above = (below: Reach) => ({ [reach]: () => below });
 
 /** Makes a unary call of grpc-js, and hands what an interceptor has to the test. */
 async function bottom(
@@ -44,7 +47,7 @@ describe("what keeping requests knows of grpc-js", () => {
     await bottom((options, nextCall) => {
       const { method_definition: definition } = options;
       found.push(reachOf(nextCall(options), definition));
-      keepRequest(definition, { payload: Buffer.alloc(0), sequence: 1 }, "unknown");
+      keepRequest(definition, { payload: Buffer.alloc(0), sequence: 1 }, above("unknown"));
       found.push(reachOf(nextCall(options), definition));
       found.push(reachOf(nextCall(options), { ...definition }));
     });
@@ -110,7 +113,7 @@ describe("a kept request", () => {
     const call = new FakeCall();
     call.sendMessageWithContext = (_context, sent) => seen.push(sent);
     const given = message();
-    const kept = keepRequest(definition, given, reachOf(call, definition));
+    const kept = keepRequest(definition, given, above(reachOf(call, definition)));
     handOn(call, definition, {}, kept);
     kept.settle(reachOf(call, definition));
     given.sequence = 2;
@@ -131,7 +134,7 @@ describe("a kept request", () => {
       },
     };
     const given = message();
-    const kept = keepRequest(definition, given, "open");
+    const kept = keepRequest(definition, given, above("open"));
     kept.settle("open");
     given.sequence = 2;
     expect(definition.requestSerialize(kept)).toEqual(requestSerialize(message()));
@@ -142,9 +145,9 @@ describe("a kept request", () => {
   it("stays as it is when it is kept again, or its definition is frozen", () => {
     const frozen = Object.freeze({ ...optionsOf().method_definition });
     const given = message();
-    const kept = keepRequest(frozen, given, "open");
+    const kept = keepRequest(frozen, given, above("open"));
     kept.settle("foreign");
-    expect(keepRequest(frozen, kept, "open")).toBe(kept);
+    expect(keepRequest(frozen, kept, above("open"))).toBe(kept);
     given.sequence = 2;
     expect(kept.message()).toEqual(message());
   });
