@@ -22,7 +22,7 @@ const client = inventoryClient(
     retry: false,
     breaker: {
       consecutiveFailures: 3,
-      openMs: 300, // then 600, 1_200 and so on, while its probes fail
+      openMs: 300, // then 360, 432 and so on, while its probes fail
       probes: 2,
     },
   }),

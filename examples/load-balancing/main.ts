@@ -65,13 +65,7 @@ const target = `ipv4:${replicas.map((replica) => replica.target).join(",")}`;
 
 function clientBy(serviceConfig: object, own: ClientOptions = {}): InventoryServiceClient {
   const options = { ...own, "grpc.service_config": JSON.stringify(serviceConfig) };
-  // One of three that fails alone shall not open the breaker of all three.
-  const policy = { breaker: { consecutiveFailures: false, failureRate: 0.8 } } as const;
-  return new InventoryServiceClient(
-    target,
-    credentials.createInsecure(),
-    weir.client(policy, options),
-  );
+  return new InventoryServiceClient(target, credentials.createInsecure(), weir.client({}, options));
 }
 // #endregion
 

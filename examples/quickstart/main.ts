@@ -54,7 +54,9 @@ console.log(`\na client with its own list of interceptors: ${stock.quantity} ${s
 
 console.log("\ninventory is gone:");
 inventoryService.stop();
-for (const _ of [1, 2, 3]) {
+for (const call of [1, 2, 3]) {
+  // Its breaker would wait for more evidence: one service that cannot be reached is one event.
+  if (call === 2) weir.policy("breaker").forceOpen();
   // #region rejection
   try {
     await answer((done) => inventory.reserve(order("order-3"), done));

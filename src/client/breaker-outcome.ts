@@ -1,4 +1,5 @@
 import { status as Status } from "@grpc/grpc-js";
+import type { BreakerPermit } from "../core/breaker-permit.js";
 import type { Clock } from "../core/clock.js";
 import { Keyed } from "../core/keyed.js";
 import type { StatusOrigin } from "../core/origin.js";
@@ -8,6 +9,7 @@ import { ask, type ReportError } from "../core/user-code.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
 import { type Rejection, rejectionOf } from "../grpc/rejection.js";
+import { hasScheme } from "../grpc/status-origin.js";
 import type { KeyedCall } from "./policy-options.js";
 
 /** An attempt that has ended, as an `outcome` function sees it. */
@@ -35,8 +37,15 @@ function outcomeOf(answer: unknown): Outcome | undefined {
   throw new TypeError(`breaker.outcome must answer one of ${known.join(", ")}, or undefined`);
 }
 
-/** How far back the usual time of a success is learned from. */
-const usualWindowMs = 300_000;
+/** How far back the usual time of a success is learned from, and from how many at least: a median needs few. */
+const usual = { windowMs: 300_000, minSamples: 20 } as const;
+
+/**
+ * A server and the layers before it keep a little of the time they are given. A deadline that passed elsewhere is the
+ * call's own when no more than this share of its time was left, or no more than these milliseconds.
+ */
+const keptShare = 0.1;
+const keptMs = 50;
 
 /** What a judge works with. */
 interface JudgeParts {
@@ -49,43 +58,77 @@ interface JudgeParts {
 /**
  * Says how the attempts of one breaker policy count, where more than their status matters: the user's own
  * word, and deadlines that were too short from the start. Those are the caller's doing: with less time than
- * half of the successes take, an attempt that runs out of it says nothing of the server.
+ * half of the successes of the method take, an attempt that runs out of it says nothing of the server. While that time
+ * is not known, no deadline says anything: a cold client cannot tell an impatient caller from a server that hangs.
  */
 export class OutcomeJudge {
   readonly #parts: JudgeParts;
   readonly #usual: Keyed<LatencyQuantile>;
   /** The last reading of the clock, which serves the quantiles too. */
   #nowMs = 0;
+  /** Most calls are like the one before. */
+  #last: UsualOf | undefined;
+  #lastPeer = { told: "", peer: undefined as string | undefined };
 
   constructor(parts: JudgeParts) {
     this.#parts = parts;
     const clock = { now: () => this.#nowMs };
-    this.#usual = new Keyed(
-      () => new LatencyQuantile({ windowMs: usualWindowMs }, clock),
-      parts.maxKeys,
-    );
+    this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), parts.maxKeys);
   }
 
   /** The permit of an attempt, which asks the judge before it is settled. */
-  permit(inner: Permit, passage: ClientPassage, key: string): Permit {
+  permit(inner: BreakerPermit, passage: ClientPassage, key: string): Permit {
     const { record } = passage;
     // The user's function is told of it later, when the caller may have changed its object.
     if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
     return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
   }
 
-  judge(passage: ClientPassage, key: string, sinceMs: number, outcome: Outcome): Outcome {
+  /** @param delivered It is a stream that had a message, and so is known of already. */
+  judge(
+    passage: ClientPassage,
+    key: string,
+    sinceMs: number,
+    outcome: Outcome,
+    delivered: boolean,
+  ): Outcome {
     const { clock, outcome: ask } = this.#parts;
     if (ask === undefined && outcome === "ignored") return outcome;
     this.#nowMs = clock.now();
     const durationMs = this.#nowMs - sinceMs;
     const told = ask && this.#ask(ask, passage, outcome, durationMs);
     const counts = told ?? (this.#tooShort(passage, key, sinceMs, outcome) ? "ignored" : outcome);
-    // A stream takes as long as the application wants.
-    if (counts === "success" && passage.record.kind === "unary") {
-      this.#usual.get(key).record(durationMs);
+    if (counts === "success" && !delivered) {
+      this.#usualOf(key, passage.record.method).record(durationMs);
     }
     return counts;
+  }
+
+  /**
+   * A stream has had its first message. True when it counts for a success by that; where the user says how an attempt
+   * counts, its end is waited for.
+   */
+  delivered({ record }: ClientPassage, key: string, sinceMs: number): boolean {
+    this.#nowMs = this.#parts.clock.now();
+    // What follows takes as long as the application wants.
+    this.#usualOf(key, record.method).record(this.#nowMs - sinceMs);
+    return this.#parts.outcome === undefined;
+  }
+
+  /** The server that an attempt went to, if one was chosen. */
+  peerOf(passage: ClientPassage): string | undefined {
+    const told = passage.getPeer();
+    const last = this.#lastPeer;
+    if (last.told !== told) this.#lastPeer = { told, peer: addressOf(told, passage.record.target) };
+    return this.#lastPeer.peer;
+  }
+
+  #usualOf(key: string, method: string): LatencyQuantile {
+    const last = this.#last;
+    if (last?.key === key && last.method === method) return last.usual;
+    const usual = this.#usual.get(`${key} ${method}`);
+    this.#last = { key, method, usual };
+    return usual;
   }
 
   #tooShort(
@@ -97,8 +140,10 @@ export class OutcomeJudge {
     if (outcome !== "failure" || attempt.status?.code !== Status.DEADLINE_EXCEEDED) return false;
     // Both sides know the deadline, and the server may be the first to say that it has passed.
     if (attempt.origin !== "deadline" && attempt.origin !== "remote") return false;
-    const usualMs = this.#usual.get(key).quantile(0.5);
-    return usualMs !== undefined && record.deadlineMs - sinceMs < usualMs;
+    const hadMs = record.deadlineMs - sinceMs;
+    const usualMs = this.#usualOf(key, record.method).quantile(0.5);
+    if (usualMs !== undefined) return hadMs < usualMs;
+    return record.deadlineMs - this.#nowMs <= Math.max(keptMs, keptShare * hadMs);
   }
 
   #ask(
@@ -128,11 +173,12 @@ class JudgedPermit implements Permit {
   readonly #passage: ClientPassage;
   readonly #key: string;
   readonly #sinceMs: number;
-  #inner: Permit | undefined;
+  #inner: BreakerPermit | undefined;
+  #delivered = false;
 
   constructor(
     judge: OutcomeJudge,
-    inner: Permit,
+    inner: BreakerPermit,
     passage: ClientPassage,
     key: string,
     sinceMs: number,
@@ -148,6 +194,30 @@ class JudgedPermit implements Permit {
     const inner = this.#inner;
     if (inner === undefined) return;
     this.#inner = undefined;
-    inner.settle(this.#judge.judge(this.#passage, this.#key, this.#sinceMs, outcome), ending);
+    const judge = this.#judge;
+    const delivered = this.#delivered;
+    const counts = judge.judge(this.#passage, this.#key, this.#sinceMs, outcome, delivered);
+    inner.settle(counts, ending, counts === "ignored" ? undefined : judge.peerOf(this.#passage));
   }
+
+  delivered(): void {
+    const inner = this.#inner;
+    const judge = this.#judge;
+    this.#delivered = true;
+    if (inner === undefined || !judge.delivered(this.#passage, this.#key, this.#sinceMs)) return;
+    this.#inner = undefined;
+    inner.delivered(judge.peerOf(this.#passage));
+  }
+}
+
+interface UsualOf {
+  readonly key: string;
+  readonly method: string;
+  readonly usual: LatencyQuantile;
+}
+
+/** A target has a scheme, and `unknown` no server yet. */
+function addressOf(peer: string, target: string): string | undefined {
+  const chosen = peer !== "" && peer !== target && peer !== "unknown" && !hasScheme(peer);
+  return chosen ? peer : undefined;
 }

@@ -1,5 +1,5 @@
-import type { Interceptor } from "@grpc/grpc-js";
-import type { BreakerCall } from "../core/breaker.js";
+import { connectivityState, type Interceptor } from "@grpc/grpc-js";
+import type { Breaker, BreakerCall } from "../core/breaker.js";
 import { type BreakerOptions, resolveBreakerOptions } from "../core/breaker-options.js";
 import type { BreakerRefusal } from "../core/breaker-refusal.js";
 import { BreakerSet, type BreakerStateChange } from "../core/breaker-set.js";
@@ -93,15 +93,32 @@ export class BreakerPolicy extends BreakerSet {
   }
 
   check(record: CallRecord): BreakerRefusal | undefined {
-    return this.for(this.#keyOf(record)).check();
+    const breaker = this.for(this.#keyOf(record));
+    const refused = breaker.check();
+    return refused !== undefined && tellConnectivity(breaker, record) ? breaker.check() : refused;
   }
 
   admit(passage: ClientPassage): Permit | BreakerRefusal {
     const { record } = passage;
     const key = this.#keyOf(record);
-    const admission = this.for(key).acquire(saysOfItself(record));
+    const breaker = this.for(key);
+    const call = saysOfItself(record);
+    let admission = breaker.acquire(call);
+    if (isRefusal(admission) && tellConnectivity(breaker, record))
+      admission = breaker.acquire(call);
     return isRefusal(admission) ? admission : this.#judge.permit(admission, passage, key);
   }
+}
+
+/**
+ * Tells a breaker that refuses a call how the call's channel is connected. True when that has ended its rest. The
+ * channel is looked at only then: nothing has to watch it while all goes well, and no call, no probe.
+ */
+function tellConnectivity(breaker: Breaker, { connection }: CallRecord): boolean {
+  const state = connection?.state;
+  if (state === undefined || breaker.state !== "open") return false;
+  breaker.connectivity(state === connectivityState.READY);
+  return breaker.state !== "open";
 }
 
 function saysOfItself({ kind, priority }: CallRecord): BreakerCall {

@@ -64,8 +64,8 @@ export class GuardBulkhead implements ControlledPolicy {
 const ordinary: BreakerCall = { timed: true, critical: false };
 const critical: BreakerCall = { timed: true, critical: true };
 
-/** How far back the usual time of a success is learned from, as for calls. */
-const usualWindowMs = 300_000;
+/** How far back the usual time of a success is learned from, and from how many at least, as for calls. */
+const usual = { windowMs: 300_000, minSamples: 20 } as const;
 
 /** Breakers by key. */
 export class GuardBreaker extends BreakerSet {
@@ -91,8 +91,7 @@ export class GuardBreaker extends BreakerSet {
     this.#name = scope.name;
     this.#countError = countError;
     this.#report = report;
-    const window = { windowMs: usualWindowMs };
-    this.#usual = new Keyed(() => new LatencyQuantile(window, clock), maxKeys);
+    this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), maxKeys);
   }
 
   modeFor(key: string | undefined): Mode {
@@ -118,10 +117,13 @@ export class GuardBreaker extends BreakerSet {
     return this.#usual.get(stateName(this.#name, key)).quantile(0.5);
   }
 
-  /** How an attempt counts that a caller's deadline ended: half of the successes may take longer than it had. */
+  /**
+   * How an attempt counts that a caller's deadline ended: half of the successes may take longer than it had. While that is
+   * not known, it is the caller's affair.
+   */
   outcomeOfDeadline(key: string | undefined, hadMs: number): Outcome {
     const usualMs = this.#usual.get(stateName(this.#name, key)).quantile(0.5);
-    return usualMs !== undefined && hadMs < usualMs ? "ignored" : "failure";
+    return usualMs === undefined || hadMs < usualMs ? "ignored" : "failure";
   }
 
   /** How an attempt counts that failed with this error. */

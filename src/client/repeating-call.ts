@@ -14,6 +14,7 @@ import { ask, type ReadAnswer, yesOrNo } from "../core/user-code.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { endedByClosing } from "../grpc/local-status.js";
 import { readPushback } from "../grpc/metadata-keys.js";
+import { endingOf } from "../grpc/outcome.js";
 import { dealtWithBelow, handlerNotRun, rejectionOf } from "../grpc/rejection.js";
 import { retriesExhausted } from "../grpc/relay.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
@@ -195,7 +196,11 @@ export abstract class RepeatingCall extends ReplayableCall {
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
     const held = attempt.record.heldUp === true;
     const fails = status.code !== Status.OK && !delivered && !held && qualifies(failed, { codes });
-    if (fails) this.budget?.failure();
+    if (fails) {
+      const { startedAtMs } = attempt.record;
+      const ending = endingOf(status, origin, { told: rejectionOf(status) });
+      this.budget?.failure({ ...ending, startedAtMs });
+    }
     return failed;
   }
 

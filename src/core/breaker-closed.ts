@@ -1,11 +1,14 @@
+import type { Probe } from "./breaker-half-open.js";
 import { InFlight, type UnderWay } from "./breaker-in-flight.js";
 import type { ResolvedBreakerOptions } from "./breaker-options.js";
+import type { Peers } from "./breaker-peers.js";
 import { Ramp } from "./breaker-ramp.js";
-import { brokenRule, type Trip } from "./breaker-trip.js";
+import { brokenRule, enoughEvents, type Trip } from "./breaker-trip.js";
+import type { HeardEvents } from "./heard-events.js";
 import type { Ending, Outcome } from "./permit.js";
 import { countWindow, type OutcomeWindow, timeWindow } from "./window.js";
 
-/** What a closed breaker counts. */
+/** What a closed breaker counts. A failure that is no evidence of its own is not among these. */
 export interface BreakerCounts {
   /** Within the window. */
   readonly calls: number;
@@ -13,7 +16,15 @@ export interface BreakerCounts {
   readonly failures: number;
   /** Within the window; 0 without `slowMs`. */
   readonly slow: number;
+  /** Each began after the one before it was known. */
   readonly consecutiveFailures: number;
+}
+
+/** What a breaker goes by in all its states. */
+export interface BreakerKnowledge {
+  readonly options: ResolvedBreakerOptions;
+  readonly peers: Peers;
+  readonly heard: HeardEvents;
 }
 
 /** A rate forgets a tenth of its window at a time (Hystrix, Linkerd). */
@@ -27,13 +38,24 @@ export class Closed {
   readonly #options: ResolvedBreakerOptions;
   readonly #window: OutcomeWindow;
   readonly #inFlight: InFlight | undefined;
+  readonly #peers: Peers;
+  readonly #heard: HeardEvents;
   #consecutiveFailures = 0;
+  /** Failed or slow calls that began when all those before them were known. */
+  #events = 0;
+  /** Calls that have counted. */
+  #counted = 0;
+  /** When the last events were: by the clock, or by the number of the call, as the window goes. */
+  readonly #eventsAt: number[] = [];
   #notBeforeMs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: ResolvedBreakerOptions, kind: Closed["kind"] = "closed") {
+  constructor(known: BreakerKnowledge, kind: Closed["kind"] = "closed") {
+    const { options, peers, heard } = known;
     const { windowMs, windowCalls, inFlightMs } = options;
     this.kind = kind;
     this.#options = options;
+    this.#peers = peers;
+    this.#heard = heard;
     this.#window =
       windowCalls === false
         ? timeWindow({ spanMs: windowMs, buckets: windowBuckets })
@@ -42,15 +64,16 @@ export class Closed {
   }
 
   /** Closed, after probes: with a ramp, unless there is none. */
-  static again(
-    options: ResolvedBreakerOptions,
-    nowMs: number,
-    leftMs = Number.POSITIVE_INFINITY,
-  ): Closed {
-    const state = new Closed(options);
-    const { rampMs } = options;
+  static again(known: BreakerKnowledge, nowMs: number, leftMs = Number.POSITIVE_INFINITY): Closed {
+    const state = new Closed(known);
+    const { rampMs } = known.options;
     if (rampMs !== false && leftMs > 0) state.ramp = new Ramp(nowMs, rampMs, leftMs);
     return state;
+  }
+
+  /** For the calls that begin now: what went wrong before it was known is no news when they end. */
+  get events(): number {
+    return this.#events;
   }
 
   admit(call: UnderWay): void {
@@ -63,7 +86,7 @@ export class Closed {
     if (this.ramp !== undefined && nowMs >= this.ramp.untilMs) this.ramp = undefined;
     let overdue = this.#inFlight?.takeOverdue(nowMs);
     while (overdue !== undefined) {
-      const trip = this.#count(true, this.#isSlow(overdue, nowMs), undefined, nowMs);
+      const trip = this.#count(overdue, true, undefined, nowMs);
       if (trip !== undefined) return trip;
       overdue = this.#inFlight?.takeOverdue(nowMs);
     }
@@ -80,7 +103,7 @@ export class Closed {
     if (this.ramp !== undefined) this.ramp.running -= 1;
     const counted = call.timed && this.#inFlight?.leave(call) === false;
     if (counted || outcome === "ignored") return undefined;
-    return this.#count(outcome === "failure", this.#isSlow(call, nowMs), ending, nowMs);
+    return this.#count(call, outcome === "failure", ending, nowMs);
   }
 
   counts(nowMs: number): BreakerCounts {
@@ -90,32 +113,91 @@ export class Closed {
   restore(counts: BreakerCounts, nowMs: number): void {
     this.#window.refill(nowMs, counts);
     this.#consecutiveFailures = counts.consecutiveFailures;
+    this.#counted = counts.calls;
+    // How they were spread is not known any more.
+    const events = Math.min(enoughEvents, Math.max(counts.failures, counts.slow));
+    for (let event = 0; event < events; event += 1) this.#noteEvent(nowMs);
   }
 
   #count(
+    call: UnderWay,
     failed: boolean,
-    slow: boolean,
     ending: Ending | undefined,
     nowMs: number,
   ): Trip | undefined {
+    const slow = isSlow(call, this.#options, nowMs);
+    const isNews = call.knownEvents === this.#events;
+    // The event that ended it has counted already, with the first call that it ended.
+    if (
+      failed &&
+      (this.#heard.isKnown(ending, nowMs) || (ending?.connectionLost === true && !isNews))
+    ) {
+      return undefined;
+    }
     this.#window.record(nowMs, failed, slow);
-    if (!failed) this.#consecutiveFailures = 0;
-    // To have too much to do is not to be ill: that counts to the rate alone (Linkerd).
-    else if (ending?.unserved !== "shed") this.#consecutiveFailures += 1;
+    this.#counted += 1;
+    if (!failed) {
+      this.#consecutiveFailures = 0;
+      this.#heard.forget();
+    }
+    // A server that sheds is not ill: that counts to the rate alone (Linkerd).
+    else if (isNews && ending?.unserved !== "shed") this.#consecutiveFailures += 1;
     if (!failed && !slow) return undefined;
+    if (isNews) {
+      this.#events += 1;
+      this.#noteEvent(nowMs);
+    }
     if (failed)
       this.#notBeforeMs = Math.max(this.#notBeforeMs, askedFor(ending, this.#options, nowMs));
     if (this.kind === "forced-closed") return undefined;
     const totals = this.#window.totals(nowMs);
-    const consecutiveFailures = this.#consecutiveFailures;
-    const rule = brokenRule(this.#options, { failed, slow, consecutiveFailures, totals });
-    return rule && { ...rule, notBeforeMs: this.#notBeforeMs };
+    const rule = brokenRule(this.#options, {
+      failed,
+      slow,
+      consecutiveFailures: this.#consecutiveFailures,
+      totals,
+      events: this.#eventsInWindow(nowMs),
+    });
+    if (rule === undefined || this.#someServe(rule.cause, nowMs)) return undefined;
+    return { ...rule, notBeforeMs: this.#notBeforeMs, unconnected: isUnconnected(ending) };
   }
 
-  #isSlow({ timed, sinceMs }: UnderWay, nowMs: number): boolean {
-    const { slowMs } = this.#options;
-    return slowMs !== false && timed && nowMs - sinceMs > slowMs;
+  #noteEvent(nowMs: number): void {
+    this.#eventsAt.push(this.#options.windowCalls === false ? nowMs : this.#counted);
+    if (this.#eventsAt.length > enoughEvents) this.#eventsAt.shift();
   }
+
+  /** No more than are enough. */
+  #eventsInWindow(nowMs: number): number {
+    const { windowCalls, windowMs } = this.#options;
+    const [now, reach] = windowCalls === false ? [nowMs, windowMs] : [this.#counted, windowCalls];
+    return this.#eventsAt.filter((at) => now - at < reach).length;
+  }
+
+  /** Some server behind the target does not break the rule, and the balancer may choose it. */
+  #someServe(cause: Trip["cause"], nowMs: number): boolean {
+    if (!this.#peers.several) return false;
+    const { failureRate, slowRate } = this.#options;
+    if (cause === "failure-rate" && failureRate !== false) {
+      return this.#peers.someBelow(failureRate, nowMs);
+    }
+    if (cause === "slow-rate") return this.#peers.someBelow(slowRate, nowMs);
+    return this.#peers.someServed(nowMs);
+  }
+}
+
+/** It took longer than a call should. */
+export function isSlow(
+  { timed, sinceMs }: Probe,
+  { slowMs }: ResolvedBreakerOptions,
+  nowMs: number,
+): boolean {
+  return slowMs !== false && timed && nowMs - sinceMs > slowMs;
+}
+
+/** It says that there was no connection, or is none any more. */
+export function isUnconnected(ending: Ending | undefined): boolean {
+  return ending?.event !== undefined || ending?.connectionLost === true;
 }
 
 /** The time before which the other side does not want to be asked again, as far as it may say so. */

@@ -3,6 +3,8 @@ export interface UnderWay {
   readonly sinceMs: number;
   /** How long it takes says something. */
   readonly timed: boolean;
+  /** How many events the breaker knew of when the call began. */
+  readonly knownEvents: number;
   /** The row it stands in, and its neighbours there. */
   row: InFlight | undefined;
   older: UnderWay | undefined;

@@ -12,13 +12,14 @@ import {
 export interface BreakerOptions {
   /**
    * So many failures in a row open the breaker, however far apart in time: a rare call that always
-   * fails opens it too. A call that the other side sheds neither lengthens nor ends the row. At least 1;
+   * fails opens it too. A failure lengthens the row only if its call began when the one before was known: calls that
+   * fail together are one event. A call that the other side sheds neither lengthens nor ends the row. At least 1;
    * `false` switches the rule off. @defaultValue 5
    */
   readonly consecutiveFailures?: number | false;
   /**
-   * This share of failed calls in the window opens the breaker. Above 0, up to 1; `false` switches the
-   * rule off. @defaultValue 0.5
+   * This share of failed calls in the window opens the breaker, if they are of at least three events. Above 0, up to 1;
+   * `false` switches the rule off. @defaultValue 0.5
    */
   readonly failureRate?: number | false;
   /**
@@ -49,16 +50,16 @@ export interface BreakerOptions {
    * end of every call. @defaultValue false
    */
   readonly inFlightMs?: number | false;
-  /** The first rest before probes. 1 ms to 24 days. @defaultValue 5_000 */
+  /** The first rest before probes. 1 ms to 24 days. @defaultValue 500 */
   readonly openMs?: number;
   /**
-   * Each rest is so many times the one before. 1 to 10; 1 for rests that do not grow. A breaker that has
-   * stayed closed for `maxOpenMs` begins with `openMs` again. @defaultValue 2
+   * Each rest is so many times the one before, while probes fail. 1 to 10; 1 for rests that do not grow. With 1.2, a
+   * rest is never longer than `openMs` and a fifth of the time that the target has been away. @defaultValue 1.2
    */
   readonly openFactor?: number;
   /**
    * No rest grows beyond this, and no server can ask for a longer one. From `openMs` to 24 days.
-   * @defaultValue 12 times `openMs`: 60_000
+   * @defaultValue 12 times `openMs`: 6_000
    */
   readonly maxOpenMs?: number;
   /**
@@ -78,7 +79,7 @@ export interface BreakerOptions {
   /**
    * Once closed, a breaker lets a quarter of the calls through, and then more and more, until after so
    * long it lets all through. 1 ms to 24 days; `false` lets all through at once.
-   * @defaultValue as long as `openMs`: 5_000
+   * @defaultValue as long as `openMs`: 500
    */
   readonly rampMs?: number | false;
 }
@@ -120,7 +121,7 @@ export function resolveBreakerOptions(
 ): ResolvedBreakerOptions {
   const options = readOptions(prefix, given, names, also);
   const rules = resolveRules(options, prefix);
-  const { openMs = 5_000, openFactor = 2, openJitter = 0.2 } = options;
+  const { openMs = 500, openFactor = 1.2, openJitter = 0.2 } = options;
   const restMs = durationMs(`${prefix}.openMs`, openMs, 1);
   const { probes = 3, probeLeaseMs = 10_000, rampMs = restMs } = options;
   // Who says how long the first rest is has a scale of time in mind, and so these follow it.

@@ -8,6 +8,7 @@ export type OnSettle = (
   permit: BreakerPermit,
   outcome: Outcome,
   ending: Ending | undefined,
+  peer: string | undefined,
 ) => void;
 
 /**
@@ -19,22 +20,36 @@ export class BreakerPermit implements Permit, UnderWay {
   readonly state: Closed | HalfOpen;
   readonly sinceMs: number;
   readonly timed: boolean;
+  readonly knownEvents: number;
   row: InFlight | undefined;
   older: UnderWay | undefined;
   newer: UnderWay | undefined;
   #onSettle: OnSettle | undefined;
 
-  constructor(state: Closed | HalfOpen, sinceMs: number, timed: boolean, onSettle: OnSettle) {
+  constructor(
+    state: Closed | HalfOpen,
+    sinceMs: number,
+    timed: boolean,
+    knownEvents: number,
+    onSettle: OnSettle,
+  ) {
     this.state = state;
     this.sinceMs = sinceMs;
     this.timed = timed;
+    this.knownEvents = knownEvents;
     this.#onSettle = onSettle;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
+  /** @param peer The server that the call went to, of those behind the target, where that is known. */
+  settle(outcome: Outcome, ending?: Ending, peer?: string): void {
     const onSettle = this.#onSettle;
     if (onSettle === undefined) return;
     this.#onSettle = undefined;
-    onSettle(this, outcome, ending);
+    onSettle(this, outcome, ending, peer);
+  }
+
+  /** It is served, and its length is the application's: what ends it later says nothing more. */
+  delivered(peer?: string): void {
+    this.settle("success", undefined, peer);
   }
 }

@@ -1,6 +1,5 @@
-import { type BreakerCounts, Closed } from "./breaker-closed.js";
+import { type BreakerCounts, type BreakerKnowledge, Closed } from "./breaker-closed.js";
 import { HalfOpen } from "./breaker-half-open.js";
-import type { ResolvedBreakerOptions } from "./breaker-options.js";
 import type { BreakerState } from "./breaker-state.js";
 import { JsonFields } from "./json-fields.js";
 import { durationMs, finiteNumber, InvalidOptionError, oneOf, wholeNumber } from "./options.js";
@@ -12,7 +11,7 @@ import { durationMs, finiteNumber, InvalidOptionError, oneOf, wholeNumber } from
 export type BreakerSnapshot = {
   /** How long the present state has lasted, in milliseconds. */
   readonly forMs: number;
-  /** How often it has opened since it was last closed for long; the next rest grows with it. */
+  /** How often it has opened since it was last closed; the next rest grows with it. */
   readonly openedInARow: number;
 } & (
   | ({
@@ -66,28 +65,29 @@ export function readBreakerSnapshot(path: string, value: unknown): BreakerSnapsh
  */
 export function stateOf(
   snapshot: BreakerSnapshot,
-  options: ResolvedBreakerOptions,
+  known: BreakerKnowledge,
   nowMs: number,
 ): BreakerState {
+  const { options } = known;
   switch (snapshot.state) {
     case "closed": {
-      const state = Closed.again(options, nowMs, snapshot.rampLeftMs);
+      const state = Closed.again(known, nowMs, snapshot.rampLeftMs);
       state.restore(snapshot, nowMs);
       return state;
     }
     case "forced-closed": {
-      const state = new Closed(options, "forced-closed");
+      const state = new Closed(known, "forced-closed");
       state.restore(snapshot, nowMs);
       return state;
     }
     case "open": {
       const longestMs = options.maxOpenMs * (1 + options.openJitter);
       const untilMs = nowMs + Math.min(snapshot.retryAfterMs, longestMs);
-      return { kind: "open", untilMs, detail: snapshot.detail };
+      return { kind: "open", untilMs, detail: snapshot.detail, unconnected: false };
     }
     case "half-open":
       // The last success has to be seen: nothing else closes a breaker.
-      return new HalfOpen(options, Math.min(snapshot.succeeded, options.successesToClose - 1));
+      return new HalfOpen(known, Math.min(snapshot.succeeded, options.successesToClose - 1));
     case "forced-open":
       return { kind: "forced-open" };
   }

@@ -7,6 +7,8 @@ export interface Open {
   readonly untilMs: number;
   /** Written once at the opening, for the many refusals that follow. */
   readonly detail: string;
+  /** The channel has had no connection at some time since: the next one is news. */
+  unconnected: boolean;
 }
 
 /** No call passes until somebody says so. */

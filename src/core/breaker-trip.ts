@@ -11,6 +11,8 @@ export type BreakerCause =
   | "slow-rate"
   /** The rest of an open breaker is over. */
   | "rest-over"
+  /** There was no connection, and now there is one. */
+  | "connected"
   /** A probe failed. */
   | "probe-failed"
   /** Enough probes succeeded. */
@@ -32,7 +34,15 @@ export interface Trip {
   readonly detail: string;
   /** Before this time, on the monotonic clock, the other side does not want to be asked again. */
   readonly notBeforeMs: number;
+  /** There is no connection. */
+  readonly unconnected: boolean;
 }
+
+/**
+ * A rate needs bad calls of so many events, or all of its bad calls apart: calls that were under way together may have
+ * failed of one thing, and their share says nothing of the next.
+ */
+export const enoughEvents = 3;
 
 /** What a closed breaker knows when a call has just failed or was slow. */
 export interface Evidence {
@@ -40,6 +50,8 @@ export interface Evidence {
   readonly slow: boolean;
   readonly consecutiveFailures: number;
   readonly totals: WindowTotals;
+  /** How many events in the window ended calls badly, counted up to `enoughEvents`. */
+  readonly events: number;
 }
 
 /**
@@ -48,8 +60,8 @@ export interface Evidence {
  */
 export function brokenRule(
   options: ResolvedBreakerOptions,
-  { failed, slow, consecutiveFailures: inARow, totals }: Evidence,
-): Omit<Trip, "notBeforeMs"> | undefined {
+  { failed, slow, consecutiveFailures: inARow, totals, events }: Evidence,
+): Pick<Trip, "cause" | "detail"> | undefined {
   if (failed && options.consecutiveFailures !== false && inARow >= options.consecutiveFailures) {
     return {
       cause: "consecutive-failures",
@@ -60,10 +72,20 @@ export function brokenRule(
   const { calls, failures } = totals;
   if (calls < minCalls) return undefined;
   // Divided, not multiplied: 7 of 100 is exactly the double 0.07, but 0.07 * 100 is above 7.
-  if (failed && failureRate !== false && failures / calls >= failureRate) {
+  if (
+    failed &&
+    failureRate !== false &&
+    failures / calls >= failureRate &&
+    events >= Math.min(enoughEvents, failures)
+  ) {
     return { cause: "failure-rate", detail: share(options, failures, calls, "failed") };
   }
-  if (slow && slowMs !== false && totals.slow / calls >= slowRate) {
+  if (
+    slow &&
+    slowMs !== false &&
+    totals.slow / calls >= slowRate &&
+    events >= Math.min(enoughEvents, totals.slow)
+  ) {
     const detail = share(options, totals.slow, calls, `took longer than ${slowMs} ms`);
     return { cause: "slow-rate", detail };
   }

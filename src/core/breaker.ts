@@ -1,6 +1,7 @@
-import { Closed } from "./breaker-closed.js";
+import { type BreakerKnowledge, Closed, isSlow } from "./breaker-closed.js";
 import { HalfOpen } from "./breaker-half-open.js";
 import type { ResolvedBreakerOptions } from "./breaker-options.js";
+import { Peers } from "./breaker-peers.js";
 import { BreakerPermit, type OnSettle } from "./breaker-permit.js";
 import { type BreakerRefusal, crowded, forcedOpen, ramping, resting } from "./breaker-refusal.js";
 import { Rests } from "./breaker-rest.js";
@@ -8,7 +9,8 @@ import { type BreakerSnapshot, stateOf } from "./breaker-snapshot.js";
 import type { BreakerState, BreakerStateName } from "./breaker-state.js";
 import type { BreakerCause, Trip } from "./breaker-trip.js";
 import type { Clock } from "./clock.js";
-import type { Ending, Outcome, Permit } from "./permit.js";
+import { HeardEvents } from "./heard-events.js";
+import type { Ending, Outcome } from "./permit.js";
 import { type Random, systemRandom } from "./random.js";
 import { notify, type Observer, type ReportError, warn } from "./user-code.js";
 
@@ -45,9 +47,13 @@ const ordinary: BreakerCall = { timed: true, critical: false };
  * It runs no timer: each question first brings the state up to date with the clock. An outcome counts
  * only in the state that admitted the call, so a straggler neither opens nor closes a later one. A
  * probe is a lease: one that never ends, or ends in `ignored`, gives its place back.
+ *
+ * One event is one piece of evidence, however many calls it ended: a failure lengthens a row only if its call began
+ * when the failure before was known. And it stays closed while some server behind the target is known to serve.
  */
 export class Breaker {
   readonly #options: ResolvedBreakerOptions;
+  readonly #known: BreakerKnowledge;
   readonly #clock: Pick<Clock, "now">;
   readonly #onEvent: Observer<BreakerEvent> | undefined;
   readonly #report: ReportError;
@@ -75,15 +81,16 @@ export class Breaker {
     random: Random = systemRandom,
   ) {
     this.#options = options;
+    this.#known = { options, peers: new Peers(options.windowMs), heard: new HeardEvents() };
     this.#clock = clock;
     this.#onEvent = onEvent;
     this.#report = report;
     this.#random = random;
     this.#rests = new Rests(options, random);
-    this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
+    this.#onSettle = (permit, outcome, ending, peer) => this.#settle(permit, outcome, ending, peer);
     this.#watchful = options.inFlightMs !== false;
     this.#timed = options.slowMs !== false || this.#watchful;
-    this.#state = new Closed(options);
+    this.#state = new Closed(this.#known);
     this.#sinceMs = clock.now();
   }
 
@@ -114,10 +121,10 @@ export class Breaker {
   }
 
   /** Admits a call or refuses it. The permit must be settled; that of a probe lapses if it is not. */
-  acquire(call: BreakerCall = ordinary): Permit | BreakerRefusal {
+  acquire(call: BreakerCall = ordinary): BreakerPermit | BreakerRefusal {
     const usual = this.#state;
     if (!this.#timed && usual.kind === "closed" && usual.ramp === undefined) {
-      return new BreakerPermit(usual, 0, false, this.#onSettle);
+      return new BreakerPermit(usual, 0, false, usual.events, this.#onSettle);
     }
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
@@ -135,6 +142,20 @@ export class Breaker {
   }
 
   /**
+   * Told of the channel of a call that was refused. A connection made since the breaker opened is newer than all it
+   * goes by, so probes may go out before the rest is over.
+   */
+  connectivity(connected: boolean): void {
+    const nowMs = this.#clock.now();
+    const state = this.#at(nowMs);
+    if (state.kind !== "open") return;
+    if (!connected) state.unconnected = true;
+    else if (state.unconnected) {
+      this.#enter(new HalfOpen(this.#known), "connected", "there is a connection again", nowMs);
+    }
+  }
+
+  /**
    * Opens or closes it by hand, or with `undefined` leaves it to itself again: one that was forced open
    * then begins with probes, and one that was forced closed begins to count anew.
    */
@@ -144,12 +165,12 @@ export class Breaker {
     const wasForced = kind === "forced-open" || kind === "forced-closed";
     if (to === undefined ? !wasForced : kind === `forced-${to}`) return;
     this.#rests.inARow = 0;
-    const options = this.#options;
+    const known = this.#known;
     if (to === "open") this.#enter({ kind: "forced-open" }, "forced", "opened by hand", nowMs);
     else if (to === "closed") {
-      this.#enter(new Closed(options, "forced-closed"), "forced", "closed by hand", nowMs);
+      this.#enter(new Closed(known, "forced-closed"), "forced", "closed by hand", nowMs);
     } else {
-      const next = kind === "forced-open" ? new HalfOpen(options) : new Closed(options);
+      const next = kind === "forced-open" ? new HalfOpen(known) : new Closed(known);
       this.#enter(next, "released", "left to itself again", nowMs);
     }
   }
@@ -185,7 +206,7 @@ export class Breaker {
   restore(snapshot: BreakerSnapshot): void {
     const nowMs = this.#clock.now();
     this.#rests.inARow = snapshot.openedInARow;
-    const next = stateOf(snapshot, this.#options, nowMs);
+    const next = stateOf(snapshot, this.#known, nowMs);
     this.#enter(next, "restored", "restored", nowMs, snapshot.forMs);
   }
 
@@ -194,7 +215,7 @@ export class Breaker {
     const state = this.#state;
     if (state.kind === "open") {
       if (nowMs >= state.untilMs) {
-        this.#enter(new HalfOpen(this.#options), "rest-over", "the rest is over", nowMs);
+        this.#enter(new HalfOpen(this.#known), "rest-over", "the rest is over", nowMs);
       }
     } else if (state.kind !== "forced-open") this.#open(state.look(nowMs), nowMs);
     // Read again: whoever is told of a change may ask the breaker something and so change it further.
@@ -210,15 +231,28 @@ export class Breaker {
     return this.#random() < ramp.shareAt(nowMs) ? undefined : ramping(ramp, nowMs);
   }
 
-  #admit(state: Closed | HalfOpen, { timed }: BreakerCall, nowMs: number): Permit {
-    const permit = new BreakerPermit(state, nowMs, timed, this.#onSettle);
+  #admit(state: Closed | HalfOpen, { timed }: BreakerCall, nowMs: number): BreakerPermit {
+    const events = state.kind === "half-open" ? 0 : state.events;
+    const permit = new BreakerPermit(state, nowMs, timed, events, this.#onSettle);
     state.admit(permit);
     return permit;
   }
 
-  #settle(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
+  #settle(
+    permit: BreakerPermit,
+    outcome: Outcome,
+    ending: Ending | undefined,
+    peer: string | undefined,
+  ): void {
     const { state } = permit;
     const nowMs = this.#clock.now();
+    if (peer !== undefined && outcome !== "ignored") {
+      const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);
+      this.#known.peers.note(peer, bad, nowMs);
+    } else if (outcome !== "ignored" && ending?.event !== undefined) {
+      // The balancer has no server to choose, whatever each of them did before.
+      this.#known.peers.forget();
+    }
     // Another state may have followed long ago, or by time alone just now.
     if (this.#at(nowMs) === state) {
       this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
@@ -229,15 +263,15 @@ export class Breaker {
 
   #open(trip: Trip | undefined, nowMs: number): void {
     if (trip === undefined) return;
-    const { cause, detail, notBeforeMs } = trip;
-    const closedMs = this.#state.kind === "closed" ? nowMs - this.#sinceMs : 0;
-    const restMs = this.#rests.next(closedMs, notBeforeMs - nowMs);
-    this.#enter({ kind: "open", untilMs: nowMs + restMs, detail }, cause, detail, nowMs);
+    const { cause, detail, notBeforeMs, unconnected } = trip;
+    const untilMs = nowMs + this.#rests.next(notBeforeMs - nowMs);
+    this.#enter({ kind: "open", untilMs, detail, unconnected }, cause, detail, nowMs);
   }
 
   #close({ succeeded }: HalfOpen, nowMs: number): void {
     const detail = succeeded === 1 ? "1 probe succeeded" : `${succeeded} probes succeeded`;
-    this.#enter(Closed.again(this.#options, nowMs), "probes-succeeded", detail, nowMs);
+    this.#rests.inARow = 0;
+    this.#enter(Closed.again(this.#known, nowMs), "probes-succeeded", detail, nowMs);
   }
 
   #enter(next: BreakerState, reason: BreakerCause, detail: string, atMs: number, forMs = 0): void {

@@ -81,6 +81,11 @@ export class GateRun<C> {
     }
   }
 
+  /** A stream has had its first message from the other side. Told once. */
+  delivered(): void {
+    for (const permit of this.#held) permit.delivered?.();
+  }
+
   #goOn(waited: boolean): void {
     // A function of the user's, asked or told on the way, may end the call: then it passes no other gate.
     while (!this.#over && this.#next < this.#gates.length) {

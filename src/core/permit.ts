@@ -13,6 +13,13 @@ export interface Ending {
    * be reached or did not answer in time. Absent when it did the work, however that went.
    */
   readonly unserved?: "shed" | "unavailable" | undefined;
+  /**
+   * The event behind it, by name, where all who ask later hear of the same one: a connect that failed is told from memory
+   * until the next attempt to connect. It is evidence once.
+   */
+  readonly event?: string | undefined;
+  /** It ended with its connection, and so may others have. Together they are evidence once. */
+  readonly connectionLost?: boolean | undefined;
   /** It is an error that says nothing against who ended with it, such as INVALID_ARGUMENT. */
   readonly erred?: boolean | undefined;
   /** The caller has left, and the work for it goes on: what it takes may be kept until that is over. */
@@ -28,6 +35,8 @@ export type WorksOn = (maxMs: number, over: (ended: boolean) => void) => void;
  */
 export interface Permit {
   settle(outcome: Outcome, ending?: Ending): void;
+  /** A stream has had its first message from the other side, and goes on. Told once, before it is settled. */
+  delivered?(): void;
 }
 
 /** A permit that runs `onSettle` at the first settle and never again. */

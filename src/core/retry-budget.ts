@@ -1,4 +1,6 @@
 import type { Clock } from "./clock.js";
+import { HeardEvents } from "./heard-events.js";
+import type { Ending } from "./permit.js";
 import type { ResolvedRetryBudgetOptions } from "./retry-budget-options.js";
 
 /** No extra attempt now. The reason code for it is `RETRY_BUDGET`. */
@@ -7,6 +9,12 @@ export interface RetryBudgetRefusal {
   readonly budget: "ratio" | "tokens";
   /** For a person: the numbers behind it, such as `49.5 of 100 tokens left, more than 50 needed`. */
   readonly detail: string;
+}
+
+/** What is known of the event that an attempt failed of, where it may have ended others. */
+export interface FailedEvent extends Pick<Ending, "event" | "connectionLost"> {
+  /** When the attempt began, on the monotonic clock. */
+  readonly startedAtMs: number;
 }
 
 /** What a budget knows at one moment. Not live. `allowed` and `refused` only grow. */
@@ -36,6 +44,9 @@ export class RetryBudget {
   readonly #clock: Pick<Clock, "now">;
   readonly #ratio: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
+  readonly #heard = new HeardEvents();
+  /** When an attempt was last told that its connection is lost. */
+  #lostAtMs = Number.NEGATIVE_INFINITY;
   #allowed = 0;
   #refused = 0;
 
@@ -56,6 +67,7 @@ export class RetryBudget {
 
   /** An attempt ended with OK. A6 says a success, and means the status: headers are none yet. */
   success(): void {
+    this.#heard.forget();
     this.#tokens?.success();
   }
 
@@ -63,9 +75,21 @@ export class RetryBudget {
    * An attempt failed in a way that counts: with a code that the policy retries, or with a pushback
    * that says stop, whatever the code. Told for the last attempt of a call too. Not for what this
    * process refused itself.
+   *
+   * @param failed One event takes one token: a lost connection is told to all attempts on it, a failed connect to all
+   * that ask until the next.
    */
-  failure(): void {
-    this.#tokens?.failure();
+  failure(failed?: FailedEvent): void {
+    if (this.#tokens === undefined || this.#isKnown(failed)) return;
+    this.#tokens.failure();
+  }
+
+  #isKnown(failed: FailedEvent | undefined): boolean {
+    const nowMs = this.#clock.now();
+    if (failed?.connectionLost !== true) return this.#heard.isKnown(failed, nowMs);
+    const known = failed.startedAtMs <= this.#lostAtMs;
+    this.#lostAtMs = nowMs;
+    return known;
   }
 
   /**

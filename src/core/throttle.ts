@@ -1,4 +1,5 @@
 import type { Clock } from "./clock.js";
+import { HeardEvents } from "./heard-events.js";
 import type { Ending, Outcome, Permit } from "./permit.js";
 import { type Priority, priorities } from "./priority.js";
 import type { Random } from "./random.js";
@@ -39,6 +40,9 @@ export class Throttle {
   /** Something of the window was not served, and when that was seen last. */
   #troubled = false;
   #unservedAtMs = Number.NEGATIVE_INFINITY;
+  /** Requests that were not served and began when all those before them were known. */
+  #events = 0;
+  readonly #heard = new HeardEvents();
   #servedInRow = 0;
   /** How long all has to be served now: longer each time that it was not the recovery. */
   #recoveryMs: number;
@@ -97,18 +101,26 @@ export class Throttle {
   }
 
   #pass(rank: number): Permit {
-    return new ThrottlePermit(this.#settle, rank, this.#window.add(rank, true));
+    return new ThrottlePermit(this.#settle, rank, this.#window.add(rank, true), this.#events);
   }
 
-  readonly #settle = (rank: number, slice: number, outcome: Outcome, ending?: Ending): void => {
+  readonly #settle: Settle = (rank, slice, knownEvents, outcome, ending) => {
     const unserved = ending?.unserved !== undefined;
     if (!unserved && outcome !== "ignored") {
+      this.#heard.forget();
       if (this.#troubled) this.#served();
       return;
     }
     const nowMs = this.#clock.now();
     this.#window.advance(nowMs);
-    if (unserved) {
+    const isNews = knownEvents === this.#events;
+    // One lost connection, or one failed connect, is one request that was not served, and the others were none.
+    if (
+      unserved &&
+      !this.#heard.isKnown(ending, nowMs) &&
+      (isNews || ending.connectionLost !== true)
+    ) {
+      if (isNews) this.#events += 1;
       this.#window.refuse(rank, slice);
       if (!this.#troubled) this.#relapse(nowMs);
       this.#unservedAtMs = nowMs;
@@ -194,25 +206,33 @@ export class Throttle {
   }
 }
 
-type Settle = (rank: number, slice: number, outcome: Outcome, ending?: Ending) => void;
+type Settle = (
+  rank: number,
+  slice: number,
+  knownEvents: number,
+  outcome: Outcome,
+  ending: Ending | undefined,
+) => void;
 
 /** All permits of a throttle share the function, so that passing costs one small object. */
 class ThrottlePermit implements Permit {
   #settle: Settle | undefined;
   readonly #rank: number;
   readonly #slice: number;
+  readonly #knownEvents: number;
 
-  constructor(settle: Settle, rank: number, slice: number) {
+  constructor(settle: Settle, rank: number, slice: number, knownEvents: number) {
     this.#settle = settle;
     this.#rank = rank;
     this.#slice = slice;
+    this.#knownEvents = knownEvents;
   }
 
   settle(outcome: Outcome, ending?: Ending): void {
     const settle = this.#settle;
     if (settle === undefined) return;
     this.#settle = undefined;
-    settle(this.#rank, this.#slice, outcome, ending);
+    settle(this.#rank, this.#slice, this.#knownEvents, outcome, ending);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
-import { status as Status } from "@grpc/grpc-js";
+import { connectivityState, status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision, PolicyName } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
@@ -16,8 +16,8 @@ import { ForwardingCall } from "./forwarding-call.js";
 import { keepMetadata } from "./kept-metadata.js";
 import { callOff, channelClosedStatus } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
-import { localRejection, rejectionOf, saysNothingOfHealth } from "./rejection.js";
-import { codeOf, echoes } from "./status-origin.js";
+import { dealtWithBelow, localRejection, rejectionOf } from "./rejection.js";
+import { codeOf, echoes, neverLeft } from "./status-origin.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -28,6 +28,8 @@ export interface ClientPassage {
   readonly trailers: Metadata | undefined;
   /** A policy that observes would have refused the attempt, and goes on listening to it. */
   wouldRefuse(refusal: Refusal, policy: PolicyName): void;
+  /** The address of the server that it went to; the target, or `unknown`, where none was chosen. */
+  getPeer(): string;
 }
 
 /** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
@@ -40,6 +42,8 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   readonly #room: WaitingRoom;
   #metadata: Metadata | undefined;
   #sawHeaders = false;
+  /** A stream of responses has had its first. */
+  #delivered = false;
   #calledOff: string | undefined;
 
   constructor(
@@ -120,6 +124,14 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     super.onReceiveMetadata(metadata);
   }
 
+  override onReceiveMessage(message: unknown): void {
+    if (!this.#delivered && this.options.method_definition.responseStream) {
+      this.#delivered = true;
+      this.#run.delivered();
+    }
+    super.onReceiveMessage(message);
+  }
+
   protected override endedWith(received: StatusObject): void {
     const { code } = received;
     if (code === Status.OK) {
@@ -137,14 +149,19 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       this.record.inbound?.failedBelow(received);
       const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
       if (origin === "remote") this.trailers = received.metadata;
-      // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
+      const unsent = neverLeft(evidence);
       const told = rejectionOf(received);
-      const shed = origin === "remote" && saysNothingOfHealth(told);
+      const seen = {
+        told,
+        relayed: origin === "remote" && dealtWithBelow(received.metadata, told),
+        neverLeft: unsent,
+        connected: unsent && this.record.connection?.state === connectivityState.READY,
+        delivered: this.#delivered,
+      };
       // The toolkit ended it late, having been held up itself: the server may have answered well in time.
       const held = this.attempt.heldUp === true || this.record.heldUp;
-      const ending = held ? undefined : endingOf(received, origin, told);
-      const outcome = outcomeOf(codeOf(received, origin), origin);
-      this.#run.settle(shed || held ? "ignored" : outcome, ending);
+      const outcome = held ? "ignored" : outcomeOf(codeOf(received, origin), origin, seen);
+      this.#run.settle(outcome, held ? undefined : endingOf(received, origin, seen));
     }
     super.endedWith(received);
   }

@@ -80,6 +80,11 @@ const http2Numbered = /\b(?:RST_STREAM|GOAWAY|stream|session|connection)\b.*?\bc
 const connectionEnd =
   /\b(session closed|GOAWAY|connection (?:dropped|closed|reset))\b|\b(read|write) E(?:CONNRESET|PIPE|TIMEDOUT|CONNABORTED)\b/i;
 
+/** The text of a status says that the connection ended, and with it all that was on it. */
+export function endsConnection(details: string): boolean {
+  return connectionEnd.test(details);
+}
+
 /** The HTTP/2 code in a text, whatever stands around it. */
 function http2CodeIn(details: string): Http2Name | undefined {
   const word = http2Words[details];
@@ -195,7 +200,13 @@ export function codeOf({ code, details }: StatusObject, origin: StatusOrigin): S
   return http2Code === undefined ? code : (codeOfHttp2[http2Code] ?? Status.INTERNAL);
 }
 
-function neverLeft({ sawHeaders, peer, target }: AttemptEvidence): boolean {
+/** It names a target, and no server of it. */
+export function hasScheme(peer: string): boolean {
+  return targetScheme.test(peer);
+}
+
+/** No server was chosen for it: it waited for a connection, or found none. */
+export function neverLeft({ sawHeaders, peer, target }: AttemptEvidence): boolean {
   return !sawHeaders && (peer === target ? target !== "" : targetScheme.test(peer));
 }
 

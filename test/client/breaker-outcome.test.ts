@@ -30,11 +30,16 @@ describe.each(kinds)("a deadline of a %s call that is shorter than calls take", 
     expect(counted()).toMatchObject({ calls: 100, failures: 0 });
   });
 
-  it("is a failure while too few calls have told", async () => {
-    const { call, within, counted } = await slowServer(() => 50);
-    for (let n = 0; n < 99; n++) await call("unary");
-    await within(20, method);
-    expect(counted()).toMatchObject({ calls: 100, failures: 1 });
+  it("is the caller's doing too while it is not known how long they take", async () => {
+    const { within, counted } = await slowServer(() => 50);
+    for (let n = 0; n < 19; n++) await within(20, method);
+    expect(counted()).toMatchObject({ state: "closed", calls: 0 });
+  });
+
+  it("keeps nobody from a server that serves the patient", async () => {
+    const { call, within } = await slowServer(() => 50, { consecutiveFailures: 5, minCalls: 20 });
+    for (let n = 0; n < 30; n++) await within(20, method);
+    expect((await call(method)).code).toBe(Status.OK);
   });
 });
 
@@ -86,11 +91,28 @@ describe("a deadline", () => {
     expect(counted()).toMatchObject({ calls: 101, failures: 1 });
   });
 
-  it("is learned of successes alone, and of single responses", async () => {
-    const { call, within, counted } = await slowServer(() => 50);
-    for (let n = 0; n < 100; n++) await call("serverStream");
-    await within(20);
-    expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+  it.each(kinds)(
+    "is measured by the calls of its method, here %s, and not by faster ones of the service",
+    async (method) => {
+      let answerMs = 1;
+      const { call, within, counted } = await slowServer(() => answerMs);
+      const other = method === "unary" ? "serverStream" : "unary";
+      for (let n = 0; n < 100; n++) await call(other);
+      answerMs = 50;
+      for (let n = 0; n < 20; n++) await call(method);
+      await within(30, method);
+      expect(counted()).toMatchObject({ calls: 120, failures: 0 });
+      answerMs = 1_000;
+      await within(80, method);
+      expect(counted()).toMatchObject({ calls: 121, failures: 1 });
+    },
+  );
+
+  it("is the server's own where it comes long before the call's", async () => {
+    const server = failing(1, { code: Status.DEADLINE_EXCEEDED, details: "of a query" });
+    const { within, counted } = await slowServer(() => 1, {}, { handlers: server.handlers });
+    await within(1_000);
+    expect(counted()).toMatchObject({ calls: 1, failures: 1 });
   });
 });
 

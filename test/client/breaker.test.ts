@@ -8,7 +8,7 @@ import { breakersOf, onlyBreaker } from "./breaker-scene.js";
 
 const reasonOf = (ended: Ended) => rejectionOf(ended.error)?.reason;
 
-const nervous = { consecutiveFailures: 1, openJitter: 0 } as const;
+const nervous = { consecutiveFailures: 1, openMs: 5_000, openJitter: 0 } as const;
 
 describe("the key of a breaker", () => {
   it.each([
@@ -85,7 +85,10 @@ describe.each(kinds)("a breaker of %s calls", (method) => {
       handlers: handlers(() => {}),
       client: { retry: false, breaker: { consecutiveFailures: 2, inFlightMs: 1_000 } },
     });
-    const hanging = [start(method), start(method)];
+    const hanging = [start(method)];
+    await link.pass(1_000);
+    expect(onlyBreaker(weir)?.state).toBe("closed");
+    hanging.push(start(method));
     await link.pass(1_000);
     // The length of a stream is the application's.
     expect(onlyBreaker(weir)?.state).toBe(method === "unary" ? "open" : "closed");

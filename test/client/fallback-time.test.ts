@@ -132,7 +132,13 @@ describe.each(replaceable)("a call of %s whose service hangs", (method) => {
     const made = await fallbackScene(
       { reserveMs: 300, providers: [staticValue(message(1))] },
       { handlers: hanging() },
-      { breaker: { consecutiveFailures: 2, failureRate: false } },
+      {
+        breaker: {
+          consecutiveFailures: 2,
+          // A cold client would take a short deadline for the caller's affair.
+          outcome: ({ code }) => (code === Status.DEADLINE_EXCEEDED ? "failure" : undefined),
+        },
+      },
     );
     for (let each = 0; each < 2; each += 1) await made.call(method, within(made, 1_000));
     const startMs = made.clock.now();

@@ -95,7 +95,7 @@ describe("a guard in a handler", () => {
     expect(rejectionOf(ended.error)).toBeUndefined();
   });
 
-  it("ends with the inbound deadline, and counts that for the breaker", async () => {
+  it("ends with the inbound deadline, which is no failure while nobody knows how long work takes", async () => {
     let signal: AbortSignal | undefined;
     const { call, clock, ends, link, guard, decisions } = await serving(
       { timeoutMs: 1_000, breaker: { consecutiveFailures: 1 } },
@@ -113,9 +113,7 @@ describe("a guard in a handler", () => {
     expect(ends).toMatchObject([{ reason: "DEADLINE_EXCEEDED", code: Status.DEADLINE_EXCEEDED }]);
     expect(signal?.aborted).toBe(true);
     expect(guard.snapshot()).toMatchObject({ rejected: 1, abandoned: 1 });
-    expect(await guard.run(never).catch((error: unknown) => error)).toMatchObject({
-      reason: "BREAKER_OPEN",
-    });
+    expect(await guard.run(async () => "served")).toBe("served");
     expect(decisions.filter(({ side }) => side === "guard")[0]).toMatchObject({
       policy: "deadline",
       verdict: "expire",

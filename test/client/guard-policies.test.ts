@@ -157,9 +157,21 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
 
   it("counts a time-out at once, while the work still hangs", async () => {
     const { clock, guard, numbers } = guarded({ ...options, timeoutMs: 100 });
-    await clock.until(Promise.all([1, 2, 3].map(() => rejected(guard.run(never)))));
+    for (let n = 0; n < 3; n++) await clock.until(rejected(guard.run(never)));
     expect(numbers("breaker")).toMatchObject({ state: "open" });
     expect(guard.snapshot().abandoned).toBe(3);
+  });
+
+  it("takes runs that fail together for one event", async () => {
+    const { guard, numbers } = guarded(options);
+    let fail: (error: Error) => void = () => {};
+    const pool = new Promise<never>((_resolve, reject) => {
+      fail = reject;
+    });
+    const runs = Array.from({ length: 8 }, () => rejected(guard.run(() => pool)));
+    fail(new Error("the connection of the pool is gone"));
+    await Promise.all(runs);
+    expect(numbers("breaker")).toMatchObject({ state: "closed", consecutiveFailures: 1 });
   });
 
   it("does not count what calls itself off, nor what a guard inside refused", async () => {

@@ -81,7 +81,10 @@ describe("a server stream that is resumed", () => {
     let attempts = 0;
     const world = await scene({
       client: {
-        breaker: { consecutiveFailures: 1 },
+        breaker: {
+          consecutiveFailures: 1,
+          outcome: ({ code }) => (code === Status.UNAVAILABLE ? "failure" : undefined),
+        },
         retry: { ...quick, maxAttempts: 5, resume },
       },
       handlers: {

@@ -312,7 +312,13 @@ describe("calls that are alike", () => {
     const made = await fallbackScene(
       { reserveMs: 50, providers: [staleCache({ shared: true }), staticValue(message(9))] },
       { handlers: server.implementation },
-      { breaker: { consecutiveFailures: 1, failureRate: false } },
+      {
+        breaker: {
+          consecutiveFailures: 1,
+          // A cold client would take a short deadline for the caller's affair.
+          outcome: ({ code }) => (code === Status.DEADLINE_EXCEEDED ? "failure" : undefined),
+        },
+      },
     );
     const both = [100, 150].map((ms) => made.start("unary", within(made, ms)));
     await made.link.until(Promise.all(both.map(({ ended }) => ended)), 1e6);

@@ -4,7 +4,8 @@ import {
   type ResolvedBreakerOptions,
   resolveBreakerOptions,
 } from "../../src/core/breaker-options.js";
-import type { Ending, Outcome, Permit } from "../../src/core/permit.js";
+import type { BreakerPermit } from "../../src/core/breaker-permit.js";
+import type { Ending, Outcome } from "../../src/core/permit.js";
 import { isRefusal } from "../../src/core/refusal.js";
 import { fakeClock } from "./fake-clock.js";
 
@@ -43,7 +44,9 @@ export type Action =
       readonly ago: number;
       readonly outcome: Outcome;
       readonly ending: Ending | undefined;
+      readonly peer: string | undefined;
     }
+  | { readonly do: "connectivity"; readonly connected: boolean }
   | { readonly do: "wait"; readonly ms: number }
   | { readonly do: "chance"; readonly is: number }
   | { readonly do: "force"; readonly to: "open" | "closed" | undefined }
@@ -64,8 +67,23 @@ const settle = fc.record<Action & { do: "settle" }>({
     fc.record<Ending>({
       unserved: fc.constantFrom("shed" as const, undefined),
       retryAfterMs: fc.oneof(fc.constant(undefined), fc.nat(1_500)),
+      event: fc.constantFrom(
+        undefined,
+        undefined,
+        undefined,
+        "refused 1",
+        "refused 2",
+        "connecting",
+      ),
+      connectionLost: fc.constantFrom(undefined, undefined, true),
     }),
   ),
+  peer: fc.constantFrom(undefined, "one", "one", "two", "three"),
+});
+
+const connectivity = fc.record<Action & { do: "connectivity" }>({
+  do: fc.constant("connectivity"),
+  connected: fc.boolean(),
 });
 
 const wait = fc.record<Action & { do: "wait" }>({
@@ -86,7 +104,13 @@ const force = fc.record<Action & { do: "force" }>({
 const look = fc.constant<Action>({ do: "look" });
 
 const call: Action = { do: "acquire", timed: true, critical: false };
-const succeeded: Action = { do: "settle", ago: 0, outcome: "success", ending: undefined };
+const succeeded: Action = {
+  do: "settle",
+  ago: 0,
+  outcome: "success",
+  ending: undefined,
+  peer: undefined,
+};
 
 /** Single steps alone would hardly ever bring a breaker back to closed, and then into a rush. */
 const recovery = fc
@@ -105,6 +129,7 @@ const own = [
   { weight: 4, arbitrary: alone(wait) },
   { weight: 2, arbitrary: alone(chance) },
   { weight: 2, arbitrary: alone(look) },
+  { weight: 2, arbitrary: alone(connectivity) },
   { weight: 1, arbitrary: recovery },
 ];
 
@@ -129,14 +154,15 @@ export function start(o: ResolvedBreakerOptions) {
     undefined,
     () => luck.is,
   );
-  const permits: Permit[] = [];
+  const permits: BreakerPermit[] = [];
   const run = (action: Action) => {
     if (action.do === "wait") clock.advance(action.ms);
     else if (action.do === "chance") luck.is = action.is;
     else if (action.do === "force") breaker.force(action.to);
     else if (action.do === "look") breaker.check();
+    else if (action.do === "connectivity") breaker.connectivity(action.connected);
     else if (action.do === "settle") {
-      permits.at(-1 - action.ago)?.settle(action.outcome, action.ending);
+      permits.at(-1 - action.ago)?.settle(action.outcome, action.ending, action.peer);
     } else {
       const admission = breaker.acquire(action);
       if (!isRefusal(admission)) permits.push(admission);

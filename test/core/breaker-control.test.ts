@@ -12,14 +12,17 @@ function setup(options: BreakerOptions & { maxKeys?: number } = {}) {
   const reported: unknown[] = [];
   const told: BreakerStateChange[] = [];
   const make = () =>
-    new BreakerSet(resolveBreakerOptions({ consecutiveFailures: 1, openJitter: 0, ...rest }), {
-      mode: "enforce",
-      maxKeys,
-      clock,
-      random: () => 0.5,
-      report: (error, where) => reported.push(error, where),
-      onStateChange: (change) => told.push(change),
-    });
+    new BreakerSet(
+      resolveBreakerOptions({ consecutiveFailures: 1, openMs: 5_000, openJitter: 0, ...rest }),
+      {
+        mode: "enforce",
+        maxKeys,
+        clock,
+        random: () => 0.5,
+        report: (error, where) => reported.push(error, where),
+        onStateChange: (change) => told.push(change),
+      },
+    );
   const control = new BreakerControl();
   const set = make();
   control.add(set);

@@ -8,7 +8,12 @@ describe("a breaker that looks at calls under way", () => {
 
   it("opens on calls that do not end, before they do", () => {
     const { breaker, clock, admit } = setup(hangs);
-    for (let call = 0; call < 3; call += 1) admit();
+    for (let call = 0; call < 2; call += 1) {
+      admit();
+      clock.advance(1_000);
+      expect(breaker.check()).toBeUndefined();
+    }
+    admit();
     clock.advance(999);
     expect(breaker.check()).toBeUndefined();
     clock.advance(1);
@@ -21,11 +26,18 @@ describe("a breaker that looks at calls under way", () => {
       const { breaker, clock, admit } = setup(hangs);
       const hanging = [admit(), admit()];
       clock.advance(1_000);
-      expect(breaker.snapshot()).toMatchObject({ calls: 2, failures: 2, consecutiveFailures: 2 });
+      expect(breaker.snapshot()).toMatchObject({ calls: 2, failures: 2, consecutiveFailures: 1 });
       for (const permit of hanging) permit.settle(outcome);
-      expect(breaker.snapshot()).toMatchObject({ calls: 2, failures: 2, consecutiveFailures: 2 });
+      expect(breaker.snapshot()).toMatchObject({ calls: 2, failures: 2, consecutiveFailures: 1 });
     },
   );
+
+  it("takes calls that hang together for one event", () => {
+    const { breaker, clock, admit } = setup(hangs);
+    for (let call = 0; call < 100; call += 1) admit();
+    clock.advance(1_000);
+    expect(breaker.snapshot()).toMatchObject({ state: "closed", failures: 100 });
+  });
 
   it("counts a call that took too long as failed, though nobody had looked before it ended", () => {
     const { breaker, take } = setup(hangs);
@@ -51,7 +63,7 @@ describe("a breaker that looks at calls under way", () => {
   });
 
   it("does not hold a call of an earlier state against the next one", () => {
-    const { breaker, clock, admit, succeed } = setup(hangs);
+    const { breaker, clock, admit, succeed } = setup({ ...hangs, consecutiveFailures: 1 });
     for (let call = 0; call < 10; call += 1) admit();
     clock.advance(1_000);
     expect(breaker.state).toBe("open");
@@ -86,6 +98,7 @@ describe("the row of calls under way", () => {
   const call = (sinceMs: number): UnderWay => ({
     sinceMs,
     timed: true,
+    knownEvents: 0,
     row: undefined,
     older: undefined,
     newer: undefined,

@@ -6,6 +6,8 @@ export interface Ticket {
   readonly era: number;
   readonly admittedMs: number;
   readonly timed: boolean;
+  /** How many events had been counted. */
+  readonly known: number;
 }
 
 type Kind = "closed" | "open" | "half-open" | "forced-open" | "forced-closed";
@@ -16,7 +18,12 @@ interface Counted {
   readonly failed: boolean;
   readonly slow: boolean;
   readonly shed: boolean;
+  /** The call began when all before it that failed or were slow were known. */
+  readonly news: boolean;
 }
+
+/** What has become known of some server, or of the way to all of them. */
+type Told = { readonly peer: string; readonly failed: boolean; readonly atMs: number } | "lost";
 
 /**
  * A second breaker to compare with: it keeps lists of all that happened and works everything out from them
@@ -35,6 +42,12 @@ export class Model {
   #counted: Counted[] = [];
   #hints: number[] = [];
   #tickets: Ticket[] = [];
+  /** Names of events since the last call that was served. */
+  #heard: { readonly name: string; readonly untilMs: number; readonly forMs: number }[] = [];
+  #told: Told[] = [];
+  /** Failed probes that wait for those that are out. */
+  #held: { readonly ending: Ending | undefined; readonly notBeforeMs: number }[] = [];
+  #unconnected = false;
 
   constructor(o: ResolvedBreakerOptions, nowMs: number, chance: () => number) {
     this.#o = o;
@@ -49,12 +62,13 @@ export class Model {
     this.#counted = [];
     this.#hints = [];
     this.#tickets = [];
+    this.#held = [];
     this.#ramps = false;
+    this.#unconnected = false;
   }
 
-  #open(nowMs: number) {
+  #open(nowMs: number, ending?: Ending) {
     const { openMs, openFactor, maxOpenMs, openJitter } = this.#o;
-    if (this.#kind === "closed" && nowMs - this.#eraMs >= maxOpenMs) this.#opened = 0;
     let restMs = openMs;
     for (let n = 0; n < this.#opened; n += 1) restMs = Math.min(restMs * openFactor, maxOpenMs);
     restMs += restMs * openJitter * (this.#chance() * 2 - 1);
@@ -62,6 +76,62 @@ export class Model {
     this.#untilMs = nowMs + Math.max(restMs, askedMs * (1 + this.#chance() * openJitter));
     this.#opened += 1;
     this.#become("open", nowMs);
+    this.#unconnected = ending?.event !== undefined || ending?.connectionLost === true;
+  }
+
+  connectivity(connected: boolean, nowMs: number) {
+    if (this.kind(nowMs) !== "open") return;
+    if (connected && this.#unconnected) this.#become("half-open", nowMs);
+    else if (!connected) this.#unconnected = true;
+  }
+
+  /** What is known of each server: all that it ended with since there was no way to any. */
+  #peers(): Map<string, { readonly failed: boolean; readonly atMs: number }[]> {
+    const since = this.#told.slice(this.#told.lastIndexOf("lost") + 1);
+    const peers = new Map<string, { readonly failed: boolean; readonly atMs: number }[]>();
+    for (const told of since) {
+      if (told !== "lost") peers.set(told.peer, [...(peers.get(told.peer) ?? []), told]);
+    }
+    return peers;
+  }
+
+  /** Some server of several, heard of in time, is one of those. */
+  #some(is: (ends: readonly { readonly failed: boolean }[]) => boolean, nowMs: number): boolean {
+    const peers = [...this.#peers().values()];
+    const recent = peers.filter((ends) => nowMs - (ends.at(-1)?.atMs ?? 0) < this.#o.windowMs);
+    return peers.length > 1 && recent.some(is);
+  }
+
+  #someServed(nowMs: number): boolean {
+    return this.#some((ends) => ends.at(-1)?.failed === false, nowMs);
+  }
+
+  #someBelow(rate: number, nowMs: number): boolean {
+    return this.#some(
+      (ends) => ends.filter((end) => end.failed).length / ends.length < rate,
+      nowMs,
+    );
+  }
+
+  #isKnown(ending: Ending | undefined, nowMs: number): boolean {
+    const name = ending?.event;
+    if (name === undefined) return false;
+    const last = this.#heard.findLast((heard) => heard.name === name);
+    if (last !== undefined && nowMs < last.untilMs) return true;
+    const firstMs = name === "connecting" ? Number.POSITIVE_INFINITY : 1_200;
+    const forMs = last === undefined ? firstMs : Math.min(last.forMs * 1.6, 144_000);
+    const others = this.#heard.filter((heard) => heard.name !== "connecting");
+    this.#heard = [...others, { name, untilMs: nowMs + forMs, forMs }];
+    return false;
+  }
+
+  #verdict(nowMs: number) {
+    if (this.#held.length === 0 || this.#tickets.length > 0) return;
+    const latest = this.#held.reduce((one, two) => (one.notBeforeMs > two.notBeforeMs ? one : two));
+    this.#held = [];
+    if (this.#someServed(nowMs)) return;
+    this.#hints.push(latest.notBeforeMs);
+    this.#open(nowMs, latest.ending);
   }
 
   #isSlow(ticket: Ticket, nowMs: number): boolean {
@@ -79,8 +149,12 @@ export class Model {
     if (this.#kind === "half-open") {
       const { inFlightMs, probeLeaseMs } = this.#o;
       const overdue = this.#tickets.some((ticket) => this.#isOverdue(ticket, nowMs));
-      if (overdue && Number(inFlightMs) < probeLeaseMs) this.#open(nowMs);
+      if (overdue && Number(inFlightMs) < probeLeaseMs) {
+        this.#open(nowMs);
+        return this.#kind;
+      }
       this.#tickets = this.#tickets.filter((t) => nowMs - t.admittedMs < probeLeaseMs);
+      this.#verdict(nowMs);
     } else if (this.#kind !== "open") {
       if (this.#ramps && nowMs >= this.#untilMs) this.#ramps = false;
       for (const ticket of this.#tickets.filter((one) => this.#isOverdue(one, nowMs))) {
@@ -100,31 +174,60 @@ export class Model {
   ): Ticket | string {
     const kind = this.kind(nowMs);
     if (kind === "open" || kind === "forced-open") return "BREAKER_OPEN";
-    if (kind === "half-open" && this.#tickets.length >= this.#o.probes) return "BREAKER_PROBING";
+    const taken = this.#tickets.length + this.#held.length;
+    if (kind === "half-open" && taken >= this.#o.probes) return "BREAKER_PROBING";
     if (this.#ramps && !critical && running(this.#era) >= this.#o.probes) {
       const passed = nowMs - this.#eraMs;
       const share = 0.25 + (0.75 * passed) / Number(this.#o.rampMs);
       if (this.#chance() >= share) return "BREAKER_RAMPING";
     }
-    const ticket = { era: this.#era, admittedMs: nowMs, timed };
+    const ticket = { era: this.#era, admittedMs: nowMs, timed, known: this.#events() };
     this.#tickets.push(ticket);
     return ticket;
   }
 
-  settle(ticket: Ticket, outcome: Outcome, ending: Ending | undefined, nowMs: number) {
+  settle(
+    ticket: Ticket,
+    outcome: Outcome,
+    ending: Ending | undefined,
+    peer: string | undefined,
+    nowMs: number,
+  ) {
+    const failed = outcome === "failure";
+    if (outcome !== "ignored" && peer !== undefined) {
+      this.#told.push({ peer, failed: failed || this.#isSlow(ticket, nowMs), atMs: nowMs });
+    } else if (outcome !== "ignored" && ending?.event !== undefined) this.#told.push("lost");
     this.kind(nowMs);
     if (ticket.era !== this.#era || !this.#tickets.includes(ticket)) return;
-    if (outcome === "ignored") this.#tickets = this.#tickets.filter((t) => t !== ticket);
-    else if (this.#kind !== "half-open") this.#count(ticket, outcome, ending, nowMs);
-    else {
+    if (this.#kind !== "half-open") {
+      if (outcome === "ignored") this.#tickets = this.#tickets.filter((t) => t !== ticket);
+      else this.#count(ticket, outcome, ending, nowMs);
+    } else {
       this.#tickets = this.#tickets.filter((t) => t !== ticket);
       const slow = this.#isSlow(ticket, nowMs);
-      const failed = outcome === "failure";
-      this.#counted.push({ atMs: nowMs, failed, slow, shed: false });
-      if (failed) this.#hint(ending, nowMs);
-      if (failed || slow) this.#open(nowMs);
-      else if (this.#counted.length === this.#o.successesToClose) {
+      if (outcome === "ignored" || (failed && this.#isKnown(ending, nowMs))) this.#verdict(nowMs);
+      else if (failed || slow) {
+        if (this.#peers().size > 1) {
+          const askedMs = failed ? ending?.retryAfterMs : undefined;
+          const notBeforeMs =
+            askedMs === undefined
+              ? Number.NEGATIVE_INFINITY
+              : nowMs + Math.min(askedMs, this.#o.maxOpenMs);
+          this.#held.push({ ending: failed ? ending : undefined, notBeforeMs });
+          this.#verdict(nowMs);
+          return;
+        }
+        if (failed) this.#hint(ending, nowMs);
+        this.#open(nowMs, failed ? ending : undefined);
+      } else {
+        this.#heard = [];
+        this.#counted.push({ atMs: nowMs, failed, slow, shed: false, news: true });
+        if (this.#counted.length < this.#o.successesToClose) {
+          this.#verdict(nowMs);
+          return;
+        }
         this.#become("closed", nowMs);
+        this.#opened = 0;
         this.#ramps = this.#o.rampMs !== false;
         this.#untilMs = nowMs + Number(this.#o.rampMs);
       }
@@ -151,21 +254,48 @@ export class Model {
     this.#tickets = this.#tickets.filter((t) => t !== ticket);
     const failed = outcome === "failure";
     const slow = this.#isSlow(ticket, nowMs);
-    this.#counted.push({ atMs: nowMs, failed, slow, shed: ending?.unserved === "shed" });
+    const news = ticket.known === this.#events();
+    if (failed && (this.#isKnown(ending, nowMs) || (ending?.connectionLost === true && !news)))
+      return;
+    if (!failed) this.#heard = [];
+    this.#counted.push({ atMs: nowMs, failed, slow, shed: ending?.unserved === "shed", news });
     if (failed) this.#hint(ending, nowMs);
-    if (this.#kind === "closed" && this.#mustOpen(failed, slow, nowMs)) this.#open(nowMs);
+    if (this.#kind === "closed" && this.#mustOpen(failed, slow, nowMs)) this.#open(nowMs, ending);
+  }
+
+  #events(): number {
+    return this.#counted.filter((c) => c.news && (c.failed || c.slow)).length;
   }
 
   #mustOpen(failed: boolean, slow: boolean, nowMs: number): boolean {
     const { consecutiveFailures, failureRate, minCalls, slowMs, slowRate } = this.#o;
     const since = this.#counted.slice(this.#counted.findLastIndex((c) => !c.failed) + 1);
-    const inARow = since.filter((c) => !c.shed).length;
-    if (failed && consecutiveFailures !== false && inARow >= consecutiveFailures) return true;
+    const inARow = since.filter((c) => !c.shed && c.news).length;
+    // The first rule that is broken decides, and is held against its own words on the servers.
+    if (failed && consecutiveFailures !== false && inARow >= consecutiveFailures) {
+      return !this.#someServed(nowMs);
+    }
     const recent = this.#recent(nowMs);
     if (recent.length < minCalls) return false;
-    const share = (of: (c: Counted) => boolean) => recent.filter(of).length / recent.length;
-    if (failed && failureRate !== false && share((c) => c.failed) >= failureRate) return true;
-    return slow && slowMs !== false && share((c) => c.slow) >= slowRate;
+    const { windowCalls, windowMs } = this.#o;
+    const inTime =
+      windowCalls === false
+        ? this.#counted.filter((c) => nowMs - c.atMs < windowMs)
+        : this.#counted.slice(-windowCalls);
+    const events = inTime.filter((c) => c.news && (c.failed || c.slow)).length;
+    const breaks = (rate: number, of: (c: Counted) => boolean) => {
+      const bad = recent.filter(of).length;
+      return bad / recent.length >= rate && events >= Math.min(3, bad);
+    };
+    if (failed && failureRate !== false && breaks(failureRate, (c) => c.failed)) {
+      return !this.#someBelow(failureRate, nowMs);
+    }
+    return (
+      slow &&
+      slowMs !== false &&
+      breaks(slowRate, (c) => c.slow) &&
+      !this.#someBelow(slowRate, nowMs)
+    );
   }
 
   #recent(nowMs: number): Counted[] {

@@ -14,14 +14,14 @@ describe("the options of a breaker", () => {
       windowMs: 10_000,
       windowCalls: false,
       inFlightMs: false,
-      openMs: 5_000,
-      openFactor: 2,
-      maxOpenMs: 60_000,
+      openMs: 500,
+      openFactor: 1.2,
+      maxOpenMs: 6_000,
       openJitter: 0.2,
       probes: 3,
       successesToClose: 3,
       probeLeaseMs: 10_000,
-      rampMs: 5_000,
+      rampMs: 500,
     });
     expect(Object.isFrozen(options)).toBe(true);
   });

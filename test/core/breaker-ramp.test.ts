@@ -67,7 +67,7 @@ describe("a breaker that has just closed", () => {
     const { breaker, permits, chance, fail } = busy();
     chance.is = 0;
     for (const permit of permits) permit.settle("failure");
-    fail(2);
+    fail(4);
     expect(breaker.state).toBe("open");
   });
 

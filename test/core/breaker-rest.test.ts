@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { BreakerOptions } from "../../src/core/breaker-options.js";
-import { opened, recovered, setup } from "./breaker-setup.js";
+import { type BreakerOptions, resolveBreakerOptions } from "../../src/core/breaker-options.js";
+import { opened, setup } from "./breaker-setup.js";
 
 /** The rests of a breaker whose probes fail again and again. */
 function rests(options: BreakerOptions, count: number, chance = 0.5): number[] {
@@ -17,8 +17,20 @@ function rests(options: BreakerOptions, count: number, chance = 0.5): number[] {
 }
 
 describe("the rests of a breaker", () => {
-  it("double from 5 s up to 60 s unless told otherwise", () => {
-    expect(rests({}, 6)).toEqual([5_000, 10_000, 20_000, 40_000, 60_000, 60_000]);
+  it("grow by a fifth from 0.5 s up to 6 s unless told otherwise", () => {
+    const { openMs, openFactor } = resolveBreakerOptions();
+    const found = rests({ openMs, openFactor }, 16);
+    expect(found.slice(0, 4)).toEqual([500, 600, 720, 864]);
+    expect(found.slice(-2)).toEqual([6_000, 6_000]);
+  });
+
+  it("are never longer than half a second and a fifth of what went before", () => {
+    const { openMs, openFactor } = resolveBreakerOptions();
+    let awayMs = 0;
+    for (const restMs of rests({ openMs, openFactor }, 50)) {
+      expect(restMs).toBeLessThan(500 + 0.2 * awayMs + 1e-6);
+      awayMs += restMs;
+    }
   });
 
   it("may stay as they are", () => {
@@ -36,16 +48,12 @@ describe("the rests of a breaker", () => {
     expect(rests({ openJitter: 0 }, 1, 0)).toEqual([5_000]);
   });
 
-  it("go on growing while the breaker flaps", () => {
-    const { breaker, clock, fail } = recovered();
-    clock.advance(59_999);
-    fail(5);
-    expect(breaker.check()?.retryAfterMs).toBe(10_000);
-  });
-
-  it("begin anew once it has stayed closed for as long as the longest rest", () => {
-    const { breaker, clock, fail } = recovered();
-    clock.advance(60_000);
+  it("grow only while probes fail: once closed, it begins with the first again", () => {
+    const { breaker, clock, fail, succeed } = opened();
+    clock.advance(5_000);
+    fail();
+    clock.advance(10_000);
+    succeed(3);
     fail(5);
     expect(breaker.check()?.retryAfterMs).toBe(5_000);
   });
@@ -109,6 +117,6 @@ describe("the other side's word on when to come back", () => {
     clock.advance(40_000);
     succeed(3);
     fail(5);
-    expect(breaker.check()?.retryAfterMs).toBe(10_000);
+    expect(breaker.check()?.retryAfterMs).toBe(5_000);
   });
 });

@@ -7,8 +7,12 @@ import { fakeClock } from "./fake-clock.js";
 /** A call whose length is the application's. */
 export const stream: BreakerCall = { timed: false, critical: false };
 
+/** Rests that are easy to reckon with: 5 s, 10 s, 20 s and so on. */
+const plain: BreakerOptions = { openMs: 5_000, openFactor: 2 };
+
 /** A closed breaker, and short words for what happens to it. Chance is in the middle until told otherwise. */
-export function setup(options: BreakerOptions = {}) {
+export function setup(given: BreakerOptions = {}) {
+  const options = { ...plain, ...given };
   const clock = fakeClock();
   const chance = { is: 0.5 };
   const events: BreakerEvent[] = [];
@@ -48,7 +52,7 @@ export function setup(options: BreakerOptions = {}) {
   };
 }
 
-/** A breaker that has just opened, with the defaults: it rests for 5 s, then 3 probes may be out. */
+/** A breaker that has just opened, with the rests above: 5 s, then 3 probes may be out. */
 export function opened(options: BreakerOptions = {}) {
   const parts = setup(options);
   parts.fail(5);

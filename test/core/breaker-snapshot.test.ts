@@ -56,16 +56,15 @@ describe("a breaker that takes over what another knew", () => {
     expect(other.breaker.state).toBe("closed");
   });
 
-  it("knows how long it was closed, so that its rests begin anew in time", () => {
-    const { breaker, clock, fail } = recovered();
-    clock.advance(59_999);
+  it("knows how often probes have failed", () => {
+    const { breaker, clock, fail } = opened();
+    clock.advance(5_000);
+    fail();
     const other = setup();
     other.breaker.restore(breaker.snapshot());
-    other.clock.advance(1);
-    other.fail(5);
-    expect(other.breaker.check()?.retryAfterMs).toBe(5_000);
-    fail(5);
-    expect(breaker.check()?.retryAfterMs).toBe(10_000);
+    other.clock.advance(10_000);
+    other.fail();
+    expect(other.breaker.check()?.retryAfterMs).toBe(20_000);
   });
 
   it("keeps within its own options", () => {

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { Breaker } from "../../src/core/breaker.js";
+import type { BreakerPermit } from "../../src/core/breaker-permit.js";
 import { readBreakerSnapshot } from "../../src/core/breaker-snapshot.js";
 import type { Outcome, Permit } from "../../src/core/permit.js";
 import { isRefusal } from "../../src/core/refusal.js";
@@ -14,7 +15,7 @@ it("a breaker does what a model does that works everything out from lists", () =
     fc.property(options, actionsByHand, (o, list) => {
       const { breaker, clock, luck, run } = start(o);
       const model = new Model(o, clock.now(), () => luck.is);
-      const out: { permit: Permit; ticket: Ticket; settled: boolean }[] = [];
+      const out: { permit: BreakerPermit; ticket: Ticket; settled: boolean }[] = [];
       for (const action of list) {
         if (action.do === "acquire") {
           const foreseen = breaker.check();
@@ -39,12 +40,15 @@ it("a breaker does what a model does that works everything out from lists", () =
         } else if (action.do === "settle") {
           const call = out.at(-1 - action.ago);
           if (call === undefined) continue;
-          call.permit.settle(action.outcome, action.ending);
-          model.settle(call.ticket, action.outcome, action.ending, clock.now());
+          const { outcome, ending, peer } = action;
+          call.permit.settle(outcome, ending, peer);
+          // A permit is settled once, and so is what it tells of a server.
+          if (!call.settled) model.settle(call.ticket, outcome, ending, peer, clock.now());
           call.settled = true;
         } else {
           run(action);
           if (action.do === "force") model.force(action.to, clock.now());
+          if (action.do === "connectivity") model.connectivity(action.connected, clock.now());
           expect(breaker.snapshot()).toMatchObject(model.seen(clock.now()));
         }
       }

@@ -30,6 +30,36 @@ function setup(options: RetryBudgetOptions = {}) {
   };
 }
 
+describe("one event that failed many attempts", () => {
+  it("takes one token for a lost connection, from all that were on it", () => {
+    const { budget, clock } = setup();
+    const startedAtMs = clock.now();
+    clock.advance(10);
+    for (let n = 0; n < 80; n += 1) budget.failure({ connectionLost: true, startedAtMs });
+    expect(budget.snapshot().tokens?.left).toBe(99);
+    clock.advance(10);
+    budget.failure({ connectionLost: true, startedAtMs: clock.now() });
+    expect(budget.snapshot().tokens?.left).toBe(98);
+  });
+
+  it("takes one token for a failed connect that is told from memory", () => {
+    const { budget, clock, succeed } = setup();
+    const told = { event: "refused at 1", startedAtMs: clock.now() };
+    for (let n = 0; n < 80; n += 1) budget.failure(told);
+    budget.failure({ ...told, event: "refused at 2" });
+    expect(budget.snapshot().tokens?.left).toBe(98);
+    succeed(10);
+    budget.failure(told);
+    expect(budget.snapshot().tokens?.left).toBe(98);
+  });
+
+  it("takes a token from each that the other side has answered", () => {
+    const { budget, clock } = setup();
+    for (let n = 0; n < 10; n += 1) budget.failure({ startedAtMs: clock.now() });
+    expect(budget.snapshot().tokens?.left).toBe(90);
+  });
+});
+
 describe("the ratio budget", () => {
   const ratioOnly = { maxTokens: false } as const;
 

@@ -238,3 +238,26 @@ describe("a throttle whose target recovers", () => {
     expect(throttle.snapshot().rejectRatio.normal).toBe(0);
   });
 });
+
+describe("one event that left many requests unserved", () => {
+  it("is one request, for a connection that was lost under them", () => {
+    const { throttle } = throttleScene();
+    const permits = Array.from({ length: 50 }, () => throttle.pass(2));
+    for (const permit of permits) {
+      permit.settle("failure", { unserved: "unavailable", connectionLost: true });
+    }
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 1 }, accepts: { normal: 0 } });
+    throttle.pass(2).settle("failure", { unserved: "unavailable", connectionLost: true });
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 2 }, accepts: { normal: 0 } });
+  });
+
+  it("is one request, for a failed connect that is told from memory until a call is served", () => {
+    const { throttle } = throttleScene();
+    const refused = { unserved: "unavailable", event: "refused at 1" } as const;
+    for (let n = 0; n < 50; n += 1) throttle.pass(2).settle("failure", refused);
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 1 }, accepts: { normal: 0 } });
+    throttle.pass(2).settle("success");
+    throttle.pass(2).settle("failure", refused);
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 3 }, accepts: { normal: 1 } });
+  });
+});

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { StatusOrigin } from "../../src/core/origin.js";
 import { refusal } from "../../src/core/refusal.js";
 import { endingOf, outcomeOf } from "../../src/grpc/outcome.js";
-import { rejectionOf } from "../../src/grpc/rejection.js";
+import { dealtWithBelow, localRejection, rejectionOf } from "../../src/grpc/rejection.js";
 import { relayed } from "../../src/grpc/relay.js";
 import { serverRejection } from "../../src/grpc/server-rejection.js";
 
@@ -12,7 +12,8 @@ const said = (code: Status, origin: StatusOrigin = "remote", details = "") =>
 
 /** The ending of a status that a server of ours has made. */
 function ended(status: StatusObject) {
-  return endingOf(status, "remote", rejectionOf(status));
+  const told = rejectionOf(status);
+  return endingOf(status, "remote", { told, relayed: dealtWithBelow(status.metadata, told) });
 }
 
 describe("how a finished attempt counts", () => {
@@ -78,11 +79,62 @@ describe("whether the other side did the work", () => {
   it.each(["never-sent", "refused", "transport", "deadline"] as const)(
     "it did not, when an attempt ends with UNAVAILABLE or out of time by %s",
     (origin) => {
-      expect(said(Status.UNAVAILABLE, origin)).toEqual({ unserved: "unavailable" });
-      expect(said(Status.DEADLINE_EXCEEDED, origin)).toEqual({ unserved: "unavailable" });
+      expect(said(Status.UNAVAILABLE, origin)).toMatchObject({ unserved: "unavailable" });
+      expect(said(Status.DEADLINE_EXCEEDED, origin)).toMatchObject({ unserved: "unavailable" });
     },
   );
 
+  it.each(["deadline", "never-sent", "transport", "remote", "refused"] as const)(
+    "it did, for a stream that delivered and ended by %s",
+    (origin) => {
+      const status = { code: Status.UNAVAILABLE, details: "", metadata: new Metadata() };
+      expect(endingOf(status, origin, { delivered: true }).unserved).toBeUndefined();
+      expect(outcomeOf(Status.UNAVAILABLE, origin, { delivered: true })).toBe("success");
+    },
+  );
+
+  it.each(["deadline", "never-sent"] as const)(
+    "it was not asked, when a connected channel chose no server: %s",
+    (origin) => {
+      const status = { code: Status.UNAVAILABLE, details: "", metadata: new Metadata() };
+      const seen = { neverLeft: true, connected: true };
+      expect(endingOf(status, origin, seen).unserved).toBeUndefined();
+      expect(outcomeOf(Status.UNAVAILABLE, origin, seen)).toBe("ignored");
+    },
+  );
+});
+
+describe("the event behind the end of an attempt", () => {
+  const refused = "No connection established. Last error: Error: connect ECONNREFUSED 127.0.0.1:1";
+
+  it("is what grpc-js tells of the last attempt to connect, which all calls hear", () => {
+    expect(said(Status.UNAVAILABLE, "never-sent", refused).event).toBe(refused);
+  });
+
+  it("is the attempt to connect that goes on, when the call gave up first", () => {
+    const status = { code: Status.DEADLINE_EXCEEDED, details: "", metadata: new Metadata() };
+    expect(endingOf(status, "deadline", { neverLeft: true }).event).toBe("connecting");
+    expect(endingOf(status, "deadline").event).toBeUndefined();
+    const timedOut = localRejection(refusal("CONNECTION_TIMEOUT", ""));
+    const told = rejectionOf(timedOut);
+    expect(endingOf(timedOut, "never-sent", { told }).event).toBe("connecting");
+  });
+
+  it("is the end of the connection, for a call on it", () => {
+    for (const text of ["Connection dropped", "read ECONNRESET"]) {
+      expect(said(Status.UNAVAILABLE, "transport", text).connectionLost).toBe(true);
+      expect(said(Status.UNAVAILABLE, "remote", text).connectionLost).toBeUndefined();
+    }
+    const ofStream = ["Received RST_STREAM with code 2 (Internal server error)", "503"];
+    for (const text of ofStream) expect(said(14, "transport", text).connectionLost).toBe(false);
+  });
+
+  it("is none for an answer", () => {
+    expect(said(Status.UNAVAILABLE, "remote", refused).event).toBeUndefined();
+  });
+});
+
+describe("what is known of the other side", () => {
   it.each(["local-policy", "local-limit", "caller"] as const)(
     "nothing is known of it after an end by %s, whatever the code",
     (origin) => {
@@ -109,6 +161,8 @@ describe("whether the other side did the work", () => {
     const { metadata } = relayed(copy, { answeredByPolicy: false, failuresBelow: undefined });
     if (!(metadata instanceof Metadata)) throw new Error("no metadata");
     expect(ended({ ...status, metadata }).unserved).toBeUndefined();
+    // It has answered, which is a success of its own.
+    expect(outcomeOf(Status.RESOURCE_EXHAUSTED, "remote", { relayed: true })).toBe("success");
   });
 });
 
