@@ -80,7 +80,7 @@ function unguardedIn(use: string): readonly string[] {
     write("src/package.json", JSON.stringify({ type: "module" }));
     write(
       "src/core/user-code.ts",
-      "export function ask<T>(question: () => T): T | undefined { try { return question(); } catch { return undefined; } }",
+      "export function ask<T>(question: () => T, _more?: unknown): T | undefined { try { return question(); } catch { return undefined; } }",
     );
     write(
       "src/index.ts",
@@ -123,6 +123,11 @@ describe("the search for calls of users' functions", () => {
     [
       "beside the helper",
       'const question = () => options.hook?.("x"); ask(() => 1); return question;',
+      "hook",
+    ],
+    [
+      "whose answer is handed to the helper",
+      'return ask(options.hook as never, options.hook?.("x"));',
       "hook",
     ],
     ["in what the helper is not given", 'ask(() => 1); return options.hook?.("x");', "hook"],

@@ -210,15 +210,15 @@ export class UserCode {
   /** The call stands in what is handed to the helper, itself or as a function that has a name first. */
   #isGuarded(call: Node): boolean {
     for (let at: Node = call; at.parent !== undefined; at = at.parent) {
+      // What is handed over as an answer, and not as a question, was asked for outside.
+      if (!isArrowFunction(at) && !isFunctionExpression(at)) continue;
       const { parent } = at;
-      if (isCallExpression(parent) && parent.arguments.some((argument) => argument === at)) {
-        if (this.#isHelper(parent)) return true;
+      if (isCallExpression(parent) && parent.expression !== at && this.#isHelper(parent)) {
+        return true;
       }
       if (
         isVariableDeclaration(parent) &&
-        parent.initializer === at &&
         isIdentifier(parent.name) &&
-        (isArrowFunction(at) || isFunctionExpression(at)) &&
         this.#isHandedOver(parent.name)
       ) {
         return true;
