@@ -145,6 +145,9 @@ export class PressureMeter {
 function readingsOf(answer: unknown): Readings {
   if (!isRecord(answer)) throw new TypeError("the reader gave no readings");
   const { eventLoop, loopDelayMs, cpu, memory } = answer;
+  if ([eventLoop, loopDelayMs, cpu, memory].every((reading) => typeof reading !== "number")) {
+    throw new TypeError("the reader gave no readings");
+  }
   const number = (reading: unknown) => (typeof reading === "number" ? reading : Number.NaN);
   return {
     eventLoop: number(eventLoop),

@@ -40,7 +40,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const { context, recording } = this.#trace;
     // Where the call is not recorded, its context goes out, and with it that nobody records.
     const span = recording ? this.#startSpan() : undefined;
-    if (span?.isRecording() === true) this.#span = span;
+    if (this.#tracing.records(span)) this.#span = span;
     const outgoing = span === undefined ? context : trace.setSpan(context, span);
     this.forward(this.#tracing.inject(outgoing, metadata));
   }

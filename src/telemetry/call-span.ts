@@ -48,8 +48,8 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     const adopted = instrumentedSpan(this.#parent, record.method);
     if (adopted !== undefined) this.#tracing.guard(() => adopted.setAttributes(known));
     const span = adopted ?? this.#startSpan(time, known);
-    const recording = span?.isRecording() === true;
-    if (span !== undefined && recording) {
+    const recording = this.#tracing.records(span);
+    if (recording) {
       this.#recorded = { span, time, adopted: adopted !== undefined };
     }
     const context = span === undefined ? this.#parent : trace.setSpan(this.#parent, span);

@@ -59,13 +59,13 @@ export class GuardRunSpan implements GuardSpan {
 
   attempt({ number, delayMs, startedAtMs }: GuardedAttempt): GuardAttemptSpan {
     // Where the run is not recorded, its work learns from the context that nobody records.
-    const span = this.#span.isRecording()
+    const span = this.#tracing.records(this.#span)
       ? this.#startAttempt(number, delayMs, startedAtMs)
       : undefined;
     const active = span === undefined ? this.#context : trace.setSpan(this.#context, span);
     let open = span;
     return {
-      run: (work) => context.with(active, work),
+      run: (work) => this.#tracing.run(active, work),
       end: (atMs, failed) => {
         const ended = open;
         open = undefined;

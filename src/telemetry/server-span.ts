@@ -1,13 +1,6 @@
 import type { Metadata, ServerMethodDefinition } from "@grpc/grpc-js";
 import { status as Status } from "@grpc/grpc-js";
-import {
-  type Attributes,
-  type Context,
-  context,
-  type Span,
-  SpanKind,
-  trace,
-} from "@opentelemetry/api";
+import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
 import type { Clock } from "../core/clock.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { currentInbound, type InboundCall } from "../grpc/inbound-call.js";
@@ -72,11 +65,11 @@ export class ServerSpanCall extends ForwardingServerCall {
     const span = this.#startSpan(metadata, parent);
     const active = span === undefined ? parent : trace.setSpan(parent, span);
     this.#context = active;
-    if (span?.isRecording() === true) this.#span = span;
+    if (this.#tracing.records(span)) this.#span = span;
     // The metadata of an inbound call is its own. In it, the span made by OpenTelemetry's own
     // instrumentation finds ours as its parent; else it would stand beside it.
     if (span !== undefined && serverInstrumented()) this.#tracing.injectInto(active, metadata);
-    context.with(active, () => super.begunWith(metadata));
+    this.#tracing.run(active, () => super.begunWith(metadata));
   }
 
   override onReceiveMessage(message: unknown): void {
@@ -99,7 +92,7 @@ export class ServerSpanCall extends ForwardingServerCall {
 
   #run(task: () => void): void {
     if (this.#context === undefined) task();
-    else context.with(this.#context, task);
+    else this.#tracing.run(this.#context, task);
   }
 
   #readDeadline(): number {

@@ -1,6 +1,7 @@
 import type { Metadata } from "@grpc/grpc-js";
 import {
   type Context,
+  context,
   propagation,
   ROOT_CONTEXT,
   type Span,
@@ -10,7 +11,7 @@ import {
   type TracerProvider,
   trace,
 } from "@opentelemetry/api";
-import { type ReportError, safely } from "../core/user-code.js";
+import { ask, type ReportError, shown, tell, yesOrNo } from "../core/user-code.js";
 import { metadataGetter, metadataSetter, OutgoingCarrier, outgoingSetter } from "./carrier.js";
 import type { ResolvedTelemetryOptions } from "./telemetry-options.js";
 
@@ -41,69 +42,68 @@ export class Tracing {
   /** The tracer, or `undefined` while no SDK is registered. */
   tracer(): Tracer | undefined {
     if (this.#tracer !== undefined) return this.#tracer;
-    try {
-      this.#tracer = tracerOf(this.#options.tracerProvider ?? trace.getTracerProvider());
-    } catch (error) {
-      safely(this.#report, error, "tracerProvider");
-    }
+    const provider = () => tracerOf(this.#options.tracerProvider ?? trace.getTracerProvider());
+    this.#tracer = ask(provider, readTracer, undefined, this.#report, "tracerProvider");
     return this.#tracer;
   }
 
   startSpan(name: string, options: SpanOptions, parent: Context): Span | undefined {
-    try {
-      return this.tracer()?.startSpan(name, options, parent);
-    } catch (error) {
-      safely(this.#report, error, "tracerProvider");
-      return undefined;
-    }
+    const tracer = this.tracer();
+    if (tracer === undefined) return undefined;
+    const start = () => tracer.startSpan(name, options, parent);
+    return ask(start, readSpan, undefined, this.#report, "tracerProvider");
+  }
+
+  /** Whether anybody will read what is told to a span. */
+  records(span: Span | undefined): span is Span {
+    if (span === undefined) return false;
+    return ask(() => span.isRecording(), yesOrNo, false, this.#report, "tracerProvider");
+  }
+
+  /** Does something with a context active. A context manager that fails costs it the context, and nothing else. */
+  run<R>(active: Context, task: () => R): R {
+    let outcome: { readonly result: R } | { readonly thrown: unknown } | undefined;
+    const once = () => {
+      if (outcome !== undefined) return;
+      try {
+        outcome = { result: task() };
+      } catch (thrown) {
+        outcome = { thrown };
+      }
+    };
+    tell(() => context.with(active, once), this.#report, "contextManager");
+    once();
+    return resultOf(outcome);
   }
 
   /** Does something with a span. Its processors and exporters are the user's, and may throw. */
   guard(task: () => void): void {
-    try {
-      task();
-    } catch (error) {
-      safely(this.#report, error, "tracerProvider");
-    }
+    tell(task, this.#report, "tracerProvider");
   }
 
   /** The metadata with the context in it: a copy, or the same object where there was nothing to add. */
-  inject(context: Context, metadata: Metadata): Metadata {
+  inject(active: Context, metadata: Metadata): Metadata {
     const carrier = new OutgoingCarrier(metadata);
-    try {
-      this.#propagator().inject(context, carrier, outgoingSetter);
-    } catch (error) {
-      safely(this.#report, error, "propagator");
-    }
+    const inject = () => this.#propagator().inject(active, carrier, outgoingSetter);
+    tell(inject, this.#report, "propagator");
     return carrier.metadata;
   }
 
   /** Puts the context into metadata that belongs to us. */
-  injectInto(context: Context, metadata: Metadata): void {
-    try {
-      this.#propagator().inject(context, metadata, metadataSetter);
-    } catch (error) {
-      safely(this.#report, error, "propagator");
-    }
+  injectInto(active: Context, metadata: Metadata): void {
+    const inject = () => this.#propagator().inject(active, metadata, metadataSetter);
+    tell(inject, this.#report, "propagator");
   }
 
   /** The caller's context. It stands on the root: what is active where requests arrive is nobody's. */
   extract(metadata: Metadata): Context {
-    try {
-      return this.#propagator().extract(ROOT_CONTEXT, metadata, metadataGetter);
-    } catch (error) {
-      safely(this.#report, error, "propagator");
-      return ROOT_CONTEXT;
-    }
+    const extract = () => this.#propagator().extract(ROOT_CONTEXT, metadata, metadataGetter);
+    return ask(extract, readContext, ROOT_CONTEXT, this.#report, "propagator");
   }
 
   #carries(): boolean {
-    try {
-      return this.#propagator().fields().length > 0;
-    } catch (error) {
-      safely(this.#report, error, "propagator");
-      return false;
-    }
+    const fields = () => this.#propagator().fields().length > 0;
+    return ask(fields, yesOrNo, false, this.#report, "propagator");
   }
 
   #propagator(): Pick<TextMapPropagator, "inject" | "extract" | "fields"> {
@@ -120,4 +120,31 @@ function tracerOf(provider: StandIn): Tracer | undefined {
   return provider.getDelegateTracer === undefined
     ? provider.getTracer(tracerName, tracerVersion)
     : provider.getDelegateTracer(tracerName, tracerVersion);
+}
+
+// What a tracer or a propagator gives is used in many places: it is looked at once.
+
+function readTracer(answer: unknown): Tracer | undefined {
+  return answer === undefined ? undefined : having<Tracer>(answer, "startSpan");
+}
+
+function readSpan(answer: unknown): Span {
+  return having<Span>(answer, "isRecording");
+}
+
+function readContext(answer: unknown): Context {
+  return having<Context>(answer, "getValue");
+}
+
+function having<T extends object>(answer: unknown, method: keyof T & string): T {
+  if (typeof answer === "object" && answer !== null && method in answer) return answer as T;
+  throw new TypeError(`it gave something without ${method}(): ${shown(answer)}`);
+}
+
+function resultOf<R>(
+  outcome: { readonly result: R } | { readonly thrown: unknown } | undefined,
+): R {
+  if (outcome === undefined) throw new Error("a task that was run has an outcome");
+  if ("thrown" in outcome) throw outcome.thrown;
+  return outcome.result;
 }

@@ -259,6 +259,32 @@ describe("an OpenTelemetry that is broken costs the call nothing", () => {
         getTracer: () => ({ startSpan: () => brokenSpan, startActiveSpan: broken }),
       } as unknown as TracerProvider,
     },
+    "a tracer that gives no span": {
+      tracerProvider: {
+        getTracer: () => ({ startSpan: () => undefined, startActiveSpan: broken }),
+      } as unknown as TracerProvider,
+    },
+    "a tracer that promises a span": {
+      tracerProvider: {
+        getTracer: () => ({ startSpan: async () => broken(), startActiveSpan: broken }),
+      } as unknown as TracerProvider,
+    },
+    "a provider that gives no tracer": {
+      tracerProvider: { getTracer: () => null } as unknown as TracerProvider,
+    },
+    "a span that will not say whether it records": {
+      tracerProvider: {
+        getTracer: () => ({ startSpan: () => ({ isRecording: broken }), startActiveSpan: broken }),
+      } as unknown as TracerProvider,
+    },
+    "a propagator that extracts nothing": {
+      tracerProvider: recorder().provider,
+      propagator: {
+        inject: () => {},
+        extract: () => undefined,
+        fields: () => ["x"],
+      } as unknown as TextMapPropagator,
+    },
     "a propagator that throws": {
       tracerProvider: recorder().provider,
       propagator: { inject: broken, extract: broken, fields: broken } satisfies TextMapPropagator,
