@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { BreakerStateChange } from "../../src/core/breaker-set.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { encodeStatusDetails } from "../../src/grpc/status-details.js";
-import { type Ended, failing, handlers, kinds, path, scene } from "../scene.js";
+import { type Ended, echo, failing, handlers, kinds, path, payload, scene } from "../scene.js";
 import { breakersOf, onlyBreaker } from "./breaker-scene.js";
 
 const reasonOf = (ended: Ended) => rejectionOf(ended.error)?.reason;
@@ -125,6 +125,66 @@ describe.each(kinds)("a breaker of %s calls", (method) => {
     expect(new Set(reasons.slice(0, 20))).toEqual(new Set([undefined, "BREAKER_RAMPING"]));
     expect(new Set(reasons.slice(20))).toEqual(new Set([undefined]));
     expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe.each(kinds)("a breaker of %s calls to a server that is gone", (method) => {
+  it("lets probes through as soon as there is a connection again, however long its rest", async () => {
+    const { call, weir, link, transport, clock } = await scene({
+      client: { retry: false, breaker: { ...nervous, openMs: 3_600_000 } },
+    });
+    expect((await call(method)).code).toBe(Status.OK);
+    transport.server.crash();
+    await link.pass(10);
+    await call(method);
+    expect(reasonOf(await call(method))).toBe("BREAKER_OPEN");
+    transport.server.start();
+    const backAtMs = clock.now();
+    for (;;) {
+      const ended = await call(method);
+      if (ended.code === Status.OK) break;
+      expect(reasonOf(ended)).toBe("BREAKER_OPEN");
+      await link.pass(10);
+    }
+    // The default wait between attempts to connect, a fifth longer by chance.
+    expect(clock.now() - backAtMs).toBeLessThan(1_300);
+    expect(onlyBreaker(weir)?.state).not.toBe("open");
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("takes what all calls hear of one failed connect for one failure", async () => {
+    const { call, weir, link, transport } = await scene({
+      client: { retry: false, breaker: { consecutiveFailures: 2 } },
+    });
+    await call(method);
+    transport.server.crash();
+    await link.pass(10);
+    for (let n = 0; n < 20; n++) {
+      expect(reasonOf(await call(method))).toBeUndefined();
+      await link.pass(10);
+    }
+    expect(onlyBreaker(weir)).toMatchObject({ state: "closed", consecutiveFailures: 1 });
+  });
+});
+
+describe.each(["serverStream", "bidiStream"] as const)("a breaker of %s calls", (method) => {
+  it("closes on streams that deliver and go on", async () => {
+    const { start, link, weir } = await scene({
+      handlers: {
+        ...echo,
+        serverStream: (stream) => void stream.write({ payload, sequence: 1 }),
+        bidiStream: (stream) => void stream.write({ payload, sequence: 1 }),
+      },
+      client: { retry: false, breaker: { ...nervous, probes: 2 } },
+    });
+    weir.policy("breaker").forceOpen();
+    weir.policy("breaker").release();
+    const streams = [start(method), start(method)];
+    await link.pass(10);
+    expect(onlyBreaker(weir)?.state).toBe("closed");
+    for (const stream of streams) stream.cancel();
+    await link.until(Promise.all(streams.map(({ ended }) => ended)));
+    expect(onlyBreaker(weir)).toMatchObject({ state: "closed", failures: 0 });
   });
 });
 
