@@ -60,6 +60,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #timers = new Map<Reason, CancelTask>();
   readonly #streamed: boolean;
   #stopWatching: (() => void) | undefined;
+  /** What the call told as its peer when it had no connection yet; where no channel is known. */
+  #peerAtStart: string | undefined;
   /** A read is outstanding. */
   #reading = false;
   /** Headers or a message have come. */
@@ -98,6 +100,17 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       }
     }
     this.forward(metadata, options);
+    if (connectionMs === undefined || this.#record.connection !== undefined) return;
+    const peer = this.getPeer();
+    this.#record.learnTarget(peer);
+    this.#peerAtStart = peer;
+    if (peer !== "unknown") return;
+    // Somebody below tells no peer at all, so that nobody could tell a call without a connection from one that has one.
+    this.#disarm("CONNECTION_TIMEOUT");
+    this.#record.warnOnce(
+      "timeouts.connectionMs",
+      "does nothing: the interceptor knows neither the channel nor the peer. Give the client all of weir.client(), not its interceptors alone",
+    );
   }
 
   protected override released(): void {
@@ -168,7 +181,12 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   /** The channel tells whether there is a connection; the peer of the call does not until it is too late. */
   #watchConnection(connectionMs: number | undefined): void {
     const { connection } = this.#record;
-    if (connectionMs === undefined || connection === undefined) return;
+    if (connectionMs === undefined) return;
+    if (connection === undefined) {
+      // No channel is known here. When the time is up, the peer of the call tells whether it has a connection.
+      this.#arm("CONNECTION_TIMEOUT", connectionMs);
+      return;
+    }
     // Starting the call lets an idle channel connect, and says so where the channel is closed.
     if (connection.state === connectivityState.READY || connection.closed) return;
     this.#arm("CONNECTION_TIMEOUT", connectionMs);
@@ -197,6 +215,13 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     if (this.ended) return;
     const record = this.#record;
     const { resets, target, connection } = record;
+    if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
+      // A call that is on a connection tells the address of its peer. Before that it tells the target of the channel at
+      // first, and then nothing.
+      const peer = this.getPeer();
+      if (peer === this.#peerAtStart || peer === "unknown") this.#end(reason, ms, lateMs);
+      return;
+    }
     const attempt = attemptOf(this.options, record);
     // Without a connection there is no stream to be reset.
     const sent = connection === undefined || connection.state === connectivityState.READY;

@@ -1,5 +1,6 @@
 import {
   connectivityState,
+  type Metadata,
   type NextCall,
   status as Status,
   type StatusObject,
@@ -22,6 +23,7 @@ import { ReplayableCall } from "../grpc/replayable-call.js";
 import { decodeStatusDetails } from "../grpc/status-details.js";
 import { codeOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
+import type { ClientListener } from "../grpc/types.js";
 import type { RetryPolicy } from "./retry-policy.js";
 
 /** How long a call without a deadline waits for a connection before an attempt, unless `connectionMs` says otherwise. */
@@ -35,7 +37,6 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected readonly policy: RetryPolicy;
   /** As it was when the call began: one call is not half observed. */
   protected readonly enforced: boolean;
-  protected readonly budget: RetryBudget | undefined;
   /** What the last attempt on the wire ended with. */
   protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
   protected readonly surroundings: Surroundings;
@@ -58,8 +59,16 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.policy = policy;
     this.surroundings = surroundings;
     this.enforced = policy.mode === "enforce";
-    this.budget = policy.budgetOf(record);
+  }
+
+  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    // Where nothing else tells the target, the first attempt does, and the budget is the target's.
+    super.start(metadata, listener);
     this.budget?.call();
+  }
+
+  protected get budget(): RetryBudget | undefined {
+    return this.policy.budgetOf(this.record);
   }
 
   protected override released(): void {

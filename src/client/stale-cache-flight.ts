@@ -41,6 +41,7 @@ export function sharedCall(
     { path: record.method, requestStream, responseStream },
     record.connection,
   );
+  shared.learnTarget(record.target || "unknown");
   shared.priority = record.priority;
   const deadlineMs = untilMs + Math.max(0, untilMs - clock.now());
   shared.deadlineMs = deadlineMs;

@@ -12,7 +12,7 @@ import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import type { LatencyQuantile } from "../core/quantile.js";
 import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
-import { notify, type Observer, type ReportError } from "../core/user-code.js";
+import { notify, type Observer, type ReportError, safely } from "../core/user-code.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import type { ChannelWatch } from "./channel-watch.js";
 import { fixedDeadline, ranOutOfTime, toMonotonic } from "./deadline.js";
@@ -104,8 +104,6 @@ function outOfTime(attempt: AttemptRecord, { code }: StatusObject, nowMs: number
 export class CallRecord {
   readonly method: string;
   readonly kind: CallKind;
-  /** The channel's target, or an empty string where nothing told it. */
-  readonly target: string;
   /** How the channel is connected. Absent where nothing told the channel. */
   readonly connection: ChannelWatch | undefined;
   /** The call for whose handler this one was made, if any. */
@@ -143,6 +141,7 @@ export class CallRecord {
   /** All there were. */
   attemptCount = 0;
   #attemptsDone = 0;
+  #target: string;
   /** The first and the latest. */
   readonly decisions: Decision[] = [];
   readonly #onDecision: Observer<DecisionEvent> | undefined;
@@ -161,7 +160,7 @@ export class CallRecord {
     this.method = call.path;
     this.kind = callKind(call);
     this.connection = connection;
-    this.target = connection?.target ?? "";
+    this.#target = connection?.target ?? context.target ?? "";
     this.inbound = currentInbound();
     this.priority = ambientPriority();
     this.restore = captureContext();
@@ -200,6 +199,27 @@ export class CallRecord {
     return attempt;
   }
 
+  /** The channel's target, or an empty string where nothing told it. */
+  get target(): string {
+    return this.#target;
+  }
+
+  /**
+   * Takes the target from the peer of a call that was made below and has no connection yet: that is how grpc-js names the
+   * target of its channel. What is known already stays.
+   */
+  learnTarget(peer: string): void {
+    if (this.#target === "" && peer !== "unknown") this.#target = peer;
+  }
+
+  /** Reports once that something does not work as it should where the interceptors stand. */
+  warnOnce(where: string, text: string): void {
+    const topics = warned.get(this.report) ?? new Set<string>();
+    if (topics.has(where)) return;
+    warned.set(this.report, topics.add(where));
+    safely(this.report, new Error(text), where);
+  }
+
   /** Attempts since the call began, or since its response last came on. */
   get attemptsInVain(): number {
     return this.attemptCount - this.#attemptsDone;
@@ -217,6 +237,9 @@ export class CallRecord {
     for (const decision of decisions) keep(this.decisions, decision);
   }
 }
+
+/** What was reported once, by whom it was reported to. */
+const warned = new WeakMap<ReportError, Set<string>>();
 
 /** How many attempts, and decisions, a record keeps: more than retries or hedges of one answer can make. */
 const mostKept = 128;

@@ -54,6 +54,10 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   #listener: Partial<ClientListener> | undefined;
   #writes: WriteQueue | undefined;
   #readWanted = false;
+  /** A call below that was made for its target and waits to be started. */
+  #made: ClientCall | undefined;
+  /** What was thrown instead. */
+  #unmakeable: { readonly error: unknown } | undefined;
   #started = false;
   #cancelled: StatusObject | undefined;
   /** A message was told, or the null that stands for none. */
@@ -84,13 +88,49 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   /** The call has ended, whichever way. Called once; releases what the subclass holds. */
   protected released(): void {}
 
+  /**
+   * The target of the channel, where nothing else tells it: from a call below that is made ahead, and is the one that
+   * `forward` starts or that {@link unmake} does away with. `unknown` where who stands below does not tell it either.
+   */
+  targetBelow(): string {
+    if (this.#started && this.next !== undefined) return peerOf(this.next) ?? "unknown";
+    if (this.#unmakeable !== undefined) return "unknown";
+    try {
+      this.#made ??= callBelow(this.#nextCall, this.options);
+    } catch (error) {
+      // Told when it is to be started; who throws is not asked again.
+      this.#unmakeable = { error };
+      return "unknown";
+    }
+    return targetOf(this.#made);
+  }
+
+  /** Does away with a call that was made ahead: left alone, it would hold its channel and a timer. */
+  protected unmake(): void {
+    if (this.#made === undefined) return;
+    callOff(this.#made, Status.CANCELLED, "Made for its target, and not started");
+    this.#made = undefined;
+  }
+
+  #taken(options: InterceptorOptions): ClientCall | undefined {
+    if (this.#unmakeable !== undefined) throw this.#unmakeable.error;
+    const made = this.#made;
+    if (made === undefined) return undefined;
+    if (options !== this.options) {
+      this.unmake();
+      return undefined;
+    }
+    this.#made = undefined;
+    return made;
+  }
+
   /** Starts the call below and sends what has been kept for it. */
   protected forward(metadata: Metadata, options: InterceptorOptions = this.options): void {
     if (this.#ended || this.next !== undefined) return;
     const outer = this.#calling;
     this.#calling = true;
     try {
-      const next = callBelow(this.#nextCall, options);
+      const next = this.#taken(options) ?? callBelow(this.#nextCall, options);
       this.next = next;
       startOn(next, this.options.method_definition, metadata, this);
       if (this.#readWanted) next.startRead();
@@ -107,6 +147,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (this.#ended) return;
     this.#ended = true;
     callOff(this.next, final.code === Status.OK ? Status.CANCELLED : final.code, final.details);
+    this.unmake();
     this.#writes?.abandon();
     this.released();
     const listener = this.#listener;
@@ -226,7 +267,10 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     } else if (!this.#ended) {
       // Not started yet: the status goes to the listener when there is one.
       if (this.#started) this.finish(cancelled);
-      else this.#cancelled ??= cancelled;
+      else {
+        this.#cancelled ??= cancelled;
+        this.unmake();
+      }
     }
   }
 
@@ -292,4 +336,9 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     // Through our own onReceiveStatus, so that a subclass settles as after any other end.
     process.nextTick(() => this.onReceiveStatus(failed));
   }
+}
+
+/** The target of the channel below a call that is not started; `unknown` where it does not tell. */
+export function targetOf(call: ClientCall): string {
+  return call instanceof ForwardingCall ? call.targetBelow() : (peerOf(call) ?? "unknown");
 }

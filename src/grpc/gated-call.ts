@@ -67,14 +67,27 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       this.finish(channelClosedStatus());
       return;
     }
+    // The gates tell targets apart, also where the interceptors came to the client without the rest of its options.
+    if (this.record.target === "") this.#learnTarget();
     this.#metadata = metadata;
     this.record.metadata = metadata;
     this.#run.run();
     if (!this.#run.waiting) return;
+    this.unmake();
     const kept = keepMetadata(metadata);
     this.#metadata = kept;
     this.record.metadata = kept;
     this.#room.enter(this.#closed, this.record.connection);
+  }
+
+  #learnTarget(): void {
+    const { record } = this;
+    record.learnTarget(this.targetBelow());
+    if (record.target !== "") return;
+    record.warnOnce(
+      "target",
+      "is not known: calls to all servers share the state of each policy. Give the client all of weir.client(), or the interceptor the option target",
+    );
   }
 
   protected override released(): void {

@@ -15,6 +15,7 @@ import {
   type OptionsWithOwn,
 } from "./call-record.js";
 import { callBelow } from "./deadline.js";
+import { targetOf } from "./forwarding-call.js";
 import { keepMetadata } from "./kept-metadata.js";
 import { type KeepingCall, keepRequest, type Reach, reach, reachOf } from "./kept-request.js";
 import { serializationFailed } from "./local-status.js";
@@ -98,10 +99,9 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.#attempts.add(attempt);
     try {
       const options = attemptOptions(this.options, record, attempt.record);
-      attempt.start(
-        callBelow(this.#nextCall, options),
-        attemptMetadata(base, record, attempt.record),
-      );
+      const call = callBelow(this.#nextCall, options);
+      if (record.target === "") record.learnTarget(targetOf(call));
+      attempt.start(call, attemptMetadata(base, record, attempt.record));
     } catch (error) {
       attempt.fail(error);
       return;

@@ -27,6 +27,8 @@ export interface Surroundings {
   readonly observed: ObserveReport;
   /** Where status texts go that no version of Node or grpc-js is known to make. */
   readonly unknownTexts: UnknownTexts;
+  /** The target of the calls, where a user said it of interceptors that stand alone. */
+  readonly target?: string | undefined;
   /** The resets of streams that connections bear; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
 }
