@@ -3,7 +3,7 @@ import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { timeIsUp } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
-import { keepRequest, reach } from "../grpc/kept-request.js";
+import { keepRequest } from "../grpc/kept-request.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { MessageContext } from "../grpc/types.js";
 import type { FallbackAnswer } from "./fallback-answer.js";
@@ -61,7 +61,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     this.#key = cache.keyOf(call, kept);
     if (this.#key !== undefined) this.#recording = cache.record(this.#key);
     super.sendMessageWithContext(context, kept);
-    if (kept !== message) kept.settle(this[reach]());
+    if (kept !== message) kept.settle(this);
   }
 
   override cancelWithStatus(code: Status, details: string): void {

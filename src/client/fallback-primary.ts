@@ -148,7 +148,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     }
     if (this.#below) super.sendMessageWithContext(context, sent);
     else completeWrite(context);
-    if (sent instanceof KeptRequest && sent !== message) sent.settle(this[reach]());
+    if (sent instanceof KeptRequest && sent !== message) sent.settle(this);
   }
 
   override halfClose(): void {

@@ -9,7 +9,7 @@ import { toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { idempotencyKeyName, readIdempotencyKey } from "../grpc/idempotency-metadata.js";
 import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
-import { KeptRequest, keepRequest, reach, readable } from "../grpc/kept-request.js";
+import { KeptRequest, keepRequest, readable } from "../grpc/kept-request.js";
 import {
   type Surroundings,
   surroundingsOf,
@@ -159,7 +159,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     // Forwarded first, so that the message takes the same way as without a key.
     this.#forwardWith(this.#keyOf(sent, metadata), metadata);
     super.sendMessageWithContext(context, sent);
-    if (sent instanceof KeptRequest && sent !== message) sent.settle(this[reach]());
+    if (sent instanceof KeptRequest && sent !== message) sent.settle(this);
   }
 
   override halfClose(): void {

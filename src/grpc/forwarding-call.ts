@@ -324,7 +324,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
       return;
     }
     this.#queue.push(context, kept);
-    if (kept !== message) kept.settle(this[reach]());
+    if (kept !== message) kept.settle(this);
   }
 
   /** What stands below threw. Left alone, a call that it made would keep its channel and its timer. */

@@ -41,6 +41,7 @@ export function reachOf(call: ClientCall | undefined, definition: Definition): R
  */
 export class KeptRequest {
   readonly #serialize: Serialize;
+  readonly #below: Reach;
   /** The caller's object, as long as the caller cannot have changed it: in the call that handed it over. */
   #given: { readonly message: unknown } | undefined;
   #copy: MessageCopy | undefined;
@@ -50,6 +51,7 @@ export class KeptRequest {
   /** @param below What the message meets. Somebody else may make another of it, so that it is serialized behind. */
   constructor(serialize: Serialize, message: unknown, below: Reach) {
     this.#serialize = serialize;
+    this.#below = below;
     this.#given = { message };
     if (below === "foreign") this.copy();
     else this.#open(message);
@@ -84,9 +86,13 @@ export class KeptRequest {
     return this.#copy;
   }
 
-  /** The call that handed the message over is about to return: from now on the caller may change it. */
-  settle(below: Reach): void {
-    if (below !== "open") this.copy();
+  /**
+   * The call that handed the message over is about to return: from now on the caller may change it.
+   *
+   * @param by The call that keeps it. What it could not tell before it may know now.
+   */
+  settle(by: KeepingCall): void {
+    if (this.#below !== "open" && by[reach]() !== "open") this.copy();
     this.#given = undefined;
   }
 
@@ -150,8 +156,9 @@ export function readableLater(definition: Definition, message: unknown): Message
   return new MessageCopy(message, definition.requestSerialize);
 }
 
+/** Marks a serializer that takes kept requests. */
+const opens: unique symbol = Symbol("grpc-weir.opens");
 const opening = new WeakMap<Serialize, Serialize>();
-const opens = new WeakSet<Serialize>();
 
 /**
  * From now on the serializer of this call takes kept requests, too. grpc-js makes a definition for each call and reads
@@ -159,13 +166,13 @@ const opens = new WeakSet<Serialize>();
  */
 function letOpen(definition: Definition): boolean {
   const { requestSerialize } = definition;
-  if (opens.has(requestSerialize)) return true;
+  if (opens in requestSerialize) return true;
   let serialize = opening.get(requestSerialize);
   if (serialize === undefined) {
-    serialize = (message: unknown) =>
+    const either: Serialize = (message: unknown) =>
       message instanceof KeptRequest ? message.bytes : requestSerialize(message);
+    serialize = Object.assign(either, { [opens]: true });
     opening.set(requestSerialize, serialize);
-    opens.add(serialize);
   }
   return Reflect.set(definition, "requestSerialize", serialize);
 }
@@ -177,5 +184,5 @@ function serializes(call: ClientCall, definition: Definition): boolean {
 
 /** The same, and its serializer takes kept requests. */
 function isBottom(call: ClientCall, definition: Definition): boolean {
-  return serializes(call, definition) && opens.has(definition.requestSerialize);
+  return serializes(call, definition) && opens in definition.requestSerialize;
 }

@@ -131,7 +131,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   /** The next attempt continues the response, with this request instead of the first. */
   protected resumeWith(request: unknown): void {
     const kept = keepRequest(this.options.method_definition, request, this);
-    kept.settle(this[reach]());
+    kept.settle(this);
     this.#attempts.reopen();
     this.#buffer.replace(kept);
   }
@@ -185,7 +185,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       return;
     }
     this.#attempts.pump();
-    if (kept !== message) kept.settle(this[reach]());
+    if (kept !== message) kept.settle(this);
   }
 
   override sendMessage(message: unknown): void {

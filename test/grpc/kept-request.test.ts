@@ -115,7 +115,7 @@ describe("a kept request", () => {
     const given = message();
     const kept = keepRequest(definition, given, above(reachOf(call, definition)));
     handOn(call, definition, {}, kept);
-    kept.settle(reachOf(call, definition));
+    kept.settle(above(reachOf(call, definition)));
     given.sequence = 2;
     handOn(call, definition, {}, kept);
     handOn(call, definition, {}, kept);
@@ -135,7 +135,7 @@ describe("a kept request", () => {
     };
     const given = message();
     const kept = keepRequest(definition, given, above("open"));
-    kept.settle("open");
+    kept.settle(above("open"));
     given.sequence = 2;
     expect(definition.requestSerialize(kept)).toEqual(requestSerialize(message()));
     expect(kept.bytes).toEqual(requestSerialize(message()));
@@ -143,10 +143,13 @@ describe("a kept request", () => {
   });
 
   it("stays as it is when it is kept again, or its definition is frozen", () => {
-    const frozen = Object.freeze({ ...optionsOf().method_definition });
+    const frozen = Object.freeze({
+      ...optionsOf().method_definition,
+      requestSerialize: (given: unknown) => requestSerialize(given),
+    });
     const given = message();
     const kept = keepRequest(frozen, given, above("open"));
-    kept.settle("foreign");
+    kept.settle(above("foreign"));
     expect(keepRequest(frozen, kept, above("open"))).toBe(kept);
     given.sequence = 2;
     expect(kept.message()).toEqual(message());
