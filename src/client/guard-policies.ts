@@ -1,3 +1,4 @@
+import { boundedKey } from "../core/bounded-key.js";
 import type { BreakerCall } from "../core/breaker.js";
 import { resolveBreakerOptions } from "../core/breaker-options.js";
 import type { BreakerRefusal } from "../core/breaker-refusal.js";
@@ -31,7 +32,7 @@ const maxKeys = 1_000;
 
 /** The name of the state of a key: that of the guard for runs without one. */
 function stateName(name: string, key: string | undefined): string {
-  return key === undefined ? name : `${name} ${key}`;
+  return key === undefined ? name : `${name} ${boundedKey(key)}`;
 }
 
 /** Bulkheads by key. */

@@ -158,11 +158,12 @@ export class Guard<F = never> {
       fallback.counts.answered += 1;
       return { answer };
     } catch (failure) {
-      fallback.counts.unanswered += 1;
       // Whoever ended the run while the fallback was at work gets what they would have got without it.
       if (options?.signal?.aborted === true) return { ended: options.signal.reason };
       const ours = failure instanceof GuardRejectedError && failure.guard === this.name;
-      return ours && nobodyWaits.has(failure.reason) ? { ended: failure } : { unanswered: true };
+      if (ours && nobodyWaits.has(failure.reason)) return { ended: failure };
+      fallback.counts.unanswered += 1;
+      return { unanswered: true };
     }
   }
 }

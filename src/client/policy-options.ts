@@ -22,7 +22,10 @@ export interface KeyedCall extends Pick<CallRecord, "method" | "kind" | "target"
 export interface PolicyOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
-  /** Names the state that a call belongs to. It runs for each attempt, so it should be cheap. */
+  /**
+   * Names the state that a call belongs to. It runs for each attempt, so it should be cheap. What it throws, or answers
+   * beside a string, is reported, and the call belongs where it would without the function.
+   */
   readonly key?: (call: KeyedCall) => string;
 }
 

@@ -229,6 +229,8 @@ class RetriedCall extends RepeatingCall {
    * @param free It is no extra load, so that the budget is not asked.
    */
   #goOn(failed: FailedAttempt, status: StatusObject, free = false): boolean {
+    // Whoever was asked about the status may have cancelled the call.
+    if (this.ended) return true;
     if (this.closing(status)) {
       this.stop("CLOSED");
       return false;

@@ -345,3 +345,18 @@ describe("the options of a run", () => {
     await expect(guard.run(() => 1, { key: "b" })).resolves.toBe(1);
   });
 });
+
+describe("the key of a run", () => {
+  it("costs no more memory than its beginning, however long it is, and is told apart by all of it", async () => {
+    const { weir } = scene();
+    const guard = weir.guard("g", { breaker: { consecutiveFailures: 1 } });
+    const long = "x".repeat(100_000);
+    await guard.run(async () => down(), { key: `${long}a` }).catch(() => {});
+    await expect(guard.run(() => 1, { key: `${long}b` })).resolves.toBe(1);
+    await expect(guard.run(() => 1, { key: `${long}a` })).rejects.toMatchObject({
+      reason: "BREAKER_OPEN",
+    });
+    const [snapshot] = weir.policy("breaker").snapshot();
+    for (const name of Object.keys(snapshot?.breakers ?? {})) expect(name.length).toBeLessThan(400);
+  });
+});

@@ -270,3 +270,21 @@ describe("how long is waited before the next attempt", () => {
     expect([one.word(), one.word(), other.word()]).toEqual([100, 200, 100]);
   });
 });
+
+describe("a server that says at once, again and again", () => {
+  it("is asked at once the first time, and left alone for longer each time after that", () => {
+    const { decide } = rules({ idempotent: true });
+    const waits: number[] = [];
+    for (let attempts = 1; attempts < 10; attempts += 1) {
+      const decision = decide({ pushback: 0, attempts });
+      if (decision.kind === "retry") waits.push(decision.delayMs);
+    }
+    expect(waits).toEqual([0, 7.5, 15, 30, 60, 120, 187.5, 187.5, 187.5]);
+  });
+
+  it("is kept to the word when it names a wait that is one", () => {
+    const { decide } = rules({ idempotent: true });
+    const waits = [1, 2, 3].map((attempts) => decide({ pushback: 300, attempts }));
+    expect(waits).toEqual(Array(3).fill({ kind: "retry", delayMs: 300 }));
+  });
+});
