@@ -81,6 +81,8 @@ export class OutcomeJudge {
     const { record } = passage;
     // The user's function is told of it later, when the caller may have changed its object.
     if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
+    // Retries and hedges ask as well what such calls take.
+    record.usual = this.#usualOf(key, record.method);
     return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
   }
 

@@ -114,9 +114,11 @@ describe("a call whose time runs out while the process is held up, its answer un
     async ({ phase, pause, late }) => {
       const by = clients();
       // Connections first: their making is not what is timed.
+      answers.length = 0;
       await Promise.all(
         Object.values(by).map((client) => startCall(client, "unary", {}, new Metadata()).ended),
       );
+      await expect.poll(() => answers.length).toBe(Object.keys(by).length);
       const rounds: Awaited<ReturnType<typeof round>>["ended"][] = [];
       for (let tries = 0; tries < 12 && rounds.length < 3; tries++) {
         const { ended, meant } = await round(by, pause, late);
