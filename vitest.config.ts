@@ -11,7 +11,23 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ["test/**/*.test.ts"],
+    projects: [
+      { extends: true, test: { name: "newest", include: ["test/**/*.test.ts"] } },
+      {
+        // What the toolkit reads off the texts and the behaviour of grpc-js, on the oldest one that is supported.
+        extends: true,
+        resolve: { alias: [{ find: /^@grpc\/grpc-js$/, replacement: "grpc-js-oldest" }] },
+        test: {
+          name: "oldest grpc-js",
+          include: [
+            "test/grpc/status-origin*.test.ts",
+            "test/grpc/grpc-js-*.test.ts",
+            "test/e2e/transparent-retries.test.ts",
+            "test/e2e/resets.test.ts",
+          ],
+        },
+      },
+    ],
     testTimeout: 20_000,
     hookTimeout: 20_000,
     dangerouslyIgnoreUnhandledErrors: false,
