@@ -22,7 +22,6 @@ export default defineConfig({
           include: [
             "test/grpc/status-origin*.test.ts",
             "test/grpc/grpc-js-*.test.ts",
-            "test/e2e/transparent-retries.test.ts",
             "test/e2e/resets.test.ts",
           ],
         },
