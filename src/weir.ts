@@ -210,13 +210,18 @@ export class Weir {
     const policies = new ServerPolicies(policy, surroundings);
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    const gate = serverGate(surroundings, policies.priority, policies.gates);
+    const gate = serverGate(surroundings, policies.priority, policies.gates, policies.requests);
     // A grpc-js server keeps the interceptors, and with them what drains and closes them.
     this.#behind.set(gate, policies);
     return {
       ...own,
       interceptors: [
-        serverContextInterceptor(surroundings, policies.priority, policies.relay),
+        serverContextInterceptor(
+          surroundings,
+          policies.priority,
+          policies.relay,
+          policies.deadlines,
+        ),
         serverSpanInterceptor(surroundings, this.#telemetry),
         gate,
         ...streamAgeInterceptors(surroundings, policies.maxStreamAgeMs),

@@ -118,13 +118,15 @@ export class Slots {
       this.#limit.record(nowMs, tookMs, inFlight, outcome);
     }
     if (ending?.worksOn === undefined) {
-      if (!instant) holdTime.record(tookMs);
+      if (!instant) holdTime.record(tookMs, call.method);
       this.giveBack(nowMs);
       return;
     }
     // It takes as much as before.
     this.#abandoned += 1;
-    holdTime.freeWhenOver(ending.worksOn, sinceMs, clock, () => {
+    const { worksOn } = ending;
+    holdTime.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
+      if (lateMs !== undefined) lateness.answered(call, lateMs, clock.now());
       this.#abandoned -= 1;
       this.giveBack();
     });

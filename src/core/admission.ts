@@ -140,6 +140,28 @@ export class Admission {
   }
 
   /**
+   * Whether a call would be refused if it asked now. For calls that cannot use a slot yet: the refusal then costs less than
+   * their request. Next to nothing is looked at while there is room and nobody waits.
+   */
+  check(call: AdmissionCall): Refusal | undefined {
+    if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
+    if (this.#line.size === 0 && this.#slots.taken < this.#slots.count) return undefined;
+    const nowMs = this.#clock.now();
+    this.#serve(nowMs);
+    this.#bounds.see(this.#line.overloaded(nowMs));
+    if (call.priority !== "critical") {
+      const shed = this.#judge(call, nowMs);
+      if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
+    }
+    if (this.#hasRoom(call.priority === "critical", nowMs)) return undefined;
+    const maxQueued = this.#bounds.maxQueued;
+    if (this.#line.size < maxQueued || this.#victim(call, nowMs, maxQueued) !== undefined) {
+      return undefined;
+    }
+    return this.#full(call);
+  }
+
+  /**
    * Fixes the limit while calls run. A higher one serves the queue at once; under a lower one, calls that run stay, and
    * nobody is admitted until there are few enough. Throws `InvalidOptionError` below 1.
    */
@@ -215,9 +237,7 @@ export class Admission {
     const maxQueued = this.#bounds.maxQueued;
     let evicted: Waiter | undefined;
     if (this.#line.size >= maxQueued) {
-      const { overflow, maxAgeMs } = this.#options.queue;
-      const victim =
-        maxQueued === 0 ? undefined : this.#line.victim(overflow, rank, nowMs, maxAgeMs);
+      const victim = this.#victim(call, nowMs, maxQueued);
       if (victim === undefined) return this.#full(call);
       this.#line.remove(victim);
       evicted = victim.item;
@@ -231,6 +251,13 @@ export class Admission {
     // Only now, with the place taken: the evicted call may come back at once, from inside its callback.
     if (evicted !== undefined) this.#evict(evicted, call.priority);
     return waiter.entered();
+  }
+
+  /** Who would give a full queue's place to the call. */
+  #victim({ priority }: AdmissionCall, nowMs: number, maxQueued: number) {
+    if (maxQueued === 0) return undefined;
+    const { overflow, maxAgeMs } = this.#options.queue;
+    return this.#line.victim(overflow, priorityRank[priority], nowMs, maxAgeMs);
   }
 
   #evict(evicted: Waiter, by: Priority): void {

@@ -14,11 +14,22 @@ export interface Gate<C> {
   modeFor(call: C): Mode;
   /** `undefined`: the policy has nothing to say about this call, and nothing to settle. */
   enter(call: C, onTurn: OnTurn): Entry | undefined;
+  /**
+   * The call would take a slot that others wait for: it is asked to enter once the call can use it. Gates behind it come
+   * later as well.
+   */
+  readonly takesSlot?: boolean;
+  /** For a gate that takes slots: refuses a call that need not come so far. Takes nothing. */
+  refusesEarly?(call: C): Refusal | undefined;
+  /** Its permit is held until the call has ended, and not only until it was answered. */
+  readonly untilEnd?: boolean;
 }
 
 /** What goes on around a call that passes gates. */
 export interface GateHost {
   readonly clock: Clock;
+  /** The call has come to the gates that take slots. Only told after `runToSlots`. */
+  ready?(waited: boolean): void;
   /** All gates are passed. `waited`: not inside `run`, but from the callback of a queue. */
   admitted(waited: boolean): void;
   /** A gate refused. Permits of the gates before it are settled already. */
@@ -40,6 +51,9 @@ export class GateRun<C> {
   readonly #call: C;
   readonly #host: GateHost;
   readonly #held: Permit[] = [];
+  /** Of gates that hold theirs until the end. */
+  #lasting: Permit[] | undefined;
+  #stopAt: number;
   #shadows: Queued[] | undefined;
   /** Gates that would have refused the call, in pairs of policy and reason. */
   #spared: { readonly policy: PolicyName; readonly reason: Reason }[] | undefined;
@@ -51,6 +65,7 @@ export class GateRun<C> {
     this.#gates = gates;
     this.#call = call;
     this.#host = host;
+    this.#stopAt = gates.length;
   }
 
   /** The call stands in a queue. */
@@ -68,8 +83,31 @@ export class GateRun<C> {
     this.#decideRefusal(refusal, policy, false);
   }
 
+  /**
+   * The same, up to the first gate that takes slots; whoever would be refused there is refused now. The host is told by
+   * `ready` that the call has come so far, and goes on with `run`.
+   */
+  runToSlots(): void {
+    const first = this.#gates.findIndex(({ takesSlot }) => takesSlot === true);
+    if (first >= 0) this.#stopAt = first;
+    this.#goOn(false);
+  }
+
+  /** The call was answered: it gives back what it holds, but for the permits that are held until its end. */
+  answered(outcome: Outcome, ending?: Ending): void {
+    if (this.#over) return;
+    this.#giveBack(outcome, ending);
+  }
+
   /** The call has ended, admitted or not: it leaves the queue it is in and gives back what it holds. */
   settle(outcome: Outcome, ending?: Ending): void {
+    this.#giveBack(outcome, ending);
+    const lasting = this.#lasting;
+    this.#lasting = undefined;
+    for (const permit of lasting ?? []) permit.settle(outcome, ending);
+  }
+
+  #giveBack(outcome: Outcome, ending: Ending | undefined): void {
     if (this.#over) return;
     this.#over = true;
     this.#waiting?.leave();
@@ -89,6 +127,11 @@ export class GateRun<C> {
   #goOn(waited: boolean): void {
     // A function of the user's, asked or told on the way, may end the call: then it passes no other gate.
     while (!this.#over && this.#next < this.#gates.length) {
+      if (this.#next === this.#stopAt) {
+        this.#stopAt = this.#gates.length;
+        if (!this.#refusedEarly(waited)) this.#host.ready?.(waited);
+        return;
+      }
       const gate = this.#gates[this.#next];
       this.#next += 1;
       const mode = gate?.modeFor(this.#call) ?? "off";
@@ -104,9 +147,19 @@ export class GateRun<C> {
         else this.#waiting = entry;
         return;
       }
-      if (!this.#take(entry, gate.policy, waited)) return;
+      if (!this.#take(entry, gate, waited)) return;
     }
     if (!this.#over) this.#host.admitted(waited);
+  }
+
+  #refusedEarly(waited: boolean): boolean {
+    for (let index = this.#next; index < this.#gates.length; index += 1) {
+      const gate = this.#gates[index];
+      if (gate?.refusesEarly === undefined || gate.modeFor(this.#call) !== "enforce") continue;
+      const refused = gate.refusesEarly(this.#call);
+      if (refused !== undefined) return !this.#take(refused, gate, waited);
+    }
+    return false;
   }
 
   readonly #onTurn: OnTurn = (turn, waitedMs) => {
@@ -117,17 +170,17 @@ export class GateRun<C> {
       if (!isRefusal(turn)) turn.settle("ignored");
       return;
     }
-    const { policy } = gate;
-    this.#decideQueue(waited, policy, true, waitedMs);
-    if (this.#take(turn, policy, true)) this.#goOn(true);
+    this.#decideQueue(waited, gate.policy, true, waitedMs);
+    if (this.#take(turn, gate, true)) this.#goOn(true);
   };
 
   /** False when the call is refused. */
-  #take(turn: Turn, policy: PolicyName, waited: boolean): boolean {
+  #take(turn: Turn, gate: Gate<C>, waited: boolean): boolean {
     if (!isRefusal(turn)) {
-      this.#hold(turn);
+      this.#hold(turn, gate);
       return true;
     }
+    const { policy } = gate;
     this.#decideRefusal(turn, policy, true);
     if (this.#over) return false;
     this.settle("ignored");
@@ -140,7 +193,7 @@ export class GateRun<C> {
     const entry = gate.enter(this.#call, (turn, waitedMs) => {
       if (entry !== undefined && isQueued(entry)) this.#decideQueue(entry, policy, false, waitedMs);
       if (isRefusal(turn)) this.#decideRefusal(turn, policy, false);
-      else this.#hold(turn);
+      else this.#hold(turn, gate);
     });
     if (entry === undefined) return;
     if (isQueued(entry)) {
@@ -148,12 +201,15 @@ export class GateRun<C> {
       this.#shadows ??= [];
       this.#shadows.push(entry);
     } else if (isRefusal(entry)) this.#decideRefusal(entry, policy, false);
-    else this.#hold(entry);
+    else this.#hold(entry, gate);
   }
 
-  #hold(permit: Permit): void {
+  #hold(permit: Permit, { untilEnd }: Gate<C>): void {
     if (this.#over) permit.settle("ignored");
-    else this.#held.push(permit);
+    else if (untilEnd === true) {
+      this.#lasting ??= [];
+      this.#lasting.push(permit);
+    } else this.#held.push(permit);
   }
 
   #decideQueue(

@@ -1,9 +1,17 @@
 import type { Clock } from "./clock.js";
+import { Keyed } from "./keyed.js";
 import type { WorksOn } from "./permit.js";
 import type { Random } from "./random.js";
 
 /** Weight of the newest call in the average: about the last twenty count. */
 const weight = 0.1;
+
+/** How long a handler that works on for nobody is counted before anything is known of its kind. */
+const unknownMs = 10_000;
+/** It is counted for at least so long, where such handlers answer. */
+const shortestMs = 1_000;
+/** So many in a row that did not answer show that such handlers stop without a word. */
+const silentFrom = 3;
 
 /** Bounds of the advice, in milliseconds. */
 const minRetryAfterMs = 20;
@@ -20,6 +28,7 @@ export class HoldTime {
   readonly #random: Random;
   #averageMs: number;
   #seen = false;
+  readonly #kinds = new Keyed(() => ({ longestMs: 0, silent: 0 }));
 
   /** `guessMs` stands in for the average until the first call has ended. */
   constructor(random: Random, guessMs: number) {
@@ -27,24 +36,42 @@ export class HoldTime {
     this.#averageMs = guessMs;
   }
 
-  record(heldMs: number): void {
+  /** @param kind What handlers of one kind have in common: their method. */
+  record(heldMs: number, kind = ""): void {
+    const known = this.#kinds.get(kind);
+    // It fades, so that one that took an hour is forgotten some hundred calls later.
+    known.longestMs = Math.max(heldMs, known.longestMs * 0.99);
     this.#averageMs = this.#seen ? this.#averageMs + weight * (heldMs - this.#averageMs) : heldMs;
     this.#seen = true;
   }
 
   /**
-   * Frees what a call holds whose caller has left while its handler works on: when that has answered. A handler that
-   * stops without a word would hold it for good, so it does for no longer than a whole call, and that teaches nothing.
+   * Frees what a call holds whose caller has left while its handler works on: when that has answered, however long it
+   * takes. What such a late answer took is learnt from like any other.
+   *
+   * A handler that stops without a word when its caller leaves would hold it for good. So it does for no longer than twice
+   * the longest that handlers of its kind took of late; and where none of the last three answered, for no longer than that.
    */
   freeWhenOver(
-    worksOn: WorksOn,
+    { worksOn, kind = "" }: { readonly worksOn: WorksOn; readonly kind?: string | undefined },
     sinceMs: number,
     clock: Pick<Clock, "now">,
-    free: () => void,
+    free: (tookMs: number | undefined) => void,
   ): void {
-    worksOn(this.#averageMs, (ended) => {
-      if (ended) this.record(clock.now() - sinceMs);
-      free();
+    const known = this.#kinds.get(kind);
+    const { longestMs, silent } = known;
+    const silentMs = longestMs > 0 ? longestMs : shortestMs;
+    const maxMs =
+      silent >= silentFrom
+        ? silentMs
+        : longestMs > 0
+          ? Math.max(2 * longestMs, shortestMs)
+          : unknownMs;
+    worksOn(maxMs, (ended) => {
+      const tookMs = ended ? clock.now() - sinceMs : undefined;
+      known.silent = ended ? 0 : known.silent + 1;
+      if (tookMs !== undefined) this.record(tookMs, kind);
+      free(tookMs);
     });
   }
 

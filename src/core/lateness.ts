@@ -56,7 +56,7 @@ export class Lateness {
     const usual = this.#usual.get(call.method ?? "");
     const usualMs = usual.ms;
     const tookMs = nowMs - sinceMs;
-    if (outcome === "success") usual.add(tookMs, nowMs, this.isLate(nowMs) ? learnLateMs : learnMs);
+    if (outcome === "success") this.answered(call, tookMs, nowMs);
     // What is not known yet is no evidence.
     if (usualMs === undefined) return true;
     const leftMs = call.deadlineMs - sinceMs;
@@ -73,6 +73,11 @@ export class Lateness {
     this.#heldUp += 1;
     if (unbounded || nowMs >= call.deadlineMs) this.#now.late += 1;
     return true;
+  }
+
+  /** A handler has answered, in time or for nobody any more. */
+  answered({ method = "" }: TimedCall, tookMs: number, nowMs: number): void {
+    this.#usual.get(method).add(tookMs, nowMs, this.isLate(nowMs) ? learnLateMs : learnMs);
   }
 
   /** The share of the calls since the last time this was taken that were held up. */

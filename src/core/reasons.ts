@@ -34,6 +34,8 @@ export const reasons = [
   "DEADLINE_EXCEEDED",
   /** The server is about to go. */
   "DRAINING",
+  /** The caller has begun a call and not sent its request in time. */
+  "REQUEST_TIMEOUT",
   /** The stream has been open for as long as the server lets streams be. */
   "STREAM_AGED",
   /** The inbound call for which this one was made has been cancelled. */

@@ -1,11 +1,12 @@
 import { type Metadata, status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
+import type { Due, DueList } from "../core/due-list.js";
 import { heldUp } from "../core/expiry.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
 import type { ObserveReport } from "../core/observe-report.js";
 import type { Ending, Outcome } from "../core/permit.js";
-import type { Refusal } from "../core/refusal.js";
+import { type Refusal, refusal } from "../core/refusal.js";
 import { tellAdmission, withAdmission } from "./admission-trailer.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import { ranOutOfTime } from "./deadline.js";
@@ -31,11 +32,25 @@ export interface ServerGate extends Gate<InboundCall> {
   handlerRan?(inbound: InboundCall, tookMs: number): void;
 }
 
+/** How long a single request may take to be complete, and the calls whose requests are not. */
+export interface RequestBound {
+  /** In milliseconds, `Infinity` for no bound. */
+  readonly maxMs: number;
+  readonly waiting: DueList;
+}
+
+/** A single request that is read before it is asked for. */
+interface HeldRequest {
+  readonly entries: ({ readonly message: unknown } | "half-close")[];
+  complete: boolean;
+}
+
 /**
  * An inbound call that passes a row of gates before its handler runs. Gates are asked when the metadata
- * arrives: a call that waits there is held back by flow control, and its end reaches us while it waits.
+ * arrives: a call that waits there is held back by flow control, and its end reaches us while it waits. Gates that take
+ * slots are asked when the call can use one: where the request is a single message, once that is complete.
  */
-export class GatedServerCall extends ForwardingServerCall implements GateHost {
+export class GatedServerCall extends ForwardingServerCall implements GateHost, Due {
   readonly clock: Clock;
   readonly #inboundOf: (metadata: Metadata) => InboundCall;
   readonly #gates: readonly ServerGate[];
@@ -46,6 +61,11 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   #sent: Status | "refused" | undefined;
   /** A handler that answers once, by a callback, has the call and has not answered. */
   #handling = false;
+  /** What has been read of a single request, until it is asked for. */
+  #request: HeldRequest | undefined;
+  dueMs = Number.POSITIVE_INFINITY;
+  readonly #requests: RequestBound;
+  #settling = false;
   /** Who is told when it does, though the caller has left. */
   #overs: Set<() => void> | undefined;
 
@@ -54,29 +74,99 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     below: ServerCall,
     clock: Clock,
     gates: readonly ServerGate[],
+    requests: RequestBound,
     inboundOf: (metadata: Metadata) => InboundCall,
   ) {
     super(below);
     this.clock = clock;
     this.#gates = gates;
+    this.#requests = requests;
     this.#inboundOf = inboundOf;
   }
 
   protected override begunWith(metadata: Metadata): void {
     this.#metadata = metadata;
     const inbound = this.#inboundOf(metadata);
-    this.#passage = { inbound, run: new GateRun(this.#gates, inbound, this) };
-    const { run } = this.#passage;
-    run.run();
+    const run = new GateRun(this.#gates, inbound, this);
+    this.#passage = { inbound, run };
+    // A request that is a stream is the handler's to read. A single one is complete before its handler runs, so until
+    // then it needs no slot: a caller that never sends it would hold one for nothing.
+    if (inbound.kind === "unary" || inbound.kind === "server-stream") run.runToSlots();
+    else run.run();
     // A queue gives a turn in the context of the call that left it; what runs then is ours.
     if (run.waiting) this.#restore = captureContext();
+  }
+
+  ready(waited: boolean): void {
+    const inbound = this.#passage?.inbound;
+    if (inbound === undefined) return;
+    this.#request = { entries: [], complete: false };
+    this.dueMs = (waited ? this.clock.now() : inbound.startedAtMs) + this.#requests.maxMs;
+    if (this.dueMs !== Number.POSITIVE_INFINITY) {
+      this.#requests.waiting.add(this, inbound.startedAtMs);
+    }
+    super.startRead();
+  }
+
+  /** The request has taken too long. */
+  due(): void {
+    const passage = this.#passage;
+    if (passage === undefined || this.#request?.complete !== false) return;
+    this.#request = undefined;
+    const detail = `the request was not complete within ${this.#requests.maxMs} ms`;
+    const refused = refusal("REQUEST_TIMEOUT", detail);
+    const { reason } = refused;
+    const atMs = this.clock.now();
+    this.decide({
+      policy: "deadline-guard",
+      verdict: "reject",
+      reason,
+      enforced: true,
+      atMs,
+      detail,
+    });
+    passage.run.settle("ignored");
+    this.refused(refused);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    const request = this.#request;
+    if (request === undefined) {
+      super.onReceiveMessage(message);
+      return;
+    }
+    request.entries.push({ message });
+    // A second message is one too many, which the handler's side says.
+    if (request.entries.length > 1) this.#requestComplete(request);
+    else super.startRead();
+  }
+
+  #requestComplete(request: HeldRequest): void {
+    if (request.complete) return;
+    request.complete = true;
+    this.#requests.waiting.delete(this);
+    const run = this.#passage?.run;
+    run?.run();
+    if (run?.waiting === true) this.#restore ??= captureContext();
+  }
+
+  /** What has been read already is told when it is asked for, in its order. */
+  override startRead(): void {
+    const request = this.#request;
+    const next = request?.entries.shift();
+    if (request === undefined || next === undefined) {
+      this.#request = undefined;
+      super.startRead();
+    } else if (next === "half-close") this.#startHandler();
+    else super.onReceiveMessage(next.message);
   }
 
   admitted(waited: boolean): void {
     const metadata = this.#metadata;
     const inbound = this.#passage?.inbound;
     if (metadata === undefined || inbound === undefined) return;
-    inbound.handlerStartedMs = waited ? this.clock.now() : inbound.startedAtMs;
+    const later = waited || this.#request !== undefined;
+    inbound.handlerStartedMs = later ? this.clock.now() : inbound.startedAtMs;
     const restore = this.#restore;
     if (waited && restore !== undefined) {
       restore(() => runInbound(inbound, () => super.begunWith(metadata)));
@@ -101,23 +191,43 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     this.#passage?.inbound.decide(decision);
   }
 
-  // Unary and server-streaming handlers start here, and what they compute they compute before this returns.
   override onReceiveHalfClose(): void {
+    const request = this.#request;
+    if (request === undefined) {
+      this.#startHandler();
+      return;
+    }
+    request.entries.push("half-close");
+    this.#requestComplete(request);
+  }
+
+  // Unary and server-streaming handlers start here, and what they compute they compute before this returns.
+  #startHandler(): void {
     const inbound = this.#passage?.inbound;
     if (inbound?.handlerStartedMs === undefined) {
       super.onReceiveHalfClose();
       return;
     }
-    this.#handling = inbound.kind === "unary";
+    this.#handling = this.#answersOnce;
     const sinceMs = this.clock.now();
+    // What the caller took to send its request is not the handler's time.
+    inbound.handlerStartedMs = sinceMs;
     super.onReceiveHalfClose();
     const tookMs = this.clock.now() - sinceMs;
     for (const gate of this.#gates) gate.handlerRan?.(inbound, tookMs);
   }
 
-  // Of an OK that comes after the end this is all that is seen: grpc-js drops the message, and its status with it.
+  /** The handler answers by a callback, once. */
+  get #answersOnce(): boolean {
+    const kind = this.#passage?.inbound.kind;
+    return kind === "unary" || kind === "client-stream";
+  }
+
+  // Of an OK that comes after the end this is all that is seen: grpc-js drops the message, and its status with it. And of
+  // one whose caller reads nothing, too: the status follows when the message is written.
   override sendMessage(message: unknown, callback: () => void): void {
     this.#handlerAnswered();
+    if (this.#answersOnce) this.#settleSoon("success");
     super.sendMessage(message, callback);
   }
 
@@ -125,6 +235,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
     this.#handlerAnswered();
     const given = status.metadata ?? undefined;
     this.#sent ??= this.#isRefusal(given) ? "refused" : status.code;
+    this.#settleSoon(...this.#outcomeOf(this.#sent));
     const told = withAdmission(given, this.#admissionToTell());
     if (told === undefined || told === given) {
       super.answerWith(status);
@@ -135,14 +246,28 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost {
   }
 
   override onCancel(): void {
+    this.#requests.waiting.delete(this);
     // A handler may answer late, after the end. What was sent before it is what counts.
     const sent = this.#sent;
     const passage = this.#passage;
-    if (sent === undefined) {
-      passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
-    } else if (sent === "refused") passage?.run.settle("ignored");
-    else passage?.run.settle(outcomeOf(sent, "remote"), sent === Status.OK ? undefined : erred);
+    if (sent !== undefined) passage?.run.settle(...this.#outcomeOf(sent));
+    else passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
     super.onCancel();
+  }
+
+  #outcomeOf(sent: Status | "refused"): [Outcome, Ending?] {
+    if (sent === "refused") return ["ignored"];
+    return sent === Status.OK ? ["success"] : [outcomeOf(sent, "remote"), erred];
+  }
+
+  /**
+   * The work is done, and what it took is free, though the answer may lie in front of a caller that does not read. Not from
+   * inside the handler: the next one in the queue would run before it has returned.
+   */
+  #settleSoon(outcome: Outcome, ending?: Ending): void {
+    if (this.#settling) return;
+    this.#settling = true;
+    process.nextTick(() => this.#passage?.run.answered(outcome, ending));
   }
 
   /** A policy behind this one has refused the call; an interceptor between them may have copied what it says. */

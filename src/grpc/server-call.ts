@@ -13,6 +13,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   #listener: ServerCallListener | undefined;
   #begun = false;
   #refused = false;
+  #ended = false;
 
   constructor(below: ServerCall) {
     super(below);
@@ -56,8 +57,14 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     if (!this.#refused) this.#listener?.onReceiveHalfClose();
   }
 
-  /** The call has ended, whichever way. grpc-js calls it once for every call that was started. */
+  /**
+   * The call has ended, whichever way. grpc-js calls it once for every call that was started, or never: a call of which
+   * the headers are out, and whose peer reads nothing, has no end for as long as the connection lives. Then whoever knows
+   * better may call it, and what grpc-js says later is passed on no more.
+   */
   onCancel(): void {
+    if (this.#ended) return;
+    this.#ended = true;
     this.#listener?.onCancel();
   }
 

@@ -16,7 +16,7 @@ import { PressureShedder } from "../core/pressure-shedder.js";
 import type { Priority } from "../core/priority.js";
 import { idleReader } from "../core/process-readings.js";
 import type { Reason } from "../core/reasons.js";
-import { isRefusal } from "../core/refusal.js";
+import { isRefusal, type Refusal } from "../core/refusal.js";
 import { ShedLevel } from "../core/shed-level.js";
 import type { Shedder } from "../core/shedder.js";
 import { type Entry, isQueued, type OnTurn, type Turn } from "../core/turn.js";
@@ -53,6 +53,7 @@ export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
  */
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";
+  readonly takesSlot = true;
   mode: Mode;
   /** How hard pressed this process is. */
   readonly pressure: PressureMeter;
@@ -129,6 +130,15 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     });
     if (!isQueued(entry)) note(level, priority, entry, startedAtMs);
     return entry;
+  }
+
+  refusesEarly(inbound: InboundCall): Refusal | undefined {
+    const refused = this.#pool(inbound.kind).check(inbound);
+    const level = this.#levelFor(inbound);
+    if (refused !== undefined && level !== undefined) {
+      note(level, inbound.priority, refused, inbound.startedAtMs);
+    }
+    return refused;
   }
 
   handlerRan({ kind }: InboundCall, tookMs: number): void {

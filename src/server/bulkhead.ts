@@ -63,6 +63,7 @@ interface Resolved {
  */
 export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "bulkhead";
+  readonly takesSlot = true;
   mode: Mode;
   readonly #options: Resolved;
   readonly #bulkheads: Keyed<Bulkhead>;
@@ -99,11 +100,11 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     const entry = bulkhead.enter(
       priorityRank[inbound.priority],
       inbound.deadlineMs,
-      (turn, waitedMs) => onTurn(this.#timed(turn, bulkhead), waitedMs),
+      (turn, waitedMs) => onTurn(this.#timed(turn, bulkhead, inbound), waitedMs),
       weightOf(hooks.weight, call, this.#report, "bulkhead.weight"),
       partitionOf(hooks.partition, call, this.#report, "bulkhead.partition"),
     );
-    return isQueued(entry) ? entry : this.#timed(entry, bulkhead);
+    return isQueued(entry) ? entry : this.#timed(entry, bulkhead, inbound);
   }
 
   /** Refuses those who wait and those who come, with `DRAINING`. */
@@ -117,17 +118,18 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   }
 
   /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
-  #timed(turn: Turn, bulkhead: Bulkhead): Permit | Refusal {
+  #timed(turn: Turn, bulkhead: Bulkhead, { method }: InboundCall): Permit | Refusal {
     if (!isRefusal(turn)) {
       const sinceMs = this.#clock.now();
       return permit((outcome, ending) => {
         const free = () => turn.settle(outcome);
         if (ending?.worksOn === undefined) {
-          this.#holdTime.record(this.#clock.now() - sinceMs);
+          this.#holdTime.record(this.#clock.now() - sinceMs, method);
           free();
         } else {
           // What a handler works on for nobody takes its part of the server all the same.
-          this.#holdTime.freeWhenOver(ending.worksOn, sinceMs, this.#clock, free);
+          const { worksOn } = ending;
+          this.#holdTime.freeWhenOver({ worksOn, kind: method }, sinceMs, this.#clock, free);
         }
       });
     }

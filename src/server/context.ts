@@ -1,4 +1,5 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
+import { type Due, DueList } from "../core/due-list.js";
 import { oneOf, readOptions } from "../core/options.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
@@ -35,9 +36,12 @@ export function contextInterceptor(
   surroundings: Surroundings,
   priority: PriorityReader,
   relay: Relay = "mark",
+  deadlines: DueList = new DueList(surroundings.clock),
 ): ServerInterceptor {
-  return (method, call) =>
-    new ContextServerCall(call, newInbound(method, call, surroundings), priority, relay);
+  return (method, call) => {
+    const inbound = newInbound(method, call, surroundings);
+    return new ContextServerCall(call, inbound, priority, relay, deadlines);
+  };
 }
 
 /** The record of an inbound call, with what is known before its metadata arrives. */
@@ -93,25 +97,49 @@ export function inboundFor(
   };
 }
 
-class ContextServerCall extends ForwardingServerCall {
+/** So much later than the deadline, grpc-js's own timer has ended the call, if it could. */
+const laterMs = 20;
+
+class ContextServerCall extends ForwardingServerCall implements Due {
   readonly #inbound: InboundCall;
   readonly #priority: PriorityReader;
   readonly #relay: Relay;
+  readonly #deadlines: DueList;
   #answered = false;
 
-  constructor(below: ServerCall, inbound: InboundCall, priority: PriorityReader, relay: Relay) {
+  constructor(
+    below: ServerCall,
+    inbound: InboundCall,
+    priority: PriorityReader,
+    relay: Relay,
+    deadlines: DueList,
+  ) {
     super(below);
     this.#inbound = inbound;
     this.#priority = priority;
     this.#relay = relay;
+    this.#deadlines = deadlines;
+  }
+
+  get dueMs(): number {
+    return this.#inbound.deadlineMs + laterMs;
+  }
+
+  /** The deadline has passed, and grpc-js has not said so: policies and the handler are told all the same. */
+  due(): void {
+    this.onCancel();
   }
 
   // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
   // is put in storage for one event is gone at the next.
 
   protected override begunWith(metadata: Metadata): void {
-    readRequest(this.#inbound, metadata, this.below, this.#priority);
-    runInbound(this.#inbound, () => super.begunWith(metadata));
+    const inbound = this.#inbound;
+    readRequest(inbound, metadata, this.below, this.#priority);
+    if (inbound.deadlineMs !== Number.POSITIVE_INFINITY) {
+      this.#deadlines.add(this, inbound.startedAtMs);
+    }
+    runInbound(inbound, () => super.begunWith(metadata));
   }
 
   override onReceiveMessage(message: unknown): void {
@@ -124,6 +152,7 @@ class ContextServerCall extends ForwardingServerCall {
 
   override onCancel(): void {
     const inbound = this.#inbound;
+    this.#deadlines.delete(this);
     const late = ranOutOfTime(inbound.clock.now(), inbound.deadlineMs);
     inbound.finish(this.#answered ? "finished" : late ? "deadline" : "cancelled");
     runInbound(inbound, () => super.onCancel());

@@ -55,6 +55,8 @@ const idleMs = 1_000;
 /** Counts the calls of a server, and lets no more in once it drains. Health and its like are exempt. */
 export class DrainGate implements Gate<InboundCall> {
   readonly policy = "drain";
+  /** What was answered may still have to reach its caller. */
+  readonly untilEnd = true;
   #draining = false;
   #inFlight = 0;
   #served = 0;

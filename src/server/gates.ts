@@ -1,8 +1,9 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import { DueList } from "../core/due-list.js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
 import { oneOf } from "../core/options.js";
-import { GatedServerCall } from "../grpc/gated-server-call.js";
+import { GatedServerCall, type RequestBound } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import {
   type Surroundings,
@@ -20,17 +21,27 @@ export interface ServerPolicyOptions {
   readonly priority?: PriorityOptions;
 }
 
-/** One interceptor for a row of server policies that each call has to pass, in their order. */
+/** How long the single request of a call may take to be complete, in milliseconds. */
+export const defaultRequestMs = 60_000;
+
+/**
+ * One interceptor for a row of server policies that each call has to pass, in their order.
+ */
 export function serverGate(
   surroundings: Surroundings,
   priority: PriorityReader,
   gates: readonly Gate<InboundCall>[],
+  requests: RequestBound = {
+    maxMs: defaultRequestMs,
+    waiting: new DueList(surroundings.clock),
+  },
 ): ServerInterceptor {
   return (method, call) =>
     new GatedServerCall(
       call,
       surroundings.clock,
       gates,
+      requests,
       inboundFor(method, call, surroundings, priority),
     );
 }

@@ -1,7 +1,7 @@
 import { Feasibility, type ResolvedFeasibilityOptions } from "../core/feasibility.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
-import type { Outcome, Permit } from "../core/permit.js";
+import type { Ending, Outcome, Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -89,6 +89,9 @@ export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 }
 
+/** How long a late answer is waited for. */
+const lateMs = 60_000;
+
 /** What the end of a call teaches. */
 class Lesson implements Permit {
   readonly #feasibility: Feasibility;
@@ -101,12 +104,14 @@ class Lesson implements Permit {
     this.#inbound = inbound;
   }
 
-  settle(outcome: Outcome): void {
+  settle(outcome: Outcome, ending?: Ending): void {
     const inbound = this.#inbound;
     this.#inbound = undefined;
-    if (inbound === undefined || inbound.handlerStartedMs === undefined) return;
-    // A call that its caller gave up says nothing, and one that ran out of time says that it takes at least so long.
-    if (outcome === "ignored" || this.#server.shedding()) return;
-    this.#feasibility.record(inbound.method, inbound.clock.now() - inbound.handlerStartedMs);
+    const startedMs = inbound?.handlerStartedMs;
+    if (inbound === undefined || startedMs === undefined || this.#server.shedding()) return;
+    const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
+    // The caller has left; what its handler takes shows when that answers, and if it does not, nothing does.
+    if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());
+    else if (outcome !== "ignored") learn();
   }
 }

@@ -1,9 +1,11 @@
 import { type AdmissionOptions, resolveAdmissionOptions } from "../core/admission-options.js";
 import type { PolicyName } from "../core/decision.js";
+import { DueList } from "../core/due-list.js";
 import type { Gate } from "../core/gates.js";
-import { InvalidOptionError, readOptions } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Pressure } from "../core/pressure.js";
+import type { RequestBound } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import { AdmissionPolicy } from "./admission.js";
@@ -13,7 +15,7 @@ import { type Relay, resolveRelay } from "./context.js";
 import { type DeadlineGuardPolicyOptions, deadlineGuards } from "./deadline-guard.js";
 import { DrainGate } from "./drain.js";
 import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
-import { type ServerPolicyOptions, splitServerOptions } from "./gates.js";
+import { defaultRequestMs, type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "./quota.js";
@@ -24,6 +26,12 @@ export interface ServerPolicy {
   readonly priority?: PriorityOptions;
   /** @defaultValue on: calls whose deadline has passed are refused; what is learnt is only observed */
   readonly deadlineGuard?: DeadlineGuardPolicyOptions | false;
+  /**
+   * How long the single request of a call may take to be complete, in milliseconds; then the call ends with
+   * DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or admission: until its request is complete, a
+   * call waits before them and takes no slot. 1 ms to 24 days, or `false` for no bound. @defaultValue 60_000
+   */
+  readonly requestMs?: number | false;
   /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */
   readonly relay?: Relay;
   /**
@@ -55,12 +63,17 @@ export class ServerPolicies implements ReportedServer {
   readonly admission: AdmissionPolicy | undefined;
   readonly faults: ServerFaultsPolicy | undefined;
   readonly drain = new DrainGate();
+  /** Calls whose requests are not complete. */
+  readonly requests: RequestBound;
+  /** Calls that run, by their deadlines. */
+  readonly deadlines: DueList;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: ServerPolicy, surroundings: Surroundings) {
     const read = readOptions("server", given, [
       "priority",
       "deadlineGuard",
+      "requestMs",
       "quota",
       "bulkhead",
       "admission",
@@ -75,6 +88,16 @@ export class ServerPolicies implements ReportedServer {
         : read;
     const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
+    const { requestMs = defaultRequestMs } = policy;
+    const { clock } = surroundings;
+    this.requests = {
+      maxMs:
+        requestMs === false
+          ? Number.POSITIVE_INFINITY
+          : durationMs("server.requestMs", requestMs, 1),
+      waiting: new DueList(clock),
+    };
+    this.deadlines = new DueList(clock);
     this.relay = resolveRelay(policy.relay, "server.relay");
     this.priority = priorityReader(
       priorityOptions(policy),
@@ -156,6 +179,8 @@ export class ServerPolicies implements ReportedServer {
 
   /** Refuses those who wait and those who come; calls that run are left to end. */
   stop(): void {
+    this.requests.waiting.close();
+    this.deadlines.close();
     this.drain.drain();
     for (const quota of this.quotas) quota.drain();
     this.bulkhead?.drain();

@@ -75,8 +75,8 @@ describe("the default admission, where nothing is contended", () => {
 
   it("serves a burst after most callers have asked for what cannot be", async () => {
     const self = await world();
-    const ends = await self.load(250, 8, (index) => (index % 5 < 3 ? 12 : 2_000));
-    expect(ends["OK"]).toBe(800);
+    const { OK } = await self.load(250, 8, (index) => (index % 5 < 3 ? 12 : 2_000));
+    expect(OK).toBe(800);
     expect(self.snapshot().limit).toBe(1_000);
     expect(await self.burst(300, 2_000)).toEqual({ OK: 300 });
   });
