@@ -27,8 +27,8 @@ import { CallDeadline } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { localRejection } from "../grpc/rejection.js";
 import { isAddress } from "../grpc/status-origin.js";
-import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
-import type { StandaloneOptions } from "./policy-options.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import { type StandaloneOptions, takeStandalone } from "./policy-options.js";
 
 /**
  * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
@@ -284,7 +284,7 @@ const texts: Readonly<Partial<Record<Reason, string>>> = {
 export function timeouts(
   options: Omit<TimeoutOptions, "totalMs"> & StandaloneOptions,
 ): Interceptor {
-  const { surroundings, rest } = takeSurroundings(options, "timeouts");
+  const { surroundings, rest } = takeStandalone(options, "timeouts");
   if ("totalMs" in rest) {
     throw new InvalidOptionError(
       "timeouts.totalMs",

@@ -11,7 +11,7 @@ import { isRefusal } from "../core/refusal.js";
 import type { Observer } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import type { Surroundings } from "../grpc/surroundings.js";
 import { type JudgeOutcome, OutcomeJudge } from "./breaker-outcome.js";
 import { type CallKey, callKeys, keyBy } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
@@ -20,6 +20,7 @@ import {
   keyFunction,
   type PolicyOptions,
   type StandaloneOptions,
+  takeStandalone,
 } from "./policy-options.js";
 
 /**
@@ -167,7 +168,7 @@ export function breakerPolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings, rest } = takeSurroundings(options, "breaker");
+  const { surroundings, rest } = takeStandalone(options, "breaker");
   const policy = new BreakerPolicy(rest, surroundings, "breaker");
   return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
 }

@@ -10,7 +10,7 @@ import type { Entry, OnTurn } from "../core/turn.js";
 import type { ReportError } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import type { Surroundings } from "../grpc/surroundings.js";
 import {
   type BulkheadPolicyOptions,
   type ResolvedBulkheadPolicyOptions,
@@ -18,7 +18,7 @@ import {
 } from "./bulkhead-options.js";
 import { keyBy } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
-import { keyFunction, type StandaloneOptions } from "./policy-options.js";
+import { keyFunction, type StandaloneOptions, takeStandalone } from "./policy-options.js";
 
 /** Numbers of the bulkhead of one key. */
 export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
@@ -111,7 +111,7 @@ export function bulkheadPolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings } = takeSurroundings(options, "bulkhead");
+  const { surroundings } = takeStandalone(options, "bulkhead");
   const policy = bulkheadPolicy(options, surroundings, "bulkhead");
   return gatesInterceptor(surroundings, [bulkheadGate(() => policy)]);
 }

@@ -131,6 +131,14 @@ export class ClientPolicies {
   ): BuiltPolicies {
     const says = (...names: readonly (keyof MethodPolicy)[]) =>
       above === undefined || names.some((name) => own[name] !== undefined);
+    for (const name of policyKeys) {
+      const policy: unknown = own[name];
+      // What stands alone has it, and is read by the same code.
+      if (typeof policy === "object" && policy !== null && "target" in policy) {
+        const rule = "absent: the channel tells it";
+        throw new InvalidOptionError(`${prefix}.${name}.target`, rule, policy.target);
+      }
+    }
     const { deadline, waitForReady = false, timeouts = false, idempotencyKey = false } = options;
     if (typeof waitForReady !== "boolean") {
       throw new InvalidOptionError(`${prefix}.waitForReady`, "true or false", waitForReady);

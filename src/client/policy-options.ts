@@ -1,13 +1,13 @@
 import type { Metadata } from "@grpc/grpc-js";
 import { boundedKey } from "../core/bounded-key.js";
 import { type Mode, modes } from "../core/mode.js";
-import { oneOf, optionalFunction } from "../core/options.js";
+import { InvalidOptionError, oneOf, optionalFunction, readOptions } from "../core/options.js";
 import { asking, keyText, type ReportError } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import {
   type Surroundings,
   type SurroundingsOptions,
-  takeSurroundings,
+  surroundingsOf,
 } from "../grpc/surroundings.js";
 
 /**
@@ -33,7 +33,31 @@ export interface PolicyOptions {
 export const policyOptionNames: readonly string[] = ["mode", "key"];
 
 /** Options of a policy that is used without a weir. */
-export type StandaloneOptions = SurroundingsOptions;
+export interface StandaloneOptions extends SurroundingsOptions {
+  /**
+   * Names the server for policies that tell servers apart, where the interceptor is for one client only. Of the
+   * interceptors of a call, the first that has it says it for all. @defaultValue what the channel, or the call below, tells
+   */
+  readonly target?: string;
+}
+
+/**
+ * Takes out what surrounds a policy that is used without a weir, the target too.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function takeStandalone<O extends StandaloneOptions>(
+  given: O,
+  prefix: string,
+): { readonly surroundings: Surroundings; readonly rest: Omit<O, keyof StandaloneOptions> } {
+  const { clock, random, onDecision, onError, target, ...rest } = readOptions(prefix, given);
+  const surroundings = surroundingsOf({ clock, random, onDecision, onError }, prefix);
+  if (target === undefined) return { surroundings, rest };
+  if (typeof target !== "string" || target === "") {
+    throw new InvalidOptionError(`${prefix}.target`, "the name of a target", target);
+  }
+  return { surroundings: { ...surroundings, target }, rest };
+}
 
 /** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
 export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
@@ -44,7 +68,7 @@ export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
   readonly surroundings: Surroundings;
   readonly rest: Omit<Omit<O, keyof StandaloneOptions>, keyof PolicyOptions>;
 } {
-  const { surroundings, rest: own } = takeSurroundings(options, prefix);
+  const { surroundings, rest: own } = takeStandalone(options, prefix);
   const { mode, key, ...rest } = own;
   return {
     own: policyOptions(

@@ -14,7 +14,7 @@ import {
 import type { Entry, OnTurn } from "../core/turn.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import type { Surroundings } from "../grpc/surroundings.js";
 import { type CallKey, callKeys, keyBy, keyByPart } from "./call-key.js";
 import { gatesInterceptor } from "./gates.js";
 import {
@@ -24,6 +24,7 @@ import {
   policyOptionNames,
   type StandaloneOptions,
   splitOptions,
+  takeStandalone,
 } from "./policy-options.js";
 
 /** How many attempts a client may send in a time. */
@@ -115,7 +116,7 @@ function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions,
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
-  const { surroundings, rest } = takeSurroundings(options, "rate");
+  const { surroundings, rest } = takeStandalone(options, "rate");
   const policy = ratePolicy(rest, surroundings, "rate");
   return gatesInterceptor(surroundings, [rateGate(() => policy)]);
 }

@@ -17,7 +17,7 @@ import {
 import { readAdmission } from "../grpc/admission-trailer.js";
 import type { CallRecord } from "../grpc/call-record.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
-import { type Surroundings, takeSurroundings } from "../grpc/surroundings.js";
+import type { Surroundings } from "../grpc/surroundings.js";
 import { gatesInterceptor } from "./gates.js";
 import {
   keyFunction,
@@ -25,6 +25,7 @@ import {
   policyOptionNames,
   type StandaloneOptions,
   splitOptions,
+  takeStandalone,
 } from "./policy-options.js";
 
 export type ThrottlePolicyOptions = ThrottleOptions & PolicyOptions;
@@ -186,7 +187,7 @@ export function throttlePolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings, rest } = takeSurroundings(options, "throttle");
+  const { surroundings, rest } = takeStandalone(options, "throttle");
   const policy = throttlePolicy(rest, surroundings, "throttle");
   return gatesInterceptor(surroundings, [throttleGate(() => policy)]);
 }

@@ -269,7 +269,10 @@ export function withRecord(
   context: Surroundings,
 ): { readonly options: OptionsWithOwn; readonly record: CallRecord } {
   const present = options[recordKey];
-  if (present !== undefined) return { options, record: present };
+  if (present !== undefined) {
+    if (context.target !== undefined) present.learnTarget(context.target);
+    return { options, record: present };
+  }
   const record = new CallRecord(context, options.method_definition, undefined);
   // Without a deadline interceptor above, the call's own deadline is the effective one.
   const { clock, startedAtMs } = record;

@@ -77,6 +77,26 @@ describe.each(kinds)("interceptors that know no channel (%s)", (method) => {
     expect(errors).toEqual([]);
   });
 
+  it("go by the target that one of them is told", async () => {
+    const targets: string[] = [];
+    const { a } = await two(
+      ({ clock, random }, onError) => [
+        retry({ clock, random, onError, target: "orders", maxAttempts: 2 }),
+        breaker({
+          clock,
+          onError,
+          key: ({ target }) => {
+            targets.push(target);
+            return target;
+          },
+        }),
+      ],
+      failing(1).handlers,
+    );
+    expect((await a(method)).code).toBe(Status.OK);
+    expect(new Set(targets)).toEqual(new Set(["orders"]));
+  });
+
   it("leave no call behind where one waits for its turn, or is refused", async () => {
     const { links, transport } = await two(
       ({ clock }) => [bulkhead({ maxConcurrent: 1, maxQueued: 1, maxWaitMs: 5_000, clock })],
@@ -127,5 +147,13 @@ describe.each(kinds)("interceptors that know no channel (%s)", (method) => {
       expect.stringContaining("is not known: calls to all servers share"),
       expect.stringContaining("does nothing: the interceptor knows neither"),
     ]);
+  });
+});
+
+describe("the option target", () => {
+  it("is a text, and stands in interceptors that stand alone only", () => {
+    expect(() => breaker({ target: "" })).toThrow("breaker.target must be the name of a target");
+    const misplaced: object = { breaker: { target: "orders" } };
+    expect(() => createWeir().client(misplaced)).toThrow("client.breaker.target must be absent");
   });
 });
