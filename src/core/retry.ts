@@ -45,6 +45,9 @@ export type RetryDecision =
   | { readonly kind: "retry"; readonly delayMs: number }
   | { readonly kind: "stop"; readonly reason: Reason };
 
+/** A pushback below this is no wait, in milliseconds. */
+const atOnceMs = 10;
+
 /**
  * The retry rules for one call: gRFC A6 for counting, commitment and pushback, with eligibility by origin and
  * idempotency instead of by the code alone. It keeps the state of the backoff sequence.
@@ -55,8 +58,8 @@ export class RetryRules {
   /** Retries since the server last named the wait (A6: pushback starts the sequence anew). */
   #retriesSincePushback = 0;
   #previousDelayMs = 0;
-  /** How often the server has named the wait. The first is kept to exactly; "at once" again and again is not. */
-  #pushbacks = 0;
+  /** How often the server has asked for a retry at once. The first time it is taken at its word. */
+  #atOnce = 0;
   /** A peer was taken at its word once that it has not run the call. */
   #believed = false;
 
@@ -89,8 +92,9 @@ export class RetryRules {
     if (typeof pushback === "number") {
       this.#retriesSincePushback = 0;
       this.#previousDelayMs = 0;
-      const delayMs = Math.max(pushback, pauseMs(this.#pushbacks, this.#random));
-      this.#pushbacks += 1;
+      if (pushback >= atOnceMs) return pushback;
+      const delayMs = Math.max(pushback, pauseMs(this.#atOnce, this.#random));
+      this.#atOnce += 1;
       return delayMs;
     }
     this.#retriesSincePushback += 1;
