@@ -141,14 +141,20 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveStatus(received: StatusObject): void {
-    const { attemptMs } = this.#timeouts;
-    const { resets, target } = this.#record;
     if (this.#expired) {
+      const { resets, target } = this.#record;
       // The echo of our calling it off: now the peer says whether there was a stream to be reset.
       const peer = this.getPeer();
       const made = isAddress(peer, target);
       resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
-    } else if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
+    }
+    super.onReceiveStatus(received);
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    const { attemptMs } = this.#timeouts;
+    const { resets, target } = this.#record;
+    if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
       const attempt = attemptOf(this.options, this.#record);
       const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
       if (endAttempt(attempt, received, evidence, this.#clock.now()) === "attempt-timeout") {
@@ -157,7 +163,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
         return;
       }
     }
-    super.onReceiveStatus(received);
+    super.endedWith(received);
   }
 
   #respond(): void {

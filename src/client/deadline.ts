@@ -3,6 +3,7 @@ import {
   type Interceptor,
   Metadata,
   type NextCall,
+  propagate,
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
@@ -13,7 +14,7 @@ import type { Reason } from "../core/reasons.js";
 import { refusal } from "../core/refusal.js";
 import { defaultMarginMs } from "../core/timeouts.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
-import { CallDeadline, timeIsUp, toMonotonic } from "../grpc/deadline.js";
+import { CallDeadline, follows, timeIsUp, toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import type { InboundEnd } from "../grpc/inbound-call.js";
 import { isLocal, localRejection } from "../grpc/rejection.js";
@@ -58,7 +59,8 @@ export function resolveDeadlineOptions(
  * Gives every call its effective deadline: its own or the default, and never later than the inbound call's
  * less a margin. When it passes, the call ends with DEADLINE_EXCEEDED (reason `DEADLINE_EXCEEDED`). A call
  * whose time is over before it starts is not sent (`DEADLINE_EXPIRED`). When the inbound call is cancelled,
- * the call is cancelled too (`PARENT_CANCELLED`); when it ends well, the call goes on.
+ * the call is cancelled too (`PARENT_CANCELLED`); when it ends well, the call goes on. `propagate_flags` say which of the
+ * two a call follows, as with grpc-js; here also of the inbound call that no `parent` names.
  */
 export function deadlineInterceptor(
   surroundings: Surroundings,
@@ -108,12 +110,14 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     const { totalMs = Number.POSITIVE_INFINITY } = this.#policy;
     const own = given === Number.POSITIVE_INFINITY ? startedAtMs + defaultMs : given;
     const asked = Math.min(own, startedAtMs + totalMs);
-    const above = Math.min(
-      inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
-      // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent
-      // ended well, and leaves a listener on the parent for each attempt.
-      toMonotonic(parent?.getDeadline(), this.#clock, nowMs) ?? Number.POSITIVE_INFINITY,
-    );
+    const above = !follows(options, propagate.DEADLINE)
+      ? Number.POSITIVE_INFINITY
+      : Math.min(
+          inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
+          // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent
+          // ended well, and leaves a listener on the parent for each attempt.
+          toMonotonic(parent?.getDeadline(), this.#clock, nowMs) ?? Number.POSITIVE_INFINITY,
+        );
     const deadlineMs = Math.min(asked, above - marginMs);
     record.deadlineMs = deadlineMs;
     this.#deadlineMs = deadlineMs;
@@ -148,14 +152,15 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     this.#unsubscribe?.();
   }
 
-  override onReceiveStatus(received: StatusObject): void {
+  protected override endedWith(received: StatusObject): void {
     const { code } = received;
     const ours = isLocal(received);
     if (!ours && timeIsUp(code, this.#clock.now(), this.#deadlineMs)) this.#expire(0);
-    else super.onReceiveStatus(received);
+    else super.endedWith(received);
   }
 
   #follow(parent: OptionsWithOwn["parent"]): void {
+    if (!follows(this.options, propagate.CANCELLATION)) return;
     const { inbound } = this.#record;
     if (inbound !== undefined) {
       this.#unsubscribe = inbound.onCalledOff((end) => this.#calledOff(end));
@@ -170,7 +175,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #calledOff(end: InboundEnd): void {
-    if (end === "deadline") {
+    if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
       // The timer of the inbound call may have been late, and does not look. What it leaves for ours is no time.
       const lateMs = this.#clock.now() - (this.#record.inbound?.deadlineMs ?? 0);
       this.#stopTimer?.();

@@ -215,6 +215,11 @@ export class HedgedCall extends RepeatingCall {
     if (nextMs !== undefined) this.#hedgeAfter(nextMs);
   }
 
+  protected override singleHeaders(): "held" | "final" | "shown" {
+    if (!this.enforced) return "shown";
+    return this.#underWay > 1 || (this.replayable && this.#mayHedge) ? "held" : "final";
+  }
+
   get #mayHedge(): boolean {
     const progress = {
       started: this.record.attemptCount,

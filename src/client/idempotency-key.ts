@@ -1,11 +1,17 @@
 import { createHash, randomUUID } from "node:crypto";
-import { type Interceptor, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
+import {
+  type Interceptor,
+  Metadata,
+  type NextCall,
+  propagate,
+  status as Status,
+} from "@grpc/grpc-js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "../core/idempotency-key.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import { type Random, systemRandom } from "../core/random.js";
 import { ask, type ReportError, safely } from "../core/user-code.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
-import { toMonotonic } from "../grpc/deadline.js";
+import { follows, toMonotonic } from "../grpc/deadline.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { idempotencyKeyName, readIdempotencyKey } from "../grpc/idempotency-metadata.js";
 import { asKept, copyMetadata } from "../grpc/kept-metadata.js";
@@ -183,7 +189,8 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     this.#waiting = own;
     const { clock, inbound } = this.#record;
     const giveUp = () => this.#forwardWith(undefined, own);
-    const unfollow = inbound?.onCalledOff(giveUp);
+    const cancelled = follows(this.options, propagate.CANCELLATION);
+    const unfollow = cancelled ? inbound?.onCalledOff(giveUp) : undefined;
     // A deadline that is no time is as good as none here: it is refused below.
     const deadlineMs = toMonotonic(this.options.deadline, clock, clock.now());
     const stopTimer =

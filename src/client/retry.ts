@@ -146,6 +146,19 @@ class RetriedCall extends RepeatingCall {
     if (!this.#goOn(this.judge(attempt, status, origin), status)) this.conclude(status, attempt);
   }
 
+  protected override singleHeaders(): "held" | "final" | "shown" {
+    if (!this.enforced) return "shown";
+    const { policy, record } = this;
+    const { maxAttempts, maxDepth } = policy.options;
+    // Behind headers, the server has begun to answer: only what may run twice is sent again.
+    const possible =
+      policy.idempotent(record) === true &&
+      record.attemptCount < maxAttempts &&
+      (record.inbound?.retryDepth ?? 0) < maxDepth &&
+      this.replayable;
+    return possible ? "held" : "final";
+  }
+
   protected override wants(message: unknown): boolean {
     const { retryResponse } = this.policy.judgement;
     if (retryResponse === undefined) return true;

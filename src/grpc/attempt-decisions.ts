@@ -19,6 +19,15 @@ export abstract class AttemptDecisions extends InterceptingCall {
     return true;
   }
 
+  /**
+   * What becomes of the headers of a single response. `held`: another attempt may follow a failure behind them, so they
+   * wait for the message. `final`: none can, so they are shown, and the attempt is the one that the caller sees. `shown`:
+   * none will, because attempts are only observed.
+   */
+  protected singleHeaders(): "held" | "final" | "shown" {
+    return "held";
+  }
+
   protected abstract afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void;
 
   /** An attempt ended OK. */

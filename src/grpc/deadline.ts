@@ -1,9 +1,11 @@
 import {
+  type CallOptions,
   type ClientOptions,
   type connectivityState,
   type Deadline,
   type InterceptorOptions,
   type NextCall,
+  propagate,
   status as Status,
 } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
@@ -178,6 +180,11 @@ export function ranOutOfTime(nowMs: number, deadlineMs: number): boolean {
  */
 export function timeIsUp(code: Status, nowMs: number, dueMs: number): boolean {
   return code === Status.DEADLINE_EXCEEDED && nowMs >= dueMs;
+}
+
+/** Whether `propagate_flags` let a call follow the call that it is made for in this: its deadline, its cancellation. */
+export function follows({ propagate_flags: flags }: CallOptions, what: propagate): boolean {
+  return ((flags ?? propagate.DEFAULTS) & what) !== 0;
 }
 
 /**

@@ -292,7 +292,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.tellMessage(message);
   }
 
-  /** Not to be overridden: `endedWith` is. */
+  /** What it is told is not whole yet. Subclasses read the status in `endedWith`. */
   onReceiveStatus(received: StatusObject): void {
     if (this.#ended) return;
     const whole = receivedStatus(received);

@@ -1,5 +1,10 @@
-import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
-import { connectivityState, status as Status } from "@grpc/grpc-js";
+import {
+  connectivityState,
+  Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import type { Decision, PolicyName } from "../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../core/gates.js";
@@ -17,7 +22,7 @@ import { keepMetadata } from "./kept-metadata.js";
 import { callOff, channelClosedStatus } from "./local-status.js";
 import { endingOf, outcomeOf } from "./outcome.js";
 import { dealtWithBelow, localRejection, rejectionOf } from "./rejection.js";
-import { codeOf, echoes, neverLeft } from "./status-origin.js";
+import { codeOf, echoes, isAddress, neverLeft } from "./status-origin.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -32,6 +37,9 @@ export interface ClientPassage {
   getPeer(): string;
 }
 
+/** How long after its start a call below may still be in the tick of it, in milliseconds, where that tick is long. */
+const freshMs = 50;
+
 /** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
 export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHost, ClientPassage {
   readonly record: CallRecord;
@@ -45,6 +53,10 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   /** A stream of responses has had its first. */
   #delivered = false;
   #calledOff: string | undefined;
+  /** When the call below was started. */
+  #startedMs = 0;
+  /** The call below is about to be called off. */
+  #callingOff = false;
 
   constructor(
     options: OptionsWithOwn,
@@ -100,6 +112,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     const metadata = this.#metadata;
     if (metadata === undefined) return;
     if (waited) this.#room.leave(this.#closed);
+    this.#startedMs = this.clock.now();
     // A queue gives a turn in the context of whoever left it; what is started here belongs to our caller.
     if (waited) this.record.restore(() => this.forward(metadata));
     else this.forward(metadata);
@@ -125,11 +138,25 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   override cancelWithStatus(code: Status, details: string): void {
     this.#calledOff ??= details;
-    super.cancelWithStatus(code, details);
     const { next } = this;
+    if (next === undefined || this.ended || !this.#fresh) {
+      super.cancelWithStatus(code, details);
+      return;
+    }
     // A grpc-js call that is cancelled in the tick of its start has its status, and is sent all the same: the handler
-    // runs until the deadline. Cancelled again a turn later, it is called off on the wire.
-    if (next !== undefined) this.clock.afterPoll(() => callOff(next, code, details));
+    // runs until the deadline. Called off a turn later, it is called off on the wire, and hears of it once.
+    if (this.#callingOff) return;
+    this.#callingOff = true;
+    const cancelled = { code, details, metadata: new Metadata() };
+    process.nextTick(() => this.onReceiveStatus(cancelled));
+    this.clock.afterPoll(() => callOff(next, code, details));
+  }
+
+  /** The call below may not have come further than grpc-js's name resolution: its peer is the target as yet. */
+  get #fresh(): boolean {
+    if (this.#sawHeaders || this.clock.now() - this.#startedMs > freshMs) return false;
+    const peer = this.getPeer();
+    return peer !== "unknown" && !isAddress(peer, this.record.target);
   }
 
   override onReceiveMetadata(metadata: Metadata): void {

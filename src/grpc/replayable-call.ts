@@ -31,7 +31,7 @@ import { completeWrite } from "./write-queue.js";
  * as they were given, sends them with each attempt, and shows the caller exactly one response.
  *
  * An attempt is committed by its response headers (streamed responses), by its message or OK (single
- * responses, whose headers wait until then), or because the request has outgrown the buffer: then it
+ * responses, whose headers wait until then where another attempt may follow), or because the request has outgrown the buffer: then it
  * cannot be sent again. After that no other attempt starts. The source of these rules is gRFC A6; holding
  * back the headers of a single response is ours, and lets a failure behind headers be retried.
  *
@@ -221,8 +221,10 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 
   attemptMetadata(attempt: ReplayAttempt, metadata: Metadata): void {
     if (this.ended) return;
-    if (!this.#streamedResponse && this.#attempts.committed === undefined)
-      attempt.heldMetadata = metadata;
+    const uncommitted = this.#attempts.committed === undefined;
+    const headers = this.#streamedResponse || !uncommitted ? "final" : this.singleHeaders();
+    if (headers === "held") attempt.heldMetadata = metadata;
+    else if (headers === "shown") this.#response?.metadata(metadata);
     else if (this.#commit(attempt)) this.#response?.metadata(metadata);
   }
 

@@ -36,7 +36,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     this.below.start(this);
   }
 
-  /** Not to be overridden: `begunWith` is. */
+  /** What it is told may be no metadata. Subclasses read them in `begunWith`. */
   onReceiveMetadata(metadata: Metadata): void {
     // Told twice, the handler would run twice.
     if (this.#begun) return;
@@ -78,7 +78,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     this.below.sendMessage(message, callback);
   }
 
-  /** Not to be overridden: `answerWith` is. */
+  /** What it is given is not whole yet. Subclasses read the status in `answerWith`. */
   override sendStatus(status: PartialStatus): void {
     this.answerWith(sentStatus(status));
   }

@@ -31,10 +31,10 @@ export function watching(target: () => string, tell: (seen: Seen) => void): Inte
       super.onReceiveMetadata(metadata);
     }
 
-    override onReceiveStatus(status: StatusObject): void {
+    protected override endedWith(status: StatusObject): void {
       const evidence = { sawHeaders: this.#sawHeaders, peer: this.getPeer(), target: target() };
       tell({ status, evidence, origin: originOf(status, evidence) });
-      super.onReceiveStatus(status);
+      super.endedWith(status);
     }
   }
   return (options, nextCall) => new WatchedCall(options, nextCall);
