@@ -81,7 +81,7 @@ export interface Resettable {
 
 interface Waiting {
   readonly subject: Resettable;
-  readonly then: () => void;
+  readonly task: () => void;
 }
 
 interface Queue {
@@ -131,11 +131,11 @@ export class ResetBudgets {
     return lowest !== undefined && lowest.waitMs(use, nowMs) > 0;
   }
 
-  /** Runs `then` once a reset may be caused for the subject, and takes it. Nothing runs after the result was called. */
-  later(target: string, use: ResetUse, subject: Resettable, then: () => void): CancelTask {
+  /** Runs `task` once a reset may be caused for the subject, and takes it. Nothing runs after the result was called. */
+  later(target: string, use: ResetUse, subject: Resettable, task: () => void): CancelTask {
     const { queues } = this.#of(target);
     const queue = queues[use];
-    const waiting: Waiting = { subject, then };
+    const waiting: Waiting = { subject, task };
     queue.waiting.add(waiting);
     if (queue.stop === undefined) this.#await(target, use, queue);
     return () => {
@@ -178,7 +178,7 @@ export class ResetBudgets {
     for (const waiting of queue.waiting) {
       if (!this.take(target, use, waiting.subject)) break;
       queue.waiting.delete(waiting);
-      waiting.then();
+      waiting.task();
     }
     if (queue.waiting.size > 0 && queue.stop === undefined) this.#await(target, use, queue);
   }
