@@ -78,10 +78,12 @@ describe("a dependency that hangs", () => {
     hangs = false;
     await call();
     hangs = true;
-    // What is under way when the first time-outs come has gone out already; from then on it rests and probes.
-    await during(attemptMs * 2);
+    // Calls that were under way together say it once: it takes three that began one after another.
+    // On a busy machine timers are late, and what ends late for that says nothing of the server.
+    for (let tries = 0; tries < 10 && changes.length === 0; tries += 1) await during(attemptMs * 4);
     await sleep(100); // What was sent last may still be on its way to the handler.
-    expect(changes.at(0)).toMatchObject({ to: "open", reason: "consecutive-failures" });
+    expect(changes.at(0)).toMatchObject({ to: "open" });
+    expect(changes.at(0)).toMatchObject({ to: "open", reason: "failure-rate" });
     const openedBefore = changes.filter(({ to }) => to === "open").length;
     const reachedBefore = reached;
     const madeBefore = reasons.length;
@@ -125,19 +127,23 @@ describe("a dependency that hangs", () => {
     const weir = createWeir();
     const options = weir.client({
       retry: false,
-      breaker: { consecutiveFailures: 5, inFlightMs: 100, openMs: 60_000 },
+      breaker: { consecutiveFailures: 2, inFlightMs: 100, openMs: 60_000 },
     });
     const client = new ConformanceServiceClient(address, credentials.createInsecure(), options);
     hangs = true;
     const reachedBefore = reached;
-    const calls = Array.from({ length: 5 }, () => client.unary({ payload, sequence: 1 }, () => {}));
+    const call = () => client.unary({ payload, sequence: 1 }, () => {});
+    const calls = [call(), call(), call(), call()];
+    await sleep(200);
+    // It began when those before it were known to hang.
+    calls.push(call());
     await sleep(200);
     const reason = await new Promise<string | undefined>((resolve) => {
       client.unary({ payload, sequence: 1 }, (error) => resolve(rejectionOf(error)?.reason));
     });
     expect(reason).toBe("BREAKER_OPEN");
     expect(reached - reachedBefore).toBeLessThanOrEqual(5);
-    for (const call of calls) call.cancel();
+    for (const hanging of calls) hanging.cancel();
     client.close();
   });
 });
