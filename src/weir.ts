@@ -224,7 +224,7 @@ export class Weir {
         ),
         serverSpanInterceptor(surroundings, this.#telemetry),
         gate,
-        ...streamAgeInterceptors(surroundings, policies.maxStreamAgeMs),
+        ...streamAgeInterceptors(surroundings, policies.admission),
         ...(own.interceptors ?? []),
         // Behind the user's own, which are to meet a fault as if the handler had it.
         ...serverFaultsInterceptors(surroundings, policies.priority, policies.faults),

@@ -221,6 +221,6 @@ export function admission(
     mode,
   );
   const gate = serverGate(surroundings, priority, [policy]);
-  const [age] = streamAgeInterceptors(surroundings, policy.maxStreamAgeMs);
+  const [age] = streamAgeInterceptors(surroundings, policy);
   return age === undefined ? gate : (method, call) => age(method, gate(method, call));
 }

@@ -172,11 +172,6 @@ export class ServerPolicies implements ReportedServer {
     };
   }
 
-  /** How old a stream may become, `Infinity` for no bound. */
-  get maxStreamAgeMs(): number {
-    return this.admission?.maxStreamAgeMs ?? Number.POSITIVE_INFINITY;
-  }
-
   /** Refuses those who wait and those who come; calls that run are left to end. */
   stop(): void {
     this.requests.waiting.close();

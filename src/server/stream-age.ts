@@ -1,73 +1,135 @@
 import type { Metadata, ServerInterceptor } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
+import type { Mode } from "../core/mode.js";
+import type { Outcome, Permit } from "../core/permit.js";
 import { refusal } from "../core/refusal.js";
-import { currentInbound } from "../grpc/inbound-call.js";
+import { currentInbound, type InboundCall } from "../grpc/inbound-call.js";
+import { outcomeOf } from "../grpc/outcome.js";
 import { ForwardingServerCall } from "../grpc/server-call.js";
 import { serverRejection } from "../grpc/server-rejection.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
+import { isExempt } from "./exempt.js";
 
 /** Up to this share of its age a stream ends sooner, or all that were opened together would come back together. */
 const spread = 0.1;
 
+/** What says how old streams may become, and whether that holds: its mode may change while they are open. */
+export interface StreamAgeBound {
+  readonly mode: Mode;
+  /** `Infinity` for no bound. */
+  readonly maxStreamAgeMs: number;
+}
+
 /**
  * Ends streams that have become old, so that long ones do not stay for ever with the server that they were opened on:
  * UNAVAILABLE (reason `STREAM_AGED`). The handler is told as when its caller leaves; the caller opens the stream anew.
- * Unary calls pass. None at all where streams may become as old as they like.
+ * Unary calls pass, and so do the services by which a server is looked into: the end of a health watch says that the
+ * server is gone. None at all where streams may become as old as they like.
+ *
+ * By the mode that holds when a stream has become old it is ended, or that is noted once, or nothing happens. One that
+ * stays open is looked at again when it has become as old once more.
  */
 export function streamAgeInterceptors(
   surroundings: Surroundings,
-  maxAgeMs: number,
+  bound: StreamAgeBound | undefined,
 ): readonly ServerInterceptor[] {
-  if (maxAgeMs === Number.POSITIVE_INFINITY) return [];
+  if (bound === undefined || bound.maxStreamAgeMs === Number.POSITIVE_INFINITY) return [];
   return [
     (method, call) =>
-      method.requestStream || method.responseStream
-        ? new AgingServerCall(call, surroundings, maxAgeMs)
+      (method.requestStream || method.responseStream) && !isExempt(method.path)
+        ? new AgingServerCall(call, surroundings, bound)
         : (call as ReturnType<ServerInterceptor>),
   ];
 }
 
 class AgingServerCall extends ForwardingServerCall {
   readonly #surroundings: Surroundings;
-  readonly #maxAgeMs: number;
+  readonly #bound: StreamAgeBound;
+  #inbound: InboundCall | undefined;
+  #openedMs = 0;
   #stopTimer: CancelTask | undefined;
   #aged = false;
   #answered = false;
+  /** While it is observed: that the stream would have been ended, until it is known how it ends. */
+  #spared: Permit | undefined;
+  #noted = false;
 
-  constructor(below: ServerCall, surroundings: Surroundings, maxAgeMs: number) {
+  constructor(below: ServerCall, surroundings: Surroundings, bound: StreamAgeBound) {
     super(below);
     this.#surroundings = surroundings;
-    this.#maxAgeMs = maxAgeMs;
+    this.#bound = bound;
   }
 
   protected override begunWith(metadata: Metadata): void {
-    const { clock, random } = this.#surroundings;
-    const inbound = currentInbound();
-    const ageMs = this.#maxAgeMs * (1 - spread * random());
-    this.#stopTimer = clock.schedule(ageMs, () => {
-      if (this.#answered) return;
-      this.#aged = true;
-      const detail = `the stream has been open for ${Math.round(ageMs)} ms; open it anew`;
-      const status = serverRejection(refusal("STREAM_AGED", detail));
-      inbound?.decide({
-        policy: "admission",
-        verdict: "stop",
-        reason: "STREAM_AGED",
-        enforced: true,
-        atMs: clock.now(),
-        detail,
-      });
-      if (inbound !== undefined) inbound.answeredByPolicy = true;
-      // What the handler has under way for this call is called off.
-      inbound?.finish("cancelled");
-      super.answerWith(status);
-    });
+    this.#inbound = currentInbound();
+    this.#openedMs = this.#surroundings.clock.now();
+    this.#wait();
     super.begunWith(metadata);
+  }
+
+  #wait(): void {
+    const { clock, random } = this.#surroundings;
+    const ageMs = this.#bound.maxStreamAgeMs * (1 - spread * random());
+    this.#stopTimer = clock.schedule(ageMs, () => this.#old());
+  }
+
+  #old(): void {
+    if (this.#answered) return;
+    const { mode } = this.#bound;
+    if (mode === "enforce") this.#end();
+    else {
+      if (mode === "observe") this.#note();
+      this.#wait();
+    }
+  }
+
+  #end(): void {
+    this.#aged = true;
+    const detail = this.#detail();
+    const inbound = this.#inbound;
+    this.#decide(detail, true);
+    if (inbound !== undefined) inbound.answeredByPolicy = true;
+    this.#settle("ignored");
+    // What the handler has under way for this call is called off.
+    inbound?.finish("cancelled");
+    super.answerWith(serverRejection(refusal("STREAM_AGED", detail)));
+  }
+
+  #note(): void {
+    if (this.#noted) return;
+    this.#noted = true;
+    this.#decide(this.#detail(), false);
+    this.#spared = this.#inbound?.observed?.spared("admission", "STREAM_AGED");
+  }
+
+  #detail(): string {
+    const ageMs = Math.round(this.#surroundings.clock.now() - this.#openedMs);
+    return `the stream has been open for ${ageMs} ms; open it anew`;
+  }
+
+  #decide(detail: string, enforced: boolean): void {
+    const atMs = this.#surroundings.clock.now();
+    this.#inbound?.decide({
+      policy: "admission",
+      verdict: "stop",
+      reason: "STREAM_AGED",
+      enforced,
+      atMs,
+      detail,
+    });
+  }
+
+  #settle(outcome: Outcome): void {
+    const spared = this.#spared;
+    this.#spared = undefined;
+    spared?.settle(outcome);
   }
 
   override onCancel(): void {
     this.#stopTimer?.();
+    // After an answer grpc-js tells of the end in the same way.
+    this.#settle("ignored");
     super.onCancel();
   }
 
@@ -80,6 +142,7 @@ class AgingServerCall extends ForwardingServerCall {
   protected override answerWith(status: PartialStatus): void {
     this.#answered = true;
     this.#stopTimer?.();
+    this.#settle(outcomeOf(status.code, "remote"));
     if (!this.#aged) super.answerWith(status);
   }
 }
