@@ -16,6 +16,8 @@ export interface Answer {
   /** CPU time since the process began, or of the load, in microseconds. */
   readonly cpuUs?: number;
   readonly elapsedMs?: number;
+  /** Calls of the load that a policy refused. */
+  readonly refused?: number;
   readonly error?: string;
 }
 
@@ -64,8 +66,8 @@ async function load(port: number, work: Load): Promise<Answer> {
     withDeadline && variant === "bare" ? () => ({ deadline: Date.now() + deadlineMs }) : () => ({});
   const cpu = process.cpuUsage();
   const startedMs = performance.now();
-  await runLoad(client, work, options);
-  return { cpuUs: cpuUs(cpu), elapsedMs: performance.now() - startedMs };
+  const refused = await runLoad(client, work, options);
+  return { cpuUs: cpuUs(cpu), elapsedMs: performance.now() - startedMs, refused };
 }
 
 async function obey(order: Order): Promise<Answer> {

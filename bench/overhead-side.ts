@@ -22,9 +22,13 @@ export class Side {
   }
 
   /** Has it make the calls to the server. */
-  async load(server: Side, load: Load): Promise<{ cpuUs: number; elapsedMs: number }> {
-    const { cpuUs, elapsedMs } = await this.#peer.ask({ do: "load", port: server.#port, load });
-    return { cpuUs: cpuUs ?? Number.NaN, elapsedMs: elapsedMs ?? Number.NaN };
+  async load(
+    server: Side,
+    load: Load,
+  ): Promise<{ cpuUs: number; elapsedMs: number; refused: number }> {
+    const told = await this.#peer.ask({ do: "load", port: server.#port, load });
+    const { cpuUs = Number.NaN, elapsedMs = Number.NaN, refused = 0 } = told;
+    return { cpuUs, elapsedMs, refused };
   }
 
   stop(): void {

@@ -16,6 +16,8 @@ interface Cost {
   readonly clientUs: number;
   readonly serverUs: number;
   readonly perSecond: number;
+  /** Calls that a policy refused. */
+  readonly refused: number;
 }
 
 const bare: Pairing = { client: "bare", server: "bare" };
@@ -67,6 +69,7 @@ export async function overhead(): Promise<void> {
       );
       console.log(`${title}; ${load.concurrent} under way`);
       printCosts(measured, load.messages > 1 ? "message" : "call");
+      printRefused(measured, load.calls);
       console.log();
     }
   } finally {
@@ -76,14 +79,24 @@ export async function overhead(): Promise<void> {
 
 async function measure(client: Side, server: Side, load: Load): Promise<Cost> {
   const before = await server.cpuUs();
-  const { cpuUs, elapsedMs } = await client.load(server, load);
+  const { cpuUs, elapsedMs, refused } = await client.load(server, load);
   const serverUs = (await server.cpuUs()) - before;
   const units = load.calls * load.messages;
   return {
     clientUs: cpuUs / units,
     serverUs: serverUs / units,
     perSecond: (units * 1_000) / elapsedMs,
+    refused,
   };
+}
+
+/** A refused call costs less than one that is served, so it is said where there were any. */
+function printRefused(measured: ReadonlyMap<Pairing, readonly Cost[]>, calls: number): void {
+  for (const [{ client, server }, costs] of measured) {
+    const refused = costs.reduce((sum, cost) => sum + cost.refused, 0);
+    if (refused === 0) continue;
+    console.log(`${client} / ${server}: ${refused} of ${calls * costs.length} calls were refused`);
+  }
 }
 
 function printCosts(measured: ReadonlyMap<Pairing, readonly Cost[]>, unit: string): void {

@@ -57,12 +57,15 @@ class StubCall extends InterceptingCall {
   }
 }
 
-/**
- * One unary call through client interceptors, joined as grpc-js joins them.
- *
- * @throws when the call does not come back by the time that it is made.
- */
-export function clientCall(interceptors: readonly Interceptor[]): () => void {
+/** Calls that end at a stub. The toolkit tells of an end a task later, as grpc-js does. */
+export interface StubbedCalls {
+  make(): void;
+  /** How many have ended. */
+  readonly ended: number;
+}
+
+/** Unary calls through client interceptors, joined as grpc-js joins them. */
+export function clientCalls(interceptors: readonly Interceptor[]): StubbedCalls {
   const bottom: NextCall = () => new StubCall();
   const first = interceptors.reduceRight<NextCall>(
     (next, interceptor) => (options) => interceptor(options, next),
@@ -78,15 +81,18 @@ export function clientCall(interceptors: readonly Interceptor[]): () => void {
       ended += 1;
     },
   };
-  return () => {
-    const before = ended;
-    // Made for each call, as grpc-js does.
-    const options: InterceptorOptions = Object.assign({}, { method_definition: definition });
-    const call = first(options);
-    call.start(new Metadata(), listener);
-    call.sendMessage(payload);
-    call.halfClose();
-    if (ended === before) throw new Error("the call has not ended");
+  return {
+    make: () => {
+      // Made for each call, as grpc-js does.
+      const options: InterceptorOptions = Object.assign({}, { method_definition: definition });
+      const call = first(options);
+      call.start(new Metadata(), listener);
+      call.sendMessage(payload);
+      call.halfClose();
+    },
+    get ended() {
+      return ended;
+    },
   };
 }
 
@@ -135,29 +141,33 @@ class StubServerCall implements ServerInterceptingCallInterface {
   }
 }
 
-/** One unary call through server interceptors, with a handler that answers at once. */
-export function serverCall(interceptors: readonly ServerInterceptor[]): () => void {
+/** Unary calls through server interceptors, with a handler that answers at once. */
+export function serverCalls(interceptors: readonly ServerInterceptor[]): StubbedCalls {
   const method = echoService.unary;
   let ended = 0;
-  return () => {
-    const before = ended;
-    const wire = new StubServerCall();
-    let call: ServerInterceptingCallInterface = wire;
-    for (const interceptor of interceptors) call = interceptor(method, call);
-    call.start({
-      onReceiveMetadata: () => call.startRead(),
-      onReceiveMessage() {},
-      onReceiveHalfClose() {
-        call.sendMetadata(answerHeaders);
-        call.sendMessage(payload, () => call.sendStatus(ok));
-      },
-      onCancel() {
-        ended += 1;
-      },
-    });
-    wire.listener?.onReceiveMetadata(newRequestHeaders());
-    wire.listener?.onReceiveMessage(payload);
-    wire.listener?.onReceiveHalfClose();
-    if (ended === before) throw new Error("the call has not ended");
+  return {
+    make: () => {
+      const wire = new StubServerCall();
+      let call: ServerInterceptingCallInterface = wire;
+      for (const interceptor of interceptors) call = interceptor(method, call);
+      call.start({
+        onReceiveMetadata: () => call.startRead(),
+        // The end of the request is read as well, as grpc-js reads it.
+        onReceiveMessage: () => call.startRead(),
+        onReceiveHalfClose() {
+          call.sendMetadata(answerHeaders);
+          call.sendMessage(payload, () => call.sendStatus(ok));
+        },
+        onCancel() {
+          ended += 1;
+        },
+      });
+      wire.listener?.onReceiveMetadata(newRequestHeaders());
+      wire.listener?.onReceiveMessage(payload);
+      wire.listener?.onReceiveHalfClose();
+    },
+    get ended() {
+      return ended;
+    },
   };
 }
