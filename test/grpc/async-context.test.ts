@@ -153,7 +153,8 @@ describe.each(kinds)("what a %s call tells its caller", (kind) => {
     };
     const { link, surface } = await open(transport, [
       client.context(env),
-      client.bulkhead({ ...env, maxConcurrent: 1, maxQueued: 5 }),
+      // Without the target, a call that waits makes the one below twice: once to learn its target.
+      client.bulkhead({ ...env, target: "memory", maxConcurrent: 1, maxQueued: 5 }),
       below,
     ]);
     const labels = ["a", "b", "c"];
