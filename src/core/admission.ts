@@ -22,7 +22,7 @@ import type { Shedder } from "./shedder.js";
 import type { Entry, OnTurn } from "./turn.js";
 import { TurnBudget } from "./turn-budget.js";
 import { warn } from "./user-code.js";
-import { WaitingLine } from "./waiting-line.js";
+import { type LinePlace, WaitingLine } from "./waiting-line.js";
 
 type Waiter = QueuedTurn<AdmissionCall>;
 
@@ -42,7 +42,12 @@ export class Admission {
   readonly #holdTime: HoldTime;
   readonly #ceiling = new LatencyCeiling();
   readonly #lateness = new Lateness();
-  readonly #server = { load: 0, nowMs: 0, worstWaiting: undefined as Priority | undefined };
+  readonly #server = {
+    load: 0,
+    nowMs: 0,
+    worstWaiting: undefined as Priority | undefined,
+    owed: false,
+  };
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
@@ -134,6 +139,7 @@ export class Admission {
     if (this.#hasRoom(priority === "critical", nowMs)) {
       this.#ceiling.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
+      this.#line.served(priorityRank[priority]);
       return this.#admit(call, nowMs);
     }
     return this.#queue(call, nowMs, onTurn);
@@ -219,6 +225,7 @@ export class Admission {
     server.load = this.load;
     server.nowMs = nowMs;
     server.worstWaiting = priorities[this.#line.worstRank];
+    server.owed = this.#line.isOwed(priorityRank[call.priority]);
     for (const shedder of this.#shedders) {
       const shed = shedder.judge(call, server);
       if (shed !== undefined) return `${shed}, ${this.#occupancy()}`;
@@ -274,11 +281,12 @@ export class Admission {
       const overloaded = this.#line.overloaded(nowMs);
       const place = this.#line.shift(nowMs);
       if (place === undefined) break;
-      const { item } = place;
-      const spent = this.#spent(item.tag, nowMs - place.sinceMs, nowMs, overloaded);
+      const { item, rank, owed } = place;
+      const spent = this.#spent(place, nowMs, overloaded);
       if (spent !== undefined) item.refuse(spent);
       else {
         this.#slots.take(nowMs);
+        this.#line.served(rank, owed);
         item.grant();
       }
     }
@@ -287,19 +295,16 @@ export class Admission {
 
   /** Why a call whose turn has come is not worth a slot any more. */
   #spent(
-    call: AdmissionCall,
-    waitedMs: number,
+    { item, rank, sinceMs, owed }: LinePlace<Waiter>,
     nowMs: number,
     overloaded: boolean,
   ): Refusal | undefined {
+    const call = item.tag;
+    const waitedMs = nowMs - sinceMs;
     const { order, targetMs } = this.#options.queue;
-    // In a standing queue a call that waited longer has been overtaken, and would be late (CoDel's target).
-    if (
-      order === "adaptive-lifo" &&
-      overloaded &&
-      waitedMs > targetMs &&
-      call.priority !== "critical"
-    ) {
+    // In a standing queue a call that waited longer has been overtaken, and would be late (CoDel's target). Whoever is owed a
+    // turn has waited for it behind all others.
+    if (order === "adaptive-lifo" && overloaded && waitedMs > targetMs && rank > 0 && !owed) {
       const detail = `waited ${Math.round(waitedMs)} ms in a standing queue, ${this.#occupancy()}`;
       return this.#refuse(call, "QUEUE_TIMEOUT", detail);
     }

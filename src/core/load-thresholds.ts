@@ -20,7 +20,7 @@ export type ResolvedThresholds = Readonly<Required<AdmissionThresholds>>;
 
 /**
  * Refuses each priority from a load of its own; but nobody for the sake of those below: while a lower priority waits, it is
- * the one that has to go when the queue is full.
+ * the one that has to go when the queue is full. And nobody who is owed a turn.
  */
 export class LoadThresholds implements Shedder {
   readonly #thresholds: ResolvedThresholds;
@@ -37,8 +37,8 @@ export class LoadThresholds implements Shedder {
     };
   }
 
-  judge({ priority }: ShedCall, { load, worstWaiting }: ServerLoad): string | undefined {
-    if (priority === "critical") return undefined;
+  judge({ priority }: ShedCall, { load, worstWaiting, owed }: ServerLoad): string | undefined {
+    if (priority === "critical" || owed) return undefined;
     const threshold = this.#thresholds[priority];
     // At 1 the load can only say that the queue is full, and a full queue has a rule of its own. A share of whole
     // numbers may be a hair below the threshold that it is meant to be.

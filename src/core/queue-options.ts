@@ -23,8 +23,9 @@ export interface QueueOptions {
    */
   readonly overflow?: OverflowPolicy;
   /**
-   * Share of the turns that `high`, `normal` and `low` calls are each owed while they wait, from 0 to 0.25, so that a
-   * steady load of better calls does not starve them. Critical calls give none of theirs. @defaultValue 0.02
+   * Share of the turns that `high`, `normal` and `low` calls are each owed, from 0 to 0.25, so that a steady load of better
+   * calls does not starve them: neither thresholds nor a full queue refuse a call that is owed a turn, and no other call
+   * puts it out. Critical calls give none of their turns, and may put it out. @defaultValue 0.02
    */
   readonly minShare?: number;
   /** For `age-out`: a call that has waited so long may be put out. 0 to 24 days. @defaultValue 50 */

@@ -14,6 +14,8 @@ export interface ServerLoad {
   readonly nowMs: number;
   /** The lowest priority that waits for a slot; `undefined` when nobody does. */
   readonly worstWaiting: Priority | undefined;
+  /** The priority of the call has had less than the share of the turns that it is owed: its next call has one to come. */
+  readonly owed: boolean;
 }
 
 /** Refuses calls before the queue, while there still is room for better ones. `critical` calls never reach it. */

@@ -18,7 +18,7 @@ export interface WaitingLineOptions {
   readonly order: QueueOrder;
   /** How many ranks there are; 0 is served first. */
   readonly ranks: number;
-  /** Share of the turns that each rank but the first is owed while it waits. From 0 to below 1 over their number. */
+  /** Share of the turns that each rank but the first is owed. From 0 to below 1 over their number. */
   readonly minShare: number;
   /** For `adaptive-lifo`: a line that has not been empty for so long is overloaded. */
   readonly intervalMs: number;
@@ -29,17 +29,28 @@ export interface LinePlace<T> {
   readonly item: T;
   readonly rank: number;
   readonly sinceMs: number;
+  /** Its turn has come before that of better ones, because its rank was owed one. */
+  readonly owed: boolean;
 }
+
+/** So many turns may a rank be owed. A long rush of others is not paid for by all who come later at once. */
+const mostOwed = 2;
+/** Shares are added up, and a sum may be a hair below the whole number that it is meant to be. */
+const hair = 1e-9;
 
 /**
  * Those who wait for a turn. Every order and every overflow policy finds its call in constant time, and a call that
  * leaves takes nobody's place with it. The first rank is served before all others, whatever the order; among those:
  *
- * - `priority`: the best rank first, by arrival inside it. The worse ranks get a small share of the turns, or a
- *   steady load of better calls would starve them (Kubernetes API Priority and Fairness);
+ * - `priority`: the best rank first, by arrival inside it;
  * - `fifo`: by arrival;
  * - `adaptive-lifo`: like `priority`; but while the line is overloaded the newest of a rank is served first, because the
  *   oldest has little time left, and serving each in its turn would be late for all (Facebook, Fail at Scale).
+ *
+ * A steady load of better calls would starve the worse ranks (Kubernetes API Priority and Fairness). So each but the first
+ * is owed a small share of all turns, whether it waits at the time or not: it may come back when it is refused. What it
+ * gets anyway is taken off. With a whole turn owed, one of the rank finds a place in a full line, keeps it against all but
+ * the first rank, and has the next turn that the first rank does not take.
  */
 export class WaitingLine<T> {
   readonly #options: WaitingLineOptions;
@@ -93,7 +104,31 @@ export class WaitingLine<T> {
     return true;
   }
 
-  /** Takes out who is next; `undefined` when nobody waits. */
+  /** The next call of the rank that comes has a turn to come: more are owed than wait. */
+  isOwed(rank: number): boolean {
+    const one = this.#ranks[rank];
+    return rank > 0 && one !== undefined && one.turnsOwed > one.size;
+  }
+
+  /**
+   * One of a rank has had a turn, from the line or without a wait. The worse ranks are owed a share of it; of one that was
+   * owed itself, all are, so that each has its share of all turns.
+   */
+  served(rank: number, owed = false): void {
+    const { minShare, order } = this.#options;
+    if (minShare === 0) return;
+    for (let other = owed ? 1 : rank + 1; other < this.#ranks.length; other += 1) {
+      const one = this.#ranks[other];
+      if (one === undefined) continue;
+      // By arrival, those who wait have turns to come that cannot be paid yet.
+      const most = order === "fifo" ? mostOwed + one.size : mostOwed;
+      one.owed = Math.min(most, one.owed + minShare);
+    }
+    const one = this.#ranks[rank];
+    if (one !== undefined) one.owed = Math.max(0, one.owed - 1);
+  }
+
+  /** Takes out who is next; `undefined` when nobody waits. Whoever is really served is told to `served`. */
   shift(nowMs: number): LinePlace<T> | undefined {
     const next = this.#next(nowMs);
     if (next !== undefined) this.remove(next);
@@ -108,7 +143,8 @@ export class WaitingLine<T> {
   /**
    * Whom a newcomer puts out of a full line; `undefined` when it is the newcomer who has to go. Nobody of the first
    * rank gives way, not even to another of it: it would be refused while worse ones have a place. A newcomer of the
-   * first rank finds a place while anybody else has one.
+   * first rank finds a place while anybody else has one. Of the others, nobody gives way who is owed a turn, and a newcomer
+   * who is finds a place while anybody has one who is not.
    */
   victim(
     policy: OverflowPolicy,
@@ -116,87 +152,89 @@ export class WaitingLine<T> {
     nowMs: number,
     maxAgeMs: number,
   ): LinePlace<T> | undefined {
+    const found = this.#byPolicy(policy, rank, nowMs, maxAgeMs);
+    if (found !== undefined) return found;
+    if (rank > 0) return this.isOwed(rank) ? this.#worse(0) : undefined;
+    return this.#worse(0) ?? this.#worse(0, true);
+  }
+
+  #byPolicy(
+    policy: OverflowPolicy,
+    rank: number,
+    nowMs: number,
+    maxAgeMs: number,
+  ): Node<T> | undefined {
     switch (policy) {
       case "evict-lowest":
         return this.#worse(rank);
       case "drop-oldest":
-        return this.#oldest();
+        return this.#extreme(({ oldestToGo }) => oldestToGo, isBefore);
       case "drop-newest":
-        return this.#newest();
+        return this.#extreme(({ newestToGo }) => newestToGo, isAfter);
       case "age-out": {
-        const oldest = this.#oldest();
-        if (oldest !== undefined && nowMs - oldest.sinceMs >= maxAgeMs) return oldest;
-        break;
+        const oldest = this.#extreme(({ oldestToGo }) => oldestToGo, isBefore);
+        const isOld = oldest !== undefined && nowMs - oldest.sinceMs >= maxAgeMs;
+        return isOld ? oldest : undefined;
       }
       case "reject-new":
-        break;
+        return undefined;
+      default:
+        return policy satisfies never;
     }
-    return rank === 0 ? this.#worse(0) : undefined;
   }
 
   #next(nowMs: number): Node<T> | undefined {
     const critical = this.#ranks[0]?.first;
+    if (critical !== undefined) return critical;
     const { order } = this.#options;
-    if (order === "fifo") return critical ?? this.#oldest();
-    const chosen = this.#ranks[this.#turnOf(critical !== undefined)];
-    const newest = critical === undefined && order === "adaptive-lifo" && this.overloaded(nowMs);
-    return newest ? chosen?.last : chosen?.first;
-  }
-
-  /** The rank whose turn it is. What the first rank takes is owed to the others, and paid when it waits no more. */
-  #turnOf(firstWaits: boolean): number {
-    const { minShare } = this.#options;
-    let chosen = 0;
-    let best = 0;
-    for (let rank = 1; rank < this.#ranks.length; rank += 1) {
-      const waiting = this.#ranks[rank];
-      if (waiting?.first === undefined) continue;
-      if (best === 0) best = rank;
-      else {
-        // Bounded, so that a long rush of the first rank is not paid for by all others at once.
-        waiting.owed = Math.min(2, waiting.owed + minShare);
-        if (chosen === 0 && waiting.owed >= 1) chosen = rank;
-      }
-    }
-    if (firstWaits) return 0;
-    if (chosen === 0) return best;
-    const paid = this.#ranks[chosen];
-    if (paid !== undefined) paid.owed -= 1;
-    return chosen;
+    if (order === "fifo") return this.#oldest();
+    const best = this.#ranks.find(({ first }) => first !== undefined);
+    // The best has its turn anyway.
+    const owed = this.#ranks.find((rank) => rank !== best && rank.size > 0 && rank.turnsOwed > 0);
+    const chosen = owed ?? best;
+    const newest = order === "adaptive-lifo" && this.overloaded(nowMs);
+    const next = newest ? chosen?.last : chosen?.first;
+    if (next !== undefined) next.owed = owed !== undefined;
+    return next;
   }
 
   /** Who has waited longest, of all but the first rank. */
   #oldest(): Node<T> | undefined {
-    let oldest: Node<T> | undefined;
-    for (let rank = 1; rank < this.#ranks.length; rank += 1) {
-      const first = this.#ranks[rank]?.first;
-      if (first !== undefined && (oldest === undefined || first.arrival < oldest.arrival)) {
-        oldest = first;
-      }
-    }
-    return oldest;
+    return this.#extreme(({ first }) => first, isBefore);
   }
 
-  /** Who came last, of all but the first rank. */
-  #newest(): Node<T> | undefined {
-    let newest: Node<T> | undefined;
+  /** One of all but the first rank: of those that are found in each, the one that comes before the others. */
+  #extreme(
+    find: (rank: Rank<T>) => Node<T> | undefined,
+    comesBefore: (one: Node<T>, other: Node<T>) => boolean,
+  ): Node<T> | undefined {
+    let extreme: Node<T> | undefined;
     for (let rank = 1; rank < this.#ranks.length; rank += 1) {
-      const last = this.#ranks[rank]?.last;
-      if (last !== undefined && (newest === undefined || last.arrival > newest.arrival)) {
-        newest = last;
+      const one = this.#ranks[rank];
+      const found = one === undefined ? undefined : find(one);
+      if (found !== undefined && (extreme === undefined || comesBefore(found, extreme))) {
+        extreme = found;
       }
     }
-    return newest;
+    return extreme;
   }
 
-  /** The newest of the worst rank, if that is strictly worse. */
-  #worse(rank: number): Node<T> | undefined {
+  /** The newest of the worst rank, if that is strictly worse. Of those who are owed no turn, or of `all`. */
+  #worse(rank: number, all = false): Node<T> | undefined {
     for (let worst = this.#ranks.length - 1; worst > rank; worst -= 1) {
-      const newest = this.#ranks[worst]?.last;
+      const newest = all ? this.#ranks[worst]?.last : this.#ranks[worst]?.newestToGo;
       if (newest !== undefined) return newest;
     }
     return undefined;
   }
+}
+
+function isBefore<T>(one: Node<T>, other: Node<T>): boolean {
+  return one.arrival < other.arrival;
+}
+
+function isAfter<T>(one: Node<T>, other: Node<T>): boolean {
+  return one.arrival > other.arrival;
 }
 
 class Node<T> implements LinePlace<T> {
@@ -205,6 +243,7 @@ class Node<T> implements LinePlace<T> {
   readonly sinceMs: number;
   readonly arrival: number;
   waits = true;
+  owed = false;
   before: Node<T> | undefined;
   after: Node<T> | undefined;
 
@@ -221,8 +260,26 @@ class Rank<T> {
   first: Node<T> | undefined;
   last: Node<T> | undefined;
   size = 0;
-  /** Turns that it is owed. */
+  /** What it is owed, in turns. */
   owed = 0;
+
+  /** The whole turns of that: so many of the rank keep their places. */
+  get turnsOwed(): number {
+    return Math.floor(this.owed + hair);
+  }
+
+  /** The one of those who may have to go that came first. */
+  get oldestToGo(): Node<T> | undefined {
+    let kept = this.turnsOwed;
+    let node = this.first;
+    for (; kept > 0; kept -= 1) node = node?.after;
+    return node;
+  }
+
+  /** The one of those who may have to go that came last. */
+  get newestToGo(): Node<T> | undefined {
+    return this.size > this.turnsOwed ? this.last : undefined;
+  }
 
   append(node: Node<T>): void {
     node.before = this.last;
@@ -239,6 +296,5 @@ class Rank<T> {
     if (after === undefined) this.last = before;
     else after.before = before;
     this.size -= 1;
-    if (this.size === 0) this.owed = 0;
   }
 }

@@ -22,7 +22,7 @@ function shed(
     const cohort = Math.floor(random() * 128);
     const no = shedder.judge(
       { priority, cohort },
-      { load: 0.5, nowMs: 10_000 + ms, worstWaiting: undefined },
+      { load: 0.5, nowMs: 10_000 + ms, worstWaiting: undefined, owed: false },
     );
     if (ms < (seconds - 1) * 1000) continue;
     seen[priority] += 1;
@@ -70,7 +70,10 @@ describe("shedding by pressure", () => {
       () => true,
     );
     const ask = (nowMs: number) =>
-      shedder.judge({ priority: "low", cohort: 0 }, { load: 0, nowMs, worstWaiting: undefined });
+      shedder.judge(
+        { priority: "low", cohort: 0 },
+        { load: 0, nowMs, worstWaiting: undefined, owed: false },
+      );
     ask(1_000);
     pressure = 0.6;
     ask(86_400_000);
@@ -110,7 +113,7 @@ describe("shedding by pressure", () => {
           pressure = next;
           nowMs += 60;
           // Asked in the same moment, so at the same level.
-          const at = { load: 0, nowMs, worstWaiting: undefined };
+          const at = { load: 0, nowMs, worstWaiting: undefined, owed: false };
           const refused = shedder.judge({ priority, cohort }, at) !== undefined;
           if (!refused) continue;
           for (const other of priorities) {

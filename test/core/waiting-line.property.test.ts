@@ -62,7 +62,9 @@ describe.each(queueOrders)("a waiting line in %s order", (order) => {
             drop(found.item);
           } else {
             const overloaded = line.overloaded(nowMs);
-            const who = line.shift(nowMs)?.item;
+            const place = line.shift(nowMs);
+            const who = place?.item;
+            if (place !== undefined) line.served(place.rank, place.owed);
             expect(who === undefined).toBe(waiting.length === 0);
             if (who === undefined) continue;
             const all = waiting.map((entry) => entry.who);

@@ -64,7 +64,9 @@ describe("the order of a waiting line", () => {
     const turns = (rank: string) => {
       for (let turn = 0; turn < 1_000; turn += 1) {
         waiting.push(`${rank}x`, Number(rank), 0);
-        const name = waiting.shift(0)?.item ?? "";
+        const place = waiting.shift(0);
+        const name = place?.item ?? "";
+        waiting.served(Number(name[0]), place?.owed);
         served[name[0] as keyof typeof served] += 1;
         if (name[0] !== rank) waiting.push(name, Number(name[0]), 0);
       }
