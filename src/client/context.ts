@@ -93,7 +93,13 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
     const { callback } = messageContext;
     if (callback === undefined) super.sendMessageWithContext(messageContext, message);
     else {
-      const restored: typeof callback = (error) => this.#record.restore(callback, error);
+      let called = false;
+      const restored: typeof callback = (error) => {
+        // Called back twice, a stream of Node throws where nobody catches it.
+        if (called) return;
+        called = true;
+        this.#record.restore(callback, error);
+      };
       super.sendMessageWithContext({ ...messageContext, callback: restored }, message);
     }
   }

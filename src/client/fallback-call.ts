@@ -112,7 +112,8 @@ export class FallbackCall extends PrimaryCall {
     try {
       this.tellMetadata(marked(degradations));
     } finally {
-      if (answer.kind === "one") {
+      if (answer.kind === "stream") this.#giveStream(answer, message, done);
+      else {
         try {
           message(answer.message);
         } finally {
@@ -120,9 +121,15 @@ export class FallbackCall extends PrimaryCall {
         }
       }
     }
-    if (answer.kind === "one") return;
+  }
+
+  #giveStream(
+    { iterator, first }: Extract<FallbackAnswer, { kind: "stream" }>,
+    message: (response: unknown) => void,
+    done: () => void,
+  ): void {
     const broken = (error: unknown) => this.#broken(error);
-    const stream = new FallbackStream(answer.iterator, answer.first, { message, done, broken });
+    const stream = new FallbackStream(iterator, first, { message, done, broken });
     if (this.ended) return;
     this.#stream = stream;
     this.#bound();

@@ -148,11 +148,12 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.#ended = true;
     callOff(this.next, final.code === Status.OK ? Status.CANCELLED : final.code, final.details);
     this.unmake();
-    this.#writes?.abandon();
-    this.released();
     const listener = this.#listener;
     const unanswered = this.#unanswered;
+    // Before the write callbacks that are still out: who is told of a write goes on writing.
     process.nextTick(() => tellEnd(listener, final, unanswered));
+    this.#writes?.abandon();
+    this.released();
   }
 
   /** The call below has ended, with a status that is whole. Passes it on unless overridden. */

@@ -96,8 +96,10 @@ export class ResponseSink {
 
   /** The same, but later: for a status that is made while the caller is still in a call of ours. */
   endLater(status: StatusObject): void {
-    if (!this.#close()) return;
+    if (this.#ended) return;
+    // Before the write callbacks that are still out: who is told of a write goes on writing.
     process.nextTick(() => tellEnd(this.#listener, status, this.#unanswered));
+    this.#close();
   }
 
   get #unanswered(): boolean {

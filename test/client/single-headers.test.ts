@@ -60,7 +60,7 @@ describe.each(single)("the headers of a %s", (kind) => {
     ["while retries are observed", { retry: { idempotent: true, mode: "observe" } }],
     ["without retries", { retry: false }],
   ] as const)("are shown at once %s", async (_where, client) => {
-    const { heard } = await timesOf(kind, client as ClientPolicy);
+    const { heard } = await timesOf(kind, client);
     expect(heard).toEqual(["headers at 0 ms", "OK at 1000 ms"]);
   });
 

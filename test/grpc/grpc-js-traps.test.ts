@@ -9,6 +9,8 @@ import {
   type Listener,
   Metadata,
   type NextCall,
+  StatusBuilder,
+  type StatusObject,
   status,
 } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
@@ -24,7 +26,7 @@ import { GatedCall } from "../../src/grpc/gated-call.js";
 import { ReplayAttempt } from "../../src/grpc/replay-attempt.js";
 import type { MessageContext } from "../../src/grpc/types.js";
 import { loopbackTransport } from "../../src/testing/loopback.js";
-import { echo, startCall } from "../scene.js";
+import { echo, handlers, startCall } from "../scene.js";
 import { callOf, ended, fakeBelow, Hearer, optionsOf, settled, Writes } from "./fake-call.js";
 import { PutOffCall } from "./put-off-call.js";
 
@@ -147,6 +149,47 @@ describe("messages while the start is put off", () => {
     outer.sendMessageWithContext(context, "a");
     expect(seen).toEqual([context]);
     expect(argumentsOf).toEqual([2]);
+  });
+});
+
+describe("a single response that does not come", () => {
+  it("is told by grpc-js by one null before the status, and a stream is not", async () => {
+    for (const [method, expected] of [
+      ["unary", ["message null", "status INVALID_ARGUMENT"]],
+      ["clientStream", ["message null", "status INVALID_ARGUMENT"]],
+      ["serverStream", ["status INVALID_ARGUMENT"]],
+      ["bidiStream", ["status INVALID_ARGUMENT"]],
+    ] as const) {
+      const heard: string[] = [];
+      const watching: Interceptor = (options, nextCall) =>
+        new InterceptingCall(nextCall(options), {
+          start: (metadata, _listener, next) =>
+            next(metadata, {
+              onReceiveMessage(message, pass) {
+                heard.push(`message ${String(message)}`);
+                pass(message);
+              },
+              // Its own builder makes a status without metadata, and the surface takes it.
+              onReceiveStatus({ code }, pass) {
+                heard.push(`status ${status[code]}`);
+                pass(new StatusBuilder().withCode(code).withDetails("no").build() as StatusObject);
+              },
+            }),
+        });
+      const link = await loopbackTransport().open({
+        service: ConformanceServiceService,
+        implementation: handlers(({ fail }) =>
+          fail({ code: status.INVALID_ARGUMENT, details: "" }),
+        ),
+        clientOptions: { interceptors: [watching] },
+        serverInterceptors: [],
+      });
+      const client = link.client(ConformanceServiceClient);
+      const { ended } = startCall(client, method, {}, new Metadata());
+      expect(await ended).toMatchObject({ code: status.INVALID_ARGUMENT, trailers: undefined });
+      expect(heard).toEqual(expected);
+      await link.close();
+    }
   });
 });
 
