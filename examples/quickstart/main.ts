@@ -65,11 +65,12 @@ for (const call of [1, 2, 3]) {
     const rejection = rejectionOf(error);
     if (rejection === undefined) console.log(`  failed: ${status[error.code]}`);
     else {
-      const { reason, local, retryAfterMs = 0 } = rejection;
+      const { reason, local, retryAfterMs } = rejection;
       const who = local ? "this process" : "the server";
-      console.log(
-        `  refused by ${who}: ${reason}, worth another try in ${Math.ceil(retryAfterMs)} ms`,
-      );
+      // Without a time, nobody has said that another try makes sense.
+      const again =
+        retryAfterMs === undefined ? "" : `, worth another try in ${Math.ceil(retryAfterMs)} ms`;
+      console.log(`  refused by ${who}: ${reason}${again}`);
     }
   }
   // #endregion

@@ -23,7 +23,7 @@ export function ordersServer(inventory: InventoryServiceClient): Server {
 
       // What is not gRPC takes the signal, and what must outlive the answer is detached.
       warmUpPrices(sku, caller?.signal).catch(() => {});
-      void detached(() => writeAuditRecord(orderId));
+      detached(() => writeAuditRecord(orderId)).catch(console.error);
     },
     // #endregion
   } satisfies Pick<OrdersServiceServer, "placeOrder">);
