@@ -1,6 +1,7 @@
 import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
 import { type Due, DueList } from "../core/due-list.js";
 import { oneOf, readOptions } from "../core/options.js";
+import { outsideClock } from "../grpc/async-context.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import { markedStatus } from "../grpc/degraded.js";
 import { currentInbound, InboundCall, runInbound } from "../grpc/inbound-call.js";
@@ -36,7 +37,7 @@ export function contextInterceptor(
   surroundings: Surroundings,
   priority: PriorityReader,
   relay: Relay = "mark",
-  deadlines: DueList = new DueList(surroundings.clock),
+  deadlines: DueList = new DueList(outsideClock(surroundings.clock)),
 ): ServerInterceptor {
   return (method, call) => {
     const inbound = newInbound(method, call, surroundings);

@@ -3,6 +3,7 @@ import { DueList } from "../core/due-list.js";
 import type { Gate } from "../core/gates.js";
 import { type Mode, modes } from "../core/mode.js";
 import { oneOf } from "../core/options.js";
+import { outsideClock } from "../grpc/async-context.js";
 import { GatedServerCall, type RequestBound } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import {
@@ -33,7 +34,7 @@ export function serverGate(
   gates: readonly Gate<InboundCall>[],
   requests: RequestBound = {
     maxMs: defaultRequestMs,
-    waiting: new DueList(surroundings.clock),
+    waiting: new DueList(outsideClock(surroundings.clock)),
   },
 ): ServerInterceptor {
   return (method, call) =>

@@ -3,12 +3,9 @@ import { performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { systemClock } from "../core/clock.js";
 import type { ProcessReader, Readings } from "../core/process-readings.js";
-import { captureContext } from "../grpc/async-context.js";
+import { outside } from "../grpc/async-context.js";
 import { cpuQuota } from "./cpu-quota.js";
 import { LoopDelay } from "./loop-delay.js";
-
-/** The context of no call: a timer that is begun in that of a call holds the call, and its server, as long as it runs. */
-const outside = captureContext();
 
 /**
  * What Node and its control group tell of this process. The costly parts are read once: the quota of the CPU and the

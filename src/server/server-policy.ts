@@ -5,6 +5,7 @@ import type { Gate } from "../core/gates.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import type { Pressure } from "../core/pressure.js";
+import { outsideClock } from "../grpc/async-context.js";
 import type { RequestBound } from "../grpc/gated-server-call.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -89,7 +90,7 @@ export class ServerPolicies implements ReportedServer {
     const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
     const { requestMs = defaultRequestMs } = policy;
-    const { clock } = surroundings;
+    const clock = outsideClock(surroundings.clock);
     this.requests = {
       maxMs:
         requestMs === false

@@ -52,9 +52,10 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     if (recording) {
       this.#recorded = { span, time, adopted: adopted !== undefined };
     }
+    const targetUnknown = record.target === "";
     const context = span === undefined ? this.#parent : trace.setSpan(this.#parent, span);
     this.forward(metadata, withTrace(this.options, { context, recording, time }));
-    if (record.target === "") this.#learnTarget();
+    if (targetUnknown) this.#learnTarget();
   }
 
   protected override endedWith(received: StatusObject): void {

@@ -80,7 +80,7 @@ describe.each(kinds)("%s", (method) => {
     expect(decisions.at(-1)).toMatchObject({ reason: "RETRY_ATTEMPTS_SPENT" });
   });
 
-  it("is retried by the policy when no connection can be made, and counted", async () => {
+  it("waits for a connection before it is retried when none can be made, and is counted", async () => {
     const peer = await RawPeer.listen(() => {});
     await peer.close();
     const decisions: DecisionEvent[] = [];
@@ -90,9 +90,11 @@ describe.each(kinds)("%s", (method) => {
     expect(code).toBe(Status.UNAVAILABLE);
     expect(decisions.map(({ verdict, reason }) => reason ?? verdict)).toEqual([
       "retry",
-      "RETRY_ATTEMPTS_SPENT",
+      "RETRY_AWAITS_CONNECTION",
+      "CONNECTION_TIMEOUT",
     ]);
-    expect(tokensLeft(weir)).toBe("8");
+    // The attempt that waited was not made.
+    expect(tokensLeft(weir)).toBe("9");
   });
 });
 
