@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Order, Report, Role } from "./messages.js";
+import type { Way } from "./ways.js";
 
 const program = fileURLToPath(new URL("./process.js", import.meta.url));
 /** Long enough for a busy machine to start a process. */
@@ -13,9 +14,9 @@ export class Member {
   readonly #exited: Promise<string>;
   #expected = false;
 
-  constructor(role: Role, equipped: boolean, onDeath: (reason: Error) => void) {
+  constructor(role: Role, way: Way, onDeath: (reason: Error) => void) {
     this.role = role;
-    this.#child = fork(program, [role, equipped ? "with" : "without"], {
+    this.#child = fork(program, [role, way], {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.#exited = new Promise((resolve) => {
@@ -77,21 +78,21 @@ export class Member {
 /** All processes of one run. None of them outlives it. */
 export class Fleet {
   readonly #members: Member[] = [];
-  readonly #equipped: boolean;
+  readonly #way: Way;
   #report: (reason: Error) => void = () => {};
   /** Rejects when a process ends that should not. */
   readonly accident: Promise<never> = new Promise((_resolve, reject) => {
     this.#report = reject;
   });
 
-  constructor(equipped: boolean) {
-    this.#equipped = equipped;
+  constructor(way: Way) {
+    this.#way = way;
     // Whoever races against it hears of it; before that, it is not unhandled.
     this.accident.catch(() => {});
   }
 
   async start(role: Role): Promise<Member> {
-    const member = new Member(role, this.#equipped, (reason) => this.#report(reason));
+    const member = new Member(role, this.#way, (reason) => this.#report(reason));
     this.#members.push(member);
     await member.next("ready");
     return member;

@@ -10,15 +10,17 @@ import type { Conditions } from "./messages.js";
 import { fate, inventorySlots } from "./script.js";
 import { Slots } from "./slots.js";
 
-/** The service that the incident happens to. The same handler with the toolkit and without it. */
+/** The service that the incident happens to. The same handler in all ways. */
 export function inventoryServer(hop: Hop): {
   readonly server: Server;
   become(conditions: Conditions): void;
 } {
-  let now: Conditions = { serviceMs: 0, failing: 0 };
+  let now: Pick<Conditions, "failing" | "serviceMs"> = { serviceMs: 0, failing: 0 };
   let left = 1_000_000;
+  // A pool of its own, as for a database. No server option tells of it.
   const slots = new Slots(inventorySlots);
   const reserved = new Map<string, ReserveResponse>();
+  const asked = new Map<string, number>();
 
   async function reserve(
     orderId: string,
@@ -40,21 +42,13 @@ export function inventoryServer(hop: Hop): {
     }
   }
 
-  const server = new Server(
-    // As many at once as there are slots: what runs need not wait inside, where nobody knows of priorities.
-    hop.server({
-      admission: {
-        limit: inventorySlots,
-        maxQueued: 2 * inventorySlots,
-        maxWaitMs: 150 * hop.script.stretch,
-      },
-    }),
-  );
+  const server = new Server(hop.server());
   server.addService(InventoryServiceService, {
     reserve(call, callback) {
       const { orderId, quantity } = call.request;
-      const attempt = call.metadata.get("grpc-previous-rpc-attempts")[0] ?? "0";
-      if (fate(`${orderId} ${String(attempt)}`) < now.failing) {
+      const times = (asked.get(orderId) ?? 0) + 1;
+      asked.set(orderId, times);
+      if (fate(`${orderId} ${times}`) < now.failing) {
         callback({ code: Status.UNAVAILABLE, details: "the shelf is being repaired" });
         return;
       }

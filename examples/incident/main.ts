@@ -1,96 +1,127 @@
-// The incident: three services over real sockets, once with the toolkit and once without it.
+// The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
 // `npm start` builds and runs it. It ends by itself; exit code 0 says that what it shows has been checked.
-import { performance } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Fleet } from "./fleet.js";
+import type { CallResult } from "./messages.js";
+import { paintFor } from "./paint.js";
 import { Progress } from "./progress.js";
-import { assemble, play, type RunResult } from "./run.js";
-import { type PlannedCall, plan, type Script, scriptAt } from "./script.js";
-import { type Column, phaseTable, priorityTable } from "./table.js";
-import { orderIdOf, richest, tracesOf, wasRetried } from "./traces.js";
-import { verdict } from "./verdict.js";
+import { assemble, type Cast, play, type RunResult } from "./run.js";
+import { deadlineMs, type PlannedCall, phases, plan } from "./script.js";
+import { phaseTable, priorityTable } from "./table.js";
+import { orderIdOf, richest, tracesOf } from "./traces.js";
+import { summary, verdict } from "./verdict.js";
 import { waterfall } from "./waterfall.js";
+import { explanations, titles, type Way, ways } from "./ways.js";
 
 const seed = 20;
-/** Five processes start within this time on a machine of two cores that has little else to do. */
-const usualStartMs = 1_800;
-const mostStretch = 1.8;
 
+const paint = paintFor(process.stdout);
 const progress = new Progress(process.stdout);
-let fleet: Fleet | undefined;
+const fleets: Readonly<Record<Way, Fleet>> = {
+  toolkit: new Fleet("toolkit"),
+  retryPolicy: new Fleet("retryPolicy"),
+  bare: new Fleet("bare"),
+};
 
-interface Played extends RunResult {
-  readonly script: Script;
-  readonly plan: readonly PlannedCall[];
+type Played = Readonly<Record<Way, RunResult>>;
+
+async function main(): Promise<void> {
+  const calls = plan(seed);
+  console.log(
+    [
+      `${paint.strong("An incident:")} ${calls.length} checkouts go from a caller through edge and orders to inventory, which gets into trouble.`,
+      `A checkout is served when it succeeds within ${deadlineMs / 1_000} s. Three copies of the services get the same calls at the same times:`,
+      ...ways.map((way) => `  ${paint.strong(titles[way].padEnd(13))} ${explanations[way]}`),
+      "",
+    ].join("\n"),
+  );
+  const { toolkit, retryPolicy, bare } = await playAll(calls);
+  const results = { toolkit: toolkit.calls, retryPolicy: retryPolicy.calls, bare: bare.calls };
+
+  console.log(`${phaseTable(results, paint)}\n`);
+  console.log(
+    [
+      priorityTable(results, paint),
+      paint.faint(
+        "shed: refused early, on purpose, low priorities first. fail: failed, or not in time. p50, p99: ms until a call was served.",
+      ),
+    ].join("\n"),
+  );
+
+  const lost = lostOf(retryPolicy.calls);
+  const lostBare = lostOf(bare.calls);
+  const traces = tracesOf(toolkit.spans);
+  const saved =
+    richest(traces, (orderId) => lost.has(orderId) && lostBare.has(orderId)) ??
+    richest(traces, (orderId) => lost.has(orderId) || lostBare.has(orderId));
+  if (saved !== undefined) {
+    const orderId = orderIdOf(saved);
+    const others = [
+      `${titles.retryPolicy}: ${lost.get(orderId) ?? "OK"}`,
+      `${titles.bare}: ${lostBare.get(orderId) ?? "OK"}`,
+    ].join(", ");
+    console.log(
+      `\n${paint.strong(`A critical call that was saved: ${orderId}`)} (${others})\n${waterfall(saved, paint)}`,
+    );
+  }
+  console.log(`\n${paint.strong(summary(results))}`);
+
+  const lateMs = Math.max(toolkit.lateMs, retryPolicy.lateMs, bare.lateMs);
+  const wrong = verdict({ plan: calls, results, lateMs, saved });
+  if (wrong.length === 0) return;
+  console.error(paint.bad("\nNot all of this is as it should be:"));
+  for (const reason of wrong) console.error(`- ${reason}`);
+  process.exitCode = 1;
 }
 
-/** @param script Left out, it is chosen by how busy the machine is. */
-async function run(equipped: boolean, script?: Script): Promise<Played> {
-  progress.begin(equipped ? "with the toolkit" : "without it");
-  const current = new Fleet(equipped);
-  fleet = current;
-  const whole = async (): Promise<Played> => {
+/** Of the calls that were not served, the status by the id of the order. */
+function lostOf(calls: readonly CallResult[]): ReadonlyMap<string, string> {
+  return new Map(
+    calls.filter(({ end }) => end !== "ok").map(({ orderId, code }) => [orderId, code]),
+  );
+}
+/** All ways at the same time, so that what else the machine does meets all of them alike. */
+async function playAll(calls: readonly PlannedCall[]): Promise<Played> {
+  const whole = async () => {
     progress.says("starting the processes");
-    const beganMs = performance.now();
-    const cast = await assemble(current);
-    const chosen = script ?? scriptAt(stretchFor(performance.now() - beganMs));
-    const calls = plan(chosen.phases, seed);
-    const played = await play(cast, chosen, calls, progress);
-    progress.says("done");
-    return { script: chosen, plan: calls, ...played };
+    const [toolkit, retryPolicy, bare] = await Promise.all([
+      assemble(fleets.toolkit),
+      assemble(fleets.retryPolicy),
+      assemble(fleets.bare),
+    ]);
+    const playing = (way: Way, cast: Cast) =>
+      play(cast, calls, (tally) => progress.counts(way, tally));
+    const ends = Promise.all([
+      playing("toolkit", toolkit),
+      playing("retryPolicy", retryPolicy),
+      playing("bare", bare),
+    ]);
+    for (const [index, { happens, ms }] of phases.entries()) {
+      progress.says(`${index + 1}/${phases.length} ${happens}`);
+      // What fails meanwhile ends this, too.
+      await Promise.race([sleep(ms), ends]);
+    }
+    progress.says("the last answers");
+    const [first, second, third] = await ends;
+    return { toolkit: first, retryPolicy: second, bare: third };
   };
+  const accidents = Object.values(fleets).map(({ accident }) => accident);
   try {
-    return await Promise.race([whole(), current.accident]);
+    return await Promise.race([whole(), ...accidents]);
   } finally {
-    await current.end();
+    await endAll();
     progress.end();
   }
 }
 
-function stretchFor(startMs: number): number {
-  const stretch = Math.min(mostStretch, Math.max(1, startMs / usualStartMs));
-  return Math.round(stretch * 10) / 10;
-}
-
-async function main(): Promise<void> {
-  console.log("caller → edge → orders → inventory: checkouts on their way through three services");
-  const equipped = await run(true);
-  const { script, plan: calls } = equipped;
-  const bare = await run(false, script);
-
-  console.log(
-    `\n${calls.length} checkouts, each to be answered within ${script.deadlineMs} ms` +
-      (script.stretch > 1
-        ? `; the machine is busy, so all takes ${script.stretch} times as long`
-        : ""),
-  );
-  const traces = tracesOf(equipped.spans);
-  const retried = new Set(traces.filter(wasRetried).map(orderIdOf));
-  const withIt: Column = { calls: equipped.calls, retried };
-  const without: Column = { calls: bare.calls, retried: new Set() };
-  console.log(priorityTable(withIt, without));
-  console.log(
-    [
-      "p50 and p99: milliseconds of the calls that went well; one that a busy machine reads late counts as it is.",
-      "shed: refused early, on purpose, low priorities first. retried: how many of the others needed it.",
-    ].join("\n"),
-  );
-  console.log(`\n${phaseTable(script.phases, withIt, without)}`);
-  const shown = richest(traces);
-  if (shown !== undefined)
-    console.log(`\none call of them, trace ${shown.traceId}\n${waterfall(shown)}`);
-
-  const wrong = verdict({ plan: calls, equipped: withIt, bare: without, traces, shown });
-  if (wrong.length === 0) return;
-  console.error(`\nWhat is shown above is not what this example claims:`);
-  for (const reason of wrong) console.error(`- ${reason}`);
-  process.exitCode = 1;
+async function endAll(): Promise<void> {
+  await Promise.all(Object.values(fleets).map((fleet) => fleet.end()));
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {
     progress.end();
-    const ended = fleet?.end() ?? Promise.resolve();
-    void ended.then(() => process.exit(signal === "SIGINT" ? 130 : 143));
+    void endAll().then(() => process.exit(signal === "SIGINT" ? 130 : 143));
   });
 }
 

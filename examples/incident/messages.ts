@@ -1,32 +1,36 @@
+import type { ServerUnaryCall } from "@grpc/grpc-js";
 import type { Attributes } from "@opentelemetry/api";
 import type { Priority } from "grpc-weir";
-import type { PlannedCall, Script } from "./script.js";
+import type { PlannedCall } from "./script.js";
 
-/** The processes of the incident, beside the one that directs them. */
-export type Role = "caller" | "edge" | "orders" | "inventory";
+/** The processes of one shop: the caller with edge and orders, and inventory, which is killed. */
+export type Role = "shop" | "inventory";
 
 /** How inventory is, until the next message of this kind. */
 export interface Conditions {
   readonly serviceMs: number;
   readonly failing: number;
+  /** How often the network loses all connections to inventory; 0 for never. */
+  readonly breaksEveryMs: number;
 }
+
+/** A call that a handler serves. */
+export type ServerCall = ServerUnaryCall<unknown, unknown>;
 
 /** What the director tells a process. */
 export type Order =
   | {
       readonly type: "listen";
-      readonly script: Script;
+      /** 0 for any. */
       readonly port: number;
-      /** Address of the service behind; empty for inventory, which has none. */
-      readonly next: string;
     }
   | ({ readonly type: "conditions" } & Conditions)
   | {
-      readonly type: "prime";
-      readonly script: Script;
-      readonly target: string;
-      readonly calls: number;
+      readonly type: "open";
+      /** Address of inventory. */
+      readonly inventory: string;
     }
+  | { readonly type: "prime"; readonly calls: number }
   | { readonly type: "begin"; readonly calls: readonly PlannedCall[] }
   | { readonly type: "stop" };
 
@@ -34,13 +38,21 @@ export type Order =
 export type Report =
   | { readonly type: "ready" }
   | { readonly type: "listening"; readonly port: number }
+  | { readonly type: "opened" }
   | { readonly type: "primed" }
   | ({ readonly type: "tally" } & Tally)
-  | { readonly type: "results"; readonly calls: readonly CallResult[] }
+  | ({ readonly type: "results" } & Answered)
   | { readonly type: "spans"; readonly spans: readonly SpanRecord[] }
   | { readonly type: "stopped" };
 
-/** How a call ended for its caller. `shed`: a policy refused it early, on purpose. */
+/** What a caller reports. */
+export interface Answered {
+  readonly calls: readonly CallResult[];
+  /** By how much a call was sent later than planned, at most: how long its process did not get to run. */
+  readonly lateMs: number;
+}
+
+/** How a call ended for its caller. `shed`: refused by a policy, early and on purpose. */
 export type End = "ok" | "shed" | "failed";
 
 export type Tally = Readonly<Record<End | "sent", number>>;
@@ -57,7 +69,6 @@ export interface CallResult {
 
 /** A finished span, as it travels between processes. */
 export interface SpanRecord {
-  readonly service: Role;
   readonly traceId: string;
   readonly spanId: string;
   readonly parentId: string | undefined;

@@ -1,72 +1,87 @@
-// One process of the incident, started by main.ts: `node process.js <role> <with|without>`.
+// One process of the incident, started by main.ts: `node process.js <role> <way>`.
 import { type Server, ServerCredentials } from "@grpc/grpc-js";
 import { Caller } from "./caller.js";
 import { edgeServer } from "./edge.js";
-import { type Hop, withoutToolkit, withToolkit } from "./hop.js";
+import { hopOf } from "./hop.js";
 import { inventoryServer } from "./inventory.js";
 import { type Conditions, type Order, type Role, report } from "./messages.js";
+import { Network } from "./network.js";
 import { ordersServer } from "./orders.js";
-import type { Script } from "./script.js";
 import { startTracing } from "./tracing.js";
+import { isWay, type Way } from "./ways.js";
 
 const role = process.argv[2] as Role;
-const equipped = process.argv[3] === "with";
-const sendSpans = equipped ? startTracing(role) : () => Promise.resolve();
+const way = wayOf(process.argv[3]);
+const spans = way === "toolkit" ? startTracing() : undefined;
+const hop = await hopOf(way);
 
-let server: Server | undefined;
+const servers: Server[] = [];
 let caller: Caller | undefined;
+let network: Network | undefined;
+let breaks: NodeJS.Timeout | undefined;
 let become: (conditions: Conditions) => void = () => {};
 
-function hopOf(script: Script): Hop {
-  return equipped ? withToolkit(script) : withoutToolkit(script);
+function wayOf(name: string | undefined): Way {
+  if (isWay(name)) return name;
+  throw new Error(`no way to play is called ${String(name)}`);
 }
 
-function serverOf(hop: Hop, next: string): Server {
-  switch (role) {
-    case "edge":
-      return edgeServer(hop, next);
-    case "orders":
-      return ordersServer(hop, next);
-    case "inventory": {
-      const inventory = inventoryServer(hop);
-      become = (conditions) => inventory.become(conditions);
-      return inventory.server;
-    }
-    case "caller":
-      throw new Error("the caller serves nobody");
-  }
-}
-
-function listen(listening: Server, port: number): Promise<number> {
+function bind(server: Server): Promise<number> {
+  servers.push(server);
   return new Promise((resolve, reject) => {
-    listening.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
-      if (error === null) resolve(bound);
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) => {
+      if (error === null) resolve(port);
       else reject(error);
     });
   });
 }
 
+async function listenAsInventory(port: number): Promise<number> {
+  const inventory = inventoryServer(hop);
+  const wire = new Network(await bind(inventory.server));
+  network = wire;
+  become = (conditions) => {
+    inventory.become(conditions);
+    clearInterval(breaks);
+    if (conditions.breaksEveryMs === 0) return;
+    breaks = setInterval(() => wire.breakConnections(), conditions.breaksEveryMs);
+  };
+  return await wire.listen(port);
+}
+
+async function openShop(inventory: string): Promise<Caller> {
+  const ordersPort = await bind(ordersServer(hop, inventory));
+  const edgePort = await bind(edgeServer(hop, `127.0.0.1:${ordersPort}`));
+  return new Caller(hop, `127.0.0.1:${edgePort}`);
+}
+
 async function obey(order: Order): Promise<void> {
   switch (order.type) {
     case "listen":
-      server ??= serverOf(hopOf(order.script), order.next);
-      report({ type: "listening", port: await listen(server, order.port) });
+      report({ type: "listening", port: await listenAsInventory(order.port) });
       break;
     case "conditions":
       become(order);
       break;
+    case "open":
+      caller = await openShop(order.inventory);
+      report({ type: "opened" });
+      break;
     case "prime":
-      caller = new Caller(hopOf(order.script), order.target);
-      await caller.prime(order.calls);
+      await caller?.prime(order.calls);
       report({ type: "primed" });
       break;
     case "begin":
-      report({ type: "results", calls: (await caller?.run(order.calls)) ?? [] });
+      await spans?.forget();
+      if (caller === undefined) throw new Error("the shop is not open");
+      report({ type: "results", ...(await caller.run(order.calls)) });
       break;
     case "stop":
+      clearInterval(breaks);
       caller?.close();
-      server?.forceShutdown();
-      await sendSpans();
+      for (const server of servers) server.forceShutdown();
+      network?.close();
+      await spans?.send();
       report({ type: "stopped" }, () => process.exit(0));
       break;
   }

@@ -1,94 +1,98 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Fleet, Member } from "./fleet.js";
-import type { CallResult, SpanRecord } from "./messages.js";
-import type { Progress } from "./progress.js";
-import type { Phase, PlannedCall, Script } from "./script.js";
+import type { Answered, SpanRecord, Tally } from "./messages.js";
+import { outageMs, type Phase, type PlannedCall, phases } from "./script.js";
 
-export interface RunResult {
-  readonly calls: readonly CallResult[];
+export interface RunResult extends Answered {
   readonly spans: readonly SpanRecord[];
 }
 
-/** The processes of one run, started and without work. */
+/** The processes of one run, started, connected and warm. */
 export interface Cast {
   readonly inventory: Member;
+  readonly inventoryPort: number;
   /** Loaded beforehand, so that the outage is as long as the script says on any machine. */
   readonly replacement: Member;
-  readonly orders: Member;
-  readonly edge: Member;
-  readonly caller: Member;
+  readonly shop: Member;
 }
 
 export async function assemble(fleet: Fleet): Promise<Cast> {
-  const [inventory, replacement, orders, edge, caller] = await Promise.all([
+  const [inventory, replacement, shop] = await Promise.all([
     fleet.start("inventory"),
     fleet.start("inventory"),
-    fleet.start("orders"),
-    fleet.start("edge"),
-    fleet.start("caller"),
+    fleet.start("shop"),
   ]);
-  return { inventory, replacement, orders, edge, caller };
+  const inventoryPort = await listen(inventory, 0);
+  shop.tell({ type: "open", inventory: `127.0.0.1:${inventoryPort}` });
+  await shop.next("opened");
+  // Opens all connections, and has the code compiled: nobody has an incident in the first second of a process.
+  await prime(shop, 600);
+  const [calm] = phases;
+  if (calm !== undefined) become(inventory, calm);
+  await prime(shop, 48);
+  return { inventory, inventoryPort, replacement, shop };
 }
 
-/** Plays the whole incident once. */
+/**
+ * Plays the whole incident once.
+ *
+ * @param onTally Told several times a second what has become of the calls.
+ */
 export async function play(
   cast: Cast,
-  script: Script,
   plan: readonly PlannedCall[],
-  progress: Progress,
+  onTally: (tally: Tally) => void,
 ): Promise<RunResult> {
-  const { inventory, replacement, orders, edge, caller } = cast;
-  const { phases, outageMs } = script;
+  const { inventory, inventoryPort, replacement, shop } = cast;
   const spans: SpanRecord[] = [];
-  const members = [inventory, replacement, orders, edge, caller];
+  const members = [inventory, replacement, shop];
   for (const member of members) {
     member.on((message) => {
       if (message.type === "spans") spans.push(...message.spans);
-      else if (message.type === "tally") progress.counts(message);
+      else if (message.type === "tally") onTally(message);
     });
   }
 
-  const inventoryPort = await listen(inventory, script, 0, "");
-  const ordersPort = await listen(orders, script, 0, `127.0.0.1:${inventoryPort}`);
-  const edgePort = await listen(edge, script, 0, `127.0.0.1:${ordersPort}`);
-  caller.tell({ type: "prime", script, target: `127.0.0.1:${edgePort}`, calls: 120 });
-  await caller.next("primed");
-
-  const results = caller.next("results", 60_000);
+  const results = shop.next("results", 90_000);
   // Seen before it is awaited below, in case the director fails first.
   results.catch(() => {});
-  caller.tell({ type: "begin", calls: plan });
+  shop.tell({ type: "begin", calls: plan });
   let current = inventory;
   let endMs = performance.now();
-  for (const [index, phase] of phases.entries()) {
-    progress.says(`${index + 1}/${phases.length} ${phase.happens}`);
+  for (const phase of phases) {
     endMs += phase.ms;
     if (phase.restart) {
+      const backMs = performance.now() + outageMs;
       await current.kill();
-      await sleep(outageMs);
+      await sleep(Math.max(0, backMs - performance.now()));
       current = replacement;
-      become(current, phase);
-      await listen(current, script, inventoryPort, "");
-    } else become(current, phase);
+      await listen(current, inventoryPort);
+    }
+    become(current, phase);
     await sleep(Math.max(0, endMs - performance.now()));
   }
-  progress.says("waiting for the last calls");
-  const { calls } = await results;
+  const { calls, lateMs } = await results;
 
   const alive = members.filter((member) => member !== inventory);
   await Promise.all(alive.map(stop));
-  return { calls, spans };
+  return { calls, lateMs, spans };
 }
 
-async function listen(member: Member, script: Script, port: number, next: string): Promise<number> {
+async function listen(member: Member, port: number): Promise<number> {
   const listening = member.next("listening");
-  member.tell({ type: "listen", script, port, next });
+  member.tell({ type: "listen", port });
   return (await listening).port;
 }
 
-function become(member: Member, { serviceMs, failing }: Phase): void {
-  member.tell({ type: "conditions", serviceMs, failing });
+function become(member: Member, { serviceMs, failing, breaksEveryMs }: Phase): void {
+  member.tell({ type: "conditions", serviceMs, failing, breaksEveryMs });
+}
+
+async function prime(shop: Member, calls: number): Promise<void> {
+  const primed = shop.next("primed");
+  shop.tell({ type: "prime", calls });
+  await primed;
 }
 
 async function stop(member: Member): Promise<void> {

@@ -1,13 +1,16 @@
 import type { Priority } from "grpc-weir";
-import { seededRandom } from "grpc-weir/testing";
+
+/** How long every caller waits for its checkout. */
+export const deadlineMs = 2_000;
 
 /** Inventory reserves with so many hands at once; more work than that waits for one. */
 export const inventorySlots = 5;
 
+/** From the death of inventory until its replacement listens. */
+export const outageMs = 1_000;
+
 /** A part of the incident: what is sent, and how inventory is at that time. */
 export interface Phase {
-  readonly name: string;
-  /** For a person who watches. */
   readonly happens: string;
   readonly ms: number;
   readonly callsPerSecond: number;
@@ -15,103 +18,57 @@ export interface Phase {
   readonly serviceMs: number;
   /** Share of reservations that fail with UNAVAILABLE. */
   readonly failing: number;
+  /** How often the network loses all connections to inventory; 0 for never. */
+  readonly breaksEveryMs: number;
   /** Inventory is killed at the beginning, and started again. */
   readonly restart?: true;
 }
 
-/** The whole incident, at one speed. */
-export interface Script {
-  /** 1 at full speed. At 2 everything takes twice as long, and half as many calls come in a second. */
-  readonly stretch: number;
-  /** How long every caller waits for its checkout. */
-  readonly deadlineMs: number;
-  /** From the death of inventory until its replacement listens. */
-  readonly outageMs: number;
-  readonly phases: readonly Phase[];
-}
+/** When it is well, inventory can do 5 slots / 100 ms = 50 reservations a second. */
+const usual = { callsPerSecond: 24, serviceMs: 100, failing: 0, breaksEveryMs: 0 };
 
-const usual = { callsPerSecond: 16, serviceMs: 160, failing: 0 };
-
-/** When it is well, inventory can do 5 slots / 160 ms = 31 reservations a second. */
-const atFullSpeed: readonly Phase[] = [
-  { ...usual, name: "warm-up", happens: "all is well", ms: 800 },
-  {
-    ...usual,
-    name: "slow",
-    happens: "inventory has become two and a half times slower",
-    ms: 2_000,
-    serviceMs: 2.5 * usual.serviceMs,
-  },
-  {
-    ...usual,
-    name: "failing",
-    happens: "inventory fails 25 % of its calls",
-    ms: 1_500,
-    failing: 0.25,
-  },
-  {
-    ...usual,
-    name: "restart",
-    happens: "inventory is killed and started again",
-    ms: 1_500,
-    restart: true,
-  },
-  {
-    ...usual,
-    name: "spike",
-    happens: "twice the calls that inventory can serve, and 5 % of them fail",
-    ms: 4_000,
-    callsPerSecond: 62,
-    failing: 0.05,
-  },
+/** The incident. In each part inventory has another trouble, as services have them. */
+export const phases: readonly Phase[] = [
+  { ...usual, happens: "all is well", ms: 2_000 },
+  { ...usual, happens: "inventory fails one call in four", ms: 3_000, failing: 0.25 },
+  { ...usual, happens: "inventory is three times slower", ms: 4_000, serviceMs: 300 },
+  { ...usual, happens: "the network breaks twice a second", ms: 3_000, breaksEveryMs: 500 },
+  { ...usual, happens: "inventory is killed, back in a second", ms: 3_000, restart: true },
+  { ...usual, happens: "twice the load that it can bear", ms: 6_000, callsPerSecond: 100 },
+  { ...usual, happens: "all is well again", ms: 2_000 },
 ];
 
-/** The incident, stretched in time for a machine that has other things to do as well. */
-export function scriptAt(stretch: number): Script {
-  return {
-    stretch,
-    deadlineMs: Math.round(750 * stretch),
-    outageMs: Math.round(200 * stretch),
-    phases: atFullSpeed.map((phase) => ({
-      ...phase,
-      ms: phase.ms * stretch,
-      callsPerSecond: phase.callsPerSecond / stretch,
-      serviceMs: phase.serviceMs * stretch,
-    })),
-  };
-}
-
-/** One checkout that will be sent. The same in both runs. */
+/** One checkout that will be sent. The same in all ways. */
 export interface PlannedCall {
   readonly orderId: string;
   /** From the beginning of the incident. */
   readonly atMs: number;
   readonly priority: Priority;
-  /** Name of the phase. */
+  /** What happens at that time. */
   readonly phase: string;
 }
 
-/** 5 % critical, 20 % high, 45 % normal, 30 % low. */
+/** A quarter critical, a quarter high, three eighths normal, an eighth low. */
 const mix: readonly Priority[] = [
-  "critical",
-  ...Array<Priority>(4).fill("high"),
-  ...Array<Priority>(9).fill("normal"),
-  ...Array<Priority>(6).fill("low"),
+  ...Array<Priority>(2).fill("critical"),
+  ...Array<Priority>(2).fill("high"),
+  ...Array<Priority>(3).fill("normal"),
+  "low",
 ];
 
-/** The whole load: evenly spread with some unevenness, the mix kept in every twenty calls. */
-export function plan(phases: readonly Phase[], seed: number): PlannedCall[] {
+/** The whole load: evenly spread with some unevenness, the mix kept in every eight calls. */
+export function plan(seed: number): PlannedCall[] {
   const random = seededRandom(seed);
   const calls: PlannedCall[] = [];
   let deck: Priority[] = [];
   let beginMs = 0;
-  for (const { name, ms, callsPerSecond } of phases) {
+  for (const { happens, ms, callsPerSecond } of phases) {
     const gapMs = 1_000 / callsPerSecond;
     for (let atMs = beginMs; atMs < beginMs + ms; atMs += gapMs) {
       if (deck.length === 0) deck = shuffled(mix, random);
       const orderId = `order-${calls.length + 1}`;
       const priority = deck.pop() ?? "normal";
-      calls.push({ orderId, atMs: atMs + gapMs * random(), priority, phase: name });
+      calls.push({ orderId, atMs: atMs + gapMs * random(), priority, phase: happens });
     }
     beginMs += ms;
   }
@@ -123,11 +80,22 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
   return ordered.sort((a, b) => a.place - b.place).map(({ item }) => item);
 }
 
-/** A number in [0, 1) that belongs to a text: chance that is the same in both runs. */
+/** A number in [0, 1) that belongs to a text: chance that is the same in all ways. */
 export function fate(text: string): number {
   let hash = 0x811c9dc5;
   for (const character of text) {
     hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
   }
   return seededRandom(hash)();
+}
+
+/** Mulberry32. Not that of `grpc-weir/testing`: the processes without the toolkit do not load it. */
+function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
 }

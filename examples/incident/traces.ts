@@ -15,6 +15,21 @@ export interface Trace {
 
 const isAttempt = (span: SpanRecord) => span.attributes["weir.attempt.number"] !== undefined;
 
+/** Who serves a method, and who calls it. */
+const services = {
+  Checkout: { server: "edge", client: "caller" },
+  PlaceOrder: { server: "orders", client: "edge" },
+  Reserve: { server: "inventory", client: "orders" },
+} as const;
+
+/** The service that a span comes from. */
+export function serviceOf({ name, kind }: SpanRecord): string {
+  for (const [method, { server, client }] of Object.entries(services)) {
+    if (name.endsWith(method)) return kind === "server" ? server : client;
+  }
+  return "";
+}
+
 export function attemptNumber({ attributes }: SpanRecord): number {
   return Number(attributes["weir.attempt.number"] ?? 0);
 }
@@ -54,11 +69,6 @@ export function orderIdOf({ spans }: Trace): string {
   return String(told?.attributes[orderIdAttribute] ?? "");
 }
 
-/** Calls in the trace that were tried more than once have an attempt span of number 2 or above. */
-export function wasRetried(trace: Trace): boolean {
-  return trace.spans.some((span) => attemptNumber(span) > 1);
-}
-
 /** Attempts that a server refused, or a policy of ours before they were sent. */
 export function refusals(trace: Trace): number {
   return trace.spans.filter((span) => span.kind === "server" && refusal(span) !== undefined).length;
@@ -96,23 +106,31 @@ function count({ children }: Node): number {
   return children.reduce((sum, child) => sum + count(child), 1);
 }
 
-/** The complete trace that has most to tell: retried, refused on the way, for different reasons, and well in the end. */
-export function richest(traces: readonly Trace[]): Trace | undefined {
+/**
+ * Of the critical calls that were served, the complete trace that has most to tell: retried, for different
+ * reasons, refused on the way, and kept waiting.
+ *
+ * @param wanted By the id of the order.
+ */
+export function richest(
+  traces: readonly Trace[],
+  wanted: (orderId: string) => boolean,
+): Trace | undefined {
   let best: { readonly trace: Trace; readonly score: number } | undefined;
   for (const trace of traces) {
-    if (!wasRetried(trace) || gaps(trace).length > 0) continue;
-    const attempts = trace.spans.filter((span) => isAttempt(span) && attemptNumber(span) > 1);
-    const causes = new Set(attempts.map((span) => span.attributes["weir.attempt.after"]));
-    const refused = refusals(trace);
-    const ended = trace.root.span.attributes["rpc.status_code"] === "OK";
+    const { attributes } = trace.root.span;
+    if (attributes["rpc.status_code"] !== "OK") continue;
+    if (attributes["weir.call.priority"] !== "critical") continue;
+    if (!wanted(orderIdOf(trace)) || gaps(trace).length > 0) continue;
+    const again = trace.spans.filter((span) => attemptNumber(span) > 1);
+    const causes = new Set(again.map((span) => span.attributes["weir.attempt.after"]));
     const waited = trace.spans.some(({ events }) =>
-      events.some(({ attributes }) => attributes["weir.decision.verdict"] === "queue"),
+      events.some(({ attributes: said }) => said["weir.decision.verdict"] === "queue"),
     );
     const score =
-      Math.min(refused, 1) * 100 +
+      Math.min(refusals(trace), 1) * 100 +
       causes.size * 50 +
-      Math.min(attempts.length, 3) * 10 +
-      (ended ? 40 : 0) +
+      Math.min(again.length, 3) * 10 +
       (waited ? 5 : 0);
     if (best === undefined || score > best.score) best = { trace, score };
   }

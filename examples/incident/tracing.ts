@@ -6,17 +6,30 @@ import {
   type ReadableSpan,
   type SpanExporter,
 } from "@opentelemetry/sdk-trace-base";
-import { type Role, report, type SpanRecord } from "./messages.js";
+import { report, type SpanRecord } from "./messages.js";
 import { traceContext } from "./trace-context.js";
+
+export interface Spans {
+  /** Forgets those that have ended so far. */
+  forget(): Promise<void>;
+  /** Sends the others to the parent process. */
+  send(): Promise<void>;
+}
 
 /**
  * Sets OpenTelemetry up as any program would. The toolkit finds it by itself: it speaks to the global API. Only
- * the exporter is special, it sends to the parent process.
- *
- * @returns Sends the spans.
+ * the exporter is special.
  */
-export function startTracing(service: Role): () => Promise<void> {
-  const batches = new BatchSpanProcessor(exporterOf(service), {
+export function startTracing(): Spans {
+  let forgetting = false;
+  const exporter: SpanExporter = {
+    export(spans, done) {
+      if (forgetting) done({ code: 0 });
+      else report({ type: "spans", spans: spans.map(recordOf) }, () => done({ code: 0 }));
+    },
+    shutdown: () => Promise.resolve(),
+  };
+  const batches = new BatchSpanProcessor(exporter, {
     // All at the end: what is sent while calls are measured would be measured with them.
     scheduledDelayMillis: 300_000,
     maxExportBatchSize: 50_000,
@@ -25,25 +38,21 @@ export function startTracing(service: Role): () => Promise<void> {
   trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [batches] }));
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(traceContext);
-  return () => batches.forceFlush();
-}
-
-function exporterOf(service: Role): SpanExporter {
   return {
-    export(spans, done) {
-      const records = spans.map((span) => recordOf(service, span));
-      report({ type: "spans", spans: records }, () => done({ code: 0 }));
+    async forget() {
+      forgetting = true;
+      await batches.forceFlush();
+      forgetting = false;
     },
-    shutdown: () => Promise.resolve(),
+    send: () => batches.forceFlush(),
   };
 }
 
 const kinds = { [SpanKind.CLIENT]: "client", [SpanKind.SERVER]: "server" } as const;
 
-function recordOf(service: Role, span: ReadableSpan): SpanRecord {
+function recordOf(span: ReadableSpan): SpanRecord {
   const { traceId, spanId } = span.spanContext();
   return {
-    service,
     traceId,
     spanId,
     parentId: span.parentSpanContext?.spanId,

@@ -1,5 +1,6 @@
 import type { SpanRecord } from "./messages.js";
-import { attemptNumber, type Node, refusal, type Trace } from "./traces.js";
+import type { Paint } from "./paint.js";
+import { attemptNumber, type Node, refusal, serviceOf, type Trace } from "./traces.js";
 
 const serviceWidth = 10;
 const nameWidth = 28;
@@ -17,7 +18,7 @@ interface Row {
 type Draw = (startMs: number, endMs: number, sign: string) => string;
 
 /** A trace for a person: a line for each span and each wait, indented by parent, with a bar over the time. */
-export function waterfall(trace: Trace): string {
+export function waterfall(trace: Trace, paint: Paint): string {
   const { root } = trace;
   const from = root.span.startMs;
   const to = Math.max(...trace.spans.map((span) => span.endMs));
@@ -28,10 +29,15 @@ export function waterfall(trace: Trace): string {
     const length = Math.max(1, at(endMs) - begin);
     return (" ".repeat(begin) + sign.repeat(length)).padEnd(barWidth);
   };
+  const told = (note: string) => {
+    if (note.startsWith("OK")) return paint.good(note);
+    return /^[A-Z]|^shed/.test(note) ? paint.bad(note) : note;
+  };
   const rows: Row[] = [];
   const visit = (node: Node, depth: number): void => {
     const { span, children } = node;
-    const { service, startMs, endMs } = span;
+    const { startMs, endMs } = span;
+    const service = serviceOf(span);
     rows.push({
       service,
       name: " ".repeat(depth) + label(span),
@@ -50,10 +56,10 @@ export function waterfall(trace: Trace): string {
   };
   visit(root, 0);
   return [
-    `${"process".padEnd(serviceWidth)}${"span".padEnd(nameWidth)}${"time".padEnd(barWidth)}${"ms".padStart(6)}  status, and why`,
-    "█ call  ▒ attempt  · waiting",
+    `${"service".padEnd(serviceWidth)}${"span".padEnd(nameWidth)}${"time".padEnd(barWidth)}${"ms".padStart(6)}  status, and why`,
+    paint.faint("█ call  ▒ attempt  · waiting"),
     ...rows.map(({ service, name, bar: drawn, ms, note }) =>
-      `${service.padEnd(serviceWidth)}${name.padEnd(nameWidth)}${drawn}${ms.toFixed(0).padStart(6)}  ${note}`.trimEnd(),
+      `${service.padEnd(serviceWidth)}${name.padEnd(nameWidth)}${drawn}${ms.toFixed(0).padStart(6)}  ${told(note)}`.trimEnd(),
     ),
   ].join("\n");
 }
@@ -91,8 +97,8 @@ interface Step extends Row {
 
 /** The decisions that let a call wait, or go no further, as lines of their own. */
 function stepsOf({ span, children }: Node, depth: number, bar: Draw): Step[] {
-  const { service, events } = span;
-  return events.flatMap(({ atMs, attributes }) => {
+  const service = serviceOf(span);
+  return span.events.flatMap(({ atMs, attributes }) => {
     const verdict = attributes["weir.decision.verdict"];
     const step = (name: string, startMs: number, ms: number, note: string): Step[] => [
       {
@@ -105,6 +111,11 @@ function stepsOf({ span, children }: Node, depth: number, bar: Draw): Step[] {
       },
     ];
     const ms = Number(attributes["weir.decision.wait_ms"] ?? 0);
+    // The wait for a connection ends with the next attempt.
+    if (attributes["weir.decision.reason"] === "RETRY_AWAITS_CONNECTION") {
+      const next = children.find((child) => child.span.startMs >= atMs);
+      return step("waits to connect", atMs, (next?.span.startMs ?? atMs) - atMs, "");
+    }
     // A queue tells of its wait at the end, a retry at the beginning.
     if (verdict === "queue") return step("waits in the queue", atMs - ms, ms, "");
     if (verdict === "stop") {

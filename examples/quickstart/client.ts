@@ -1,28 +1,30 @@
 // #region client
 import { credentials } from "@grpc/grpc-js";
-import { createWeir } from "grpc-weir";
+import { type ClientPolicy, createWeir } from "grpc-weir";
 import { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 
 /** One for the process: it owns the state of all policies. */
 export const weir = createWeir();
 
+/** For every client of the process. What it does not name has its default. */
+export const clientPolicy: ClientPolicy = {
+  deadline: { defaultMs: 2_000 },
+  retry: { maxAttempts: 4 },
+  methods: {
+    // Reserving twice for one order id is reserving once.
+    "demo.shop.v1.InventoryService/Reserve": { retry: { idempotent: true } },
+    "demo.shop.v1.InventoryService/GetStock": {
+      retry: { idempotent: true },
+      hedge: { delayMs: 80 },
+    },
+  },
+};
+
 export function connectInventory(target: string): InventoryServiceClient {
   return new InventoryServiceClient(
     target,
     credentials.createInsecure(),
-    weir.client({
-      deadline: { defaultMs: 2_000 },
-      retry: { maxAttempts: 4 },
-      bulkhead: { maxConcurrent: 64 },
-      methods: {
-        // Reserving twice for one order id is reserving once.
-        "demo.shop.v1.InventoryService/Reserve": { retry: { idempotent: true } },
-        "demo.shop.v1.InventoryService/GetStock": {
-          retry: { idempotent: true },
-          hedge: { delayMs: 80 },
-        },
-      },
-    }),
+    weir.client(clientPolicy),
   );
 }
 // #endregion

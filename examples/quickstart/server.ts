@@ -1,13 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 // #region server
 import { Server } from "@grpc/grpc-js";
-import { currentCall, detached } from "grpc-weir";
+import { currentCall, detached, type ServerPolicy } from "grpc-weir";
 import type { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { type OrdersServiceServer, OrdersServiceService } from "../gen/demo/shop/v1/orders.js";
 import { weir } from "./client.js";
 
+/** For every server of the process: how much it can do at once is learnt. */
+export const serverPolicy: ServerPolicy = { admission: {} };
+
 export function ordersServer(inventory: InventoryServiceClient): Server {
-  const server = new Server(weir.server({ admission: { limit: 200, maxWaitMs: 50 } }));
+  const server = new Server(weir.server(serverPolicy));
   server.addService(OrdersServiceService, {
     // #region handler
     placeOrder(call, callback) {
