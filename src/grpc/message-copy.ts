@@ -125,10 +125,12 @@ const maxParts = 64;
 
 /**
  * The bytes of a message in memory that nobody else writes to. Serializers make new ones, but some give the buffer that they
- * were given, or a part of it: that is the caller's, who may fill it again.
+ * were given, or a part of it: that is the caller's, who may fill it again. Others write each message into the same
+ * memory and give the part that they filled.
  */
 export function bytesApart(bytes: Buffer, message: unknown): Buffer {
-  const apart = bytes.length > copiedUnseen && !mayShare(bytes, message);
+  const whole = bytes.length === bytes.buffer.byteLength;
+  const apart = bytes.length > copiedUnseen && whole && !mayShare(bytes, message);
   return apart ? bytes : Buffer.from(bytes);
 }
 

@@ -117,6 +117,13 @@ describe("the bytes of a message", () => {
     expect(apart).toEqual(long());
   });
 
+  it("are copied where a serializer writes each message into the same memory", () => {
+    const memory = Buffer.alloc(20_000, 1);
+    const apart = bytesApart(memory.subarray(0, 10_000), { text: "a" });
+    memory.fill(2);
+    expect(apart).toEqual(long());
+  });
+
   it("are copied where that costs nothing", () => {
     const bytes = Buffer.from("short");
     expect(bytesApart(bytes, {})).not.toBe(bytes);
