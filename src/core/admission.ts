@@ -73,6 +73,7 @@ export class Admission {
         saturated,
         ceilingMs: () => this.#ceiling.ms,
         heldUp: () => this.#lateness.takeHeldUp(),
+        late: (nowMs) => this.#lateness.ranOut(nowMs),
         demand: () => this.#slots.taken + this.#line.size,
       },
       report,

@@ -30,6 +30,8 @@ export interface ElasticSignals {
    * Without it, all are measured by the ceiling.
    */
   heldUp?(): number;
+  /** Most calls run out of a time that usually does. Without it, it is enough for a trial that calls are held up. */
+  late?(nowMs: number): boolean;
   /** Calls that run now or wait for a slot. Without it, a surge is seen only when the calls of it have ended. */
   demand?(): number;
 }
@@ -52,6 +54,9 @@ const taken = 0.95;
 const heldUpShare = 0.1;
 /** Above this elasticity, less concurrency costs goodput in proportion: the time is not spent waiting for us. */
 const elastic = 0.5;
+/** Calls pile up when there are more of them, by so many standard deviations of chance, in so many windows in a row. */
+const chance = 2;
+const pilingWindows = 2;
 const shortestMuteMs = 15_000;
 const longestMuteMs = 120_000;
 
@@ -72,9 +77,10 @@ type Phase =
 
 /**
  * The limit that asks before it sheds. While this process is saturated and calls are held up, it follows Gradient2.
- * Otherwise, when calls are held up, it takes a little concurrency away and looks at goodput: if that falls in proportion,
- * calls are slow and not waiting for each other (a slow dependency), and the limit opens again for a while; if it
- * stays, they wait in a queue that this server feeds (a pool, a lock), and the limit holds it down.
+ * Otherwise, when calls are held up and there are ever more of them, or most are late, it takes a little concurrency
+ * away and looks at goodput: if that falls in proportion, calls are slow and not waiting for each other (a slow
+ * dependency), and the limit opens again for a while; if it stays, they wait in a queue that this server feeds (a pool,
+ * a lock), and the limit holds it down.
  *
  * It starts at the hard cap: a limit that has to learn its way up refuses good calls after each start.
  */
@@ -87,6 +93,9 @@ export class ElasticLimit implements Limit {
   readonly #surge: Surge;
   #limit: number;
   #phase: Phase = { kind: "open" };
+  /** Calls that were there when the last window closed, and in how many windows in a row there were more than before. */
+  #demand = 0;
+  #piled = 0;
   #saturated = false;
   #mutedUntilMs = Number.NEGATIVE_INFINITY;
   #muteMs = shortestMuteMs;
@@ -127,6 +136,7 @@ export class ElasticLimit implements Limit {
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
     if (!this.#surge.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
     if (seen === undefined) return;
+    this.#seeDemand();
     const heldUp = this.#signals.heldUp?.();
     const over = heldUp === undefined ? this.#isOver(seen) : heldUp > heldUpShare;
     // A process that has no more to give takes nothing from anybody while its calls are in time.
@@ -194,12 +204,24 @@ export class ElasticLimit implements Limit {
 
   #open(nowMs: number, seen: WindowSummary, over: boolean): number {
     if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
-    if (!over) {
+    // A trial takes something away: not from calls that are slow, as many as ever, and in time all the same.
+    if (!over || !this.#isPiling(nowMs)) {
       this.#muteMs = shortestMuteMs;
       return this.#limit * 1.25;
     }
     this.#try(false, seen);
     return trialStep * seen.meanInFlight;
+  }
+
+  /** Calls come faster than they end, or most of them are late already. */
+  #isPiling(nowMs: number): boolean {
+    return this.#piled >= pilingWindows || this.#signals.late?.(nowMs) !== false;
+  }
+
+  #seeDemand(): void {
+    const before = this.#demand;
+    this.#demand = this.#signals.demand?.() ?? 0;
+    this.#piled = this.#demand > before + chance * Math.sqrt(before) ? this.#piled + 1 : 0;
   }
 
   #try(up: boolean, { goodPerSecond, meanInFlight: inFlight }: WindowSummary): void {

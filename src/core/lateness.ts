@@ -6,6 +6,10 @@ const lessonSize = 32;
 /** How long it takes until calls that became slower count as usual, while nothing is late and while something is. */
 const learnMs = 300_000;
 const learnLateMs = 3_000_000;
+/** A call that takes so many times what the slow ones take is none of them. */
+const tailTimes = 1.2;
+/** What is left of the time of the slow ones after a lesson without any. */
+const tailFades = 0.9;
 /** A call is held up when it takes so many times what is usual, and half of the time that its caller gave. */
 const usualTimes = 1.5;
 /** The same of a call whose caller gave no time, which is never less than a second. */
@@ -14,6 +18,8 @@ const patientMs = 1_000;
 /** Calls are late when so many of them, and this share, ran out of time within a second or two. */
 const fewestLate = 3;
 const lateShare = 0.05;
+/** Most calls are late when this share ran out of time. */
+const ranOutShare = 0.5;
 const spanMs = 1_000;
 
 /** A call that ran, as far as it tells whether calls are late. */
@@ -39,8 +45,8 @@ export class Lateness {
   #ended = 0;
   #heldUp = 0;
   #sinceMs = Number.NEGATIVE_INFINITY;
-  #now = { ended: 0, late: 0 };
-  #before = { ended: 0, late: 0 };
+  #now = { ended: 0, late: 0, ranOut: 0 };
+  #before = { ended: 0, late: 0, ranOut: 0 };
 
   /** How long calls of a method usually take, in milliseconds; `undefined` while too few were answered. */
   usualMs(method = ""): number | undefined {
@@ -54,24 +60,26 @@ export class Lateness {
   record(call: TimedCall, sinceMs: number, nowMs: number, outcome: Outcome): boolean {
     if (outcome === "ignored") return false;
     const usual = this.#usual.get(call.method ?? "");
-    const usualMs = usual.ms;
+    const { ms: usualMs, tailMs } = usual;
     const tookMs = nowMs - sinceMs;
     if (outcome === "success") this.answered(call, tookMs, nowMs);
     // What is not known yet is no evidence.
     if (usualMs === undefined) return true;
     const leftMs = call.deadlineMs - sinceMs;
-    const neededMs = usualTimes * usualMs;
+    const neededMs = Math.max(usualTimes * usualMs, tailTimes * tailMs);
     if (leftMs < neededMs) return outcome === "success";
     const unbounded = leftMs === Number.POSITIVE_INFINITY;
     const allowedMs = unbounded
-      ? Math.max(patience * usualMs, patientMs)
+      ? Math.max(patience * usualMs, tailTimes * tailMs, patientMs)
       : Math.max(leftMs / 2, neededMs);
     this.#advance(nowMs);
     this.#ended += 1;
     this.#now.ended += 1;
     if (tookMs <= allowedMs) return true;
     this.#heldUp += 1;
-    if (unbounded || nowMs >= call.deadlineMs) this.#now.late += 1;
+    const ranOut = nowMs >= call.deadlineMs;
+    if (unbounded || ranOut) this.#now.late += 1;
+    if (ranOut) this.#now.ranOut += 1;
     return true;
   }
 
@@ -91,8 +99,17 @@ export class Lateness {
   /** Calls that could have been served in time were not, within the last second or two. */
   isLate(nowMs: number): boolean {
     this.#advance(nowMs);
-    const late = this.#now.late + this.#before.late;
-    return late >= fewestLate && late >= lateShare * (this.#now.ended + this.#before.ended);
+    return this.#areMany(this.#now.late + this.#before.late, lateShare);
+  }
+
+  /** Half of the calls ran out of such a time. One without a deadline has none: what its caller waits is not known. */
+  ranOut(nowMs: number): boolean {
+    this.#advance(nowMs);
+    return this.#areMany(this.#now.ranOut + this.#before.ranOut, ranOutShare);
+  }
+
+  #areMany(count: number, share: number): boolean {
+    return count >= fewestLate && count >= share * (this.#now.ended + this.#before.ended);
   }
 
   #advance(nowMs: number): void {
@@ -100,10 +117,11 @@ export class Lateness {
     if (passedMs < spanMs) return;
     const spare = this.#before;
     this.#before = this.#now;
-    if (passedMs >= 2 * spanMs) this.#before = { ended: 0, late: 0 };
+    if (passedMs >= 2 * spanMs) this.#before = { ended: 0, late: 0, ranOut: 0 };
     this.#now = spare;
     spare.ended = 0;
     spare.late = 0;
+    spare.ranOut = 0;
     this.#sinceMs = nowMs;
   }
 }
@@ -111,6 +129,11 @@ export class Lateness {
 /** How long calls of one method usually take. */
 class UsualTime {
   ms: number | undefined;
+  /**
+   * What the slow ones among them take. A method may do two things, such as answer from a cache or ask for the value: then
+   * the slow ones are no less usual than the others.
+   */
+  tailMs = 0;
   readonly #lesson = new Float64Array(lessonSize);
   #size = 0;
   #learntMs = 0;
@@ -121,13 +144,21 @@ class UsualTime {
     this.#size += 1;
     if (this.#size < lessonSize) return;
     this.#size = 0;
-    const median = this.#lesson.sort()[lessonSize >> 1] ?? 0;
+    this.#lesson.sort();
+    const median = this.#lesson[lessonSize >> 1] ?? 0;
+    const slow = this.#lesson[lessonSize - 1] ?? 0;
     const before = this.ms;
     const sinceMs = nowMs - this.#learntMs;
     this.#learntMs = nowMs;
-    this.ms =
-      before === undefined || median <= before
-        ? median
-        : before + (median - before) * (1 - Math.exp(-sinceMs / spanMs));
+    if (before === undefined) {
+      this.ms = median;
+      this.tailMs = slow;
+      return;
+    }
+    const slower = 1 - Math.exp(-sinceMs / spanMs);
+    this.ms = median <= before ? median : before + (median - before) * slower;
+    // A lesson may by chance have none of the slow ones.
+    const faded = Math.max(slow, tailFades * this.tailMs);
+    this.tailMs = Math.min(faded, this.tailMs + Math.max(0, slow - this.tailMs) * slower);
   }
 }

@@ -20,7 +20,13 @@ function lateness() {
     }
     return told;
   };
-  return { made, calls, late: () => made.isLate(nowMs), pass: (ms: number) => (nowMs += ms) };
+  return {
+    made,
+    calls,
+    late: () => made.isLate(nowMs),
+    now: () => nowMs,
+    pass: (ms: number) => (nowMs += ms),
+  };
 }
 
 describe("lateness", () => {
@@ -81,6 +87,44 @@ describe("lateness", () => {
     expect(late()).toBe(false);
     calls(50, 1_100, Number.POSITIVE_INFINITY);
     expect(late()).toBe(true);
+  });
+
+  it("takes the slow answers of a method that does two things for usual", () => {
+    const { made, calls, late } = lateness();
+    const mixed = (rounds: number, leftMs: number) => {
+      for (let round = 0; round < rounds; round += 1) {
+        calls(5, 2, leftMs);
+        calls(1, 600, leftMs);
+      }
+    };
+    mixed(20, 1_000);
+    made.takeHeldUp();
+    mixed(100, 1_000);
+    mixed(100, 700);
+    expect([made.takeHeldUp(), late()]).toEqual([0, false]);
+    calls(30, 1_000, 1_000);
+    expect(late()).toBe(true);
+  });
+
+  it("forgets slow answers that come no more", () => {
+    const { made, calls } = lateness();
+    calls(1, 900, 1_000);
+    calls(31, 2, 1_000);
+    calls(32 * 40, 2, 1_000);
+    made.takeHeldUp();
+    calls(20, 600, 1_000);
+    expect(made.takeHeldUp()).toBe(1);
+  });
+
+  it("says that most calls ran out of time by those that had one", () => {
+    const { made, calls, now } = lateness();
+    calls(64, 20, 200);
+    calls(20, 200, 200);
+    expect([made.isLate(now()), made.ranOut(now())]).toEqual([true, false]);
+    calls(100, 200, 200);
+    expect(made.ranOut(now())).toBe(true);
+    calls(400, 2_000, Number.POSITIVE_INFINITY);
+    expect([made.isLate(now()), made.ranOut(now())]).toEqual([true, false]);
   });
 
   it("learns what is faster at once, and what is slower over minutes", () => {

@@ -141,6 +141,36 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBeLessThan(20);
   });
 
+  it("takes nothing away from calls that are slow while they are no more than before, until most are late", () => {
+    let late = false;
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => 150,
+      heldUp: () => 0.5,
+      demand: () => 20,
+      late: () => late,
+    });
+    const feed = fed(limit);
+    feed(40, 200, 60);
+    expect(limit.current).toBe(500);
+    late = true;
+    feed(2, 200, 60);
+    expect(limit.current).toBeLessThan(100);
+  });
+
+  it("tries with less once slow calls become ever more", () => {
+    let demand = 20;
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => 150,
+      heldUp: () => 0.5,
+      demand: () => (demand += 1),
+      late: () => false,
+    });
+    fed(limit)(10, 200, 60);
+    expect(limit.current).toBeLessThan(100);
+  });
+
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
     const limit = new ElasticLimit(bounds, {
       saturated: () => false,

@@ -73,6 +73,35 @@ describe("the default admission, where nothing is contended", () => {
     },
   );
 
+  it.each([
+    ["answers from a cache, or asks", 2, 600, 5, 1_000],
+    [
+      "answers, or works for seconds for callers who give no time",
+      5,
+      2_000,
+      5,
+      Number.POSITIVE_INFINITY,
+    ],
+  ])("serves a method that %s", async (_what, quickMs, slowMs, each, leftMs) => {
+    const self = await world();
+    const mixed = (count: number) => {
+      self.tookMs = count % each === 0 ? slowMs : quickMs;
+      return leftMs;
+    };
+    expect(await self.load(100, 20, mixed)).toEqual({ OK: 2_000 });
+    expect(self.snapshot().limit).toBe(1_000);
+  });
+
+  it("serves while a dependency is slow for a while, and nobody is late", async () => {
+    const self = await world();
+    await self.load(100, 5, () => 2_000);
+    self.tookMs = 1_500;
+    const { OK = 0 } = await self.load(100, 15, () => 2_000);
+    // Some wait for the ramp, at the moment when it becomes slow.
+    expect(OK).toBeGreaterThan(1_450);
+    expect(self.snapshot().limit).toBe(1_000);
+  });
+
   it("serves a burst after most callers have asked for what cannot be", async () => {
     const self = await world();
     const { OK } = await self.load(250, 8, (index) => (index % 5 < 3 ? 12 : 2_000));
