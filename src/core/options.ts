@@ -192,7 +192,7 @@ function isRoot(object: object): boolean {
 }
 
 /** What was thrown, as a text. It may be anything. */
-export function textOf(error: unknown): string {
+function textOf(error: unknown): string {
   try {
     return error instanceof Error ? error.message : String(error);
   } catch {

@@ -6,7 +6,7 @@ import type { ResolvedRetryOptions } from "./retry-options.js";
 import { statusCode } from "./status-code.js";
 
 /** Of the waits that somebody else names, the longest that is taken for meant. */
-export const longestNamedWaitMs = 300_000;
+const longestNamedWaitMs = 300_000;
 
 /** What the decision about another attempt rests on. */
 export interface FailedAttempt {

@@ -65,19 +65,24 @@ function isMetadata(given: unknown): given is Metadata {
   );
 }
 
-function hasWords(given: unknown): given is Omit<StatusObject, "metadata"> {
-  return (
-    typeof given === "object" &&
-    given !== null &&
-    "code" in given &&
-    Number.isInteger(given.code) &&
-    "details" in given &&
-    typeof given.details === "string"
-  );
+/** What may be a status. */
+interface Loose {
+  readonly code?: unknown;
+  readonly details?: unknown;
+  readonly metadata?: unknown;
 }
 
+function hasWords(given: unknown): given is Omit<StatusObject, "metadata"> {
+  if (typeof given !== "object" || given === null) return false;
+  const { code, details }: Loose = given;
+  return Number.isInteger(code) && typeof details === "string";
+}
+
+// Asked in each layer, of a status that is whole as a rule.
 function isWhole(given: unknown): given is StatusObject {
-  return hasWords(given) && "metadata" in given && isMetadata(given.metadata);
+  if (!hasWords(given)) return false;
+  const { metadata }: Loose = given;
+  return isMetadata(metadata);
 }
 
 function isSendable(given: unknown): given is PartialStatus {

@@ -159,6 +159,8 @@ export function readableLater(definition: Definition, message: unknown): Message
 /** Marks a serializer that takes kept requests. */
 const opens: unique symbol = Symbol("grpc-weir.opens");
 const opening = new WeakMap<Serialize, Serialize>();
+/** The latest of them: most calls are of the method of the one before. */
+let latest: { readonly closed: Serialize; readonly open: Serialize } | undefined;
 
 /**
  * From now on the serializer of this call takes kept requests, too. grpc-js makes a definition for each call and reads
@@ -166,7 +168,19 @@ const opening = new WeakMap<Serialize, Serialize>();
  */
 function letOpen(definition: Definition): boolean {
   const { requestSerialize } = definition;
-  if (opens in requestSerialize) return true;
+  if (latest?.closed !== requestSerialize) {
+    if (opens in requestSerialize) return true;
+    latest = { closed: requestSerialize, open: opened(requestSerialize) };
+  }
+  try {
+    definition.requestSerialize = latest.open;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function opened(requestSerialize: Serialize): Serialize {
   let serialize = opening.get(requestSerialize);
   if (serialize === undefined) {
     const either: Serialize = (message: unknown) =>
@@ -174,7 +188,7 @@ function letOpen(definition: Definition): boolean {
     serialize = Object.assign(either, { [opens]: true });
     opening.set(requestSerialize, serialize);
   }
-  return Reflect.set(definition, "requestSerialize", serialize);
+  return serialize;
 }
 
 /** The call of grpc-js that serializes. No other has a definition, and ours may be a copy that somebody made. */

@@ -64,6 +64,6 @@ export class WaitingRoom {
 }
 
 /** The status of a call that was made or waited when the weir was closed. */
-export function closedStatus(): StatusObject {
+function closedStatus(): StatusObject {
   return localRejection(refusal("CLOSED", "The weir is closed"));
 }

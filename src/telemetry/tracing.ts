@@ -42,10 +42,13 @@ export class Tracing {
   /** The tracer, or `undefined` while no SDK is registered. */
   tracer(): Tracer | undefined {
     if (this.#tracer !== undefined) return this.#tracer;
-    const provider = () => tracerOf(this.#options.tracerProvider ?? trace.getTracerProvider());
-    this.#tracer = ask(provider, readTracer, undefined, this.#report, "tracerProvider");
+    // Asked of each call until there is one.
+    this.#tracer = ask(this.#provided, readTracer, undefined, this.#report, "tracerProvider");
     return this.#tracer;
   }
+
+  readonly #provided = (): Tracer | undefined =>
+    tracerOf(this.#options.tracerProvider ?? trace.getTracerProvider());
 
   startSpan(name: string, options: SpanOptions, parent: Context): Span | undefined {
     const tracer = this.tracer();
