@@ -1,7 +1,7 @@
 import type { AdmissionPoolOptions } from "./admission-options.js";
 import { type SettleSlot, Slot } from "./admission-slot.js";
 import type { Clock } from "./clock.js";
-import type { HoldTime } from "./hold-time.js";
+import type { HoldTime, Prospects } from "./hold-time.js";
 import type { Lateness, TimedCall } from "./lateness.js";
 import { fixedLimit, type Limit } from "./limit.js";
 import { wholeNumber } from "./options.js";
@@ -16,6 +16,8 @@ export interface SlotsParts {
   readonly turn: TurnBudget | undefined;
   /** Learns how long a slot is held. */
   readonly holdTime: HoldTime;
+  /** Knows since when slots are held. */
+  readonly prospects: Prospects;
   /** Learns whether calls are late. */
   readonly lateness: Lateness;
   /** A slot has been given back. */
@@ -89,6 +91,7 @@ export class Slots {
 
   /** The permit of a call that has taken a slot. */
   permit(call: TimedCall, nowMs: number): Permit {
+    this.#parts.prospects.began(nowMs);
     return new Slot(call, nowMs, this.#taken, this.#settle);
   }
 
@@ -109,7 +112,7 @@ export class Slots {
   }
 
   readonly #settle: SettleSlot = (call, sinceMs, inFlight, outcome, ending) => {
-    const { clock, holdTime, lateness } = this.#parts;
+    const { clock, holdTime, prospects, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
     // A request that is refused at a glance says nothing of how long calls take, and neither does one that was given up.
@@ -119,6 +122,7 @@ export class Slots {
     }
     if (ending?.worksOn === undefined) {
       if (!instant) holdTime.record(tookMs, call.method);
+      prospects.ended(sinceMs);
       this.giveBack(nowMs);
       return;
     }
@@ -128,6 +132,7 @@ export class Slots {
     holdTime.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
       if (lateMs !== undefined) lateness.answered(call, lateMs, clock.now());
       this.#abandoned -= 1;
+      prospects.ended(sinceMs);
       this.giveBack();
     });
   };

@@ -8,7 +8,7 @@ import {
 import type { AdmissionPoolOptions } from "./admission-options.js";
 import { Slots } from "./admission-slots.js";
 import type { Clock } from "./clock.js";
-import { HoldTime } from "./hold-time.js";
+import { HoldTime, Prospects } from "./hold-time.js";
 import { LatencyCeiling } from "./latency-ceiling.js";
 import { Lateness } from "./lateness.js";
 import type { Permit } from "./permit.js";
@@ -39,7 +39,7 @@ export class Admission {
   readonly #shedders: readonly Shedder[];
   readonly #line: WaitingLine<Waiter>;
   readonly #host: TurnHost<AdmissionCall>;
-  readonly #holdTime: HoldTime;
+  readonly #prospects: Prospects;
   readonly #ceiling = new LatencyCeiling();
   readonly #lateness = new Lateness();
   readonly #server = {
@@ -81,13 +81,14 @@ export class Admission {
     const turnMs = () => this.#ceiling.turnMs;
     const turn = options.byTurns ? new TurnBudget(clock, turnMs, () => this.#serve()) : undefined;
     const holdTime = new HoldTime(random, options.maxWaitMs);
-    this.#holdTime = holdTime;
+    this.#prospects = new Prospects(holdTime, clock);
     const onFree = () => this.#serve();
     this.#slots = new Slots(options, {
       clock,
       limit,
       turn,
       holdTime,
+      prospects: this.#prospects,
       lateness: this.#lateness,
       onFree,
     });
@@ -333,8 +334,10 @@ export class Admission {
       return refusal(reason, detail);
     }
     this.#shed += 1;
-    const ahead = this.#line.size + 1;
-    return refusal(reason, detail, this.#holdTime.roundRetryAfterMs(ahead, this.#slots.count));
+    const queued = this.#line.size;
+    const atOnce = this.#slots.count;
+    const rank = priorityRank[call.priority];
+    return refusal(reason, detail, this.#prospects.roundRetryAfterMs({ queued, atOnce, rank }));
   }
 
   #occupancy(): string {

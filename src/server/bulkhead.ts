@@ -10,7 +10,7 @@ import {
 import { type BulkheadHooks, partitionOf, weightOf } from "../core/bulkhead-hooks.js";
 import type { Clock } from "../core/clock.js";
 import type { Gate } from "../core/gates.js";
-import { HoldTime } from "../core/hold-time.js";
+import { HoldTime, Prospects } from "../core/hold-time.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
 import { InvalidOptionError, optionalFunction, readOptions, wholeNumber } from "../core/options.js";
@@ -57,6 +57,12 @@ interface Resolved {
   readonly hooks: BulkheadHooks<QuotaCall>;
 }
 
+/** The part of one key, and when another try is worth it in it. */
+interface Part {
+  readonly bulkhead: Bulkhead;
+  readonly prospects: Prospects;
+}
+
 /**
  * Bulkheads of a server by key, before admission. Refusals are RESOURCE_EXHAUSTED (`BULKHEAD_FULL`, `QUEUE_TIMEOUT`)
  * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
@@ -66,7 +72,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   readonly takesSlot = true;
   mode: Mode;
   readonly #options: Resolved;
-  readonly #bulkheads: Keyed<Bulkhead>;
+  readonly #parts: Keyed<Part>;
   readonly #clock: Clock;
   readonly #report: ReportError;
   readonly #holdTime: HoldTime;
@@ -85,8 +91,11 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     this.#clock = clock;
     this.#report = report;
     this.#holdTime = new HoldTime(random, limits.maxWaitMs);
-    const make = () => new Bulkhead(limits, clock, report, shares);
-    this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
+    const make = () => ({
+      bulkhead: new Bulkhead(limits, clock, report, shares),
+      prospects: new Prospects(this.#holdTime, clock),
+    });
+    this.#parts = new Keyed(make, maxKeys, ({ bulkhead }) => bulkhead.inUse);
   }
 
   modeFor({ method }: InboundCall): Mode {
@@ -96,33 +105,41 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   enter(inbound: InboundCall, onTurn: OnTurn): Entry {
     const { keyOf, hooks } = this.#options;
     const call = quotaCall(inbound);
-    const bulkhead = this.#bulkheads.get(boundedKey(keyOf(call)));
-    const entry = bulkhead.enter(
+    const part = this.#parts.get(boundedKey(keyOf(call)));
+    const entry = part.bulkhead.enter(
       priorityRank[inbound.priority],
       inbound.deadlineMs,
-      (turn, waitedMs) => onTurn(this.#timed(turn, bulkhead, inbound), waitedMs),
+      (turn, waitedMs) => onTurn(this.#timed(turn, part, inbound), waitedMs),
       weightOf(hooks.weight, call, this.#report, "bulkhead.weight"),
       partitionOf(hooks.partition, call, this.#report, "bulkhead.partition"),
     );
-    return isQueued(entry) ? entry : this.#timed(entry, bulkhead, inbound);
+    return isQueued(entry) ? entry : this.#timed(entry, part, inbound);
   }
 
   /** Refuses those who wait and those who come, with `DRAINING`. */
   drain(): void {
-    for (const [, bulkhead] of this.#bulkheads.entries()) bulkhead.close("DRAINING");
+    for (const [, { bulkhead }] of this.#parts.entries()) bulkhead.close("DRAINING");
   }
 
   snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
-    const entries = [...this.#bulkheads.entries()];
-    return Object.fromEntries(entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()]));
+    const entries = [...this.#parts.entries()];
+    return Object.fromEntries(entries.map(([key, { bulkhead }]) => [key, bulkhead.snapshot()]));
   }
 
   /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
-  #timed(turn: Turn, bulkhead: Bulkhead, { method }: InboundCall): Permit | Refusal {
+  #timed(
+    turn: Turn,
+    { bulkhead, prospects }: Part,
+    { method, priority }: InboundCall,
+  ): Permit | Refusal {
     if (!isRefusal(turn)) {
       const sinceMs = this.#clock.now();
+      prospects.began(sinceMs);
       return permit((outcome, ending) => {
-        const free = () => turn.settle(outcome);
+        const free = () => {
+          prospects.ended(sinceMs);
+          turn.settle(outcome);
+        };
         if (ending?.worksOn === undefined) {
           this.#holdTime.record(this.#clock.now() - sinceMs, method);
           free();
@@ -134,8 +151,9 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
       });
     }
     if (turn.reason !== "BULKHEAD_FULL" && turn.reason !== "QUEUE_TIMEOUT") return turn;
-    const { queued, maxConcurrent } = bulkhead;
-    return { ...turn, retryAfterMs: this.#holdTime.retryAfterMs(queued + 1, maxConcurrent) };
+    const { queued, maxConcurrent: atOnce } = bulkhead;
+    const rank = priorityRank[priority];
+    return { ...turn, retryAfterMs: prospects.retryAfterMs({ queued, atOnce, rank }) };
   }
 }
 
