@@ -3,12 +3,14 @@ import { createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
 import {
   Channel,
+  Client,
   credentials,
   InterceptingCall,
   type Interceptor,
   type Listener,
   Metadata,
   type NextCall,
+  ServerInterceptingCall,
   StatusBuilder,
   type StatusObject,
   status,
@@ -364,6 +366,65 @@ describe("the metadata of a failed call", () => {
     );
     // By this, a server of ours knows what a client without the toolkit was told, and its handler passes on.
     expect(types).toEqual([["application/grpc+proto"], []]);
+    await link.close();
+  });
+});
+
+describe("what the toolkit does not see, as the documentation says", () => {
+  const open = async (implementation: ConformanceServiceServer, seen: string[] = []) =>
+    loopbackTransport().open({
+      service: ConformanceServiceService,
+      implementation,
+      clientOptions: {},
+      serverInterceptors: [
+        (method, call) => {
+          seen.push(method.path);
+          return new ServerInterceptingCall(call);
+        },
+      ],
+    });
+
+  it("calls of methods that a server does not have: grpc-js answers them before any interceptor", async () => {
+    const seen: string[] = [];
+    const link = await open(echo, seen);
+    const { requestSerialize, responseDeserialize } = ConformanceServiceService.unary;
+    const code = await new Promise((resolve) => {
+      link
+        .client(Client)
+        .makeUnaryRequest(
+          "/weir.v1.ConformanceService/Unknown",
+          requestSerialize,
+          responseDeserialize,
+          { payload: Buffer.alloc(0), sequence: 1 },
+          (error) => resolve(error?.code),
+        );
+    });
+    expect(code).toBe(status.UNIMPLEMENTED);
+    expect(seen).toEqual([]);
+    await link.close();
+  });
+
+  it("a stream that is left by `break`: the call goes on until it is cancelled", async () => {
+    const cancelled = vi.fn();
+    const link = await open({
+      ...echo,
+      serverStream(call) {
+        call.on("cancelled", cancelled);
+        call.write({ payload: Buffer.alloc(0), sequence: 1 });
+      },
+    });
+    const call = link
+      .client(ConformanceServiceClient)
+      .serverStream({ payload: Buffer.alloc(0), sequence: 1 });
+    const ends: unknown[] = [];
+    call.on("status", ({ code }) => ends.push(code));
+    call.on("error", () => {});
+    for await (const _message of call) break;
+    await new Promise((resolve) => systemClock.schedule(100, () => resolve(undefined)));
+    expect(ends).toEqual([]);
+    expect(cancelled).not.toHaveBeenCalled();
+    call.cancel();
+    await vi.waitFor(() => expect(cancelled).toHaveBeenCalledOnce());
     await link.close();
   });
 });
