@@ -88,9 +88,19 @@ export class GateRun<C> {
    * `ready` that the call has come so far, and goes on with `run`.
    */
   runToSlots(): void {
-    const first = this.#gates.findIndex(({ takesSlot }) => takesSlot === true);
+    const call = this.#call;
+    const first = this.#gates.findIndex(
+      (gate) => gate.takesSlot === true && gate.modeFor(call) !== "off",
+    );
     if (first >= 0) this.#stopAt = first;
     this.#goOn(false);
+  }
+
+  /** Slots are really taken, and not only counted by gates that observe. */
+  get slotsEnforced(): boolean {
+    return this.#gates.some(
+      (gate) => gate.takesSlot === true && gate.modeFor(this.#call) === "enforce",
+    );
   }
 
   /** The call was answered: it gives back what it holds, but for the permits that are held until its end. */

@@ -112,9 +112,14 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   due(): void {
     const passage = this.#passage;
     if (passage === undefined || this.#request?.complete !== false) return;
-    this.#request = undefined;
     const detail = `the request was not complete within ${this.#requests.maxMs} ms`;
     const refused = refusal("REQUEST_TIMEOUT", detail);
+    // The bound is there for the slots. Where nobody is refused for want of one, it only watches as they do.
+    if (!passage.run.slotsEnforced) {
+      passage.run.wouldRefuse(refused, "deadline-guard");
+      return;
+    }
+    this.#request = undefined;
     const { reason } = refused;
     const atMs = this.clock.now();
     this.decide({

@@ -30,7 +30,7 @@ export interface ServerPolicy {
   /**
    * How long the single request of a call may take to be complete, in milliseconds; then the call ends with
    * DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or admission: until its request is complete, a
-   * call waits before them and takes no slot. 1 ms to 24 days, or `false` for no bound. @defaultValue 60_000
+   * call waits before them and takes no slot. Only recorded while they observe. 1 ms to 24 days, or `false` for no bound. @defaultValue 60_000
    */
   readonly requestMs?: number | false;
   /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */

@@ -72,13 +72,16 @@ function open(
   );
   stream.on("error", () => {});
   stream.resume();
-  if (request) {
-    const message = UnaryRequest.encode({ payload, sequence: 1 }).finish();
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(message.length, 1);
-    stream.end(Buffer.concat([head, message]));
-  }
+  if (request) stream.end(frame());
   return stream;
+}
+
+/** A request as it is on the wire. */
+function frame(): Buffer {
+  const message = UnaryRequest.encode({ payload, sequence: 1 }).finish();
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
 }
 
 const free = /"(running|abandoned)":[1-9]/;
@@ -112,6 +115,32 @@ describe("a peer that begins calls and never sends their requests", { timeout: 2
     expect(headers["grpc-message"]).toMatch(/not%20complete%20within%20200%20ms/);
     expect(numbers()).not.toMatch(free);
   });
+
+  it.each([
+    ["observe", 1],
+    ["off", undefined],
+  ] as const)(
+    "is served when it sends it late, while what takes slots is in mode %s",
+    async (mode, refused) => {
+      const { weir, port } = await served({
+        admission: { mode },
+        bulkhead: { mode },
+        requestMs: 100,
+      });
+      const session = await peer(port);
+      const stream = open(session, path.unary, { request: false });
+      const trailers = new Promise<Record<string, unknown>>((resolve) => {
+        stream.on("trailers", resolve);
+      });
+      await wait(300);
+      stream.end(frame());
+      expect((await trailers)["grpc-status"]).toBe(String(status.OK));
+      await wait(50);
+      const counts = weir.observed()["deadline-guard"]?.REQUEST_TIMEOUT;
+      expect(counts?.refused).toBe(refused);
+      expect(counts?.success).toBe(refused);
+    },
+  );
 });
 
 describe("a peer that reads nothing", { timeout: 20_000 }, () => {
