@@ -43,6 +43,12 @@ export interface RequestBound {
 interface HeldRequest {
   readonly entries: ({ readonly message: unknown } | "half-close")[];
   complete: boolean;
+  /** The handler's side has asked, and is about to be told. */
+  asked: boolean;
+}
+
+function tellNext(call: GatedServerCall, request: HeldRequest): void {
+  call.tellNext(request);
 }
 
 /**
@@ -65,6 +71,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   #request: HeldRequest | undefined;
   dueMs = Number.POSITIVE_INFINITY;
   readonly #requests: RequestBound;
+  #admitted = false;
   #settling = false;
   /** Who is told when it does, though the caller has left. */
   #overs: Set<() => void> | undefined;
@@ -100,7 +107,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   ready(waited: boolean): void {
     const inbound = this.#passage?.inbound;
     if (inbound === undefined) return;
-    this.#request = { entries: [], complete: false };
+    this.#request = { entries: [], complete: false, asked: false };
     this.dueMs = (waited ? this.clock.now() : inbound.startedAtMs) + this.#requests.maxMs;
     if (this.dueMs !== Number.POSITIVE_INFINITY) {
       this.#requests.waiting.add(this, inbound.startedAtMs);
@@ -155,14 +162,29 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     if (run?.waiting === true) this.#restore ??= captureContext();
   }
 
-  /** What has been read already is told when it is asked for, in its order. */
+  /**
+   * What has been read already is told when it is asked for, in its order, and as grpc-js tells what has yet to arrive: not
+   * inside the question. An interceptor may hold the metadata until it has the message, and tells both in one go.
+   */
   override startRead(): void {
+    // An interceptor reads ahead. The handler asks once more, when it is told of the call.
+    if (!this.#admitted) return;
     const request = this.#request;
-    const next = request?.entries.shift();
-    if (request === undefined || next === undefined) {
+    if (request === undefined || request.entries.length === 0) {
       this.#request = undefined;
       super.startRead();
-    } else if (next === "half-close") this.#startHandler();
+    } else if (!request.asked) {
+      request.asked = true;
+      process.nextTick(tellNext, this, request);
+    }
+  }
+
+  /** For `startRead` alone. */
+  tellNext(request: HeldRequest): void {
+    request.asked = false;
+    const next = request.entries.shift();
+    if (next === undefined) return;
+    if (next === "half-close") this.#startHandler();
     else super.onReceiveMessage(next.message);
   }
 
@@ -171,6 +193,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const inbound = this.#passage?.inbound;
     if (metadata === undefined || inbound === undefined) return;
     const later = waited || this.#request !== undefined;
+    this.#admitted = true;
     inbound.handlerStartedMs = later ? this.clock.now() : inbound.startedAtMs;
     const restore = this.#restore;
     if (waited && restore !== undefined) {

@@ -1,6 +1,15 @@
 import { type ClientHttp2Session, connect, constants } from "node:http2";
 import { setTimeout as wait } from "node:timers/promises";
-import { credentials, Metadata, Server, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  credentials,
+  Metadata,
+  Server,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  ServerListenerBuilder,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   ConformanceServiceClient,
@@ -22,9 +31,10 @@ afterEach(() => {
 async function served(
   policy: ServerPolicy,
   own: Partial<Pick<ConformanceServiceServer, "unary" | "serverStream">> = {},
+  interceptors: ServerInterceptor[] = [],
 ) {
   const weir = createWeir();
-  const server = new Server(weir.server(policy));
+  const server = new Server(weir.server(policy, { interceptors }));
   const implementation: ConformanceServiceServer = { ...echo, ...own };
   server.addService(ConformanceServiceService, implementation);
   const port = await listen(server);
@@ -215,4 +225,56 @@ describe("a peer that resets what it has begun", { timeout: 20_000 }, () => {
       expect(most).toBeLessThanOrEqual(3);
     },
   );
+});
+
+describe("an interceptor of the user's own behind a limit", () => {
+  /** Holds the metadata until it has the request, as one that knows a call by its request does. */
+  const holdsMetadata: ServerInterceptor = (_method, call) => {
+    let pass: (() => void) | undefined;
+    const passed = () => {
+      pass?.();
+      pass = undefined;
+    };
+    const listener = new ServerListenerBuilder()
+      .withOnReceiveMetadata((metadata, next) => {
+        pass = () => next(metadata);
+        call.startRead();
+      })
+      .withOnReceiveMessage((message, next) => {
+        next(message);
+        passed();
+      })
+      .build();
+    return new ServerInterceptingCall(call, { start: (next) => next(listener) });
+  };
+
+  /** Asks for the request before anybody was told of the call. */
+  const readsAhead: ServerInterceptor = (_method, call) =>
+    new ServerInterceptingCall(call, {
+      start: (next) => {
+        next();
+        call.startRead();
+      },
+    });
+
+  it("that holds the metadata until it has the request has the events in grpc-js's order", async () => {
+    const policy = { admission: { limit: 1, maxQueued: 10 } };
+    const { call } = await served(policy, {}, [holdsMetadata]);
+    expect(await Promise.all([call(), call(), call()])).toEqual(["OK", "OK", "OK"]);
+  });
+
+  it("that reads ahead has the events in grpc-js's order, however late the request comes", async () => {
+    const { port } = await served({ admission: {} }, {}, [readsAhead]);
+    const stream = open(await peer(port), path.unary, { request: false });
+    await wait(50);
+    stream.end(Buffer.alloc(5));
+    const ended = new Promise((resolve) => {
+      for (const event of ["response", "trailers"]) {
+        stream.on(event, (headers: Record<string, unknown>) => {
+          if (headers["grpc-status"] !== undefined) resolve(headers["grpc-status"]);
+        });
+      }
+    });
+    expect(await ended).toBe("0");
+  });
 });
