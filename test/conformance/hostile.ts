@@ -56,7 +56,7 @@ export interface Hostility {
 export function hostileBelow(dice: Dice, clock: Clock): Hostility {
   const method = dice.pick(...downward);
   const event = dice.pick(...upward);
-  const delayMs = dice.pick(1, 50, 3_000);
+  const delayMs = dice.pick(1, 50, 500);
   const made = dice.pick(...statuses);
   const nothing = dice.pick(undefined, null) as never;
   switch (dice.pick(...belowPlans)) {
@@ -243,6 +243,7 @@ const retrying: Interceptor = (options, nextCall) => {
   let metadata = new Metadata();
   let sent: unknown;
   let message: unknown;
+  let again: Call | undefined;
   let tellMessage: (message: unknown) => void = () => {};
   return new InterceptingCall(nextCall(options), {
     start(given, _listener, next) {
@@ -258,7 +259,7 @@ const retrying: Interceptor = (options, nextCall) => {
             pass(ended);
             return;
           }
-          const again = nextCall(options);
+          again = nextCall(options);
           again.start(metadata, {
             onReceiveMessage: (received) => {
               message = received;
@@ -276,6 +277,10 @@ const retrying: Interceptor = (options, nextCall) => {
     sendMessage(given, next) {
       sent = given;
       next(given);
+    },
+    cancel(next) {
+      again?.cancelWithStatus(status.CANCELLED, "Cancelled on client");
+      next();
     },
   });
 };
