@@ -64,15 +64,23 @@ export class DueList {
       const nowMs = this.#clock.now();
       this.#firesMs = Number.POSITIVE_INFINITY;
       let nextMs = Number.POSITIVE_INFINITY;
+      let failed: { readonly error: unknown } | undefined;
       for (const each of this.#all) {
-        if (each.dueMs > nowMs) nextMs = Math.min(nextMs, each.dueMs);
-        else {
-          this.#all.delete(each);
+        if (each.dueMs > nowMs) {
+          nextMs = Math.min(nextMs, each.dueMs);
+          continue;
+        }
+        this.#all.delete(each);
+        try {
           each.due();
+        } catch (error) {
+          failed ??= { error };
         }
       }
       // One that was added meanwhile has seen to itself.
       if (nextMs < this.#firesMs) this.#fireAt(Math.max(nextMs, nowMs + togetherMs), nowMs);
+      // The others are told all the same.
+      if (failed !== undefined) throw failed.error;
     });
   };
 }

@@ -64,6 +64,22 @@ describe("a list of what is due", () => {
     expect(told).toEqual(["third 105"]);
   });
 
+  it("tells the others though one throws, and lets what was thrown out", async () => {
+    const { clock, dues, told, add } = list();
+    const broken = {
+      dueMs: clock.now() + 100,
+      due: () => {
+        throw new Error("broken");
+      },
+    };
+    dues.add(broken, clock.now());
+    add("same", 100);
+    add("later", 200);
+    await expect(clock.pass(150)).rejects.toThrow("broken");
+    await clock.pass(100);
+    expect(told).toEqual(["same 100", "later 200"]);
+  });
+
   it("once closed has no timer while nothing is in it", async () => {
     const { clock, dues, told, add } = list();
     const one = add("one", 100);
