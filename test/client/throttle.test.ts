@@ -179,7 +179,10 @@ describe.each(kinds)("the server's word for %s", (method) => {
     // Five refusals tell the server, five answers the client; after that, one each quarter of a second, and 1 %.
     expect(remote.length).toBeLessThan(30);
     expect(local.length + remote.length).toBe(ends.length);
-    expect(remote.every((end) => rejectionOf(end.error ?? {})?.reason === "LOAD_SHED")).toBe(true);
+    // But for the turns that low calls are owed, however many better ones come.
+    const shed = remote.filter(({ code }) => code !== Status.OK);
+    expect(remote.length - shed.length).toBeLessThanOrEqual(3);
+    expect(shed.every((end) => rejectionOf(end.error ?? {})?.reason === "LOAD_SHED")).toBe(true);
     for (const { code, error } of local) {
       expect(code).toBe(Status.RESOURCE_EXHAUSTED);
       expect(rejectionOf(error ?? {})?.retryAfterMs).toBeGreaterThan(0);
