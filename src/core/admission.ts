@@ -134,10 +134,8 @@ export class Admission {
     const { priority, deadlineMs } = call;
     if (deadlineMs <= nowMs)
       return this.#refuse(call, "DEADLINE_EXPIRED", "the deadline had passed");
-    if (priority !== "critical") {
-      const shed = this.#judge(call, nowMs);
-      if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
-    }
+    const shed = this.#shedNow(call, nowMs);
+    if (shed !== undefined) return shed;
     if (this.#hasRoom(priority === "critical", nowMs)) {
       this.#ceiling.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
@@ -157,10 +155,8 @@ export class Admission {
     const nowMs = this.#clock.now();
     this.#serve(nowMs);
     this.#bounds.see(this.#line.overloaded(nowMs));
-    if (call.priority !== "critical") {
-      const shed = this.#judge(call, nowMs);
-      if (shed !== undefined) return this.#refuse(call, "LOAD_SHED", shed);
-    }
+    const shed = this.#shedNow(call, nowMs);
+    if (shed !== undefined) return shed;
     if (this.#hasRoom(call.priority === "critical", nowMs)) return undefined;
     const maxQueued = this.#bounds.maxQueued;
     if (this.#line.size < maxQueued || this.#victim(call, nowMs, maxQueued) !== undefined) {
@@ -220,6 +216,13 @@ export class Admission {
       refused: { ...this.#refused },
       left: { ...this.#left },
     };
+  }
+
+  /** What a shedder says of the call; none is asked of a critical one. */
+  #shedNow(call: AdmissionCall, nowMs: number): Refusal | undefined {
+    if (call.priority === "critical") return undefined;
+    const shed = this.#judge(call, nowMs);
+    return shed === undefined ? undefined : this.#refuse(call, "LOAD_SHED", shed);
   }
 
   #judge(call: AdmissionCall, nowMs: number): string | undefined {

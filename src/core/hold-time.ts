@@ -59,15 +59,7 @@ export class HoldTime {
     free: (tookMs: number | undefined) => void,
   ): void {
     const known = this.#kinds.get(kind);
-    const { longestMs, silent } = known;
-    const silentMs = longestMs > 0 ? longestMs : shortestMs;
-    const maxMs =
-      silent >= silentFrom
-        ? silentMs
-        : longestMs > 0
-          ? Math.max(2 * longestMs, shortestMs)
-          : unknownMs;
-    worksOn(maxMs, (ended) => {
+    worksOn(countedMs(known), (ended) => {
       const tookMs = ended ? clock.now() - sinceMs : undefined;
       known.silent = ended ? 0 : known.silent + 1;
       if (tookMs !== undefined) this.record(tookMs, kind);
@@ -110,6 +102,13 @@ export class HoldTime {
     const boundedMs = Math.min(beforeMs, maxRetryAfterMs / 2 - spreadMs);
     return Math.round(boundedMs + spreadMs * (1 + this.#random()));
   }
+}
+
+/** How long a handler that works on for nobody is counted, by what is known of its kind. */
+function countedMs({ longestMs, silent }: { longestMs: number; silent: number }): number {
+  const stops = silent >= silentFrom;
+  if (longestMs === 0) return stops ? shortestMs : unknownMs;
+  return stops ? longestMs : Math.max(2 * longestMs, shortestMs);
 }
 
 /** What stands between a refused call and a permit. */
