@@ -174,19 +174,22 @@ export class HedgedCall extends RepeatingCall {
   #unbearable(): boolean {
     const { resets, target } = this.record;
     if (resets?.low(target, "timeout") !== true) return false;
-    this.#stoppedBy = "RESET_BUDGET";
-    this.released();
-    this.tell("stop", { reason: "RESET_BUDGET" });
+    this.#hedgeNoMore("RESET_BUDGET");
     return true;
+  }
+
+  /** Those in flight may still answer. */
+  #hedgeNoMore(reason: Reason): void {
+    this.#stoppedBy = reason;
+    this.released();
+    this.tell("stop", { reason });
   }
 
   /** It could not end in time. Those in flight may still answer, and no later one would end sooner. */
   #infeasible(): boolean {
     const { deadlineMs, clock, usual } = this.record;
     if (!isInfeasible(usual?.quantile(0.5), deadlineMs - clock.now())) return false;
-    this.#stoppedBy = "RETRY_INFEASIBLE";
-    this.released();
-    this.tell("stop", { reason: "RETRY_INFEASIBLE" });
+    this.#hedgeNoMore("RETRY_INFEASIBLE");
     return true;
   }
 
