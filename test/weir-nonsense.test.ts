@@ -63,13 +63,14 @@ describe("nonsense in options that came through, or failed as a TypeError", () =
   });
 
   it("is not seen in what makes sense", () => {
-    expect(() => client(undefined, undefined)).not.toThrow();
-    expect(() => server(undefined, undefined)).not.toThrow();
-    expect(() => client({ methods: { "a.B": {}, "a.B/C": {}, "Greeter/Say": {} } })).not.toThrow();
-    expect(() => client({ timeouts: { totalMs: 50 }, retry: false })).not.toThrow();
-    expect(() =>
+    const options = [
+      client(undefined, undefined),
+      server(undefined, undefined),
+      client({ methods: { "a.B": {}, "a.B/C": {}, "Greeter/Say": {} } }),
+      client({ timeouts: { totalMs: 50 }, retry: false }),
       client({ timeouts: { totalMs: 50 }, retry: { backoff: { baseMs: 10 } } }),
-    ).not.toThrow();
-    expect(() => client({}, { interceptors: [] })).not.toThrow();
+      client({}, { interceptors: [] }),
+    ];
+    for (const { interceptors } of options) expect(interceptors?.length).toBeGreaterThan(0);
   });
 });

@@ -113,19 +113,20 @@ describe("the dice", () => {
 
 describe("active faults", () => {
   const options = { drop: { rate: 1 }, maxActive: 2 };
+  const drop = { delayMs: undefined, end: { kind: "drop" } };
 
   it("are bounded, and spare everybody else", () => {
     const faults = faultsOf(options, () => 0);
     const [first, second] = [() => {}, () => {}];
     faults.hold(first);
-    expect(faults.draw()).toBeDefined();
+    expect(faults.draw()).toEqual(drop);
     faults.hold(second);
     expect(faults.draw()).toBeUndefined();
     expect(faults.snapshot()).toMatchObject({ active: 2, spared: 1 });
     faults.release(first);
     faults.release(first);
     expect(faults.active).toBe(1);
-    expect(faults.draw()).toBeDefined();
+    expect(faults.draw()).toEqual(drop);
   });
 
   it("are ended when the faults are closed, and none follows", () => {
@@ -146,7 +147,7 @@ describe("the control of faults", () => {
     const late = faultsOf({ drop: { rate: 0.8 } }, () => 0.3);
     control.add(early);
     expect(control.scale).toBe(1);
-    expect(early.draw()).toBeDefined();
+    expect(early.draw()?.end?.kind).toBe("drop");
     control.scale = 0.25;
     control.add(late);
     expect([early.draw(), late.draw()]).toEqual([undefined, undefined]);

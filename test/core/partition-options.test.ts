@@ -29,7 +29,8 @@ describe("partition options", () => {
   it("take shares that come to 1 but for what binary fractions lose", () => {
     const shares: Shares = {};
     for (let n = 0; n < 10; n += 1) shares[`tenth ${n}`] = { share: 0.1 };
-    expect(() => resolvePartitions(shares, 10)).not.toThrow();
+    const resolved = [...resolvePartitions(shares, 10).values()].map(({ share }) => share);
+    expect(resolved).toEqual([0, ...Object.values(shares).map(({ share }) => share)]);
     expect(() => resolvePartitions({ ...shares, more: { share: 0.01 } }, 100)).toThrow(
       "partitions must be given shares that come to 1 at most together, got 1.01",
     );
@@ -56,7 +57,13 @@ describe("partition options", () => {
 
   it("refuse a share for which there is no permit", () => {
     const shares = { a: { share: 0.5 }, b: { share: 0.4 }, c: { share: 0.1 } };
-    expect(() => resolvePartitions(shares, 3)).not.toThrow();
+    const permits = (total: number) => [...guarantees(resolvePartitions(shares, total), total)];
+    expect(permits(3)).toEqual([
+      ["default", 0],
+      ["a", 1],
+      ["b", 1],
+      ["c", 1],
+    ]);
     expect(() => resolvePartitions(shares, 2, "bulkhead.partitions")).toThrow(
       "bulkhead.partitions.c.share must be worth a permit: 2 are too few for all shares, got 0.1",
     );

@@ -71,19 +71,39 @@ describe("an observer of the user's", () => {
   });
 
   it("may answer with anything, looked at or not", () => {
-    const { report } = listener();
-    for (const answer of [undefined, 1, revoked(), Symbol("x"), () => {}, null]) {
-      expect(() => notify(() => answer, 1, report, "onDecision")).not.toThrow();
-      expect(() => tell(() => answer, report, "recorder")).not.toThrow();
+    const { told, report } = listener();
+    for (const answer of [undefined, 1, Symbol("x"), () => {}, null]) {
+      notify(() => answer, 1, report, "onDecision");
+      expect(tell(() => answer, report, "recorder")).toBe(true);
     }
+    expect(told).toEqual([]);
+    // It throws when it is asked for its `then`, and that alone is told.
+    notify(revoked, 1, report, "onDecision");
+    expect(tell(revoked, report, "recorder")).toBe(false);
+    expect(told).toEqual([
+      expect.stringMatching(/^onDecision: .*revoked/),
+      expect.stringMatching(/^recorder: .*revoked/),
+    ]);
   });
 
   it("has no way to break what it is told through: its reporter may throw or reject too", async () => {
-    for (const report of [fail, reject]) {
+    const told: string[] = [];
+    const failing = (broken: () => unknown) => (error: unknown, where: string) => {
+      told.push(`${where}: ${String(error)}`);
+      return broken();
+    };
+    for (const report of [failing(fail), failing(reject)]) {
       expect(() => safely(report, new Error("x"), "here")).not.toThrow();
-      expect(() => notify(reject, 1, report, "here")).not.toThrow();
+      expect(() => notify(reject, 1, report, "there")).not.toThrow();
     }
     await later();
+    const once = [
+      "here: Error: x",
+      "here: Error: x",
+      "there: Error: broken",
+      "there: Error: broken",
+    ];
+    expect(told).toEqual(once);
   });
 });
 

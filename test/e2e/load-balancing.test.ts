@@ -87,7 +87,8 @@ describe("outlier_detection", { timeout: 40_000 }, () => {
     if (busy === undefined) throw new Error("too few servers");
     busy.failsWith = status.NOT_FOUND;
     const client = scene.client(hurried(outlierDetection), overRecipe());
-    await callUntil(scene, client, ({ calls }) => calls[1] === 0);
+    const { errors } = await callUntil(scene, client, ({ calls }) => calls[1] === 0);
+    expect(errors).toEqual([]);
   });
 
   it.each([
@@ -142,6 +143,7 @@ describe("weighted_round_robin", { timeout: 40_000 }, () => {
       client,
       ({ calls: [a = 0, b = 0, c = 0] }) => b === 0 && a > 12 && c > 12,
     );
+    expect((await callMany(scene, client)).calls[1]).toBe(0);
   });
 
   it("goes together with outlier_detection", async () => {

@@ -76,19 +76,29 @@ describe("the options of a partitioned channel", () => {
     expect(built).toThrow(/^partitionedChannel.credentials must be/);
   });
 
-  it.each<PartitionedChannelOptions>([
-    { partitions: { all: {} } },
-    { partitions: { all: { connections: 100 } } },
-    { partitions: { a: { priorities: ["high"] }, "b-2.c_d": {} } },
-    { partitions: { a: { methods: ["/pkg.Service/Method", "Service"] }, b: {} } },
-    {
-      partitions: { a: { priorities: ["high"] }, b: { priorities: ["low"] } },
-      defaultPartition: "b",
+  it.each<[PartitionedChannelOptions, string, number]>([
+    [{ partitions: { all: {} } }, "all", 1],
+    [{ partitions: { all: { connections: 100 } } }, "all", 100],
+    [{ partitions: { a: { priorities: ["high"] }, "b-2.c_d": {} } }, "b-2.c_d", 1],
+    [{ partitions: { a: { methods: ["/pkg.Service/Method", "Service"] }, b: {} } }, "b", 1],
+    [
+      {
+        partitions: { a: { priorities: ["high"] }, b: { priorities: ["low"], connections: 2 } },
+        defaultPartition: "b",
+      },
+      "b",
+      2,
+    ],
+    [{ partitions: { a: {}, b: {} }, partitionOf: () => "a", defaultPartition: "b" }, "b", 1],
+  ])(
+    "allow %o: the rest goes to %s, over so many connections: %i",
+    (options, rest, connections) => {
+      build(options);
+      const { defaultPartition, partitions } = resolvePartitionedChannelOptions(options);
+      const plan = partitions.find(({ name }) => name === defaultPartition);
+      expect(plan).toMatchObject({ name: rest, connections });
     },
-    { partitions: { a: {}, b: {} }, partitionOf: () => "a", defaultPartition: "b" },
-  ])("allow %o", (options) => {
-    expect(() => build(options)).not.toThrow();
-  });
+  );
 });
 
 describe("the channel options of every connection", () => {
