@@ -3,7 +3,7 @@ import type { BreakerPermit } from "../core/breaker-permit.js";
 import type { Clock } from "../core/clock.js";
 import { Keyed } from "../core/keyed.js";
 import type { StatusOrigin } from "../core/origin.js";
-import type { Ending, Outcome, Permit } from "../core/permit.js";
+import { type Ending, OncePermit, type Outcome, type Permit } from "../core/permit.js";
 import { LatencyQuantile } from "../core/quantile.js";
 import { ask, type ReportError } from "../core/user-code.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
@@ -170,12 +170,12 @@ export class OutcomeJudge {
   }
 }
 
-class JudgedPermit implements Permit {
+class JudgedPermit extends OncePermit {
   readonly #judge: OutcomeJudge;
   readonly #passage: ClientPassage;
   readonly #key: string;
   readonly #sinceMs: number;
-  #inner: BreakerPermit | undefined;
+  readonly #inner: BreakerPermit;
   #delivered = false;
 
   constructor(
@@ -185,6 +185,7 @@ class JudgedPermit implements Permit {
     key: string,
     sinceMs: number,
   ) {
+    super();
     this.#judge = judge;
     this.#inner = inner;
     this.#passage = passage;
@@ -192,23 +193,20 @@ class JudgedPermit implements Permit {
     this.#sinceMs = sinceMs;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
-    const inner = this.#inner;
-    if (inner === undefined) return;
-    this.#inner = undefined;
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     const judge = this.#judge;
     const delivered = this.#delivered;
     const counts = judge.judge(this.#passage, this.#key, this.#sinceMs, outcome, delivered);
-    inner.settle(counts, ending, counts === "ignored" ? undefined : judge.peerOf(this.#passage));
+    const peer = counts === "ignored" ? undefined : judge.peerOf(this.#passage);
+    this.#inner.settle(counts, ending, peer);
   }
 
   delivered(): void {
-    const inner = this.#inner;
     const judge = this.#judge;
     this.#delivered = true;
-    if (inner === undefined || !judge.delivered(this.#passage, this.#key, this.#sinceMs)) return;
-    this.#inner = undefined;
-    inner.delivered(judge.peerOf(this.#passage));
+    if (this.over || !judge.delivered(this.#passage, this.#key, this.#sinceMs)) return;
+    this.over = true;
+    this.#inner.delivered(judge.peerOf(this.#passage));
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Bulkhead } from "../core/bulkhead.js";
-import type { Permit } from "../core/permit.js";
+import { OncePermit, type Outcome, type Permit } from "../core/permit.js";
 import { isRefusal, type Refusal } from "../core/refusal.js";
 import { isQueued, type OnTurn, type Queued, type Turn } from "../core/turn.js";
 
@@ -38,16 +38,16 @@ export interface ShadowReport {
  * The place of a run in a bulkhead that observes: the run goes on at once, and holds its permit from the turn it
  * would have got until it ends.
  */
-export class ShadowPlace implements Permit {
+export class ShadowPlace extends OncePermit {
   #permit: Permit | undefined;
   #queued: Queued | undefined;
-  #over = false;
 
   constructor(
     bulkhead: Bulkhead,
     [rank, deadlineMs, weight]: readonly [number, number, number],
     report: ShadowReport,
   ) {
+    super();
     const entry = bulkhead.enter(
       rank,
       deadlineMs,
@@ -62,9 +62,7 @@ export class ShadowPlace implements Permit {
     else this.#take(entry, report);
   }
 
-  settle(outcome: Parameters<Permit["settle"]>[0]): void {
-    if (this.#over) return;
-    this.#over = true;
+  protected onSettle(outcome: Outcome): void {
     this.#queued?.leave();
     this.#permit?.settle(outcome);
   }

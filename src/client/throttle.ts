@@ -4,7 +4,7 @@ import type { Clock } from "../core/clock.js";
 import type { Gate } from "../core/gates.js";
 import { Keyed } from "../core/keyed.js";
 import type { Mode } from "../core/mode.js";
-import type { Ending, Outcome, Permit } from "../core/permit.js";
+import { type Ending, OncePermit, type Outcome, type Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorities, priorityRank } from "../core/priority.js";
 import { isRefusal, type Refusal, refusal } from "../core/refusal.js";
@@ -118,13 +118,12 @@ export class ThrottlePolicy implements ControlledPolicy {
 }
 
 /** A permit that also hears what the answer says of the server's admission. */
-class ListeningPermit implements Permit {
+class ListeningPermit extends OncePermit {
   readonly #passage: ClientPassage;
   readonly #heard: HeardLevel;
   readonly #place: number;
   readonly #held: Permit;
   readonly #clock: Clock;
-  #settled = false;
 
   constructor(
     passage: ClientPassage,
@@ -133,6 +132,7 @@ class ListeningPermit implements Permit {
     held: Permit,
     clock: Clock,
   ) {
+    super();
     this.#passage = passage;
     this.#heard = heard;
     this.#place = place;
@@ -140,9 +140,7 @@ class ListeningPermit implements Permit {
     this.#clock = clock;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
-    if (this.#settled) return;
-    this.#settled = true;
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     const { trailers } = this.#passage;
     const said = trailers === undefined ? undefined : readAdmission(trailers);
     if (said !== undefined) {

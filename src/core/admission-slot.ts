@@ -1,5 +1,5 @@
 import type { TimedCall } from "./lateness.js";
-import type { Ending, Outcome, Permit } from "./permit.js";
+import { type Ending, OncePermit, type Outcome } from "./permit.js";
 
 /** Takes a slot back: whose it was, since when it ran, how many did when it was admitted, and how it ended. */
 export type SettleSlot = (
@@ -11,23 +11,21 @@ export type SettleSlot = (
 ) => void;
 
 /** The slot of one call that runs. */
-export class Slot implements Permit {
-  #call: TimedCall;
+export class Slot extends OncePermit {
+  readonly #call: TimedCall;
   readonly #sinceMs: number;
   readonly #inFlight: number;
-  #settle: SettleSlot | undefined;
+  readonly #settle: SettleSlot;
 
   constructor(call: TimedCall, sinceMs: number, inFlight: number, settle: SettleSlot) {
+    super();
     this.#call = call;
     this.#sinceMs = sinceMs;
     this.#inFlight = inFlight;
     this.#settle = settle;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
-    const settle = this.#settle;
-    if (settle === undefined) return;
-    this.#settle = undefined;
-    settle(this.#call, this.#sinceMs, this.#inFlight, outcome, ending);
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
+    this.#settle(this.#call, this.#sinceMs, this.#inFlight, outcome, ending);
   }
 }

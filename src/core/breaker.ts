@@ -87,7 +87,7 @@ export class Breaker {
     this.#report = report;
     this.#random = random;
     this.#rests = new Rests(options, random);
-    this.#onSettle = (permit, outcome, ending, peer) => this.#settle(permit, outcome, ending, peer);
+    this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
     this.#watchful = options.inFlightMs !== false;
     this.#timed = options.slowMs !== false || this.#watchful;
     this.#state = new Closed(this.#known);
@@ -238,13 +238,8 @@ export class Breaker {
     return permit;
   }
 
-  #settle(
-    permit: BreakerPermit,
-    outcome: Outcome,
-    ending: Ending | undefined,
-    peer: string | undefined,
-  ): void {
-    const { state } = permit;
+  #settle(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
+    const { state, peer } = permit;
     const nowMs = this.#clock.now();
     if (peer !== undefined && outcome !== "ignored") {
       const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);

@@ -1,5 +1,5 @@
 import type { Partition } from "./partition.js";
-import type { Outcome, Permit } from "./permit.js";
+import { OncePermit } from "./permit.js";
 
 /** Who takes the permits back. */
 interface Lender {
@@ -7,21 +7,19 @@ interface Lender {
 }
 
 /** The permit of one call, of its partition and weight: one small object, and no function of its own. */
-export class PartitionPermit implements Permit {
+export class PartitionPermit extends OncePermit {
   readonly partition: Partition;
   readonly weight: number;
-  #lender: Lender | undefined;
+  readonly #lender: Lender;
 
   constructor(lender: Lender, partition: Partition, weight: number) {
+    super();
     this.#lender = lender;
     this.partition = partition;
     this.weight = weight;
   }
 
-  settle(_outcome: Outcome): void {
-    const lender = this.#lender;
-    if (lender === undefined) return;
-    this.#lender = undefined;
-    lender.release(this.partition, this.weight);
+  protected onSettle(): void {
+    this.#lender.release(this.partition, this.weight);
   }
 }

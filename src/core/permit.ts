@@ -39,14 +39,30 @@ export interface Permit {
   delivered?(): void;
 }
 
+/** A permit that only its first `settle` counts for. What that does, each kind says in `onSettle`. */
+export abstract class OncePermit implements Permit {
+  /** It is over: whoever ends it in another way than by `settle` sets this. */
+  protected over = false;
+
+  settle(outcome: Outcome, ending?: Ending): void {
+    if (this.over) return;
+    this.over = true;
+    this.onSettle(outcome, ending);
+  }
+
+  protected abstract onSettle(outcome: Outcome, ending: Ending | undefined): void;
+}
+
 /** A permit that runs `onSettle` at the first settle and never again. */
 export function permit(onSettle: (outcome: Outcome, ending: Ending | undefined) => void): Permit {
-  let settled = false;
-  return {
-    settle(outcome, ending) {
-      if (settled) return;
-      settled = true;
-      onSettle(outcome, ending);
-    },
-  };
+  return new CallbackPermit(onSettle);
+}
+
+class CallbackPermit extends OncePermit {
+  protected readonly onSettle: (outcome: Outcome, ending: Ending | undefined) => void;
+
+  constructor(onSettle: (outcome: Outcome, ending: Ending | undefined) => void) {
+    super();
+    this.onSettle = onSettle;
+  }
 }

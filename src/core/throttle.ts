@@ -1,6 +1,6 @@
 import type { Clock } from "./clock.js";
 import { HeardEvents } from "./heard-events.js";
-import type { Ending, Outcome, Permit } from "./permit.js";
+import { type Ending, OncePermit, type Outcome, type Permit } from "./permit.js";
 import { type Priority, priorities } from "./priority.js";
 import type { Random } from "./random.js";
 import { type Refusal, refusal } from "./refusal.js";
@@ -215,24 +215,22 @@ type Settle = (
 ) => void;
 
 /** All permits of a throttle share the function, so that passing costs one small object. */
-class ThrottlePermit implements Permit {
-  #settle: Settle | undefined;
+class ThrottlePermit extends OncePermit {
+  readonly #settle: Settle;
   readonly #rank: number;
   readonly #slice: number;
   readonly #knownEvents: number;
 
   constructor(settle: Settle, rank: number, slice: number, knownEvents: number) {
+    super();
     this.#settle = settle;
     this.#rank = rank;
     this.#slice = slice;
     this.#knownEvents = knownEvents;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
-    const settle = this.#settle;
-    if (settle === undefined) return;
-    this.#settle = undefined;
-    settle(this.#rank, this.#slice, this.#knownEvents, outcome, ending);
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
+    this.#settle(this.#rank, this.#slice, this.#knownEvents, outcome, ending);
   }
 }
 

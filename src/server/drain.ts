@@ -2,7 +2,7 @@ import type { CancelTask, Clock } from "../core/clock.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
-import type { Outcome, Permit } from "../core/permit.js";
+import { type Outcome, type Permit, permit } from "../core/permit.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import { type ReportError, safely, tell } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -89,7 +89,7 @@ export class DrainGate implements Gate<InboundCall> {
   enter(): Permit | Refusal {
     if (this.#draining) return refusal("DRAINING", "the server is draining");
     this.#inFlight += 1;
-    return new InFlight(this.#ended);
+    return permit(this.#ended);
   }
 
   readonly #ended = (outcome: Outcome): void => {
@@ -98,20 +98,6 @@ export class DrainGate implements Gate<InboundCall> {
     if (this.#inFlight > 0) return;
     for (const task of this.#onIdle.splice(0)) task();
   };
-}
-
-class InFlight implements Permit {
-  #ended: ((outcome: Outcome) => void) | undefined;
-
-  constructor(ended: (outcome: Outcome) => void) {
-    this.#ended = ended;
-  }
-
-  settle(outcome: Outcome): void {
-    const ended = this.#ended;
-    this.#ended = undefined;
-    ended?.(outcome);
-  }
 }
 
 /** What is drained together. */

@@ -1,7 +1,7 @@
 import { Feasibility, type ResolvedFeasibilityOptions } from "../core/feasibility.js";
 import type { Gate } from "../core/gates.js";
 import type { Mode } from "../core/mode.js";
-import type { Ending, Outcome, Permit } from "../core/permit.js";
+import { type Ending, OncePermit, type Outcome, type Permit } from "../core/permit.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { type Refusal, refusal } from "../core/refusal.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
@@ -93,22 +93,22 @@ export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
 const lateMs = 60_000;
 
 /** What the end of a call teaches. */
-class Lesson implements Permit {
+class Lesson extends OncePermit {
   readonly #feasibility: Feasibility;
   readonly #server: GuardedServer;
-  #inbound: InboundCall | undefined;
+  readonly #inbound: InboundCall;
 
   constructor(feasibility: Feasibility, server: GuardedServer, inbound: InboundCall) {
+    super();
     this.#feasibility = feasibility;
     this.#server = server;
     this.#inbound = inbound;
   }
 
-  settle(outcome: Outcome, ending?: Ending): void {
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     const inbound = this.#inbound;
-    this.#inbound = undefined;
-    const startedMs = inbound?.handlerStartedMs;
-    if (inbound === undefined || startedMs === undefined || this.#server.shedding()) return;
+    const startedMs = inbound.handlerStartedMs;
+    if (startedMs === undefined || this.#server.shedding()) return;
     const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
     // The caller has left; what its handler takes shows when that answers, and if it does not, nothing does.
     if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());
