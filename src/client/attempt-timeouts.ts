@@ -157,7 +157,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
       const attempt = attemptOf(this.options, this.#record);
       const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
-      if (endAttempt(attempt, received, evidence, this.#clock.now()) === "attempt-timeout") {
+      const failure = endAttempt(attempt, received, evidence, this.#clock.now());
+      if (failure?.origin === "attempt-timeout") {
         // The server was told the time of the attempt, and was the first to say that it is up.
         this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
         return;

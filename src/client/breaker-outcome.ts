@@ -8,7 +8,7 @@ import { LatencyQuantile } from "../core/quantile.js";
 import { ask, type ReportError } from "../core/user-code.js";
 import type { ClientPassage } from "../grpc/gated-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
-import { type Rejection, rejectionOf } from "../grpc/rejection.js";
+import type { Rejection } from "../grpc/rejection.js";
 import { hasScheme } from "../grpc/status-origin.js";
 import type { KeyedCall } from "./policy-options.js";
 
@@ -139,9 +139,10 @@ export class OutcomeJudge {
     sinceMs: number,
     outcome: Outcome,
   ): boolean {
-    if (outcome !== "failure" || attempt.status?.code !== Status.DEADLINE_EXCEEDED) return false;
+    const { failure } = attempt;
+    if (outcome !== "failure" || failure?.code !== Status.DEADLINE_EXCEEDED) return false;
     // Both sides know the deadline, and the server may be the first to say that it has passed.
-    if (attempt.origin !== "deadline" && attempt.origin !== "remote") return false;
+    if (failure.origin !== "deadline" && failure.origin !== "remote") return false;
     const hadMs = record.deadlineMs - sinceMs;
     const usualMs = this.#usualOf(key, record.method).quantile(0.5);
     if (usualMs !== undefined) return hadMs < usualMs;
@@ -154,17 +155,17 @@ export class OutcomeJudge {
     outcome: Outcome,
     durationMs: number,
   ): Outcome | undefined {
-    const { status } = attempt;
+    const { failure } = attempt;
     // It has never been on its way.
-    if (status === undefined && outcome !== "success") return undefined;
+    if (failure === undefined && outcome !== "success") return undefined;
     const { report } = this.#parts;
     const ended = {
       call: record,
-      code: status?.code ?? Status.OK,
-      origin: attempt.origin ?? "remote",
-      details: status?.details ?? "",
+      code: failure?.status.code ?? Status.OK,
+      origin: failure?.origin ?? "remote",
+      details: failure?.status.details ?? "",
       durationMs,
-      rejection: rejectionOf(status),
+      rejection: failure?.rejection,
     };
     return ask(() => judge(ended), outcomeOf, undefined, report, "breaker.outcome");
   }

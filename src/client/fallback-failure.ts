@@ -1,8 +1,7 @@
 import { Metadata, type StatusObject } from "@grpc/grpc-js";
 import { type ReportError, safely } from "../core/user-code.js";
 import type { CallRecord } from "../grpc/call-record.js";
-import { rejectionOf } from "../grpc/rejection.js";
-import { originOf } from "../grpc/status-origin.js";
+import { Failure } from "../grpc/outcome.js";
 import type { FallbackFailure } from "./fallback-provider.js";
 
 /** What is known of a failure. The attempt that ended with it has the best evidence of where it came from. */
@@ -12,9 +11,9 @@ export function failureOf(
   sawHeaders: boolean,
   peer: string,
 ): FallbackFailure {
-  const attempt = attempts.findLast((one) => one.status?.metadata === status.metadata);
-  const origin = attempt?.origin ?? originOf(status, { sawHeaders, peer, target });
-  return { ...status, origin, rejection: rejectionOf(status) };
+  const attempt = attempts.findLast((one) => one.failure?.status.metadata === status.metadata);
+  const failure = attempt?.failure ?? Failure.read(status, { sawHeaders, peer, target });
+  return { ...status, origin: failure?.origin ?? "remote", rejection: failure?.rejection };
 }
 
 /**

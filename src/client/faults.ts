@@ -22,7 +22,7 @@ import { CallDeadline, toMonotonic } from "../grpc/deadline.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../grpc/faults-policy.js";
 import { ForwardingCall } from "../grpc/forwarding-call.js";
 import { keepMetadata } from "../grpc/kept-metadata.js";
-import { originOf } from "../grpc/status-origin.js";
+import { Failure } from "../grpc/outcome.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import {
   type KeyedCall,
@@ -248,7 +248,8 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   /** A server has said it, in trailers alone. */
   #isAnswer(received: StatusObject): boolean {
     const evidence = { sawHeaders: false, peer: this.getPeer(), target: this.#record.target };
-    return originOf(received, evidence) === "remote";
+    const failure = Failure.read(received, evidence);
+    return failure === undefined || failure.origin === "remote";
   }
 
   /** False where the fault is observed: then the call goes on. */

@@ -1,10 +1,9 @@
-import type { Metadata, StatusObject } from "@grpc/grpc-js";
+import type { Metadata } from "@grpc/grpc-js";
 import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from "../core/hedge.js";
 import type { ResolvedHedgeOptions } from "../core/hedge-options.js";
-import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, isInfeasible, isTooLong } from "../core/retry.js";
-import { rejectionOf } from "../grpc/rejection.js";
+import type { Failure } from "../grpc/outcome.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { ClientListener } from "../grpc/types.js";
 import { RepeatingCall } from "./repeating-call.js";
@@ -40,20 +39,17 @@ export class HedgedCall extends RepeatingCall {
     }
   }
 
-  protected override afterFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): void {
+  protected override afterFailure(attempt: ReplayAttempt, failure: Failure): void {
+    const { status, origin, rejection } = failure;
     if (origin === "local-policy" || origin === "local-setup") {
       // This process refused this attempt, or could not set it up. Those under way may still answer.
       this.last ??= { status, attempt };
       this.refund(attempt);
-      this.#obey(withoutHedge(this.#underWay, rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE"));
+      this.#obey(withoutHedge(this.#underWay, rejection?.reason ?? "RETRY_NOT_ELIGIBLE"));
       return;
     }
     this.last = { status, attempt };
-    const failed = this.judge(attempt, status, origin);
+    const failed = this.judge(attempt, failure);
     if (this.closing(status)) {
       this.#obey(withoutHedge(this.#underWay, "CLOSED"));
       return;

@@ -7,21 +7,17 @@ import {
 } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import type { Verdict } from "../core/decision.js";
-import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, qualifies } from "../core/retry.js";
 import type { RetryBudget } from "../core/retry-budget.js";
 import { ask, type ReadAnswer, yesOrNo } from "../core/user-code.js";
 import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
 import { endedByClosing } from "../grpc/local-status.js";
-import { readPushback } from "../grpc/metadata-keys.js";
-import { endingOf } from "../grpc/outcome.js";
-import { dealtWithBelow, handlerNotRun, rejectionOf } from "../grpc/rejection.js";
+import type { Failure } from "../grpc/outcome.js";
+import { handlerNotRun } from "../grpc/rejection.js";
 import { retriesExhausted } from "../grpc/relay.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import { ReplayableCall } from "../grpc/replayable-call.js";
-import { decodeStatusDetails } from "../grpc/status-details.js";
-import { codeOf } from "../grpc/status-origin.js";
 import type { Surroundings } from "../grpc/surroundings.js";
 import type { ClientListener } from "../grpc/types.js";
 import type { RetryPolicy } from "./retry-policy.js";
@@ -175,16 +171,9 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected abstract stopsBehind(failed: FailedAttempt): Reason;
 
   /** The caller has seen some of the response, or the request is no longer kept. */
-  protected override afterCommittedFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): boolean {
-    if (this.closing(status)) return false;
-    const reason = this.stopsBehind({
-      ...this.#known(attempt, status, origin),
-      replayable: false,
-    });
+  protected override afterCommittedFailure(attempt: ReplayAttempt, failure: Failure): boolean {
+    if (this.closing(failure.status)) return false;
+    const reason = this.stopsBehind({ ...this.#known(attempt, failure), replayable: false });
     if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason);
     return false;
   }
@@ -193,41 +182,33 @@ export abstract class RepeatingCall extends ReplayableCall {
    * What is known of a failed attempt. Takes a token from the budget where the failure is of that kind, unless the
    * attempt has `delivered` part of a response that goes on.
    */
-  protected judge(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-    delivered = false,
-  ): FailedAttempt {
+  protected judge(attempt: ReplayAttempt, failure: Failure, delivered = false): FailedAttempt {
     const { policy } = this;
-    const failed = this.#known(attempt, status, origin);
+    const failed = this.#known(attempt, failure);
     // What a hedge may follow is what the hedges' own codes say.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
     const held = attempt.record.heldUp === true;
-    const fails = status.code !== Status.OK && !delivered && !held && qualifies(failed, { codes });
-    if (fails) {
+    const unwanted = failure.status.code === Status.OK;
+    if (!unwanted && !delivered && !held && qualifies(failed, { codes })) {
       const { startedAtMs } = attempt.record;
-      const ending = endingOf(status, origin, { told: rejectionOf(status) });
-      this.budget?.failure({ ...ending, startedAtMs });
+      this.budget?.failure({ ...failure.ending(), startedAtMs });
     }
     return failed;
   }
 
-  #known(attempt: ReplayAttempt, status: StatusObject, origin: StatusOrigin): FailedAttempt {
+  #known(attempt: ReplayAttempt, failure: Failure): FailedAttempt {
     const { record, policy } = this;
-    const rejection = rejectionOf(status);
-    const said = origin === "remote";
-    const relayed = said && dealtWithBelow(status.metadata, rejection);
+    const { code, origin, pushback, retryInfoMs, relayed } = failure;
     return {
-      code: codeOf(status, origin),
+      code,
       origin,
       // Where the response has just come on, the attempt that brought it there is the first of the next.
       attempts: Math.max(1, record.attemptsInVain),
       trailersOnly: !attempt.sawHeaders,
-      pushback: said ? readPushback(status.metadata) : undefined,
-      retryInfoMs: said ? decodeStatusDetails(status.metadata).retryDelayMs : undefined,
-      handlerNotRun: handlerNotRun(rejection),
-      wanted: this.#wanted(attempt, status, origin),
+      pushback,
+      retryInfoMs,
+      handlerNotRun: handlerNotRun(failure.rejection),
+      wanted: this.#wanted(attempt, failure),
       idempotent: policy.idempotent(record),
       relayed,
       depth: record.inbound?.retryDepth ?? 0,
@@ -285,11 +266,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     return ask(question, read, otherwise, report, `${this.policy.name}.${where}`);
   }
 
-  #wanted(
-    { record }: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): boolean | undefined {
+  #wanted({ record }: ReplayAttempt, { status, origin }: Failure): boolean | undefined {
     const { retryStatus } = this.policy.judgement;
     if (retryStatus === undefined || status.code === Status.OK) return undefined;
     const failed = { ...status, origin, attempt: record.number };

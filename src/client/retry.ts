@@ -1,7 +1,6 @@
 import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
 import type { CancelTask } from "../core/clock.js";
 import { type HedgeOptions, resolveHedgeOptions } from "../core/hedge-options.js";
-import type { StatusOrigin } from "../core/origin.js";
 import type { Reason } from "../core/reasons.js";
 import { type FailedAttempt, RetryRules } from "../core/retry.js";
 import { type RetryOptions, resolveRetryOptions } from "../core/retry-options.js";
@@ -9,6 +8,7 @@ import { yesOrNo } from "../core/user-code.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../grpc/call-record.js";
 import { readableLater } from "../grpc/kept-request.js";
 import type { MessageCopy } from "../grpc/message-copy.js";
+import { Failure } from "../grpc/outcome.js";
 import { rejectionOf } from "../grpc/rejection.js";
 import type { ReplayAttempt } from "../grpc/replay-attempt.js";
 import type { Surroundings } from "../grpc/surroundings.js";
@@ -122,11 +122,8 @@ class RetriedCall extends RepeatingCall {
     super.sendMessageWithContext(context, message);
   }
 
-  protected override afterFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): void {
+  protected override afterFailure(attempt: ReplayAttempt, failure: Failure): void {
+    const { status, origin, rejection } = failure;
     const { last } = this;
     const unwanted = this.#unwanted;
     // The target was not asked.
@@ -138,12 +135,12 @@ class RetriedCall extends RepeatingCall {
     }
     if (here && last !== undefined) {
       // This process refused the retry, or could not set it up. The caller learns what the server said, not that.
-      this.stop(rejectionOf(status)?.reason ?? "RETRY_NOT_ELIGIBLE");
+      this.stop(rejection?.reason ?? "RETRY_NOT_ELIGIBLE");
       this.conclude(last.status, last.attempt);
       return;
     }
     this.last = { status, attempt };
-    if (!this.#goOn(this.judge(attempt, status, origin), status)) this.conclude(status, attempt);
+    if (!this.#goOn(this.judge(attempt, failure), status)) this.conclude(status, attempt);
   }
 
   protected override singleHeaders(): "held" | "final" | "shown" {
@@ -166,7 +163,8 @@ class RetriedCall extends RepeatingCall {
   }
 
   protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
-    const failed = { ...this.judge(attempt, status, "remote"), unwanted: true };
+    const answer = new Failure(status, "remote", rejectionOf(status));
+    const failed = { ...this.judge(attempt, answer), unwanted: true };
     this.#unwanted = { attempt, status };
     if (!this.#goOn(failed, status)) this.accept(attempt, status);
   }
@@ -180,15 +178,12 @@ class RetriedCall extends RepeatingCall {
     this.#token = { token };
   }
 
-  protected override afterCommittedFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): boolean {
+  protected override afterCommittedFailure(attempt: ReplayAttempt, failure: Failure): boolean {
+    const { status } = failure;
     const { resume } = this.policy.judgement;
     const at = this.#token;
     if (resume === undefined || at === undefined) {
-      return super.afterCommittedFailure(attempt, status, origin);
+      return super.afterCommittedFailure(attempt, failure);
     }
     const next = this.ask(
       () => resume.request(this.#request?.make(), at.token),
@@ -196,12 +191,12 @@ class RetriedCall extends RepeatingCall {
       undefined,
       "resume.request",
     );
-    if (next === undefined) return super.afterCommittedFailure(attempt, status, origin);
+    if (next === undefined) return super.afterCommittedFailure(attempt, failure);
     const delivered = this.#delivered;
     if (delivered) this.#startAnew();
     // Continuing behind the token repeats nothing, whatever the method.
     const failed = {
-      ...this.judge(attempt, status, origin, delivered),
+      ...this.judge(attempt, failure, delivered),
       idempotent: true,
       replayable: true,
     };

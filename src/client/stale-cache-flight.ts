@@ -95,7 +95,7 @@ export function failedForOpener(status: StatusObject): boolean {
   const rejection = rejectionOf(status);
   if (rejection?.local === true) {
     const seen = { sawHeaders: false, peer: "", target: "" };
-    return rejection.reason !== "CLOSED" && originOf(status, seen) === "local-policy";
+    return rejection.reason !== "CLOSED" && originOf(status, seen, rejection) === "local-policy";
   }
   return (
     rejection?.reason === "RATE_LIMIT_EXCEEDED" ||

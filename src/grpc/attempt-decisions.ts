@@ -1,15 +1,11 @@
 import { InterceptingCall, type StatusObject } from "@grpc/grpc-js";
-import type { StatusOrigin } from "../core/origin.js";
+import type { Failure } from "./outcome.js";
 import type { ReplayAttempt } from "./replay-attempt.js";
 
 /** What a call with several attempts is asked while they run. The answers are the policy's, not the machinery's. */
 export abstract class AttemptDecisions extends InterceptingCall {
   /** An attempt ended, not OK and not committed. Launch another, conclude, or wait for those in flight. */
-  protected abstract afterFailure(
-    attempt: ReplayAttempt,
-    status: StatusObject,
-    origin: StatusOrigin,
-  ): void;
+  protected abstract afterFailure(attempt: ReplayAttempt, failure: Failure): void;
 
   /**
    * Whether a single response is what the caller wants. One that is not is held back: when its attempt has ended
@@ -46,11 +42,7 @@ export abstract class AttemptDecisions extends InterceptingCall {
    * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
    * has said with `resumeWith`.
    */
-  protected afterCommittedFailure(
-    _attempt: ReplayAttempt,
-    _status: StatusObject,
-    _origin: StatusOrigin,
-  ): boolean {
+  protected afterCommittedFailure(_attempt: ReplayAttempt, _failure: Failure): boolean {
     return false;
   }
 

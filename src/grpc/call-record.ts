@@ -8,7 +8,6 @@ import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { heldUp } from "../core/expiry.js";
 import type { ObserveReport } from "../core/observe-report.js";
-import type { StatusOrigin } from "../core/origin.js";
 import type { Priority } from "../core/priority.js";
 import type { LatencyQuantile } from "../core/quantile.js";
 import type { ResetBudgets, Resettable } from "../core/reset-budget.js";
@@ -18,8 +17,9 @@ import type { ChannelWatch } from "./channel-watch.js";
 import { fixedDeadline, ranOutOfTime, toMonotonic } from "./deadline.js";
 import type { Degradation } from "./degraded.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
+import { Failure } from "./outcome.js";
 import { ambientPriority } from "./priority-context.js";
-import { type AttemptEvidence, originOf, resetPeer, type UnknownTexts } from "./status-origin.js";
+import { type AttemptEvidence, resetPeer, type UnknownTexts } from "./status-origin.js";
 import type { Surroundings } from "./surroundings.js";
 import { type CallKind, callKind } from "./types.js";
 
@@ -58,42 +58,46 @@ export interface AttemptRecord extends Resettable {
   faults?: readonly string[];
   /** Set when the attempt ended. */
   endedAtMs?: number;
-  status?: StatusObject;
-  origin?: StatusOrigin;
+  /** What it failed with. Absent while it runs, and after OK. */
+  failure?: Failure | undefined;
 }
 
 /**
- * Notes how an attempt ended and tells where its status came from. The first to note it is the innermost
- * interceptor, which has the best evidence; the others get what it found.
+ * Notes how an attempt ended, and reads what it failed with. The first to note it is the innermost interceptor, which
+ * has the best evidence; the others get what it found.
+ *
+ * @returns What it failed with; `undefined` for OK.
  */
 export function endAttempt(
   attempt: AttemptRecord,
   status: StatusObject,
   evidence: AttemptEvidence,
   nowMs: number,
-): StatusOrigin {
-  if (attempt.origin !== undefined && attempt.status?.metadata === status.metadata) {
-    return attempt.origin;
-  }
+): Failure | undefined {
+  const known = attempt.failure;
+  if (known !== undefined && known.status.metadata === status.metadata) return known.as(status);
   attempt.endedAtMs = nowMs;
-  attempt.status = status;
-  const origin = originOf(status, evidence);
-  attempt.origin = origin === "remote" ? outOfTime(attempt, status, nowMs) : origin;
+  const failure = Failure.read(status, evidence);
+  const origin = failure?.origin ?? "remote";
+  attempt.failure = failure && outOfTime(attempt, failure, nowMs);
   // One that ran out of its own time has said so before it is called off: who does that tells how it ended.
   if (origin !== "attempt-timeout") {
     evidence.resets?.ended(evidence.target, attempt, resetPeer(origin, evidence));
   }
-  return attempt.origin;
+  return attempt.failure;
 }
 
 /** Both sides know the time of an attempt, and the server may be the first to say that it is up. */
-function outOfTime(attempt: AttemptRecord, { code }: StatusObject, nowMs: number): StatusOrigin {
-  if (code !== Status.DEADLINE_EXCEEDED) return "remote";
+function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Failure {
+  const { code, origin } = failure;
+  if (origin !== "remote" || code !== Status.DEADLINE_EXCEEDED) return failure;
   const { untilMs, ownTime } = attempt;
   if (heldUp(nowMs - untilMs)) attempt.heldUp = true;
   // To be able to say so, a server ends its work a little before.
-  if (ownTime === true) return ranOutOfTime(nowMs, untilMs) ? "attempt-timeout" : "remote";
-  return nowMs >= untilMs ? "deadline" : "remote";
+  if (ownTime === true) {
+    return ranOutOfTime(nowMs, untilMs) ? failure.of("attempt-timeout") : failure;
+  }
+  return nowMs >= untilMs ? failure.of("deadline") : failure;
 }
 
 /**

@@ -20,9 +20,8 @@ import {
 import { ForwardingCall } from "./forwarding-call.js";
 import { keepMetadata } from "./kept-metadata.js";
 import { callOff, channelClosedStatus } from "./local-status.js";
-import { endingOf, outcomeOf } from "./outcome.js";
-import { dealtWithBelow, localRejection, rejectionOf } from "./rejection.js";
-import { codeOf, echoes, isAddress, neverLeft } from "./status-origin.js";
+import { localRejection } from "./rejection.js";
+import { echoes, isAddress, neverLeft } from "./status-origin.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
 /** What a client gate sees: the call, and the attempt that wants to pass. */
@@ -187,21 +186,18 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         resets: this.record.resets,
       };
       this.record.inbound?.failedBelow(received);
-      const origin = endAttempt(this.attempt, received, evidence, this.clock.now());
-      if (origin === "remote") this.trailers = received.metadata;
+      const failure = endAttempt(this.attempt, received, evidence, this.clock.now());
+      if (failure?.origin === "remote") this.trailers = received.metadata;
       const unsent = neverLeft(evidence);
-      const told = rejectionOf(received);
       const seen = {
-        told,
-        relayed: origin === "remote" && dealtWithBelow(received.metadata, told),
         neverLeft: unsent,
         connected: unsent && this.record.connection?.state === connectivityState.READY,
         delivered: this.#delivered,
       };
       // The toolkit ended it late, having been held up itself: the server may have answered well in time.
       const held = this.attempt.heldUp === true || this.record.heldUp;
-      const outcome = held ? "ignored" : outcomeOf(codeOf(received, origin), origin, seen);
-      this.#run.settle(outcome, held ? undefined : endingOf(received, origin, seen));
+      if (held || failure === undefined) this.#run.settle("ignored");
+      else this.#run.settle(failure.outcome(seen), failure.ending(seen));
     }
     super.endedWith(received);
   }

@@ -285,7 +285,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
 
   #outcomeOf(sent: Status | "refused"): [Outcome, Ending?] {
     if (sent === "refused") return ["ignored"];
-    return sent === Status.OK ? ["success"] : [outcomeOf(sent, "remote"), erred];
+    return sent === Status.OK ? ["success"] : [outcomeOf(sent), erred];
   }
 
   /**

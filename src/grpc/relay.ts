@@ -9,7 +9,12 @@ import {
   rejectionDomain,
   rejectionOf,
 } from "./rejection.js";
-import { decodeStatusDetails, passOnStatusDetails, statusDetailsKey } from "./status-details.js";
+import {
+  decodeStatusDetails,
+  passOnStatusDetails,
+  shareStatusDetails,
+  statusDetailsKey,
+} from "./status-details.js";
 import type { PartialStatus } from "./types.js";
 
 // A handler may pass an error of its own call on in many ways: as it came, with a clone of its metadata, merged into
@@ -38,6 +43,7 @@ export function retriesExhausted(status: StatusObject): StatusObject {
   // A clone: an interceptor below may end many calls with one object.
   const metadata = status.metadata.clone();
   metadata.set(retriesExhaustedKey, "1");
+  shareStatusDetails(status.metadata, metadata);
   return { ...status, metadata };
 }
 

@@ -254,12 +254,12 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       unknown: record.unknownTexts,
       resets: record.resets,
     };
-    const origin = endAttempt(attempt.record, status, evidence, record.clock.now());
+    const failure = endAttempt(attempt.record, status, evidence, record.clock.now());
     attempt.stopWaiting?.();
     // One that has lost may run out. However it ends, it is not the call's end.
     const { committed } = this.#attempts;
     if (this.ended || (committed !== undefined && committed !== attempt)) return;
-    if (status.code === Status.OK) {
+    if (failure === undefined) {
       this.succeeded(attempt);
       if (attempt.heldMessage !== undefined && this.#attempts.committed === undefined) {
         this.afterUnwanted(attempt, status);
@@ -267,10 +267,10 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       }
       if (!this.#commit(attempt)) return;
       if (this.#response?.holdBehindMessage(status) !== true) this.conclude(status, attempt);
-    } else if (this.#attempts.committed === undefined) this.afterFailure(attempt, status, origin);
+    } else if (this.#attempts.committed === undefined) this.afterFailure(attempt, failure);
     else if (
       this.#attempts.committed === attempt &&
-      !this.afterCommittedFailure(attempt, status, origin)
+      !this.afterCommittedFailure(attempt, failure)
     ) {
       this.conclude(status, attempt);
     }

@@ -102,11 +102,29 @@ function isReadable(values: readonly unknown[]): values is readonly [Buffer] {
   return values.length === 1 && bytes instanceof Buffer && bytes.length <= maxDetailsBytes;
 }
 
-/** Reads the details of a status. What is malformed, repeated or too large reads as absent. */
+/** What has been read already, by the bytes that it was read from: each layer asks about the same status. */
+const decoded = new WeakMap<Buffer, StatusDetails>();
+
+/** Reads the details of a status, once. What is malformed, repeated or too large reads as absent. */
 export function decodeStatusDetails(metadata: Metadata): StatusDetails {
   const values: readonly unknown[] = metadata.get(statusDetailsKey);
   if (!isReadable(values)) return {};
   const [bytes] = values;
+  let details = decoded.get(bytes);
+  if (details === undefined) {
+    details = decode(bytes);
+    decoded.set(bytes, details);
+  }
+  return details;
+}
+
+/** Lets a clone have the same bytes, and not a copy of them, so that they are not read again. */
+export function shareStatusDetails(from: Metadata, clone: Metadata): void {
+  const values: readonly unknown[] = from.get(statusDetailsKey);
+  if (isReadable(values)) clone.set(statusDetailsKey, values[0]);
+}
+
+function decode(bytes: Buffer): StatusDetails {
   try {
     let found: StatusDetails = {};
     for (const { typeUrl, value } of Status.decode(bytes).details) {

@@ -4,7 +4,7 @@ import type { Reason } from "../core/reasons.js";
 import type { ResetBudgets } from "../core/reset-budget.js";
 import { type ReportError, safely } from "../core/user-code.js";
 import { previousAttemptsKey } from "./metadata-keys.js";
-import { rejectionOf } from "./rejection.js";
+import { type Rejection, rejectionOf } from "./rejection.js";
 
 /** What an interceptor saw of an attempt, besides its status. */
 export interface AttemptEvidence {
@@ -113,11 +113,18 @@ export function echoes({ code, details }: StatusObject, cancelled: string | unde
   return cancelled === details && code !== Status.DEADLINE_EXCEEDED;
 }
 
-/** Tells where a status that is not OK came from. An OK status is the server's. */
-export function originOf(received: StatusObject, seen: AttemptEvidence): StatusOrigin {
+/**
+ * Tells where a status that is not OK came from. An OK status is the server's.
+ *
+ * @param ours What the toolkit says about it, where that has been read already.
+ */
+export function originOf(
+  received: StatusObject,
+  seen: AttemptEvidence,
+  ours: Rejection | undefined = rejectionOf(received),
+): StatusOrigin {
   const { code, details } = received;
   if (code === Status.OK) return "remote";
-  const ours = rejectionOf(received);
   if (ours?.local === true) {
     return originOfReason[ours.reason] ?? "local-policy";
   }

@@ -142,7 +142,7 @@ class AgingServerCall extends ForwardingServerCall {
   protected override answerWith(status: PartialStatus): void {
     this.#answered = true;
     this.#stopTimer?.();
-    this.#settle(outcomeOf(status.code, "remote"));
+    this.#settle(outcomeOf(status.code));
     if (!this.#aged) super.answerWith(status);
   }
 }

@@ -87,9 +87,11 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
 
   /** Nearest the wire, this is who knows best where a status came from, unless it was made above. */
   #origin(attempt: AttemptRecord, final: StatusObject, nowMs: number): StatusOrigin {
-    const { status, origin } = attempt;
-    const echo = status?.code === final.code && status.details === final.details;
-    if (echo && origin !== undefined) return origin;
+    const { failure } = attempt;
+    const noted = failure?.status;
+    if (failure !== undefined && noted?.code === final.code && noted.details === final.details) {
+      return failure.origin;
+    }
     const { target, unknownTexts: unknown, resets } = this.#record;
     const evidence = {
       sawHeaders: this.#sawHeaders,
@@ -99,7 +101,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
       unknown,
       resets,
     };
-    return endAttempt(attempt, final, evidence, nowMs);
+    return endAttempt(attempt, final, evidence, nowMs)?.origin ?? "remote";
   }
 
   #startSpan(): Span | undefined {

@@ -2,19 +2,24 @@ import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { StatusOrigin } from "../../src/core/origin.js";
 import { refusal } from "../../src/core/refusal.js";
-import { endingOf, outcomeOf } from "../../src/grpc/outcome.js";
-import { dealtWithBelow, localRejection, rejectionOf } from "../../src/grpc/rejection.js";
+import { type EndedEvidence, Failure } from "../../src/grpc/outcome.js";
+import { localRejection, rejectionOf } from "../../src/grpc/rejection.js";
 import { relayed } from "../../src/grpc/relay.js";
 import { serverRejection } from "../../src/grpc/server-rejection.js";
 
-const said = (code: Status, origin: StatusOrigin = "remote", details = "") =>
-  endingOf({ code, details, metadata: new Metadata() }, origin, undefined);
+const failure = (status: StatusObject, origin: StatusOrigin = "remote") =>
+  new Failure(status, origin, rejectionOf(status));
 
-/** The ending of a status that a server of ours has made. */
-function ended(status: StatusObject) {
-  const told = rejectionOf(status);
-  return endingOf(status, "remote", { told, relayed: dealtWithBelow(status.metadata, told) });
-}
+const failed = (code: Status, origin?: StatusOrigin, details = "") =>
+  failure({ code, details, metadata: new Metadata() }, origin);
+
+const outcomeOf = (code: Status, origin: StatusOrigin, seen?: EndedEvidence) =>
+  failed(code, origin).outcome(seen);
+
+const said = (code: Status, origin?: StatusOrigin, details?: string) =>
+  failed(code, origin, details).ending();
+
+const ended = (status: StatusObject) => failure(status).ending();
 
 describe("how a finished attempt counts", () => {
   it.each([
@@ -87,19 +92,19 @@ describe("whether the other side did the work", () => {
   it.each(["deadline", "never-sent", "transport", "remote", "refused"] as const)(
     "it did, for a stream that delivered and ended by %s",
     (origin) => {
-      const status = { code: Status.UNAVAILABLE, details: "", metadata: new Metadata() };
-      expect(endingOf(status, origin, { delivered: true }).unserved).toBeUndefined();
-      expect(outcomeOf(Status.UNAVAILABLE, origin, { delivered: true })).toBe("success");
+      const stream = failed(Status.UNAVAILABLE, origin);
+      expect(stream.ending({ delivered: true }).unserved).toBeUndefined();
+      expect(stream.outcome({ delivered: true })).toBe("success");
     },
   );
 
   it.each(["deadline", "never-sent"] as const)(
     "it was not asked, when a connected channel chose no server: %s",
     (origin) => {
-      const status = { code: Status.UNAVAILABLE, details: "", metadata: new Metadata() };
+      const waited = failed(Status.UNAVAILABLE, origin);
       const seen = { neverLeft: true, connected: true };
-      expect(endingOf(status, origin, seen).unserved).toBeUndefined();
-      expect(outcomeOf(Status.UNAVAILABLE, origin, seen)).toBe("ignored");
+      expect(waited.ending(seen).unserved).toBeUndefined();
+      expect(waited.outcome(seen)).toBe("ignored");
     },
   );
 });
@@ -112,12 +117,11 @@ describe("the event behind the end of an attempt", () => {
   });
 
   it("is the attempt to connect that goes on, when the call gave up first", () => {
-    const status = { code: Status.DEADLINE_EXCEEDED, details: "", metadata: new Metadata() };
-    expect(endingOf(status, "deadline", { neverLeft: true }).event).toBe("connecting");
-    expect(endingOf(status, "deadline").event).toBeUndefined();
+    const late = failed(Status.DEADLINE_EXCEEDED, "deadline");
+    expect(late.ending({ neverLeft: true }).event).toBe("connecting");
+    expect(late.ending().event).toBeUndefined();
     const timedOut = localRejection(refusal("CONNECTION_TIMEOUT", ""));
-    const told = rejectionOf(timedOut);
-    expect(endingOf(timedOut, "never-sent", { told }).event).toBe("connecting");
+    expect(failure(timedOut, "never-sent").ending().event).toBe("connecting");
   });
 
   it("is the end of the connection, for a call on it", () => {
@@ -160,9 +164,10 @@ describe("what is known of the other side", () => {
     const copy = { ...status, metadata: status.metadata.clone() };
     const { metadata } = relayed(copy, { answeredByPolicy: false, failuresBelow: undefined });
     if (!(metadata instanceof Metadata)) throw new Error("no metadata");
-    expect(ended({ ...status, metadata }).unserved).toBeUndefined();
+    const passedOn = failure({ ...status, metadata });
+    expect(passedOn.ending().unserved).toBeUndefined();
     // It has answered, which is a success of its own.
-    expect(outcomeOf(Status.RESOURCE_EXHAUSTED, "remote", { relayed: true })).toBe("success");
+    expect(passedOn.outcome()).toBe("success");
   });
 });
 
@@ -170,8 +175,7 @@ describe("when the other side wants to be asked again", () => {
   const pushedBack = (value: string) => {
     const metadata = new Metadata();
     metadata.set("grpc-retry-pushback-ms", value);
-    return endingOf({ code: Status.UNAVAILABLE, details: "", metadata }, "remote", undefined)
-      .retryAfterMs;
+    return ended({ code: Status.UNAVAILABLE, details: "", metadata }).retryAfterMs;
   };
 
   it("is said by pushback", () => {
@@ -190,13 +194,13 @@ describe("when the other side wants to be asked again", () => {
     status.metadata.remove("grpc-retry-pushback-ms");
     expect(ended(status).retryAfterMs).toBe(50);
     // RetryInfo of anybody counts as well.
-    expect(endingOf(status, "remote", undefined).retryAfterMs).toBe(50);
+    expect(new Failure(status, "remote", undefined).ending().retryAfterMs).toBe(50);
   });
 
   it("is believed of nobody but the server", () => {
     const status = serverRejection(refusal("LOAD_SHED", "", 50));
     for (const origin of ["transport", "caller", "attempt-timeout", "deadline"] as const) {
-      expect(endingOf(status, origin, undefined).retryAfterMs).toBeUndefined();
+      expect(failure(status, origin).ending().retryAfterMs).toBeUndefined();
     }
   });
 });

@@ -1,6 +1,7 @@
 import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../src/core/clock.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../../src/grpc/call-record.js";
+import type { Failure } from "../../src/grpc/outcome.js";
 import type { ReplayAttempt } from "../../src/grpc/replay-attempt.js";
 import type { ReplayLimits } from "../../src/grpc/replay-buffer.js";
 import { ReplayableCall } from "../../src/grpc/replayable-call.js";
@@ -51,7 +52,7 @@ export class RelaunchingCall extends ReplayableCall {
     this.finish(final);
   }
 
-  protected override afterFailure(attempt: ReplayAttempt, status: StatusObject): void {
+  protected override afterFailure(attempt: ReplayAttempt, { status }: Failure): void {
     const { attempts = 3, waitMs } = this.#relaunch;
     if (this.inFlight > 0) return;
     if (this.attempts.length >= attempts || !this.replayable) this.conclude(status, attempt);
