@@ -26,10 +26,10 @@ export { alternative, empty, staticValue, value } from "./client/fallback-provid
 export type { FaultCall, FaultsPolicyOptions } from "./client/faults.js";
 export { faults } from "./client/faults.js";
 export type { Guard, GuardSnapshot } from "./client/guard.js";
-export type { GuardedWork } from "./client/guard-life.js";
 export type {
   GuardBreakerOptions,
   GuardBulkheadOptions,
+  GuardedWork,
   GuardFallbackOptions,
   GuardOptions,
   GuardRetryOptions,

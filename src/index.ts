@@ -1,8 +1,8 @@
 export type { Guard, GuardSnapshot } from "./client/guard.js";
-export type { GuardedWork } from "./client/guard-life.js";
 export type {
   GuardBreakerOptions,
   GuardBulkheadOptions,
+  GuardedWork,
   GuardFallbackOptions,
   GuardOptions,
   GuardRetryOptions,

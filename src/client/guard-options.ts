@@ -7,6 +7,19 @@ import type { Priority } from "../core/priority.js";
 import type { RetryBudgetOptions } from "../core/retry-budget-options.js";
 import { defaultMarginMs } from "../core/timeouts.js";
 
+/** What a guard runs. A function that declares no parameter is called without a signal, and none is made for it. */
+export type GuardedWork<T> = (signal: AbortSignal) => T | PromiseLike<T>;
+
+/**
+ * The signal of work that nothing can cancel. It is shared by all such work, so it keeps no listener: none would ever be
+ * called, and those that nobody removes would pile up.
+ */
+export const neverAborted: AbortSignal = Object.defineProperty(
+  new AbortController().signal,
+  "addEventListener",
+  { value: () => {} },
+);
+
 /** How many runs may work at once, and how long the others may wait. */
 export interface GuardBulkheadOptions extends BulkheadOptions {
   /** @defaultValue `enforce` */

@@ -1,4 +1,4 @@
-import type { CancelTask, Clock } from "../core/clock.js";
+import type { CancelTask, Clock, ScheduleOptions } from "../core/clock.js";
 import { expireAt } from "../core/expiry.js";
 import { captureContext } from "../grpc/async-context.js";
 
@@ -93,5 +93,89 @@ export class GuardTimer {
         this.#stopTimer = undefined;
       }),
     );
+  }
+}
+
+/**
+ * The clock of a queue, in which most wait equally long: they share a timer. What is scheduled here runs in no one's
+ * async context; turns find back into that of their run by themselves.
+ */
+export class QueueClock implements Clock {
+  readonly #clock: Clock;
+  readonly #waits: GuardTimer;
+
+  /** @param waitMs How long most wait. */
+  constructor(clock: Clock, waitMs: number) {
+    this.#clock = clock;
+    this.#waits = new GuardTimer(clock, waitMs);
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  wallNow(): number {
+    return this.#clock.wallNow();
+  }
+
+  schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
+    if (delayMs !== this.#waits.ms || options?.ref === false) {
+      return this.#clock.schedule(delayMs, task, options);
+    }
+    let time: GuardTime | undefined;
+    const expire = () => {
+      time = undefined;
+      task();
+    };
+    time = this.#waits.start({ expire }, this.#clock.now());
+    return () => {
+      if (time !== undefined) this.#waits.stop(time);
+      time = undefined;
+    };
+  }
+
+  afterPoll(task: () => void): CancelTask {
+    return this.#clock.afterPoll(task);
+  }
+}
+
+/**
+ * The clock of a guard's policies. While one run passes them it stands still, so that they share one reading: a
+ * reading costs more than the decisions that are made by it.
+ */
+export class GuardClock implements Clock {
+  readonly #clock: Clock;
+  #held = false;
+  #heldMs = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Reads the time and stands still. Nothing of the user's may run before the `release`. */
+  hold(): number {
+    this.#heldMs = this.#clock.now();
+    this.#held = true;
+    return this.#heldMs;
+  }
+
+  release(): void {
+    this.#held = false;
+  }
+
+  now(): number {
+    return this.#held ? this.#heldMs : this.#clock.now();
+  }
+
+  wallNow(): number {
+    return this.#clock.wallNow();
+  }
+
+  schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
+    return this.#clock.schedule(delayMs, task, options);
+  }
+
+  afterPoll(task: () => void): CancelTask {
+    return this.#clock.afterPoll(task);
   }
 }

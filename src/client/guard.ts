@@ -1,16 +1,21 @@
+import type { PolicyName } from "../core/decision.js";
 import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
+import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorities } from "../core/priority.js";
 import { GuardRejectedError } from "../grpc/guard-rejection.js";
-import type { GuardSpans } from "../grpc/guard-spans.js";
+import type { GuardSpan, GuardSpans } from "../grpc/guard-spans.js";
 import { currentInbound, type InboundCall } from "../grpc/inbound-call.js";
-import type { BuiltGuard } from "./guard-build.js";
-import type { GuardFallback } from "./guard-fallback.js";
-import type { GuardedWork } from "./guard-life.js";
-import type { GuardRunOptions } from "./guard-options.js";
-import type { GuardCounts, GuardPlan } from "./guard-plan.js";
-import { isQuick, runQuickly } from "./guard-quick.js";
+import type { Surroundings } from "../grpc/surroundings.js";
+import {
+  type BuiltGuard,
+  buildGuard,
+  type CompiledGuard,
+  type GuardCounts,
+} from "./guard-compiled.js";
+import { isFast, runFast } from "./guard-fast-path.js";
+import type { GuardedWork, GuardOptions, GuardRunOptions } from "./guard-options.js";
+import type { GuardFallback } from "./guard-policies.js";
 import { GuardRun } from "./guard-run.js";
-import { GuardTrace } from "./guard-trace.js";
 
 /** The numbers of one guard at one moment. All but `abandoned` only grow. */
 export interface GuardSnapshot extends Readonly<GuardCounts> {
@@ -34,17 +39,17 @@ const nobodyWaits: ReadonlySet<string> = new Set([
  */
 export class Guard<F = never> {
   readonly name: string;
-  readonly #plan: GuardPlan;
+  readonly #compiled: CompiledGuard;
   readonly #fallback: GuardFallback<F> | undefined;
-  readonly #fallbackPlan: GuardPlan;
+  readonly #fallbackGuard: CompiledGuard;
   readonly #spans: GuardSpans | undefined;
 
   /** Made with `weir.guard`. */
-  constructor({ plan, fallback, fallbackPlan }: BuiltGuard<F>, spans: GuardSpans | undefined) {
-    this.name = plan.name;
-    this.#plan = plan;
+  constructor({ guard, fallback, fallbackGuard }: BuiltGuard<F>, spans: GuardSpans | undefined) {
+    this.name = guard.name;
+    this.#compiled = guard;
     this.#fallback = fallback;
-    this.#fallbackPlan = fallbackPlan;
+    this.#fallbackGuard = fallbackGuard;
     this.#spans = spans;
   }
 
@@ -57,7 +62,7 @@ export class Guard<F = never> {
    * - with the reason of `options.signal` when that is aborted.
    *
    * @param work Gets a signal that is aborted when the run ends before it: at `timeoutMs` or `attemptTimeoutMs`, when
-   *   the inbound call is called off or its deadline passes, or by `options.signal`. A function that declares no
+   *   the inbound call is cancelled or its deadline passes, or by `options.signal`. A function that declares no
    *   parameter is called without one. With `retry` it may be called several times.
    */
   run<T>(work: GuardedWork<T>, given?: GuardRunOptions): Promise<T | F> {
@@ -74,34 +79,33 @@ export class Guard<F = never> {
     // What a handler leaves running when it has answered is its own affair.
     const inbound = current?.end === "finished" ? undefined : current;
     const spans = this.#spans;
-    const trace =
-      spans === undefined || spans.idle ? undefined : this.#trace(spans, options, inbound);
-    const alone = options === undefined && inbound === undefined && trace === undefined;
-    if (alone && this.#fallback === undefined && isQuick(this.#plan)) {
-      return runQuickly(this.#plan, work);
+    const span =
+      spans === undefined || spans.idle ? undefined : this.#startSpan(spans, options, inbound);
+    const alone = options === undefined && inbound === undefined && span === undefined;
+    if (alone && this.#fallback === undefined && isFast(this.#compiled)) {
+      return runFast(this.#compiled, work);
     }
-    const run = new GuardRun<T>(this.#plan, work, options, inbound, trace);
+    const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);
     const result = run.start();
-    if (trace === undefined && this.#fallback === undefined) return result;
+    if (span === undefined && this.#fallback === undefined) return result;
     return this.#conclude(run, result, options, inbound);
   }
 
   snapshot(): GuardSnapshot {
-    return { name: this.name, ...this.#plan.counts };
+    return { name: this.name, ...this.#compiled.counts };
   }
 
-  #trace(
+  #startSpan(
     spans: GuardSpans,
     options: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
-  ): GuardTrace | undefined {
-    const span = spans.start({
+  ): GuardSpan | undefined {
+    return spans.start({
       name: this.name,
       key: options?.key,
       priority: options?.priority ?? inbound?.priority,
-      clock: this.#plan.clock,
+      clock: this.#compiled.clock,
     });
-    return span === undefined ? undefined : new GuardTrace(span);
   }
 
   async #conclude<T>(
@@ -120,7 +124,7 @@ export class Guard<F = never> {
       const ours = error instanceof GuardRejectedError && error.guard === this.name;
       if (fallback === undefined || fallback.mode === "off") throw error;
       if (!waited || (ours && nobodyWaits.has(error.reason)) || !fallback.wants(error)) throw error;
-      run.decide("fallback", "fallback", fallback.mode === "enforce");
+      run.note("fallback", "fallback", fallback.mode === "enforce");
       if (fallback.mode === "observe") throw error;
       const answered = await this.#answer(fallback, error, options, inbound);
       if ("ended" in answered) {
@@ -128,7 +132,7 @@ export class Guard<F = never> {
         throw answered.ended;
       }
       if ("unanswered" in answered) {
-        run.decide("fallback", "stop", true, { reason: "FALLBACK_UNANSWERED" });
+        run.note("fallback", "stop", true, { reason: "FALLBACK_UNANSWERED" });
         throw error;
       }
       failed = undefined;
@@ -136,7 +140,7 @@ export class Guard<F = never> {
       inbound?.degrade(this.name);
       return answered.answer;
     } finally {
-      run.conclude(failed);
+      run.endSpan(failed);
     }
   }
 
@@ -148,13 +152,7 @@ export class Guard<F = never> {
   ): Promise<FallbackEnd<F>> {
     const work = fallback.answerTo(error);
     try {
-      const answer = await new GuardRun<F>(
-        this.#fallbackPlan,
-        work,
-        options,
-        inbound,
-        undefined,
-      ).start();
+      const answer = await new GuardRun(this.#fallbackGuard, work, options, inbound).start();
       fallback.counts.answered += 1;
       return { answer };
     } catch (failure) {
@@ -191,4 +189,59 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
     throw new InvalidOptionError("run.key", "a string", key);
   }
   return options;
+}
+
+/** Takes in the policies of a guard that was built. */
+export type ControlPolicies = (
+  built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
+) => void;
+
+/** The guards of a weir, by name. */
+export class Guards {
+  readonly #guards = new Map<
+    string,
+    { readonly guard: Guard<unknown>; readonly options: object }
+  >();
+  readonly #surroundings: Surroundings;
+  readonly #control: ControlPolicies;
+  readonly #spans: GuardSpans | undefined;
+
+  constructor(surroundings: Surroundings, control: ControlPolicies, spans: GuardSpans | undefined) {
+    this.#surroundings = surroundings;
+    this.#control = control;
+    this.#spans = spans;
+  }
+
+  /**
+   * Builds the guard of a name, or finds it: a name stands for one guard.
+   *
+   * @throws InvalidOptionError for an option out of range; for a name that has a guard already with other options;
+   *   and without options, for a name that has none.
+   */
+  get<F>(name: string, options: GuardOptions<F> | undefined): Guard<F> {
+    if (typeof name !== "string" || name === "") {
+      throw new InvalidOptionError("guard.name", "a name", name);
+    }
+    const known = this.#guards.get(name);
+    if (known !== undefined) {
+      if (options !== undefined && options !== known.options) {
+        const rule = "absent: this guard has been built, with other options";
+        throw new InvalidOptionError(`guard("${name}")`, rule, options);
+      }
+      // What its fallback answers is known where it was built; here, whoever asks for it says so.
+      return known.guard as Guard<F>;
+    }
+    if (options === undefined) {
+      throw new InvalidOptionError(`guard("${name}")`, "built with options first", options);
+    }
+    const built = buildGuard(name, options, this.#surroundings);
+    const guard = new Guard(built, this.#spans);
+    this.#control(built.policies);
+    this.#guards.set(name, { guard, options });
+    return guard;
+  }
+
+  snapshot(): readonly GuardSnapshot[] {
+    return [...this.#guards.values()].map(({ guard }) => guard.snapshot());
+  }
 }

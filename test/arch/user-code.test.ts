@@ -44,7 +44,7 @@ describe("functions that users hand in", () => {
     "client/policy-options.ts key",
     "client/retry-policy.ts token",
     "client/fallback-provider.ts when",
-    "client/guard-life.ts GuardedWork",
+    "client/guard-options.ts GuardedWork",
     "client/guard-options.ts countError",
     "client/stale-cache-key.ts VaryFunction",
     "grpc/partitioned-channel-options.ts partitionOf",

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, it } from "vitest";
 import { GuardRejectedError } from "../../src/grpc/guard-rejection.js";
-import { guarded, rejected } from "./guard-scene.js";
+import { deferred, guarded, rejected } from "./guard-scene.js";
 
 const never = () => new Promise<never>(() => {});
 const backoff = { baseMs: 100, jitter: "none" } as const;
@@ -95,6 +95,29 @@ describe("retries of a guard", () => {
     abort.abort();
     await left;
     expect(JSON.stringify(numbers("retry"))).toContain('"extras":2');
+  });
+
+  it("cost the budget nothing when the run ends while the attempt that follows stands in the queue", async () => {
+    const { clock, guard, numbers, expectQuiet } = guarded({
+      bulkhead: { maxConcurrent: 1, maxWaitMs: 10_000 },
+      retry: { backoff },
+    });
+    const abort = new AbortController();
+    const { work, state } = failing(9);
+    const left = rejected(guard.run(work, { signal: abort.signal }));
+    await clock.pass(50);
+    const slot = deferred();
+    const other = guard.run(() => slot.promise);
+    await clock.pass(100);
+    expect(numbers("bulkhead")).toMatchObject({ running: 1, queued: 1 });
+    expect(JSON.stringify(numbers("retry"))).toContain('"extras":1');
+    abort.abort();
+    await left;
+    expect(JSON.stringify(numbers("retry"))).toContain('"extras":0');
+    expect(state.calls).toBe(1);
+    slot.resolve("done");
+    await other;
+    await expectQuiet();
   });
 
   it("tell the token bucket of failures and successes", async () => {

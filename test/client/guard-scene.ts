@@ -1,7 +1,6 @@
 import { expect } from "vitest";
-import type { Guard } from "../../src/client/guard.js";
+import { type Guard, Guards } from "../../src/client/guard.js";
 import type { GuardOptions } from "../../src/client/guard-options.js";
-import { Guards } from "../../src/client/guards.js";
 import type { PolicyName } from "../../src/core/decision.js";
 import type { ControlledPolicy } from "../../src/core/policy-control.js";
 import type { DecisionEvent } from "../../src/grpc/call-record.js";

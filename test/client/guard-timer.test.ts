@@ -1,7 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, it } from "vitest";
-import { GuardQueueClock } from "../../src/client/guard-queue-clock.js";
-import { GuardTimer } from "../../src/client/guard-timer.js";
+import { GuardTimer, QueueClock } from "../../src/client/guard-timer.js";
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
 
 function setup(ms = 100) {
@@ -82,7 +81,7 @@ describe("a timer for many", () => {
 describe("the clock of a queue", () => {
   it("bears equal waits with one timer and others with their own, and takes cancelling twice", () => {
     const clock = new VirtualClock();
-    const queueClock = new GuardQueueClock(clock, 100);
+    const queueClock = new QueueClock(clock, 100);
     const ran: string[] = [];
     const cancel = queueClock.schedule(100, () => ran.push("cancelled"));
     queueClock.schedule(100, () => ran.push("equal"));
