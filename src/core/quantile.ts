@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.js";
 import { durationMs, wholeNumber } from "./options.js";
+import { SliceRing } from "./slice-ring.js";
 
 export interface LatencyQuantileOptions {
   /** How far back samples count, in sixths. 1 ms to 24 days. */
@@ -24,11 +25,10 @@ const longestMs = 600_000;
 const growth = (1 + quantileError) / (1 - quantileError);
 const logGrowth = Math.log(growth);
 const bucketCount = bucketOf(longestMs) + 1;
+/** What the ring counts besides: all samples. */
+const samples = bucketCount;
 
 const slices = 6;
-
-/** Stands for counts that nothing has been put into. */
-const none = new Uint32Array(0);
 
 /** Readers see one picture for so long, and for so many new samples, before it is drawn anew. */
 const freshMs = 10;
@@ -44,33 +44,26 @@ const freshSamples = 64;
  */
 export class LatencyQuantile {
   readonly #clock: Pick<Clock, "now">;
-  readonly #sliceMs: number;
+  readonly #windowMs: number;
   readonly #minSamples: number;
-  /** Empty until the first sample. */
-  #countOf = none;
-  #totalOf = none;
-  #count = 0;
-  /** Number of the newest slice, counted from the zero of the clock. */
-  #newest = Number.NEGATIVE_INFINITY;
-  /** Where its buckets begin. */
-  #offset = 0;
+  /** Samples by bucket, from the first one on. */
+  #ring: SliceRing | undefined;
 
   /** Samples up to each bucket, as of the last reading. */
-  #upTo = none;
+  #upTo: Uint32Array | undefined;
   #drawnMs = Number.NEGATIVE_INFINITY;
   /** Samples since then; `Infinity` when some have left. */
   #unseen = Number.POSITIVE_INFINITY;
 
   constructor(options: LatencyQuantileOptions, clock: Pick<Clock, "now">) {
     this.#clock = clock;
-    this.#sliceMs = durationMs("quantile.windowMs", options.windowMs, 1) / slices;
+    this.#windowMs = durationMs("quantile.windowMs", options.windowMs, 1);
     this.#minSamples = wholeNumber("quantile.minSamples", options.minSamples ?? 100, 1);
   }
 
   /** Samples in the window. One counts for at least 5/6 of the window and for less than all of it. */
   get count(): number {
-    this.#advance(this.#clock.now());
-    return this.#count;
+    return this.#advance(this.#clock.now());
   }
 
   /**
@@ -82,15 +75,10 @@ export class LatencyQuantile {
    */
   record(ms: number): void {
     if (!(ms >= 0)) return;
+    this.#ring ??= new SliceRing(this.#windowMs, slices, bucketCount + 1);
     this.#advance(this.#clock.now());
-    if (this.#countOf === none) {
-      this.#countOf = new Uint32Array(slices * bucketCount);
-      this.#totalOf = new Uint32Array(bucketCount);
-    }
-    const bucket = bucketOf(ms);
-    add(this.#countOf, this.#offset + bucket, 1);
-    add(this.#totalOf, bucket, 1);
-    this.#count += 1;
+    this.#ring.add(bucketOf(ms));
+    this.#ring.add(samples);
     this.#unseen += 1;
   }
 
@@ -103,49 +91,36 @@ export class LatencyQuantile {
    */
   quantile(q: number): number | undefined {
     const nowMs = this.#clock.now();
-    this.#advance(nowMs);
-    if (this.#count < this.#minSamples) return undefined;
-    this.#draw(nowMs);
-    const drawn = this.#upTo[bucketCount - 1] ?? 0;
-    return estimate(firstAtLeast(this.#upTo, Math.max(1, Math.ceil(q * drawn))));
+    if (this.#advance(nowMs) < this.#minSamples) return undefined;
+    const upTo = this.#draw(nowMs);
+    const drawn = upTo[bucketCount - 1] ?? 0;
+    return estimate(firstAtLeast(upTo, Math.max(1, Math.ceil(q * drawn))));
   }
 
-  #draw(nowMs: number): void {
-    if (this.#unseen === 0) return;
-    if (this.#unseen < freshSamples && nowMs - this.#drawnMs < freshMs) return;
-    if (this.#upTo === none) this.#upTo = new Uint32Array(bucketCount);
+  /** Samples up to each bucket, as of now or of a moment ago. */
+  #draw(nowMs: number): Uint32Array {
+    this.#upTo ??= new Uint32Array(bucketCount);
+    if (this.#unseen === 0) return this.#upTo;
+    if (this.#unseen < freshSamples && nowMs - this.#drawnMs < freshMs) return this.#upTo;
     let upTo = 0;
     for (let bucket = 0; bucket < bucketCount; bucket += 1) {
-      upTo += this.#totalOf[bucket] ?? 0;
+      upTo += this.#ring?.total(bucket) ?? 0;
       this.#upTo[bucket] = upTo;
     }
     this.#drawnMs = nowMs;
     this.#unseen = 0;
+    return this.#upTo;
   }
 
-  #advance(nowMs: number): void {
-    const index = Math.floor(nowMs / this.#sliceMs);
-    const passed = index - this.#newest;
-    if (passed <= 0) return;
-    this.#newest = index;
-    if (this.#countOf === none) return;
-    // After a lap all is forgotten, however many have passed.
-    for (let step = Math.min(passed, slices); step > 0; step -= 1) {
-      this.#offset = (this.#offset + bucketCount) % this.#countOf.length;
-      this.#forgetSlice();
-    }
-  }
-
-  #forgetSlice(): void {
-    const before = this.#count;
-    for (let bucket = 0; bucket < bucketCount; bucket += 1) {
-      const leaving = this.#countOf[this.#offset + bucket] ?? 0;
-      if (leaving === 0) continue;
-      this.#countOf[this.#offset + bucket] = 0;
-      add(this.#totalOf, bucket, -leaving);
-      this.#count -= leaving;
-    }
-    if (this.#count < before) this.#unseen = Number.POSITIVE_INFINITY;
+  /** Forgets what is too old, and tells how many samples are left. */
+  #advance(nowMs: number): number {
+    const ring = this.#ring;
+    if (ring === undefined) return 0;
+    const before = ring.total(samples);
+    ring.advance(nowMs);
+    const left = ring.total(samples);
+    if (left < before) this.#unseen = Number.POSITIVE_INFINITY;
+    return left;
   }
 }
 
@@ -170,8 +145,4 @@ function firstAtLeast(ascending: Uint32Array, wanted: number): number {
     else low = middle + 1;
   }
   return low;
-}
-
-function add(counts: Uint32Array, place: number, change: number): void {
-  counts[place] = (counts[place] ?? 0) + change;
 }

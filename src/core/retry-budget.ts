@@ -2,6 +2,7 @@ import type { Clock } from "./clock.js";
 import { HeardEvents } from "./heard-events.js";
 import type { Ending } from "./permit.js";
 import type { ResolvedRetryBudgetOptions } from "./retry-budget-options.js";
+import { SliceRing } from "./slice-ring.js";
 
 /** No extra attempt now. The reason code for it is `RETRY_BUDGET`. */
 export interface RetryBudgetRefusal {
@@ -130,6 +131,9 @@ export class RetryBudget {
 }
 
 const slices = 10;
+/** What the ring counts: calls, and extra attempts. */
+const calls = 0;
+const extras = 1;
 
 /** Shares such as 0.29 are no binary fractions: 100 calls of 0.29 must still be worth 29 attempts. */
 const tolerance = 1e-9;
@@ -142,87 +146,60 @@ class RatioBudget {
   readonly #ratio: number;
   readonly #reserve: number;
   readonly #windowMs: number;
-  readonly #sliceMs: number;
-  readonly #callsOf = new Uint32Array(slices);
-  readonly #extrasOf = new Uint32Array(slices);
-  #calls = 0;
-  #extras = 0;
-  /** Number of the newest slice, counted from the zero of the clock. */
-  #newest = Number.NEGATIVE_INFINITY;
-  /** Its place in the ring. */
-  #slot = 0;
+  readonly #ring: SliceRing;
 
   constructor(ratio: number, options: ResolvedRetryBudgetOptions) {
     this.#ratio = ratio;
     this.#windowMs = options.windowMs;
-    this.#sliceMs = options.windowMs / slices;
+    this.#ring = new SliceRing(options.windowMs, slices, 2);
     this.#reserve = (options.minPerSecond * options.windowMs) / 1_000;
   }
 
   deposit(nowMs: number): void {
-    this.#advance(nowMs);
-    this.#calls += 1;
-    add(this.#callsOf, this.#slot, 1);
+    this.#ring.advance(nowMs);
+    this.#ring.add(calls);
   }
 
   withdraw(nowMs: number): RetryBudgetRefusal | undefined {
-    this.#advance(nowMs);
+    const ring = this.#ring;
+    ring.advance(nowMs);
     if (this.#balance() < 1) {
       return {
         budget: "ratio",
         detail:
-          `${this.#extras} extra attempts for ${this.#calls} calls in ${this.#windowMs} ms, ` +
+          `${ring.total(extras)} extra attempts for ${ring.total(calls)} calls in ${this.#windowMs} ms, ` +
           `allowed are ${this.#ratio} per call and ${this.#reserve} more`,
       };
     }
-    this.#extras += 1;
-    add(this.#extrasOf, this.#slot, 1);
+    ring.add(extras);
     return undefined;
   }
 
   giveBack(withdrawnMs: number, nowMs: number): void {
-    this.#advance(nowMs);
-    let age = Math.max(0, this.#newest - Math.floor(withdrawnMs / this.#sliceMs));
-    for (; age < slices; age += 1) {
-      const slot = (this.#slot - age + slices) % slices;
-      if ((this.#extrasOf[slot] ?? 0) > 0) {
-        this.#extras -= 1;
-        add(this.#extrasOf, slot, -1);
+    const ring = this.#ring;
+    ring.advance(nowMs);
+    let slice = Math.min(ring.newest, ring.sliceAt(withdrawnMs));
+    for (; ring.holds(slice); slice -= 1) {
+      if (ring.within(slice, extras) > 0) {
+        ring.add(extras, -1, slice);
         return;
       }
     }
   }
 
   snapshot(nowMs: number) {
-    this.#advance(nowMs);
+    const ring = this.#ring;
+    ring.advance(nowMs);
     // What has been withdrawn may outlive the deposits it was taken from.
     const available = Math.max(0, Math.floor(this.#balance()));
-    return { calls: this.#calls, extras: this.#extras, available };
+    return { calls: ring.total(calls), extras: ring.total(extras), available };
   }
 
   /** In extra attempts. */
   #balance(): number {
-    return this.#reserve + this.#calls * this.#ratio - this.#extras + tolerance;
+    const ring = this.#ring;
+    return this.#reserve + ring.total(calls) * this.#ratio - ring.total(extras) + tolerance;
   }
-
-  #advance(nowMs: number): void {
-    const index = Math.floor(nowMs / this.#sliceMs);
-    const passed = index - this.#newest;
-    if (passed <= 0) return;
-    this.#newest = index;
-    // After a lap all is forgotten, however many have passed.
-    for (let step = Math.min(passed, slices); step > 0; step -= 1) {
-      this.#slot = (this.#slot + 1) % slices;
-      this.#calls -= this.#callsOf[this.#slot] ?? 0;
-      this.#extras -= this.#extrasOf[this.#slot] ?? 0;
-      this.#callsOf[this.#slot] = 0;
-      this.#extrasOf[this.#slot] = 0;
-    }
-  }
-}
-
-function add(counts: Uint32Array, slot: number, change: number): void {
-  counts[slot] = (counts[slot] ?? 0) + change;
 }
 
 /** Whole thousandths of a token, or ten successes of 0.1 would not make one. */

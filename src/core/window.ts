@@ -1,4 +1,5 @@
 import { durationMs, wholeNumber } from "./options.js";
+import { SliceRing } from "./slice-ring.js";
 
 /** What a window has seen. All three are whole numbers; `failures` and `slow` are parts of `calls`. */
 export interface WindowTotals {
@@ -41,16 +42,14 @@ export interface CountWindowOptions {
 }
 
 /**
- * The calls of the last `spanMs`, in slices as in Hystrix: a call counts for at least
- * `spanMs - spanMs / buckets` and for less than `spanMs`. Each operation takes constant time,
- * amortised, after however long a silence.
+ * The calls of the last `spanMs`, forgotten a slice at a time: see {@link SliceRing}.
  *
  * @throws InvalidOptionError when an option is out of range.
  */
 export function timeWindow(options: TimeWindowOptions): OutcomeWindow {
   const spanMs = durationMs("window.spanMs", options.spanMs, 1);
   const buckets = wholeNumber("window.buckets", options.buckets, 1, 1_000);
-  return new TimeWindow(spanMs / buckets, buckets);
+  return new TimeWindow(spanMs, buckets);
 }
 
 /**
@@ -62,101 +61,54 @@ export function countWindow(options: CountWindowOptions): OutcomeWindow {
   return new CountWindow(wholeNumber("window.size", options.size, 1, 1_000_000));
 }
 
-class Tally implements WindowTotals {
-  calls = 0;
-  failures = 0;
-  slow = 0;
+type Tally = { -readonly [K in keyof WindowTotals]: number };
 
-  count(failed: boolean, slow: boolean): void {
-    this.calls += 1;
-    if (failed) this.failures += 1;
-    if (slow) this.slow += 1;
-  }
+const nothing: WindowTotals = { calls: 0, failures: 0, slow: 0 };
 
-  add(other: WindowTotals): void {
-    this.calls += other.calls;
-    this.failures += other.failures;
-    this.slow += other.slow;
-  }
+/** So many calls of another window a ring takes over at most. */
+const mostRefilled = 2 ** 31;
 
-  subtract(other: WindowTotals): void {
-    this.calls -= other.calls;
-    this.failures -= other.failures;
-    this.slow -= other.slow;
-  }
-
-  reset(): void {
-    this.calls = 0;
-    this.failures = 0;
-    this.slow = 0;
-  }
-}
-
-/** A slice of time in a ring: the one after the newest is the oldest. */
-class Bucket extends Tally {
-  next: Bucket = this;
-}
+/** What the ring counts. */
+const ofCalls = 0;
+const ofFailures = 1;
+const ofSlow = 2;
 
 class TimeWindow implements OutcomeWindow {
-  readonly #bucketMs: number;
-  readonly #buckets: number;
-  readonly #totals = new Tally();
-  #newest = new Bucket();
-  /** Number of the newest bucket, counted from the zero of the clock. */
-  #index = Number.NEGATIVE_INFINITY;
+  readonly #ring: SliceRing;
+  readonly #totals: Tally = { ...nothing };
 
-  constructor(bucketMs: number, buckets: number) {
-    this.#bucketMs = bucketMs;
-    this.#buckets = buckets;
-    for (let made = 1; made < buckets; made += 1) {
-      const bucket = new Bucket();
-      bucket.next = this.#newest.next;
-      this.#newest.next = bucket;
-    }
+  constructor(spanMs: number, buckets: number) {
+    this.#ring = new SliceRing(spanMs, buckets, 3);
   }
 
   record(nowMs: number, failed: boolean, slow: boolean): void {
-    this.#advance(nowMs);
-    this.#newest.count(failed, slow);
-    this.#totals.count(failed, slow);
+    this.#ring.advance(nowMs);
+    this.#ring.add(ofCalls);
+    if (failed) this.#ring.add(ofFailures);
+    if (slow) this.#ring.add(ofSlow);
   }
 
   totals(nowMs: number): WindowTotals {
-    this.#advance(nowMs);
-    return this.#totals;
+    const ring = this.#ring;
+    const totals = this.#totals;
+    ring.advance(nowMs);
+    totals.calls = ring.total(ofCalls);
+    totals.failures = ring.total(ofFailures);
+    totals.slow = ring.total(ofSlow);
+    return totals;
   }
 
   clear(): void {
-    this.#totals.reset();
-    let bucket = this.#newest;
-    do {
-      bucket.reset();
-      bucket = bucket.next;
-    } while (bucket !== this.#newest);
+    this.#ring.clear();
   }
 
   refill(nowMs: number, totals: WindowTotals): void {
-    this.#advance(nowMs);
-    this.clear();
-    this.#newest.add(totals);
-    this.#totals.add(totals);
-  }
-
-  #advance(nowMs: number): void {
-    const index = Math.floor(nowMs / this.#bucketMs);
-    const passed = index - this.#index;
-    if (passed <= 0) return;
-    this.#index = index;
-    if (passed >= this.#buckets) {
-      // All that was known is too old: one lap is enough, however many have passed.
-      this.clear();
-      return;
-    }
-    for (let step = 0; step < passed; step += 1) {
-      this.#newest = this.#newest.next;
-      this.#totals.subtract(this.#newest);
-      this.#newest.reset();
-    }
+    const { calls, failures, slow } = inShares(totals, mostRefilled);
+    this.#ring.advance(nowMs);
+    this.#ring.clear();
+    this.#ring.add(ofCalls, calls);
+    this.#ring.add(ofFailures, failures);
+    this.#ring.add(ofSlow, slow);
   }
 }
 
@@ -165,7 +117,7 @@ const slowBit = 2;
 
 class CountWindow implements OutcomeWindow {
   readonly #ring: Uint8Array;
-  readonly #totals = new Tally();
+  readonly #totals: Tally = { ...nothing };
   /** Where the next call goes; once the ring is full, the oldest call stands there. */
   #cursor = 0;
 
@@ -183,7 +135,9 @@ class CountWindow implements OutcomeWindow {
     }
     this.#ring[this.#cursor] = (failed ? failedBit : 0) | (slow ? slowBit : 0);
     this.#cursor = (this.#cursor + 1) % this.#ring.length;
-    totals.count(failed, slow);
+    totals.calls += 1;
+    if (failed) totals.failures += 1;
+    if (slow) totals.slow += 1;
   }
 
   totals(): WindowTotals {
@@ -192,17 +146,22 @@ class CountWindow implements OutcomeWindow {
 
   clear(): void {
     // What the ring still holds is never read: only a full ring looks at its oldest call.
-    this.#totals.reset();
+    Object.assign(this.#totals, nothing);
   }
 
-  refill(nowMs: number, { calls, failures, slow }: WindowTotals): void {
+  refill(nowMs: number, totals: WindowTotals): void {
     this.clear();
-    const kept = Math.min(calls, this.#ring.length);
-    const ofKept = (part: number) => Math.round((part / calls) * kept);
+    const { calls, failures, slow } = inShares(totals, this.#ring.length);
     // The bad ones last, so that they are the last to be forgotten.
-    const goodOnes = { failures: kept - ofKept(failures), slow: kept - ofKept(slow) };
-    for (let call = 0; call < kept; call += 1) {
-      this.record(nowMs, call >= goodOnes.failures, call >= goodOnes.slow);
+    for (let call = 0; call < calls; call += 1) {
+      this.record(nowMs, call >= calls - failures, call >= calls - slow);
     }
   }
+}
+
+/** Of no more calls than so many, the same shares. */
+function inShares(totals: WindowTotals, most: number): WindowTotals {
+  if (totals.calls <= most) return totals;
+  const ofMost = (part: number) => Math.round((part / totals.calls) * most);
+  return { calls: most, failures: ofMost(totals.failures), slow: ofMost(totals.slow) };
 }
