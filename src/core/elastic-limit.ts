@@ -184,7 +184,8 @@ export class ElasticLimit implements Limit {
     const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
     this.#saturated = true;
     this.#phase = { kind: "open" };
-    const next = Math.min(this.#gradient.next(from, seen), this.#fits(seen.goodPerSecond) ?? from);
+    const fits = this.#fits(seen.goodPerSecond) ?? Number.POSITIVE_INFINITY;
+    const next = Math.min(this.#gradient.next(from, seen), fits);
     return over ? Math.min(next, from * 0.9) : next;
   }
 

@@ -28,6 +28,17 @@ function run(make: Make, ...stretches: Stretch[]) {
   return simulate(make, stretches);
 }
 
+/** Windows of half a second, with so many calls that ran beside so many others for so long. */
+function fed(limit: Limit) {
+  let nowMs = 0;
+  return (windows: number, tookMs: number, inFlight: number, perWindow = 30) => {
+    for (let call = 0; call < windows * perWindow; call += 1) {
+      nowMs += 500 / perWindow;
+      limit.record(nowMs, tookMs, inFlight, "success");
+    }
+  };
+}
+
 describe("a limit that learns", () => {
   it.each(Object.entries<Make>(learning))("%s refuses next to nothing in calm", (_name, make) => {
     const [start, , , after] = run(make, calm, calm, overload, calm);
@@ -102,17 +113,6 @@ describe("the elastic limit", () => {
 });
 
 describe("the elastic limit without evidence", () => {
-  /** Windows of half a second, with so many calls that ran beside so many others for so long. */
-  function fed(limit: ElasticLimit) {
-    let nowMs = 0;
-    return (windows: number, tookMs: number, inFlight: number, perWindow = 30) => {
-      for (let call = 0; call < windows * perWindow; call += 1) {
-        nowMs += 500 / perWindow;
-        limit.record(nowMs, tookMs, inFlight, "success");
-      }
-    };
-  }
-
   it("holds nothing down when its trial took nothing away, because fewer run than its minimum", () => {
     const limit = new ElasticLimit(
       { min: 8, max: 500, windowMs: 500 },
@@ -192,6 +192,77 @@ describe("gradient2 with a gate", () => {
     const always = () => new Gradient2Limit(bounds, () => true);
     const [, slow] = run(always, { ...calm, ...unbounded }, slowDependency);
     expect(slow?.rejected).toBeGreaterThan(0.3);
+  });
+});
+
+describe.each<[string, () => Limit]>([
+  ["gradient2", () => new Gradient2Limit(bounds, () => true)],
+  [
+    "elastic with a ceiling",
+    () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 }),
+  ],
+  [
+    "elastic without a ceiling",
+    () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => undefined }),
+  ],
+])("%s in a process that is saturated", (_name, make) => {
+  /** The first window is left out; when the second closes, the limit starts from a quarter more than what runs. */
+  function started() {
+    const limit = make();
+    const feed = fed(limit);
+    feed(3, 20, 40, 1_000);
+    expect(limit.current).toBe(51);
+    /** So many windows of calls that run as many as the limit allows. */
+    const full = (windows: number, tookMs: number, perWindow = 1_000) => {
+      for (let window = 0; window < windows; window += 1) {
+        feed(1, tookMs, limit.current, perWindow);
+      }
+    };
+    return { limit, feed, full };
+  }
+
+  it("grows by a fifth of its root with each window whose calls take no longer than usual", () => {
+    const { limit, full } = started();
+    full(40, 20);
+    const expected = (Math.sqrt(51) + 40 / 10) ** 2;
+    expect(limit.current).toBeGreaterThan(0.98 * expected);
+    expect(limit.current).toBeLessThan(1.02 * expected);
+  });
+
+  it("grows again when calls that had to wait take their usual time again", () => {
+    const { limit, full } = started();
+    full(20, 20);
+    const before = limit.current;
+    full(6, 120, 250);
+    const down = limit.current;
+    expect(down).toBeLessThan(0.8 * before);
+    full(40, 20);
+    expect(limit.current).toBeGreaterThan(1.5 * down);
+  });
+
+  it("does not grow while fewer than half of what it allows run", () => {
+    const { limit, feed } = started();
+    // One call of the window before still counts to the next.
+    feed(1, 20, 25, 1_000);
+    const before = limit.current;
+    feed(20, 20, 25, 1_000);
+    expect(limit.current).toBe(before);
+  });
+});
+
+describe("Vegas", () => {
+  it("takes a dependency that is slower for good as normal, once it has looked anew", () => {
+    const limit = new VegasLimit({ ...bounds, initial: 100 }, () => 0);
+    const feed = fed(limit);
+    feed(3, 20, 100);
+    const before = limit.current;
+    // Half of thirty limits' worth of calls, at most, and it takes what it then sees for the shortest time.
+    const callsToProbe = 15 * before;
+    for (let calls = 0; calls < callsToProbe; calls += 30) feed(1, 60, limit.current);
+    const down = limit.current;
+    expect(down).toBeLessThan(before);
+    for (let calls = 0; calls < 600; calls += 30) feed(1, 60, limit.current);
+    expect(limit.current).toBeGreaterThan(down);
   });
 });
 
