@@ -46,6 +46,19 @@ describe("the level of a server", () => {
     expect(level.level(10)).toBeUndefined();
   });
 
+  it("counts who is worse as well: of them, one in twenty of those let in may be lost", () => {
+    const { level, admit, refuse } = scene();
+    admit("critical", 95, 0);
+    admit("low", 5, 0);
+    refuse("normal", 5, 10);
+    expect(level.level(10)).toBe(2);
+    const other = scene();
+    other.admit("critical", 95, 0);
+    other.admit("low", 6, 0);
+    other.refuse("normal", 5, 10);
+    expect(other.level.level(10)).toBeUndefined();
+  });
+
   it("is none in an overload of one priority, however great", () => {
     const { level, admit, refuse } = scene();
     for (let ms = 0; ms < 5_000; ms += 10) {
@@ -78,6 +91,23 @@ describe("the level of a server", () => {
     expect(level.refusing).toBe(false);
   });
 
+  it("looks back a second, to a tenth", () => {
+    const { level, admit, refuse } = scene();
+    admit("critical", 10, 150);
+    refuse("high", 5, 150);
+    for (const ms of [150, 300, 1_050]) expect(level.level(ms)).toBe(1);
+    expect(level.level(1_150)).toBeUndefined();
+  });
+
+  it("is kept up by one refusal within the second", () => {
+    const { level, admit, refuse } = scene();
+    admit("high", 10, 0);
+    refuse("low", 5, 0);
+    refuse("low", 1, 900);
+    for (const ms of [900, 1_100, 1_500]) expect(level.level(ms)).toBe(3);
+    expect(level.level(1_900)).toBeUndefined();
+  });
+
   it("is kept up by a probe that is refused now and then", () => {
     const { level, admit, refuse } = scene();
     admit("high", 10, 0);
@@ -105,6 +135,29 @@ describe("the level of a server", () => {
     expect(level.level(50)).toBeUndefined();
     refuse("low", 1, 60);
     expect(level.level(60)).toBe(3);
+  });
+
+  it("keeps who is worse than those that are served again, though they alone were never refused so often", () => {
+    const { level, admit, refuse } = scene();
+    admit("critical", 100, 0);
+    refuse("normal", 5, 0);
+    refuse("low", 1, 0);
+    expect(level.level(0)).toBe(2);
+    admit("normal", 2, 10);
+    expect(level.level(10)).toBe(3);
+  });
+
+  it("lets in all that are better than one who is served again, and forgets what was refused to them", () => {
+    const { level, admit, refuse } = scene();
+    admit("critical", 200, 0);
+    for (const priority of ["high", "normal", "low"] as const) refuse(priority, 5, 0);
+    expect(level.level(0)).toBe(1);
+    admit("low", 2, 10);
+    refuse("high", 4, 10);
+    refuse("low", 1, 10);
+    expect(level.level(10)).toBeUndefined();
+    refuse("high", 1, 10);
+    expect(level.level(10)).toBe(1);
   });
 
   it("rises step by step: what is served again is taken out, what is worse stays", () => {
