@@ -152,6 +152,12 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     this.#unsubscribe?.();
   }
 
+  override cancelWithStatus(code: Status, details: string): void {
+    // The caller's own word comes first, though the call ends by it only in the next tick.
+    this.#unsubscribe?.();
+    super.cancelWithStatus(code, details);
+  }
+
   protected override endedWith(received: StatusObject): void {
     const { code } = received;
     const ours = isLocal(received);
@@ -198,7 +204,6 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #end(reason: Reason, verdict: "reject" | "expire" | "cancel", detail: string): void {
-    if (this.ended) return;
     const atMs = this.#clock.now();
     this.#record.decide({ policy: "deadline", verdict, reason, enforced: true, atMs, detail });
     const final: StatusObject = localRejection(refusal(reason, detail));

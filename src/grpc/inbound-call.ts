@@ -189,8 +189,11 @@ export class InboundCall implements CurrentCall {
       // Too late for a subscription: a call made after its inbound call was called off is called
       // off as well, after the caller has it in hand.
       const end = this.#end;
-      if (end !== "finished") process.nextTick(task, end);
-      return () => {};
+      let wanted = end !== "finished";
+      if (wanted) process.nextTick(() => wanted && task(end));
+      return () => {
+        wanted = false;
+      };
     }
     this.#onCalledOff ??= new Set();
     const tasks = this.#onCalledOff;

@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { ConformanceServiceClient } from "../../src/gen/weir/v1/conformance.js";
@@ -128,6 +129,34 @@ describe.each(kinds)("an outbound %s made by a handler", (method) => {
     expect(ended.code).toBe(Status.CANCELLED);
     expect(rejectionOf(ended.error ?? {})?.reason).toBe("PARENT_CANCELLED");
     await front.link.pass(10);
+    expect(back.link.inFlight()).toBe(0);
+  });
+
+  it("is cancelled by whoever made it, and not by the inbound call, when both were in the same tick", async () => {
+    let later: () => Running = () => {
+      throw new Error("no handler ran");
+    };
+    const { front, back } = await chain(method, (start) => {
+      later = AsyncResource.bind(start);
+      return start();
+    });
+    const running = front.start("unary");
+    await front.link.pass(10);
+    running.cancel();
+    await front.link.pass(10);
+    const parentCancelled = () =>
+      back.decisions.filter(({ reason }) => reason === "PARENT_CANCELLED").length;
+    expect(parentCancelled()).toBe(1);
+    const late = later();
+    late.cancel();
+    const ended = await front.link.until(late.ended);
+    expect([ended.code, rejectionOf(ended.error ?? {})]).toEqual([Status.CANCELLED, undefined]);
+    await front.link.pass(10);
+    expect(parentCancelled()).toBe(1);
+    // One that is not cancelled is, and that is noted.
+    const next = await front.link.until(later().ended);
+    expect(rejectionOf(next.error ?? {})?.reason).toBe("PARENT_CANCELLED");
+    expect(parentCancelled()).toBe(2);
     expect(back.link.inFlight()).toBe(0);
   });
 
