@@ -2,7 +2,8 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { ClientPolicy } from "../../src/client/method-policy.js";
 import type { ConformanceServiceServer } from "../../src/gen/weir/v1/conformance.js";
-import { echo, payload, scene } from "../scene.js";
+import { InboundCall, runInbound } from "../../src/grpc/inbound-call.js";
+import { echo, path, payload, scene } from "../scene.js";
 
 const single = ["unary", "clientStream"] as const;
 const answerAfterMs = 1_000;
@@ -29,7 +30,13 @@ function begun(clock: () => { schedule(ms: number, task: () => void): unknown },
   return { handlers, calls: () => calls };
 }
 
-async function timesOf(kind: (typeof single)[number], client: ClientPolicy, fails = false) {
+/** What the caller of a call hears, when, while so many services above retry what it is made for. */
+async function timesOf(
+  kind: (typeof single)[number],
+  client: ClientPolicy,
+  fails = false,
+  retryDepth = 0,
+) {
   const server = begun(() => made.clock, fails);
   const made = await scene({ client, handlers: server.handlers });
   const { clock, client: stub, link } = made;
@@ -40,8 +47,19 @@ async function timesOf(kind: (typeof single)[number], client: ClientPolicy, fail
     ended = resolve;
   });
   const note = (what: string) => heard.push(`${what} at ${Math.round(clock.now() - beganMs)} ms`);
-  const call =
-    kind === "unary" ? stub.unary({ payload, sequence: 1 }, () => {}) : stub.clientStream(() => {});
+  const inbound = new InboundCall({
+    method: path.unary,
+    kind: "unary",
+    caller: { getPeer: () => "above", getAuthContext: () => ({}) },
+    clock,
+    report: () => {},
+    startedAtMs: beganMs,
+    deadlineMs: Number.POSITIVE_INFINITY,
+  });
+  inbound.retryDepth = retryDepth;
+  const call = runInbound(inbound, () =>
+    kind === "unary" ? stub.unary({ payload, sequence: 1 }, () => {}) : stub.clientStream(() => {}),
+  );
   call.on("metadata", () => note("headers"));
   call.on("status", ({ code }: { code: Status }) => {
     note(Status[code]);
@@ -62,6 +80,14 @@ describe.each(single)("the headers of a %s", (kind) => {
   ] as const)("are shown at once %s", async (_where, client) => {
     const { heard } = await timesOf(kind, client);
     expect(heard).toEqual(["headers at 0 ms", "OK at 1000 ms"]);
+  });
+
+  it("are shown at once while a service above retries, for then nothing is retried here", async () => {
+    const client = { retry: { idempotent: true } };
+    const { heard } = await timesOf(kind, client, false, 1);
+    expect(heard).toEqual(["headers at 0 ms", "OK at 1000 ms"]);
+    const deeper = { retry: { idempotent: true, maxDepth: 2 } };
+    expect((await timesOf(kind, deeper, false, 1)).heard[0]).toBe("headers at 1000 ms");
   });
 
   it("wait where a failure behind them can be retried", async () => {
