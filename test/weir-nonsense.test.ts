@@ -49,6 +49,36 @@ describe("nonsense in options that came through, or failed as a TypeError", () =
       /interceptors/,
     ],
     [
+      "a wait for a server that is neither true nor false",
+      () => client({ waitForReady: "yes" }),
+      "client.waitForReady",
+    ],
+    [
+      "the same of a method",
+      () => client({ methods: { "a.B/C": { waitForReady: 1 } } }),
+      'client.methods["a.B/C"].waitForReady',
+    ],
+    [
+      "a token of a resumed response that is no function",
+      () => client({ retry: { resume: { token: "position", request: () => ({}) } } }),
+      "client.retry.resume.token",
+    ],
+    [
+      "a resumed response without its request",
+      () => client({ retry: { resume: { token: () => 1 } } }),
+      "client.retry.resume.request",
+    ],
+    [
+      "a judgement of statuses that is no function",
+      () => client({ retry: { retryStatus: [14] } }),
+      "client.retry.retryStatus",
+    ],
+    [
+      "a judgement of responses that is no function",
+      () => client({ retry: { retryResponse: true } }),
+      "client.retry.retryResponse",
+    ],
+    [
       "a total time that the default wait before a retry does not fit",
       () => client({ timeouts: { totalMs: 50 } }),
       "client.timeouts.totalMs",

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { RetryPolicyOptions } from "../../src/client/retry-policy.js";
 import type { ServerStreamRequest } from "../../src/gen/weir/v1/conformance.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../src/grpc/call-record.js";
-import { echo, failing, kinds, payload, scene } from "../scene.js";
+import { echo, failing, handlers, kinds, payload, scene } from "../scene.js";
 
 const quick = { backoff: { baseMs: 10, jitter: "none" } } as const;
 
@@ -25,6 +25,36 @@ describe.each(kinds)("the caller's own judgement of a status (%s)", (method) => 
       const { call } = await scene({ handlers: server.handlers, client: { retry } });
       expect((await call(method)).code).toBe(judged ? Status.OK : code);
       expect(server.calls()).toBe(calls);
+    }
+  });
+
+  it("is not asked of a call that its caller cancels, and nothing is noted of it", async () => {
+    const asked: Status[] = [];
+    const retry: RetryPolicyOptions = {
+      ...quick,
+      idempotent: true,
+      retryStatus: ({ code }) => {
+        asked.push(code);
+        return true;
+      },
+    };
+    for (const policy of [{ retry }, { retry, hedge: { maxAttempts: 2, delayMs: 60_000 } }]) {
+      const { start, link, decisions, weir } = await scene({
+        handlers: handlers(() => {}),
+        client: { breaker: false, ...policy },
+      });
+      const running = start(method);
+      await link.pass(5);
+      running.cancel();
+      expect((await link.until(running.ended)).code).toBe(Status.CANCELLED);
+      await link.pass(100);
+      expect(asked).toEqual([]);
+      expect(decisions).toEqual([]);
+      const { retry: retries, hedge: hedges } = weir.snapshot().policies;
+      for (const counts of [...(retries?.instances ?? []), ...(hedges?.instances ?? [])]) {
+        expect(counts).toMatchObject({ retried: 0, stopped: 0 });
+      }
+      expect(link.inFlight()).toBe(0);
     }
   });
 

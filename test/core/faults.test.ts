@@ -38,6 +38,12 @@ describe("the options of faults", () => {
     [{ midStream: { afterBytes: 10 } }, "faults.midStream.afterBytes"],
     [{ maxActive: 0 }, "faults.maxActive"],
     [{ abort: {} } as never, "faults.abort"],
+    [{ latency: { ms: 5, maxMs: 9 } } as never, "faults.latency.maxMs"],
+    [{ status: { message: "x" } } as never, "faults.status.message"],
+    [{ drop: { at: "request" } } as never, "faults.drop.at"],
+    [{ reset: { code: 14 } } as never, "faults.reset.code"],
+    [{ midStream: { at: "response" } } as never, "faults.midStream.at"],
+    [{ midStream: { afterMessages: -1 } }, "faults.midStream.afterMessages"],
     [{ status: { rate: 0.6 }, drop: { rate: 0.5 } }, "faults"],
   ])("%j makes no sense, and is refused by name", (options, option) => {
     expect(() => resolveFaultOptions(options, "client")).toThrowError(InvalidOptionError);

@@ -145,18 +145,41 @@ it("answers for a path with or without the slash in front, and unknown for what 
   expect(methodRegistry().levelOf("/a.B/C")).toBe("unknown");
 });
 
+/** `idempotency_level: IDEMPOTENT`, a field of method options. */
+const idempotent = [0x90, 0x02, 2];
+
+/** A file "f" with `service Bare { rpc Go }`, whose method has these options. */
+function fileOf(options: readonly number[]): readonly number[] {
+  const method = [0x0a, 2, 0x47, 0x6f, 0x22, options.length, ...options];
+  const service = [0x0a, 4, 0x42, 0x61, 0x72, 0x65, 0x12, method.length, ...method];
+  return [0x0a, 1, 0x66, 0x32, service.length, ...service];
+}
+
 it("reads a service without a package", () => {
   const file = {
     service: [{ name: "Bare", method: [{ name: "Go", options: { idempotencyLevel: 1 } }] }],
   };
   expect(methodRegistry({ fileDescriptor: file }).levelOf("/Bare/Go")).toBe("no-side-effects");
-  // service { name: "Bare" method { name: "Go" options { idempotency_level: IDEMPOTENT } } }, in a file "f"
-  const method = [0x0a, 2, 0x47, 0x6f, 0x22, 3, 0x90, 0x02, 2];
-  const service = [0x0a, 4, 0x42, 0x61, 0x72, 0x65, 0x12, method.length, ...method];
-  const bytes = [0x0a, 1, 0x66, 0x32, service.length, ...service];
+  const bytes = fileOf(idempotent);
   const set = [0x0a, bytes.length, ...bytes];
   expect(methodRegistry(Uint8Array.from(bytes)).levelOf("/Bare/Go")).toBe("idempotent");
   expect(methodRegistry(Uint8Array.from(set)).levelOf("/Bare/Go")).toBe("idempotent");
+});
+
+// Each holds bytes that would be taken for a level if they were not passed over as a whole.
+it.each([
+  ["fixed32", [0xa5, 0x06, 0x90, 0x02, 1, 0]],
+  ["fixed64", [0xa1, 0x06, 0x90, 0x02, 1, 0, 0x90, 0x02, 1, 0]],
+  ["varint", [0xa0, 0x06, 34]],
+  ["text", [0xa2, 0x06, 3, 0x90, 0x02, 1]],
+])("passes over another option of a method, here a %s", (_type, option) => {
+  for (const options of [
+    [...option, ...idempotent],
+    [...idempotent, ...option],
+  ]) {
+    const registry = methodRegistry(Uint8Array.from(fileOf(options)));
+    expect(registry.levelOf("/Bare/Go")).toBe("idempotent");
+  }
 });
 
 describe("of two sources", () => {
