@@ -2,7 +2,7 @@ import type { Clock } from "./clock.js";
 import type { Decision, PolicyName } from "./decision.js";
 import type { Mode } from "./mode.js";
 import type { ObserveReport } from "./observe-report.js";
-import type { Ending, Outcome, Permit } from "./permit.js";
+import { abandon, type Ending, type Outcome, type Permit } from "./permit.js";
 import type { Reason } from "./reasons.js";
 import { isRefusal, type Refusal } from "./refusal.js";
 import { type Entry, isQueued, type OnTurn, type Queued, type Turn } from "./turn.js";
@@ -32,7 +32,7 @@ export interface GateHost {
   ready?(waited: boolean): void;
   /** All gates are passed. `waited`: not inside `run`, but from the callback of a queue. */
   admitted(waited: boolean): void;
-  /** A gate refused. Permits of the gates before it are settled already. */
+  /** A gate refused. What the gates before it gave is given back already. */
   refused(refusal: Refusal, policy: PolicyName, waited: boolean): void;
   decide(decision: Decision): void;
   /** Where it is noted what observed gates would have refused, and how those calls ended. */
@@ -40,8 +40,9 @@ export interface GateHost {
 }
 
 /**
- * The way of one call through a row of gates, and what it holds until it ends. Every permit is settled
- * exactly once, whichever way the call goes: refused by a later gate, called off while it waits, or ended.
+ * The way of one call through a row of gates, and what it holds until it ends. Every permit is settled exactly once when
+ * the call has ended. Of a call that did not come through, because a gate refused it or it left while it waited, each
+ * permit is given back unused instead.
  *
  * A gate that observes works on its state as if the call obeyed it: a call that it would have refused
  * holds nothing of it, and one that it would have queued holds its permit from the turn it would have got.
@@ -58,6 +59,8 @@ export class GateRun<C> {
   /** Gates that would have refused the call, in pairs of policy and reason. */
   #spared: { readonly policy: PolicyName; readonly reason: Reason }[] | undefined;
   #next = 0;
+  #admitted = false;
+  #refused = false;
   #waiting: Queued | undefined;
   #over = false;
 
@@ -122,7 +125,9 @@ export class GateRun<C> {
     this.#over = true;
     this.#waiting?.leave();
     this.#waiting = undefined;
-    for (const permit of this.#held) permit.settle(outcome, ending);
+    if (this.#admitted) for (const permit of this.#held) permit.settle(outcome, ending);
+    // The last first: a waiting call that gets what comes back finds what lies behind free already.
+    else for (const permit of this.#held.reverse()) abandon(permit, this.#refused);
     for (const shadow of this.#shadows ?? []) shadow.leave();
     for (const { policy, reason } of this.#spared ?? []) {
       this.#host.observed?.ended(policy, reason, outcome);
@@ -159,7 +164,9 @@ export class GateRun<C> {
       }
       if (!this.#take(entry, gate, waited)) return;
     }
-    if (!this.#over) this.#host.admitted(waited);
+    if (this.#over) return;
+    this.#admitted = true;
+    this.#host.admitted(waited);
   }
 
   #refusedEarly(waited: boolean): boolean {
@@ -177,7 +184,7 @@ export class GateRun<C> {
     const waited = this.#waiting;
     this.#waiting = undefined;
     if (this.#over || gate === undefined) {
-      if (!isRefusal(turn)) turn.settle("ignored");
+      if (!isRefusal(turn)) abandon(turn, false);
       return;
     }
     this.#decideQueue(waited, gate.policy, true, waitedMs);
@@ -193,6 +200,7 @@ export class GateRun<C> {
     const { policy } = gate;
     this.#decideRefusal(turn, policy, true);
     if (this.#over) return false;
+    this.#refused = true;
     this.settle("ignored");
     this.#host.refused(turn, policy, waited);
     return false;
@@ -215,7 +223,7 @@ export class GateRun<C> {
   }
 
   #hold(permit: Permit, { untilEnd }: Gate<C>): void {
-    if (this.#over) permit.settle("ignored");
+    if (this.#over) abandon(permit, false);
     else if (untilEnd === true) {
       this.#lasting ??= [];
       this.#lasting.push(permit);

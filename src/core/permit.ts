@@ -35,6 +35,14 @@ export type WorksOn = (maxMs: number, over: (ended: boolean) => void) => void;
  */
 export interface Permit {
   settle(outcome: Outcome, ending?: Ending): void;
+  /**
+   * The call does not go on after all: a later gate refused it, or it left before it had passed all of them. In place of
+   * `settle`, for a permit that can give back what the call took and did not use. Without it, such a permit is settled as
+   * `ignored`.
+   *
+   * @param refused A later gate refused it, and would refuse the next one that came now.
+   */
+  abandon?(refused: boolean): void;
   /** A stream has had its first message from the other side, and goes on. Told once, before it is settled. */
   delivered?(): void;
 }
@@ -51,6 +59,12 @@ export abstract class OncePermit implements Permit {
   }
 
   protected abstract onSettle(outcome: Outcome, ending: Ending | undefined): void;
+}
+
+/** Gives back the permit of a call that did not go on. */
+export function abandon(unused: Permit, refused: boolean): void {
+  if (unused.abandon === undefined) unused.settle("ignored");
+  else unused.abandon(refused);
 }
 
 /** A permit that runs `onSettle` at the first settle and never again. */

@@ -7,7 +7,14 @@ import type { TokenRate } from "./token-bucket.js";
 import { given, type ReportError, safely, tell } from "./user-code.js";
 
 /** What the desk says of a question, once the store has answered or failed. */
-export type DeskAnswer = { readonly kind: "granted" } | Short;
+export type DeskAnswer = Granted | Short;
+
+/** The call may go on. */
+export interface Granted {
+  readonly kind: "granted";
+  /** False where the store has failed and the call goes on all the same: it has no tokens that it could give back. */
+  readonly taken: boolean;
+}
 
 /** There is not enough. */
 export interface Short {
@@ -21,7 +28,8 @@ export interface Short {
 /** There will never be enough. */
 export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
-const granted: DeskAnswer = Object.freeze({ kind: "granted" });
+const granted: Granted = Object.freeze({ kind: "granted", taken: true });
+const allowed: Granted = Object.freeze({ kind: "granted", taken: false });
 
 /** When to come back to a store that fails, in milliseconds. */
 const failedRetryMs = 1_000;
@@ -100,7 +108,7 @@ export class QuotaDesk {
 
   failed(error: unknown): DeskAnswer {
     this.#note(error);
-    return this.#allows ? granted : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
+    return this.#allows ? allowed : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
   }
 
   readonly #note = (error: unknown): void => {
@@ -138,7 +146,7 @@ export class PendingTake {
     this.#stopTimer = expireAt(clock, nowMs + timeoutMs, timeoutMs, () => {
       const late = new Error(`the quota store did not answer in ${timeoutMs} ms`);
       const answer = desk.failed(late);
-      // A call that goes on without an answer uses what the store may still grant it.
+      // A call that goes on without an answer uses what the store may still grant it, and does not give it back.
       this.#unwanted = answer.kind !== "granted";
       this.#settle(answer);
     });

@@ -32,7 +32,8 @@ export interface QuotaStore {
     nowMs: number,
   ): QuotaAnswer | PromiseLike<QuotaAnswer>;
   /**
-   * Puts tokens back that a call took and did not use. Without it they stay spent.
+   * Puts tokens back that a call took and did not use: a later policy refused it, or it left before it went on. Without
+   * this method they stay spent.
    */
   giveBack?(key: string, cost: number, rate: TokenRate, nowMs: number): unknown;
 }

@@ -1,13 +1,21 @@
 import { boundedKey } from "./bounded-key.js";
 import type { Clock } from "./clock.js";
 import { pauseMs } from "./pause.js";
-import { type DeskAnswer, never, type PendingTake, QuotaDesk, type Short } from "./quota-desk.js";
+import { OncePermit, type Permit } from "./permit.js";
+import {
+  type DeskAnswer,
+  type Granted,
+  never,
+  type PendingTake,
+  QuotaDesk,
+  type Short,
+} from "./quota-desk.js";
 import { MemoryQuotaStore } from "./quota-memory.js";
 import type { Random } from "./random.js";
 import type { ResolvedRateLimitOptions } from "./rate-options.js";
 import { RateQueue } from "./rate-queue.js";
 import { rateRefusal } from "./rate-refusal.js";
-import { type RateRequest, RateWaiter, type RateWaiterHost, spent } from "./rate-waiter.js";
+import { type RateRequest, RateWaiter, type RateWaiterHost } from "./rate-waiter.js";
 import { isRefusal, type Refusal, refusal } from "./refusal.js";
 import type { Entry } from "./turn.js";
 import type { ReportError } from "./user-code.js";
@@ -37,9 +45,33 @@ export interface RateSurroundings {
 const expired = refusal("DEADLINE_EXPIRED", "the deadline had passed");
 const drained = refusal("DRAINING", "the server began to drain");
 
+/** What a call holds that has taken no tokens. */
+const free: Permit = Object.freeze({ settle() {} });
+
+/** The tokens of a call. They are spent when it ends, and come back when it does not go on. */
+class Tokens extends OncePermit {
+  readonly #limit: RateLimit;
+  readonly #request: RateRequest;
+
+  constructor(limit: RateLimit, request: RateRequest) {
+    super();
+    this.#limit = limit;
+    this.#request = request;
+  }
+
+  protected onSettle(): void {}
+
+  abandon(refused: boolean): void {
+    if (this.over) return;
+    this.over = true;
+    this.#limit.giveBack(this.#request, refused);
+  }
+}
+
 /**
  * Lets calls go on at a rate, for each key by itself. A call takes its tokens and goes on; where there are none it
- * waits for them, if that is allowed and worth it, or is refused and told when to come back.
+ * waits for them, if that is allowed and worth it, or is refused and told when to come back. Tokens of a call that does
+ * not go on after all come back when its permit is abandoned.
  */
 export class RateLimit implements RateWaiterHost {
   readonly clock: Clock;
@@ -85,7 +117,10 @@ export class RateLimit implements RateWaiterHost {
   #enter(asked: RateRequest): Entry {
     const nowMs = this.clock.now();
     if (asked.deadlineMs <= nowMs) return expired;
-    if (asked.cost === 0) return this.#admit();
+    if (asked.cost === 0) {
+      this.#admitted += 1;
+      return free;
+    }
     const key = boundedKey(asked.key);
     const request = key === asked.key ? asked : { ...asked, key };
     if (request.cost > this.#options.rate.burst) return this.#refuse(request, never);
@@ -93,17 +128,24 @@ export class RateLimit implements RateWaiterHost {
       return this.#waitOrRefuse(request, { kind: "short", retryAfterMs: 0 }, nowMs);
     }
     const answer = this.#desk.take(key, request.cost, nowMs);
-    if (answer.kind === "granted") return this.#admit();
+    if (answer.kind === "granted") return this.admitted(request, answer);
     if (answer.kind === "pending") return this.#waitForStore(request, answer, nowMs);
     return this.#waitOrRefuse(request, answer, nowMs);
   }
 
-  /** Puts the tokens back of a call that was let through and did not go on after all. */
-  giveBack({ key: name, cost }: Pick<RateRequest, "key" | "cost">): void {
-    if (cost === 0) return;
-    const key = boundedKey(name);
+  /**
+   * For the permits: puts the tokens back that a call took. The next one that waits has them at once, unless something
+   * behind the rate refused the call: then the next would be refused as well, and after it all that wait. They keep to
+   * their times, and what came back is there when none waits any more.
+   */
+  giveBack({ key, cost }: RateRequest, refused = false): void {
+    const queue = this.#queues.get(key);
+    if (refused && queue !== undefined) {
+      queue.keep(cost);
+      return;
+    }
     this.#desk.giveBack(key, cost);
-    this.#queues.get(key)?.serve();
+    queue?.serve();
   }
 
   /** Refuses those who wait, for tokens or for the answer of a store, and lets nobody wait from now on. */
@@ -136,8 +178,9 @@ export class RateLimit implements RateWaiterHost {
 
   // ---- What becomes of those that wait.
 
-  admitted(): void {
+  admitted(request: RateRequest, { taken }: Granted): Permit {
     this.#admitted += 1;
+    return taken ? new Tokens(this, request) : free;
   }
 
   refused(): void {
@@ -196,9 +239,9 @@ export class RateLimit implements RateWaiterHost {
     const { request } = waiter;
     const nowMs = this.clock.now();
     if (request.deadlineMs <= nowMs) {
-      if (answer.kind === "granted") this.giveBack(request);
+      if (answer.kind === "granted" && answer.taken) this.giveBack(request);
       waiter.refuse(expired, nowMs);
-    } else if (answer.kind === "granted") waiter.admit(nowMs);
+    } else if (answer.kind === "granted") waiter.admit(answer, nowMs);
     else {
       const entry = this.#waitOrRefuse(request, answer, nowMs, waiter);
       if (isRefusal(entry)) waiter.refuse(entry, nowMs);
@@ -238,19 +281,13 @@ export class RateLimit implements RateWaiterHost {
       giveBack: (cost) => this.#desk.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>
         waiter.refuse(short === "expired" ? expired : this.#refuse(waiter.request, short), nowMs),
-      emptied: () => {
+      emptied: (kept) => {
         this.#queues.delete(key);
+        if (kept > 0) this.#desk.giveBack(key, kept);
       },
     });
     this.#queues.set(key, queue);
     return queue;
-  }
-
-  // ---- Answers.
-
-  #admit(): Entry {
-    this.#admitted += 1;
-    return spent;
   }
 
   #refuse(request: RateRequest, short: Short): Refusal {

@@ -14,8 +14,8 @@ export interface RateQueueHost {
   giveBack(cost: number): void;
   /** The tokens come too late for one that waits, or its deadline has passed. It is out of the queue already. */
   refuse(waiter: RateWaiter, short: Short | "expired", nowMs: number): void;
-  /** Nobody waits any more. */
-  emptied(): void;
+  /** Nobody waits any more. `kept`: the tokens that came back meanwhile. */
+  emptied(kept: number): void;
 }
 
 /**
@@ -33,6 +33,7 @@ export class RateQueue {
   /** Whoever was first when the store was asked, and what the store has yet to answer. */
   #asking: { readonly waiter: RateWaiter; readonly take: PendingTake } | undefined;
   #serving = false;
+  #kept = 0;
   /** How often in a row the store was asked for whoever is first, and had not enough. */
   #inVain = 0;
 
@@ -74,6 +75,11 @@ export class RateQueue {
     if (asking || first) this.serve();
   }
 
+  /** Tokens have come back that make nobody's turn come sooner. */
+  keep(cost: number): void {
+    this.#kept += cost;
+  }
+
   /** Lets through whoever has its tokens now. */
   serve(): void {
     // Whoever is served may come back at once, or make another leave: the outermost call serves them all.
@@ -84,7 +90,9 @@ export class RateQueue {
     if (this.#waiters.size > 0) return;
     this.#stopTimer?.();
     this.#stopTimer = undefined;
-    this.#host.emptied();
+    const kept = this.#kept;
+    this.#kept = 0;
+    this.#host.emptied(kept);
   }
 
   /** Takes everybody out, the first to be served first. */
@@ -133,11 +141,11 @@ export class RateQueue {
       this.#takeOut(waiter);
       if (waiter.request.deadlineMs <= nowMs) {
         // The answer was slow, and the timer of the call is late.
-        this.#host.giveBack(waiter.request.cost);
+        if (answer.taken) this.#host.giveBack(waiter.request.cost);
         this.#host.refuse(waiter, "expired", nowMs);
         return true;
       }
-      waiter.admit(nowMs);
+      waiter.admit(answer, nowMs);
       return true;
     }
     const dueMs = nowMs + answer.retryAfterMs;

@@ -2,12 +2,10 @@ import type { CancelTask, Clock } from "./clock.js";
 import { expireAt } from "./expiry.js";
 import type { Permit } from "./permit.js";
 import type { QueueHandle } from "./priority-queue.js";
+import type { Granted } from "./quota-desk.js";
 import type { Refusal } from "./refusal.js";
 import type { OnTurn, Queued, Turn } from "./turn.js";
 import { type ReportError, safely } from "./user-code.js";
-
-/** What a call that was let through holds: its tokens are spent, so there is nothing to give back when it ends. */
-export const spent: Permit = Object.freeze({ settle() {} });
 
 /** A call that asks for tokens. */
 export interface RateRequest {
@@ -24,8 +22,8 @@ export interface RateRequest {
 export interface RateWaiterHost {
   readonly clock: Clock;
   readonly report: ReportError;
-  /** One has had its turn. */
-  admitted(): void;
+  /** One is let through. The result is what it holds. */
+  admitted(request: RateRequest, granted: Granted): Permit;
   refused(): void;
   /** It can wait no longer: the deadline has passed, or else its longest wait. */
   waitedOut(waiter: RateWaiter, nowMs: number): void;
@@ -71,10 +69,9 @@ export class RateWaiter implements Queued {
           );
   }
 
-  admit(nowMs: number): void {
+  admit(granted: Granted, nowMs: number): void {
     if (!this.#finish()) return;
-    this.#host.admitted();
-    this.#deliver(spent, nowMs);
+    this.#deliver(this.#host.admitted(this.request, granted), nowMs);
   }
 
   refuse(refusal: Refusal, nowMs: number): void {

@@ -110,7 +110,15 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   admitted(waited: boolean): void {
     const metadata = this.#metadata;
     if (metadata === undefined) return;
-    if (waited) this.#room.leave(this.#closed);
+    if (waited) {
+      this.#room.leave(this.#closed);
+      // What another call gives back when it is closed may let this one through.
+      const closed = this.#room.closing(this.record.connection);
+      if (closed !== undefined) {
+        this.finish(closed);
+        return;
+      }
+    }
     this.#startedMs = this.clock.now();
     // A queue gives a turn in the context of whoever left it; what is started here belongs to our caller.
     if (waited) this.record.restore(() => this.forward(metadata));

@@ -4,10 +4,10 @@ import { type Mode, modes } from "../core/mode.js";
 import { InvalidOptionError, oneOf, readOptions } from "../core/options.js";
 import type { ControlledPolicy } from "../core/policy-control.js";
 import { priorityRank } from "../core/priority.js";
-import { enterRow, type QuotaStep } from "../core/quota-row.js";
 import { type CostOf, costFunction } from "../core/rate-cost.js";
 import { RateLimit, type RateLimitSnapshot } from "../core/rate-limit.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "../core/rate-options.js";
+import type { Entry, OnTurn } from "../core/turn.js";
 import { asking, keyText, type ReportError } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/inbound-call.js";
 import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
@@ -45,9 +45,9 @@ export interface QuotaOptions extends RateLimitOptions {
   readonly cost?: (call: QuotaCall) => number;
 }
 
-/** One quota of a server. */
-export class QuotaPolicy implements ControlledPolicy {
-  readonly name = "quota";
+/** One quota of a server. A call that has passed it and does not go on after all has its tokens back. */
+export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "quota";
   mode: Mode;
   readonly #limit: RateLimit;
   readonly #keyOf: (call: QuotaCall) => string;
@@ -66,8 +66,19 @@ export class QuotaPolicy implements ControlledPolicy {
     this.#limit = new RateLimit(resolved, surroundings, prefix);
   }
 
-  step(call: QuotaCall): QuotaStep {
-    return { limit: this.#limit, key: this.#keyOf(call), cost: this.#costOf(call) };
+  modeFor({ method }: InboundCall): Mode {
+    return isExempt(method) ? "off" : this.mode;
+  }
+
+  enter(inbound: InboundCall, onTurn: OnTurn): Entry {
+    const call = quotaCall(inbound);
+    return this.#limit.enter({
+      key: this.#keyOf(call),
+      cost: this.#costOf(call),
+      rank: priorityRank[inbound.priority],
+      deadlineMs: inbound.deadlineMs,
+      onTurn,
+    });
   }
 
   /** Refuses those who wait. */
@@ -114,33 +125,6 @@ function isList<T extends object>(given: T | readonly T[]): given is readonly T[
   return Array.isArray(given);
 }
 
-/**
- * The gates of a server's quotas. Those that are enforced are one gate: when one of them refuses, those before it get
- * their tokens back. Those that observe see what the others let pass.
- */
-export function quotaGates(policies: readonly QuotaPolicy[]): readonly Gate<InboundCall>[] {
-  if (policies.length === 0) return [];
-  return [
-    quotaGate("enforce", policies),
-    ...policies.map((policy) => quotaGate("observe", [policy])),
-  ];
-}
-
-/** Lets the policies of a row that are in one mode decide. */
-function quotaGate(mode: Mode, row: readonly QuotaPolicy[]): Gate<InboundCall> {
-  return {
-    policy: "quota",
-    modeFor: ({ method }) =>
-      row.some((policy) => policy.mode === mode) && !isExempt(method) ? mode : "off",
-    enter(inbound, onTurn) {
-      const call = quotaCall(inbound);
-      const steps = row.filter((policy) => policy.mode === mode).map((policy) => policy.step(call));
-      const { priority, deadlineMs } = inbound;
-      return enterRow(steps, { rank: priorityRank[priority], deadlineMs, onTurn });
-    },
-  };
-}
-
 /** What the functions of a policy see of a call. */
 export function quotaCall(inbound: InboundCall): QuotaCall {
   const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
@@ -160,5 +144,5 @@ export function quota(
 ): ServerInterceptor {
   const { mode, surroundings, priority, rest } = splitServerOptions(options, "quota");
   const policy = new QuotaPolicy({ ...rest, mode }, surroundings, "quota");
-  return serverGate(surroundings, priority, quotaGates([policy]));
+  return serverGate(surroundings, priority, [policy]);
 }

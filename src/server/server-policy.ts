@@ -19,7 +19,7 @@ import { type ServerFaultsOptions, ServerFaultsPolicy } from "./faults.js";
 import { defaultRequestMs, type ServerPolicyOptions, splitServerOptions } from "./gates.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
-import { type QuotaOptions, type QuotaPolicy, quotaGates, quotaPolicies } from "./quota.js";
+import { type QuotaOptions, type QuotaPolicy, quotaPolicies } from "./quota.js";
 
 /** The policies of a server. `false` leaves a policy out. */
 export interface ServerPolicy {
@@ -129,8 +129,7 @@ export class ServerPolicies implements ReportedServer {
       if (learned !== undefined) add(learned);
     }
     this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
-    gates.push(...quotaGates(this.quotas));
-    for (const policy of this.quotas) built.push({ name: policy.name, policy });
+    this.quotas.forEach(add);
     if (bulkhead !== false) {
       const { mode, rest } = splitServerOptions(bulkhead, "server.bulkhead");
       this.bulkhead = add(new ServerBulkheadPolicy(rest, surroundings, "server.bulkhead", mode));

@@ -1,6 +1,7 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { rate } from "../../src/client/rate.js";
+import type { BulkheadPolicyOptions } from "../../src/client/bulkhead-options.js";
+import { type RateOptions, rate } from "../../src/client/rate.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import type { QuotaAnswer } from "../../src/core/quota-store.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
@@ -184,6 +185,109 @@ describe.each(kinds)("rate of %s", (method) => {
     expect(givenBack[0]).toMatch(new RegExp(` ${path[method]}$`));
     expect(weir.policy("rate").snapshot()).toMatchObject([{ asking: 0, queued: 0 }]);
     expect(clock.pending.refs).toBe(0);
+  });
+
+  describe("is spent by attempts that go on: tokens come back", () => {
+    /** A client with room for one attempt, which a handler holds until it is let go. */
+    const full = async (bulkhead: BulkheadPolicyOptions, own: Partial<RateOptions> = {}) => {
+      const answers: (() => void)[] = [];
+      const made = await scene({
+        client: { ...bare, rate: { ratePerSecond: 0.001, burst: 2, ...own }, bulkhead },
+        handlers: handlers((_call, answer) => answers.push(answer)),
+      });
+      const { start, link } = made;
+      const running = start(method);
+      await link.pass(10);
+      expect(answers).toHaveLength(1);
+      const letGo = async () => {
+        for (const answer of answers.splice(0)) answer();
+        expect((await link.until(running.ended)).code).toBe(Status.OK);
+      };
+      /** One attempt more is let through, and not two: there were two tokens, and one is spent. */
+      const expectOneLeft = async () => {
+        await letGo();
+        const next = start(method);
+        await link.pass(10);
+        for (const answer of answers.splice(0)) answer();
+        expect((await link.until(next.ended)).code).toBe(Status.OK);
+        const beyond = await link.until(start(method).ended);
+        expect(rejectionOf(beyond.error)?.reason).toBe("RATE_LIMIT_EXCEEDED");
+        expect(made.clock.pending.refs).toBe(0);
+      };
+      return { ...made, answers, letGo, expectOneLeft };
+    };
+
+    it("of attempts that the bulkhead refuses", async () => {
+      const { call, expectOneLeft } = await full({ maxConcurrent: 1, maxQueued: 0 });
+      for (let n = 0; n < 3; n += 1) {
+        expect(rejectionOf((await call(method)).error)?.reason).toBe("BULKHEAD_FULL");
+      }
+      await expectOneLeft();
+    });
+
+    it("of calls that are cancelled, or run out of time, in the queue of the bulkhead", async () => {
+      const { start, clock, link, expectOneLeft } = await full({
+        maxConcurrent: 1,
+        maxQueued: 5,
+        maxWaitMs: 10_000,
+      });
+      for (let n = 0; n < 3; n += 1) {
+        const waiting = start(method, { deadline: clock.wallNow() + 50 });
+        await link.pass(10);
+        if (n < 2) waiting.cancel();
+        const { code } = await link.until(waiting.ended);
+        expect(code).toBe(n < 2 ? Status.CANCELLED : Status.DEADLINE_EXCEEDED);
+      }
+      await expectOneLeft();
+    });
+
+    it("through a shared store, where it can take them back", async () => {
+      const givenBack: number[] = [];
+      const store = {
+        take: async () => ({ granted: true }) as const,
+        giveBack: (_key: string, cost: number) => givenBack.push(cost),
+      };
+      const { call, letGo } = await full(
+        { maxConcurrent: 1, maxQueued: 0 },
+        { store, cost: () => 2 },
+      );
+      expect(rejectionOf((await call(method)).error)?.reason).toBe("BULKHEAD_FULL");
+      expect(givenBack).toEqual([2]);
+      await letGo();
+      expect(givenBack).toEqual([2]);
+    });
+
+    it("not of attempts that a bulkhead would have refused that observes", async () => {
+      const { start, link, answers, letGo } = await full({
+        maxConcurrent: 1,
+        maxQueued: 0,
+        mode: "observe",
+      });
+      const second = start(method);
+      await link.pass(10);
+      expect(answers).toHaveLength(2);
+      const third = await link.until(start(method).ended);
+      expect(rejectionOf(third.error)?.reason).toBe("RATE_LIMIT_EXCEEDED");
+      await letGo();
+      expect((await link.until(second.ended)).code).toBe(Status.OK);
+    });
+
+    it("and start no attempt that waits for them when the weir is closed", async () => {
+      const { start, link, weir, answers, letGo } = await full(
+        { maxConcurrent: 1, maxQueued: 5, maxWaitMs: 10_000, key: "method" },
+        { ratePerSecond: 0.1, maxWaitMs: 100_000 },
+      );
+      // It holds a token in the queue of its bulkhead; the other has a bulkhead of its own, and no token.
+      const holding = start(method);
+      const waiting = start(method === "unary" ? "bidiStream" : "unary");
+      await link.pass(10);
+      weir.close();
+      for (const { ended } of [holding, waiting]) {
+        expect(rejectionOf((await link.until(ended)).error)?.reason).toBe("CLOSED");
+      }
+      await letGo();
+      expect(answers).toEqual([]);
+    });
   });
 
   it("stands alone as an interceptor", async () => {

@@ -3,7 +3,7 @@ import { InvalidOptionError } from "../../src/core/options.js";
 import { resolveRateLimitOptions } from "../../src/core/rate-options.js";
 import { BusyClock } from "./busy-clock.js";
 import { rateScene, rateSceneUnder } from "./rate-scene.js";
-import { queuedOf, refusalOf } from "./turns.js";
+import { permitOf, queuedOf, refusalOf } from "./turns.js";
 
 const idle = { queued: 0, asking: 0 };
 
@@ -66,12 +66,45 @@ describe("a rate without a wait", () => {
     expect(enter().fate()).toBe("admitted");
   });
 
-  it("gives tokens back when it is told to", () => {
-    const { enter, limit } = rateScene();
-    enter();
-    limit.giveBack({ key: "a", cost: 1 });
+  it("gives the tokens of a call back that does not go on after all", () => {
+    const { enter } = rateScene();
+    enter().abandon();
     expect(enter().fate()).toBe("admitted");
     expect(enter().fate()).toBe("RATE_LIMIT_EXCEEDED");
+  });
+
+  it("gives tokens back once, whatever their call does", () => {
+    const { enter } = rateScene({ burst: 2 });
+    const unused = enter();
+    enter();
+    unused.abandon();
+    unused.abandon();
+    expect(enter().fate()).toBe("admitted");
+    expect(enter().fate()).toBe("RATE_LIMIT_EXCEEDED");
+  });
+
+  it("gives nothing back of a call that has ended", () => {
+    const { enter } = rateScene();
+    const call = enter();
+    permitOf(call.entry).settle("failure");
+    call.abandon();
+    expect(enter().fate()).toBe("RATE_LIMIT_EXCEEDED");
+  });
+
+  it("gives nothing back of a call that took no token", () => {
+    const { enter } = rateScene();
+    const free = enter({ cost: 0 });
+    enter();
+    free.abandon();
+    expect(enter().fate()).toBe("RATE_LIMIT_EXCEEDED");
+  });
+
+  it("gives back to the key that the tokens are of, however long it is", () => {
+    const { enter } = rateScene();
+    const key = "k".repeat(10_000);
+    enter({ key }).abandon();
+    expect(enter({ key }).fate()).toBe("admitted");
+    expect(enter({ key }).fate()).toBe("RATE_LIMIT_EXCEEDED");
   });
 });
 
@@ -242,14 +275,53 @@ describe("a rate with a wait", () => {
     expect(cheap.fate()).toBe("admitted");
   });
 
-  it("serves those who wait at once when tokens are given back", () => {
+  it("serves nobody sooner by the tokens of a call that was refused behind it", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 1_000, burst: 2 });
+    const [first, second] = [enter(), enter()];
+    const waiting = [enter(), enter()];
+    first.abandon(true);
+    second.abandon(true);
+    expect(waiting.map(({ fate }) => fate())).toEqual(["queued", "queued"]);
+    clock.advance(200);
+    expect(waiting.map(({ waits }) => waits)).toEqual([[100], [200]]);
+    // Both are there when nobody waits any more.
+    expect([enter(), enter()].map(({ fate }) => fate())).toEqual(["admitted", "admitted"]);
+    expect(enter().fate()).toBe("queued");
+  });
+
+  it("keeps those who wait to their times while all are refused behind it", () => {
     const { clock, limit, enter } = rateScene({ maxWaitMs: 1_000 });
+    enter().abandon(true);
     enter();
+    const waiting = [1, 2, 3, 4].map(() => {
+      const call = enter({}, () => call.abandon(true));
+      return call;
+    });
+    clock.advance(400);
+    expect(waiting.map(({ waits }) => waits)).toEqual([[100], [200], [300], [400]]);
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(enter().fate()).toBe("admitted");
+    expect(enter().fate()).toBe("queued");
+  });
+
+  it("serves those who wait at once when tokens are given back by one that left", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 1_000 });
+    const unused = enter();
     const waiting = enter();
     clock.advance(10);
-    limit.giveBack({ key: "a", cost: 1 });
+    unused.abandon();
     expect(waiting.waits).toEqual([10]);
     expect(clock.pending.refs).toBe(0);
+  });
+
+  it("gives back what a call waited for and did not use", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 1_000 });
+    enter();
+    const [unused, next] = [enter(), enter()];
+    clock.advance(100);
+    expect([unused.fate(), next.fate()]).toEqual(["admitted", "queued"]);
+    unused.abandon();
+    expect(next.waits).toEqual([100]);
   });
 
   it("keeps its order and its count when those who are served come back at once", () => {
@@ -269,14 +341,14 @@ describe("a rate with a wait", () => {
   it("serves a long queue in one go, each turn bringing the next, without running out of stack", () => {
     const { limit, enter } = rateScene({ maxWaitMs: 5_000_000, maxQueued: 3_000 });
     let served = 0;
-    enter();
+    const first = enter();
     for (let n = 0; n < 3_000; n += 1) {
-      enter({}, () => {
+      const call = enter({}, () => {
         served += 1;
-        limit.giveBack({ key: "a", cost: 1 });
+        call.abandon();
       });
     }
-    limit.giveBack({ key: "a", cost: 1 });
+    first.abandon();
     expect(served).toBe(3_000);
     expect(limit.snapshot()).toMatchObject(idle);
   });
@@ -311,9 +383,9 @@ describe("a rate with a wait", () => {
 
   it("lets none through by what another gives back when it is drained", () => {
     const { limit, enter } = rateScene({ maxWaitMs: 1_000 });
-    const giveBack = () => limit.giveBack({ key: "b", cost: 1 });
-    for (const key of ["a", "b"]) enter({ key });
-    const waiting = [enter({ key: "a" }, giveBack), enter({ key: "b" })];
+    enter({ key: "a" });
+    const { abandon } = enter({ key: "b" });
+    const waiting = [enter({ key: "a" }, () => abandon()), enter({ key: "b" })];
     limit.drain();
     expect(waiting.map(({ fate }) => fate())).toEqual(["DRAINING", "DRAINING"]);
   });

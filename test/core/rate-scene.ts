@@ -1,11 +1,12 @@
 import type { Clock } from "../../src/core/clock.js";
+import { abandon } from "../../src/core/permit.js";
 import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
 import type { Random } from "../../src/core/random.js";
 import { RateLimit } from "../../src/core/rate-limit.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "../../src/core/rate-options.js";
 import type { Entry, Turn } from "../../src/core/turn.js";
 import { VirtualClock } from "../../src/testing/virtual-clock.js";
-import { fateOf } from "./turns.js";
+import { fateOf, permitOf } from "./turns.js";
 
 export interface Asked {
   readonly key?: string;
@@ -22,6 +23,8 @@ export interface Asking {
   readonly waits: number[];
   /** What has become of it, in a word. */
   readonly fate: () => string;
+  /** It was let through and does not go on after all: it left, or was refused by something behind the rate. */
+  readonly abandon: (refused?: boolean) => void;
 }
 
 /** A rate of ten per second under a virtual clock, and calls that ask it. Chance is 0 unless told otherwise. */
@@ -57,7 +60,13 @@ export function rateSceneUnder<C extends Clock>(
         told();
       },
     });
-    return { entry, turns, waits, fate: () => fateOf(turns[0] ?? entry) };
+    return {
+      entry,
+      turns,
+      waits,
+      fate: () => fateOf(turns[0] ?? entry),
+      abandon: (refused = false) => abandon(permitOf(turns[0] ?? entry), refused),
+    };
   };
   return { clock, errors, limit, enter };
 }

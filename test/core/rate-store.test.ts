@@ -54,9 +54,8 @@ describe("a store that answers at once", () => {
   });
 
   it("need not be able to take anything back", () => {
-    const { enter, limit, errors } = rateScene({ store: { take: () => granted } });
-    enter();
-    limit.giveBack({ key: "a", cost: 1 });
+    const { enter, errors } = rateScene({ store: { take: () => granted } });
+    enter().abandon();
     expect(errors).toEqual([]);
   });
 });
@@ -407,6 +406,38 @@ describe("a store that fails", () => {
     expect(store.givenBack).toHaveLength(givenBack);
   });
 
+  it.each(ways)(
+    "and %s is given nothing back by a call that went on without its word",
+    async (_way, failing) => {
+      let givenBack = 0;
+      const { clock, enter } = rateScene({
+        store: {
+          take: (...question) => failing.take(...question),
+          giveBack: () => {
+            givenBack += 1;
+          },
+        },
+        burst: 10,
+      });
+      const call = enter();
+      await settled();
+      clock.advance(50);
+      call.abandon();
+      expect(givenBack).toBe(0);
+    },
+  );
+
+  it("to answer before the deadline has passed unseen is given nothing back", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
+    const call = enter({ withinMs: 60 });
+    clock.busy(70);
+    store.asked[0]?.fail(boom);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([]);
+  });
+
   it("is reported once a second and not for every call", () => {
     const { clock, limit, enter, errors } = rateScene({
       store: {
@@ -432,8 +463,8 @@ describe("a store that fails", () => {
     ],
     ["rejects", () => Promise.reject(boom)],
   ])("to take back and %s is reported, and harms nobody", async (_way, giveBack) => {
-    const { limit, errors } = rateScene({ store: { take: () => granted, giveBack } });
-    limit.giveBack({ key: "a", cost: 1 });
+    const { enter, errors } = rateScene({ store: { take: () => granted, giveBack } });
+    enter().abandon();
     await settled();
     expect(errors).toMatchObject([{ error: boom, where: "rate.store" }]);
   });

@@ -7,7 +7,8 @@ import { readPushback } from "../../src/grpc/metadata-keys.js";
 import { rejectionOf } from "../../src/grpc/rejection.js";
 import { decodeStatusDetails } from "../../src/grpc/status-details.js";
 import { surroundingsOf } from "../../src/grpc/surroundings.js";
-import { type QuotaCall, quota, quotaGates, quotaPolicies } from "../../src/server/quota.js";
+import { type QuotaCall, type QuotaOptions, quota, quotaPolicies } from "../../src/server/quota.js";
+import type { ServerPolicy } from "../../src/server/server-policy.js";
 import { createWeir } from "../../src/weir.js";
 import { handlers, kinds, path, scene } from "../scene.js";
 
@@ -175,13 +176,13 @@ describe.each(kinds)("quota of %s", (method) => {
     expect((await call(method, {}, tenant("acme"))).code).toBe(Status.OK);
   });
 
-  it("that observes beside one that enforces sees what that one lets pass", async () => {
+  it("that observes sees what those before it let pass", async () => {
     const { call, decisions } = await scene({
       client: bare,
       server: {
         quota: [
-          { ratePerSecond: 0.001, burst: 1, mode: "observe" },
           { ratePerSecond: 0.001, burst: 2 },
+          { ratePerSecond: 0.001, burst: 1, mode: "observe" },
         ],
       },
     });
@@ -194,6 +195,123 @@ describe.each(kinds)("quota of %s", (method) => {
       ["quota", false],
       ["quota", true],
     ]);
+  });
+
+  it("that observes has its tokens back of a call that another refuses", async () => {
+    const { call, weir, decisions } = await scene({
+      client: bare,
+      server: {
+        quota: [
+          { ratePerSecond: 0.001, burst: 2, mode: "observe" },
+          { ratePerSecond: 0.001, burst: 1 },
+        ],
+      },
+    });
+    const codes = [];
+    for (let n = 0; n < 3; n += 1) codes.push((await call(method)).code);
+    expect(codes).toEqual([0, 8, 8]);
+    expect(decisions.map(({ enforced }) => enforced)).toEqual([true, true]);
+    weir.policy("quota").mode = "observe";
+    await call(method);
+    expect((await call(method)).code).toBe(Status.OK);
+    expect(weir.observed().quota?.RATE_LIMIT_EXCEEDED?.refused).toBe(3);
+  });
+
+  describe("is spent by calls that handlers see: tokens come back", () => {
+    const oneSlot = { limit: 1, streams: "together", thresholds: false, pressure: false } as const;
+    /** A server that has room for one call, and whose handlers hold it until it is let go. */
+    const full = async (server: ServerPolicy, quota: Partial<QuotaOptions> = {}) => {
+      const answers: (() => void)[] = [];
+      const made = await scene({
+        client: bare,
+        server: { quota: { ratePerSecond: 0.001, burst: 2, ...quota }, ...server },
+        handlers: handlers((_call, answer) => answers.push(answer)),
+      });
+      const { start, link } = made;
+      const running = start(method);
+      await link.pass(10);
+      expect(answers).toHaveLength(1);
+      const letGo = async () => {
+        for (const answer of answers) answer();
+        const { code } = await link.until(running.ended);
+        await link.pass(10);
+        return code;
+      };
+      /** One call more is let through, and not two: there were two tokens, and one is spent. */
+      const expectOneLeft = async () => {
+        expect(await letGo()).toBe(Status.OK);
+        const [next, beyond] = [start(method), start(method)];
+        await link.pass(10);
+        for (const answer of answers) answer();
+        expect((await link.until(next.ended)).code).toBe(Status.OK);
+        expect(rejectionOf((await link.until(beyond.ended)).error)?.reason).toBe(
+          "RATE_LIMIT_EXCEEDED",
+        );
+        expect(made.clock.pending.refs).toBe(0);
+      };
+      return { ...made, answers, letGo, expectOneLeft };
+    };
+
+    it("of calls that the bulkhead refuses", async () => {
+      const { call, expectOneLeft } = await full({ bulkhead: { maxConcurrent: 1, maxQueued: 0 } });
+      for (let n = 0; n < 3; n += 1) {
+        expect(rejectionOf((await call(method)).error)?.reason).toBe("BULKHEAD_FULL");
+      }
+      await expectOneLeft();
+    });
+
+    it("of calls that admission refuses", async () => {
+      const { call, expectOneLeft } = await full({
+        admission: { ...oneSlot, maxQueued: 0 },
+      });
+      for (let n = 0; n < 3; n += 1) {
+        expect(rejectionOf((await call(method)).error)?.reason).toBe("CONCURRENCY_LIMIT");
+      }
+      await expectOneLeft();
+    });
+
+    it("of callers who leave while they wait for admission", async () => {
+      const { start, link, expectOneLeft } = await full({
+        admission: { ...oneSlot, maxQueued: 5 },
+      });
+      for (let n = 0; n < 3; n += 1) {
+        const waiting = start(method);
+        await link.pass(10);
+        waiting.cancel();
+        await link.until(waiting.ended);
+        await link.pass(10);
+      }
+      await expectOneLeft();
+    });
+
+    it("through a shared store, where it can take them back", async () => {
+      const givenBack: string[] = [];
+      const store = {
+        take: async () => ({ granted: true }) as const,
+        giveBack: (key: string, cost: number) => givenBack.push(`${key} ${cost}`),
+      };
+      const { call, letGo } = await full(
+        { bulkhead: { maxConcurrent: 1, maxQueued: 0 } },
+        { store, cost: () => 2, key: "method" },
+      );
+      expect(rejectionOf((await call(method)).error)?.reason).toBe("BULKHEAD_FULL");
+      expect(givenBack).toEqual([`${path[method]} 2`]);
+      await letGo();
+      expect(givenBack).toHaveLength(1);
+    });
+
+    it("not of calls that a bulkhead would have refused that observes", async () => {
+      const { start, link, answers, letGo } = await full({
+        bulkhead: { maxConcurrent: 1, maxQueued: 0, mode: "observe" },
+      });
+      const second = start(method);
+      await link.pass(10);
+      expect(answers).toHaveLength(2);
+      const third = await link.until(start(method).ended);
+      expect(rejectionOf(third.error)?.reason).toBe("RATE_LIMIT_EXCEEDED");
+      await letGo();
+      expect((await link.until(second.ended)).code).toBe(Status.OK);
+    });
   });
 
   it("waits for the word of a shared store, and gives back what it says to a caller who has gone", async () => {
@@ -268,7 +386,7 @@ it.each([
   ["/shop.v1.grpc.health.Impostor/Check", "enforce"],
 ])("is for calls of %s in the mode %s", (method, mode) => {
   const surroundings = surroundingsOf({}, "test");
-  const [gate] = quotaGates(quotaPolicies({ ratePerSecond: 1 }, surroundings, "quota"));
+  const [gate] = quotaPolicies({ ratePerSecond: 1 }, surroundings, "quota");
   const { clock, report } = surroundings;
   const caller = { getPeer: () => "", getAuthContext: () => ({}) };
   const rest = { kind: "unary", caller, startedAtMs: 0, deadlineMs: Infinity, clock } as const;
