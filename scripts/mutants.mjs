@@ -1,9 +1,10 @@
 // How many small faults in the code do the tests notice? Plants a sample of them, one at a time, and runs the tests
 // that come by; prints those that no test noticed, and the score. The faults live in memory: no file is changed.
 //
-//   npm run test:mutants -- [--seed 7] [--count 150] [--files src/core/breaker,src/policies] [--only id,id]
+//   npm run test:mutants -- [--seed 7] [--count 150] [--files src/core/keyed,src/policies] [--only id,id] [--seconds 60]
 //
-// `--files` holds beginnings of paths, and `--only` what stands before each survivor.
+// `--files` holds beginnings of paths, `--only` what stands before each survivor, and `--seconds` how much of the tests
+// that come by is run for one mutant, nearest first.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -26,6 +27,7 @@ const { values: options } = parseArgs({
     count: { type: "string", default: "150" },
     files: { type: "string", default: folders.join() },
     only: { type: "string" },
+    seconds: { type: "string", default: "60" },
   },
 });
 
@@ -118,7 +120,7 @@ async function startVitest() {
       execArgv: ["--no-warnings"],
       isolate: false,
       maxWorkers: 1,
-      testTimeout: 5_000,
+      testTimeout: 10_000,
       watch: false,
       silent: true,
       reporters: [{}],
@@ -153,15 +155,20 @@ async function runWithout() {
 async function isNoticed(number, mutant) {
   const stepsTo = stepsFrom(mutant.file);
   const steps = ({ specification }) => stepsTo.get(specification.moduleId) ?? Infinity;
+  let milliseconds = 0;
   // What a module does as it is loaded belongs to every test file that imports it, not only to the first one.
   const chosen = testFiles
     .filter((test) =>
       mutant.isStatic ? stepsTo.has(test.specification.moduleId) : number in test.passes,
     )
-    .sort((a, b) => steps(a) - steps(b) || a.milliseconds - b.milliseconds);
+    .sort((a, b) => steps(a) - steps(b) || a.milliseconds - b.milliseconds)
+    .filter((test) => {
+      const isInTime = milliseconds < Number(options.seconds) * 1_000;
+      milliseconds += test.milliseconds;
+      return isInTime;
+    });
   if (chosen.length === 0) return false;
   const passes = chosen.map((test) => test.passes[number] ?? 0);
-  const milliseconds = chosen.reduce((sum, test) => sum + test.milliseconds, 0);
   vitest.config.bail = 1;
   const { testModules, unhandledErrors } = await run(
     chosen.map(({ specification }) => specification),
