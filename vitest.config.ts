@@ -3,6 +3,18 @@ import { defineConfig } from "vitest/config";
 
 const entry = (name: string) => fileURLToPath(new URL(`./src/${name}.ts`, import.meta.url));
 
+/** Files that need a process of their own: they measure it, or change what all of it shares. */
+const alone = [
+  "test/telemetry/**/*.test.ts",
+  "test/client/fallback-degraded.test.ts",
+  "test/server/{leaks*,shutdown}.test.ts",
+  "test/grpc/kept-request.test.ts",
+  "test/conformance/loopback.test.ts",
+];
+
+/** Tests that the deep suite runs again, over sockets. */
+const overEveryTransport = ["test/telemetry/{endings,client-spans,server-spans}.test.ts"];
+
 export default defineConfig({
   resolve: {
     alias: [
@@ -12,21 +24,38 @@ export default defineConfig({
   },
   test: {
     projects: [
-      { extends: true, test: { name: "newest", include: ["test/**/*.test.ts"] } },
+      {
+        // One process for many files, which saves most of their time: nothing here may stay behind in the process.
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/deep/**", ...alone],
+          isolate: false,
+          pool: "threads",
+          setupFiles: ["test/no-sockets.ts"],
+          provide: { sockets: false },
+        },
+      },
+      { extends: true, test: { name: "alone", include: alone, provide: { sockets: false } } },
+      {
+        // What takes long or opens sockets.
+        extends: true,
+        test: {
+          name: "deep",
+          include: ["test/deep/**/*.test.ts", ...overEveryTransport],
+          provide: { sockets: true },
+        },
+      },
       {
         // What the toolkit reads off the texts and the behaviour of grpc-js, on the oldest one that is supported.
         extends: true,
         resolve: { alias: [{ find: /^@grpc\/grpc-js$/, replacement: "grpc-js-oldest" }] },
-        test: {
-          name: "oldest grpc-js",
-          include: [
-            "test/grpc/status-origin*.test.ts",
-            "test/grpc/grpc-js-*.test.ts",
-            "test/e2e/resets.test.ts",
-          ],
-        },
+        test: { name: "oldest grpc-js", include: ["test/deep/grpc-js/**/*.test.ts"] },
       },
     ],
+    maxWorkers: "100%",
+    maxConcurrency: 20,
     testTimeout: 20_000,
     hookTimeout: 20_000,
     dangerouslyIgnoreUnhandledErrors: false,

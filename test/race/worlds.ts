@@ -11,8 +11,6 @@ import { Dice, thrownByUser } from "./dice.js";
 import { drawServer, optionalWork } from "./server-policies.js";
 
 const { RACE_SEEDS, RACE_SEED: only } = process.env;
-/** Seeds to run. A seed that fails is a test case: name it in RACE_SEED to run it alone. */
-const seeds = Number(RACE_SEEDS ?? 7_500);
 
 // Asked for while the faults are built.
 Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
@@ -219,13 +217,14 @@ function isExpected(error: unknown): boolean {
 }
 
 /**
- * Runs the seeds of one part of several, so that parts can run side by side.
- * @param part From 1.
+ * Runs seeds from 1 up. A seed that fails is a test case: name it in RACE_SEED to run it alone.
+ * @param seeds How many there are; RACE_SEEDS in the environment overrides it.
+ * @param part From 1: of so many parts, which can run side by side.
  */
-export function race(part: number, parts: number): void {
+export function race(seeds: number, part = 1, parts = 1): void {
   const batches = 10;
   const first = (part - 1) * batches;
-  const all = Array.from({ length: seeds }, (_, n) => n + 1);
+  const all = Array.from({ length: Number(RACE_SEEDS ?? seeds) }, (_, n) => n + 1);
   const seedsOf = (batch: number) =>
     only === undefined
       ? all.filter((seed) => seed % (batches * parts) === first + batch)

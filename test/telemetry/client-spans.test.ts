@@ -3,8 +3,8 @@ import { context, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { AlwaysOffSampler } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { inMemoryTransport } from "../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../src/testing/loopback.js";
 import type { Transport } from "../../src/testing/transport.js";
+import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";
 import { decisionsOf, idOf, parentIdOf, startTracing, type TracingUnderTest } from "./tracing.js";
 
@@ -40,10 +40,7 @@ function failing(...codes: Status[]): Handlers {
   };
 }
 
-describe.each([
-  ["over loopback", loopbackTransport],
-  ["in memory", inMemoryTransport],
-] as const)("%s", (_way, makeTransport) => {
+describe.each(transports)("%s", (_way, makeTransport) => {
   it.each(Object.entries(kinds))(
     "a %s call has one span, and one for its attempt",
     async (kind, run) => {

@@ -3,8 +3,8 @@ import { SpanStatusCode } from "@opentelemetry/api";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ForwardingCall } from "../../src/grpc/forwarding-call.js";
 import { inMemoryTransport } from "../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../src/testing/loopback.js";
 import type { Transport } from "../../src/testing/transport.js";
+import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";
 import { decisionsOf, startTracing, type TracingUnderTest } from "./tracing.js";
 
@@ -51,10 +51,7 @@ function codes() {
   };
 }
 
-describe.each([
-  ["over loopback", loopbackTransport],
-  ["in memory", inMemoryTransport],
-] as const)("%s", (_way, makeTransport) => {
+describe.each(transports)("%s", (_way, makeTransport) => {
   it("a call that its caller cancels ends its spans on both sides", async () => {
     const scene = await open(makeTransport(), { handlers: silent });
     let cancel = () => {};
@@ -192,9 +189,9 @@ it("an interceptor below that throws ends the spans with the status that the cal
 });
 
 it("a call on a channel that was closed ends its spans", async () => {
-  const scene = await open(loopbackTransport());
+  const scene = await open(inMemoryTransport());
   scene.client.close();
-  expect(await unary(scene)).toBe("UNAVAILABLE");
+  expect(await scene.link.until(unary(scene))).toBe("UNAVAILABLE");
   await allEnded(scene);
   expect(codes().calls).toEqual(["UNAVAILABLE"]);
 });

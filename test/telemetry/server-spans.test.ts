@@ -2,8 +2,8 @@ import { InterceptingCall, type Interceptor, Metadata, status as Status } from "
 import { context, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { inMemoryTransport } from "../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../src/testing/loopback.js";
 import type { Transport } from "../../src/testing/transport.js";
+import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";
 import { decisionsOf, idOf, parentIdOf, startTracing, type TracingUnderTest } from "./tracing.js";
 
@@ -62,10 +62,7 @@ const working: Handlers = {
   },
 };
 
-describe.each([
-  ["over loopback", loopbackTransport],
-  ["in memory", inMemoryTransport],
-] as const)("%s", (_way, makeTransport) => {
+describe.each(transports)("%s", (_way, makeTransport) => {
   it.each(Object.entries(kinds))(
     "a %s call has one span, below the attempt that it came with",
     async (kind, run) => {

@@ -1,0 +1,3 @@
+import { hostileCalls } from "../../conformance/hostile-calls.js";
+
+hostileCalls(40);

@@ -1,0 +1,4 @@
+import { overLoopback } from "../../conformance/register.js";
+import { serverSubjects } from "../../conformance/server-subjects.js";
+
+overLoopback(serverSubjects);

@@ -1,0 +1,61 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** A line of what each program prints, by which a person knows that it has shown what it is for. */
+const shows: Readonly<Record<string, RegExp>> = {
+  admission: /critical: 10 OK/,
+  brownout: /kept on: \d+ of 40 OK/,
+  breaker: /BREAKER_OPEN/,
+  bulkhead: /at most 4 at once on the server/,
+  "connection-bulkhead": /partitions: the question is answered/,
+  deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
+  drain: /drained: \{"inFlight":3,"cutOff":1/,
+  dynamic: /GetStock, priority high, attempt 2/,
+  fallback: /picks are withdrawn:\n +Anna sees \(nothing recommended\)/,
+  faults: /the network healed: 100 OK/,
+  guard: /orders-db 4 of 4, stock-db 0 of 4/,
+  hedging: /with hedges: 20 calls, \d+ requests/,
+  idempotency: /9 left: reserved once, asked twice/,
+  "load-balancing": /no service config: \d+, 0, 0;/,
+  priorities: /GetStock of boots in other colours is low/,
+  quickstart: /refused by this process: BREAKER_OPEN/,
+  rate: /umbrella 5th: OK/,
+  retries: /UNAVAILABLE twice: OK after 3 on the server/,
+  throttle: /not sent \(THROTTLED\)/,
+  testing: /an interceptor that passes all on: 0 cases fail/,
+};
+
+/** Tested elsewhere: it takes long, and starts processes of its own. */
+const elsewhere = new Set(["incident"]);
+
+const examples = readdirSync(`${root}examples`, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && !elsewhere.has(entry.name))
+  .map(({ name }) => name)
+  .filter((name) => existsSync(`${root}examples/${name}/main.ts`));
+
+interface Ended {
+  readonly code: number | string | null | undefined;
+  readonly output: string;
+}
+
+function run(name: string): Promise<Ended> {
+  return new Promise((resolve) => {
+    const program = `${root}build/examples/${name}/main.js`;
+    execFile(process.execPath, [program], { timeout: 60_000 }, (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : error.code, output: stdout + stderr }),
+    );
+  });
+}
+
+// They are run as `npm test` has built them.
+describe.each(examples)("examples/%s", (name) => {
+  it("runs by itself and shows what it is for", { timeout: 90_000 }, async () => {
+    const { code, output } = await run(name);
+    expect(output).toMatch(shows[name] ?? /\S/);
+    expect(code).toBe(0);
+  });
+});

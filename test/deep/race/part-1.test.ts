@@ -1,0 +1,3 @@
+import { race } from "../../race/worlds.js";
+
+race(7_500, 1, 2);

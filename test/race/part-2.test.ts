@@ -1,3 +1,0 @@
-import { race } from "./worlds.js";
-
-race(2, 2);
