@@ -6,9 +6,9 @@ const entry = (name: string) => fileURLToPath(new URL(`./src/${name}.ts`, import
 /** Files that need a process of their own: they measure it, or change what all of it shares. */
 const alone = [
   "test/telemetry/**/*.test.ts",
-  "test/client/fallback-degraded.test.ts",
+  "test/policies/fallback/client-degraded.test.ts",
   "test/server/{leaks*,shutdown}.test.ts",
-  "test/grpc/kept-request.test.ts",
+  "test/grpc/client/kept-request.test.ts",
   "test/conformance/loopback.test.ts",
 ];
 

@@ -1,21 +1,19 @@
-// The decisions of core are no public names. They are measured at their source, apart from any call.
-import { Admission } from "../src/core/admission.js";
-import { resolveAdmissionOptions } from "../src/core/admission-options.js";
-import { Breaker } from "../src/core/breaker.js";
-import { resolveBreakerOptions } from "../src/core/breaker-options.js";
-import { Bulkhead, resolveBulkheadOptions } from "../src/core/bulkhead.js";
 import { type Clock, systemClock } from "../src/core/clock.js";
-import type { Permit } from "../src/core/permit.js";
-import { PriorityQueue } from "../src/core/priority-queue.js";
-import type { Refusal } from "../src/core/refusal.js";
-import { type FailedAttempt, RetryRules } from "../src/core/retry.js";
-import { RetryBudget } from "../src/core/retry-budget.js";
-import { resolveRetryBudgetOptions } from "../src/core/retry-budget-options.js";
-import { resolveRetryOptions } from "../src/core/retry-options.js";
-import { Throttle } from "../src/core/throttle.js";
-import { resolveThrottleOptions } from "../src/core/throttle-options.js";
-import { TokenBucket } from "../src/core/token-bucket.js";
-import type { Queued } from "../src/core/turn.js";
+import type { Permit, Queued, Refusal } from "../src/core/permit.js";
+import { PriorityQueue } from "../src/core/queue/priority-queue.js";
+import { Admission } from "../src/policies/admission/admission.js";
+import { resolveAdmissionOptions } from "../src/policies/admission/options.js";
+import { Breaker } from "../src/policies/breaker/breaker.js";
+import { resolveBreakerOptions } from "../src/policies/breaker/options.js";
+import { Bulkhead, resolveBulkheadOptions } from "../src/policies/bulkhead/bulkhead.js";
+import { TokenBucket } from "../src/policies/rate-limit/token-bucket.js";
+import { RetryBudget, resolveRetryBudgetOptions } from "../src/policies/retry/budget.js";
+import { resolveRetryOptions } from "../src/policies/retry/options.js";
+import { type FailedAttempt, RetryRules } from "../src/policies/retry/rules.js";
+import { resolveThrottleOptions } from "../src/policies/throttle/options.js";
+import { Throttle } from "../src/policies/throttle/throttle.js";
+
+// The decisions of core are no public names. They are measured at their source, apart from any call.
 
 /** A decision and its end, to be made again and again. */
 export interface Row {

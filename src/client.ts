@@ -1,31 +1,23 @@
-export { timeouts } from "./client/attempt-timeouts.js";
-export type { BreakerKey, BreakerPolicyOptions } from "./client/breaker.js";
-export { breaker } from "./client/breaker.js";
-export type { EndedAttempt } from "./client/breaker-outcome.js";
-export type { BulkheadPolicySnapshot } from "./client/bulkhead.js";
-export { bulkhead } from "./client/bulkhead.js";
-export type { BulkheadKey, BulkheadPolicyOptions } from "./client/bulkhead-options.js";
-export { context } from "./client/context.js";
-export type { DeadlineOptions } from "./client/deadline.js";
-export { deadline } from "./client/deadline.js";
-export { fallback } from "./client/fallback.js";
+export type { ResetOptions } from "./core/reset-budget.js";
 export type {
-  FallbackOptions,
-  FallbackPolicyOptions,
-  FallbackSnapshot,
-} from "./client/fallback-policy.js";
+  ChannelConnectionSnapshot,
+  ChannelPartitionSnapshot,
+} from "./grpc/channel/call.js";
 export type {
-  FallbackContext,
-  FallbackFailure,
-  FallbackProvider,
-  FallbackProviderOptions,
-  TimedProviderOptions,
-} from "./client/fallback-provider.js";
-export type { FallbackFunction, FallbackResponse } from "./client/fallback-providers.js";
-export { alternative, empty, staticValue, value } from "./client/fallback-providers.js";
-export type { FaultCall, FaultsPolicyOptions } from "./client/faults.js";
-export { faults } from "./client/faults.js";
-export type { Guard, GuardSnapshot } from "./client/guard.js";
+  ChannelPartitionOptions,
+  PartitionedChannelOptions,
+  PlacedCall,
+} from "./grpc/channel/options.js";
+export type {
+  PartitionedChannel,
+  PartitionedChannelSnapshot,
+} from "./grpc/channel/partitioned-channel.js";
+export { partitionedChannel } from "./grpc/channel/partitioned-channel.js";
+export { context } from "./grpc/client/context.js";
+export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./grpc/client/policy.js";
+export type { SurroundingsOptions } from "./grpc/environment.js";
+export { GuardRejectedError } from "./grpc/status/guard-rejected-error.js";
+export type { Guard, GuardSnapshot } from "./guard/guard.js";
 export type {
   GuardBreakerOptions,
   GuardBulkheadOptions,
@@ -34,47 +26,70 @@ export type {
   GuardOptions,
   GuardRetryOptions,
   GuardRunOptions,
-} from "./client/guard-options.js";
-export type { IdempotencyKeyOptions, KeyRequest } from "./client/idempotency-key.js";
-export { idempotencyKey } from "./client/idempotency-key.js";
-export type { ClientPolicy, MethodPolicy } from "./client/method-policy.js";
-export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./client/policy-options.js";
-export type { RateOptions } from "./client/rate.js";
-export { rate } from "./client/rate.js";
-export type { StandaloneHedgeOptions } from "./client/retry.js";
-export { hedge, retry } from "./client/retry.js";
-export type {
-  FailedStatus,
-  ResumeOptions,
-  RetryJudgement,
-  RetryPolicyOptions,
-} from "./client/retry-policy.js";
-export type { ServiceConfigImport, ServiceConfigPolicy } from "./client/service-config.js";
-export { policiesFromServiceConfig } from "./client/service-config.js";
-export { serviceConfigConflicts } from "./client/service-config-conflicts.js";
-export type { StaleCacheSnapshot } from "./client/stale-cache.js";
-export { staleCache } from "./client/stale-cache.js";
-export type { VaryFunction, VaryingCall } from "./client/stale-cache-key.js";
-export type { StaleCacheOptions } from "./client/stale-cache-options.js";
-export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./client/throttle.js";
-export { throttle } from "./client/throttle.js";
-export type { AnswerCache, Known } from "./core/answer-cache.js";
-export type { BackoffOptions, Jitter } from "./core/backoff.js";
-export type { BreakerOptions } from "./core/breaker-options.js";
+} from "./guard/options.js";
+export type { ClientPolicy, MethodPolicy } from "./pipeline/client.js";
+export type { ServiceConfigImport, ServiceConfigPolicy } from "./pipeline/service-config.js";
+export { policiesFromServiceConfig } from "./pipeline/service-config.js";
+export { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
 export type {
   BreakerOverride,
   BreakerStateChange,
   BreakersSnapshot,
-} from "./core/breaker-set.js";
-export type { BreakerSnapshot } from "./core/breaker-snapshot.js";
+} from "./policies/breaker/breakers.js";
+export type { BreakerKey, BreakerPolicyOptions, EndedAttempt } from "./policies/breaker/client.js";
+export { breaker } from "./policies/breaker/client.js";
+export type { BreakerOptions } from "./policies/breaker/options.js";
+export type { BreakerSnapshot } from "./policies/breaker/snapshot.js";
 export type {
   BulkheadOptions,
   BulkheadPartitionSnapshot,
   BulkheadSnapshot,
-} from "./core/bulkhead.js";
-export type { FallbackProviderSnapshot } from "./core/fallback.js";
-export type { FallbackLimits } from "./core/fallback-options.js";
-export type { FaultsSnapshot } from "./core/faults.js";
+} from "./policies/bulkhead/bulkhead.js";
+export type {
+  BulkheadKey,
+  BulkheadPolicyOptions,
+  BulkheadPolicySnapshot,
+} from "./policies/bulkhead/client.js";
+export { bulkhead } from "./policies/bulkhead/client.js";
+export type { PartitionOptions } from "./policies/bulkhead/partition-options.js";
+export type { DeadlineOptions } from "./policies/deadline/client.js";
+export { deadline } from "./policies/deadline/client.js";
+export { timeouts } from "./policies/deadline/client-attempt-timeouts.js";
+export type { TimeoutOptions } from "./policies/deadline/options.js";
+export type { FallbackLimits, FallbackProviderSnapshot } from "./policies/fallback/chain.js";
+export { fallback } from "./policies/fallback/client.js";
+export type {
+  FallbackOptions,
+  FallbackPolicyOptions,
+  FallbackSnapshot,
+} from "./policies/fallback/client-policy.js";
+export type {
+  FallbackContext,
+  FallbackFailure,
+  FallbackFunction,
+  FallbackProvider,
+  FallbackProviderOptions,
+  FallbackResponse,
+  TimedProviderOptions,
+} from "./policies/fallback/client-providers.js";
+export { alternative, empty, staticValue, value } from "./policies/fallback/client-providers.js";
+export type { AnswerCache, Known } from "./policies/fallback/stale-cache/answer-cache.js";
+export type {
+  StaleCacheOptions,
+  StaleCacheSnapshot,
+  VaryFunction,
+  VaryingCall,
+} from "./policies/fallback/stale-cache/client-cache.js";
+export { staleCache } from "./policies/fallback/stale-cache/client-cache.js";
+export type {
+  MemoryAnswerCache,
+  MemoryAnswerCacheOptions,
+  MemoryAnswerCacheSnapshot,
+} from "./policies/fallback/stale-cache/memory-answer-cache.js";
+export { memoryAnswerCache } from "./policies/fallback/stale-cache/memory-answer-cache.js";
+export type { FaultCall, FaultsPolicyOptions } from "./policies/faults/client.js";
+export { faults } from "./policies/faults/client.js";
+export type { FaultsSnapshot } from "./policies/faults/faults.js";
 export type {
   DropFault,
   FaultOptions,
@@ -83,40 +98,30 @@ export type {
   MidStreamFault,
   ResetFault,
   StatusFault,
-} from "./core/faults-options.js";
-export type { HedgeOptions } from "./core/hedge-options.js";
-export type { IdempotencyLevel } from "./core/idempotency.js";
-export type { PartitionOptions } from "./core/partition-options.js";
-export type { QuotaAnswer, QuotaStore } from "./core/quota-store.js";
-export type { RateLimitSnapshot } from "./core/rate-limit.js";
-export type { RateLimitOptions } from "./core/rate-options.js";
-export type { ResetOptions } from "./core/reset-budget.js";
-export type { RetryBudgetSnapshot } from "./core/retry-budget.js";
-export type { RetryBudgetOptions } from "./core/retry-budget-options.js";
-export type { RetryOptions } from "./core/retry-options.js";
-export type { ThrottleSnapshot } from "./core/throttle.js";
-export type { ThrottleOptions } from "./core/throttle-options.js";
-export type { TimeoutOptions } from "./core/timeouts.js";
-export type { TokenRate } from "./core/token-bucket.js";
-export { GuardRejectedError } from "./grpc/guard-rejection.js";
-export type { MethodRegistry } from "./grpc/method-registry.js";
-export { methodRegistry } from "./grpc/method-registry.js";
-export type { MethodSource } from "./grpc/method-source.js";
-export type { PartitionedChannel, PartitionedChannelSnapshot } from "./grpc/partitioned-channel.js";
-export { partitionedChannel } from "./grpc/partitioned-channel.js";
+} from "./policies/faults/options.js";
+export type { IdempotencyKeyOptions, KeyRequest } from "./policies/idempotency/client.js";
+export { idempotencyKey } from "./policies/idempotency/client.js";
+export type { MethodRegistry, MethodSource } from "./policies/idempotency/client-registry.js";
+export { methodRegistry } from "./policies/idempotency/client-registry.js";
+export type { IdempotencyLevel } from "./policies/idempotency/levels.js";
+export type { RateOptions } from "./policies/rate-limit/client.js";
+export { rate } from "./policies/rate-limit/client.js";
+export type { RateLimitOptions } from "./policies/rate-limit/options.js";
+export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
+export type { QuotaAnswer, QuotaStore } from "./policies/rate-limit/store.js";
+export type { TokenRate } from "./policies/rate-limit/token-bucket.js";
+export type { BackoffOptions, Jitter } from "./policies/retry/backoff.js";
+export type { RetryBudgetOptions, RetryBudgetSnapshot } from "./policies/retry/budget.js";
+export type { StandaloneHedgeOptions } from "./policies/retry/client.js";
+export { hedge, retry } from "./policies/retry/client.js";
 export type {
-  ChannelPartitionOptions,
-  PartitionedChannelOptions,
-  PlacedCall,
-} from "./grpc/partitioned-channel-options.js";
-export type {
-  ChannelConnectionSnapshot,
-  ChannelPartitionSnapshot,
-} from "./grpc/partitioned-channel-partition.js";
-export type { SurroundingsOptions } from "./grpc/surroundings.js";
-export type {
-  MemoryAnswerCache,
-  MemoryAnswerCacheOptions,
-  MemoryAnswerCacheSnapshot,
-} from "./stores/memory-answer-cache.js";
-export { memoryAnswerCache } from "./stores/memory-answer-cache.js";
+  FailedStatus,
+  ResumeOptions,
+  RetryJudgement,
+  RetryPolicyOptions,
+} from "./policies/retry/client-policy.js";
+export type { HedgeOptions, RetryOptions } from "./policies/retry/options.js";
+export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./policies/throttle/client.js";
+export { throttle } from "./policies/throttle/client.js";
+export type { ThrottleOptions } from "./policies/throttle/options.js";
+export type { ThrottleSnapshot } from "./policies/throttle/throttle.js";

@@ -1,5 +1,5 @@
-export type { SurroundingsOptions } from "./grpc/surroundings.js";
+export type { SurroundingsOptions } from "./grpc/environment.js";
 export type { ClientSpans } from "./telemetry/client-spans.js";
 export { clientSpans } from "./telemetry/client-spans.js";
+export type { TelemetryOptions } from "./telemetry/options.js";
 export { serverSpans } from "./telemetry/server-spans.js";
-export type { TelemetryOptions } from "./telemetry/telemetry-options.js";

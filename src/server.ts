@@ -1,9 +1,37 @@
-export type { AdmissionSnapshot } from "./core/admission-call.js";
-export type { AdmissionOptions, PoolOptions, StreamPoolOptions } from "./core/admission-options.js";
-export type { BrownoutSnapshot, OptionalWorkSnapshot } from "./core/brownout.js";
-export type { BrownoutOptions, OptionalWork } from "./core/brownout-options.js";
-export type { BulkheadPartitionSnapshot, BulkheadSnapshot } from "./core/bulkhead.js";
-export type { FaultsSnapshot } from "./core/faults.js";
+export type { SurroundingsOptions } from "./grpc/environment.js";
+export { context } from "./grpc/server/context.js";
+export type { ServerPolicyOptions } from "./grpc/server/policy.js";
+export type { PrioritizedCall, PriorityCounts, PriorityOptions } from "./grpc/server/priority.js";
+export { googleCriticality } from "./grpc/server/priority.js";
+export type { ServerPolicy } from "./pipeline/server.js";
+export type { AdmissionSnapshot } from "./policies/admission/admission.js";
+export type {
+  AdmissionOptions,
+  PoolOptions,
+  QueueOptions,
+  StreamPoolOptions,
+} from "./policies/admission/options.js";
+export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
+export { admission } from "./policies/admission/server.js";
+export type { AdmissionThresholds } from "./policies/admission/shedders.js";
+export type {
+  BrownoutOptions,
+  BrownoutSnapshot,
+  OptionalWork,
+  OptionalWorkSnapshot,
+} from "./policies/brownout/brownout.js";
+export type { BrownoutCall, BrownoutPolicyOptions } from "./policies/brownout/server.js";
+export { brownout } from "./policies/brownout/server.js";
+export type { BulkheadPartitionSnapshot, BulkheadSnapshot } from "./policies/bulkhead/bulkhead.js";
+export type { ServerBulkheadOptions } from "./policies/bulkhead/server.js";
+export { bulkhead } from "./policies/bulkhead/server.js";
+export type {
+  DeadlineGuardOptions,
+  DeadlineGuardSnapshot,
+  LearnedGuardSnapshot,
+} from "./policies/deadline/server.js";
+export { deadlineGuard } from "./policies/deadline/server.js";
+export type { FaultsSnapshot } from "./policies/faults/faults.js";
 export type {
   DropFault,
   FaultOptions,
@@ -12,34 +40,21 @@ export type {
   MidStreamFault,
   ResetFault,
   StatusFault,
-} from "./core/faults-options.js";
-export type { Limit } from "./core/limit.js";
-export type { LimitOptions } from "./core/limit-options.js";
-export type { AdmissionThresholds } from "./core/load-thresholds.js";
-export type { PressureSnapshot } from "./core/pressure-meter.js";
-export type { PressureOptions, PressureRange } from "./core/pressure-options.js";
-export type { ProcessReader, Readings } from "./core/process-readings.js";
-export type { QueueOptions } from "./core/queue-options.js";
-export type { QuotaAnswer, QuotaStore } from "./core/quota-store.js";
-export type { RateLimitSnapshot } from "./core/rate-limit.js";
-export type { RateLimitOptions } from "./core/rate-options.js";
-export type { TokenRate } from "./core/token-bucket.js";
-export type { SurroundingsOptions } from "./grpc/surroundings.js";
-export type { AdmissionPolicySnapshot } from "./server/admission.js";
-export { admission } from "./server/admission.js";
-export type { BrownoutCall, BrownoutPolicyOptions } from "./server/brownout.js";
-export { brownout } from "./server/brownout.js";
-export type { ServerBulkheadOptions } from "./server/bulkhead.js";
-export { bulkhead } from "./server/bulkhead.js";
-export { context } from "./server/context.js";
-export type { DeadlineGuardOptions, DeadlineGuardSnapshot } from "./server/deadline-guard.js";
-export { deadlineGuard } from "./server/deadline-guard.js";
-export type { FaultInbound, ServerFaultsOptions } from "./server/faults.js";
-export { faults } from "./server/faults.js";
-export type { ServerPolicyOptions } from "./server/gates.js";
-export type { LearnedGuardSnapshot } from "./server/learned-guard.js";
-export type { PrioritizedCall, PriorityCounts, PriorityOptions } from "./server/priority.js";
-export { googleCriticality } from "./server/priority.js";
-export type { QuotaCall, QuotaOptions } from "./server/quota.js";
-export { quota } from "./server/quota.js";
-export type { ServerPolicy } from "./server/server-policy.js";
+} from "./policies/faults/options.js";
+export type { FaultInbound, ServerFaultsOptions } from "./policies/faults/server.js";
+export { faults } from "./policies/faults/server.js";
+export type { Limit } from "./policies/limits/limit.js";
+export type { LimitOptions } from "./policies/limits/options.js";
+export type { PressureSnapshot } from "./policies/pressure/meter.js";
+export type {
+  PressureOptions,
+  PressureRange,
+  ProcessReader,
+  Readings,
+} from "./policies/pressure/options.js";
+export type { RateLimitOptions } from "./policies/rate-limit/options.js";
+export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
+export type { QuotaCall, QuotaOptions } from "./policies/rate-limit/server.js";
+export { quota } from "./policies/rate-limit/server.js";
+export type { QuotaAnswer, QuotaStore } from "./policies/rate-limit/store.js";
+export type { TokenRate } from "./policies/rate-limit/token-bucket.js";

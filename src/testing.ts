@@ -1,14 +1,13 @@
-export type { Clock } from "./core/clock.js";
-export type { Random } from "./core/random.js";
+export type { Clock, Random } from "./core/clock.js";
+export { seededRandom } from "./testing/clock/seeded-random.js";
+export { VirtualClock } from "./testing/clock/virtual-clock.js";
 export type {
   CallKind,
   ConformanceCase,
   ConformanceEnv,
   ConformanceSubject,
-} from "./testing/conformance.js";
-export { conformance } from "./testing/conformance.js";
-export { inMemoryTransport } from "./testing/in-memory.js";
-export { loopbackTransport } from "./testing/loopback.js";
-export { seededRandom } from "./testing/seeded-random.js";
+} from "./testing/conformance/conformance.js";
+export { conformance } from "./testing/conformance/conformance.js";
+export { inMemoryTransport } from "./testing/in-memory/in-memory.js";
+export { loopbackTransport } from "./testing/loopback/loopback.js";
 export type { ClientConstructor, Link, LinkSetup, Transport } from "./testing/transport.js";
-export { VirtualClock } from "./testing/virtual-clock.js";

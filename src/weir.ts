@@ -5,47 +5,47 @@ import type {
   ServerInterceptor,
   ServerOptions,
 } from "@grpc/grpc-js";
-import { attemptTimeoutsInterceptor } from "./client/attempt-timeouts.js";
-import { breakerAdmit, breakerCheck } from "./client/breaker.js";
-import { bulkheadGate } from "./client/bulkhead.js";
-import { ClientPolicies } from "./client/client-policy.js";
-import { contextInterceptor } from "./client/context.js";
-import { deadlineInterceptor } from "./client/deadline.js";
-import { fallbackInterceptor } from "./client/fallback.js";
-import { faultsInterceptors } from "./client/faults.js";
-import { gatesInterceptor } from "./client/gates.js";
-import { type Guard, type GuardSnapshot, Guards } from "./client/guard.js";
-import type { GuardOptions } from "./client/guard-options.js";
-import { idempotencyKeyInterceptor } from "./client/idempotency-key.js";
-import type { ClientPolicy } from "./client/method-policy.js";
-import { rateGate } from "./client/rate.js";
-import { attemptsInterceptor } from "./client/retry.js";
-import { serviceConfigConflicts } from "./client/service-config-conflicts.js";
-import { throttleGate } from "./client/throttle.js";
-import type { BreakerControl } from "./core/breaker-control.js";
-import type { FaultsControl } from "./core/faults-control.js";
-import type { ObservedReport } from "./core/observe-report.js";
+import type { ObservedReport, PolicyControl } from "./core/control.js";
 import { oneOf, readOptions } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
-import type { PolicyControl } from "./core/policy-control.js";
-import {
-  type ControlledName,
-  PolicyControls,
-  type PolicySnapshots,
-} from "./core/policy-controls.js";
 import { priorities } from "./core/priority.js";
 import { safely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
-import { checkOwn } from "./grpc/own-options.js";
-import { reconnectBackoff } from "./grpc/reconnect-backoff.js";
-import { type CallOverrides, recordTransformer, withOverrides } from "./grpc/record-transformer.js";
+import { reconnectBackoff } from "./grpc/channel/options.js";
+import { contextInterceptor } from "./grpc/client/context.js";
+import { gatesInterceptor } from "./grpc/client/policy.js";
 import {
+  type CallOverrides,
+  recordTransformer,
+  withOverrides,
+} from "./grpc/context/call-record.js";
+import {
+  checkOwn,
   type Surroundings,
   type SurroundingsOptions,
   surroundingsOf,
   surroundingsOptionNames,
-} from "./grpc/surroundings.js";
-import { contextInterceptor as serverContextInterceptor } from "./server/context.js";
+} from "./grpc/environment.js";
+import { contextInterceptor as serverContextInterceptor } from "./grpc/server/context.js";
+import { serverGate } from "./grpc/server/policy.js";
+import type { PriorityCounts } from "./grpc/server/priority.js";
+import { type Guard, type GuardSnapshot, Guards } from "./guard/guard.js";
+import type { GuardOptions } from "./guard/options.js";
+import { ClientPolicies, type ClientPolicy } from "./pipeline/client.js";
+import { type ControlledName, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
+import {
+  LoadReport,
+  type LoadReportOptions,
+  type UtilizationRecorder,
+} from "./pipeline/load-report.js";
+import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
+import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
+import { streamAgeInterceptors } from "./policies/admission/server-stream-age.js";
+import type { BreakerControl } from "./policies/breaker/breakers.js";
+import { breakerAdmit, breakerCheck } from "./policies/breaker/client.js";
+import { bulkheadGate } from "./policies/bulkhead/client.js";
+import { deadlineInterceptor } from "./policies/deadline/client.js";
+import { attemptTimeoutsInterceptor } from "./policies/deadline/client-attempt-timeouts.js";
 import {
   type DrainableServer,
   type DrainOptions,
@@ -53,25 +53,23 @@ import {
   drainServer,
   type ResolvedDrainOptions,
   resolveDrainOptions,
-} from "./server/drain.js";
-import { serverFaultsInterceptors } from "./server/faults.js";
-import { serverGate } from "./server/gates.js";
-import {
-  LoadReport,
-  type LoadReportOptions,
-  type UtilizationRecorder,
-} from "./server/load-report.js";
-import type { PriorityCounts } from "./server/priority.js";
-import { ServerPolicies, type ServerPolicy } from "./server/server-policy.js";
-import { streamAgeInterceptors } from "./server/stream-age.js";
+} from "./policies/drain/server.js";
+import { fallbackInterceptor } from "./policies/fallback/client.js";
+import { faultsInterceptors } from "./policies/faults/client.js";
+import type { FaultsControl } from "./policies/faults/faults.js";
+import { serverFaultsInterceptors } from "./policies/faults/server.js";
+import { idempotencyKeyInterceptor } from "./policies/idempotency/client.js";
+import { rateGate } from "./policies/rate-limit/client.js";
+import { attemptsInterceptor } from "./policies/retry/client.js";
+import { throttleGate } from "./policies/throttle/client.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
-import { serverSpanInterceptor } from "./telemetry/server-spans.js";
 import {
   type ResolvedTelemetryOptions,
   resolveTelemetryOptions,
   type TelemetryOptions,
-} from "./telemetry/telemetry-options.js";
+} from "./telemetry/options.js";
+import { serverSpanInterceptor } from "./telemetry/server-spans.js";
 
 export interface WeirOptions extends SurroundingsOptions {
   /** What is told to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */

@@ -1,12 +1,11 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { value } from "../src/client/fallback-providers.js";
-import type { ClientPolicy } from "../src/client/method-policy.js";
-import { staleCache } from "../src/client/stale-cache.js";
-import { currentCall } from "../src/grpc/inbound-call.js";
-import { rejectionOf } from "../src/grpc/rejection.js";
-import { decodeStatusDetails } from "../src/grpc/status-details.js";
-import type { ServerPolicy } from "../src/server/server-policy.js";
+import { currentCall } from "../src/grpc/context/inbound-call.js";
+import { decodeStatusDetails, rejectionOf } from "../src/grpc/status/rejection.js";
+import type { ClientPolicy } from "../src/pipeline/client.js";
+import type { ServerPolicy } from "../src/pipeline/server.js";
+import { value } from "../src/policies/fallback/client-providers.js";
+import { staleCache } from "../src/policies/fallback/stale-cache/client-cache.js";
 import { handlers, kinds, type Method, scene, withResolvers } from "./scene.js";
 
 /** A function of the user's that has gone wrong: typed as whatever is asked for. */

@@ -7,21 +7,21 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import type { ClientPolicy } from "../src/client/method-policy.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../src/grpc/call-record.js";
-import type { ServerPolicy } from "../src/server/server-policy.js";
+import type { DecisionEvent } from "../src/grpc/context/call-record.js";
+import type { ClientPolicy } from "../src/pipeline/client.js";
+import type { ServerPolicy } from "../src/pipeline/server.js";
+import type { VirtualClock } from "../src/testing/clock/virtual-clock.js";
 import {
   type InMemoryLink,
   type InMemoryOptions,
   type InMemoryTransport,
   inMemoryTransport,
-} from "../src/testing/in-memory.js";
-import type { VirtualClock } from "../src/testing/virtual-clock.js";
+} from "../src/testing/in-memory/in-memory.js";
 import { createWeir, type Weir } from "../src/weir.js";
 
 export const kinds = ["unary", "clientStream", "serverStream", "bidiStream"] as const;

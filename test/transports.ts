@@ -1,6 +1,6 @@
 import { inject } from "vitest";
-import { inMemoryTransport } from "../src/testing/in-memory.js";
-import { loopbackTransport } from "../src/testing/loopback.js";
+import { inMemoryTransport } from "../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../src/testing/loopback/loopback.js";
 import type { Transport } from "../src/testing/transport.js";
 
 declare module "vitest" {

@@ -1,8 +1,8 @@
 import type { ClientOptions, ServerOptions } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../src/client/method-policy.js";
 import { InvalidOptionError } from "../src/core/options.js";
-import type { ServerPolicy } from "../src/server/server-policy.js";
+import type { ClientPolicy } from "../src/pipeline/client.js";
+import type { ServerPolicy } from "../src/pipeline/server.js";
 import { createWeir } from "../src/weir.js";
 
 /** What only a caller without types can give. */

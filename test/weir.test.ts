@@ -8,10 +8,10 @@ import {
   status as Status,
 } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../src/client/method-policy.js";
 import { InvalidOptionError } from "../src/core/options.js";
-import { rejectionOf } from "../src/grpc/rejection.js";
-import type { ServerPolicy } from "../src/server/server-policy.js";
+import { rejectionOf } from "../src/grpc/status/rejection.js";
+import type { ClientPolicy } from "../src/pipeline/client.js";
+import type { ServerPolicy } from "../src/pipeline/server.js";
 import { createWeir, type WeirOptions } from "../src/weir.js";
 import { failing, kinds, path, scene } from "./scene.js";
 

@@ -1,4 +1,3 @@
-// One deadline through three services, and the bounds that a client sets on the parts of a call.
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server, status } from "@grpc/grpc-js";
@@ -9,6 +8,8 @@ import {
   OrdersServiceService,
 } from "../gen/demo/shop/v1/orders.js";
 import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
+
+// One deadline through three services, and the bounds that a client sets on the parts of a call.
 
 const weir = createWeir();
 const request = { orderId: "order-1", sku: "boots", quantity: 1 };

@@ -1,4 +1,3 @@
-// #region tracing
 import { context, propagation, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
 import {
@@ -8,6 +7,8 @@ import {
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 import { traceContext } from "../incident/trace-context.js";
+
+// #region tracing
 
 export const exporter = new InMemorySpanExporter();
 

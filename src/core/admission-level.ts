@@ -1,5 +1,5 @@
-import { cohorts } from "./cohort.js";
-import type { Random } from "./random.js";
+import type { Random } from "./clock.js";
+import { cohorts } from "./priority.js";
 
 /** What a server says of the calls it would refuse. */
 export interface AdmissionLevel {

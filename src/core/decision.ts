@@ -1,5 +1,3 @@
-import type { Reason } from "./reasons.js";
-
 /** The policies that decide about calls. */
 export type PolicyName =
   | "deadline"
@@ -56,4 +54,100 @@ export interface Decision {
   readonly waitMs?: number;
   /** For a person: the numbers behind it, such as `in flight 64 of 64`. */
   readonly detail?: string;
+}
+
+/**
+ * Why a policy of ours refused a call, or chose not to go on with it. The same codes stand in
+ * statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md` explains each.
+ */
+export const reasons = [
+  /** The server runs as many calls as its limit allows, its queue is full, and nobody in it is worse. */
+  "CONCURRENCY_LIMIT",
+  /** The server sheds this priority at its present load, or a better call took its place in the queue. */
+  "LOAD_SHED",
+  /**
+   * The bulkhead, or the call's partition of it, is full, and its queue too; or the call weighs more than all there is
+   * for it. On a client or a server.
+   */
+  "BULKHEAD_FULL",
+  /** The call waited in a queue as long as it may: that of a bulkhead, or of a server's admission. */
+  "QUEUE_TIMEOUT",
+  /** The breaker for this key is open. */
+  "BREAKER_OPEN",
+  /** The breaker is half-open and its probes are all out. */
+  "BREAKER_PROBING",
+  /** The breaker has just closed, and lets a growing share of the calls through. */
+  "BREAKER_RAMPING",
+  /** The target refuses so much of what it is sent that this call was not sent. */
+  "THROTTLED",
+  /** The server has told that it sheds calls of this priority, so this one was not sent. */
+  "SERVER_SHEDDING",
+  /** The key has used up its rate or quota, and no token comes in time. */
+  "RATE_LIMIT_EXCEEDED",
+  /** The deadline had passed before the call could start, or while it waited in a queue. */
+  "DEADLINE_EXPIRED",
+  /** Too little time is left for the call to be worth starting. */
+  "DEADLINE_INFEASIBLE",
+  /** The deadline passed while the call ran. */
+  "DEADLINE_EXCEEDED",
+  /** The server is about to go. */
+  "DRAINING",
+  /** The caller has begun a call and not sent its request in time. */
+  "REQUEST_TIMEOUT",
+  /** The stream has been open for as long as the server lets streams be. */
+  "STREAM_AGED",
+  /** The inbound call for which this one was made has been cancelled. */
+  "PARENT_CANCELLED",
+  /** The weir, or the client's channel, was closed. */
+  "CLOSED",
+  /** No attempt is left. */
+  "RETRY_ATTEMPTS_SPENT",
+  /** The status, its origin or the method's idempotency forbids another attempt. */
+  "RETRY_NOT_ELIGIBLE",
+  /** The next attempt could not start before the deadline. */
+  "RETRY_PAST_DEADLINE",
+  /** The next attempt could start before the deadline, and not end by it, by what such calls usually take. */
+  "RETRY_INFEASIBLE",
+  /** The server asked not to be retried. */
+  "RETRY_PUSHBACK_STOP",
+  /** The response has begun, or the request no longer fits the replay buffer. */
+  "RETRY_COMMITTED",
+  /** The budget for extra attempts to this target is spent. */
+  "RETRY_BUDGET",
+  /** The connection bears no further reset of a stream now, so an attempt was not called off, or not sent. */
+  "RESET_BUDGET",
+  /** The call is itself part of a retry of a service above; one layer of retries is enough. */
+  "RETRY_DEPTH",
+  /** A service below has already retried and given up. */
+  "RETRY_EXHAUSTED_BELOW",
+  /** The retry waits until the channel, which could not connect, does. */
+  "RETRY_AWAITS_CONNECTION",
+  /** The server named a wait that is too long to be meant. */
+  "RETRY_WAIT_TOO_LONG",
+  /** No connection became ready in the time an attempt, or a retry, may wait for one. */
+  "CONNECTION_TIMEOUT",
+  /** An attempt took longer than it may. */
+  "ATTEMPT_TIMEOUT",
+  /** Nothing of the response came in time. */
+  "FIRST_RESPONSE_TIMEOUT",
+  /** The next message of a streamed response did not come in time. */
+  "IDLE_TIMEOUT",
+  /** Guarded work that is no gRPC call took longer than it may. */
+  "WORK_TIMEOUT",
+  /** No fallback had an answer either. */
+  "FALLBACK_UNANSWERED",
+  /** A flag switches this optional work off. */
+  "BROWNOUT_FLAG",
+  /** The pressure is too high for this optional work. */
+  "BROWNOUT_PRESSURE",
+  /** A fault was put in on purpose. */
+  "FAULT_INJECTED",
+] as const;
+
+export type Reason = (typeof reasons)[number];
+
+const known: ReadonlySet<string> = new Set(reasons);
+
+export function isReason(value: string): value is Reason {
+  return known.has(value);
 }

@@ -1,4 +1,4 @@
-import type { Random } from "./random.js";
+import type { Random } from "./clock.js";
 
 /** What a wait of no time becomes when it is asked for again, in milliseconds, and what that grows to. */
 const firstMs = 10;

@@ -1,3 +1,5 @@
+import type { Reason } from "./decision.js";
+
 /**
  * How a finished attempt counts for the policies that admitted it.
  * `ignored`: the caller left, or we refused the call ourselves. It is evidence of nothing.
@@ -79,4 +81,70 @@ class CallbackPermit extends OncePermit {
     super();
     this.onSettle = onSettle;
   }
+}
+
+/** The answer of a policy that does not let a call through. */
+export interface Refusal {
+  readonly kind: "refusal";
+  readonly reason: Reason;
+  /** For a person: the numbers behind the reason, such as `running 64 of 64, queued 100 of 100`. */
+  readonly detail: string;
+  /**
+   * After how many milliseconds trying again is worth it. Absent where the policy cannot tell, or
+   * where another try makes no sense.
+   */
+  readonly retryAfterMs?: number;
+  /** Whose quota is used up. Such a refusal without `retryAfterMs` means that trying again is of no use. */
+  readonly subject?: string;
+}
+
+export function refusal(
+  reason: Reason,
+  detail: string,
+  retryAfterMs?: number,
+  subject?: string,
+): Refusal {
+  return {
+    kind: "refusal",
+    reason,
+    detail,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(subject === undefined ? {} : { subject }),
+  };
+}
+
+/** Tells a refusal from a permit, and from whatever else a policy answers that names its kind. */
+export function isRefusal(answer: Permit | { readonly kind: string }): answer is Refusal {
+  return "kind" in answer && answer.kind === "refusal";
+}
+
+/** How the wait of a call ends, unless the call leaves first. */
+export type Turn = Permit | Refusal;
+
+/**
+ * Told the turn of a call that had to wait, and how many milliseconds it waited. It runs once at
+ * most, and never before the `enter` that queued the call has returned. The receiver settles the permit.
+ *
+ * It should not throw. If it does, the permit is settled as `ignored`, nobody else's turn suffers,
+ * and the error goes to the policy's reporter.
+ */
+export type OnTurn = (turn: Turn, waitedMs: number) => void;
+
+/** A call that waits for its turn. */
+export interface Queued {
+  readonly kind: "queued";
+  /** For a person: where it waits, if there is more than one such place. */
+  readonly detail?: string | undefined;
+  /** Gives the place up: no turn follows. False when the turn has come already. */
+  leave(): boolean;
+}
+
+/**
+ * The answer to a call that asks to enter: a permit (go on, and settle it), a refusal, or a place in
+ * the queue whose turn comes through {@link OnTurn}. An answer that is no place is final: no turn follows it.
+ */
+export type Entry = Permit | Refusal | Queued;
+
+export function isQueued(entry: Entry): entry is Queued {
+  return "kind" in entry && entry.kind === "queued";
 }

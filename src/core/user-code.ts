@@ -1,5 +1,4 @@
-import { type CancelTask, type Clock, systemClock } from "./clock.js";
-import { type Random, systemRandom } from "./random.js";
+import { type CancelTask, type Clock, type Random, systemClock, systemRandom } from "./clock.js";
 
 /**
  * Every call of a function that a user handed in goes through this module. Such a function may throw, reject, answer

@@ -1,14 +1,25 @@
-import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
-import { status as Status } from "@grpc/grpc-js";
+import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api";
-import type { StatusOrigin } from "../core/origin.js";
-import { type AttemptRecord, attemptOf, type CallRecord, endAttempt } from "../grpc/call-record.js";
-import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { echoes, supersededText } from "../grpc/status-origin.js";
-import { peerAttributes } from "./addresses.js";
-import type { CallTrace, TracedOptions } from "./call-trace.js";
-import { conventional, grfc, grpcSystem, own, rpcMethod, statusName } from "./semconv.js";
-import { noteStatus } from "./span-notes.js";
+import type { StatusOrigin } from "../core/status.js";
+import { ForwardingCall } from "../grpc/client/forwarding-call.js";
+import {
+  type AttemptRecord,
+  attemptOf,
+  type CallRecord,
+  endAttempt,
+} from "../grpc/context/call-record.js";
+import { echoes, supersededText } from "../grpc/status/origin.js";
+import {
+  conventional,
+  grfc,
+  grpcSystem,
+  own,
+  peerAttributes,
+  rpcMethod,
+  statusName,
+} from "./attributes.js";
+import type { CallTrace, TracedOptions } from "./call-span.js";
+import { noteStatus } from "./spans.js";
 import type { Tracing } from "./tracing.js";
 
 /** An attempt that goes on the wire: with a span, and with its context in the metadata. */

@@ -1,17 +1,26 @@
-import type { Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
-import { status as Status } from "@grpc/grpc-js";
-import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
-import type { CallRecord, OptionsWithOwn } from "../grpc/call-record.js";
-import { ForwardingCall } from "../grpc/forwarding-call.js";
-import { readPriority } from "../grpc/metadata-keys.js";
-import { rejectionOf } from "../grpc/rejection.js";
-import { peerAttributes, serverAttributes } from "./addresses.js";
-import { withTrace } from "./call-trace.js";
-import { instrumentedSpan } from "./foreign-instrumentation.js";
-import { conventional, grpcSystem, own, rpcMethod } from "./semconv.js";
-import { noteDecisions, noteStatus } from "./span-notes.js";
-import { SpanTime } from "./span-time.js";
-import type { Tracing } from "./tracing.js";
+import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import {
+  type Attributes,
+  type Context,
+  context,
+  type Span,
+  SpanKind,
+  trace,
+} from "@opentelemetry/api";
+import { ForwardingCall } from "../grpc/client/forwarding-call.js";
+import type { CallRecord, OptionsWithOwn } from "../grpc/context/call-record.js";
+import { readPriority } from "../grpc/metadata.js";
+import { rejectionOf } from "../grpc/status/rejection.js";
+import {
+  conventional,
+  grpcSystem,
+  own,
+  peerAttributes,
+  rpcMethod,
+  serverAttributes,
+} from "./attributes.js";
+import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
+import { instrumentedSpan, type Tracing } from "./tracing.js";
 
 /** A call with a span that covers all its attempts, and the time between them. */
 export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
@@ -120,4 +129,37 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     if (recorded === undefined || recorded.adopted || peer === "unknown") return;
     this.#tracing.guard(() => recorded.span.setAttributes(serverAttributes(peer)));
   }
+}
+
+/** What the attempts of a call need to know of its span. */
+export interface CallTrace {
+  /** With the call span in it. */
+  readonly context: Context;
+  /** The call span is recorded: so are its attempts. */
+  readonly recording: boolean;
+  readonly time: SpanTime;
+}
+
+/** Key of the trace in CallOptions: below retries and queues, what is active may be another call's. */
+const traceKey: unique symbol = Symbol("grpc-weir.trace");
+
+export type TracedOptions = OptionsWithOwn & { [traceKey]?: CallTrace | undefined };
+
+/** A copy of the options with the trace in it. */
+export function withTrace(options: OptionsWithOwn, callTrace: CallTrace): TracedOptions {
+  // A key that is new to a copy costs V8 a microsecond; one that stands there before the copying, a tenth.
+  const copy: TracedOptions = { [traceKey]: callTrace, ...options };
+  copy[traceKey] = callTrace;
+  return copy;
+}
+
+/** The trace of the call; where no call span interceptor stands above, what was active for the caller. */
+export function traceOf(options: TracedOptions, record: CallRecord): CallTrace {
+  return (
+    options[traceKey] ?? {
+      context: record.restore(() => context.active()),
+      recording: true,
+      time: new SpanTime(record.clock),
+    }
+  );
 }

@@ -1,12 +1,14 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { context } from "@opentelemetry/api";
-import { withRecord } from "../grpc/call-record.js";
-import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
+import { withRecord } from "../grpc/context/call-record.js";
+import type { Surroundings, SurroundingsOptions } from "../grpc/environment.js";
 import { AttemptSpanCall } from "./attempt-span.js";
-import { CallSpanCall } from "./call-span.js";
-import { traceOf } from "./call-trace.js";
-import { splitTelemetryOptions } from "./standalone.js";
-import type { ResolvedTelemetryOptions, TelemetryOptions } from "./telemetry-options.js";
+import { CallSpanCall, traceOf } from "./call-span.js";
+import {
+  type ResolvedTelemetryOptions,
+  splitTelemetryOptions,
+  type TelemetryOptions,
+} from "./options.js";
 import { Tracing } from "./tracing.js";
 
 const passThrough: Interceptor = (options, nextCall) =>

@@ -1,7 +1,25 @@
+import {
+  type Attributes,
+  type Context,
+  context,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from "@opentelemetry/api";
 import type { ReportError } from "../core/user-code.js";
-import type { GuardSpans } from "../grpc/guard-spans.js";
-import { GuardRunSpan } from "./guard-span.js";
-import type { ResolvedTelemetryOptions } from "./telemetry-options.js";
+import type {
+  GuardAttemptSpan,
+  GuardEnded,
+  GuardedAttempt,
+  GuardedRun,
+  GuardSpan,
+  GuardSpans,
+} from "../grpc/context/guard-spans.js";
+import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
+import { conventional, own, statusName } from "./attributes.js";
+import type { ResolvedTelemetryOptions } from "./options.js";
+import { noteDecisions, SpanTime } from "./spans.js";
 import { Tracing } from "./tracing.js";
 
 /**
@@ -20,4 +38,104 @@ export function guardSpans(
     },
     start: (run) => GuardRunSpan.start(run, tracing),
   };
+}
+
+/** The toolkit's own attributes of guarded runs, beside those that calls have too. */
+const guardAttributes = {
+  /** Run and attempt: the name of the guard. */
+  name: "weir.guard.name",
+  /** Run: the key of its breaker and its bulkhead, where it had one. */
+  key: "weir.guard.key",
+} as const;
+
+/** A guarded run with a span that covers all its attempts, the time between them, and its fallback. */
+export class GuardRunSpan implements GuardSpan {
+  readonly #run: GuardedRun;
+  readonly #tracing: Tracing;
+  readonly #time: SpanTime;
+  readonly #span: Span;
+  readonly #context: Context;
+
+  private constructor(run: GuardedRun, tracing: Tracing, time: SpanTime, span: Span, on: Context) {
+    this.#run = run;
+    this.#tracing = tracing;
+    this.#time = time;
+    this.#span = span;
+    this.#context = trace.setSpan(on, span);
+  }
+
+  /** Begins the span of a run, below what is active. */
+  static start(run: GuardedRun, tracing: Tracing): GuardRunSpan | undefined {
+    const parent = context.active();
+    const time = new SpanTime(run.clock);
+    const attributes: Attributes = { [guardAttributes.name]: run.name };
+    if (run.key !== undefined) attributes[guardAttributes.key] = run.key;
+    if (run.priority !== undefined) attributes[own.callPriority] = run.priority;
+    const startTime = time.at(run.clock.now());
+    const options = { kind: SpanKind.INTERNAL, startTime, attributes };
+    const span = tracing.startSpan(`Guard.${run.name}`, options, parent);
+    return span === undefined ? undefined : new GuardRunSpan(run, tracing, time, span, parent);
+  }
+
+  attempt({ number, delayMs, startedAtMs }: GuardedAttempt): GuardAttemptSpan {
+    // Where the run is not recorded, its work learns from the context that nobody records.
+    const span = this.#tracing.records(this.#span)
+      ? this.#startAttempt(number, delayMs, startedAtMs)
+      : undefined;
+    const active = span === undefined ? this.#context : trace.setSpan(this.#context, span);
+    let open = span;
+    return {
+      run: (work) => this.#tracing.run(active, work),
+      end: (atMs, failed) => {
+        const ended = open;
+        open = undefined;
+        if (ended === undefined) return;
+        this.#tracing.guard(() => {
+          noteFailure(ended, failed);
+          ended.end(this.#time.at(atMs));
+        });
+      },
+    };
+  }
+
+  end({ atMs, attempts, decisions, failed }: GuardEnded): void {
+    const span = this.#span;
+    this.#tracing.guard(() => {
+      span.setAttribute(own.callAttempts, attempts);
+      noteDecisions(span, decisions, this.#time);
+      noteFailure(span, failed);
+      span.end(this.#time.at(atMs));
+    });
+  }
+
+  #startAttempt(number: number, delayMs: number, startedAtMs: number): Span | undefined {
+    const { name } = this.#run;
+    const attributes: Attributes = {
+      [guardAttributes.name]: name,
+      [own.attemptNumber]: number,
+      [own.attemptCause]: number === 1 ? "first" : "retry",
+    };
+    if (number > 1) attributes[own.attemptDelayMs] = delayMs;
+    const startTime = this.#time.at(startedAtMs);
+    const options = { kind: SpanKind.INTERNAL, startTime, attributes };
+    return this.#tracing.startSpan(`Attempt.${name}`, options, this.#context);
+  }
+}
+
+function noteFailure(span: Span, failed: { readonly error: unknown } | undefined): void {
+  if (failed === undefined) return;
+  const { error } = failed;
+  if (error instanceof GuardRejectedError) {
+    span.setAttribute(own.rejectionReason, error.reason);
+    span.setAttribute(own.rejectionLocal, true);
+  }
+  span.setAttribute(conventional.errorType, errorType(error));
+  const message = error instanceof Error ? error.message : String(error);
+  span.setStatus({ code: SpanStatusCode.ERROR, message });
+}
+
+/** The name of the code where there is one, as on calls; else the name of the error's class. */
+function errorType(error: unknown): string {
+  if (error instanceof GuardRejectedError) return statusName(error.code);
+  return error instanceof Error ? error.name : typeof error;
 }

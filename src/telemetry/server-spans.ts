@@ -1,9 +1,33 @@
-import type { ServerInterceptor } from "@grpc/grpc-js";
-import type { Surroundings, SurroundingsOptions } from "../grpc/surroundings.js";
-import { ServerSpanCall } from "./server-span.js";
-import { splitTelemetryOptions } from "./standalone.js";
-import type { ResolvedTelemetryOptions, TelemetryOptions } from "./telemetry-options.js";
-import { Tracing } from "./tracing.js";
+import {
+  type Metadata,
+  type ServerInterceptor,
+  type ServerMethodDefinition,
+  status as Status,
+} from "@grpc/grpc-js";
+import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
+import type { Clock } from "../core/clock.js";
+import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
+import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
+import type { Surroundings, SurroundingsOptions } from "../grpc/environment.js";
+import { readPreviousAttempts } from "../grpc/metadata.js";
+import { ForwardingServerCall } from "../grpc/server/forwarding-call.js";
+import type { PartialStatus, ServerCall } from "../grpc/types.js";
+import {
+  authorityAttributes,
+  conventional,
+  grfc,
+  grpcSystem,
+  own,
+  peerAttributes,
+  rpcMethod,
+} from "./attributes.js";
+import {
+  type ResolvedTelemetryOptions,
+  splitTelemetryOptions,
+  type TelemetryOptions,
+} from "./options.js";
+import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
+import { serverInstrumented, Tracing } from "./tracing.js";
 
 const passThrough: ServerInterceptor = (_method, call) => call as ReturnType<ServerInterceptor>;
 
@@ -34,4 +58,138 @@ export function serverSpans(
 ): ServerInterceptor {
   const { surroundings, telemetry } = splitTelemetryOptions(options, "serverSpans");
   return serverSpanInterceptor(surroundings, telemetry);
+}
+
+/** The codes that are an error of the server. The others are answers that the caller has earned. */
+const serverErrors: ReadonlySet<Status> = new Set([
+  Status.UNKNOWN,
+  Status.DEADLINE_EXCEEDED,
+  Status.UNIMPLEMENTED,
+  Status.INTERNAL,
+  Status.UNAVAILABLE,
+  Status.DATA_LOSS,
+]);
+
+/** An inbound call with a span, which is active in all its events. */
+export class ServerSpanCall extends ForwardingServerCall {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #tracing: Tracing;
+  readonly #time: SpanTime;
+  readonly #startedAtMs: number;
+  #deadlineMs = Number.POSITIVE_INFINITY;
+  /** The record, where a context interceptor stands nearer the wire. */
+  #inbound: InboundCall | undefined;
+  #context: Context | undefined;
+  /** From the start to the end, and only if somebody records. */
+  #span: Span | undefined;
+  #sent: PartialStatus | undefined;
+
+  constructor(
+    method: ServerMethodDefinition<unknown, unknown>,
+    below: ServerCall,
+    clock: Clock,
+    tracing: Tracing,
+  ) {
+    super(below);
+    this.#path = method.path;
+    this.#clock = clock;
+    this.#tracing = tracing;
+    this.#time = new SpanTime(clock);
+    this.#startedAtMs = clock.now();
+  }
+
+  // Every event is wrapped, not only the first: grpc-js starts handlers from different ones.
+
+  protected override begunWith(metadata: Metadata): void {
+    const present = currentInbound();
+    // In a process that calls itself, what is current may be the call of the client's handler.
+    const inbound = present?.metadata === metadata ? present : undefined;
+    this.#inbound = inbound;
+    this.#deadlineMs = inbound === undefined ? this.#readDeadline() : inbound.deadlineMs;
+    const parent = this.#tracing.extract(metadata);
+    const span = this.#startSpan(metadata, parent);
+    const active = span === undefined ? parent : trace.setSpan(parent, span);
+    this.#context = active;
+    if (this.#tracing.records(span)) this.#span = span;
+    // The metadata of an inbound call is its own. In it, the span made by OpenTelemetry's own
+    // instrumentation finds ours as its parent; else it would stand beside it.
+    if (span !== undefined && serverInstrumented()) this.#tracing.injectInto(active, metadata);
+    this.#tracing.run(active, () => super.begunWith(metadata));
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    this.#run(() => super.onReceiveMessage(message));
+  }
+
+  override onReceiveHalfClose(): void {
+    this.#run(() => super.onReceiveHalfClose());
+  }
+
+  override onCancel(): void {
+    this.#end();
+    this.#run(() => super.onCancel());
+  }
+
+  protected override answerWith(status: PartialStatus): void {
+    this.#sent ??= status;
+    super.answerWith(status);
+  }
+
+  #run(task: () => void): void {
+    if (this.#context === undefined) task();
+    else this.#tracing.run(this.#context, task);
+  }
+
+  #readDeadline(): number {
+    const deadlineMs = toMonotonic(this.below.getDeadline(), this.#clock, this.#startedAtMs);
+    return deadlineMs ?? Number.POSITIVE_INFINITY;
+  }
+
+  #startSpan(metadata: Metadata, parent: Context): Span | undefined {
+    const name = rpcMethod(this.#path);
+    const attributes: Attributes = {
+      [conventional.systemName]: grpcSystem,
+      [conventional.method]: name,
+      ...authorityAttributes(this.below.getHost()),
+      ...peerAttributes(this.below.getPeer()),
+    };
+    const previous = this.#inbound?.previousAttempts ?? readPreviousAttempts(metadata);
+    if (previous > 0) attributes[grfc.previousAttempts] = previous;
+    if (this.#inbound !== undefined) attributes[own.callPriority] = this.#inbound.priority;
+    if (this.#deadlineMs !== Number.POSITIVE_INFINITY) {
+      attributes[own.callDeadlineMs] = Math.max(
+        0,
+        Math.round(this.#deadlineMs - this.#startedAtMs),
+      );
+    }
+    const startTime = this.#time.at(this.#startedAtMs);
+    return this.#tracing.startSpan(name, { kind: SpanKind.SERVER, startTime, attributes }, parent);
+  }
+
+  #end(): void {
+    const span = this.#span;
+    if (span === undefined) return;
+    const nowMs = this.#clock.now();
+    const decisions = this.#inbound?.decisions ?? [];
+    const refused = decisions.findLast(({ verdict, enforced }) => verdict === "reject" && enforced);
+    const ended = this.#sent ?? this.#calledOff(nowMs);
+    this.#tracing.guard(() => {
+      if (refused?.reason !== undefined) span.setAttribute(own.rejectionReason, refused.reason);
+      noteDecisions(span, decisions, this.#time);
+      noteStatus(span, ended, serverErrors.has(ended.code));
+      span.end(this.#time.at(nowMs));
+    });
+  }
+
+  /** Nobody sent a status: the caller left, or its time is over. The record has read the clock for that. */
+  #calledOff(nowMs: number): { readonly code: Status; readonly details: string } {
+    const late =
+      this.#inbound === undefined
+        ? ranOutOfTime(nowMs, this.#deadlineMs)
+        : this.#inbound.end === "deadline";
+    return late
+      ? { code: Status.DEADLINE_EXCEEDED, details: "Deadline exceeded" }
+      : { code: Status.CANCELLED, details: "Cancelled" };
+  }
 }

@@ -1,19 +1,23 @@
-import type { Metadata } from "@grpc/grpc-js";
+import { type Metadata, Server } from "@grpc/grpc-js";
 import {
   type Context,
   context,
   propagation,
   ROOT_CONTEXT,
   type Span,
+  SpanKind,
   type SpanOptions,
+  type TextMapGetter,
   type TextMapPropagator,
+  type TextMapSetter,
   type Tracer,
   type TracerProvider,
   trace,
 } from "@opentelemetry/api";
 import { ask, type ReportError, shown, tell, yesOrNo } from "../core/user-code.js";
-import { metadataGetter, metadataSetter, OutgoingCarrier, outgoingSetter } from "./carrier.js";
-import type { ResolvedTelemetryOptions } from "./telemetry-options.js";
+import { copyMetadata } from "../grpc/client/kept-metadata.js";
+import { rpcMethod } from "./attributes.js";
+import type { ResolvedTelemetryOptions } from "./options.js";
 
 /** The instrumentation scope of all spans of the toolkit. */
 const tracerName = "grpc-weir";
@@ -150,4 +154,71 @@ function resultOf<R>(
   if (outcome === undefined) throw new Error("a task that was run has an outcome");
   if ("thrown" in outcome) throw outcome.thrown;
   return outcome.result;
+}
+
+/** Metadata that is copied when something is written: it is the caller's, and often nothing is. */
+export class OutgoingCarrier {
+  metadata: Metadata;
+  #copied = false;
+
+  constructor(metadata: Metadata) {
+    this.metadata = metadata;
+  }
+
+  /** Replaces: an instrumentation outside may have put its own, older context there. */
+  set(key: string, value: string): void {
+    if (!this.#copied) {
+      this.#copied = true;
+      this.metadata = copyMetadata(this.metadata);
+    }
+    this.metadata.set(key, value);
+  }
+}
+
+export const outgoingSetter: TextMapSetter<OutgoingCarrier> = {
+  set: (carrier, key, value) => carrier.set(key, value),
+};
+
+/** Writes into metadata that belongs to us. */
+export const metadataSetter: TextMapSetter<Metadata> = {
+  set: (metadata, key, value) => metadata.set(key, value),
+};
+
+/** All values of a key: `tracestate` and `baggage` may come in several pieces. */
+export const metadataGetter: TextMapGetter<Metadata> = {
+  get(metadata, key) {
+    const values = metadata.get(key).filter((value) => typeof value === "string");
+    return values.length > 1 ? values : values[0];
+  },
+  keys: (metadata) => Object.keys(metadata.getMap()),
+};
+
+/** Instrumentation scope of OpenTelemetry's own instrumentation of grpc-js. */
+const scope = "@opentelemetry/instrumentation-grpc";
+
+/** What the SDK's spans tell, beside what the API promises. */
+interface ReadableSpan extends Span {
+  readonly name?: unknown;
+  readonly kind?: unknown;
+  readonly instrumentationScope?: { readonly name?: unknown };
+}
+
+/**
+ * The span that OpenTelemetry's own instrumentation has made for this call, if it is at work. The toolkit's
+ * interceptors run inside it; it serves as call span, because a call is to have one span of kind CLIENT.
+ * The name is looked at, too: a call that an interceptor makes on the side stands inside as well.
+ */
+export function instrumentedSpan(active: Context, path: string): Span | undefined {
+  const span: ReadableSpan | undefined = trace.getSpan(active);
+  if (span?.instrumentationScope?.name !== scope || span.kind !== SpanKind.CLIENT) return undefined;
+  return span.name === `grpc.${rpcMethod(path)}` && span.isRecording() ? span : undefined;
+}
+
+/**
+ * OpenTelemetry's own instrumentation is at work on servers. It makes its span inside the handler, from the
+ * metadata that the handler sees.
+ */
+export function serverInstrumented(): boolean {
+  const register: unknown = Reflect.get(Server.prototype, "register");
+  return typeof register === "function" && Reflect.get(register, "__wrapped") === true;
 }

@@ -6,8 +6,7 @@ import type {
   ServiceDefinition,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import type { Clock } from "../core/clock.js";
-import type { Random } from "../core/random.js";
+import type { Clock, Random } from "../core/clock.js";
 
 /**
  * A way from clients to one server. The same test runs over real sockets and over the in-memory

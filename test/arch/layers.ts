@@ -4,11 +4,13 @@ import { factsOf, packageOf } from "./module-facts.js";
 type Layer =
   | "gen"
   | "core"
+  | "policies"
   | "grpc"
   | "client"
   | "server"
+  | "pipeline"
+  | "guard"
   | "telemetry"
-  | "stores"
   | "testing"
   | "weir"
   | "entry";
@@ -24,37 +26,68 @@ const node = /^node:/;
 const grpc = /^@grpc\//;
 const otel = /^@opentelemetry\//;
 
-/** An import may only point down; client, server and telemetry stand side by side. */
+/**
+ * An import may only point down. A file in `policies/<policy>/` belongs to a layer by its name: `client*` and `server*` are
+ * the interceptors, every other file is pure.
+ */
 const rules: Readonly<Record<Layer, LayerRule>> = {
   gen: { below: [], unknown: [node, otel] },
   core: { below: [], unknown: [node, grpc, otel] },
-  stores: { below: ["core"], unknown: [grpc, otel] },
-  grpc: { below: ["core", "gen"], unknown: [otel] },
-  client: { below: ["core", "grpc", "stores"], unknown: [otel] },
-  server: { below: ["core", "grpc"], unknown: [otel] },
-  telemetry: { below: ["core", "grpc"], unknown: [] },
-  testing: { below: ["core", "grpc", "gen"], unknown: [otel] },
+  policies: { below: ["core"], unknown: [node, grpc, otel] },
+  grpc: { below: ["core", "policies", "gen"], unknown: [otel] },
+  client: { below: ["core", "policies", "grpc"], unknown: [otel] },
+  server: { below: ["core", "policies", "grpc"], unknown: [otel] },
+  pipeline: { below: ["core", "policies", "grpc", "client", "server"], unknown: [otel] },
+  guard: { below: ["core", "policies", "grpc", "client"], unknown: [otel] },
+  telemetry: { below: ["core", "policies", "grpc"], unknown: [] },
+  testing: { below: ["core", "policies", "grpc", "gen"], unknown: [otel] },
   // The only file that knows everything; the test kit is no part of what runs in production.
-  weir: { below: ["core", "grpc", "client", "server", "telemetry", "stores"], unknown: [] },
+  weir: {
+    below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "telemetry"],
+    unknown: [],
+  },
   entry: {
-    below: ["core", "grpc", "client", "server", "telemetry", "stores", "testing", "weir"],
+    below: [
+      "core",
+      "policies",
+      "grpc",
+      "client",
+      "server",
+      "pipeline",
+      "guard",
+      "telemetry",
+      "testing",
+      "weir",
+    ],
     unknown: [otel],
   },
+};
+
+/**
+ * The policies that a policy, and what is no pipeline, may import. Policies not named here know no other. The pipelines,
+ * `weir.ts` and the entry points put policies together, so they know all of them.
+ */
+export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
+  "policies/admission": ["limits", "pressure"],
+  "policies/brownout": ["fallback", "pressure"],
+  "policies/bulkhead": ["rate-limit"],
+  "policies/retry": ["idempotency"],
+  grpc: ["fallback", "faults", "retry"],
+  guard: ["breaker", "bulkhead", "deadline", "retry"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */
 export const exemptFromPorts: Readonly<Record<string, { names: readonly string[]; why: string }>> =
   {
     "core/clock.ts": {
-      names: ["performance.now", "Date.now", "setTimeout", "setImmediate"],
+      names: ["performance.now", "Date.now", "setTimeout", "setImmediate", "Math.random"],
       why: "it is the port",
     },
-    "core/random.ts": { names: ["Math.random"], why: "it is the port" },
-    "testing/virtual-clock.ts": {
+    "testing/clock/virtual-clock.ts": {
       names: ["setImmediate"],
       why: "virtual time moves only when a real turn of the loop has drained all that is due",
     },
-    "testing/loopback.ts": {
+    "testing/loopback/loopback.ts": {
       names: ["node:timers/promises"],
       why: "it joins client and server over real sockets, where time is real",
     },
@@ -100,10 +133,10 @@ function wrongImport(
     if (target.startsWith("..")) return "it is outside of src";
     const targetLayer = layerOf(target, pkg);
     if (targetLayer === undefined) return "it stands in no layer";
-    if (targetLayer === layer && layer !== "entry") return undefined;
-    return rules[layer].below.includes(targetLayer)
-      ? undefined
-      : `${layer} may not import ${targetLayer}`;
+    const down =
+      targetLayer === layer ? layer !== "entry" : rules[layer].below.includes(targetLayer);
+    if (!down) return `${layer} may not import ${targetLayer}`;
+    return wrongPolicy(file, target);
   }
   const name = packageOf(specifier);
   const known = name ?? (specifier.startsWith("node:") ? specifier : `node:${specifier}`);
@@ -118,13 +151,64 @@ function wrongImport(
   return undefined;
 }
 
+function wrongPolicy(file: string, target: string): string | undefined {
+  const [, policy] = /^policies\/([\w-]+)\//.exec(target) ?? [];
+  const from = sliceOf(file);
+  if (policy === undefined || from === undefined || from === `policies/${policy}`) return undefined;
+  return policiesKnownTo[from]?.includes(policy) === true
+    ? undefined
+    : `${from} may not import the policy ${policy}`;
+}
+
+/** Where a file stands in the table of policies; `undefined` where all of them may be known. */
+export function sliceOf(file: string): string | undefined {
+  const [folder = "", policy = "", ...rest] = file.split("/");
+  if (policy === "" || folder === "pipeline") return undefined;
+  return folder === "policies" && rest.length > 0 ? `policies/${policy}` : folder;
+}
+
 function layerOf(file: string, pkg: Package): Layer | undefined {
   const [folder = "", ...rest] = file.split("/");
-  if (rest.length === 0) {
+  const name = rest.at(-1);
+  if (name === undefined) {
     if (file === "weir.ts") return "weir";
     return pkg.entries.includes(file) ? "entry" : undefined;
   }
-  // `weir` and `entry` are single files, not folders.
-  const isLayer = folder in rules && folder !== "weir" && folder !== "entry";
-  return isLayer ? (folder as Layer) : undefined;
+  if (folder === "policies") {
+    if (rest.length === 1) return undefined;
+    if (/^client\b/.test(name)) return "client";
+    return /^server\b/.test(name) ? "server" : "policies";
+  }
+  return isFolderOfItsOwn(folder) ? folder : undefined;
+}
+
+/** `weir` and `entry` are single files, `client` and `server` are roles of files in `policies`. */
+function isFolderOfItsOwn(folder: string): folder is Layer {
+  return Object.hasOwn(rules, folder) && !["weir", "entry", "client", "server"].includes(folder);
+}
+
+/**
+ * The import cycles among modules: each group of files that reach one another. `imports` has the files that each imports.
+ */
+export function cyclesIn(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const reached = new Map<string, ReadonlySet<string>>();
+  for (const file of imports.keys()) {
+    const seen = new Set<string>();
+    const open = [...(imports.get(file) ?? [])];
+    for (let next = open.pop(); next !== undefined; next = open.pop()) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      open.push(...(imports.get(next) ?? []));
+    }
+    reached.set(file, seen);
+  }
+  const cycles: string[][] = [];
+  const told = new Set<string>();
+  for (const [file, seen] of reached) {
+    if (told.has(file) || !seen.has(file)) continue;
+    const cycle = [...seen].filter((other) => reached.get(other)?.has(file) === true).sort();
+    for (const each of cycle) told.add(each);
+    cycles.push(cycle);
+  }
+  return cycles;
 }

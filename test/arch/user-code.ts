@@ -35,7 +35,7 @@ export interface UnguardedCall {
   readonly file: string;
   readonly line: number;
   readonly called: string;
-  /** Where the type of the function is declared, such as `core/quota-store.ts take`. */
+  /** Where the type of the function is declared, such as `policies/rate-limit/store.ts take`. */
   readonly declared: string;
 }
 
@@ -323,16 +323,16 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "core/clock.ts schedule": madeSafe,
   "core/clock.ts afterPoll": madeSafe,
   "core/clock.ts CancelTask": madeSafe,
-  "core/random.ts Random": madeSafe,
-  "core/limit.ts record":
+  "core/clock.ts Random": madeSafe,
+  "policies/limits/limit.ts record":
     "a limit of the user's is wrapped in OwnLimit, which goes through the helper",
-  "core/limit.ts rampHolds": "likewise",
+  "policies/limits/limit.ts rampHolds": "likewise",
   "core/permit.ts WorksOn": ours,
-  "core/policy-control.ts snapshot": ours,
-  "client/fallback-provider.ts context": ours,
-  "client/fallback-provider.ts watched": ours,
-  "grpc/guard-spans.ts start": ours,
-  "grpc/guard-spans.ts attempt": ours,
-  "grpc/guard-spans.ts run": ours,
-  "grpc/guard-spans.ts end": ours,
+  "core/control.ts snapshot": ours,
+  "policies/fallback/client-providers.ts context": ours,
+  "policies/fallback/client-providers.ts watched": ours,
+  "grpc/context/guard-spans.ts start": ours,
+  "grpc/context/guard-spans.ts attempt": ours,
+  "grpc/context/guard-spans.ts run": ours,
+  "grpc/context/guard-spans.ts end": ours,
 };

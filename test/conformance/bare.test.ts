@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Random } from "../../src/core/random.js";
-import { conformance } from "../../src/testing/conformance.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import type { Random } from "../../src/core/clock.js";
+import { conformance } from "../../src/testing/conformance/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { casesOf } from "./register.js";
 
 // Over sockets it passes the same cases (`loopback.test.ts`): so far the modelled network agrees with the real one.

@@ -1,5 +1,5 @@
 import { InterceptingCall, ServerInterceptingCall, status } from "@grpc/grpc-js";
-import type { ConformanceSubject } from "../../src/testing/conformance.js";
+import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
 import { Hoarding, hearing, serving, writing } from "./broken-kit.js";
 
 export interface Broken extends ConformanceSubject {

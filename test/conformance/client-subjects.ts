@@ -1,6 +1,6 @@
 import type { ClientOptions } from "@grpc/grpc-js";
 import * as client from "../../src/client.js";
-import type { ConformanceSubject } from "../../src/testing/conformance.js";
+import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
 import { createWeir } from "../../src/weir.js";
 
 // Asked for while the faults are built.

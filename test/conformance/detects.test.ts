@@ -4,8 +4,8 @@ import {
   type ConformanceCase,
   type ConformanceSubject,
   conformance,
-} from "../../src/testing/conformance.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+} from "../../src/testing/conformance/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { broken } from "./broken.js";
 
 /** What the first case to fail says. */

@@ -1,5 +1,10 @@
-import type { ClientOptions, Interceptor, ServerInterceptor } from "@grpc/grpc-js";
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import {
+  type ClientOptions,
+  type Interceptor,
+  Metadata,
+  type ServerInterceptor,
+  status as Status,
+} from "@grpc/grpc-js";
 import { BasicTracerProvider } from "@opentelemetry/sdk-trace-base";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as client from "../../src/client.js";
@@ -9,7 +14,10 @@ import {
 } from "../../src/gen/weir/v1/conformance.js";
 import { clientSpans } from "../../src/otel.js";
 import * as server from "../../src/server.js";
-import { type InMemoryTransport, inMemoryTransport } from "../../src/testing/in-memory.js";
+import {
+  type InMemoryTransport,
+  inMemoryTransport,
+} from "../../src/testing/in-memory/in-memory.js";
 import { createWeir, type Weir } from "../../src/weir.js";
 import { Dice } from "../race/dice.js";
 import { handlers, kinds, type Method, startCall } from "../scene.js";

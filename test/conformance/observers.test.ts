@@ -12,7 +12,10 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { type InMemoryTransport, inMemoryTransport } from "../../src/testing/in-memory.js";
+import {
+  type InMemoryTransport,
+  inMemoryTransport,
+} from "../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, kinds, type Method, startCall } from "../scene.js";
 

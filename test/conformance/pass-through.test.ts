@@ -1,5 +1,5 @@
 import { describe } from "vitest";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { passThrough } from "./pass-through.js";
 import { casesOf } from "./register.js";
 

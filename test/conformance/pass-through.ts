@@ -4,7 +4,7 @@ import {
   ServerInterceptingCall,
   type ServerInterceptor,
 } from "@grpc/grpc-js";
-import type { ConformanceSubject } from "../../src/testing/conformance.js";
+import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
 
 const client: Interceptor = (options, nextCall) =>
   new InterceptingCall(nextCall(options), {

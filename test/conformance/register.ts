@@ -1,7 +1,7 @@
 import { describe, it } from "vitest";
-import { type ConformanceSubject, conformance } from "../../src/testing/conformance.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../src/testing/loopback.js";
+import { type ConformanceSubject, conformance } from "../../src/testing/conformance/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../../src/testing/loopback/loopback.js";
 import type { Transport } from "../../src/testing/transport.js";
 
 type Subjects = Readonly<Record<string, ConformanceSubject>>;

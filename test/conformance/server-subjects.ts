@@ -1,5 +1,5 @@
 import * as server from "../../src/server.js";
-import type { ConformanceSubject } from "../../src/testing/conformance.js";
+import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
 import { createWeir } from "../../src/weir.js";
 
 // Asked for while the faults are built.

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { DueList } from "../../src/core/due-list.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 function list() {
   const clock = new VirtualClock();

@@ -1,10 +1,17 @@
+import type { Mode } from "../../src/core/control.js";
 import type { Decision, PolicyName } from "../../src/core/decision.js";
-import { type Gate, GateRun } from "../../src/core/gates.js";
-import type { Mode } from "../../src/core/mode.js";
-import { type Outcome, type Permit, permit } from "../../src/core/permit.js";
-import { type Refusal, refusal } from "../../src/core/refusal.js";
-import type { Entry, OnTurn, Turn } from "../../src/core/turn.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { type Gate, GateRun } from "../../src/core/gate.js";
+import {
+  type Entry,
+  type OnTurn,
+  type Outcome,
+  type Permit,
+  permit,
+  type Refusal,
+  refusal,
+  type Turn,
+} from "../../src/core/permit.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 /** What a gate answers: `pass` a permit, `silent` nothing, or a refusal; `queue` a place in a queue. */
 type Answer = "pass" | "silent" | "refuse" | "queue";

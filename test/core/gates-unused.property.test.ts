@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { type Gate, GateRun } from "../../src/core/gates.js";
-import type { QuotaAnswer, QuotaStore } from "../../src/core/quota-store.js";
-import { RateLimit } from "../../src/core/rate-limit.js";
-import { resolveRateLimitOptions } from "../../src/core/rate-options.js";
-import { TokenBucket, type TokenRate } from "../../src/core/token-bucket.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { type Gate, GateRun } from "../../src/core/gate.js";
+import { resolveRateLimitOptions } from "../../src/policies/rate-limit/options.js";
+import { RateLimit } from "../../src/policies/rate-limit/rate-limit.js";
+import type { QuotaAnswer, QuotaStore } from "../../src/policies/rate-limit/store.js";
+import { TokenBucket, type TokenRate } from "../../src/policies/rate-limit/token-bucket.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { FakeGate } from "./gate-scene.js";
 
 /** A bucket that counts what is out: taken, and not given back. */

@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { type Gate, GateRun } from "../../src/core/gates.js";
-import type { Mode } from "../../src/core/mode.js";
-import { type Outcome, type Permit, permit } from "../../src/core/permit.js";
-import { RateLimit } from "../../src/core/rate-limit.js";
-import { type RateLimitOptions, resolveRateLimitOptions } from "../../src/core/rate-options.js";
-import { isRefusal, refusal } from "../../src/core/refusal.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import type { Mode } from "../../src/core/control.js";
+import { type Gate, GateRun } from "../../src/core/gate.js";
+import { isRefusal, type Outcome, type Permit, permit, refusal } from "../../src/core/permit.js";
+import {
+  type RateLimitOptions,
+  resolveRateLimitOptions,
+} from "../../src/policies/rate-limit/options.js";
+import { RateLimit } from "../../src/policies/rate-limit/rate-limit.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
+import { ManualStore } from "../policies/rate-limit/rate-scene.js";
 import { FakeGate } from "./gate-scene.js";
-import { ManualStore } from "./rate-scene.js";
 import { fateOf } from "./turns.js";
 
 /** A gate whose permits can be given back unused. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Keyed } from "../../src/core/keyed.js";
-import { memoryAnswerCache } from "../../src/stores/memory-answer-cache.js";
+import { memoryAnswerCache } from "../../src/policies/fallback/stale-cache/memory-answer-cache.js";
 import { createWeir } from "../../src/weir.js";
 
 interface State {

@@ -6,7 +6,7 @@ import {
   resolveResetOptions,
   sharedResetBudgets,
 } from "../../src/core/reset-budget.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 const options = resolveResetOptions({ burst: 8, perSecond: 2 });
 

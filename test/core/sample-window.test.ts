@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { SampleWindow, type WindowSummary } from "../../src/core/sample-window.js";
+import { SampleWindow, type WindowSummary } from "../../src/core/stats/sample-window.js";
 
 /** Windows of a second, each filled by calls that end evenly spread; the last one closes it. */
 function setup() {

@@ -1,6 +1,11 @@
-import type { Permit } from "../../src/core/permit.js";
-import { isRefusal, type Refusal } from "../../src/core/refusal.js";
-import { type Entry, isQueued, type Queued } from "../../src/core/turn.js";
+import {
+  type Entry,
+  isQueued,
+  isRefusal,
+  type Permit,
+  type Queued,
+  type Refusal,
+} from "../../src/core/permit.js";
 
 /** The permit that a call got, or the test fails. */
 export function permitOf(entry: Entry | undefined): Permit {

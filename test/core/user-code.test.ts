@@ -21,7 +21,7 @@ import {
   yesNoOrNothing,
   yesOrNo,
 } from "../../src/core/user-code.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 function listener() {
   const told: string[] = [];

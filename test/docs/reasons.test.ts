@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { reasons } from "../../src/core/reasons.js";
-import { refusal } from "../../src/core/refusal.js";
-import { localRejection } from "../../src/grpc/rejection.js";
+import { reasons } from "../../src/core/decision.js";
+import { refusal } from "../../src/core/permit.js";
+import { localRejection } from "../../src/grpc/status/rejection.js";
 
 const page = readFileSync(new URL("../../docs/reasons.md", import.meta.url), "utf8");
 const rows = page

@@ -11,7 +11,7 @@ import {
   readPushback,
   readRetryDepth,
   retryDepthKey,
-} from "../../src/grpc/metadata-keys.js";
+} from "../../src/grpc/metadata.js";
 
 /** Whatever a peer can put in a header: printable, and also what only a broken peer can send. */
 const hostile = fc.oneof(

@@ -9,7 +9,7 @@ import {
   readPushback,
   readRetryDepth,
   retryDepthKey,
-} from "../../src/grpc/metadata-keys.js";
+} from "../../src/grpc/metadata.js";
 
 function metadata(key: string, ...values: string[]): Metadata {
   const made = new Metadata();

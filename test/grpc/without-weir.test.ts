@@ -5,9 +5,9 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { ForwardingCall } from "../../src/grpc/forwarding-call.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
-import { echo, ended, open, payload, unary } from "../testing/in-memory-scene.js";
+import { ForwardingCall } from "../../src/grpc/client/forwarding-call.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
+import { echo, ended, open, payload, unary } from "../testing/in-memory/scene.js";
 
 describe("a policy that stands alone", () => {
   it("does not retry past the deadline that the call sets itself", async () => {

@@ -1,7 +1,7 @@
-import { empty, staticValue } from "../../src/client/fallback-providers.js";
-import type { ClientPolicy, MethodPolicy } from "../../src/client/method-policy.js";
-import { staleCache } from "../../src/client/stale-cache.js";
-import type { VirtualClock } from "../../src/testing/virtual-clock.js";
+import type { ClientPolicy, MethodPolicy } from "../../src/pipeline/client.js";
+import { empty, staticValue } from "../../src/policies/fallback/client-providers.js";
+import { staleCache } from "../../src/policies/fallback/stale-cache/client-cache.js";
+import type { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { path, payload } from "../scene.js";
 import type { Dice } from "./dice.js";
 

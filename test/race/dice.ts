@@ -1,7 +1,7 @@
-import type { Mode } from "../../src/core/mode.js";
-import type { QuotaStore } from "../../src/core/quota-store.js";
-import { seededRandom } from "../../src/testing/seeded-random.js";
-import type { VirtualClock } from "../../src/testing/virtual-clock.js";
+import type { Mode } from "../../src/core/control.js";
+import type { QuotaStore } from "../../src/policies/rate-limit/store.js";
+import { seededRandom } from "../../src/testing/clock/seeded-random.js";
+import type { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 /** What a user's function throws on purpose: the only error that a world may report. */
 export const thrownByUser = "thrown by a drawn hook";

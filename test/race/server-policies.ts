@@ -1,8 +1,8 @@
-import type { LimitOptions } from "../../src/core/limit-options.js";
 import { priorities } from "../../src/core/priority.js";
-import { overflowPolicies, queueOrders } from "../../src/core/waiting-line.js";
-import type { ServerPolicy } from "../../src/server/server-policy.js";
-import type { VirtualClock } from "../../src/testing/virtual-clock.js";
+import type { ServerPolicy } from "../../src/pipeline/server.js";
+import { overflowPolicies, queueOrders } from "../../src/policies/admission/queue.js";
+import type { LimitOptions } from "../../src/policies/limits/options.js";
+import type { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import type { Dice } from "./dice.js";
 
 /** Work that the handlers of a world can do without. */

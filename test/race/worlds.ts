@@ -1,10 +1,10 @@
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { modes } from "../../src/core/mode.js";
-import type { ControlledName } from "../../src/core/policy-controls.js";
-import { currentCall } from "../../src/grpc/inbound-call.js";
-import type { DrainableServer } from "../../src/server/drain.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { modes } from "../../src/core/control.js";
+import { currentCall } from "../../src/grpc/context/inbound-call.js";
+import type { ControlledName } from "../../src/pipeline/controls.js";
+import type { DrainableServer } from "../../src/policies/drain/server.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { handlers, kinds, type Method, scene, startCall } from "../scene.js";
 import { drawClient, standIn } from "./client-policies.js";
 import { Dice, thrownByUser } from "./dice.js";

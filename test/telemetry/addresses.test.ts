@@ -3,7 +3,7 @@ import {
   authorityAttributes,
   peerAttributes,
   serverAttributes,
-} from "../../src/telemetry/addresses.js";
+} from "../../src/telemetry/attributes.js";
 
 /** `address` or `address port`. */
 function read(attributes: ReturnType<typeof serverAttributes>): string {

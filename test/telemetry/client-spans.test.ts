@@ -2,7 +2,7 @@ import { Metadata, type ServiceError, status as Status } from "@grpc/grpc-js";
 import { context, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { AlwaysOffSampler } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import type { Transport } from "../../src/testing/transport.js";
 import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";

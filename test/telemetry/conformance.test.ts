@@ -2,8 +2,8 @@ import { BasicTracerProvider } from "@opentelemetry/sdk-trace-base";
 import { describe, it } from "vitest";
 import { clientSpans } from "../../src/telemetry/client-spans.js";
 import { serverSpans } from "../../src/telemetry/server-spans.js";
-import { type ConformanceSubject, conformance } from "../../src/testing/conformance.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { type ConformanceSubject, conformance } from "../../src/testing/conformance/conformance.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { traceContext } from "./trace-context.js";
 
 /** With spans that are recorded: without an SDK, the interceptors step aside. */

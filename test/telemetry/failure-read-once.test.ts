@@ -7,8 +7,8 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { encodeStatusDetails, statusDetailsKey } from "../../src/grpc/status-details.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { encodeStatusDetails, statusDetailsKey } from "../../src/grpc/status/rejection.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, payload } from "../scene.js";
 import { startTracing, type TracingUnderTest } from "./tracing.js";

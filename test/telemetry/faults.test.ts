@@ -1,7 +1,7 @@
 import { status as Status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { faults } from "../../src/client/faults.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { faults } from "../../src/policies/faults/client.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { openScene, unary } from "./scene.js";
 import { decisionsOf, startTracing, type TracingUnderTest } from "./tracing.js";
 

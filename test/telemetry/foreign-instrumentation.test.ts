@@ -1,8 +1,8 @@
 import { Metadata, Server } from "@grpc/grpc-js";
 import { context, propagation, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { metadataGetter } from "../../src/telemetry/carrier.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { metadataGetter } from "../../src/telemetry/tracing.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { openScene, type Scene, type SceneOptions, unary } from "./scene.js";
 import { decisionsOf, idOf, parentIdOf, startTracing, type TracingUnderTest } from "./tracing.js";
 

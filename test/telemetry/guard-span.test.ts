@@ -1,7 +1,7 @@
 import { context, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { AlwaysOffSampler, type ReadableSpan } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { createWeir, type WeirOptions } from "../../src/weir.js";
 import { echo, scene } from "../scene.js";
 import { decisionsOf, idOf, parentIdOf, startTracing, type TracingUnderTest } from "./tracing.js";

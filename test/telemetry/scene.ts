@@ -6,27 +6,24 @@ import {
   type ServiceError,
   status as Status,
 } from "@grpc/grpc-js";
-import { bulkheadGate, bulkheadPolicy } from "../../src/client/bulkhead.js";
-import { contextInterceptor } from "../../src/client/context.js";
-import { deadlineInterceptor, resolveDeadlineOptions } from "../../src/client/deadline.js";
-import { gatesInterceptor } from "../../src/client/gates.js";
-import { attemptsInterceptor, retryPolicy } from "../../src/client/retry.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { recordTransformer } from "../../src/grpc/record-transformer.js";
-import { type Surroundings, surroundingsOf } from "../../src/grpc/surroundings.js";
-import { context as serverContext } from "../../src/server/context.js";
-import { serverGate } from "../../src/server/gates.js";
-import { ServerPolicies, type ServerPolicy } from "../../src/server/server-policy.js";
+import { contextInterceptor } from "../../src/grpc/client/context.js";
+import { gatesInterceptor } from "../../src/grpc/client/policy.js";
+import { recordTransformer } from "../../src/grpc/context/call-record.js";
+import { type Surroundings, surroundingsOf } from "../../src/grpc/environment.js";
+import { context as serverContext } from "../../src/grpc/server/context.js";
+import { serverGate } from "../../src/grpc/server/policy.js";
+import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
+import { bulkheadGate, bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
+import { deadlineInterceptor, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
+import { attemptsInterceptor, retryPolicy } from "../../src/policies/retry/client.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "../../src/telemetry/client-spans.js";
+import { resolveTelemetryOptions, type TelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
-import {
-  resolveTelemetryOptions,
-  type TelemetryOptions,
-} from "../../src/telemetry/telemetry-options.js";
 import type { Link, Transport } from "../../src/testing/transport.js";
 
 export type Handlers = Partial<

@@ -8,7 +8,7 @@ import {
   own,
   rpcMethod,
   statusName,
-} from "../../src/telemetry/semconv.js";
+} from "../../src/telemetry/attributes.js";
 import { tracerVersion } from "../../src/telemetry/tracing.js";
 
 it("uses the names of the semantic conventions", () => {

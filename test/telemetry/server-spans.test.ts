@@ -1,7 +1,7 @@
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { context, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import type { Transport } from "../../src/testing/transport.js";
 import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";

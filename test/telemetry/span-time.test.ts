@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { SpanTime } from "../../src/telemetry/span-time.js";
-import { VirtualClock } from "../../src/testing/virtual-clock.js";
+import { SpanTime } from "../../src/telemetry/spans.js";
+import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 it("gives seconds and nanoseconds of the epoch for a reading of the clock", () => {
   const clock = new VirtualClock({ startMs: 5_000, wallStartMs: 1_750_000_000_250 });

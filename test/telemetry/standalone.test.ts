@@ -19,13 +19,13 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { InboundCall, runInbound } from "../../src/grpc/inbound-call.js";
+import { InboundCall, runInbound } from "../../src/grpc/context/inbound-call.js";
 import type { ServerCall, ServerCallListener } from "../../src/grpc/types.js";
 import * as server from "../../src/server.js";
 import { clientSpans } from "../../src/telemetry/client-spans.js";
+import type { TelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpans } from "../../src/telemetry/server-spans.js";
-import type { TelemetryOptions } from "../../src/telemetry/telemetry-options.js";
-import { inMemoryTransport } from "../../src/testing/in-memory.js";
+import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import type { Link } from "../../src/testing/transport.js";
 import { unary } from "./scene.js";
 import { traceContext } from "./trace-context.js";

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { clientSpans } from "../../src/telemetry/client-spans.js";
+import { resolveTelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpans } from "../../src/telemetry/server-spans.js";
-import { resolveTelemetryOptions } from "../../src/telemetry/telemetry-options.js";
 import { traceContext } from "./trace-context.js";
 
 it("traces with what is registered globally, unless told otherwise", () => {

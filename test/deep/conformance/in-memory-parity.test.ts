@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { inMemoryTransport } from "../../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
-import { open, quiet } from "../../testing/in-memory-scene.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
+import { open, quiet } from "../../testing/in-memory/scene.js";
 import { answers } from "./parity-answers.js";
 import { endings } from "./parity-endings.js";
 

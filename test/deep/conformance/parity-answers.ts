@@ -1,5 +1,5 @@
 import { InterceptingCall, Metadata, ServerInterceptingCall, status } from "@grpc/grpc-js";
-import { ended, payload, quiet, serverStream, unary } from "../../testing/in-memory-scene.js";
+import { ended, payload, quiet, serverStream, unary } from "../../testing/in-memory/scene.js";
 import { failure, type Scenario, trailers } from "./parity-scenario.js";
 
 /** How calls are answered, well or badly. */

@@ -1,5 +1,5 @@
 import { Metadata } from "@grpc/grpc-js";
-import { ended, payload, quiet, unary } from "../../testing/in-memory-scene.js";
+import { ended, payload, quiet, unary } from "../../testing/in-memory/scene.js";
 import { failure, type Scenario } from "./parity-scenario.js";
 
 /** How calls end by deadline, cancellation, broken connections, and with slow readers. */

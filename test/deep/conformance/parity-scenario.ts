@@ -1,5 +1,5 @@
 import { Metadata, status } from "@grpc/grpc-js";
-import type { open, Scene } from "../../testing/in-memory-scene.js";
+import type { open, Scene } from "../../testing/in-memory/scene.js";
 
 /** A thing to do, and what of it must be the same over sockets and in memory. */
 export interface Scenario {

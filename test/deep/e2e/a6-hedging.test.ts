@@ -1,7 +1,7 @@
 import { status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
-import type { HedgeOptions } from "../../../src/core/hedge-options.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
+import type { HedgeOptions } from "../../../src/policies/retry/options.js";
 import { kinds } from "../../scene.js";
 import { type A6, type Act, a6, closeAll, serverSaid } from "./a6-scene.js";
 

@@ -7,13 +7,13 @@ import {
   type ServerOptions,
   type status as Status,
 } from "@grpc/grpc-js";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../../../src/grpc/call-record.js";
+import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir, type Weir } from "../../../src/weir.js";
 import {
   type Ended,

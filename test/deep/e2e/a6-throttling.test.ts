@@ -1,8 +1,8 @@
 import { status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
-import type { RetryPolicyOptions } from "../../../src/client/retry-policy.js";
-import type { RetryBudgetOptions } from "../../../src/core/retry-budget-options.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
+import type { RetryBudgetOptions } from "../../../src/policies/retry/budget.js";
+import type { RetryPolicyOptions } from "../../../src/policies/retry/client-policy.js";
 import { kinds } from "../../scene.js";
 import { type Act, a6, closeAll, serverSaid } from "./a6-scene.js";
 

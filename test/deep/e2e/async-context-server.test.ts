@@ -15,13 +15,13 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { currentInbound } from "../../../src/grpc/inbound-call.js";
+import { currentInbound } from "../../../src/grpc/context/inbound-call.js";
 import * as server from "../../../src/server.js";
-import { inMemoryTransport } from "../../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import type { Transport } from "../../../src/testing/transport.js";
-import { kinds } from "../../grpc/fake-call.js";
-import { callWith, type Message, message } from "../../grpc/replay-network.js";
+import { kinds } from "../../grpc/client/fake-call.js";
+import { callWith, type Message, message } from "../../grpc/client/replay-network.js";
 
 /** What a server interceptor of the user's own keeps for each request. */
 const requests = new AsyncLocalStorage<string>();

@@ -7,13 +7,13 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { ForwardingCall } from "../../../src/grpc/forwarding-call.js";
+import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
 import type { CallKind } from "../../../src/grpc/types.js";
-import { inMemoryTransport } from "../../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import type { Link, Transport } from "../../../src/testing/transport.js";
-import { kinds } from "../../grpc/fake-call.js";
-import { message } from "../../grpc/replay-network.js";
+import { kinds } from "../../grpc/client/fake-call.js";
+import { message } from "../../grpc/client/replay-network.js";
 import { echo, failing } from "../../scene.js";
 
 /** What the application keeps for each request of its own. */

@@ -8,7 +8,7 @@ import {
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
 import { createWeir, type Weir } from "../../../src/weir.js";
-import { breakersOf, onlyBreaker } from "../../client/breaker-scene.js";
+import { breakersOf, onlyBreaker } from "../../policies/breaker/client-scene.js";
 import { handlers, payload } from "../../scene.js";
 import { listen } from "./listen.js";
 import { type Fleet, fleet, type Replica } from "./load-balancing-scene.js";

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Server } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { BreakerPolicyOptions } from "../../../src/client/breaker.js";
-import type { BreakerStateChange } from "../../../src/core/breaker-set.js";
 import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { rejectionOf } from "../../../src/grpc/rejection.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import type { BreakerStateChange } from "../../../src/policies/breaker/breakers.js";
+import type { BreakerPolicyOptions } from "../../../src/policies/breaker/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { echo, type HandlerCall, handlers, payload } from "../../scene.js";
 import { listen } from "./listen.js";

@@ -18,7 +18,7 @@ import {
   UnaryRequest,
 } from "../../../src/gen/weir/v1/conformance.js";
 import { currentCall, rejectionOf } from "../../../src/index.js";
-import type { ServerPolicy } from "../../../src/server/server-policy.js";
+import type { ServerPolicy } from "../../../src/pipeline/server.js";
 import { createWeir } from "../../../src/weir.js";
 import { echo, path, payload } from "../../scene.js";
 import { listen } from "./listen.js";

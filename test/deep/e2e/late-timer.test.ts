@@ -4,11 +4,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type ClientOptions, credentials, Metadata, status as Status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { timeouts } from "../../../src/client/attempt-timeouts.js";
-import { deadline } from "../../../src/client/deadline.js";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
-import { retry } from "../../../src/client/retry.js";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
+import { deadline } from "../../../src/policies/deadline/client.js";
+import { timeouts } from "../../../src/policies/deadline/client-attempt-timeouts.js";
+import { retry } from "../../../src/policies/retry/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { kinds, startCall } from "../../scene.js";
 

@@ -8,7 +8,7 @@ import {
   weightedWithoutOutliers,
 } from "../../../examples/load-balancing/recipes.js";
 import { type ClientPolicy, partitionedChannel } from "../../../src/client.js";
-import { rejectionOf } from "../../../src/grpc/rejection.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { createWeir } from "../../../src/weir.js";
 import { callMany, callUntil, type Fleet, fleet } from "./load-balancing-scene.js";
 

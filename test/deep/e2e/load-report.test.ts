@@ -14,7 +14,7 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { rejectionOf } from "../../../src/grpc/rejection.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { createWeir, type Weir } from "../../../src/weir.js";
 import { echo } from "../../scene.js";
 

@@ -11,7 +11,7 @@ import {
   ConformanceServiceService,
   type UnaryRequest,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import type { Link, LinkSetup } from "../../../src/testing/transport.js";
 
 const request: UnaryRequest = { payload: Buffer.from("water"), sequence: 1 };

@@ -4,15 +4,15 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { PartitionedChannel } from "../../../src/grpc/partitioned-channel.js";
-import { resolvePartitionedChannelOptions } from "../../../src/grpc/partitioned-channel-options.js";
-import { InMemoryChannel } from "../../../src/testing/in-memory-channel.js";
-import { InMemoryNetwork } from "../../../src/testing/in-memory-network.js";
-import { InMemoryServer } from "../../../src/testing/in-memory-server.js";
-import { seededRandom } from "../../../src/testing/seeded-random.js";
-import { VirtualClock } from "../../../src/testing/virtual-clock.js";
+import { resolvePartitionedChannelOptions } from "../../../src/grpc/channel/options.js";
+import { PartitionedChannel } from "../../../src/grpc/channel/partitioned-channel.js";
+import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { InMemoryChannel } from "../../../src/testing/in-memory/channel.js";
+import { InMemoryNetwork } from "../../../src/testing/in-memory/network.js";
+import { InMemoryServer } from "../../../src/testing/in-memory/server.js";
 import { createWeir } from "../../../src/weir.js";
-import { inFlight, withPriority } from "../../grpc/partitioned-channel-scene.js";
+import { inFlight, withPriority } from "../../grpc/channel/partitioned-channel-scene.js";
 import { type HandlerCall, handlers, kinds, startCall } from "../../scene.js";
 
 /** A client over a partitioned channel whose connections are in memory, under virtual time. */

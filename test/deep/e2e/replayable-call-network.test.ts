@@ -5,11 +5,16 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { inMemoryTransport } from "../../../src/testing/in-memory.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
-import { kinds } from "../../grpc/fake-call.js";
-import { relaunching } from "../../grpc/relaunching-call.js";
-import { type AttemptPlan, callWith, message, openPlanned } from "../../grpc/replay-network.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
+import { kinds } from "../../grpc/client/fake-call.js";
+import { relaunching } from "../../grpc/client/relaunching-call.js";
+import {
+  type AttemptPlan,
+  callWith,
+  message,
+  openPlanned,
+} from "../../grpc/client/replay-network.js";
 
 const streamsRequest = (kind: string) => kind === "client-stream" || kind === "bidi";
 const request = Array.from({ length: 8 }, (_, index) => message(index + 1, 1_000));

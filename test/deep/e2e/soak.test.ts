@@ -1,8 +1,8 @@
 import { credentials, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
-import { seededRandom } from "../../../src/testing/seeded-random.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
+import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 import { createWeir } from "../../../src/weir.js";
 import type { HandlerCall } from "../../scene.js";
 import { caller, EndCounter, RestartingServer, sleep, whole } from "./soak-scene.js";

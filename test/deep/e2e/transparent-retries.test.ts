@@ -1,8 +1,8 @@
 import { constants } from "node:http2";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
-import type { DecisionEvent } from "../../../src/grpc/call-record.js";
+import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { kinds, startCall } from "../../scene.js";
 import { answer, RawPeer, type RawStream } from "../grpc-js/raw-peer.js";

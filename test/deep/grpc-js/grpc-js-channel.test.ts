@@ -1,7 +1,7 @@
 import { createServer } from "node:net";
 import { Client, connectivityState, credentials, Metadata, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import { ChannelWatch } from "../../../src/grpc/channel-watch.js";
+import { ChannelWatch } from "../../../src/grpc/channel/watch.js";
 
 /** Facts about the channels of grpc-js that the toolkit builds on. They need a socket: a port where nobody listens. */
 const same = (bytes: Buffer) => bytes;

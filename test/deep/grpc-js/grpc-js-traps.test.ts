@@ -22,12 +22,12 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
+import { GatedCall } from "../../../src/grpc/client/gated-call.js";
+import { ReplayAttempt } from "../../../src/grpc/client/replay-attempt.js";
 import { CallDeadline, createCall } from "../../../src/grpc/deadline.js";
-import { ForwardingCall } from "../../../src/grpc/forwarding-call.js";
-import { GatedCall } from "../../../src/grpc/gated-call.js";
-import { ReplayAttempt } from "../../../src/grpc/replay-attempt.js";
 import type { MessageContext } from "../../../src/grpc/types.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import {
   callOf,
   ended,
@@ -36,8 +36,8 @@ import {
   optionsOf,
   settled,
   Writes,
-} from "../../grpc/fake-call.js";
-import { PutOffCall } from "../../grpc/put-off-call.js";
+} from "../../grpc/client/fake-call.js";
+import { PutOffCall } from "../../grpc/client/put-off-call.js";
 import { echo, handlers, startCall } from "../../scene.js";
 
 /**

@@ -8,9 +8,9 @@ import {
   Metadata as MetadataOf,
   type StatusObject,
 } from "@grpc/grpc-js";
-import type { StatusOrigin } from "../../../src/core/origin.js";
-import { ForwardingCall } from "../../../src/grpc/forwarding-call.js";
-import { type AttemptEvidence, originOf } from "../../../src/grpc/status-origin.js";
+import type { StatusOrigin } from "../../../src/core/status.js";
+import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
+import { type AttemptEvidence, originOf } from "../../../src/grpc/status/origin.js";
 import type { CallKind } from "../../../src/grpc/types.js";
 import { withResolvers } from "../../scene.js";
 

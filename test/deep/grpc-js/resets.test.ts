@@ -1,9 +1,9 @@
 import { constants } from "node:http2";
 import { Metadata, Server, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ClientPolicy } from "../../../src/client/method-policy.js";
 import { ConformanceServiceService } from "../../../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../../../src/grpc/call-record.js";
+import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
+import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { handlers, kinds, startCall } from "../../scene.js";
 import { closeAll, connect } from "../e2e/a6-scene.js";

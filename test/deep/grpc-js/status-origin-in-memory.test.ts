@@ -1,16 +1,16 @@
 import { type ClientOptions, Metadata, type MetadataOptions, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { StatusOrigin } from "../../../src/core/origin.js";
+import type { StatusOrigin } from "../../../src/core/status.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { inMemoryTransport } from "../../../src/testing/in-memory.js";
-import type { NetworkOptions } from "../../../src/testing/in-memory-network.js";
-import { loopbackTransport } from "../../../src/testing/loopback.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import type { NetworkOptions } from "../../../src/testing/in-memory/network.js";
+import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import type { Transport } from "../../../src/testing/transport.js";
-import { echo } from "../../testing/in-memory-scene.js";
+import { echo } from "../../testing/in-memory/scene.js";
 import { type Seen, watching } from "./origin-watch.js";
 
 interface Scenario {

@@ -1,8 +1,8 @@
 import { constants } from "node:http2";
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { StatusOrigin } from "../../../src/core/origin.js";
-import { codeOf } from "../../../src/grpc/status-origin.js";
+import type { StatusOrigin } from "../../../src/core/status.js";
+import { codeOf } from "../../../src/grpc/status/origin.js";
 import type { CallKind } from "../../../src/grpc/types.js";
 import { type Activity, endOfKind } from "./origin-watch.js";
 import { RawPeer, type RawStream } from "./raw-peer.js";

@@ -1,5 +1,5 @@
 import { credentials, status } from "@grpc/grpc-js";
-import type { StatusOrigin } from "../../../src/core/origin.js";
+import type { StatusOrigin } from "../../../src/core/status.js";
 import type { CallPlan } from "./origin-watch.js";
 import { answer, type RawPeer, type RawStream, trailersOnly } from "./raw-peer.js";
 

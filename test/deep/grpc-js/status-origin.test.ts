@@ -1,6 +1,6 @@
 import { Metadata, Server, ServerCredentials, type ServiceDefinition, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { codeOf, originOf, UnknownTexts } from "../../../src/grpc/status-origin.js";
+import { codeOf, originOf, UnknownTexts } from "../../../src/grpc/status/origin.js";
 import { endOfCall, type Seen } from "./origin-watch.js";
 import { RawPeer } from "./raw-peer.js";
 import { ok, type Row, rows } from "./status-origin-rows.js";

@@ -1,0 +1,120 @@
+import type { PolicyName, Reason } from "./decision.js";
+import { oneOf } from "./options.js";
+import { type Outcome, type Permit, permit } from "./permit.js";
+import { WeakList } from "./weak-list.js";
+
+/**
+ * How a policy takes part: `enforce` it acts; `observe` it records what it would have done, on state
+ * of its own, and changes nothing; `off` it does nothing. Changed while running without losing counters.
+ */
+export type Mode = "enforce" | "observe" | "off";
+
+export const modes = ["enforce", "observe", "off"] as const satisfies readonly Mode[];
+
+/** A policy that can be switched and looked into while it works. */
+export interface ControlledPolicy {
+  mode: Mode;
+  /** Its numbers now, for people and reports; by key where the policy keeps state by key. */
+  snapshot(): unknown;
+}
+
+/**
+ * The hand on one kind of policy: all that a weir has built of it, for whichever client or server, and that is still in
+ * use. It holds none of it: a policy goes with the options, clients and calls that it was built for. Switching the mode
+ * loses no counters.
+ */
+export class PolicyControl {
+  readonly name: PolicyName;
+  readonly #policies = new WeakList<ControlledPolicy>();
+  #mode: Mode | undefined;
+  #firstMode: Mode | undefined;
+
+  constructor(name: PolicyName) {
+    this.name = name;
+  }
+
+  /** Takes a policy in. A mode that was set through this control before holds for it as well. */
+  add(policy: ControlledPolicy): void {
+    if (this.#mode !== undefined) policy.mode = this.#mode;
+    this.#firstMode ??= policy.mode;
+    this.#policies.add(policy);
+  }
+
+  /** The mode that was set here last; before that, the mode the first policy was built with. */
+  get mode(): Mode {
+    return this.#mode ?? this.#firstMode ?? "enforce";
+  }
+
+  /** @throws InvalidOptionError for anything but `enforce`, `observe` and `off`. */
+  set mode(mode: Mode) {
+    this.#mode = oneOf(`policy("${this.name}").mode`, mode, modes);
+    for (const policy of this.#policies) policy.mode = this.#mode;
+  }
+
+  /** One entry for each policy that is in use, in the order of building. */
+  snapshot(): readonly unknown[] {
+    return [...this.#policies].map((policy) => policy.snapshot());
+  }
+}
+
+/** Calls that an observed policy would have refused for one reason, and how they ended all the same. They only grow. */
+export interface ObservedRefusals {
+  readonly refused: number;
+  readonly success: number;
+  readonly failure: number;
+  /** Their caller left, or another policy refused them: how they would have ended is not known. */
+  readonly ignored: number;
+}
+
+/** By policy and reason. What would have been refused and has not ended yet is in `refused` only. */
+export type ObservedReport = Readonly<
+  Partial<Record<PolicyName, Readonly<Partial<Record<Reason, ObservedRefusals>>>>>
+>;
+
+type Counts = { -readonly [K in keyof ObservedRefusals]: number };
+
+/**
+ * What policies that observe would have done, and what it would have cost: of the calls that they would have refused,
+ * those that ended well would have been lost, and those that failed would have been spared.
+ */
+export class ObserveReport {
+  readonly #counts = new Map<PolicyName, Map<Reason, Counts>>();
+
+  refused(policy: PolicyName, reason: Reason): void {
+    this.#of(policy, reason).refused += 1;
+  }
+
+  ended(policy: PolicyName, reason: Reason, outcome: Outcome): void {
+    this.#of(policy, reason)[outcome] += 1;
+  }
+
+  /** Notes what would have been refused, and how it ends when that is settled: in place of the permit it did not get. */
+  spared(policy: PolicyName, reason: Reason): Permit {
+    this.refused(policy, reason);
+    return permit((outcome) => this.ended(policy, reason, outcome));
+  }
+
+  snapshot(): ObservedReport {
+    const report: Partial<Record<PolicyName, Partial<Record<Reason, ObservedRefusals>>>> = {};
+    for (const [policy, reasons] of this.#counts) {
+      const byReason: Partial<Record<Reason, ObservedRefusals>> = {};
+      for (const [reason, counts] of reasons) byReason[reason] = { ...counts };
+      report[policy] = byReason;
+    }
+    return report;
+  }
+
+  #of(policy: PolicyName, reason: Reason): Counts {
+    let reasons = this.#counts.get(policy);
+    if (reasons === undefined) {
+      reasons = new Map();
+      this.#counts.set(policy, reasons);
+    }
+    let counts = reasons.get(reason);
+    if (counts === undefined) {
+      counts = { refused: 0, success: 0, failure: 0, ignored: 0 };
+      reasons.set(reason, counts);
+    }
+    return counts;
+  }
+}

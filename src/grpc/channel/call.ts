@@ -1,0 +1,268 @@
+import {
+  type CallCredentials,
+  type ClientOptions,
+  connectivityState,
+  Metadata,
+  propagate,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
+import { createCall } from "../deadline.js";
+import { receivedStatus } from "../status/foreign-status.js";
+import { channelClosed, interceptorThrew } from "../status/local.js";
+import type { ClientListener, MessageContext } from "../types.js";
+
+// grpc-js keeps these names to itself; they are derived from what it exports.
+export type Channel = NonNullable<ClientOptions["channelOverride"]>;
+export type ChannelCall = ReturnType<Channel["createCall"]>;
+type ParentCall = Parameters<Channel["createCall"]>[3];
+
+export interface CallSetup {
+  readonly method: string;
+  readonly deadline: Date | number;
+  readonly host: string | null | undefined;
+  readonly parent: ParentCall;
+  readonly propagateFlags: number | null | undefined;
+  /** The peer of a call that has none yet, as grpc-js has it. */
+  readonly target: string;
+  /** Chooses the connection. Throws when the channel is closed. */
+  readonly choose: (method: string, metadata: Metadata) => Lane;
+}
+
+/**
+ * A call of a partitioned channel. What decides its connection is in its metadata, which come with `start`, so only
+ * then is the real call made. What comes before is kept as grpc-js keeps it: one message, the latest.
+ *
+ * One object is both the call and the listener of the call below, to spare an allocation.
+ */
+export class PartitionedCall implements ChannelCall, ClientListener {
+  readonly #setup: CallSetup;
+  readonly #parentLived: boolean;
+  #call: ChannelCall | undefined;
+  #lane: Lane | undefined;
+  #listener: ClientListener | undefined;
+  #credentials: CallCredentials | undefined;
+  #early: { readonly context: MessageContext; readonly message: Buffer } | undefined;
+  #readWanted = false;
+  #halfClosed = false;
+  #ended: StatusObject | undefined;
+
+  constructor(setup: CallSetup) {
+    this.#setup = setup;
+    this.#parentLived = setup.parent?.cancelled === false;
+  }
+
+  start(metadata: Metadata, listener: ClientListener): void {
+    this.#listener = listener;
+    if (this.#ended !== undefined) {
+      this.#tell(this.#ended);
+      return;
+    }
+    let call: ChannelCall;
+    try {
+      call = this.#create(metadata);
+      call.start(metadata, this);
+    } catch (error) {
+      this.#fail(channelClosed(error) ?? interceptorThrew(error));
+      return;
+    }
+    if (this.#readWanted) call.startRead();
+    if (this.#early !== undefined) {
+      call.sendMessageWithContext(this.#early.context, this.#early.message);
+      this.#early = undefined;
+    }
+    if (this.#halfClosed) call.halfClose();
+    this.#heedParent(call);
+  }
+
+  sendMessageWithContext(context: MessageContext, message: Buffer): void {
+    if (this.#call === undefined) this.#early = { context, message };
+    else this.#call.sendMessageWithContext(context, message);
+  }
+
+  startRead(): void {
+    if (this.#call === undefined) this.#readWanted = true;
+    else this.#call.startRead();
+  }
+
+  halfClose(): void {
+    if (this.#call === undefined) this.#halfClosed = true;
+    else this.#call.halfClose();
+  }
+
+  cancelWithStatus(code: status, details: string): void {
+    if (this.#call === undefined) this.#end({ code, details, metadata: new Metadata() });
+    else this.#call.cancelWithStatus(code, details);
+  }
+
+  getPeer(): string {
+    return this.#call?.getPeer() ?? this.#setup.target;
+  }
+
+  /** It names the call in traces of grpc-js only, where a call that has not started does not occur. */
+  getCallNumber(): number {
+    return this.#call?.getCallNumber() ?? 0;
+  }
+
+  setCredentials(credentials: CallCredentials): void {
+    if (this.#call === undefined) this.#credentials = credentials;
+    else this.#call.setCredentials(credentials);
+  }
+
+  getAuthContext(): ReturnType<ChannelCall["getAuthContext"]> {
+    return this.#call?.getAuthContext() ?? null;
+  }
+
+  // ---- From below.
+
+  onReceiveMetadata(metadata: Metadata): void {
+    this.#listener?.onReceiveMetadata(metadata);
+  }
+
+  onReceiveMessage(message: unknown): void {
+    this.#listener?.onReceiveMessage(message);
+  }
+
+  onReceiveStatus(received: StatusObject): void {
+    this.#leave();
+    // What could not be started has its status from here, and may have another from below.
+    if (this.#ended !== undefined) return;
+    this.#listener?.onReceiveStatus(receivedStatus(received));
+  }
+
+  #create(metadata: Metadata): ChannelCall {
+    const { choose, method, deadline, host, parent, propagateFlags } = this.#setup;
+    const lane = choose(method, metadata);
+    const call = createCall(lane.channel, method, deadline, host, parent, propagateFlags);
+    if (this.#credentials !== undefined) call.setCredentials(this.#credentials);
+    lane.enter();
+    this.#lane = lane;
+    this.#call = call;
+    return call;
+  }
+
+  /** The parent was listened to from the start on; a cancellation before that would be missed. */
+  #heedParent(call: ChannelCall): void {
+    const { parent, propagateFlags } = this.#setup;
+    if (!this.#parentLived || parent?.cancelled !== true) return;
+    if ((propagateFlags ?? propagate.DEFAULTS) & propagate.CANCELLATION) {
+      call.cancelWithStatus(status.CANCELLED, "Cancelled by parent call");
+    }
+  }
+
+  /** What could not be started. Left alone, the call below would keep its channel and its timer. */
+  #fail(failed: StatusObject): void {
+    this.#leave();
+    this.#end(failed);
+    this.#call?.cancelWithStatus(failed.code, failed.details);
+    this.#call = undefined;
+  }
+
+  #leave(): void {
+    this.#lane?.leave();
+    this.#lane = undefined;
+  }
+
+  /** Ends a call that never was one below. */
+  #end(final: StatusObject): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = final;
+    if (this.#listener !== undefined) this.#tell(final);
+  }
+
+  #tell(final: StatusObject): void {
+    const listener = this.#listener;
+    process.nextTick(() => listener?.onReceiveStatus(final));
+  }
+}
+
+/** Numbers of one connection. */
+export interface ChannelConnectionSnapshot {
+  readonly state: keyof typeof connectivityState;
+  /** Calls that have started and not ended. */
+  readonly inFlight: number;
+  /** Calls since the channel was made. */
+  readonly started: number;
+}
+
+/** Numbers of one partition: the sums, and those of its connections. */
+export interface ChannelPartitionSnapshot {
+  readonly inFlight: number;
+  readonly started: number;
+  readonly connections: readonly ChannelConnectionSnapshot[];
+}
+
+/** One connection of a partition: a channel that shares its connection with no other. */
+export class Lane {
+  readonly channel: Channel;
+  #inFlight = 0;
+  #started = 0;
+  /** When it was last chosen, counted in choices. */
+  #turn = 0;
+
+  constructor(channel: Channel) {
+    this.channel = channel;
+  }
+
+  enter(): void {
+    this.#inFlight += 1;
+    this.#started += 1;
+  }
+
+  leave(): void {
+    this.#inFlight -= 1;
+  }
+
+  take(turn: number): void {
+    this.#turn = turn;
+  }
+
+  /** Whether the next call rather goes here. */
+  isBetterThan(other: Lane): boolean {
+    const failing = this.#failing();
+    if (failing !== other.#failing()) return !failing;
+    if (this.#inFlight !== other.#inFlight) return this.#inFlight < other.#inFlight;
+    return this.#turn < other.#turn;
+  }
+
+  snapshot(): ChannelConnectionSnapshot {
+    const name = connectivityState[this.channel.getConnectivityState(false)];
+    const state = name as ChannelConnectionSnapshot["state"];
+    return { state, inFlight: this.#inFlight, started: this.#started };
+  }
+
+  #failing(): boolean {
+    return this.channel.getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE;
+  }
+}
+
+/** The connections that the calls of one class share. */
+export class Partition {
+  readonly lanes: readonly [Lane, ...Lane[]];
+  #turns = 0;
+
+  constructor(connections: number, open: () => Channel) {
+    const first = new Lane(open());
+    this.lanes = [first, ...Array.from({ length: connections - 1 }, () => new Lane(open()))];
+  }
+
+  /**
+   * The connection with the fewest calls in flight; among equals, the one whose turn it is. One that cannot connect
+   * comes last: its calls fail at once, so that it always has the fewest and would draw all others in.
+   */
+  pick(): Lane {
+    const lane = this.lanes.reduce((best, each) => (each.isBetterThan(best) ? each : best));
+    this.#turns += 1;
+    lane.take(this.#turns);
+    return lane;
+  }
+
+  snapshot(): ChannelPartitionSnapshot {
+    const connections = this.lanes.map((lane) => lane.snapshot());
+    return {
+      inFlight: connections.reduce((sum, { inFlight }) => sum + inFlight, 0),
+      started: connections.reduce((sum, { started }) => sum + started, 0),
+      connections,
+    };
+  }
+}

@@ -1,0 +1,204 @@
+import {
+  ChannelCredentials,
+  Channel as Connection,
+  connectivityState,
+  type Metadata,
+} from "@grpc/grpc-js";
+import { type Clock, systemClock } from "../../core/clock.js";
+import { InvalidOptionError } from "../../core/options.js";
+import type { Priority } from "../../core/priority.js";
+import { ask, keyText, shown } from "../../core/user-code.js";
+import { readPriority } from "../metadata.js";
+import { serviceOf } from "../types.js";
+import {
+  type Channel,
+  type ChannelCall,
+  type ChannelPartitionSnapshot,
+  type Lane,
+  Partition,
+  PartitionedCall,
+} from "./call.js";
+import { Connectivity } from "./connectivity.js";
+import {
+  type ChannelPlan,
+  type PartitionedChannelOptions,
+  type PartitionPlan,
+  resolvePartitionedChannelOptions,
+} from "./options.js";
+
+/** The numbers of a partitioned channel at one moment, by partition. */
+export interface PartitionedChannelSnapshot<Name extends string = string> {
+  readonly partitions: Readonly<Record<Name, ChannelPartitionSnapshot>>;
+}
+
+type CreateCallArgs = Parameters<Channel["createCall"]>;
+
+/**
+ * A channel whose calls ride different connections by class. Hand it to a client as `channelOverride`; it behaves as
+ * one channel to one target.
+ */
+export class PartitionedChannel<Name extends string = string> implements Channel {
+  readonly #partitions: ReadonlyMap<string, Partition>;
+  readonly #first: Channel;
+  readonly #place: Place;
+  readonly #connectivity: Connectivity;
+  readonly #choose: (method: string, metadata: Metadata) => Lane;
+
+  /** Made with `partitionedChannel`. */
+  constructor(plan: ChannelPlan, open: () => Channel, clock: Clock) {
+    this.#place = placeBy(plan);
+    const partitions = plan.partitions.map(
+      ({ name, connections }) => [name, new Partition(connections, open)] as const,
+    );
+    this.#partitions = new Map(partitions);
+    this.#first = this.#named(plan.defaultPartition).lanes[0].channel;
+    const channels = partitions.flatMap(([, { lanes }]) => lanes.map(({ channel }) => channel));
+    this.#connectivity = new Connectivity(channels, clock);
+    this.#choose = (method, metadata) => this.#laneOf(method, metadata);
+  }
+
+  /** The target as grpc-js writes it: `dns:orders:8443`. */
+  getTarget(): string {
+    return this.#first.getTarget();
+  }
+
+  /**
+   * READY if any connection is; else CONNECTING, TRANSIENT_FAILURE or IDLE, if any is.
+   *
+   * @param tryToConnect Unless one is ready, lets all connections connect that are idle.
+   */
+  getConnectivityState(tryToConnect: boolean): connectivityState {
+    const { state, closed } = this.#connectivity;
+    if (tryToConnect && !closed && state !== connectivityState.READY) this.#connectivity.connect();
+    return state;
+  }
+
+  watchConnectivityState(
+    currentState: connectivityState,
+    deadline: Date | number,
+    callback: (error?: Error) => void,
+  ): void {
+    this.#mustBeOpen();
+    this.#connectivity.watch(currentState, deadline, callback);
+  }
+
+  /** That of one connection: grpc-js lets nobody else register with channelz. */
+  getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
+    return this.#first.getChannelzRef();
+  }
+
+  createCall(...args: CreateCallArgs): ChannelCall {
+    const [method, deadline, host, parent, propagateFlags] = args;
+    if (typeof method !== "string") {
+      throw new TypeError("Channel#createCall: method must be a string");
+    }
+    if (!(typeof deadline === "number" || deadline instanceof Date)) {
+      throw new TypeError("Channel#createCall: deadline must be a number or Date");
+    }
+    this.#mustBeOpen();
+    const choose = this.#choose;
+    const target = this.getTarget();
+    return new PartitionedCall({ method, deadline, host, parent, propagateFlags, target, choose });
+  }
+
+  /** Closes all connections. Calls that are on one already are left to end, as by any channel. */
+  close(): void {
+    if (!this.#connectivity.closed) this.#connectivity.close();
+  }
+
+  snapshot(): PartitionedChannelSnapshot<Name> {
+    const numbers = [...this.#partitions].map(
+      ([name, partition]) => [name, partition.snapshot()] as const,
+    );
+    // They were made of an object with these names.
+    const partitions = Object.fromEntries(numbers) as Record<Name, ChannelPartitionSnapshot>;
+    return { partitions };
+  }
+
+  #laneOf(method: string, metadata: Metadata): Lane {
+    this.#mustBeOpen();
+    return this.#named(this.#place(method, metadata)).pick();
+  }
+
+  #named(name: string): Partition {
+    const partition = this.#partitions.get(name);
+    // The options and `placeBy` see to it that this does not happen.
+    if (partition === undefined) throw new Error(`There is no partition ${name}`);
+    return partition;
+  }
+
+  #mustBeOpen(): void {
+    // In the words of grpc-js.
+    if (this.#connectivity.closed) throw new Error("Channel has been shut down");
+  }
+}
+
+/**
+ * A connection bulkhead: calls of different classes ride different HTTP/2 connections, so that one class cannot use
+ * up what the calls of a connection share: its streams, its flow-control window, its socket.
+ *
+ * Give it to a client as `channelOverride`, with the client's own target and credentials. The channel options belong
+ * here then: a client ignores those beside a `channelOverride`.
+ *
+ * It bounds and refuses nothing. How many calls may run at once is for a bulkhead to say.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function partitionedChannel<Name extends string>(
+  target: string,
+  credentials: ChannelCredentials,
+  options: PartitionedChannelOptions<Name>,
+): PartitionedChannel<Name> {
+  if (typeof target !== "string" || target === "") {
+    throw new InvalidOptionError("partitionedChannel.target", "a target", target);
+  }
+  if (!(credentials instanceof ChannelCredentials)) {
+    throw new InvalidOptionError(
+      "partitionedChannel.credentials",
+      "channel credentials",
+      credentials,
+    );
+  }
+  const plan = resolvePartitionedChannelOptions(options);
+  const open = () => new Connection(target, credentials, plan.channelOptions);
+  return new PartitionedChannel(plan, open, systemClock);
+}
+
+/** Chooses the partition of a call by name. */
+export type Place = (method: string, metadata: Metadata) => string;
+
+/** The user's function first, then the rules in the order written, then the default. */
+export function placeBy(plan: ChannelPlan): Place {
+  const { partitions, partitionOf, defaultPartition, report } = plan;
+  const ruled = partitions.filter(
+    (each) => each.priorities !== undefined || each.methods !== undefined,
+  );
+  const byRule = (method: string, priority: Priority) =>
+    ruled.find((each) => fits(each, method, priority))?.name ?? defaultPartition;
+  if (partitionOf === undefined) {
+    return (method, metadata) => byRule(method, priorityOf(metadata));
+  }
+  const names = new Set(partitions.map(({ name }) => name));
+  const known = (answer: unknown): string | undefined => {
+    const named = keyText(answer);
+    if (named === undefined || names.has(named)) return named;
+    const text = `There is no partition ${shown(named)}, only ${[...names].join(", ")}`;
+    throw new TypeError(text);
+  };
+  return (method, metadata) => {
+    const priority = priorityOf(metadata);
+    const question = () => partitionOf({ method, priority, metadata });
+    return ask(question, known, undefined, report, "partitionOf") ?? byRule(method, priority);
+  };
+}
+
+function fits({ priorities, methods }: PartitionPlan, path: string, priority: Priority): boolean {
+  if (priorities?.has(priority) === false) return false;
+  if (methods === undefined) return true;
+  return methods.has(path.replace(/^\//, "")) || methods.has(serviceOf(path));
+}
+
+function priorityOf(metadata: Metadata): Priority {
+  const read = readPriority(metadata);
+  return read === "absent" || read === "invalid" ? "normal" : read;
+}

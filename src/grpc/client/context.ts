@@ -1,0 +1,130 @@
+import {
+  type Interceptor,
+  type Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { readOptions } from "../../core/options.js";
+import { type CallRecord, type OptionsWithOwn, withRecord } from "../context/call-record.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+  type WaitingRoom,
+} from "../environment.js";
+import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../metadata.js";
+import type { MessageContext } from "../types.js";
+import { ForwardingCall } from "./forwarding-call.js";
+import { asKept, copyMetadata } from "./kept-metadata.js";
+
+/**
+ * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
+ * brings every event back into the caller's async context, and passes the priority and the cohort of the inbound call on.
+ */
+export function contextInterceptor(
+  surroundings: Surroundings,
+  waitForReady: (method: string) => boolean = () => false,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const { record } = own;
+    const { room } = surroundings;
+    return new ContextCall(own.options, nextCall, record, room, waitForReady(record.method));
+  };
+}
+
+class ContextCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #room: WaitingRoom;
+  readonly #waitForReady: boolean;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    room: WaitingRoom,
+    waitForReady: boolean,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#room = room;
+    this.#waitForReady = waitForReady;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    // A channel that is closed is noticed below, where the call has its span.
+    const closed = this.#room.closing();
+    if (closed !== undefined) {
+      this.finish(closed);
+      return;
+    }
+    const { inbound } = this.#record;
+    const marked = readPriority(metadata);
+    if (marked !== "absent" && marked !== "invalid") this.#record.priority = marked;
+    const explicit = this.#record.priority;
+    const inherited = inbound?.priorityMarked === true ? inbound.priority : undefined;
+    const priority = explicit ?? inherited;
+    const adds = priority !== undefined && metadata.get(priorityKey).length === 0;
+    const cohort = inbound?.cohortMarked === true ? inbound.cohort : undefined;
+    const addsCohort = cohort !== undefined && metadata.get(cohortKey).length === 0;
+    // How many services above are retrying: also where this call is not retried itself.
+    const depth = inbound?.retryDepth ?? 0;
+    const addsDepth = depth > 0 && metadata.get(retryDepthKey).length === 0;
+    const waits = this.#waitForReady && metadata.getOptions().waitForReady === undefined;
+    if (!adds && !addsCohort && !addsDepth && !waits) {
+      this.forward(metadata);
+      return;
+    }
+    // The metadata object is the caller's: what we add goes into a clone.
+    const own = asKept(copyMetadata(metadata));
+    if (adds) {
+      own.set(priorityKey, priority);
+      this.#record.priority = priority;
+    }
+    if (addsCohort) own.set(cohortKey, String(cohort));
+    if (addsDepth) own.set(retryDepthKey, String(depth));
+    if (waits) own.setOptions({ ...metadata.getOptions(), waitForReady: true });
+    this.forward(own);
+  }
+
+  override sendMessageWithContext(messageContext: MessageContext, message: unknown): void {
+    const { callback } = messageContext;
+    if (callback === undefined) super.sendMessageWithContext(messageContext, message);
+    else {
+      let called = false;
+      const restored: typeof callback = (error) => {
+        // Called back twice, a stream of Node throws where nobody catches it.
+        if (called) return;
+        called = true;
+        this.#record.restore(callback, error);
+      };
+      super.sendMessageWithContext({ ...messageContext, callback: restored }, message);
+    }
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#record.restore(() => super.onReceiveMetadata(metadata));
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    this.#record.restore(() => super.onReceiveMessage(message));
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    // A handler may pass it on.
+    if (received.code !== Status.OK) this.#record.inbound?.failedBelow(received);
+    this.#record.restore(() => super.endedWith(received));
+  }
+}
+
+/**
+ * The context interceptor of its own: what the others need where no weir builds the pipeline. Put it first.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function context(given: SurroundingsOptions = {}): Interceptor {
+  const options = readOptions("context", given, surroundingsOptionNames);
+  return contextInterceptor(surroundingsOf(options, "context"));
+}

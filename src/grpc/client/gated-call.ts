@@ -1,0 +1,212 @@
+import {
+  connectivityState,
+  Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import type { Clock } from "../../core/clock.js";
+import type { ObserveReport } from "../../core/control.js";
+import type { Decision, PolicyName } from "../../core/decision.js";
+import { type Gate, type GateHost, GateRun } from "../../core/gate.js";
+import type { Refusal } from "../../core/permit.js";
+import {
+  type AttemptRecord,
+  attemptOf,
+  type CallRecord,
+  endAttempt,
+  type OptionsWithOwn,
+} from "../context/call-record.js";
+import type { WaitingRoom } from "../environment.js";
+import { callOff, channelClosedStatus } from "../status/local.js";
+import { echoes, isAddress, neverLeft } from "../status/origin.js";
+import { localRejection } from "../status/rejection.js";
+import { ForwardingCall } from "./forwarding-call.js";
+import { keepMetadata } from "./kept-metadata.js";
+
+/** What a client gate sees: the call, and the attempt that wants to pass. */
+export interface ClientPassage {
+  readonly record: CallRecord;
+  readonly attempt: AttemptRecord;
+  /** The trailers of the server's own answer. Absent until it came, and where something else ended the attempt. */
+  readonly trailers: Metadata | undefined;
+  /** A policy that observes would have refused the attempt, and goes on listening to it. */
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void;
+  /** The address of the server that it went to; the target, or `unknown`, where none was chosen. */
+  getPeer(): string;
+}
+
+/** How long after its start a call below may still be in the tick of it, in milliseconds, where that tick is long. */
+const freshMs = 50;
+
+/** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
+export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHost, ClientPassage {
+  readonly record: CallRecord;
+  readonly attempt: AttemptRecord;
+  readonly clock: Clock;
+  trailers: Metadata | undefined;
+  readonly #run: GateRun<ClientPassage>;
+  readonly #room: WaitingRoom;
+  #metadata: Metadata | undefined;
+  #sawHeaders = false;
+  /** A stream of responses has had its first. */
+  #delivered = false;
+  #calledOff: string | undefined;
+  /** When the call below was started. */
+  #startedMs = 0;
+  /** The call below is about to be called off. */
+  #callingOff = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    gates: readonly Gate<ClientPassage>[],
+    room: WaitingRoom,
+  ) {
+    super(options, nextCall);
+    this.record = record;
+    this.attempt = attemptOf(options, record);
+    this.clock = record.clock;
+    this.#room = room;
+    this.#run = new GateRun<ClientPassage>(gates, this, this);
+  }
+
+  protected override begin(metadata: Metadata): void {
+    // grpc-js revives a channel whose name resolves after it was closed, and would answer this call.
+    if (this.record.connection?.closed === true) {
+      this.finish(channelClosedStatus());
+      return;
+    }
+    // The gates tell targets apart, also where the interceptors came to the client without the rest of its options.
+    if (this.record.target === "") this.#learnTarget();
+    this.#metadata = metadata;
+    this.record.metadata = metadata;
+    this.#run.run();
+    if (!this.#run.waiting) return;
+    this.unmake();
+    const kept = keepMetadata(metadata);
+    this.#metadata = kept;
+    this.record.metadata = kept;
+    this.#room.enter(this.#closed, this.record.connection);
+  }
+
+  #learnTarget(): void {
+    const { record } = this;
+    record.learnTarget(this.targetBelow());
+    if (record.target !== "") return;
+    record.warnOnce(
+      "target",
+      "is not known: calls to all servers share the state of each policy. Give the client all of weir.client(), or the interceptor the option target",
+    );
+  }
+
+  protected override released(): void {
+    this.#room.leave(this.#closed);
+    // However the call ended; where its status told more, it is settled already.
+    this.#run.settle("ignored");
+  }
+
+  admitted(waited: boolean): void {
+    const metadata = this.#metadata;
+    if (metadata === undefined) return;
+    if (waited) {
+      this.#room.leave(this.#closed);
+      // What another call gives back when it is closed may let this one through.
+      const closed = this.#room.closing(this.record.connection);
+      if (closed !== undefined) {
+        this.finish(closed);
+        return;
+      }
+    }
+    this.#startedMs = this.clock.now();
+    // A queue gives a turn in the context of whoever left it; what is started here belongs to our caller.
+    if (waited) this.record.restore(() => this.forward(metadata));
+    else this.forward(metadata);
+  }
+
+  readonly #closed = (status: StatusObject): void => this.finish(status);
+
+  refused(refusal: Refusal): void {
+    this.finish(localRejection(refusal, { method: this.record.method }));
+  }
+
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void {
+    this.#run.wouldRefuse(refusal, policy);
+  }
+
+  get observed(): ObserveReport {
+    return this.record.observed;
+  }
+
+  decide(decision: Decision): void {
+    this.record.decide(decision);
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff ??= details;
+    const { next } = this;
+    if (next === undefined || this.ended || !this.#fresh) {
+      super.cancelWithStatus(code, details);
+      return;
+    }
+    // A grpc-js call that is cancelled in the tick of its start has its status, and is sent all the same: the handler
+    // runs until the deadline. Called off a turn later, it is called off on the wire, and hears of it once.
+    if (this.#callingOff) return;
+    this.#callingOff = true;
+    const cancelled = { code, details, metadata: new Metadata() };
+    process.nextTick(() => this.onReceiveStatus(cancelled));
+    this.clock.afterPoll(() => callOff(next, code, details));
+  }
+
+  /** The call below may not have come further than grpc-js's name resolution: its peer is the target as yet. */
+  get #fresh(): boolean {
+    if (this.#sawHeaders || this.clock.now() - this.#startedMs > freshMs) return false;
+    const peer = this.getPeer();
+    return peer !== "unknown" && !isAddress(peer, this.record.target);
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#sawHeaders = true;
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    if (!this.#delivered && this.options.method_definition.responseStream) {
+      this.#delivered = true;
+      this.#run.delivered();
+    }
+    super.onReceiveMessage(message);
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    const { code } = received;
+    if (code === Status.OK) {
+      this.trailers = received.metadata;
+      this.#run.settle("success");
+    } else {
+      const evidence = {
+        sawHeaders: this.#sawHeaders,
+        peer: this.getPeer(),
+        target: this.record.target,
+        calledOff: echoes(received, this.#calledOff),
+        unknown: this.record.unknownTexts,
+        resets: this.record.resets,
+      };
+      this.record.inbound?.failedBelow(received);
+      const failure = endAttempt(this.attempt, received, evidence, this.clock.now());
+      if (failure?.origin === "remote") this.trailers = received.metadata;
+      const unsent = neverLeft(evidence);
+      const seen = {
+        neverLeft: unsent,
+        connected: unsent && this.record.connection?.state === connectivityState.READY,
+        delivered: this.#delivered,
+      };
+      // The toolkit ended it late, having been held up itself: the server may have answered well in time.
+      const held = this.attempt.heldUp === true || this.record.heldUp;
+      if (held || failure === undefined) this.#run.settle("ignored");
+      else this.#run.settle(failure.outcome(seen), failure.ending(seen));
+    }
+    super.endedWith(received);
+  }
+}

@@ -1,0 +1,127 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { Mode } from "../core/control.js";
+import type { Decision } from "../core/decision.js";
+import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
+import { type Fault, type FaultKind, Faults } from "../policies/faults/faults.js";
+import type { FaultEnd, ResolvedFaultOptions } from "../policies/faults/options.js";
+import type { Surroundings } from "./environment.js";
+import { pushbackKey } from "./metadata.js";
+
+/** The environment variable without which nothing is injected. */
+const switchName = "GRPC_WEIR_FAULTS";
+
+/**
+ * Whether this process may inject faults. Asked once, while a policy is built: faults that stand in the code of a
+ * service stay out of its production until whoever runs it says otherwise.
+ */
+function faultsPermitted(): boolean {
+  return process.env[switchName] === "1";
+}
+
+/** Faults for calls of one kind: `C` is what the user's predicate sees of a call. */
+export class FaultsPolicy<C> extends Faults {
+  readonly #when: ((call: C) => boolean) | undefined;
+  readonly #report: ReportError;
+
+  constructor(
+    options: ResolvedFaultOptions,
+    when: ((call: C) => boolean) | undefined,
+    { random, report }: Surroundings,
+    mode: Mode | undefined,
+  ) {
+    super(options, random, report, {
+      ...(mode === undefined ? {} : { mode }),
+      enabled: faultsPermitted(),
+    });
+    this.#when = when;
+    this.#report = report;
+  }
+
+  /** Whether a call may be struck. A predicate that throws spares it. */
+  concerns(call: C): boolean {
+    if (this.#when === undefined) return true;
+    const when = this.#when;
+    return ask(() => when(call), yesOrNo, false, this.#report, "faults.when");
+  }
+
+  /** Notes that a fault strikes, or would have. */
+  note(
+    kind: FaultKind,
+    detail: string,
+    atMs: number,
+    enforced: boolean,
+    host: { decide(decision: Decision): void },
+  ): void {
+    if (enforced) this.struck(kind);
+    host.decide({
+      policy: "faults",
+      verdict: "inject",
+      reason: "FAULT_INJECTED",
+      enforced,
+      atMs,
+      detail,
+    });
+  }
+}
+
+/** What a decision says of a delay. */
+export function delayText({ delayMs = 0 }: Fault): string {
+  return `latency: ${Math.round(delayMs * 1_000) / 1_000} ms`;
+}
+
+/** What a decision says of the way a call goes wrong. */
+export function endText(end: FaultEnd): string {
+  switch (end.kind) {
+    case "status":
+      return `status: ${Status[end.code]}`;
+    case "drop":
+      return "drop: no answer";
+    case "reset":
+      return `reset: at the ${end.at}`;
+    case "midStream":
+      return `midStream: ${Status[end.code]}`;
+    default:
+      return end satisfies never;
+  }
+}
+
+/** The status of a fault, with its pushback, as a server sends it. */
+export function faultStatus(
+  end: Extract<FaultEnd, { kind: "status" | "midStream" }>,
+): StatusObject {
+  const metadata = new Metadata();
+  if (end.kind === "status" && end.pushbackMs !== undefined) {
+    // Whatever is negative says: do not retry (gRFC A6).
+    metadata.set(pushbackKey, end.pushbackMs === "stop" ? "-1" : String(end.pushbackMs));
+  }
+  return { code: end.code, details: end.details, metadata };
+}
+
+/** Request: hold the call back for so many whole milliseconds. */
+const delayKey = "x-fault-delay-ms";
+/** Request: end the call with this status code, as a number. */
+const statusKey = "x-fault-status";
+
+/** The longest delay a caller may ask for. */
+const maxDelayMs = 60_000;
+
+/** The fault that a call asks for itself. Hostile values read as absent. */
+export function readFault(metadata: Metadata): {
+  readonly delayMs: number | undefined;
+  readonly end: FaultEnd | undefined;
+} {
+  const delayMs = readWhole(metadata, delayKey, 0, maxDelayMs);
+  const code = readWhole(metadata, statusKey, 1, 16);
+  if (code === undefined) return { delayMs, end: undefined };
+  const details = "Fault injected, as the call asked for";
+  return { delayMs, end: { kind: "status", code, details, pushbackMs: undefined } };
+}
+
+function readWhole(metadata: Metadata, key: string, min: number, max: number): number | undefined {
+  const values = metadata.get(key);
+  const [value] = values;
+  if (values.length !== 1 || typeof value !== "string" || !/^\d{1,5}$/.test(value))
+    return undefined;
+  const number = Number(value);
+  return number >= min && number <= max ? number : undefined;
+}

@@ -1,0 +1,189 @@
+import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
+import { type Due, DueList } from "../../core/due-list.js";
+import { oneOf, readOptions } from "../../core/options.js";
+import { outsideClock } from "../context/async-context.js";
+import { currentInbound, InboundCall, runInbound } from "../context/inbound-call.js";
+import { ranOutOfTime, toMonotonic } from "../deadline.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOf,
+  surroundingsOptionNames,
+} from "../environment.js";
+import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
+import { markedStatus } from "../status/degraded.js";
+import { passedThrough, relayed } from "../status/relay.js";
+import { callKind, type PartialStatus, type ServerCall } from "../types.js";
+import { ForwardingServerCall } from "./forwarding-call.js";
+import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
+
+/**
+ * What becomes of a status that a handler got from a service below and passes on. `mark`: its pushback is taken
+ * out and callers are told that retries are exhausted below. `pass`: it goes through untouched.
+ */
+export type Relay = (typeof relays)[number];
+
+const relays = ["mark", "pass"] as const;
+
+export function resolveRelay(relay: Relay | undefined, option: string): Relay {
+  return oneOf(option, relay === undefined ? "mark" : relay, relays);
+}
+
+/**
+ * The server interceptor nearest the wire. It makes the record of the inbound call (deadline, priority,
+ * cancellation), and puts it in AsyncLocalStorage for the handler, all its events and everything it calls.
+ */
+export function contextInterceptor(
+  surroundings: Surroundings,
+  priority: PriorityReader,
+  relay: Relay = "mark",
+  deadlines: DueList = new DueList(outsideClock(surroundings.clock)),
+): ServerInterceptor {
+  return (method, call) => {
+    const inbound = newInbound(method, call, surroundings);
+    return new ContextServerCall(call, inbound, priority, relay, deadlines);
+  };
+}
+
+/** The record of an inbound call, with what is known before its metadata arrives. */
+function newInbound(
+  method: ServerMethodDefinition<unknown, unknown>,
+  call: ServerCall,
+  { clock, report, onDecision, observed }: Surroundings,
+): InboundCall {
+  const startedAtMs = clock.now();
+  const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
+  return new InboundCall({
+    method: method.path,
+    kind: callKind(method),
+    caller: call,
+    clock,
+    report,
+    onDecision,
+    observed,
+    startedAtMs,
+    deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,
+  });
+}
+
+/** Notes what the caller says of the call. Hostile values read as absent. */
+function readRequest(
+  inbound: InboundCall,
+  metadata: Metadata,
+  call: ServerCall,
+  priority: PriorityReader,
+): void {
+  priority.read(inbound, metadata, call);
+  inbound.previousAttempts = readPreviousAttempts(metadata);
+  inbound.retryDepth = readRetryDepth(metadata);
+  inbound.metadata = metadata;
+}
+
+/**
+ * The record for a server policy that may stand behind a context interceptor, or alone: then it makes one.
+ */
+export function inboundFor(
+  method: ServerMethodDefinition<unknown, unknown>,
+  call: ServerCall,
+  surroundings: Surroundings,
+  priority: PriorityReader,
+): (metadata: Metadata) => InboundCall {
+  return (metadata) => {
+    const present = currentInbound();
+    // In a process that calls itself, what is current may be the call of the client's handler.
+    if (present?.metadata === metadata) return present;
+    const inbound = newInbound(method, call, surroundings);
+    readRequest(inbound, metadata, call, priority);
+    return inbound;
+  };
+}
+
+/** So much later than the deadline, grpc-js's own timer has ended the call, if it could. */
+const laterMs = 20;
+
+class ContextServerCall extends ForwardingServerCall implements Due {
+  readonly #inbound: InboundCall;
+  readonly #priority: PriorityReader;
+  readonly #relay: Relay;
+  readonly #deadlines: DueList;
+  #answered = false;
+
+  constructor(
+    below: ServerCall,
+    inbound: InboundCall,
+    priority: PriorityReader,
+    relay: Relay,
+    deadlines: DueList,
+  ) {
+    super(below);
+    this.#inbound = inbound;
+    this.#priority = priority;
+    this.#relay = relay;
+    this.#deadlines = deadlines;
+  }
+
+  get dueMs(): number {
+    return this.#inbound.deadlineMs + laterMs;
+  }
+
+  /** The deadline has passed, and grpc-js has not said so: policies and the handler are told all the same. */
+  due(): void {
+    this.onCancel();
+  }
+
+  // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
+  // is put in storage for one event is gone at the next.
+
+  protected override begunWith(metadata: Metadata): void {
+    const inbound = this.#inbound;
+    readRequest(inbound, metadata, this.below, this.#priority);
+    if (inbound.deadlineMs !== Number.POSITIVE_INFINITY) {
+      this.#deadlines.add(this, inbound.startedAtMs);
+    }
+    runInbound(inbound, () => super.begunWith(metadata));
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    runInbound(this.#inbound, () => super.onReceiveMessage(message));
+  }
+
+  override onReceiveHalfClose(): void {
+    runInbound(this.#inbound, () => super.onReceiveHalfClose());
+  }
+
+  override onCancel(): void {
+    const inbound = this.#inbound;
+    this.#deadlines.delete(this);
+    const late = ranOutOfTime(inbound.clock.now(), inbound.deadlineMs);
+    inbound.finish(this.#answered ? "finished" : late ? "deadline" : "cancelled");
+    runInbound(inbound, () => super.onCancel());
+  }
+
+  protected override answerWith(status: PartialStatus): void {
+    this.#answered = true;
+    const sent = this.#relay === "mark" ? relayed(status, this.#inbound) : passedThrough(status);
+    super.answerWith(markedStatus(sent, this.#inbound.degradations));
+  }
+}
+
+/**
+ * The context interceptor of its own, for servers without a weir. Put it first.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function context(
+  given: SurroundingsOptions & {
+    readonly priority?: PriorityOptions;
+    /** @defaultValue `mark` */
+    readonly relay?: Relay;
+  } = {},
+): ServerInterceptor {
+  const options = readOptions("context", given, ["priority", "relay", ...surroundingsOptionNames]);
+  const { priority, relay, ...surroundings } = options;
+  const own = surroundingsOf(surroundings, "context");
+  return contextInterceptor(
+    own,
+    priorityReader(priority, own, "context.priority"),
+    resolveRelay(relay, "context.relay"),
+  );
+}

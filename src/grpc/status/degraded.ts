@@ -1,0 +1,179 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { shown } from "../../core/user-code.js";
+import { degradationName } from "../../policies/fallback/chain.js";
+import type { PartialStatus } from "../types.js";
+
+/** Trailers, and headers of what a fallback answers: what of the answer is not what it should be. */
+export const degradedKey = "x-weir-degraded";
+
+/** One thing that makes an answer less than it should be. */
+export interface Degradation {
+  /** Who says so: a `fallback` that answered for a service, or a `handler` that left something out. */
+  readonly source: "fallback" | "handler";
+  /** Which fallback, or what the handler calls it. */
+  readonly name: string;
+  /** `pkg.Service/Method` of the call that the fallback answered, or of the handler. */
+  readonly method?: string;
+  /** How old an answer is that had been stored, in milliseconds. */
+  readonly ageMs?: number;
+}
+
+const maxEntries = 16;
+const maxEntryChars = 256;
+/** What is written; what is read may be twice that, from who counts otherwise. */
+const maxValueChars = 2_048;
+
+const methodName = /^[A-Za-z0-9_.]{1,128}\/[A-Za-z0-9_]{1,64}$/;
+const parameter = /^([a-z][a-z-]{0,15})=([A-Za-z0-9._/-]{1,200})$/;
+
+/**
+ * A bounded list of degradations without duplicates: one for each cause. The same one again counts with the
+ * greater age. Of more than 16, or than 2,048 characters make up, the first stand for all.
+ */
+export class Degradations {
+  readonly #entries = new Map<string, Degradation>();
+  #list: readonly Degradation[] | undefined;
+
+  get list(): readonly Degradation[] {
+    this.#list ??= [...this.#entries.values()];
+    return this.#list;
+  }
+
+  add(degradation: Degradation): void {
+    const { source, name, method = "" } = degradation;
+    const key = `${source}=${name};${method}`;
+    const present = this.#entries.get(key);
+    if (present === undefined && this.#entries.size >= maxEntries) return;
+    if (present !== undefined && (present.ageMs ?? -1) >= (degradation.ageMs ?? -1)) return;
+    this.#entries.set(key, degradation);
+    this.#list = undefined;
+  }
+}
+
+/** The value of {@link degradedKey}: `fallback=stale-cache;age-ms=4200;method=shop.v1.Shop/List, handler=…`. */
+export function formatDegradations(degradations: readonly Degradation[]): string {
+  let text = "";
+  for (const degradation of degradations.slice(0, maxEntries)) {
+    const entry = formatEntry(degradation);
+    const longer = text === "" ? entry : `${text}, ${entry}`;
+    if (longer.length > maxValueChars) break;
+    text = longer;
+  }
+  return text;
+}
+
+function formatEntry({ source, name, method, ageMs }: Degradation): string {
+  const age = ageMs === undefined ? "" : `;age-ms=${Math.max(0, Math.round(ageMs))}`;
+  const place = method !== undefined && methodName.test(method) ? `;method=${method}` : "";
+  return `${source}=${name}${age}${place}`;
+}
+
+/**
+ * What the metadata says of degradation. An entry that is not well-formed is left out, and a value that is too long
+ * says nothing: it came from elsewhere. Parameters that are not known are passed over.
+ */
+export function readDegradations(metadata: Metadata): readonly Degradation[] {
+  const values = metadata.get(degradedKey);
+  if (values.length === 0) return [];
+  const found = new Degradations();
+  let left = 2 * maxValueChars;
+  for (const value of values) {
+    if (typeof value !== "string") continue;
+    left -= value.length;
+    if (left < 0) break;
+    for (const text of value.split(",", maxEntries)) {
+      const entry = parseEntry(text.trim());
+      if (entry !== undefined) found.add(entry);
+    }
+  }
+  return found.list;
+}
+
+function parseEntry(text: string): Degradation | undefined {
+  if (text.length > maxEntryChars) return undefined;
+  const [head = "", ...rest] = text.split(";");
+  const [source, name = "", ...more] = head.split("=");
+  if (more.length > 0 || (source !== "fallback" && source !== "handler")) return undefined;
+  if (!degradationName.test(name)) return undefined;
+  let entry: Degradation = { source, name };
+  for (const part of rest) {
+    const [, key, value = ""] = parameter.exec(part) ?? [];
+    if (key === undefined) return undefined;
+    if (key === "age-ms") {
+      if (!/^\d{1,12}$/.test(value)) return undefined;
+      entry = { ...entry, ageMs: Number(value) };
+    } else if (key === "method") {
+      if (!methodName.test(value)) return undefined;
+      entry = { ...entry, method: value };
+    }
+  }
+  return entry;
+}
+
+/** A fallback has answered a call of the method. */
+export function fallbackDegradation(
+  name: string,
+  path: string,
+  ageMs: number | undefined,
+): Degradation {
+  const method = methodOf(path);
+  const degradation: Degradation = { source: "fallback", name, method };
+  return ageMs === undefined ? degradation : { ...degradation, ageMs: Math.round(ageMs) };
+}
+
+/** What a handler says of its own answer. A name that is none is made one: a call is no place to throw. */
+export function handlerDegradation(name: string, path: string): Degradation {
+  const made = (typeof name === "string" ? name : shown(name))
+    .slice(0, 64)
+    .replace(/[^A-Za-z0-9._-]/g, "_")
+    .replace(/^[^A-Za-z0-9]+/, "");
+  return { source: "handler", name: made === "" ? "unnamed" : made, method: methodOf(path) };
+}
+
+/** `/pkg.Service/Method` → `pkg.Service/Method`. */
+function methodOf(path: string): string {
+  return path.startsWith("/") ? path.slice(1) : path;
+}
+
+/** Puts the mark into metadata. */
+export function mark(metadata: Metadata, degradations: readonly Degradation[]): void {
+  const text = formatDegradations(degradations);
+  if (text !== "") metadata.set(degradedKey, text);
+}
+
+/** What a server sends for an answer whose handler has worked with degraded ones: the same, and the mark. */
+export function markedStatus(
+  status: PartialStatus,
+  degradations: readonly Degradation[],
+): PartialStatus {
+  if (degradations.length === 0 || status.code !== Status.OK) return status;
+  const metadata = status.metadata?.clone() ?? new Metadata();
+  const all = new Degradations();
+  // A handler that has passed the trailers of its own call on has said some of it already.
+  for (const one of [...readDegradations(metadata), ...degradations]) all.add(one);
+  mark(metadata, all.list);
+  return { ...status, metadata };
+}
+
+/** Responses that a fallback of this process gave. */
+const responses = new WeakMap<object, readonly Degradation[]>();
+
+/** Notes that a fallback gave this response. */
+export function noteResponse(response: unknown, degradations: readonly Degradation[]): void {
+  if (typeof response === "object" && response !== null) responses.set(response, degradations);
+}
+
+/**
+ * Tells whether an answer is less than it should be, and why: a fallback of this process gave it, or
+ * a service below says that it had to make do. Empty for an answer that is what it should be.
+ *
+ * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which knows only of a
+ *   fallback of this process), or a response message that a fallback of this process gave.
+ */
+export function degradationOf(answered: unknown): readonly Degradation[] {
+  if (typeof answered !== "object" || answered === null) return [];
+  const noted = responses.get(answered);
+  if (noted !== undefined) return noted;
+  const metadata: unknown = "metadata" in answered ? answered.metadata : answered;
+  return metadata instanceof Metadata ? readDegradations(metadata) : [];
+}

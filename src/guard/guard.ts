@@ -1,0 +1,242 @@
+import type { ControlledPolicy } from "../core/control.js";
+import type { PolicyName } from "../core/decision.js";
+import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
+import { priorities } from "../core/priority.js";
+import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
+import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
+import type { Surroundings } from "../grpc/environment.js";
+import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
+import { type BuiltGuard, buildGuard, type CompiledGuard, type GuardCounts } from "./compiled.js";
+import { isFast, runFast } from "./fast-path.js";
+import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
+import type { GuardFallback } from "./policies.js";
+import { GuardRun } from "./run.js";
+
+/** The numbers of one guard at one moment. All but `abandoned` only grow. */
+export interface GuardSnapshot extends Readonly<GuardCounts> {
+  readonly name: string;
+}
+
+/** Ends after which nobody waits for an answer, so that no fallback need give one. */
+const nobodyWaits: ReadonlySet<string> = new Set([
+  "PARENT_CANCELLED",
+  "DEADLINE_EXPIRED",
+  "DEADLINE_EXCEEDED",
+  "CLOSED",
+]);
+
+/**
+ * Policies around work that is no gRPC call: a database pool, an HTTP client, a file. They are those of a client, in
+ * the same order: fallback, deadline, retry, breaker, bulkhead with its queue, time-out of an attempt, the work.
+ *
+ * Inside a handler, a run is bounded by the deadline and the cancellation of the inbound call, and stands in queues
+ * by its priority.
+ */
+export class Guard<F = never> {
+  readonly name: string;
+  readonly #compiled: CompiledGuard;
+  readonly #fallback: GuardFallback<F> | undefined;
+  readonly #fallbackGuard: CompiledGuard;
+  readonly #spans: GuardSpans | undefined;
+
+  /** Made with `weir.guard`. */
+  constructor({ guard, fallback, fallbackGuard }: BuiltGuard<F>, spans: GuardSpans | undefined) {
+    this.name = guard.name;
+    this.#compiled = guard;
+    this.#fallback = fallback;
+    this.#fallbackGuard = fallbackGuard;
+    this.#spans = spans;
+  }
+
+  /**
+   * Runs `work` behind the policies. It rejects
+   *
+   * - with what the work throws or rejects with, the same object;
+   * - with a `GuardRejectedError` when a policy refused the work or its time is up: at once, even if the work does not
+   *   heed its signal. Until it settles, such work holds its place in the bulkhead;
+   * - with the reason of `options.signal` when that is aborted.
+   *
+   * @param work Gets a signal that is aborted when the run ends before it: at `timeoutMs` or `attemptTimeoutMs`, when
+   *   the inbound call is cancelled or its deadline passes, or by `options.signal`. A function that declares no
+   *   parameter is called without one. With `retry` it may be called several times.
+   */
+  run<T>(work: GuardedWork<T>, given?: GuardRunOptions): Promise<T | F> {
+    let options: GuardRunOptions | undefined;
+    if (typeof work !== "function" || given !== undefined) {
+      try {
+        if (typeof work !== "function") throw new TypeError("guard.run takes a function");
+        options = given && runOptions(given);
+      } catch (error) {
+        return Promise.reject(error);
+      }
+    }
+    const current = currentInbound();
+    // What a handler leaves running when it has answered is its own affair.
+    const inbound = current?.end === "finished" ? undefined : current;
+    const spans = this.#spans;
+    const span =
+      spans === undefined || spans.idle ? undefined : this.#startSpan(spans, options, inbound);
+    const alone = options === undefined && inbound === undefined && span === undefined;
+    if (alone && this.#fallback === undefined && isFast(this.#compiled)) {
+      return runFast(this.#compiled, work);
+    }
+    const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);
+    const result = run.start();
+    if (span === undefined && this.#fallback === undefined) return result;
+    return this.#conclude(run, result, options, inbound);
+  }
+
+  snapshot(): GuardSnapshot {
+    return { name: this.name, ...this.#compiled.counts };
+  }
+
+  #startSpan(
+    spans: GuardSpans,
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): GuardSpan | undefined {
+    return spans.start({
+      name: this.name,
+      key: options?.key,
+      priority: options?.priority ?? inbound?.priority,
+      clock: this.#compiled.clock,
+    });
+  }
+
+  async #conclude<T>(
+    run: GuardRun<T>,
+    result: Promise<T>,
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): Promise<T | F> {
+    let failed: { readonly error: unknown } | undefined;
+    try {
+      return await result;
+    } catch (error) {
+      failed = { error };
+      const fallback = this.#fallback;
+      const waited = inbound?.end === undefined && options?.signal?.aborted !== true;
+      const ours = error instanceof GuardRejectedError && error.guard === this.name;
+      if (fallback === undefined || fallback.mode === "off") throw error;
+      if (!waited || (ours && nobodyWaits.has(error.reason)) || !fallback.wants(error)) throw error;
+      run.note("fallback", "fallback", fallback.mode === "enforce");
+      if (fallback.mode === "observe") throw error;
+      const answered = await this.#answer(fallback, error, options, inbound);
+      if ("ended" in answered) {
+        failed = { error: answered.ended };
+        throw answered.ended;
+      }
+      if ("unanswered" in answered) {
+        run.note("fallback", "stop", true, { reason: "FALLBACK_UNANSWERED" });
+        throw error;
+      }
+      failed = undefined;
+      // What the handler answers with now is less than it should be, and its caller is told.
+      inbound?.degrade(this.name);
+      return answered.answer;
+    } finally {
+      run.endSpan(failed);
+    }
+  }
+
+  async #answer(
+    fallback: GuardFallback<F>,
+    error: unknown,
+    options: GuardRunOptions | undefined,
+    inbound: InboundCall | undefined,
+  ): Promise<FallbackEnd<F>> {
+    const work = fallback.answerTo(error);
+    try {
+      const answer = await new GuardRun(this.#fallbackGuard, work, options, inbound).start();
+      fallback.counts.answered += 1;
+      return { answer };
+    } catch (failure) {
+      // Whoever ended the run while the fallback was at work gets what they would have got without it.
+      if (options?.signal?.aborted === true) return { ended: options.signal.reason };
+      const ours = failure instanceof GuardRejectedError && failure.guard === this.name;
+      if (ours && nobodyWaits.has(failure.reason)) return { ended: failure };
+      fallback.counts.unanswered += 1;
+      return { unanswered: true };
+    }
+  }
+}
+
+/** What came of a fallback: an answer, none, or the end of the run while it was at work. */
+type FallbackEnd<F> =
+  | { readonly answer: F }
+  | { readonly unanswered: true }
+  | { readonly ended: unknown };
+
+/**
+ * The options of one run, read once: the caller's object may be another by the time that they matter.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+function runOptions(given: GuardRunOptions): GuardRunOptions {
+  const options = readOptions("run", given, ["signal", "priority", "weight", "key"]);
+  const { signal, priority, weight, key } = options;
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new InvalidOptionError("run.signal", "an AbortSignal", signal);
+  }
+  if (priority !== undefined) oneOf("run.priority", priority, priorities);
+  if (weight !== undefined) wholeNumber("run.weight", weight, 1);
+  if (key !== undefined && typeof key !== "string") {
+    throw new InvalidOptionError("run.key", "a string", key);
+  }
+  return options;
+}
+
+/** Takes in the policies of a guard that was built. */
+export type ControlPolicies = (
+  built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
+) => void;
+
+/** The guards of a weir, by name. */
+export class Guards {
+  readonly #guards = new Map<
+    string,
+    { readonly guard: Guard<unknown>; readonly options: object }
+  >();
+  readonly #surroundings: Surroundings;
+  readonly #control: ControlPolicies;
+  readonly #spans: GuardSpans | undefined;
+
+  constructor(surroundings: Surroundings, control: ControlPolicies, spans: GuardSpans | undefined) {
+    this.#surroundings = surroundings;
+    this.#control = control;
+    this.#spans = spans;
+  }
+
+  /**
+   * Builds the guard of a name, or finds it: a name stands for one guard.
+   *
+   * @throws InvalidOptionError for an option out of range; for a name that has a guard already with other options;
+   *   and without options, for a name that has none.
+   */
+  get<F>(name: string, options: GuardOptions<F> | undefined): Guard<F> {
+    if (typeof name !== "string" || name === "") {
+      throw new InvalidOptionError("guard.name", "a name", name);
+    }
+    const known = this.#guards.get(name);
+    if (known !== undefined) {
+      if (options !== undefined && options !== known.options) {
+        const rule = "absent: this guard has been built, with other options";
+        throw new InvalidOptionError(`guard("${name}")`, rule, options);
+      }
+      // What its fallback answers is known where it was built; here, whoever asks for it says so.
+      return known.guard as Guard<F>;
+    }
+    if (options === undefined) {
+      throw new InvalidOptionError(`guard("${name}")`, "built with options first", options);
+    }
+    const built = buildGuard(name, options, this.#surroundings);
+    const guard = new Guard(built, this.#spans);
+    this.#control(built.policies);
+    this.#guards.set(name, { guard, options });
+    return guard;
+  }
+
+  snapshot(): readonly GuardSnapshot[] {
+    return [...this.#guards.values()].map(({ guard }) => guard.snapshot());
+  }
+}

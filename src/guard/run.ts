@@ -1,0 +1,610 @@
+import { type CancelTask, expireAt, heldUp } from "../core/clock.js";
+import type { ObserveReport } from "../core/control.js";
+import type { Decision, PolicyName, Reason, Verdict } from "../core/decision.js";
+import { type GateHost, GateRun } from "../core/gate.js";
+import { type Outcome, type Queued, type Refusal, refusal } from "../core/permit.js";
+import type { Priority } from "../core/priority.js";
+import { begun } from "../core/user-code.js";
+import { captureContext, type RestoreContext } from "../grpc/context/async-context.js";
+import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js";
+import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
+import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
+import type { RetryRules } from "../policies/retry/rules.js";
+import type { CompiledGuard } from "./compiled.js";
+import { type GuardedWork, type GuardRunOptions, neverAborted } from "./options.js";
+import type { GuardPassage, GuardRetry } from "./policies.js";
+import type { Expiring, GuardTime, GuardTimer } from "./timer.js";
+
+/** The number of the current attempt while there is none: the run waits for the first or the next one. */
+const between = 0;
+/** The number of the current attempt once the run has ended. */
+const over = -1;
+
+/**
+ * One run of guarded work. Each attempt passes the policies of the guard, and may wait in the bulkhead's queue; a failed
+ * one may be followed by another, after a backoff. The run ends once, by the first of
+ *
+ * - the work: it succeeded, or failed and is not tried again;
+ * - a policy that refuses an attempt;
+ * - `timeoutMs`, the deadline or the cancellation of the inbound call, the caller's signal, or the close of the weir.
+ *
+ * The end of a run does not end its work. The work is asked to end by its signal; until it does, it keeps its slot in
+ * the bulkhead, and nothing else.
+ */
+export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
+  /** How many attempts have begun. */
+  attempts = 0;
+  /** The slot in the queue that the run has already, for its first attempt. */
+  readonly queued: Queued | undefined;
+  readonly #guard: CompiledGuard;
+  readonly #work: GuardedWork<T>;
+  readonly #options: GuardRunOptions | undefined;
+  readonly #inbound: InboundCall | undefined;
+  readonly #trace: RunTrace | undefined;
+  #resolve: (value: T) => void = unsettled;
+  #reject: (error: unknown) => void = unsettled;
+  /** The number of the attempt whose end decides the run, `between` or `over`. */
+  #current = between;
+  /** The way of the current attempt, or of the one that is to begin, through the policies. */
+  #passage: GateRun<GuardPassage> | undefined;
+  /** When the current attempt began, where the deadline of the inbound call may end it. */
+  #begunMs = 0;
+  // Of what follows, most runs have little, and each is an object of its own only where it is needed.
+  #retry: Retry | undefined;
+  /** The time of the run, where `timeoutMs` ends it first. */
+  #time: GuardTime | undefined;
+  #attemptTime: GuardTime | undefined;
+  /** Until when the inbound call leaves the run time, on the monotonic clock. */
+  #leftUntilMs = Number.POSITIVE_INFINITY;
+  #stopLeft: CancelTask | undefined;
+  #stopBackoff: CancelTask | undefined;
+  /** What ends the run when the weir is closed, while it waits. */
+  #closed: (() => void) | undefined;
+  #subscriptions: Subscriptions | undefined;
+
+  constructor(
+    guard: CompiledGuard,
+    work: GuardedWork<T>,
+    options?: GuardRunOptions,
+    inbound?: InboundCall,
+    span?: GuardSpan,
+    queued?: Queued,
+  ) {
+    this.#guard = guard;
+    this.#work = work;
+    this.#options = options;
+    this.#inbound = inbound;
+    this.#trace = span && { span, decisions: [], attempt: undefined };
+    this.queued = queued;
+  }
+
+  get clock(): CompiledGuard["clock"] {
+    return this.#guard.clock;
+  }
+
+  get observed(): ObserveReport {
+    return this.#guard.observed;
+  }
+
+  get key(): string | undefined {
+    return this.#options?.key;
+  }
+
+  get priority(): Priority {
+    return this.#options?.priority ?? this.#inbound?.priority ?? "normal";
+  }
+
+  get weight(): number {
+    return this.#options?.weight ?? 1;
+  }
+
+  get byMs(): number {
+    // The timer of the guard runs only where it ends first.
+    return this.#time?.dueMs ?? this.#leftUntilMs;
+  }
+
+  get timed(): boolean {
+    return this.#time !== undefined;
+  }
+
+  get #over(): boolean {
+    return this.#current === over;
+  }
+
+  // ---- the start, and all that bounds the run
+
+  /** Once. */
+  start(): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#start();
+    });
+  }
+
+  #start(): void {
+    const { room, clock, retry, timer } = this.#guard;
+    if (room.closed) {
+      this.#close();
+      return;
+    }
+    // One reading of the clock serves everything that is decided before the first attempt.
+    const holds = timer !== undefined || retry !== undefined || this.#inbound !== undefined;
+    const nowMs = holds ? clock.hold() : 0;
+    try {
+      if (!this.#bound(nowMs)) return;
+      if (retry !== undefined && retry.mode !== "off") retry.budget?.call();
+      if (!this.#pass()) return;
+    } finally {
+      if (holds) clock.release();
+    }
+    this.#begin();
+  }
+
+  /** Subscribes to all that may end the run. False when something has ended it already. */
+  #bound(nowMs: number): boolean {
+    const { timer, attemptTimer, retry } = this.#guard;
+    const signal = this.#options?.signal;
+    if (this.#inbound !== undefined && !this.#followInbound(this.#inbound, nowMs)) return false;
+    if (signal !== undefined && !this.#followSignal(signal)) return false;
+    if (timer !== undefined && nowMs + timer.ms < this.byMs) this.#time = timer.start(this, nowMs);
+    else if (this.#leftUntilMs !== Number.POSITIVE_INFINITY) this.#startLeft(nowMs);
+    const aborts = (this.#time ?? attemptTimer) !== undefined && this.#work.length > 0;
+    if (aborts || (attemptTimer !== undefined && retry !== undefined)) {
+      this.#subscribe().restore = captureContext();
+    }
+    return true;
+  }
+
+  #followInbound(inbound: InboundCall, nowMs: number): boolean {
+    const { end, deadlineMs } = inbound;
+    if (end !== undefined) {
+      this.#inboundEnded(end);
+      return false;
+    }
+    if (deadlineMs <= nowMs) {
+      const refused = refusal("DEADLINE_EXPIRED", "the deadline had passed");
+      this.#cut("deadline", "reject", refused, "ignored");
+      return false;
+    }
+    this.#subscribe().inbound = inbound.onCalledOff((ended) => this.#inboundEnded(ended));
+    this.#leftUntilMs = deadlineMs - Math.min(this.#guard.marginMs, (deadlineMs - nowMs) / 2);
+    return true;
+  }
+
+  #followSignal(signal: AbortSignal): boolean {
+    const aborted = () => {
+      if (this.#over) return;
+      this.note("deadline", "cancel", true, { detail: "the signal of the run was aborted" });
+      this.#leave(signal.reason, "ignored");
+    };
+    if (signal.aborted) aborted();
+    else {
+      signal.addEventListener("abort", aborted, { once: true });
+      this.#subscribe().signal = () => signal.removeEventListener("abort", aborted);
+    }
+    return !this.#over;
+  }
+
+  /** The handler needs a little of its time to answer. */
+  #startLeft(nowMs: number): void {
+    const dueMs = this.#leftUntilMs;
+    this.#stopLeft = expireAt(this.clock, dueMs, dueMs - nowMs, (lateMs) =>
+      this.#outOfTime("the time that the inbound call leaves is over", lateMs),
+    );
+  }
+
+  #subscribe(): Subscriptions {
+    this.#subscriptions ??= new Subscriptions();
+    return this.#subscriptions;
+  }
+
+  // ---- the policies
+
+  /** Asks the policies for an attempt. False when it has to wait, or when they have ended the run. */
+  #pass(): boolean {
+    const { gates } = this.#guard;
+    if (gates.length === 0) return true;
+    const passage = new GateRun<GuardPassage>(gates, this, this);
+    this.#passage = passage;
+    passage.run();
+    if (!passage.waiting) return !this.#over;
+    this.#wait();
+    return false;
+  }
+
+  admitted(waited: boolean): void {
+    // Without a wait, whoever asked the policies goes on.
+    if (!waited) return;
+    this.#waited();
+    this.#begin();
+  }
+
+  /** An attempt that may not begin ends the run: with what the attempt before failed with, if there was one. */
+  refused(refused: Refusal): void {
+    const before = this.#retry;
+    if (before === undefined) {
+      this.#leave(new GuardRejectedError(this.#guard.name, refused), "ignored");
+      return;
+    }
+    this.#noteStop(before.policy, refused.reason);
+    this.#fail(before.error);
+  }
+
+  /** The run waits, in the queue or for the next attempt; the close of the weir ends it. */
+  #wait(): void {
+    this.#closed ??= () => this.#close();
+    this.#guard.room.enter(this.#closed);
+  }
+
+  #waited(): void {
+    if (this.#closed !== undefined) this.#guard.room.leave(this.#closed);
+  }
+
+  // ---- an attempt
+
+  #begin(): void {
+    const guard = this.#guard;
+    const passage = this.#passage;
+    const retry = this.#retry;
+    if (retry !== undefined) retry.withdrawnMs = undefined;
+    this.attempts += 1;
+    const number = this.attempts;
+    this.#current = number;
+    if (this.#hasDeadline) this.#begunMs = this.clock.now();
+    if (guard.attemptTimer !== undefined) this.#startAttemptTime(guard.attemptTimer);
+    // Work that was given up settles its own slot, and nothing else.
+    const succeeded = (value: T): void => {
+      if (this.#current === number) this.#succeed(value);
+      else guard.counts.abandoned -= 1;
+      passage?.settle("success");
+    };
+    const failed = (error: unknown): void => {
+      if (this.#current === number) this.#attemptFailed(error);
+      else guard.counts.abandoned -= 1;
+      passage?.settle("failure");
+    };
+    let made: T | Promise<T>;
+    try {
+      made = this.#trace === undefined ? this.#callWork() : this.#callTraced(this.#trace);
+      // Within: what only looks like a promise throws here.
+      if (made instanceof Promise) {
+        made.then(succeeded, failed);
+        return;
+      }
+    } catch (error) {
+      failed(error);
+      return;
+    }
+    succeeded(made);
+  }
+
+  #callWork(): T | Promise<T> {
+    return begun(this.#work, () => this.#signal());
+  }
+
+  #callTraced(trace: RunTrace): T | Promise<T> {
+    trace.attempt = trace.span.attempt({
+      number: this.attempts,
+      delayMs: this.#retry?.delayMs ?? 0,
+      startedAtMs: this.clock.now(),
+    });
+    return trace.attempt.run(() => this.#callWork());
+  }
+
+  /** The signal for the attempt that begins: one that exists, where that tells all there is to tell. */
+  #signal(): AbortSignal {
+    const inbound = this.#inbound;
+    const given = this.#options?.signal;
+    const timed = (this.#time ?? this.#guard.attemptTimer ?? this.#stopLeft) !== undefined;
+    if (!timed && inbound === undefined) return given ?? neverAborted;
+    if (!timed && given === undefined && inbound !== undefined) return inbound.signal;
+    const abort = new AbortController();
+    this.#subscribe().abort = abort;
+    return abort.signal;
+  }
+
+  #startAttemptTime(timer: GuardTimer): void {
+    const expire = (_timer: GuardTimer, lateMs: number) => {
+      this.#attemptTime = undefined;
+      const held = heldUp(lateMs);
+      const detail = `no result of attempt ${this.attempts} within ${timer.ms} ms`;
+      const refused = refusal("WORK_TIMEOUT", detail);
+      const error = new GuardRejectedError(this.#guard.name, refused);
+      this.note("timeouts", "expire", true, refused);
+      if (this.#over) return;
+      const subscriptions = this.#subscriptions;
+      this.#current = between;
+      this.#abandon(error, held ? "ignored" : "failure");
+      subscriptions?.abortWork(error);
+      if (subscriptions === undefined) this.#judge(error, held);
+      else subscriptions.inContext(() => this.#judge(error, held));
+    };
+    this.#attemptTime = timer.start({ expire }, this.clock.now());
+  }
+
+  #stopAttemptTime(): void {
+    if (this.#attemptTime === undefined) return;
+    this.#guard.attemptTimer?.stop(this.#attemptTime);
+    this.#attemptTime = undefined;
+  }
+
+  /** The attempt is given up: its work runs on, and nobody waits for it. */
+  #abandon(error: unknown, outcome: Outcome): void {
+    const passage = this.#passage;
+    this.#passage = undefined;
+    this.#guard.counts.abandoned += 1;
+    passage?.answered(outcome);
+    this.#attemptEnded({ error });
+  }
+
+  #attemptEnded(failed?: { readonly error: unknown }): void {
+    const trace = this.#trace;
+    trace?.attempt?.end(this.clock.now(), failed);
+    if (trace !== undefined) trace.attempt = undefined;
+  }
+
+  // ---- another attempt, or the end
+
+  #attemptFailed(error: unknown): void {
+    const { breaker } = this.#guard;
+    const passage = this.#passage;
+    this.#current = between;
+    this.#passage = undefined;
+    this.#stopAttemptTime();
+    passage?.answered(breaker?.outcomeOf(error) ?? "failure");
+    this.#attemptEnded({ error });
+    this.#judge(error, false);
+  }
+
+  /** @param held The attempt was out of time while this process was held up. */
+  #judge(error: unknown, held: boolean): void {
+    const { retry, breaker, clock } = this.#guard;
+    if (this.#over) return;
+    if (retry === undefined || retry.mode === "off") {
+      this.#fail(error);
+      return;
+    }
+    const nowMs = clock.now();
+    const rules = this.#retry?.rules ?? retry.rules();
+    const failed = retry.judge(error, {
+      attempts: this.attempts,
+      remainingMs: this.byMs - nowMs,
+      usualMs: breaker?.usualMs(this.key),
+      depth: this.#inbound?.retryDepth ?? 0,
+    });
+    // Whether it is tried again was for the user to say, who may have ended the run instead.
+    if (this.#over) return;
+    if (failed.wanted === true && !held) retry.budget?.failure();
+    const decision = rules.decide(failed);
+    const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
+    if (decision.kind === "stop" || refused !== undefined) {
+      const reason = decision.kind === "stop" ? decision.reason : "RETRY_BUDGET";
+      // What is never retried is no decision of ours.
+      if (reason !== "RETRY_NOT_ELIGIBLE") this.#noteStop(retry, reason, refused?.detail);
+      this.#fail(error);
+      return;
+    }
+    const { delayMs } = decision;
+    const enforced = retry.mode === "enforce";
+    retry.counts.retried += 1;
+    this.note("retry", "retry", enforced, { waitMs: delayMs });
+    if (this.#over) retry.budget?.giveBack(nowMs);
+    else if (!enforced) this.#fail(error);
+    else this.#backOff({ policy: retry, error, rules, delayMs, withdrawnMs: nowMs });
+  }
+
+  #backOff(retry: Retry): void {
+    const { clock, room } = this.#guard;
+    this.#retry = retry;
+    if (room.closed) {
+      this.#close();
+      return;
+    }
+    this.#stopBackoff = clock.schedule(retry.delayMs, () => {
+      this.#stopBackoff = undefined;
+      this.#waited();
+      if (this.#pass()) this.#begin();
+    });
+    this.#wait();
+  }
+
+  // ---- the ends
+
+  #succeed(value: T): void {
+    const { counts, breaker, retry } = this.#guard;
+    const passage = this.#passage;
+    // Before anybody is told that a breaker closes: nothing ends it any more.
+    this.#end();
+    passage?.answered("success");
+    if (this.#hasDeadline) breaker?.succeededIn(this.key, this.clock.now() - this.#begunMs);
+    retry?.budget?.success();
+    this.#attemptEnded();
+    counts.succeeded += 1;
+    this.#resolve(value);
+  }
+
+  /** Ends the run with what its last attempt failed with. */
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    const { counts, name } = this.#guard;
+    if (error instanceof GuardRejectedError && error.guard === name) counts.rejected += 1;
+    else counts.failed += 1;
+    this.#end();
+    this.#reject(error);
+  }
+
+  expire(timer: GuardTimer, lateMs: number): void {
+    this.#time = undefined;
+    const waits = this.#retry === undefined ? ", not begun" : ", waiting to retry";
+    const where = this.#current > 0 ? "" : waits;
+    const refused = refusal("WORK_TIMEOUT", `no result within ${timer.ms} ms${where}`);
+    this.#cut("timeouts", "expire", refused, heldUp(lateMs) ? "ignored" : "failure");
+  }
+
+  #inboundEnded(end: InboundEnd): void {
+    if (end === "deadline") {
+      const lateMs = this.clock.now() - (this.#inbound?.deadlineMs ?? 0);
+      this.#outOfTime("the deadline of the inbound call has passed", lateMs);
+      return;
+    }
+    const refused = refusal("PARENT_CANCELLED", "the inbound call was cancelled");
+    this.#cut("deadline", "cancel", refused, "ignored");
+  }
+
+  #outOfTime(detail: string, lateMs: number): void {
+    const outcome = heldUp(lateMs) ? "ignored" : this.#outcomeOfDeadline();
+    this.#cut("deadline", "expire", refusal("DEADLINE_EXCEEDED", detail), outcome);
+  }
+
+  get #hasDeadline(): boolean {
+    const inbound = this.#inbound;
+    return (
+      inbound !== undefined && inbound.deadlineMs !== Infinity && this.#guard.breaker !== undefined
+    );
+  }
+
+  #outcomeOfDeadline(): Outcome {
+    const { breaker } = this.#guard;
+    if (breaker === undefined || !this.#hasDeadline || this.#current <= 0) return "failure";
+    // Clients of the toolkit leave a little before the deadline that they name: the time it had is what has passed.
+    return breaker.outcomeOfDeadline(this.key, this.clock.now() - this.#begunMs);
+  }
+
+  /** The weir was closed while the run waited, or before it began. */
+  #close(): void {
+    this.#cut("deadline", "cancel", refusal("CLOSED", "the weir is closed"), "ignored");
+  }
+
+  /** Ends the run before its work, for a reason of ours. `outcome`: how that counts for an attempt under way. */
+  #cut(policy: PolicyName, verdict: Verdict, refused: Refusal, outcome: Outcome): void {
+    if (this.#over) return;
+    this.note(policy, verdict, true, refused);
+    this.#leave(new GuardRejectedError(this.#guard.name, refused, this.#retry?.error), outcome);
+  }
+
+  #leave(error: unknown, outcome: Outcome): void {
+    // Whoever was told of the decision may have ended the run otherwise.
+    if (this.#over) return;
+    const working = this.#current > 0;
+    // Before anybody is told of what comes of it for the breaker: the first end counts.
+    this.#end();
+    if (working) this.#abandon(error, outcome);
+    this.#guard.counts.rejected += 1;
+    this.#reject(error);
+    this.#subscriptions?.abortWork(error);
+  }
+
+  /** Nothing ends the run any more, and it waits for nothing. */
+  #end(): void {
+    const working = this.#current > 0;
+    this.#current = over;
+    if (this.#time !== undefined) {
+      this.#guard.timer?.stop(this.#time);
+      this.#time = undefined;
+    }
+    this.#stopLeft?.();
+    this.#subscriptions?.end();
+    this.#stopAttemptTime();
+    if (working) return;
+    this.#stopBackoff?.();
+    this.#waited();
+    this.#passage?.settle("ignored");
+    const retry = this.#retry;
+    if (retry?.withdrawnMs === undefined) return;
+    // The budget gets back what it gave for an attempt that never began.
+    retry.policy.budget?.giveBack(retry.withdrawnMs);
+    retry.withdrawnMs = undefined;
+  }
+
+  // ---- what is told of the run
+
+  decide(decision: Decision): void {
+    this.#guard.decide(this.#trace?.decisions, this.#inbound, decision);
+  }
+
+  /** Notes a decision that was taken now. */
+  note(
+    policy: PolicyName,
+    verdict: Verdict,
+    enforced: boolean,
+    more: Partial<Pick<Decision, "reason" | "detail" | "waitMs">> = {},
+  ): void {
+    if (this.#trace === undefined && !this.#guard.hears(this.#inbound)) return;
+    const { reason, detail, waitMs } = more;
+    this.decide({
+      policy,
+      verdict,
+      enforced,
+      atMs: this.clock.now(),
+      ...(reason === undefined ? {} : { reason }),
+      ...(detail === undefined ? {} : { detail }),
+      ...(waitMs === undefined ? {} : { waitMs }),
+    });
+  }
+
+  #noteStop(retry: GuardRetry, reason: Reason, detail?: string): void {
+    retry.counts.stopped += 1;
+    const enforced = retry.mode === "enforce";
+    this.note("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
+  }
+
+  /** Ends the span of the run, once its fallback has had its say. `failed`: what the caller gets. */
+  endSpan(failed: { readonly error: unknown } | undefined): void {
+    const trace = this.#trace;
+    if (trace === undefined) return;
+    const { span, decisions } = trace;
+    span.end({ atMs: this.clock.now(), attempts: this.attempts, decisions, failed });
+  }
+}
+
+function unsettled(): void {}
+
+/** What an attempt that follows another goes by. */
+interface Retry {
+  readonly policy: GuardRetry;
+  /** What the attempt before it failed with. */
+  readonly error: unknown;
+  readonly rules: RetryRules;
+  readonly delayMs: number;
+  /** When the budget allowed it, until it begins. */
+  withdrawnMs: number | undefined;
+}
+
+/** What the span of a run is to be told. It is there only where somebody records. */
+interface RunTrace {
+  readonly span: GuardSpan;
+  readonly decisions: Decision[];
+  /** The span of the current attempt. */
+  attempt: GuardAttemptSpan | undefined;
+}
+
+/** What a run has subscribed to: the inbound call and the caller's signal; and the signal that it gave to its work. */
+class Subscriptions {
+  /** Takes the run out of the inbound call. */
+  inbound: (() => void) | undefined;
+  /** Takes the run out of the caller's signal. */
+  signal: (() => void) | undefined;
+  /** Aborts the work of the current attempt. */
+  abort: AbortController | undefined;
+  /** A timer serves many runs. What is begun or told from it must find the async context of this one. */
+  restore: RestoreContext | undefined;
+
+  inContext(task: () => void): void {
+    if (this.restore === undefined) task();
+    else this.restore(task);
+  }
+
+  end(): void {
+    this.inbound?.();
+    this.signal?.();
+  }
+
+  /** Aborts the work of the current attempt, in the context of the run. */
+  abortWork(reason: unknown): void {
+    const { abort } = this;
+    if (abort === undefined) return;
+    this.abort = undefined;
+    this.inContext(() => abort.abort(reason));
+  }
+}

@@ -1,0 +1,397 @@
+import { connectivityState, type Interceptor, status as Status } from "@grpc/grpc-js";
+import type { Clock } from "../../core/clock.js";
+import { type Mode, modes } from "../../core/control.js";
+import type { Gate } from "../../core/gate.js";
+import { Keyed } from "../../core/keyed.js";
+import { oneOf, optionalFunction, readOptions, wholeNumber } from "../../core/options.js";
+import {
+  type Ending,
+  isRefusal,
+  OncePermit,
+  type Outcome,
+  type Permit,
+} from "../../core/permit.js";
+import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
+import type { StatusOrigin } from "../../core/status.js";
+import { ask, type Observer, type ReportError } from "../../core/user-code.js";
+import type { ClientPassage } from "../../grpc/client/gated-call.js";
+import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import {
+  type CallKey,
+  callKeys,
+  gatesInterceptor,
+  type KeyedCall,
+  keyBy,
+  keyFunction,
+  type PolicyOptions,
+  type StandaloneOptions,
+  takeStandalone,
+} from "../../grpc/client/policy.js";
+import type { CallRecord } from "../../grpc/context/call-record.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import { hasScheme } from "../../grpc/status/origin.js";
+import type { Rejection } from "../../grpc/status/rejection.js";
+import type { Breaker, BreakerCall, BreakerPermit, BreakerRefusal } from "./breaker.js";
+import { BreakerSet, type BreakerStateChange } from "./breakers.js";
+import { type BreakerOptions, resolveBreakerOptions } from "./options.js";
+
+/**
+ * What shares a breaker: all calls to a target, those to one service of a target, or those of one method of a
+ * target. Or a function that names the breaker of a call; it runs for each attempt, so it should be cheap.
+ */
+export type BreakerKey = CallKey | ((call: KeyedCall) => string);
+
+/** A breaker in front of the calls of a client. */
+export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions, "mode"> {
+  /** Which calls share a breaker. @defaultValue `service` */
+  readonly key?: BreakerKey;
+  /** Breakers are kept for so many keys, those used last. 1 to 100_000. @defaultValue 1_000 */
+  readonly maxKeys?: number;
+  /**
+   * Says how an ended attempt counts, where the toolkit's own reading does not fit. What it throws is reported,
+   * and the toolkit's reading holds. @defaultValue the toolkit's reading
+   */
+  readonly outcome?: JudgeOutcome;
+  /** Told of each change of state, after it happened. What it throws is reported. */
+  readonly onStateChange?: Observer<BreakerStateChange>;
+}
+
+const ownNames: readonly string[] = ["mode", "key", "maxKeys", "outcome", "onStateChange"];
+
+/** What a call tells its breaker, said once for each kind of call. */
+const unary: BreakerCall = { timed: true, critical: false };
+const streamed: BreakerCall = { timed: false, critical: false };
+const criticalUnary: BreakerCall = { timed: true, critical: true };
+const criticalStreamed: BreakerCall = { timed: false, critical: true };
+
+/**
+ * Breakers by key: by target and service, unless the user names another key. A breaker has two gates:
+ * `check` stands before the bulkhead, so that a call that would be refused does not wait; `admit` after
+ * it, so that waiting is neither slowness nor an expired probe.
+ */
+export class BreakerPolicy extends BreakerSet {
+  readonly #keyOf: (record: CallRecord) => string;
+  readonly #judge: OutcomeJudge;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(given: BreakerPolicyOptions, surroundings: Surroundings, prefix: string) {
+    // Refuses what is no object of options; which keys are known is for the breaker itself to say.
+    const options = readOptions(prefix, given);
+    const { mode = "enforce", key = "service", maxKeys = 1_000, ...others } = options;
+    const { outcome, onStateChange, ...rest } = others;
+    const { clock, random, report } = surroundings;
+    const most = wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 100_000);
+    super(resolveBreakerOptions(rest, prefix, ownNames), {
+      mode: oneOf(`${prefix}.mode`, mode, modes),
+      maxKeys: most,
+      clock,
+      random,
+      report,
+      onStateChange: optionalFunction(`${prefix}.onStateChange`, onStateChange),
+    });
+    this.#keyOf =
+      typeof key === "function"
+        ? keyFunction({ key }, keyBy("service"), report, "breaker.key")
+        : keyBy(oneOf(`${prefix}.key`, key, callKeys));
+    this.#judge = new OutcomeJudge({
+      outcome: optionalFunction(`${prefix}.outcome`, outcome),
+      maxKeys: most,
+      clock,
+      report,
+    });
+  }
+
+  modeFor(record: CallRecord): Mode {
+    return this.overridden ? this.modeOf(this.#keyOf(record)) : this.mode;
+  }
+
+  check(record: CallRecord): BreakerRefusal | undefined {
+    const breaker = this.for(this.#keyOf(record));
+    const refused = breaker.check();
+    return refused !== undefined && tellConnectivity(breaker, record) ? breaker.check() : refused;
+  }
+
+  admit(passage: ClientPassage): Permit | BreakerRefusal {
+    const { record } = passage;
+    const key = this.#keyOf(record);
+    const breaker = this.for(key);
+    const call = saysOfItself(record);
+    let admission = breaker.acquire(call);
+    if (isRefusal(admission) && tellConnectivity(breaker, record))
+      admission = breaker.acquire(call);
+    return isRefusal(admission) ? admission : this.#judge.permit(admission, passage, key);
+  }
+}
+
+/**
+ * Tells a breaker that refuses a call how the call's channel is connected. True when that has ended its rest. The
+ * channel is looked at only then: nothing has to watch it while all goes well, and no call, no probe.
+ */
+function tellConnectivity(breaker: Breaker, { connection }: CallRecord): boolean {
+  const state = connection?.state;
+  if (state === undefined || breaker.state !== "open") return false;
+  breaker.connectivity(state === connectivityState.READY);
+  return breaker.state !== "open";
+}
+
+function saysOfItself({ kind, priority }: CallRecord): BreakerCall {
+  if (priority === "critical") return kind === "unary" ? criticalUnary : criticalStreamed;
+  return kind === "unary" ? unary : streamed;
+}
+
+/** Which breaker policy stands for a method; `undefined` for none. */
+export type SelectBreaker = (method: string) => BreakerPolicy | undefined;
+
+/** The cheap question before the queue. It takes no place, so it has nothing to settle. */
+export function breakerCheck(select: SelectBreaker): Gate<ClientPassage> {
+  return {
+    policy: "breaker",
+    // An observed breaker is asked once, where it admits, so that it is counted once.
+    modeFor: ({ record }) =>
+      select(record.method)?.modeFor(record) === "enforce" ? "enforce" : "off",
+    enter: ({ record }) => select(record.method)?.check(record),
+  };
+}
+
+export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
+  return {
+    policy: "breaker",
+    modeFor: ({ record }) => select(record.method)?.modeFor(record) ?? "off",
+    enter: (passage) => select(passage.record.method)?.admit(passage),
+  };
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function breakerPolicy(
+  options: BreakerPolicyOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): BreakerPolicy {
+  return new BreakerPolicy(options, surroundings, prefix);
+}
+
+/**
+ * A circuit breaker for each target and service, as an interceptor of its own.
+ *
+ * While it is open, attempts end at once with UNAVAILABLE (reason `BREAKER_OPEN`, `BREAKER_PROBING` when all
+ * probes are out, or `BREAKER_RAMPING` when it has just closed) and RetryInfo that says when to ask again. Put it
+ * below `retry`, so that it sees attempts.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
+  const { surroundings, rest } = takeStandalone(options, "breaker");
+  const policy = new BreakerPolicy(rest, surroundings, "breaker");
+  return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
+}
+
+/** An attempt that has ended, as an `outcome` function sees it. */
+export interface EndedAttempt {
+  readonly call: KeyedCall;
+  readonly code: Status;
+  /** Where the status came from; `remote` for OK. */
+  readonly origin: StatusOrigin;
+  readonly details: string;
+  /** From the breaker's permission to the end, in milliseconds. */
+  readonly durationMs: number;
+  /** What the toolkit says about the status, where it was refused here or by a server with the toolkit. */
+  readonly rejection: Rejection | undefined;
+}
+
+/** How an attempt counts for its breaker; `undefined` leaves it to the breaker. */
+export type JudgeOutcome = (ended: EndedAttempt) => Outcome | undefined;
+
+const known = ["success", "failure", "ignored"] as const satisfies readonly Outcome[];
+
+function outcomeOf(answer: unknown): Outcome | undefined {
+  if (answer === undefined) return undefined;
+  const told = known.find((outcome) => outcome === answer);
+  if (told !== undefined) return told;
+  throw new TypeError(`breaker.outcome must answer one of ${known.join(", ")}, or undefined`);
+}
+
+/** How far back the usual time of a success is learned from, and from how many at least: a median needs few. */
+const usual = { windowMs: 300_000, minSamples: 20 } as const;
+
+/**
+ * A server and the layers before it keep a little of the time they are given. A deadline that passed elsewhere is the
+ * call's own when no more than this share of its time was left, or no more than these milliseconds.
+ */
+const keptShare = 0.1;
+const keptMs = 50;
+
+/** What a judge works with. */
+interface JudgeParts {
+  readonly outcome: JudgeOutcome | undefined;
+  readonly maxKeys: number;
+  readonly clock: Clock;
+  readonly report: ReportError;
+}
+
+/**
+ * Says how the attempts of one breaker policy count, where more than their status matters: the user's own
+ * word, and deadlines that were too short from the start. Those are the caller's doing: with less time than
+ * half of the successes of the method take, an attempt that runs out of it says nothing of the server. While that time
+ * is not known, no deadline says anything: a cold client cannot tell an impatient caller from a server that hangs.
+ */
+export class OutcomeJudge {
+  readonly #parts: JudgeParts;
+  readonly #usual: Keyed<LatencyQuantile>;
+  /** The last reading of the clock, which serves the quantiles too. */
+  #nowMs = 0;
+  /** Most calls are like the one before. */
+  #last: UsualOf | undefined;
+  #lastPeer = { told: "", peer: undefined as string | undefined };
+
+  constructor(parts: JudgeParts) {
+    this.#parts = parts;
+    const clock = { now: () => this.#nowMs };
+    this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), parts.maxKeys);
+  }
+
+  /** The permit of an attempt, which asks the judge before it is settled. */
+  permit(inner: BreakerPermit, passage: ClientPassage, key: string): Permit {
+    const { record } = passage;
+    // The user's function is told of it later, when the caller may have changed its object.
+    if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
+    // Retries and hedges ask as well what such calls take.
+    record.usual = this.#usualOf(key, record.method);
+    return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
+  }
+
+  /** @param delivered It is a stream that had a message, and so is known of already. */
+  judge(
+    passage: ClientPassage,
+    key: string,
+    sinceMs: number,
+    outcome: Outcome,
+    delivered: boolean,
+  ): Outcome {
+    const { clock, outcome: ask } = this.#parts;
+    if (ask === undefined && outcome === "ignored") return outcome;
+    this.#nowMs = clock.now();
+    const durationMs = this.#nowMs - sinceMs;
+    const told = ask && this.#ask(ask, passage, outcome, durationMs);
+    const counts = told ?? (this.#tooShort(passage, key, sinceMs, outcome) ? "ignored" : outcome);
+    if (counts === "success" && !delivered) {
+      this.#usualOf(key, passage.record.method).record(durationMs);
+    }
+    return counts;
+  }
+
+  /**
+   * A stream has had its first message. True when it counts for a success by that; where the user says how an attempt
+   * counts, its end is waited for.
+   */
+  delivered({ record }: ClientPassage, key: string, sinceMs: number): boolean {
+    this.#nowMs = this.#parts.clock.now();
+    // What follows takes as long as the application wants.
+    this.#usualOf(key, record.method).record(this.#nowMs - sinceMs);
+    return this.#parts.outcome === undefined;
+  }
+
+  /** The server that an attempt went to, if one was chosen. */
+  peerOf(passage: ClientPassage): string | undefined {
+    const told = passage.getPeer();
+    const last = this.#lastPeer;
+    if (last.told !== told) this.#lastPeer = { told, peer: addressOf(told, passage.record.target) };
+    return this.#lastPeer.peer;
+  }
+
+  #usualOf(key: string, method: string): LatencyQuantile {
+    const last = this.#last;
+    if (last?.key === key && last.method === method) return last.usual;
+    const usual = this.#usual.get(`${key} ${method}`);
+    this.#last = { key, method, usual };
+    return usual;
+  }
+
+  #tooShort(
+    { attempt, record }: ClientPassage,
+    key: string,
+    sinceMs: number,
+    outcome: Outcome,
+  ): boolean {
+    const { failure } = attempt;
+    if (outcome !== "failure" || failure?.code !== Status.DEADLINE_EXCEEDED) return false;
+    // Both sides know the deadline, and the server may be the first to say that it has passed.
+    if (failure.origin !== "deadline" && failure.origin !== "remote") return false;
+    const hadMs = record.deadlineMs - sinceMs;
+    const usualMs = this.#usualOf(key, record.method).quantile(0.5);
+    if (usualMs !== undefined) return hadMs < usualMs;
+    return record.deadlineMs - this.#nowMs <= Math.max(keptMs, keptShare * hadMs);
+  }
+
+  #ask(
+    judge: JudgeOutcome,
+    { attempt, record }: ClientPassage,
+    outcome: Outcome,
+    durationMs: number,
+  ): Outcome | undefined {
+    const { failure } = attempt;
+    // It has never been on its way.
+    if (failure === undefined && outcome !== "success") return undefined;
+    const { report } = this.#parts;
+    const ended = {
+      call: record,
+      code: failure?.status.code ?? Status.OK,
+      origin: failure?.origin ?? "remote",
+      details: failure?.status.details ?? "",
+      durationMs,
+      rejection: failure?.rejection,
+    };
+    return ask(() => judge(ended), outcomeOf, undefined, report, "breaker.outcome");
+  }
+}
+
+class JudgedPermit extends OncePermit {
+  readonly #judge: OutcomeJudge;
+  readonly #passage: ClientPassage;
+  readonly #key: string;
+  readonly #sinceMs: number;
+  readonly #inner: BreakerPermit;
+  #delivered = false;
+
+  constructor(
+    judge: OutcomeJudge,
+    inner: BreakerPermit,
+    passage: ClientPassage,
+    key: string,
+    sinceMs: number,
+  ) {
+    super();
+    this.#judge = judge;
+    this.#inner = inner;
+    this.#passage = passage;
+    this.#key = key;
+    this.#sinceMs = sinceMs;
+  }
+
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
+    const judge = this.#judge;
+    const delivered = this.#delivered;
+    const counts = judge.judge(this.#passage, this.#key, this.#sinceMs, outcome, delivered);
+    const peer = counts === "ignored" ? undefined : judge.peerOf(this.#passage);
+    this.#inner.settle(counts, ending, peer);
+  }
+
+  delivered(): void {
+    const judge = this.#judge;
+    this.#delivered = true;
+    if (this.over || !judge.delivered(this.#passage, this.#key, this.#sinceMs)) return;
+    this.over = true;
+    this.#inner.delivered(judge.peerOf(this.#passage));
+  }
+}
+
+interface UsualOf {
+  readonly key: string;
+  readonly method: string;
+  readonly usual: LatencyQuantile;
+}
+
+/** A target has a scheme, and `unknown` no server yet. */
+function addressOf(peer: string, target: string): string | undefined {
+  const chosen = peer !== "" && peer !== target && peer !== "unknown" && !hasScheme(peer);
+  return chosen ? peer : undefined;
+}

@@ -1,0 +1,185 @@
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { ControlledPolicy, Mode } from "../../core/control.js";
+import type { Gate } from "../../core/gate.js";
+import { InvalidOptionError, optionalFunction } from "../../core/options.js";
+import { cohorts } from "../../core/priority.js";
+import { ask, safely, yesNoOrNothing } from "../../core/user-code.js";
+import type {
+  CurrentCall,
+  InboundCall,
+  OptionalWorkJudge,
+} from "../../grpc/context/inbound-call.js";
+import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import {
+  type ServerPolicyOptions,
+  serverGate,
+  splitServerOptions,
+} from "../../grpc/server/policy.js";
+import type { Pressure } from "../pressure/options.js";
+import {
+  Brownout,
+  type BrownoutOptions,
+  type BrownoutSnapshot,
+  resolveBrownoutOptions,
+} from "./brownout.js";
+
+/** What a brownout flag sees of a call. */
+export type BrownoutCall = Pick<
+  CurrentCall,
+  "method" | "kind" | "peer" | "priority" | "previousAttempts"
+>;
+
+/** What handlers can do without, and who says when. */
+export interface BrownoutPolicyOptions extends BrownoutOptions {
+  /**
+   * How hard the server is pressed, 0 to 1. Asked once for each name and call.
+   * @defaultValue the greater of the load of its admission and the pressure that admission measures
+   */
+  readonly pressure?: () => number;
+  /**
+   * A flag with the name of the work, such as one of OpenFeature: `false` switches the work off, `true` keeps it on
+   * whatever the pressure, `undefined` leaves it to the pressure. Asked once for each name and call, and never awaited.
+   * @defaultValue none
+   */
+  readonly flag?: (name: string, call: BrownoutCall) => boolean | undefined;
+}
+
+/** Names that handlers asked for and nobody knows, told once each. Of more than these, nothing is told. */
+const maxUnknown = 100;
+
+/**
+ * The brownout of one server. It stands in nobody's way: it gives each call its judge, which handlers ask with
+ * `currentCall()?.shouldSkip(name)`.
+ */
+export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "brownout";
+  mode: Mode;
+  readonly #brownout: Brownout;
+  readonly #surroundings: Surroundings;
+  readonly #flag: BrownoutPolicyOptions["flag"];
+  readonly #unknown = new Set<string>();
+
+  /**
+   * @param pressure Where the options name none.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  constructor(
+    options: BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">,
+    pressure: Pressure | undefined,
+    surroundings: Surroundings,
+    prefix = "brownout",
+  ) {
+    const { mode = "enforce", pressure: own, flag, ...rest } = options;
+    const works = resolveBrownoutOptions(rest, prefix, ["pressure", "flag", "mode"]);
+    optionalFunction(`${prefix}.pressure`, own);
+    optionalFunction(`${prefix}.flag`, flag);
+    if (own === undefined && flag === undefined && pressure === undefined) {
+      const rule = "a function on a server without admission, unless there is a flag";
+      throw new InvalidOptionError(`${prefix}.pressure`, rule, own);
+    }
+    this.mode = mode;
+    this.#surroundings = surroundings;
+    this.#flag = flag;
+    const source = own === undefined ? (pressure ?? { now: () => 0 }) : { now: own };
+    this.#brownout = new Brownout(works, source, surroundings.report);
+  }
+
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter(inbound: InboundCall): undefined {
+    inbound.optionalWork = new CallJudge(this, inbound);
+  }
+
+  snapshot(): BrownoutSnapshot {
+    return this.#brownout.snapshot();
+  }
+
+  /** Whether a name is one of ours. One that is not is reported: it is a misspelling, or an option forgotten. */
+  knows(name: string): boolean {
+    if (this.#brownout.knows(name)) return true;
+    if (this.#unknown.has(name) || this.#unknown.size >= maxUnknown) return false;
+    this.#unknown.add(name);
+    const error = new Error(`No optional work is named ${JSON.stringify(name.slice(0, 80))}`);
+    safely(this.#surroundings.report, error, "currentCall().shouldSkip");
+    return false;
+  }
+
+  /** Judges one piece of work for one call, and tells of it. */
+  judge(name: string, inbound: InboundCall, chance: () => number): boolean {
+    const { mode } = this;
+    if (mode === "off") return false;
+    const flag = this.#askFlag(name, inbound);
+    const verdict = this.#brownout.judge(name, inbound.priority, flag, chance);
+    if (verdict?.skip !== true) return false;
+    const enforced = mode === "enforce";
+    inbound.decide({
+      policy: "brownout",
+      verdict: "skip",
+      reason: verdict.by === "flag" ? "BROWNOUT_FLAG" : "BROWNOUT_PRESSURE",
+      enforced,
+      atMs: inbound.clock.now(),
+      detail: verdict.detail,
+    });
+    if (enforced && verdict.mark) inbound.degrade(name);
+    return enforced;
+  }
+
+  get random(): Surroundings["random"] {
+    return this.#surroundings.random;
+  }
+
+  #askFlag(name: string, inbound: InboundCall): boolean | undefined {
+    const flag = this.#flag;
+    if (flag === undefined) return undefined;
+    const { report } = this.#surroundings;
+    return ask(() => flag(name, inbound), yesNoOrNothing, undefined, report, "brownout.flag");
+  }
+}
+
+/** The answers of one call: what it was told once, it is told again. */
+class CallJudge implements OptionalWorkJudge {
+  readonly #policy: BrownoutPolicy;
+  readonly #inbound: InboundCall;
+  #answers: Map<string, boolean> | undefined;
+  #chance: number | undefined;
+
+  constructor(policy: BrownoutPolicy, inbound: InboundCall) {
+    this.#policy = policy;
+    this.#inbound = inbound;
+  }
+
+  shouldSkip(name: string): boolean {
+    const told = this.#answers?.get(name);
+    if (told !== undefined) return told;
+    // Answers are kept for known names only: of those there is a number.
+    if (!this.#policy.knows(name)) return false;
+    this.#answers ??= new Map();
+    // A flag, a source of pressure or an observer may ask itself: as long as nobody has answered, nothing is skipped.
+    this.#answers.set(name, false);
+    const answer = this.#policy.judge(name, this.#inbound, this.#draw);
+    this.#answers.set(name, answer);
+    return answer;
+  }
+
+  /** One draw for the call. The cohort leads, so that in all services it is the same users who go without. */
+  readonly #draw = (): number => {
+    this.#chance ??= (this.#inbound.cohort + this.#policy.random()) / cohorts;
+    return this.#chance;
+  };
+}
+
+/**
+ * Brownout as an interceptor of its own. Put it behind `context`, without which handlers have no call to ask, and
+ * give it a `pressure` or a `flag`.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function brownout(
+  options: BrownoutPolicyOptions & ServerPolicyOptions & SurroundingsOptions,
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "brownout");
+  const policy = new BrownoutPolicy({ ...rest, mode }, undefined, surroundings);
+  return serverGate(surroundings, priority, [policy]);
+}

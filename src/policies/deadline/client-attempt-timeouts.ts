@@ -1,0 +1,303 @@
+import {
+  connectivityState,
+  type Interceptor,
+  type Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
+import type { Reason } from "../../core/decision.js";
+import { InvalidOptionError } from "../../core/options.js";
+import { refusal } from "../../core/permit.js";
+import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { type StandaloneOptions, takeStandalone } from "../../grpc/client/policy.js";
+import {
+  attemptOf,
+  type CallRecord,
+  endAttempt,
+  type OptionsWithOwn,
+  withRecord,
+} from "../../grpc/context/call-record.js";
+import { CallDeadline } from "../../grpc/deadline.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import { isAddress } from "../../grpc/status/origin.js";
+import { localRejection } from "../../grpc/status/rejection.js";
+import {
+  type ResolvedTimeoutOptions,
+  resolveTimeoutOptions,
+  type TimeoutOptions,
+} from "./options.js";
+
+/**
+ * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
+ * response, and altogether. Stands below the gates, so that waiting in a queue of ours is not the attempt's time.
+ */
+export function attemptTimeoutsInterceptor(
+  surroundings: Surroundings,
+  select: (method: string) => ResolvedTimeoutOptions | undefined,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const timeouts = select(own.record.method);
+    if (timeouts === undefined || !boundsAttempts(timeouts)) {
+      return nextCall(own.options) as ReturnType<Interceptor>;
+    }
+    return new TimedCall(own.options, nextCall, own.record, timeouts);
+  };
+}
+
+function boundsAttempts(timeouts: ResolvedTimeoutOptions): boolean {
+  const { connectionMs, attemptMs, firstResponseMs, idleMs } = timeouts;
+  return (connectionMs ?? attemptMs ?? firstResponseMs ?? idleMs) !== undefined;
+}
+
+class TimedCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #clock: Clock;
+  readonly #timeouts: ResolvedTimeoutOptions;
+  readonly #timers = new Map<Reason, CancelTask>();
+  readonly #streamed: boolean;
+  #stopWatching: (() => void) | undefined;
+  /** What the call told as its peer when it had no connection yet; where no channel is known. */
+  #peerAtStart: string | undefined;
+  /** A read is outstanding. */
+  #reading = false;
+  /** Headers or a message have come. */
+  #responding = false;
+  /** Ended by a timeout. */
+  #expired = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    timeouts: ResolvedTimeoutOptions,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#clock = record.clock;
+    this.#timeouts = timeouts;
+    this.#streamed = options.method_definition.responseStream;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const { connectionMs, attemptMs, firstResponseMs } = this.#timeouts;
+    let options = this.options;
+    this.#watchConnection(connectionMs);
+    this.#arm("FIRST_RESPONSE_TIMEOUT", firstResponseMs);
+    this.#arm("ATTEMPT_TIMEOUT", attemptMs);
+    if (attemptMs !== undefined) {
+      const dueMs = this.#clock.now() + attemptMs;
+      if (dueMs < this.#record.deadlineMs) {
+        const attempt = attemptOf(this.options, this.#record);
+        attempt.untilMs = dueMs;
+        attempt.ownTime = true;
+        const seenTo = this.#record.connection !== undefined;
+        const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, seenTo);
+        options = { ...options, deadline };
+      }
+    }
+    this.forward(metadata, options);
+    if (connectionMs === undefined || this.#record.connection !== undefined) return;
+    const peer = this.getPeer();
+    this.#record.learnTarget(peer);
+    this.#peerAtStart = peer;
+    if (peer !== "unknown") return;
+    // Somebody below tells no peer at all, so that nobody could tell a call without a connection from one that has one.
+    this.#disarm("CONNECTION_TIMEOUT");
+    this.#record.warnOnce(
+      "timeouts.connectionMs",
+      "does nothing: the interceptor knows neither the channel nor the peer. Give the client all of weir.client(), not its interceptors alone",
+    );
+  }
+
+  protected override released(): void {
+    this.#stopWatching?.();
+    for (const stop of this.#timers.values()) stop();
+    this.#timers.clear();
+  }
+
+  override startRead(): void {
+    this.#reading = true;
+    this.#armIdle();
+    super.startRead();
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    this.#respond();
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    // A single response announces its failure with null; the status follows.
+    if (message !== null) {
+      this.#reading = false;
+      this.#disarm("IDLE_TIMEOUT");
+      this.#respond();
+    }
+    super.onReceiveMessage(message);
+  }
+
+  override onReceiveStatus(received: StatusObject): void {
+    if (this.#expired) {
+      const { resets, target } = this.#record;
+      // The echo of our calling it off: now the peer says whether there was a stream to be reset.
+      const peer = this.getPeer();
+      const made = isAddress(peer, target);
+      resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
+    }
+    super.onReceiveStatus(received);
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    const { attemptMs } = this.#timeouts;
+    const { resets, target } = this.#record;
+    if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
+      const attempt = attemptOf(this.options, this.#record);
+      const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
+      const failure = endAttempt(attempt, received, evidence, this.#clock.now());
+      if (failure?.origin === "attempt-timeout") {
+        // The server was told the time of the attempt, and was the first to say that it is up.
+        this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
+        return;
+      }
+    }
+    super.endedWith(received);
+  }
+
+  #respond(): void {
+    if (this.#responding) return;
+    this.#responding = true;
+    this.#disarm("CONNECTION_TIMEOUT");
+    this.#disarm("FIRST_RESPONSE_TIMEOUT");
+    this.#armIdle();
+  }
+
+  /**
+   * Only while somebody waits for a message: a consumer that takes its time does not time its own stream out. And
+   * only once the response has begun: before that it is the first response that is late.
+   */
+  #armIdle(): void {
+    if (!this.#streamed || !this.#reading || !this.#responding) return;
+    this.#disarm("IDLE_TIMEOUT");
+    this.#arm("IDLE_TIMEOUT", this.#timeouts.idleMs);
+  }
+
+  /** The channel tells whether there is a connection; the peer of the call does not until it is too late. */
+  #watchConnection(connectionMs: number | undefined): void {
+    const { connection } = this.#record;
+    if (connectionMs === undefined) return;
+    if (connection === undefined) {
+      // No channel is known here. When the time is up, the peer of the call tells whether it has a connection.
+      this.#arm("CONNECTION_TIMEOUT", connectionMs);
+      return;
+    }
+    // Starting the call lets an idle channel connect, and says so where the channel is closed.
+    if (connection.state === connectivityState.READY || connection.closed) return;
+    this.#arm("CONNECTION_TIMEOUT", connectionMs);
+    this.#stopWatching = connection.subscribe((state) => {
+      if (state === connectivityState.READY || state === connectivityState.SHUTDOWN) {
+        this.#disarm("CONNECTION_TIMEOUT");
+      }
+    });
+  }
+
+  #arm(reason: Reason, ms: number | undefined): void {
+    if (ms === undefined || this.ended) return;
+    const dueMs = this.#clock.now() + ms;
+    const stop = expireAt(this.#clock, dueMs, ms, (lateMs) => this.#expire(reason, ms, lateMs));
+    this.#timers.set(reason, stop);
+  }
+
+  #disarm(reason: Reason): void {
+    if (reason === "CONNECTION_TIMEOUT") this.#stopWatching?.();
+    this.#timers.get(reason)?.();
+    this.#timers.delete(reason);
+  }
+
+  /** Ends the attempt if its connection bears the reset, else when it does. */
+  #expire(reason: Reason, ms: number, lateMs: number): void {
+    if (this.ended) return;
+    const record = this.#record;
+    const { resets, target, connection } = record;
+    if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
+      // A call that is on a connection tells the address of its peer. Before that it tells the target of the channel at
+      // first, and then nothing.
+      const peer = this.getPeer();
+      if (peer === this.#peerAtStart || peer === "unknown") this.#end(reason, ms, lateMs);
+      return;
+    }
+    const attempt = attemptOf(this.options, record);
+    // Without a connection there is no stream to be reset.
+    const sent = connection === undefined || connection.state === connectivityState.READY;
+    if (!sent || resets === undefined || resets.take(target, "timeout", attempt)) {
+      this.#end(reason, ms, lateMs);
+      return;
+    }
+    this.#timers.set(
+      reason,
+      resets.later(target, "timeout", attempt, () => this.#end(reason, ms, lateMs)),
+    );
+    record.decide({
+      policy: "timeouts",
+      verdict: "skip",
+      reason: "RESET_BUDGET",
+      enforced: true,
+      atMs: this.#clock.now(),
+      detail: `${reason} waits`,
+    });
+  }
+
+  #end(reason: Reason, ms: number, lateMs: number): void {
+    if (this.ended) return;
+    this.#expired = true;
+    const detail = `${texts[reason] ?? reason} within ${ms} ms`;
+    const atMs = this.#clock.now();
+    this.#record.decide({
+      policy: "timeouts",
+      verdict: "expire",
+      reason,
+      enforced: true,
+      atMs,
+      detail,
+    });
+    const final: StatusObject = localRejection(refusal(reason, detail));
+    // Said before the attempt is called off below, where it would look like the caller's doing.
+    const { target } = this.#record;
+    const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target };
+    const attempt = attemptOf(this.options, this.#record);
+    if (heldUp(lateMs)) attempt.heldUp = true;
+    endAttempt(attempt, final, evidence, atMs);
+    // The context that a timer runs in is whoever armed it; what follows belongs to our caller.
+    this.#record.restore(() => this.finish(final));
+  }
+}
+
+const texts: Readonly<Partial<Record<Reason, string>>> = {
+  CONNECTION_TIMEOUT: "No connection was ready",
+  ATTEMPT_TIMEOUT: "The attempt did not end",
+  FIRST_RESPONSE_TIMEOUT: "No response came",
+  IDLE_TIMEOUT: "No further message came",
+};
+
+/**
+ * Timeouts of attempts as an interceptor of their own, with the same options for all methods. Put it innermost.
+ * `totalMs` is the whole call's and needs the deadline interceptor of a weir, so it is refused here.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function timeouts(
+  options: Omit<TimeoutOptions, "totalMs"> & StandaloneOptions,
+): Interceptor {
+  const { surroundings, rest } = takeStandalone(options, "timeouts");
+  if ("totalMs" in rest) {
+    throw new InvalidOptionError(
+      "timeouts.totalMs",
+      "absent in a timeouts interceptor that stands alone: give it to weir.client",
+      rest.totalMs,
+    );
+  }
+  const resolved = resolveTimeoutOptions(rest);
+  return attemptTimeoutsInterceptor(surroundings, () => resolved);
+}

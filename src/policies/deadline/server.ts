@@ -1,0 +1,259 @@
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
+import type { Gate } from "../../core/gate.js";
+import { durationMs, oneOf, readOptions } from "../../core/options.js";
+import {
+  type Ending,
+  OncePermit,
+  type Outcome,
+  type Permit,
+  type Refusal,
+  refusal,
+} from "../../core/permit.js";
+import type { InboundCall } from "../../grpc/context/inbound-call.js";
+import {
+  type Surroundings,
+  type SurroundingsOptions,
+  surroundingsOptionNames,
+} from "../../grpc/environment.js";
+import {
+  isExempt,
+  type ServerPolicyOptions,
+  serverGate,
+  splitServerOptions,
+} from "../../grpc/server/policy.js";
+import {
+  Feasibility,
+  type FeasibilityOptions,
+  type ResolvedFeasibilityOptions,
+  resolveFeasibilityOptions,
+} from "./feasibility.js";
+
+/** How much time a call must still have for its handler to be started. */
+export interface DeadlineGuardOptions {
+  /** Milliseconds that must be left until the caller's deadline. 0 to 24 days. @defaultValue 0 */
+  readonly minRemainingMs?: number;
+}
+
+export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOptions>>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+function resolveDeadlineGuardOptions(
+  given: DeadlineGuardOptions = {},
+  prefix = "deadlineGuard",
+
+  also: readonly string[] = [],
+): ResolvedDeadlineGuardOptions {
+  const options = readOptions(prefix, given, ["minRemainingMs"], also);
+  const { minRemainingMs = 0 } = options;
+  return Object.freeze({ minRemainingMs: durationMs(`${prefix}.minRemainingMs`, minRemainingMs) });
+}
+
+/** Both only grow. */
+export interface DeadlineGuardSnapshot {
+  readonly expired: number;
+  readonly infeasible: number;
+}
+
+/**
+ * Keeps handlers from working for callers who have stopped waiting. grpc-js starts the handler of a call
+ * whose deadline has passed already; this refuses it with DEADLINE_EXCEEDED (reason `DEADLINE_EXPIRED`, or
+ * `DEADLINE_INFEASIBLE` when less than `minRemainingMs` is left).
+ */
+export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "deadline-guard";
+  mode: Mode;
+  readonly #options: ResolvedDeadlineGuardOptions;
+  #expired = 0;
+  #infeasible = 0;
+
+  constructor(options: ResolvedDeadlineGuardOptions, mode: Mode = "enforce") {
+    this.#options = options;
+    this.mode = mode;
+  }
+
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter(inbound: InboundCall): ReturnType<Gate<InboundCall>["enter"]> {
+    const { deadlineMs } = inbound;
+    if (deadlineMs === Number.POSITIVE_INFINITY) return undefined;
+    const leftMs = deadlineMs - inbound.clock.now();
+    if (leftMs <= 0) {
+      this.#expired += 1;
+      return refusal("DEADLINE_EXPIRED", "the deadline had passed when the call arrived");
+    }
+    const { minRemainingMs } = this.#options;
+    if (leftMs >= minRemainingMs) return undefined;
+    this.#infeasible += 1;
+    const detail = `${Math.floor(leftMs)} ms are left, ${minRemainingMs} ms are needed`;
+    return refusal("DEADLINE_INFEASIBLE", detail);
+  }
+
+  snapshot(): DeadlineGuardSnapshot {
+    return { expired: this.#expired, infeasible: this.#infeasible };
+  }
+}
+
+/** The deadline guard of a server, and what it learns. */
+export interface DeadlineGuardPolicyOptions
+  extends DeadlineGuardOptions,
+    Pick<ServerPolicyOptions, "mode"> {
+  /**
+   * Refuses calls that have less time left than their handlers need as a rule. It learns from the first call on; what
+   * it would refuse is only recorded, until its mode is `enforce`. `false` leaves it out.
+   * @defaultValue on, with the defaults of `FeasibilityOptions`, in mode `observe`
+   */
+  readonly learned?: (FeasibilityOptions & Pick<ServerPolicyOptions, "mode">) | false;
+}
+
+/** Builds both parts. */
+export function deadlineGuards(
+  given: DeadlineGuardPolicyOptions,
+  server: GuardedServer,
+  surroundings: Surroundings,
+  prefix: string,
+): { readonly guard: DeadlineGuardPolicy; readonly learned: LearnedGuardPolicy | undefined } {
+  const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
+  const { mode = "enforce", learned = {}, ...rest } = options;
+  const guard = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, prefix),
+    oneOf(`${prefix}.mode`, mode, modes),
+  );
+  if (learned === false) return { guard, learned: undefined };
+  const path = `${prefix}.learned`;
+  const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
+  const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
+  oneOf(`${path}.mode`, learnedMode, modes);
+  return { guard, learned: new LearnedGuardPolicy(resolved, server, surroundings, learnedMode) };
+}
+
+/**
+ * The deadline guard as an interceptor of its own. It refuses for what callers have left; what it could learn of
+ * handlers, it learns in a weir.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function deadlineGuard(
+  options: DeadlineGuardOptions & ServerPolicyOptions & SurroundingsOptions = {},
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "deadlineGuard");
+  const policy = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, "deadlineGuard", [
+      "mode",
+      "priority",
+      ...surroundingsOptionNames,
+    ]),
+    mode,
+  );
+  return serverGate(surroundings, priority, [policy]);
+}
+
+/** What the guard asks of the server around it. */
+export interface GuardedServer {
+  /** The server refuses calls for load at present. */
+  shedding(): boolean;
+  /** For how long, on average, a call that is seen now has waited for the event loop, in milliseconds. */
+  lostMs(): number;
+}
+
+/** Both numbers only grow. */
+export interface LearnedGuardSnapshot {
+  readonly infeasible: number;
+  /** Hopeless calls that were let through, to find out. */
+  readonly passed: number;
+  /** The time that calls must have left, in milliseconds, by method. */
+  readonly neededMs: Readonly<Record<string, number>>;
+}
+
+/**
+ * Refuses calls that have less time left than their handlers need as a rule, with DEADLINE_EXCEEDED (reason
+ * `DEADLINE_INFEASIBLE`), and hands admission what a call needs, for when its turn comes. The deadline that grpc-js
+ * tells begins when it reads the call; what the call lost before that, in an event loop that was busy, is taken off.
+ */
+export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
+  readonly policy = "feasibility";
+  mode: Mode;
+  readonly #feasibility: Feasibility;
+  readonly #server: GuardedServer;
+  #infeasible = 0;
+  #passed = 0;
+
+  constructor(
+    options: ResolvedFeasibilityOptions,
+    server: GuardedServer,
+    { clock, random }: Surroundings,
+    mode: Mode,
+  ) {
+    this.mode = mode;
+    this.#server = server;
+    this.#feasibility = new Feasibility(options, clock, random);
+  }
+
+  modeFor({ method, kind }: InboundCall): Mode {
+    // How long streams of responses last says nothing of whether another is worth opening.
+    const measured = kind === "unary" || kind === "client-stream";
+    return measured && !isExempt(method) ? this.mode : "off";
+  }
+
+  enter(inbound: InboundCall): Permit | Refusal {
+    const { deadlineMs, method } = inbound;
+    if (deadlineMs !== Number.POSITIVE_INFINITY) {
+      const neededMs = this.#feasibility.neededMs(method);
+      if (this.mode === "enforce") inbound.neededMs = neededMs;
+      if (neededMs > 0) {
+        const leftMs = deadlineMs - inbound.clock.now() - this.#server.lostMs();
+        if (leftMs < neededMs) {
+          if (!this.#feasibility.passes()) return this.#refuse(leftMs, neededMs);
+          this.#passed += 1;
+          inbound.neededMs = 0;
+        }
+      }
+    }
+    return new Lesson(this.#feasibility, this.#server, inbound);
+  }
+
+  snapshot(): LearnedGuardSnapshot {
+    return {
+      infeasible: this.#infeasible,
+      passed: this.#passed,
+      neededMs: this.#feasibility.snapshot(),
+    };
+  }
+
+  #refuse(leftMs: number, neededMs: number): Refusal {
+    this.#infeasible += 1;
+    const left = Math.max(0, Math.floor(leftMs));
+    const needed = Math.ceil(neededMs);
+    const detail = `${left} ms are left, ${needed} ms are needed, judging by how long such calls took`;
+    return refusal("DEADLINE_INFEASIBLE", detail);
+  }
+}
+
+/** How long a late answer is waited for. */
+const lateMs = 60_000;
+
+/** What the end of a call teaches. */
+class Lesson extends OncePermit {
+  readonly #feasibility: Feasibility;
+  readonly #server: GuardedServer;
+  readonly #inbound: InboundCall;
+
+  constructor(feasibility: Feasibility, server: GuardedServer, inbound: InboundCall) {
+    super();
+    this.#feasibility = feasibility;
+    this.#server = server;
+    this.#inbound = inbound;
+  }
+
+  protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
+    const inbound = this.#inbound;
+    const startedMs = inbound.handlerStartedMs;
+    if (startedMs === undefined || this.#server.shedding()) return;
+    const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
+    // The caller has left; what its handler takes shows when that answers, and if it does not, nothing does.
+    if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());
+    else if (outcome !== "ignored") learn();
+  }
+}

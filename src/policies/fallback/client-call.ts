@@ -1,0 +1,247 @@
+import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { type CancelTask, expireAt } from "../../core/clock.js";
+import { type Permit, refusal } from "../../core/permit.js";
+import { whenKnown } from "../../core/user-code.js";
+import { CallDeadline } from "../../grpc/deadline.js";
+import {
+  type Degradation,
+  fallbackDegradation,
+  mark,
+  noteResponse,
+} from "../../grpc/status/degraded.js";
+import { localRejection } from "../../grpc/status/rejection.js";
+import { FallbackRun } from "./chain.js";
+import { noteDegradations } from "./client-degraded.js";
+import { PrimaryCall } from "./client-primary-call.js";
+import {
+  type AnyIterator,
+  accepts,
+  askProvider,
+  type FallbackAnswer,
+  type FallbackQuestion,
+  type FallbackSource,
+  failureOf,
+  faultOf,
+  reportFailure,
+} from "./client-providers.js";
+
+/** A call with one request message, whose failure is answered by the first provider that has an answer. */
+export class FallbackCall extends PrimaryCall {
+  #run: FallbackRun<FallbackSource, FallbackAnswer> | undefined;
+  #stream: FallbackStream | undefined;
+  #stopTimer: CancelTask | undefined;
+  /** Calls off the provider that works for the call: it is asked, or gives its answer still. */
+  #callOff: (() => void) | undefined;
+  #permit: Permit | undefined;
+
+  protected override failed(status: StatusObject): void {
+    const { record, policy, surroundings } = this;
+    const { report } = surroundings;
+    const sawHeaders = this.heldMetadata !== undefined;
+    const question: FallbackQuestion = {
+      record,
+      metadata: this.metadata,
+      request: this.request,
+      definition: this.options.method_definition,
+      key: this.key,
+      failure: failureOf(status, record, sawHeaders, this.getPeer()),
+    };
+    this.#run = new FallbackRun<FallbackSource, FallbackAnswer>(policy.sources, {
+      clock: record.clock,
+      deadlineMs: record.deadlineMs,
+      // Who was closed meanwhile takes on nothing more.
+      accepts: (source) => this.closing === undefined && accepts(source, question.failure, report),
+      ask: (source, dueMs, told) => {
+        const callOff = askProvider(source, question, dueMs, told);
+        this.#callOff = callOff;
+        return callOff;
+      },
+      failed: ({ place }, error) => reportFailure(error, place.limits.name, report),
+      answered: (answer, source, permit) => {
+        surroundings.room.leave(this.closed);
+        this.#answered(answer, source, permit);
+      },
+      unanswered: (tried) => {
+        surroundings.room.leave(this.closed);
+        if (tried !== "") {
+          policy.unanswered += 1;
+          this.decide("stop", tried, "FALLBACK_UNANSWERED");
+        }
+        this.conclude(status);
+      },
+    });
+    surroundings.room.enter(this.closed, record.connection);
+    this.#run.start();
+  }
+
+  protected override fresh(answer: FallbackAnswer): void {
+    const name = this.policy.cache?.place.limits.name ?? "";
+    this.decide("fallback", `${name}, fresh${ageText(answer)}`);
+    this.#give(answer, []);
+  }
+
+  override startRead(): void {
+    super.startRead();
+    this.#stream?.read();
+  }
+
+  protected override released(): void {
+    super.released();
+    this.#stopTimer?.();
+    this.#run?.abort();
+    this.#stream?.stop();
+    this.#permit?.settle("ignored");
+    this.#callOff?.();
+    this.#callOff = undefined;
+  }
+
+  #answered(answer: FallbackAnswer, { place }: FallbackSource, permit: Permit): void {
+    const { record } = this;
+    const { name } = place.limits;
+    const code = Status[this.failure?.code ?? Status.UNKNOWN];
+    this.#permit = permit;
+    this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
+    const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
+    noteDegradations(record, degradations);
+    this.#give(answer, degradations);
+  }
+
+  #give(answer: FallbackAnswer, degradations: readonly Degradation[]): void {
+    const message = (response: unknown) => {
+      noteResponse(response, degradations);
+      this.readWanted = false;
+      this.tellMessage(response);
+    };
+    const done = () => {
+      this.#permit?.settle("success");
+      this.#callOff = undefined;
+      const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
+      this.tellStatus(status);
+    };
+    // Whatever a listener above throws, what follows is told.
+    try {
+      this.tellMetadata(marked(degradations));
+    } finally {
+      if (answer.kind === "stream") this.#giveStream(answer, message, done);
+      else {
+        try {
+          message(answer.message);
+        } finally {
+          done();
+        }
+      }
+    }
+  }
+
+  #giveStream(
+    { iterator, first }: Extract<FallbackAnswer, { kind: "stream" }>,
+    message: (response: unknown) => void,
+    done: () => void,
+  ): void {
+    const broken = (error: unknown) => this.#broken(error);
+    const stream = new FallbackStream(iterator, first, { message, done, broken });
+    if (this.ended) return;
+    this.#stream = stream;
+    this.#bound();
+    if (this.readWanted) stream.read();
+  }
+
+  /** Where no deadline interceptor stands above, nobody else ends a stream whose time is over. */
+  #bound(): void {
+    const { clock, deadlineMs, restore } = this.record;
+    if (deadlineMs === Number.POSITIVE_INFINITY) return;
+    if (this.options.deadline instanceof CallDeadline) return;
+    const detail = "Deadline exceeded in the answer of a fallback";
+    const end = () => this.finish(localRejection(refusal("DEADLINE_EXCEEDED", detail)));
+    const leftMs = deadlineMs - clock.now();
+    this.#stopTimer = expireAt(clock, deadlineMs, leftMs, () => restore(end));
+  }
+
+  /** A streamed answer has broken off: what has been given is not the whole of it, so the failure stands. */
+  #broken(error: unknown): void {
+    reportFailure(error, "stream", this.surroundings.report);
+    const details = "A stored answer could not be read";
+    const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
+    this.tellStatus(this.failure ?? unread);
+  }
+}
+
+function ageText({ ageMs }: FallbackAnswer): string {
+  return ageMs === undefined ? "" : `, ${Math.round(ageMs)} ms old`;
+}
+
+function marked(degradations: readonly Degradation[]): Metadata {
+  const metadata = new Metadata();
+  mark(metadata, degradations);
+  return metadata;
+}
+
+/** Told what a streamed answer gives. */
+export interface FallbackStreamReader {
+  message(message: unknown): void;
+  /** There are no more messages. */
+  done(): void;
+  /** It broke off. */
+  broken(error: unknown): void;
+}
+
+/** A streamed answer of a provider, shown as fast as the caller reads: one message for each read. */
+export class FallbackStream {
+  readonly #iterator: AnyIterator;
+  readonly #reader: FallbackStreamReader;
+  #first: IteratorResult<unknown, unknown> | undefined;
+  #reading = false;
+  #over = false;
+
+  constructor(
+    iterator: AnyIterator,
+    first: IteratorResult<unknown, unknown>,
+    reader: FallbackStreamReader,
+  ) {
+    this.#iterator = iterator;
+    this.#reader = reader;
+    if (first.done === true) this.#take(first);
+    else this.#first = first;
+  }
+
+  /** The caller wants a message. */
+  read(): void {
+    if (this.#reading || this.#over) return;
+    this.#reading = true;
+    const first = this.#first;
+    this.#first = undefined;
+    // Later, because the caller is in a call of ours; an iterator that is not asynchronous would recurse.
+    if (first !== undefined) process.nextTick(() => this.#take(first));
+    else {
+      whenKnown(
+        async () => this.#iterator.next(),
+        (result) => this.#take(result),
+        (error) => this.#break(error),
+      );
+    }
+  }
+
+  /** The call has ended. Who asked for the answer closes the iterator. */
+  stop(): void {
+    this.#over = true;
+  }
+
+  #take(result: IteratorResult<unknown, unknown>): void {
+    if (this.#over) return;
+    this.#reading = false;
+    if (result.done === true) {
+      this.#over = true;
+      this.#reader.done();
+      return;
+    }
+    const fault = faultOf(result);
+    if (fault === undefined) this.#reader.message(result.value);
+    else this.#break(fault);
+  }
+
+  #break(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#reader.broken(error);
+  }
+}

@@ -1,0 +1,161 @@
+import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import { keepRequest } from "../../grpc/client/kept-request.js";
+import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
+import { timeIsUp } from "../../grpc/deadline.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import type { MessageContext } from "../../grpc/types.js";
+import { noteAnswer } from "./client-degraded.js";
+import type { FallbackPolicy } from "./client-policy.js";
+import {
+  accepts,
+  askProvider,
+  type FallbackAnswer,
+  type FallbackQuestion,
+  type FallbackSource,
+  failureOf,
+  reportFailure,
+} from "./client-providers.js";
+import { type AnswerRecording, captureResponses } from "./stale-cache/client-recording.js";
+
+/**
+ * A call whose fallback only observes. Answers are stored, so that a cache is warm when it is switched on, and
+ * looked up; functions of the user's are not called, and count as if they had an answer. The call goes on as it would.
+ */
+export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #policy: FallbackPolicy;
+  readonly #surroundings: Surroundings;
+  #metadata = new Metadata();
+  #asked = false;
+  #key: string | undefined;
+  #recording: AnswerRecording | undefined;
+  #begun = false;
+  #calledOff = false;
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: FallbackPolicy,
+    surroundings: Surroundings,
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#policy = policy;
+    this.#surroundings = surroundings;
+    if (policy.cache !== undefined) captureResponses(options.method_definition);
+  }
+
+  protected override begin(metadata: Metadata): void {
+    this.#metadata = keepMetadata(metadata);
+    super.begin(this.#metadata);
+  }
+
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
+    const { cache } = this.#policy;
+    if (this.#asked || cache === undefined) {
+      super.sendMessageWithContext(context, message);
+      return;
+    }
+    this.#asked = true;
+    const kept = keepRequest(this.options.method_definition, message, this);
+    const call = { record: this.#record, options: this.options, metadata: this.#metadata };
+    this.#key = cache.keyOf(call, kept);
+    if (this.#key !== undefined) this.#recording = cache.record(this.#key);
+    super.sendMessageWithContext(context, kept);
+    if (kept !== message) kept.settle(this);
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff = true;
+    super.cancelWithStatus(code, details);
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    if (this.#record.kind !== "unary") this.#begun = true;
+    super.onReceiveMetadata(metadata);
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    if (message !== null) {
+      this.#begun = true;
+      this.#recording?.message(message);
+    }
+    super.onReceiveMessage(message);
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    if (!this.ended) {
+      if (received.code === Status.OK) {
+        this.#recording?.ended(received);
+        noteAnswer(this.#record, received);
+      } else if (!this.#begun && !this.#calledOff && this.#open) {
+        const { clock, deadlineMs } = this.#record;
+        if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
+      }
+    }
+    super.endedWith(received);
+  }
+
+  /** A weir, or a client, that is closed takes on nothing more. */
+  get #open(): boolean {
+    return this.#surroundings.room.closing(this.#record.connection) === undefined;
+  }
+
+  #wouldAsk(status: StatusObject): void {
+    const record = this.#record;
+    const question: FallbackQuestion = {
+      record,
+      metadata: this.#metadata,
+      // No function is called that would ask for it.
+      request: undefined,
+      definition: this.options.method_definition,
+      key: this.#key,
+      failure: failureOf(status, record, false, this.getPeer()),
+    };
+    const { report } = this.#surroundings;
+    const chain = this.#policy.sources.filter((source) =>
+      accepts(source, question.failure, report),
+    );
+    if (chain.length > 0) this.#preview(chain, question);
+  }
+
+  /** Finds the first that would answer. A store that is slow is waited for here, and not by the call. */
+  #preview([source, ...rest]: readonly FallbackSource[], question: FallbackQuestion): void {
+    if (source === undefined) {
+      this.#note("stop", "no provider would have an answer");
+      return;
+    }
+    const { place } = source;
+    const { name } = place.limits;
+    const would = (answer?: FallbackAnswer) => {
+      place.counts.observed += 1;
+      const age = answer?.ageMs === undefined ? "" : `, ${Math.round(answer.ageMs)} ms old`;
+      this.#note("fallback", `${name}${age}, instead of ${Status[question.failure.code]}`);
+    };
+    if (!source.harmless) {
+      would();
+      return;
+    }
+    const stop = askProvider(source, question, Number.POSITIVE_INFINITY, (reply) => {
+      if (reply.kind === "answer") {
+        would(reply.answer);
+        return;
+      }
+      if (reply.kind === "error") reportFailure(reply.error, name, this.#surroundings.report);
+      this.#preview(rest, question);
+    });
+    stop();
+  }
+
+  #note(verdict: "fallback" | "stop", detail: string): void {
+    const record = this.#record;
+    const atMs = record.clock.now();
+    const decision = { policy: "fallback", verdict, enforced: false, atMs, detail } as const;
+    record.decide(
+      verdict === "stop" ? { ...decision, reason: "FALLBACK_UNANSWERED" as const } : decision,
+    );
+  }
+}

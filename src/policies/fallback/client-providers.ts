@@ -1,0 +1,492 @@
+import {
+  type Client,
+  type InterceptorOptions,
+  Metadata,
+  type ServiceError,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
+import type { StatusOrigin } from "../../core/status.js";
+import { ask, given, type ReportError, safely, whenKnown, yesOrNo } from "../../core/user-code.js";
+import { copyMetadata } from "../../grpc/client/kept-metadata.js";
+import type { MessageCopy } from "../../grpc/client/kept-request.js";
+import type { CallRecord } from "../../grpc/context/call-record.js";
+import { CallDeadline, toEpoch } from "../../grpc/deadline.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import { Failure } from "../../grpc/status/outcome.js";
+import type { Rejection } from "../../grpc/status/rejection.js";
+import type { CallKind } from "../../grpc/types.js";
+import {
+  type FallbackLimits,
+  FallbackPlace,
+  type FallbackReply,
+  fallbackHelps,
+  type ResolvedFallbackLimits,
+  resolveFallbackLimits,
+} from "./chain.js";
+import type { Known } from "./stale-cache/answer-cache.js";
+
+/** The failure for which another answer is looked for. */
+export interface FallbackFailure extends StatusObject {
+  readonly origin: StatusOrigin;
+  /** Set when a policy refused the call, in this process or in a server. */
+  readonly rejection: Rejection | undefined;
+}
+
+/** What a function that answers in place of a service is told of the call. */
+export interface FallbackContext {
+  /** `/pkg.Service/Method`. */
+  readonly method: string;
+  readonly kind: CallKind;
+  readonly failure: FallbackFailure;
+  /** What the request was sent with: a copy of its own. */
+  readonly metadata: Metadata;
+  /** Aborted when the answer is not waited for any more: the call was cancelled, or its time or yours is over. */
+  readonly signal: AbortSignal;
+  /**
+   * Until when an answer counts, in milliseconds since the epoch, as `CallOptions.deadline` takes it. A streamed answer
+   * must have begun by then.
+   */
+  readonly deadline: number;
+}
+
+/** Options that every provider has. */
+export interface FallbackProviderOptions extends FallbackLimits {
+  /**
+   * Whether it is for this failure. A cancellation by the caller is never asked about. What throws counts as the
+   * default. It is asked once, too, about a call whose time is over: only then some of a call's time is kept for it.
+   * @defaultValue UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS, unless
+   *   this process could not send or read a message
+   */
+  readonly when?: (failure: FallbackFailure) => boolean;
+}
+
+/** The same, for providers that take time. */
+export interface TimedProviderOptions extends FallbackProviderOptions {
+  /** How long it may take, from 1 ms to 24 days; never longer than the call has left. */
+  readonly timeoutMs?: number;
+}
+
+/** A failed call, as a provider is asked about it. */
+export interface AskedCall {
+  readonly kind: CallKind;
+  /** A copy of the request as it was when the call was made. */
+  readonly request: unknown;
+  readonly definition: InterceptorOptions["method_definition"];
+  /** The key of the call in the stale cache, where there is one. */
+  readonly key: string | undefined;
+  /** Made when it is asked for: most providers do without. */
+  readonly context: () => FallbackContext;
+  /** The deadline of the context for a call made by the toolkit, which ends it then. Absent for any time. */
+  readonly watched: () => CallDeadline | undefined;
+}
+
+/** An answer, before its messages are looked at. */
+export interface ProvidedAnswer {
+  /** The message of a single response; what can be iterated over where the response is streamed. */
+  readonly response: unknown;
+  readonly ageMs?: number;
+}
+
+/** A provider at work for one policy. */
+export interface FallbackSource {
+  readonly place: FallbackPlace;
+  readonly when: FallbackProviderOptions["when"];
+  /** Asking it has no effect, so that `observe` may. It does without the request. */
+  readonly harmless: boolean;
+  /** May throw. `undefined`: it has no answer to this call. */
+  ask(call: AskedCall): Known<ProvidedAnswer | undefined>;
+}
+
+/** One link of a fallback chain, made by `staleCache`, `alternative`, `value`, `staticValue` or `empty`. */
+export abstract class FallbackProvider {
+  readonly limits: ResolvedFallbackLimits;
+  readonly when: FallbackProviderOptions["when"];
+  /** It keeps the answers of the calls that succeed. */
+  readonly stores: boolean = false;
+
+  constructor(
+    options: TimedProviderOptions,
+    defaults: { readonly name: string; readonly timeoutMs: number },
+    prefix: string,
+  ) {
+    this.limits = resolveFallbackLimits(options, defaults, prefix);
+    this.when = optionalFunction(`${prefix}.when`, options.when);
+  }
+
+  /** What works for one policy: its places, its numbers, its cache. */
+  abstract build(surroundings: Surroundings): FallbackSource;
+}
+
+export const providerKeys = ["name", "maxConcurrent", "when"] as const;
+export const timedProviderKeys = [...providerKeys, "timeoutMs"] as const;
+
+/** Whether a provider is for a failure. */
+export function accepts(
+  { when, place }: Pick<FallbackSource, "when" | "place">,
+  failure: FallbackFailure,
+  report: ReportError,
+): boolean {
+  const { code, origin, rejection } = failure;
+  const helps = () => fallbackHelps({ code, origin, reason: rejection?.reason });
+  if (when === undefined) return helps();
+  const where = `fallback ${place.limits.name}.when`;
+  return ask(() => when(failure), yesOrNo, undefined, report, where) ?? helps();
+}
+
+/** What a function may answer: the message of a single response, or the messages of a streamed one. */
+export type FallbackResponse<Response> = Response | AsyncIterable<Response> | Iterable<Response>;
+
+/** A function that answers in place of a service. `undefined` says that it has no answer, and the next is asked. */
+export type FallbackFunction<Request, Response> = (
+  request: Request,
+  context: FallbackContext,
+) => Known<FallbackResponse<Response> | undefined>;
+
+/** What counts as time of a provider that answers at once: the reserve must leave it some. */
+const atOnceMs = 10;
+
+class FunctionProvider extends FallbackProvider {
+  readonly #ask: FallbackSource["ask"];
+  readonly #harmless: boolean;
+
+  constructor(
+    options: TimedProviderOptions,
+    defaults: { readonly name: string; readonly timeoutMs: number },
+    prefix: string,
+    ask: (call: AskedCall) => Known<unknown>,
+    harmless: boolean,
+  ) {
+    super(options, defaults, prefix);
+    this.#ask = (call) => {
+      const response = given(() => ask(call));
+      return response instanceof Promise ? response.then(provided) : provided(response);
+    };
+    this.#harmless = harmless;
+  }
+
+  override build(): FallbackSource {
+    const place = new FallbackPlace(this.limits);
+    return { place, when: this.when, harmless: this.#harmless, ask: this.#ask };
+  }
+}
+
+function provided(response: unknown): ProvidedAnswer | undefined {
+  return response === undefined ? undefined : { response };
+}
+
+/**
+ * Asks somebody else: a function that calls another service, or the same method of another client. What it gives is
+ * the answer. It may take `timeoutMs` (default 1,000).
+ *
+ * A streamed response may be any iterable of messages; it is read as fast as the caller reads.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function alternative<Request, Response>(
+  ask: FallbackFunction<Request, Response>,
+  options?: TimedProviderOptions,
+): FallbackProvider;
+export function alternative<C extends Client>(
+  client: C,
+  method: Extract<keyof C, string>,
+  options?: TimedProviderOptions,
+): FallbackProvider;
+export function alternative(
+  source: FallbackFunction<never, unknown> | object,
+  second: TimedProviderOptions | string = {},
+  third: TimedProviderOptions = {},
+): FallbackProvider {
+  const given = typeof second === "string" ? third : second;
+  const options = readOptions("alternative", given, timedProviderKeys);
+  const ask = typeof second === "string" ? methodOf(source, second) : functionOf(source);
+  return new FunctionProvider(
+    options,
+    { name: "alternative", timeoutMs: 1_000 },
+    "alternative",
+    ask,
+    false,
+  );
+}
+
+/**
+ * Makes an answer in this process. It may take `timeoutMs` (default 100).
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function value<Request, Response>(
+  make: FallbackFunction<Request, Response>,
+  given: TimedProviderOptions = {},
+): FallbackProvider {
+  const options = readOptions("value", given, timedProviderKeys);
+  return new FunctionProvider(
+    options,
+    { name: "value", timeoutMs: 100 },
+    "value",
+    functionOf(make, "value"),
+    false,
+  );
+}
+
+/**
+ * Answers with what it was given: a message, or an array of messages where the response is streamed. All calls are given
+ * the same object; who wants one for each uses `value`.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function staticValue(
+  response: unknown,
+  given: FallbackProviderOptions = {},
+): FallbackProvider {
+  const options = readOptions("staticValue", given, providerKeys);
+  if (response === undefined || response === null) {
+    throw new InvalidOptionError("staticValue", "a response", response);
+  }
+  return new FunctionProvider(
+    options,
+    { name: "static", timeoutMs: atOnceMs },
+    "staticValue",
+    ({ kind }) => (kind === "unary" || Array.isArray(response) ? response : [response]),
+    true,
+  );
+}
+
+/**
+ * Answers with nothing: the message in which every field has its default, or a stream without messages.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function empty(given: FallbackProviderOptions = {}): FallbackProvider {
+  const options = readOptions("empty", given, providerKeys);
+  return new FunctionProvider(
+    options,
+    { name: "empty", timeoutMs: atOnceMs },
+    "empty",
+    ({ kind, definition }) =>
+      kind === "unary" ? definition.responseDeserialize(Buffer.alloc(0)) : [],
+    true,
+  );
+}
+
+function functionOf(source: unknown, prefix = "alternative"): (call: AskedCall) => Known<unknown> {
+  if (typeof source !== "function") throw new InvalidOptionError(prefix, "a function", source);
+  return ({ request, context }) => source(request, context()) as unknown;
+}
+
+/** The call of a client's method, in the way of clients that were generated or made from a definition. */
+function methodOf(client: object, name: string): (call: AskedCall) => Known<unknown> {
+  const method: unknown = (client as Readonly<Record<string, unknown>> | null)?.[name];
+  if (typeof method !== "function") {
+    throw new InvalidOptionError(`alternative("${name}")`, "a method of the client", method);
+  }
+  return ({ request, kind, context, watched }) => {
+    const { metadata, signal } = context();
+    const deadline = watched();
+    const options = deadline === undefined ? {} : { deadline };
+    const start = (...args: unknown[]): CancellableCall | undefined =>
+      deadline === undefined
+        ? method.apply(client, args)
+        : deadline.make(() => method.apply(client, args));
+    // A client that is a stand-in may give nothing to be cancelled.
+    const abortWith = (call: CancellableCall | undefined) =>
+      signal.addEventListener("abort", () => call?.cancel(), { once: true });
+    if (kind === "server-stream") {
+      const stream = start(request, metadata, options);
+      // Who reads it is told by the iteration. An error after that would end the process.
+      stream?.on("error", () => {});
+      abortWith(stream);
+      return stream;
+    }
+    return new Promise((resolve, reject) => {
+      const done = (error: ServiceError | null, response: unknown) =>
+        error === null ? resolve(response) : reject(error);
+      abortWith(start(request, metadata, options, done));
+    });
+  };
+}
+
+interface CancellableCall {
+  cancel(): void;
+  on(event: "error", listener: () => void): unknown;
+}
+
+/** What is known of a failure. The attempt that ended with it has the best evidence of where it came from. */
+export function failureOf(
+  status: StatusObject,
+  { attempts, target }: CallRecord,
+  sawHeaders: boolean,
+  peer: string,
+): FallbackFailure {
+  const attempt = attempts.findLast((one) => one.failure?.status.metadata === status.metadata);
+  const failure = attempt?.failure ?? Failure.read(status, { sawHeaders, peer, target });
+  return { ...status, origin: failure?.origin ?? "remote", rejection: failure?.rejection };
+}
+
+/**
+ * Tells what a provider threw. The status of a call of its own is no defect: services fail, and the numbers and
+ * the decision say it.
+ */
+export function reportFailure(error: unknown, provider: string, report: ReportError): void {
+  const isStatus =
+    error instanceof Error &&
+    "code" in error &&
+    typeof error.code === "number" &&
+    "metadata" in error &&
+    error.metadata instanceof Metadata;
+  if (!isStatus) safely(report, error, `fallback ${provider}`);
+}
+
+/** A failed call, as providers are asked about it one after another. */
+export interface FallbackQuestion {
+  readonly record: CallRecord;
+  readonly metadata: Metadata;
+  /** The request as it was when the call was made. Absent where no function of the user's may ask for it. */
+  readonly request: MessageCopy | undefined;
+  readonly definition: InterceptorOptions["method_definition"];
+  readonly key: string | undefined;
+  readonly failure: FallbackFailure;
+}
+
+/** Asks one provider, in the caller's context. @returns What calls it off. */
+export function askProvider(
+  source: FallbackSource,
+  question: FallbackQuestion,
+  dueMs: number,
+  told: (reply: FallbackReply<FallbackAnswer>) => void,
+): () => void {
+  const { record, definition, key } = question;
+  const request = source.harmless ? undefined : question.request?.make();
+  let abort: AbortController | undefined;
+  let gone = false;
+  const context = (): FallbackContext => {
+    abort ??= new AbortController();
+    if (gone) abort.abort();
+    return {
+      method: record.method,
+      kind: record.kind,
+      failure: question.failure,
+      metadata: copyMetadata(question.metadata),
+      signal: abort.signal,
+      deadline: toEpoch(dueMs, record.clock),
+    };
+  };
+  const watched = () =>
+    dueMs === Number.POSITIVE_INFINITY
+      ? undefined
+      : new CallDeadline(dueMs, dueMs - record.clock.now(), record.clock, false);
+  const call: AskedCall = { kind: record.kind, request, definition, key, context, watched };
+  const stop = record.restore(() =>
+    askForAnswer(
+      record.kind,
+      () => source.ask(call),
+      (answer) => told(answer === undefined ? { kind: "none" } : { kind: "answer", answer }),
+      (error) => told({ kind: "error", error }),
+    ),
+  );
+  return () => {
+    gone = true;
+    abort?.abort();
+    stop();
+  };
+}
+
+/** An answer that can be given. A streamed one has begun: its first message is there, or its end. */
+export type FallbackAnswer = { readonly ageMs: number | undefined } & (
+  | { readonly kind: "one"; readonly message: unknown }
+  | {
+      readonly kind: "stream";
+      readonly iterator: AnyIterator;
+      readonly first: IteratorResult<unknown, unknown>;
+    }
+);
+
+export type AnyIterator = AsyncIterator<unknown> | Iterator<unknown>;
+
+/**
+ * Asks for an answer, and looks at what it is. Tells once: the answer, nothing, or what went wrong. Now or
+ * later; what comes later comes in a turn of its own, so that what a listener throws is not taken for the provider's.
+ *
+ * @returns What gives up: a stream that has begun, or begins later, is closed.
+ */
+export function askForAnswer(
+  kind: CallKind,
+  ask: () => Known<ProvidedAnswer | undefined>,
+  told: (answer: FallbackAnswer | undefined) => void,
+  failed: (error: unknown) => void,
+): () => void {
+  let gone = false;
+  let begun: AnyIterator | undefined;
+  const begin = (response: unknown, ageMs: number | undefined) =>
+    whenKnown(
+      () => {
+        const iterator = iteratorOf(response);
+        begun = iterator;
+        if (gone) closeIterator(iterator);
+        return iterator.next();
+      },
+      (first) => {
+        if (begun === undefined) return;
+        const fault = faultOf(first);
+        if (fault === undefined) told({ kind: "stream", iterator: begun, first, ageMs });
+        else {
+          closeIterator(begun);
+          failed(fault);
+        }
+      },
+      failed,
+    );
+  whenKnown(
+    ask,
+    (provided) => {
+      if (provided === undefined) told(undefined);
+      else if (kind === "unary") {
+        const { response, ageMs } = provided;
+        if (isMessage(response)) told({ kind: "one", message: response, ageMs });
+        else failed(new TypeError("the answer to a call with a single response is no message"));
+      } else begin(provided.response, provided.ageMs);
+    },
+    failed,
+  );
+  return () => {
+    gone = true;
+    if (begun !== undefined) closeIterator(begun);
+  };
+}
+
+/** Lets a generator run its `finally`. Whatever comes of that, nobody waits for it. */
+function closeIterator(iterator: AnyIterator): void {
+  whenKnown(
+    () => iterator.return?.(),
+    () => {},
+    () => {},
+  );
+}
+
+/** Codecs of protobuf give objects, others anything; a stream is no message. */
+function isMessage(response: unknown): boolean {
+  if (response === null) return false;
+  return typeof response !== "object" || !(Symbol.asyncIterator in response);
+}
+
+function iteratorOf(response: unknown): AnyIterator {
+  if (typeof response === "object" && response !== null) {
+    if (Symbol.asyncIterator in response) {
+      return (response as AsyncIterable<unknown>)[Symbol.asyncIterator]();
+    }
+    if (Symbol.iterator in response) return (response as Iterable<unknown>)[Symbol.iterator]();
+  }
+  throw new TypeError("the answer to a call with a streamed response cannot be iterated over");
+}
+
+/**
+ * What is wrong with what an iterator gave. No message, shown as one, would end the caller's stream in its midst: the
+ * call would never be told how it ended.
+ */
+export function faultOf(result: IteratorResult<unknown, unknown>): TypeError | undefined {
+  if (typeof result !== "object" || result === null) {
+    return new TypeError("an iterator of a streamed answer gave no result");
+  }
+  if (result.done === true || (result.value !== null && result.value !== undefined))
+    return undefined;
+  return new TypeError(`a message of a streamed answer is ${String(result.value)}`);
+}

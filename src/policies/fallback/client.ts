@@ -1,0 +1,56 @@
+import type { Interceptor } from "@grpc/grpc-js";
+import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
+import { withRecord } from "../../grpc/context/call-record.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import { FallbackCall } from "./client-call.js";
+import { WatchedCall } from "./client-degraded.js";
+import { ObservedFallbackCall } from "./client-observed-call.js";
+import {
+  type FallbackPolicy,
+  type FallbackPolicyOptions,
+  fallbackPolicy,
+} from "./client-policy.js";
+
+/** Which fallback stands for a method; `undefined` for none. */
+export type SelectFallback = (method: string) => FallbackPolicy | undefined;
+
+/**
+ * Answers calls that fail from somewhere else. It stands above the retries, so that it sees a call when they have given up, and
+ * below the deadline, of which it keeps a part. Where there is no fallback it listens to what services below say
+ * of their answers, for the handler that made the call.
+ */
+export function fallbackInterceptor(
+  surroundings: Surroundings,
+  select: SelectFallback,
+): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const { record } = own;
+    const policy = select(record.method);
+    const mode = policy?.mode ?? "off";
+    if (policy !== undefined && mode !== "off") {
+      if (!options.method_definition.requestStream) {
+        const Call = mode === "enforce" ? FallbackCall : ObservedFallbackCall;
+        return new Call(own.options, nextCall, record, policy, surroundings);
+      }
+      policy.tellOutOfScope(record);
+    }
+    if (record.inbound !== undefined) return new WatchedCall(own.options, nextCall, record);
+    return nextCall(own.options) as ReturnType<Interceptor>;
+  };
+}
+
+/**
+ * A fallback chain as an interceptor of its own, with the same providers for all methods. Put it above `retry`
+ * and below `deadline`.
+ *
+ * The call ends with OK, marked in its headers and trailers (`degradationOf`), when a provider answers; otherwise with
+ * its own failure, untouched. Methods that stream their request pass through, which is reported once for each.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function fallback(options: FallbackPolicyOptions & StandaloneOptions): Interceptor {
+  const { surroundings } = splitOptions(options, "fallback");
+  const policy = fallbackPolicy(options, surroundings, "fallback");
+  return fallbackInterceptor(surroundings, () => policy);
+}

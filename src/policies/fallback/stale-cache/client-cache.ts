@@ -1,0 +1,447 @@
+import { createHash, type Hash } from "node:crypto";
+import type { Metadata } from "@grpc/grpc-js";
+import type { Clock, Random } from "../../../core/clock.js";
+import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
+import {
+  ask,
+  given,
+  keyText,
+  type ReportError,
+  safely,
+  whenKnown,
+} from "../../../core/user-code.js";
+import type { KeptRequest } from "../../../grpc/client/kept-request.js";
+import type { KeyedCall } from "../../../grpc/client/policy.js";
+import type { CallRecord, OptionsWithOwn } from "../../../grpc/context/call-record.js";
+import type { Surroundings } from "../../../grpc/environment.js";
+import { FallbackPlace } from "../chain.js";
+import {
+  type AskedCall,
+  FallbackProvider,
+  type FallbackSource,
+  type ProvidedAnswer,
+  type TimedProviderOptions,
+  timedProviderKeys,
+} from "../client-providers.js";
+import {
+  type AnswerCache,
+  decodeAnswer,
+  encodeAnswer,
+  type Known,
+  type StoredAnswer,
+} from "./answer-cache.js";
+import { AnswerRecording, freshMessage } from "./client-recording.js";
+import { SingleFlight } from "./client-single-flight.js";
+import {
+  MemoryAnswerCache,
+  type MemoryAnswerCacheOptions,
+  resolveMemoryAnswerCacheOptions,
+} from "./memory-answer-cache.js";
+
+/** By how much the wall clocks of two processes may differ before a stored answer has no age. */
+const maxSkewMs = 1_000;
+
+/** Numbers of one stale cache. Those of the store are there where it has them; the others only grow. */
+export interface StaleCacheSnapshot {
+  /** Answers that were given instead of a failure. */
+  readonly stale: number;
+  /** Answers that were given without a call. */
+  readonly fresh: number;
+  /** Failures for which there was no answer, or one that was too old. */
+  readonly missed: number;
+  readonly stored: number;
+  /** Answers that were not stored: too long, or their bytes are not known. */
+  readonly notStored: number;
+  /** Calls that shared another one's call on the wire. */
+  readonly shared: number;
+  /** Calls to the store that failed. */
+  readonly storeFailures: number;
+  /** Calls on the wire that may be shared now. */
+  readonly flights: number;
+  readonly entries?: number;
+  readonly bytes?: number;
+}
+
+/** The answers of one policy: those that are kept, and those that are on their way. */
+export class StaleCache implements FallbackSource {
+  readonly place: FallbackPlace;
+  readonly when: FallbackSource["when"];
+  readonly harmless = true;
+  readonly options: ResolvedStaleCacheOptions;
+  readonly flights = new SingleFlight();
+  readonly counts = { stale: 0, fresh: 0, missed: 0, stored: 0, notStored: 0, storeFailures: 0 };
+  readonly #store: AnswerCache;
+  readonly #surroundings: Surroundings;
+  #toldOfBytes = false;
+
+  constructor(
+    { limits, when }: FallbackProvider,
+    options: ResolvedStaleCacheOptions,
+    store: AnswerCache,
+    surroundings: Surroundings,
+  ) {
+    this.place = new FallbackPlace(limits);
+    this.when = when;
+    this.options = options;
+    this.#store = store;
+    this.#surroundings = surroundings;
+  }
+
+  /** `undefined`: the answer to this call is not stored. */
+  keyOf(call: CacheableCall, request: KeptRequest): string | undefined {
+    // Who names its call to the server means it to have an effect.
+    if (call.record.idempotencyKey !== undefined) return undefined;
+    let bytes: Uint8Array;
+    try {
+      bytes = request.bytes;
+    } catch {
+      // Sending it will say so.
+      return undefined;
+    }
+    return cacheKey(this.options.vary, call, bytes, this.#surroundings.report);
+  }
+
+  ask({ kind, definition, key }: AskedCall): Known<ProvidedAnswer | undefined> {
+    if (key === undefined) return undefined;
+    // Where its age is not known, the store has kept it no longer than it may.
+    const ages = { maxMs: this.options.staleIfErrorMs, ifUnknownMs: 0 };
+    return this.#find(kind, definition, key, ages, (found) => {
+      this.counts[found ? "stale" : "missed"] += 1;
+    });
+  }
+
+  /** A stored answer that is as good as a new one. */
+  askFresh(
+    kind: AskedCall["kind"],
+    definition: AskedCall["definition"],
+    key: string,
+  ): Known<ProvidedAnswer | undefined> {
+    const ages = { maxMs: this.options.freshMs, ifUnknownMs: Number.POSITIVE_INFINITY };
+    return this.#find(kind, definition, key, ages, (found) => {
+      this.counts.fresh += found ? 1 : 0;
+    });
+  }
+
+  /** Notes an answer while it is given, to store it when it has ended well. */
+  record(key: string): AnswerRecording {
+    return new AnswerRecording(key, this.options.maxAnswerBytes, this);
+  }
+
+  /** Stores an answer. The call does not wait for it. */
+  keep(key: string, messages: readonly Uint8Array[]): void {
+    this.counts.stored += 1;
+    const { clock, random } = this.#surroundings;
+    const storedAtMs = clock.wallNow();
+    const reading = { clock: nameOf(clock, random), nowMs: clock.now() };
+    const ttlMs = Math.max(this.options.staleIfErrorMs, this.options.freshMs);
+    whenKnown(
+      () => this.#store.set(key, encodeAnswer({ storedAtMs, reading, messages }), ttlMs),
+      () => {},
+      (error) => this.#storeFailed(error),
+    );
+  }
+
+  notKept(bytesUnknown: boolean): void {
+    this.counts.notStored += 1;
+    if (!bytesUnknown || this.#toldOfBytes) return;
+    this.#toldOfBytes = true;
+    const text =
+      "An interceptor below has changed a response, or it is no object: it is not stored";
+    safely(this.#surroundings.report, new Error(text), "staleCache");
+  }
+
+  snapshot(): StaleCacheSnapshot {
+    const { flights } = this;
+    const store = this.#store instanceof MemoryAnswerCache ? this.#store.snapshot() : {};
+    return { ...this.counts, shared: flights.shared, flights: flights.size, ...store };
+  }
+
+  #find(
+    kind: AskedCall["kind"],
+    definition: AskedCall["definition"],
+    key: string,
+    ages: Ages,
+    count: (found: boolean) => void,
+  ): Known<ProvidedAnswer | undefined> {
+    const said = (bytes: Uint8Array | null | undefined) => {
+      let answer: ProvidedAnswer | undefined;
+      try {
+        answer = this.#read(kind, definition, bytes, ages);
+      } catch (error) {
+        answer = this.#storeFailed(error);
+      }
+      count(answer !== undefined);
+      return answer;
+    };
+    let got: Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
+    try {
+      got = given(() => this.#store.get(key));
+    } catch (error) {
+      got = this.#storeFailed(error);
+    }
+    if (!(got instanceof Promise)) return said(got);
+    return got.then(said, (error: unknown) => said(this.#storeFailed(error)));
+  }
+
+  #storeFailed(error: unknown): undefined {
+    this.counts.storeFailures += 1;
+    safely(this.#surroundings.report, error, "staleCache.store");
+  }
+
+  /**
+   * The greater of what two clocks say: the wall clock may have been set back, and a monotonic one stands still while a
+   * machine sleeps. An answer of another process has only the wall clock; `undefined` where that has it come from the
+   * future, so that nobody knows how old it is.
+   */
+  #ageOf({ storedAtMs, reading }: StoredAnswer): number | undefined {
+    const { clock, random } = this.#surroundings;
+    const byWallMs = clock.wallNow() - storedAtMs;
+    if (reading?.clock === nameOf(clock, random)) {
+      return Math.max(0, byWallMs, clock.now() - reading.nowMs);
+    }
+    return byWallMs < -maxSkewMs ? undefined : Math.max(0, byWallMs);
+  }
+
+  #read(
+    kind: AskedCall["kind"],
+    definition: AskedCall["definition"],
+    bytes: Uint8Array | null | undefined,
+    { maxMs, ifUnknownMs }: Ages,
+  ): ProvidedAnswer | undefined {
+    if (bytes === null || bytes === undefined) return undefined;
+    const stored = decodeAnswer(bytes);
+    if (stored === undefined) return undefined;
+    const ageMs = this.#ageOf(stored) ?? ifUnknownMs;
+    if (ageMs > maxMs) return undefined;
+    const { messages } = stored;
+    if (kind !== "unary") {
+      return { response: readEach(messages, (one) => freshMessage(definition, one)), ageMs };
+    }
+    const [message] = messages;
+    if (message === undefined) return undefined;
+    return { response: freshMessage(definition, message), ageMs };
+  }
+}
+
+/** How old an answer may be, and for how old one counts whose age is not known. */
+interface Ages {
+  readonly maxMs: number;
+  readonly ifUnknownMs: number;
+}
+
+/** Names of clocks: counted in this process, and by chance, so that no other process has the same. */
+const clockNames = new WeakMap<Clock, number>();
+let clocksNamed = 0;
+
+function nameOf(clock: Clock, random: Random): number {
+  let name = clockNames.get(clock);
+  if (name === undefined) {
+    clocksNamed += 1;
+    name = clocksNamed + random();
+    clockNames.set(clock, name);
+  }
+  return name;
+}
+
+/** Reads the messages of a streamed answer one by one, as they are asked for. */
+function* readEach(
+  messages: readonly Uint8Array[],
+  read: (message: Uint8Array) => unknown,
+): Generator<unknown, undefined> {
+  for (const message of messages) yield read(message);
+  return undefined;
+}
+
+class StaleCacheProvider extends FallbackProvider {
+  override readonly stores = true;
+  readonly #options: ResolvedStaleCacheOptions;
+
+  constructor(options: StaleCacheOptions) {
+    super(options, { name: "stale-cache", timeoutMs: 100 }, "staleCache");
+    this.#options = resolveStaleCacheOptions(options);
+  }
+
+  override build(surroundings: Surroundings): StaleCache {
+    const { store, memory } = this.#options;
+    const answers = store ?? new MemoryAnswerCache(memory, surroundings.clock);
+    return new StaleCache(this, this.#options, answers, surroundings);
+  }
+}
+
+/**
+ * Keeps successful answers, and gives one that is not older than `staleIfErrorMs` when a call fails. Calls that are alike
+ * and made at the same time share one call on the wire. It may take `timeoutMs` (default 100).
+ *
+ * Use it for methods that only read: a call whose answer comes from here, or that shares another one's, does
+ * not reach the server. Calls with an idempotency key are left alone.
+ *
+ * @throws InvalidOptionError when neither `vary` nor `shared` says whose answers they are, and for options that
+ *   make no sense.
+ */
+export function staleCache(options: StaleCacheOptions): FallbackProvider {
+  if (options === undefined) {
+    throw new InvalidOptionError("staleCache", "an object with vary, or shared: true", options);
+  }
+  const known = [...timedProviderKeys, ...staleCacheKeys];
+  return new StaleCacheProvider(readOptions("staleCache", options, known));
+}
+
+/** Stored answers for calls that fail (stale-if-error, RFC 5861). Only for methods that change nothing. */
+export interface StaleCacheOptions extends TimedProviderOptions {
+  /**
+   * What tells callers apart whose answers differ: metadata keys, or a function. Either this or `shared` must be given.
+   * Credentials of single calls (`CallOptions.credentials`) put their metadata in where keys do not see it: such calls
+   * are stored only with a function.
+   */
+  readonly vary?: readonly string[] | VaryFunction;
+  /** The answers are the same for all callers. */
+  readonly shared?: true;
+  /** How old an answer may be that is given instead of a failure, 1 ms to 24 days. @defaultValue 3_600_000 (an hour) */
+  readonly staleIfErrorMs?: number;
+  /** How old an answer may be that is given without a call, up to 24 days; 0 for none. @defaultValue 0 */
+  readonly freshMs?: number;
+  /**
+   * Whether calls that are alike, made at the same time, share one call on the wire: methods with a single response
+   * only. @defaultValue true
+   */
+  readonly singleFlight?: boolean;
+  /** Longer answers are not stored; bytes, at least 1. @defaultValue 262_144 (256 KiB) */
+  readonly maxAnswerBytes?: number;
+  /** Where answers are kept. @defaultValue the memory of this process, bounded by `memory` */
+  readonly store?: AnswerCache;
+  /** Bounds of the memory, where no store is given. @defaultValue 1,000 answers, 16 MiB */
+  readonly memory?: MemoryAnswerCacheOptions;
+}
+
+export const staleCacheKeys = [
+  "vary",
+  "shared",
+  "staleIfErrorMs",
+  "freshMs",
+  "singleFlight",
+  "maxAnswerBytes",
+  "store",
+  "memory",
+] as const satisfies readonly (keyof StaleCacheOptions)[];
+
+export interface ResolvedStaleCacheOptions {
+  readonly vary: Vary;
+  readonly staleIfErrorMs: number;
+  readonly freshMs: number;
+  readonly singleFlight: boolean;
+  readonly maxAnswerBytes: number;
+  readonly store: AnswerCache | undefined;
+  readonly memory: Readonly<Required<MemoryAnswerCacheOptions>>;
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveStaleCacheOptions(
+  options: StaleCacheOptions,
+  prefix = "staleCache",
+): ResolvedStaleCacheOptions {
+  const { staleIfErrorMs = 3_600_000, freshMs = 0, singleFlight = true } = options;
+  const { maxAnswerBytes = 256 * 1024, store, memory } = options;
+  if (typeof singleFlight !== "boolean") {
+    throw new InvalidOptionError(`${prefix}.singleFlight`, "true or false", singleFlight);
+  }
+  if (store !== undefined) {
+    if (typeof store?.get !== "function" || typeof store.set !== "function") {
+      throw new InvalidOptionError(`${prefix}.store`, "a store with get() and set()", store);
+    }
+    if (memory !== undefined) {
+      const rule = "absent beside a store, which has bounds of its own";
+      throw new InvalidOptionError(`${prefix}.memory`, rule, memory);
+    }
+  }
+  return Object.freeze({
+    vary: resolveVary(options.vary, options.shared, prefix),
+    staleIfErrorMs: durationMs(`${prefix}.staleIfErrorMs`, staleIfErrorMs, 1),
+    freshMs: durationMs(`${prefix}.freshMs`, freshMs),
+    singleFlight,
+    maxAnswerBytes: wholeNumber(`${prefix}.maxAnswerBytes`, maxAnswerBytes, 1),
+    store,
+    memory: resolveMemoryAnswerCacheOptions(memory, `${prefix}.memory`),
+  });
+}
+
+/** What a function that tells callers apart is told. */
+export interface VaryingCall extends KeyedCall {
+  /** What the call is sent with. Not to be changed. */
+  readonly metadata: Metadata;
+}
+
+/** Names the caller, as far as answers depend on it. `undefined`: do not store this call's answer. */
+export type VaryFunction = (call: VaryingCall) => string | undefined;
+
+/** How callers are told apart. `shared`: answers are the same for all of them. */
+export type Vary = readonly string[] | VaryFunction | "shared";
+
+/**
+ * There is no default: an answer that was meant for one caller and given to another is worse than none.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function resolveVary(vary: unknown, shared: unknown, prefix: string): Vary {
+  if (shared !== undefined && shared !== true) {
+    throw new InvalidOptionError(`${prefix}.shared`, "true, or absent", shared);
+  }
+  if ((vary === undefined) === (shared === undefined)) {
+    const rule =
+      'one of two: the metadata keys (or a function) by which answers differ from caller to caller, such as ["authorization"], or shared: true';
+    throw new InvalidOptionError(`${prefix}.vary`, rule, vary);
+  }
+  if (shared === true) return "shared";
+  if (typeof vary === "function") return vary as VaryFunction;
+  if (!Array.isArray(vary) || vary.length === 0 || !vary.every(isMetadataKey)) {
+    throw new InvalidOptionError(`${prefix}.vary`, "metadata keys, or a function", vary);
+  }
+  return Object.freeze(vary.map((key) => key.toLowerCase()));
+}
+
+function isMetadataKey(key: unknown): key is string {
+  return typeof key === "string" && /^[0-9a-z_.-]+$/i.test(key);
+}
+
+/** A call whose answer may be stored. */
+export interface CacheableCall {
+  readonly record: CallRecord;
+  readonly options: OptionsWithOwn;
+  readonly metadata: Metadata;
+}
+
+/**
+ * The key of a call: its target, its method, its request and its caller, as a digest. `undefined` where the caller
+ * cannot be told.
+ */
+export function cacheKey(
+  vary: Vary,
+  { record, options, metadata }: CacheableCall,
+  request: Uint8Array,
+  report: ReportError,
+): string | undefined {
+  const hash = createHash("sha256");
+  for (const part of [record.target, record.method, options.host ?? ""]) add(hash, part);
+  if (typeof vary === "function") {
+    const { method, kind, target, priority } = record;
+    const call = { method, kind, target, priority, metadata };
+    const caller = ask(() => vary(call), keyText, undefined, report, "staleCache.vary");
+    if (caller === undefined) return undefined;
+    add(hash, caller);
+  } else if (vary !== "shared") {
+    // Credentials of a single call put their metadata in below: keys cannot tell such callers apart.
+    if (options.credentials !== undefined) return undefined;
+    for (const key of vary) {
+      const values = metadata.get(key);
+      add(hash, String(values.length));
+      for (const value of values) add(hash, value);
+    }
+  }
+  add(hash, request);
+  return hash.digest("base64url");
+}
+
+/** With its length before it, so that no two lists of parts look alike. */
+function add(hash: Hash, part: string | Uint8Array): void {
+  const bytes = typeof part === "string" ? Buffer.from(part) : part;
+  hash.update(`${bytes.length}:`).update(bytes);
+}

@@ -1,0 +1,92 @@
+import { LRUCache } from "lru-cache";
+import { type Clock, systemClock } from "../../../core/clock.js";
+import { InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
+import type { AnswerCache } from "./answer-cache.js";
+
+/** Bounds of a cache of answers in memory. */
+export interface MemoryAnswerCacheOptions {
+  /** Answers that are kept, 1 to 1,000,000; of more, those used longest ago are forgotten. @defaultValue 1_000 */
+  readonly maxEntries?: number;
+  /** Bytes of the answers and their keys, at least 1; the same holds. @defaultValue 16_777_216 (16 MiB) */
+  readonly maxBytes?: number;
+}
+
+type ResolvedOptions = Readonly<Required<MemoryAnswerCacheOptions>>;
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveMemoryAnswerCacheOptions(
+  given: MemoryAnswerCacheOptions = {},
+  prefix = "memoryAnswerCache",
+): ResolvedOptions {
+  const options = readOptions(prefix, given, ["maxEntries", "maxBytes"]);
+  const { maxEntries = 1_000, maxBytes = 16 * 1024 * 1024 } = options;
+  return Object.freeze({
+    maxEntries: wholeNumber(`${prefix}.maxEntries`, maxEntries, 1, 1_000_000),
+    maxBytes: wholeNumber(`${prefix}.maxBytes`, maxBytes, 1),
+  });
+}
+
+/** What a cache in memory holds. */
+export interface MemoryAnswerCacheSnapshot {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+interface Entry {
+  readonly value: Uint8Array;
+  readonly expiresAtMs: number;
+}
+
+/** Answers in the memory of this process. What has expired goes when it is asked for, or when room is needed. */
+export class MemoryAnswerCache implements AnswerCache {
+  readonly #entries: LRUCache<string, Entry>;
+  readonly #maxEntries: number;
+  readonly #clock: Pick<Clock, "now">;
+
+  constructor({ maxEntries, maxBytes }: ResolvedOptions, clock: Pick<Clock, "now">) {
+    this.#clock = clock;
+    this.#maxEntries = maxEntries;
+    this.#entries = new LRUCache({
+      // The number of entries is bounded below: with a `max`, the cache would take the memory for all of them at once.
+      maxSize: maxBytes,
+      // A key is a string of one byte a character, as a digest is.
+      sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
+    });
+  }
+
+  get(key: string): Uint8Array | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    if (entry.expiresAtMs > this.#clock.now()) return entry.value;
+    this.#entries.delete(key);
+    return undefined;
+  }
+
+  set(key: string, value: Uint8Array, ttlMs: number): void {
+    this.#entries.set(key, { value, expiresAtMs: this.#clock.now() + ttlMs });
+    if (this.#entries.size > this.#maxEntries) this.#entries.pop();
+  }
+
+  snapshot(): MemoryAnswerCacheSnapshot {
+    return { entries: this.#entries.size, bytes: this.#entries.calculatedSize };
+  }
+}
+
+/**
+ * A cache of answers in the memory of this process, to be shared by several policies.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function memoryAnswerCache(
+  given: MemoryAnswerCacheOptions & {
+    /** Time. @defaultValue the system's */
+    readonly clock?: Clock;
+  } = {},
+): MemoryAnswerCache {
+  const options = readOptions("memoryAnswerCache", given, ["maxEntries", "maxBytes", "clock"]);
+  const { clock = systemClock, ...bounds } = options;
+  if (typeof clock?.now !== "function") {
+    throw new InvalidOptionError("memoryAnswerCache.clock", "a clock: it has no now()", clock);
+  }
+  return new MemoryAnswerCache(resolveMemoryAnswerCacheOptions(bounds), clock);
+}

@@ -1,0 +1,286 @@
+import {
+  type Interceptor,
+  Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { type CancelTask, expireAt } from "../../core/clock.js";
+import type { ControlledPolicy } from "../../core/control.js";
+import { optionalFunction } from "../../core/options.js";
+import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import {
+  type KeyedCall,
+  type PolicyOptions,
+  type StandaloneOptions,
+  splitOptions,
+} from "../../grpc/client/policy.js";
+import {
+  type AttemptRecord,
+  attemptOf,
+  type CallRecord,
+  type OptionsWithOwn,
+  withRecord,
+} from "../../grpc/context/call-record.js";
+import { CallDeadline, toMonotonic } from "../../grpc/deadline.js";
+import type { Surroundings } from "../../grpc/environment.js";
+import { delayText, endText, FaultsPolicy, faultStatus } from "../../grpc/faults.js";
+import { Failure } from "../../grpc/status/outcome.js";
+import type { Fault, FaultKind } from "./faults.js";
+import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
+
+/** What a client's fault predicate sees of an attempt. */
+export interface FaultCall extends KeyedCall {
+  /** 1 for the first attempt of its call. */
+  readonly attempt: number;
+}
+
+/** Which faults strike the attempts of a client. */
+export interface FaultsPolicyOptions extends FaultOptions, Pick<PolicyOptions, "mode"> {
+  /** Only attempts for which this is true are struck. @defaultValue all */
+  readonly when?: (call: FaultCall) => boolean;
+}
+
+/** Metadata of an answer that is trailers alone: the HTTP headers come with it. */
+const trailersOnlyType = "application/grpc+proto";
+/** How grpc-js says that a connection broke. */
+const droppedText = "Connection dropped";
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function faultsPolicy(
+  options: FaultsPolicyOptions,
+  surroundings: Surroundings,
+  prefix: string,
+): FaultsPolicy<FaultCall> {
+  const { when, ...others } = options;
+  const { own, rest } = splitOptions(others, prefix);
+  const resolved = resolveFaultOptions(rest, "client", prefix, ["mode", "when"]);
+  optionalFunction(`${prefix}.when`, when);
+  return new FaultsPolicy(resolved, when, surroundings, own.mode);
+}
+
+/** Which faults stand for a method; `undefined` for none. */
+export type SelectFaults = (method: string) => FaultsPolicy<FaultCall> | undefined;
+
+/**
+ * The interceptor of a client's faults, or none: where the environment does not allow faults, no call has to do with
+ * them. It belongs innermost, so that every policy meets what it injects as if a server had done it.
+ */
+export function faultsInterceptors(
+  surroundings: Surroundings,
+  built: readonly { readonly policy: ControlledPolicy }[],
+  select: SelectFaults,
+): readonly Interceptor[] {
+  const enabled = built.some(({ policy }) => policy instanceof FaultsPolicy && policy.enabled);
+  return enabled ? [faultsInterceptor(surroundings, select)] : [];
+}
+
+function faultsInterceptor(surroundings: Surroundings, select: SelectFaults): Interceptor {
+  return (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const policy = select(own.record.method);
+    if (policy === undefined || policy.mode === "off") {
+      return nextCall(own.options) as ReturnType<Interceptor>;
+    }
+    return new FaultyCall(own.options, nextCall, own.record, policy, surroundings.room);
+  };
+}
+
+class FaultyCall extends ForwardingCall<OptionsWithOwn> {
+  readonly #record: CallRecord;
+  readonly #attempt: AttemptRecord;
+  readonly #policy: FaultsPolicy<FaultCall>;
+  readonly #room: Surroundings["room"];
+  readonly #singleResponse: boolean;
+  #enforced = true;
+  /** The fault that waits for the response. */
+  #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
+  #calledOff = false;
+  #messages = 0;
+  readonly #timers: CancelTask[] = [];
+
+  constructor(
+    options: OptionsWithOwn,
+    nextCall: NextCall,
+    record: CallRecord,
+    policy: FaultsPolicy<FaultCall>,
+    room: Surroundings["room"],
+  ) {
+    super(options, nextCall);
+    this.#record = record;
+    this.#attempt = attemptOf(options, record);
+    this.#policy = policy;
+    this.#room = room;
+    this.#singleResponse = !options.method_definition.responseStream;
+  }
+
+  protected override begin(metadata: Metadata): void {
+    const policy = this.#policy;
+    const { method, kind, target, priority } = this.#record;
+    const call = { method, kind, target, priority, metadata, attempt: this.#attempt.number };
+    const fault = policy.concerns(call) ? policy.draw() : undefined;
+    if (fault === undefined) {
+      this.forward(metadata);
+      return;
+    }
+    this.#enforced = policy.mode === "enforce";
+    if (fault.delayMs === undefined) {
+      this.#strike(fault.end, metadata);
+      return;
+    }
+    this.#note("latency", delayText(fault));
+    // Whoever is told of it may call the call off.
+    if (this.ended) return;
+    if (this.#enforced) this.#delay(fault, fault.delayMs, metadata);
+    else this.#strike(fault.end, metadata);
+  }
+
+  #delay({ end }: Fault, delayMs: number, metadata: Metadata): void {
+    this.#hold();
+    const kept = keepMetadata(metadata);
+    const goOn = () => {
+      this.#letGo();
+      this.#strike(end, kept);
+    };
+    this.#timers.push(this.#record.clock.schedule(delayMs, goOn));
+  }
+
+  #strike(end: FaultEnd | undefined, metadata: Metadata): void {
+    if (this.ended) return;
+    if (end === undefined) {
+      this.forward(metadata);
+      return;
+    }
+    if (end.kind === "midStream" || (end.kind === "reset" && end.at === "response")) {
+      this.#awaited = end;
+      this.forward(metadata);
+      return;
+    }
+    this.#note(end.kind, endText(end));
+    if (this.ended) return;
+    if (!this.#enforced) {
+      this.forward(metadata);
+      return;
+    }
+    switch (end.kind) {
+      case "drop":
+        this.#hold();
+        return;
+      case "reset":
+        this.finish(resetStatus());
+        return;
+      case "status": {
+        const answer = faultStatus(end);
+        // What a server says in trailers alone is known by this, and so is this: it is to be taken for the server's.
+        answer.metadata.set("content-type", trailersOnlyType);
+        this.finish(answer);
+        return;
+      }
+      default:
+        end satisfies never;
+    }
+  }
+
+  /** Nobody below ends the call now: its deadline and the closing of the weir have to be watched here. */
+  #hold(): void {
+    const { clock } = this.#record;
+    this.#policy.hold(this.#end);
+    this.#room.enter(this.#end, this.#record.connection);
+    // Where the toolkit watches the deadline itself, the call is ended from above.
+    if (this.options.deadline instanceof CallDeadline) return;
+    const nowMs = clock.now();
+    const dueMs = toMonotonic(this.options.deadline, clock, nowMs) ?? Number.POSITIVE_INFINITY;
+    if (dueMs === Number.POSITIVE_INFINITY) return;
+    const leftMs = Math.max(0, dueMs - nowMs);
+    this.#timers.push(expireAt(clock, dueMs, leftMs, () => this.#expire()));
+  }
+
+  #letGo(): void {
+    for (const stop of this.#timers.splice(0)) stop();
+    this.#policy.release(this.#end);
+    this.#room.leave(this.#end);
+  }
+
+  protected override released(): void {
+    this.#letGo();
+  }
+
+  readonly #end = (status = resetStatus()): void => this.finish(status);
+
+  /** As grpc-js says it, which would have had the call by now. */
+  #expire(): void {
+    const seconds = Math.max(0, this.#record.clock.now() - this.#record.startedAtMs) / 1000;
+    const details = `Deadline exceeded after ${seconds.toFixed(3)}s`;
+    this.finish({ code: Status.DEADLINE_EXCEEDED, details, metadata: new Metadata() });
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    this.#calledOff = true;
+    super.cancelWithStatus(code, details);
+  }
+
+  override onReceiveMetadata(metadata: Metadata): void {
+    const awaited = this.#awaited;
+    if (awaited?.kind === "reset" && this.#break(awaited)) return;
+    super.onReceiveMetadata(metadata);
+    if (awaited?.kind === "midStream" && (this.#singleResponse || awaited.afterMessages === 0)) {
+      this.#break(awaited);
+    }
+  }
+
+  override onReceiveMessage(message: unknown): void {
+    super.onReceiveMessage(message);
+    const awaited = this.#awaited;
+    // A single response announces its failure with null; the status follows.
+    if (awaited?.kind !== "midStream" || message === null) return;
+    this.#messages += 1;
+    if (this.#messages >= awaited.afterMessages) this.#break(awaited);
+  }
+
+  protected override endedWith(received: StatusObject): void {
+    const awaited = this.#awaited;
+    if (awaited?.kind === "reset" && this.#isAnswer(received) && this.#break(awaited)) return;
+    super.endedWith(received);
+  }
+
+  /** A server has said it, in trailers alone. */
+  #isAnswer(received: StatusObject): boolean {
+    const evidence = { sawHeaders: false, peer: this.getPeer(), target: this.#record.target };
+    const failure = Failure.read(received, evidence);
+    return failure === undefined || failure.origin === "remote";
+  }
+
+  /** False where the fault is observed: then the call goes on. */
+  #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): boolean {
+    this.#awaited = undefined;
+    if (this.ended || this.#calledOff) return false;
+    this.#note(end.kind, endText(end));
+    if (!this.#enforced || this.ended) return false;
+    this.finish(end.kind === "reset" ? resetStatus() : faultStatus(end));
+    return true;
+  }
+
+  #note(kind: FaultKind, detail: string): void {
+    const enforced = this.#enforced;
+    if (enforced) this.#attempt.faults = [...(this.#attempt.faults ?? []), kind];
+    this.#policy.note(kind, detail, this.#record.clock.now(), enforced, this.#record);
+  }
+}
+
+function resetStatus(): StatusObject {
+  return { code: Status.UNAVAILABLE, details: droppedText, metadata: new Metadata() };
+}
+
+/**
+ * Faults as an interceptor of its own: what goes wrong on purpose, so that policies, deadlines and callers can be
+ * tried out. Put it innermost. It does nothing unless the environment says `GRPC_WEIR_FAULTS=1` when it is built.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function faults(options: FaultsPolicyOptions & StandaloneOptions): Interceptor {
+  const { surroundings } = splitOptions(options, "faults");
+  const policy = faultsPolicy(options, surroundings, "faults");
+  if (!policy.enabled) return (given, nextCall) => nextCall(given) as ReturnType<Interceptor>;
+  return faultsInterceptor(surroundings, () => policy);
+}

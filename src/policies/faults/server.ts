@@ -1,0 +1,275 @@
+import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
+import type { CancelTask } from "../../core/clock.js";
+import { InvalidOptionError, optionalFunction } from "../../core/options.js";
+import { refusal } from "../../core/permit.js";
+import type { CurrentCall, InboundCall } from "../../grpc/context/inbound-call.js";
+import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import { delayText, endText, FaultsPolicy, faultStatus, readFault } from "../../grpc/faults.js";
+import { inboundFor } from "../../grpc/server/context.js";
+import { ForwardingServerCall } from "../../grpc/server/forwarding-call.js";
+import {
+  isExempt,
+  type ServerPolicyOptions,
+  splitServerOptions,
+} from "../../grpc/server/policy.js";
+import type { PriorityReader } from "../../grpc/server/priority.js";
+import { serverRejection } from "../../grpc/status/server-rejection.js";
+import type { PartialStatus, ServerCall } from "../../grpc/types.js";
+import type { Fault, FaultKind } from "./faults.js";
+import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
+
+/** What a server's fault predicate sees of a call. */
+export type FaultInbound = Pick<
+  CurrentCall,
+  "method" | "kind" | "peer" | "priority" | "previousAttempts"
+>;
+
+/** Which faults strike the calls of a server. */
+export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
+  /** Only calls for which this is true are struck. @defaultValue all but health, reflection and channelz */
+  readonly when?: (call: FaultInbound) => boolean;
+  /**
+   * Whether a call may ask for a fault in its metadata: `x-fault-delay-ms` (0 to 60,000) and `x-fault-status` (a
+   * code, 1 to 16). It then gets that, and no other. Whoever reaches the server can ask. @defaultValue false
+   */
+  readonly headers?: boolean;
+}
+
+type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
+type MidStream = Extract<FaultEnd, { kind: "midStream" }>;
+
+/** The faults of a server. */
+export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
+  readonly #headers: boolean;
+
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(
+    options: ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">,
+    surroundings: Surroundings,
+    prefix: string,
+  ) {
+    const { mode, when, headers = false, ...rest } = options;
+    const also = ["mode", "when", "headers"];
+    const resolved = resolveFaultOptions(rest, "server", prefix, also);
+    optionalFunction(`${prefix}.when`, when);
+    if (typeof headers !== "boolean") {
+      throw new InvalidOptionError(`${prefix}.headers`, "true or false", headers);
+    }
+    const others = ({ method }: FaultInbound) => !isExempt(method);
+    super(resolved, when ?? others, surroundings, mode);
+    this.#headers = headers;
+  }
+
+  /** What strikes a call: what it asks for, where it may, or what the dice say. */
+  strikes(inbound: InboundCall, metadata: Metadata): Fault | undefined {
+    if (!this.concerns(inbound)) return undefined;
+    if (this.#headers) {
+      const { delayMs, end } = readFault(metadata);
+      if (delayMs !== undefined || end !== undefined) return this.admit(delayMs, end);
+    }
+    return this.draw();
+  }
+}
+
+/** The interceptor of a server's faults, or none: where the environment does not allow faults, no call meets them. */
+export function serverFaultsInterceptors(
+  surroundings: Surroundings,
+  priority: PriorityReader,
+  policy: ServerFaultsPolicy | undefined,
+): readonly ServerInterceptor[] {
+  if (policy?.enabled !== true) return [];
+  return [
+    (method, call) => {
+      if (policy.mode === "off") return call as ReturnType<ServerInterceptor>;
+      const inboundOf = inboundFor(method, call, surroundings, priority);
+      return new FaultyServerCall(method, call, policy, inboundOf);
+    },
+  ];
+}
+
+class FaultyServerCall extends ForwardingServerCall {
+  readonly #method: MethodDefinition;
+  readonly #policy: ServerFaultsPolicy;
+  readonly #inboundOf: (metadata: Metadata) => InboundCall;
+  #inbound: InboundCall | undefined;
+  #enforced = true;
+  #stopTimer: CancelTask = () => {};
+  /** The fault that waits for the response. */
+  #awaited: MidStream | undefined;
+  #messages = 0;
+  #bytes = 0;
+  /** What the handler sends now goes nowhere. */
+  #broken = false;
+
+  constructor(
+    method: MethodDefinition,
+    below: ServerCall,
+    policy: ServerFaultsPolicy,
+    inboundOf: (metadata: Metadata) => InboundCall,
+  ) {
+    super(below);
+    this.#method = method;
+    this.#policy = policy;
+    this.#inboundOf = inboundOf;
+  }
+
+  protected override begunWith(metadata: Metadata): void {
+    const policy = this.#policy;
+    const inbound = this.#inboundOf(metadata);
+    this.#inbound = inbound;
+    const fault = policy.strikes(inbound, metadata);
+    if (fault === undefined) {
+      super.begunWith(metadata);
+      return;
+    }
+    this.#enforced = policy.mode === "enforce";
+    const { delayMs, end } = fault;
+    if (delayMs === undefined) {
+      this.#strike(end, metadata);
+      return;
+    }
+    this.#note("latency", delayText(fault));
+    if (this.#enforced) this.#delay(delayMs, end, metadata);
+    else this.#strike(end, metadata);
+  }
+
+  #delay(delayMs: number, end: FaultEnd | undefined, metadata: Metadata): void {
+    const { clock } = this.#inbound ?? {};
+    if (clock === undefined) return;
+    this.#policy.hold(this.#closed);
+    this.#stopTimer = clock.schedule(delayMs, () => {
+      this.#letGo();
+      this.#strike(end, metadata);
+    });
+  }
+
+  #strike(end: FaultEnd | undefined, metadata: Metadata): void {
+    if (end === undefined || end.kind === "midStream") {
+      this.#awaited = end;
+      super.begunWith(metadata);
+      return;
+    }
+    this.#note(end.kind, endText(end));
+    if (!this.#enforced) {
+      super.begunWith(metadata);
+      return;
+    }
+    switch (end.kind) {
+      case "drop":
+        // The end of the call is told to us as ever: its deadline passes, or the caller leaves.
+        this.#policy.hold(this.#closed);
+        return;
+      case "status": {
+        this.#answer();
+        this.refuse(faultStatus(end));
+        return;
+      }
+      case "reset":
+        // No server has it: see the options.
+        return;
+      default:
+        end satisfies never;
+    }
+  }
+
+  override onCancel(): void {
+    this.#letGo();
+    super.onCancel();
+  }
+
+  #letGo(): void {
+    this.#stopTimer();
+    this.#policy.release(this.#closed);
+  }
+
+  readonly #closed = (): void => {
+    this.#stopTimer();
+    this.#answer();
+    this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
+  };
+
+  override sendMessage(message: unknown, callback: () => void): void {
+    if (this.#broken) {
+      process.nextTick(callback);
+      return;
+    }
+    const awaited = this.#awaited;
+    if (awaited === undefined) {
+      super.sendMessage(message, callback);
+      return;
+    }
+    const { afterMessages, afterBytes } = awaited;
+    if (!this.#method.responseStream || afterMessages === 0 || afterBytes === 0) {
+      if (this.#breaks(awaited)) {
+        this.#break(awaited);
+        process.nextTick(callback);
+      } else super.sendMessage(message, callback);
+      return;
+    }
+    this.#messages += 1;
+    if (afterBytes !== Number.POSITIVE_INFINITY) this.#bytes += this.#sizeOf(message);
+    const reached = this.#messages >= afterMessages || this.#bytes >= afterBytes;
+    if (!reached || !this.#breaks(awaited)) {
+      super.sendMessage(message, callback);
+      return;
+    }
+    super.sendMessage(message, () => {
+      callback();
+      this.#break(awaited);
+    });
+  }
+
+  protected override answerWith(status: PartialStatus): void {
+    if (!this.#broken) super.answerWith(status);
+  }
+
+  /** False where the fault is observed: then the response goes on. */
+  #breaks(end: MidStream): boolean {
+    this.#awaited = undefined;
+    this.#note(end.kind, endText(end));
+    this.#broken = this.#enforced;
+    return this.#broken;
+  }
+
+  #break(end: MidStream): void {
+    this.#answer();
+    // As after a lost connection: what the handler has under way for this call is called off.
+    this.#inbound?.finish("cancelled");
+    super.answerWith(faultStatus(end));
+  }
+
+  /** What is sent now is no word of the handler. */
+  #answer(): void {
+    if (this.#inbound !== undefined) this.#inbound.answeredByPolicy = true;
+  }
+
+  /** Serialised once more, for the calls that are struck. What cannot be serialised ends the call below. */
+  #sizeOf(message: unknown): number {
+    try {
+      return this.#method.responseSerialize(message).length;
+    } catch {
+      return 0;
+    }
+  }
+
+  #note(kind: FaultKind, detail: string): void {
+    const inbound = this.#inbound;
+    if (inbound === undefined) return;
+    this.#policy.note(kind, detail, inbound.clock.now(), this.#enforced, inbound);
+  }
+}
+
+/**
+ * Faults as an interceptor of its own: what goes wrong on purpose, next to the handlers. Put it last. It does nothing
+ * unless the environment says `GRPC_WEIR_FAULTS=1` when it is built.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function faults(
+  options: ServerFaultsOptions & ServerPolicyOptions & SurroundingsOptions,
+): ServerInterceptor {
+  const { mode, surroundings, priority, rest } = splitServerOptions(options, "faults");
+  const policy = new ServerFaultsPolicy({ ...rest, mode }, surroundings, "faults");
+  const [interceptor] = serverFaultsInterceptors(surroundings, priority, policy);
+  return interceptor ?? ((_method, call) => call as ReturnType<ServerInterceptor>);
+}

@@ -1,0 +1,37 @@
+import type { Outcome } from "../../core/permit.js";
+
+/**
+ * How many calls may run at once: a number that is fixed, or one that is learnt from how calls go. A limit runs no
+ * timer and keeps no call; it hears of each call that ran when that call ends.
+ */
+export interface Limit {
+  /** The limit now, a whole number of at least 1. */
+  readonly current: number;
+  /**
+   * How many of them may run for the present, at least 1: while it is being found out what more calls do. The others wait, and
+   * none is refused for it before its wait is over. @defaultValue all
+   */
+  readonly ramp?: number;
+  /** The ramp keeps a call from running now. It may hold back for too long: nothing else tells of calls that do not end. */
+  rampHolds?(nowMs: number): void;
+  /**
+   * A call that ran has ended.
+   *
+   * @param nowMs Monotonic milliseconds; they never run backwards from one call to the next.
+   * @param tookMs How long it ran, without the time that it waited to be admitted.
+   * @param inFlight How many ran when it was admitted, itself among them.
+   * @param outcome `success`: it was served in time. `failure`: it ran out of time, or something below had too much to
+   *   do; `tookMs` is then how long it has run so far. Ends that say nothing (`ignored`) are not told.
+   */
+  record(
+    nowMs: number,
+    tookMs: number,
+    inFlight: number,
+    outcome: Exclude<Outcome, "ignored">,
+  ): void;
+}
+
+/** A limit that never changes. */
+export function fixedLimit(current: number): Limit {
+  return { current, record: () => {} };
+}

@@ -1,0 +1,190 @@
+import type { Random } from "../../core/clock.js";
+import {
+  durationMs,
+  finiteNumber,
+  InvalidOptionError,
+  isRecord,
+  oneOf,
+  readOptions,
+  wholeNumber,
+} from "../../core/options.js";
+import { ask, type ReportError, shown, tell } from "../../core/user-code.js";
+import { AimdLimit, type AimdOptions } from "./aimd.js";
+import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic.js";
+import { Gradient2Limit, type Gradient2Options } from "./gradient2.js";
+import { fixedLimit, type Limit } from "./limit.js";
+import { VegasLimit, type VegasOptions } from "./vegas.js";
+
+/**
+ * How many calls may run at once: a whole number; `adaptive`, which is `elastic` with its defaults; an algorithm with
+ * its options; or a {@link Limit} of one's own.
+ */
+export type LimitOptions =
+  | number
+  | "adaptive"
+  | ({ readonly algorithm: "aimd" } & AimdOptions)
+  | ({ readonly algorithm: "vegas" } & VegasOptions)
+  | ({ readonly algorithm: "gradient2" } & Gradient2Options)
+  | ({ readonly algorithm: "elastic" } & ElasticOptions)
+  | Limit;
+
+/** Makes a limit that knows nothing yet. A server has one for unary calls and one for streams, say. */
+export type MakeLimit = (random: Random, signals: ElasticSignals, report: ReportError) => Limit;
+
+const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
+
+/** Calls that may run at once before anything is learnt: no server of one process does more at a time. */
+const hardCap = 1_000;
+const floor = 8;
+const usualWindowMs = 500;
+
+const ownLimitRule = "a limit of one's own has current and record()";
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit {
+  if (typeof options === "number") {
+    const limit = wholeNumber(prefix, options, 1);
+    return () => fixedLimit(limit);
+  }
+  if (options === "adaptive") return resolveElastic({}, prefix);
+  if (!isRecord(options)) {
+    const rule = `a whole number, "adaptive", or an algorithm with its options; ${ownLimitRule}`;
+    throw new InvalidOptionError(prefix, rule, options);
+  }
+  if (isOwnLimit(options)) return ownLimit(options, prefix);
+  const read = readOptions(prefix, options);
+  const { algorithm, ...rest } = read;
+  oneOf(`${prefix}.algorithm`, algorithm, algorithms);
+  switch (read.algorithm) {
+    case "aimd": {
+      const resolved = resolveAimd(rest, prefix);
+      return () => new AimdLimit(resolved);
+    }
+    case "vegas": {
+      const resolved = resolveBounds(rest, prefix);
+      return (random) => new VegasLimit(resolved, random);
+    }
+    case "gradient2": {
+      const resolved = resolveBounds(rest, prefix);
+      return (_random, signals) => new Gradient2Limit(resolved, () => signals.saturated());
+    }
+    case "elastic":
+      return resolveElastic(rest, prefix);
+  }
+}
+
+/** Meant to be one: whether it is complete is another question. */
+function isOwnLimit(options: Exclude<LimitOptions, number | string>): options is Limit {
+  return "record" in options || ("current" in options && !("algorithm" in options));
+}
+
+function ownLimit(limit: Limit, prefix: string): MakeLimit {
+  const record: unknown = Reflect.get(limit, "record");
+  if (typeof record !== "function") {
+    throw new InvalidOptionError(`${prefix}.record`, `a function: ${ownLimitRule}`, record);
+  }
+  const first = wholeNumber(`${prefix}.current`, limit.current, 1);
+  return (_random, _signals, report) => new OwnLimit(limit, first, report);
+}
+
+interface Bounds {
+  readonly initial?: number;
+  readonly min?: number;
+  readonly max?: number;
+  readonly windowMs?: number;
+}
+
+function resolveBounds(
+  given: Bounds,
+  prefix: string,
+  known: readonly string[] = ["initial", "min", "max", "windowMs"],
+): Readonly<Required<Bounds>> {
+  const options = readOptions(prefix, given, known, ["algorithm"]);
+  const { max = hardCap, windowMs = usualWindowMs } = options;
+  wholeNumber(`${prefix}.max`, max, 1, 1_000_000);
+  const { min = Math.min(floor, max), initial = max } = options;
+  wholeNumber(`${prefix}.min`, min, 1, max);
+  return Object.freeze({
+    max,
+    min,
+    initial: wholeNumber(`${prefix}.initial`, initial, min, max),
+    windowMs: durationMs(`${prefix}.windowMs`, windowMs, 10),
+  });
+}
+
+function resolveAimd(options: AimdOptions, prefix: string): Required<AimdOptions> {
+  const known = ["initial", "min", "max", "backoffRatio", "maxLatencyMs"];
+  const { initial, min, max } = resolveBounds(options, prefix, known);
+  const { backoffRatio = 0.9, maxLatencyMs = 5_000 } = options;
+  return Object.freeze({
+    initial,
+    min,
+    max,
+    backoffRatio: finiteNumber(`${prefix}.backoffRatio`, backoffRatio, 0.5, 0.999),
+    maxLatencyMs: durationMs(`${prefix}.maxLatencyMs`, maxLatencyMs, 1),
+  });
+}
+
+function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
+  // It starts at its max, so that a start refuses nobody.
+  const known = ["min", "max", "windowMs", "ceilingMs"];
+  const { min, max, windowMs } = resolveBounds(options, prefix, known);
+  const checked = { min, max, windowMs };
+  const { ceilingMs } = options;
+  if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
+  const fixed = ceilingMs === false ? undefined : durationMs(`${prefix}.ceilingMs`, ceilingMs, 1);
+  return (_random, signals) =>
+    new ElasticLimit(checked, {
+      saturated: () => signals.saturated(),
+      ceilingMs: () => fixed,
+      demand: () => signals.demand?.() ?? 0,
+    });
+}
+
+/** A limit of the user's own. Whatever it does, a call that ends gives its slot back, and some number holds. */
+class OwnLimit implements Limit {
+  readonly #limit: Limit;
+  readonly #report: ReportError;
+  readonly #current = () => this.#limit.current;
+  readonly #ramp = () => this.#limit.ramp;
+  #last: number;
+  #broken = false;
+
+  constructor(limit: Limit, first: number, report: ReportError) {
+    this.#limit = limit;
+    this.#report = report;
+    this.#last = first;
+  }
+
+  get current(): number {
+    // It is asked for each call: what is broken is told when it breaks.
+    const report = this.#broken ? silent : this.#report;
+    const current = ask(this.#current, readCurrent, undefined, report, "limit.current");
+    this.#broken = current === undefined;
+    if (current !== undefined) this.#last = current;
+    return this.#last;
+  }
+
+  get ramp(): number {
+    return ask(this.#ramp, readRamp, Number.POSITIVE_INFINITY, this.#report, "limit.ramp");
+  }
+
+  rampHolds(nowMs: number): void {
+    tell(() => this.#limit.rampHolds?.(nowMs), this.#report, "limit.rampHolds");
+  }
+
+  record(...sample: Parameters<Limit["record"]>): void {
+    tell(() => this.#limit.record(...sample), this.#report, "limit.record");
+  }
+}
+
+const silent: ReportError = () => {};
+
+function readCurrent(answer: unknown): number {
+  if (typeof answer === "number" && Number.isSafeInteger(answer) && answer >= 1) return answer;
+  throw new RangeError(`a limit is a whole number of at least 1, got ${shown(answer)}`);
+}
+
+function readRamp(answer: unknown): number {
+  return typeof answer === "number" && answer >= 1 ? answer : Number.POSITIVE_INFINITY;
+}

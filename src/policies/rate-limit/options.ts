@@ -1,0 +1,94 @@
+import {
+  durationMs,
+  finiteNumber,
+  InvalidOptionError,
+  oneOf,
+  readOptions,
+  wholeNumber,
+} from "../../core/options.js";
+import type { QuotaStore } from "./store.js";
+import type { TokenRate } from "./token-bucket.js";
+
+/** What a rate does with a call when its store throws, fails or is slow. */
+const storeErrorAnswers = ["allow", "refuse"] as const;
+
+/** How many calls of one key may go on in a time, and what becomes of the others. */
+export interface RateLimitOptions {
+  /** Tokens that come per second for each key. A call takes one, or its `cost`. 0.000001 to 1_000_000_000. */
+  readonly ratePerSecond: number;
+  /**
+   * Tokens that can be there at once, and are there at first: so many calls may go on without a pause after a rest.
+   * 1 to 1_000_000_000. @defaultValue what comes in one second, and at least 1
+   */
+  readonly burst?: number;
+  /**
+   * How long a call may wait for its tokens, in milliseconds, up to 24 days; 0 to refuse at once. A call whose tokens
+   * come too late for this, or for its deadline, is refused at once as well. @defaultValue 0
+   */
+  readonly maxWaitMs?: number;
+  /** Calls of one key that may wait, a whole number; 0 for none. @defaultValue 100 */
+  readonly maxQueued?: number;
+  /** Keys that are kept; those used longest ago are forgotten. 1 to 10_000_000. @defaultValue 10_000 */
+  readonly maxKeys?: number;
+  /** Where the tokens are. @defaultValue this process */
+  readonly store?: QuotaStore;
+  /** How long a store may take to answer, in milliseconds, 1 to 24 days. @defaultValue 50 */
+  readonly storeTimeoutMs?: number;
+  /**
+   * What becomes of a call when the store throws, fails, answers nonsense or takes too long: `allow` it goes on
+   * unmetered, `refuse` it is refused. Either way the failure is reported. @defaultValue `allow`
+   */
+  readonly onStoreError?: (typeof storeErrorAnswers)[number];
+}
+
+/** Checked, complete and frozen. */
+export interface ResolvedRateLimitOptions {
+  readonly rate: TokenRate;
+  readonly maxWaitMs: number;
+  readonly maxQueued: number;
+  readonly maxKeys: number;
+  readonly store: QuotaStore | undefined;
+  readonly storeTimeoutMs: number;
+  readonly onStoreError: (typeof storeErrorAnswers)[number];
+}
+
+const known = [
+  "ratePerSecond",
+  "burst",
+  "maxWaitMs",
+  "maxQueued",
+  "maxKeys",
+  "store",
+  "storeTimeoutMs",
+  "onStoreError",
+] as const satisfies readonly (keyof RateLimitOptions)[];
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveRateLimitOptions(
+  given: RateLimitOptions,
+  prefix = "rate",
+  also: readonly string[] = [],
+): ResolvedRateLimitOptions {
+  const options = readOptions(prefix, given, known, also);
+  const { maxWaitMs = 0, maxQueued = 100, maxKeys = 10_000, store, storeTimeoutMs = 50 } = options;
+  const ratePerSecond = finiteNumber(`${prefix}.ratePerSecond`, options.ratePerSecond, 1e-6, 1e9);
+  const { burst = Math.max(1, ratePerSecond), onStoreError = "allow" } = options;
+  return Object.freeze({
+    rate: Object.freeze({ ratePerSecond, burst: finiteNumber(`${prefix}.burst`, burst, 1, 1e9) }),
+    maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
+    maxQueued: wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
+    maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 10_000_000),
+    store: checkedStore(`${prefix}.store`, store),
+    storeTimeoutMs: durationMs(`${prefix}.storeTimeoutMs`, storeTimeoutMs, 1),
+    onStoreError: oneOf(`${prefix}.onStoreError`, onStoreError, storeErrorAnswers),
+  });
+}
+
+function checkedStore(option: string, store: QuotaStore | undefined): QuotaStore | undefined {
+  const whole =
+    store === undefined ||
+    (typeof store?.take === "function" &&
+      (store.giveBack === undefined || typeof store.giveBack === "function"));
+  if (whole) return store;
+  throw new InvalidOptionError(option, "a store: an object with take()", store);
+}

@@ -1,0 +1,17 @@
+import type { Random } from "../../core/clock.js";
+
+/**
+ * The same numbers for the same seed, on every machine. Only the low 32 bits of the seed count.
+ *
+ * The generator is mulberry32 by Tommy Ettinger (public domain): one word of state, period 2^32,
+ * passes gjrand. Enough for a simulation; not for secrets.
+ */
+export function seededRandom(seed: number): Random {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

@@ -1,0 +1,221 @@
+import { AsyncResource } from "node:async_hooks";
+import type { CancelTask, Clock, ScheduleOptions } from "../../core/clock.js";
+import { TaskQueue } from "./virtual-clock-queue.js";
+
+export interface VirtualClockOptions {
+  /** First reading of `now`, in milliseconds. Not zero, so that a test notices who confuses it with "unset". @defaultValue 1_000_000 */
+  readonly startMs?: number;
+  /** First reading of `wallNow`, in milliseconds since the epoch. @defaultValue 1_750_000_000_000 */
+  readonly wallStartMs?: number;
+}
+
+/** Somebody who waits for time to move: for a moment (`pass`) or for a promise (`until`). */
+interface Waiter {
+  readonly at: number;
+  readonly arrive: () => void;
+  readonly fail: (error: unknown) => void;
+  readonly needsEvent: boolean;
+}
+
+/** So many tasks without a step of time can only be tasks that schedule each other for "now". */
+const maxTasksPerInstant = 1_000_000;
+/** Turns of the event loop granted to code that waits for more than one of them, before "deadlock" is said. */
+const turnsBeforeDeadlock = 4;
+
+/** A Node timer runs in the async context of whoever set it; so does a virtual one. */
+function inContext(task: () => void): () => void {
+  const resource = new AsyncResource("VirtualTimer", { requireManualDestroy: true });
+  return () => resource.runInAsyncScope(task);
+}
+
+/**
+ * A clock for tests and simulations. Time stands still until it is told to move.
+ *
+ * `advance` is for pure code. Where promises or streams take part, use `pass` and `until`: there,
+ * time moves only when no microtask and no nextTick is left, and jumps from one scheduled task to
+ * the next. Immediates, sockets and the thread pool are not waited for.
+ */
+export class VirtualClock implements Clock {
+  readonly #queue = new TaskQueue();
+  readonly #waiters = new Set<Waiter>();
+  readonly #wallStartMs: number;
+  readonly #startMs: number;
+  #afterPoll: { task: (() => void) | undefined }[] = [];
+  #now: number;
+  #wallStepMs = 0;
+  #driving = false;
+  #tasksThisInstant = 0;
+  #idleTurns = 0;
+
+  constructor(options: VirtualClockOptions = {}) {
+    this.#startMs = options.startMs ?? 1_000_000;
+    this.#wallStartMs = options.wallStartMs ?? 1_750_000_000_000;
+    this.#now = this.#startMs;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  wallNow(): number {
+    return this.#wallStartMs + (this.#now - this.#startMs) + this.#wallStepMs;
+  }
+
+  /** Sets the wall clock forward (or back, with a negative step), as NTP does. `now` does not notice. */
+  stepWall(ms: number): void {
+    this.#wallStepMs += ms;
+  }
+
+  /** Tasks that are scheduled and neither ran nor were cancelled: `refs` would keep a process alive. */
+  get pending(): { readonly refs: number; readonly unrefs: number } {
+    const polls = this.#afterPoll.filter((entry) => entry.task !== undefined).length;
+    return { refs: this.#queue.refs + polls, unrefs: this.#queue.unrefs };
+  }
+
+  schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
+    // NaN and negative delays are "as soon as possible", as in setTimeout.
+    const at = this.#now + (delayMs > 0 ? delayMs : 0);
+    const entry = this.#queue.add(at, options?.ref ?? true, inContext(task));
+    return () => this.#queue.cancel(entry);
+  }
+
+  /** Runs `task` at this virtual time, after everything else that is due at this time. */
+  afterPoll(task: () => void): CancelTask {
+    const entry: { task: (() => void) | undefined } = { task: inContext(task) };
+    this.#afterPoll.push(entry);
+    return () => {
+      entry.task = undefined;
+    };
+  }
+
+  /** Moves time by `ms`, at once: tasks run in the order of their times, those they schedule too. */
+  advance(ms: number): void {
+    const target = this.#now + ms;
+    for (;;) {
+      if (this.#runDue()) continue;
+      const next = this.#queue.nextAt();
+      if (next > target) break;
+      this.#moveTo(next);
+    }
+    this.#moveTo(target);
+  }
+
+  /** Moves time by `ms`, letting promises and streams settle at every step. */
+  pass(ms: number): Promise<void> {
+    return new Promise((arrive, fail) => {
+      this.#wait({ at: this.#now + ms, needsEvent: false, arrive, fail });
+    });
+  }
+
+  /**
+   * Moves time until the promise settles. Rejects when it has not settled within `limitMs`, and
+   * as soon as nothing is scheduled that could still settle it.
+   */
+  until<T>(promise: Promise<T>, limitMs = 10_000): Promise<T> {
+    return new Promise((resolve, fail) => {
+      const waiter: Waiter = {
+        at: this.#now + limitMs,
+        needsEvent: true,
+        arrive: () => fail(new Error(`not settled after ${limitMs} ms of virtual time`)),
+        fail,
+      };
+      this.#wait(waiter);
+      promise.then(
+        (value) => {
+          this.#waiters.delete(waiter);
+          resolve(value);
+        },
+        (error: unknown) => {
+          this.#waiters.delete(waiter);
+          fail(error);
+        },
+      );
+    });
+  }
+
+  #wait(waiter: Waiter): void {
+    this.#waiters.add(waiter);
+    if (this.#driving) return;
+    this.#driving = true;
+    this.#idleTurns = 0;
+    setImmediate(this.#turn);
+  }
+
+  // One driver for all waiters, and one step for each turn of the event loop: by then the
+  // microtasks and nextTicks of the step before are done. A waiter's moment is a step of its own,
+  // so that what it does next happens at its time even while somebody else waits for longer.
+  readonly #turn = (): void => {
+    if (this.#waiters.size === 0) {
+      this.#driving = false;
+      return;
+    }
+    try {
+      this.#step();
+    } catch (error) {
+      this.#release((waiter) => waiter.fail(error));
+    }
+    setImmediate(this.#turn);
+  };
+
+  #step(): void {
+    if (this.#runDue()) return;
+    let next = Number.POSITIVE_INFINITY;
+    let onlyEvents = true;
+    let arrived = false;
+    for (const waiter of this.#waiters) {
+      if (waiter.at <= this.#now) {
+        this.#waiters.delete(waiter);
+        waiter.arrive();
+        arrived = true;
+      }
+      next = Math.min(next, waiter.at);
+      onlyEvents &&= waiter.needsEvent;
+    }
+    if (arrived) return;
+    const due = this.#queue.nextAt();
+    if (onlyEvents && due === Number.POSITIVE_INFINITY) {
+      this.#idleTurns += 1;
+      if (this.#idleTurns < turnsBeforeDeadlock) return;
+      const error = new Error("deadlock: the promise is pending and no task is scheduled");
+      this.#release((waiter) => waiter.fail(error));
+      return;
+    }
+    this.#moveTo(Math.min(next, due));
+    this.#runDue();
+  }
+
+  #release(tell: (waiter: Waiter) => void): void {
+    const waiters = [...this.#waiters];
+    this.#waiters.clear();
+    waiters.forEach(tell);
+  }
+
+  /** Runs one task that is due; after-poll tasks only once no other is. False when there was none. */
+  #runDue(): boolean {
+    const task = this.#queue.nextAt() <= this.#now ? this.#queue.take() : this.#takeAfterPoll();
+    if (task === undefined) return false;
+    this.#idleTurns = 0;
+    this.#tasksThisInstant += 1;
+    if (this.#tasksThisInstant > maxTasksPerInstant) {
+      throw new Error("virtual time does not move: tasks keep scheduling tasks without delay");
+    }
+    task();
+    return true;
+  }
+
+  #takeAfterPoll(): (() => void) | undefined {
+    for (;;) {
+      const entry = this.#afterPoll.shift();
+      if (entry === undefined) return undefined;
+      const { task } = entry;
+      entry.task = undefined;
+      if (task !== undefined) return task;
+    }
+  }
+
+  #moveTo(time: number): void {
+    if (time <= this.#now) return;
+    this.#now = time;
+    this.#tasksThisInstant = 0;
+  }
+}

@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { status } from "@grpc/grpc-js";
+import type { Caller } from "./caller.js";
+import {
+  allKinds,
+  assertMessages,
+  message,
+  messages,
+  requestStreams,
+  responseStreams,
+} from "./message.js";
+import type { CaseSpec, Scene } from "./scene.js";
+
+/** Long enough for a call to reach its handler on a loaded machine. */
+const shortMs = 500;
+/** Timers and clocks round; nobody may be this early. */
+const earlyMs = 20;
+
+/** Ends with DEADLINE_EXCEEDED, at the deadline and not before. */
+async function assertExceeded(scene: Scene, caller: Caller, deadline: number): Promise<void> {
+  await scene.endsWith(caller, status.DEADLINE_EXCEEDED);
+  const earlyBy = deadline - scene.clock.wallNow();
+  assert.ok(earlyBy < earlyMs, `ended ${earlyBy} ms before the deadline`);
+}
+
+/** The deadline ends a call that has not ended, and no other. */
+export const deadlineCases: readonly CaseSpec[] = [
+  {
+    name: "exceeds a deadline that is already past",
+    kinds: allKinds,
+    handled: false,
+    writesCalledBack: false,
+    async run(scene) {
+      const caller = scene.call({ deadline: scene.deadlineIn(-1_000) });
+      await scene.endsWith(caller, status.DEADLINE_EXCEEDED);
+    },
+  },
+  {
+    name: "exceeds its deadline while the handler has not answered",
+    kinds: allKinds,
+    async run(scene) {
+      const deadline = scene.deadlineIn(shortMs);
+      const caller = scene.call({ deadline });
+      const peer = await scene.peer();
+      await assertExceeded(scene, caller, deadline);
+      await scene.until(peer.cancelled(), "the handler to be told");
+    },
+  },
+  {
+    name: "exceeds its deadline while the client is writing",
+    kinds: requestStreams,
+    async run(scene) {
+      const deadline = scene.deadlineIn(shortMs);
+      const caller = scene.call({ requests: messages(2), halfClose: false, deadline });
+      const peer = await scene.peer();
+      await scene.until(peer.received(2), "the requests");
+      await assertExceeded(scene, caller, deadline);
+      assertMessages(peer.requests, messages(2), "at the handler");
+    },
+  },
+  {
+    name: "exceeds its deadline between responses",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        for (const each of messages(2)) await peer.send(each);
+      });
+      const deadline = scene.deadlineIn(shortMs);
+      const caller = scene.call({ deadline });
+      await assertExceeded(scene, caller, deadline);
+      assertMessages(caller.messages, messages(2), "at the client");
+    },
+  },
+  {
+    name: "is not changed by a deadline that passes after its end",
+    kinds: allKinds,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        await peer.halfClosed();
+        await peer.send(message(1));
+        peer.finish();
+      });
+      const caller = scene.call({ deadline: scene.deadlineIn(shortMs) });
+      await scene.endsWith(caller, status.OK);
+      await scene.pass(shortMs + earlyMs);
+      assert.equal(caller.statuses.length, 1);
+    },
+  },
+  {
+    name: "tells the handler of a far deadline and leaves no timer behind",
+    kinds: allKinds,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        await peer.halfClosed();
+        await peer.send(message(1));
+        peer.finish();
+      });
+      const deadline = scene.deadlineIn(60_000);
+      const caller = scene.call({ deadline });
+      const { code, details } = await scene.ended(caller);
+      assert.equal(code, status.OK, details);
+      const told = (await scene.peer()).deadline();
+      // A policy may keep some of the time for itself; nobody may add to it, but for the way and rounding.
+      assert.ok(Math.abs(deadline - told) < 5_000, `the handler was told ${told}, not ${deadline}`);
+    },
+  },
+];

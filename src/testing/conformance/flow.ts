@@ -1,0 +1,204 @@
+import assert from "node:assert/strict";
+import { Metadata, status } from "@grpc/grpc-js";
+import type { Caller } from "./caller.js";
+import { assertMessages, message, messages, requestStreams, responseStreams } from "./message.js";
+import type { Peer } from "./peer.js";
+import type { CaseSpec, Scene } from "./scene.js";
+
+const chunkBytes = 64 * 1024;
+/** A writer that nobody reads from is stopped before it has written this much: far above all windows and buffers. */
+const boundBytes = 8 * 2 ** 20;
+/** A write that is not called back in this time is held back. */
+const heldMs = 150;
+
+/** Writes until a write is held back; gives the number of messages written, that one included. */
+async function writeUntilHeld(
+  scene: Scene,
+  write: (sequence: number) => Promise<void>,
+): Promise<number> {
+  for (let sequence = 1; sequence * chunkBytes <= boundBytes; sequence += 1) {
+    if (!(await scene.within(heldMs, write(sequence)))) return sequence;
+  }
+  assert.fail(`${boundBytes} bytes were taken from a writer that nobody reads from`);
+}
+
+const failure = {
+  code: status.FAILED_PRECONDITION,
+  details: "the bank has broken",
+  metadata: new Metadata(),
+};
+
+/** A call that ends while the handler reads nothing and the client's writes are held back. */
+async function endWhileHeld(
+  scene: Scene,
+  code: status,
+  end: (caller: Caller, peer: Peer) => Promise<void>,
+): Promise<void> {
+  const caller = scene.call({ requests: [], halfClose: false });
+  const peer = await scene.peer();
+  await writeUntilHeld(scene, (sequence) => caller.write(message(sequence, chunkBytes)));
+  await scene.until(end(caller, peer), "the call to be ended");
+  await scene.endsWith(caller, code);
+}
+
+/** Slow sides are waited for; nothing is lost, and nothing piles up without bound. */
+export const flowCases: readonly CaseSpec[] = [
+  {
+    name: "loses nothing to a slow reader",
+    kinds: responseStreams,
+    async run(scene) {
+      const sent = messages(40);
+      scene.serve(async (peer) => {
+        await peer.halfClosed();
+        for (const each of sent) await peer.send(each);
+        peer.finish();
+      });
+      const caller = scene.call();
+      caller.onMessage(() => {
+        caller.pause();
+        scene.clock.schedule(2, () => caller.resume());
+      });
+      await scene.endsWith(caller, status.OK);
+      assertMessages(caller.messages, sent, "at the client");
+    },
+  },
+  {
+    name: "waits for a slow client",
+    kinds: requestStreams,
+    async run(scene) {
+      const sent = messages(5);
+      scene.serve(async (peer) => {
+        await peer.halfClosed();
+        await peer.send(message(1));
+        peer.finish();
+      });
+      const caller = scene.call({ requests: [], halfClose: false });
+      for (const each of sent) {
+        void caller.write(each);
+        await scene.pass(5);
+      }
+      caller.halfClose();
+      await scene.endsWith(caller, status.OK);
+      assertMessages((await scene.peer()).requests, sent, "at the handler");
+    },
+  },
+  {
+    name: "waits for a slow server",
+    kinds: responseStreams,
+    async run(scene) {
+      const sent = messages(5);
+      scene.serve(async (peer) => {
+        for (const each of sent) {
+          await scene.wait(5);
+          await peer.send(each);
+        }
+        peer.finish();
+      });
+      const caller = scene.call();
+      await scene.endsWith(caller, status.OK);
+      assertMessages(caller.messages, sent, "at the client");
+    },
+  },
+  {
+    name: "holds a client back whose handler does not read",
+    kinds: requestStreams,
+    async run(scene) {
+      const caller = scene.call({ requests: [], halfClose: false });
+      const peer = await scene.peer();
+      const count = await writeUntilHeld(scene, (sequence) =>
+        caller.write(message(sequence, chunkBytes)),
+      );
+      caller.halfClose();
+      await scene.until(peer.halfClosed(), "the half-close");
+      await peer.send(message(1));
+      peer.finish();
+      await scene.endsWith(caller, status.OK);
+      assertMessages(peer.requests, messages(count, chunkBytes), "at the handler");
+    },
+  },
+  {
+    name: "holds a server back whose client does not read",
+    kinds: responseStreams,
+    async run(scene) {
+      const caller = scene.call();
+      // Paused at the first message: before anybody has read, grpc-js takes all that comes.
+      caller.onMessage(() => caller.pause());
+      const peer = await scene.peer();
+      const count = await writeUntilHeld(scene, (sequence) =>
+        peer.send(message(sequence, chunkBytes)),
+      );
+      peer.finish();
+      caller.onMessage(() => caller.resume());
+      caller.resume();
+      await scene.endsWith(caller, status.OK);
+      assertMessages(caller.messages, messages(count, chunkBytes), "at the client");
+    },
+  },
+  {
+    name: "ends with OK while its writes are held back",
+    kinds: requestStreams,
+    writesCalledBack: false,
+    run: (scene) =>
+      endWhileHeld(scene, status.OK, async (_caller, peer) => {
+        await peer.send(message(1));
+        peer.finish();
+      }),
+  },
+  {
+    name: "passes on an error while its writes are held back",
+    kinds: requestStreams,
+    writesCalledBack: false,
+    run: (scene) =>
+      endWhileHeld(scene, failure.code, async (_caller, peer) => {
+        peer.fail(failure);
+      }),
+  },
+  {
+    name: "is cancelled while its writes are held back",
+    kinds: requestStreams,
+    writesCalledBack: false,
+    run: (scene) =>
+      endWhileHeld(scene, status.CANCELLED, async (caller) => {
+        caller.cancel();
+      }),
+  },
+  {
+    name: "tells a client of an error that reads nothing",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        for (const each of messages(3)) await peer.send(each);
+        peer.fail(failure);
+      });
+      const caller = scene.call({ read: false });
+      const { details } = await scene.endsWith(caller, failure.code);
+      assert.equal(details, failure.details);
+    },
+  },
+  {
+    name: "can be cancelled by a client that reads nothing",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        for (const each of messages(3)) await peer.send(each);
+      });
+      const caller = scene.call({ read: false });
+      const peer = await scene.peer();
+      await scene.pass(5);
+      caller.cancel();
+      await scene.endsWith(caller, status.CANCELLED);
+      await scene.until(peer.cancelled(), "the handler to be told");
+    },
+  },
+  {
+    name: "exceeds the deadline of a client that reads nothing",
+    kinds: responseStreams,
+    async run(scene) {
+      scene.serve(async (peer) => {
+        for (const each of messages(3)) await peer.send(each);
+      });
+      const caller = scene.call({ read: false, deadline: scene.deadlineIn(300) });
+      await scene.endsWith(caller, status.DEADLINE_EXCEEDED);
+    },
+  },
+];

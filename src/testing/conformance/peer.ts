@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import type {
+  Metadata,
+  ServerDuplexStream,
+  ServerErrorResponse,
+  ServerReadableStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  sendUnaryData,
+} from "@grpc/grpc-js";
+import type { ConformanceServiceServer } from "../../gen/weir/v1/conformance.js";
+import { Changes } from "./changes.js";
+import { type CallKind, type Message, message } from "./message.js";
+
+/** What a handler does with a call. It may throw; what a promise of it rejects with fails the case. */
+export type Script = (peer: Peer) => undefined | Promise<void>;
+
+type Failure = Pick<ServerErrorResponse, "code" | "details" | "metadata">;
+type Handled = Pick<
+  ServerUnaryCall<Message, Message>,
+  "metadata" | "sendMetadata" | "getDeadline"
+> & {
+  on(event: "cancelled", task: () => void): unknown;
+};
+type Reader = ServerReadableStream<Message, unknown> | ServerDuplexStream<Message, Message>;
+type Writer = ServerWritableStream<Message, Message> | ServerDuplexStream<Message, Message>;
+
+interface Ends {
+  readonly call: Handled;
+  readonly request?: Message;
+  readonly reader?: Reader;
+  readonly writer?: Writer;
+  readonly respond?: sendUnaryData<Message>;
+}
+
+/** The handler's side of one call of any kind. Nothing is read before a script asks for it. */
+export class Peer {
+  readonly kind: CallKind;
+  readonly metadata: Metadata;
+  readonly requests: Message[] = [];
+  readonly #changes = new Changes();
+  readonly #ends: Ends;
+  readonly #faults: string[] = [];
+  #response: Message | undefined;
+  #reading = false;
+  #halfCloses = 0;
+  #cancels = 0;
+
+  constructor(kind: CallKind, ends: Ends) {
+    this.kind = kind;
+    this.metadata = ends.call.metadata;
+    this.#ends = ends;
+    if (ends.request !== undefined) {
+      // A handler without request stream runs when the client has half-closed.
+      this.requests.push(ends.request);
+      this.#halfCloses = 1;
+    }
+    ends.call.on("cancelled", () => this.#note(() => (this.#cancels += 1)));
+  }
+
+  /** Milliseconds since the epoch, or Infinity. */
+  deadline(): number {
+    return Number(this.#ends.call.getDeadline());
+  }
+
+  /** Resolves when so many requests have come. */
+  received(count: number): Promise<void> {
+    this.read();
+    return this.#changes.when(() => this.requests.length >= count);
+  }
+
+  /** Resolves when the client has half-closed. */
+  halfClosed(): Promise<void> {
+    this.read();
+    return this.#changes.when(() => this.#halfCloses > 0);
+  }
+
+  /** Resolves when the handler is told the end of the call; grpc-js tells it of every end. */
+  cancelled(): Promise<void> {
+    return this.#changes.when(() => this.#cancels > 0);
+  }
+
+  read(): void {
+    const { reader } = this.#ends;
+    if (this.#reading || reader === undefined) return;
+    this.#reading = true;
+    reader.on("data", (request: Message) =>
+      this.#note(() => {
+        if (this.#halfCloses > 0) this.#faults.push("a request came after the half-close");
+        this.requests.push(request);
+      }),
+    );
+    reader.on("end", () => this.#note(() => (this.#halfCloses += 1)));
+  }
+
+  sendHeaders(headers: Metadata): void {
+    this.#ends.call.sendMetadata(headers);
+  }
+
+  /** Resolves when the write is called back; a single response is kept for `finish`. */
+  send(response: Message): Promise<void> {
+    const { writer } = this.#ends;
+    if (writer === undefined) {
+      this.#response = response;
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      writer.write(response, () => resolve());
+    });
+  }
+
+  finish(trailers?: Metadata): void {
+    const { writer, respond } = this.#ends;
+    writer?.end(trailers);
+    respond?.(null, this.#response ?? message(1), trailers);
+  }
+
+  fail(failure: Failure): void {
+    const { writer, respond } = this.#ends;
+    writer?.emit("error", failure);
+    respond?.(failure);
+  }
+
+  /** What every call owes its handler, whatever its end. */
+  verify(): void {
+    assert.deepEqual(this.#faults, []);
+    assert.equal(this.#cancels, 1, "the handler was told the end other than once");
+    assert.ok(this.#halfCloses <= 1, "the handler was told the half-close more than once");
+  }
+
+  #note(change: () => void): void {
+    change();
+    this.#changes.tell();
+  }
+}
+
+/** The service whose handlers are all one script. */
+export function scriptedService(run: (peer: Peer) => void): ConformanceServiceServer {
+  return {
+    unary: (call, respond) => run(new Peer("unary", { call, request: call.request, respond })),
+    clientStream: (call, respond) => {
+      const respondOnce: sendUnaryData<Message> = (failure, response, trailers) =>
+        respond(
+          failure,
+          response && { payload: response.payload, sequences: [response.sequence] },
+          trailers,
+        );
+      run(new Peer("client-stream", { call, reader: call, respond: respondOnce }));
+    },
+    serverStream: (call) =>
+      run(new Peer("server-stream", { call, request: call.request, writer: call })),
+    bidiStream: (call) => run(new Peer("bidi", { call, reader: call, writer: call })),
+  };
+}

@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { type StatusObject, status } from "@grpc/grpc-js";
+import type { Clock } from "../../core/clock.js";
+import {
+  ConformanceServiceClient,
+  ConformanceServiceService,
+} from "../../gen/weir/v1/conformance.js";
+import type { Link, Transport } from "../transport.js";
+import { Caller, type CallSetup } from "./caller.js";
+import { Handlers } from "./handlers.js";
+import type { CallKind } from "./message.js";
+import { type Peer, type Script, scriptedService } from "./peer.js";
+import { Recorder } from "./recorder.js";
+import { type ConformanceSubject, clientOptionsOf, serverOptionsOf } from "./subject.js";
+
+/** One case, for each of some kinds of call. */
+export interface CaseSpec {
+  /** What holds, as a sentence. */
+  readonly name: string;
+  readonly kinds: readonly CallKind[];
+  /** Whether each call reaches a handler; without it, each may. @defaultValue true */
+  readonly handled?: boolean;
+  /** Whether each write is called back, as grpc-js does with this kind of end. @defaultValue true */
+  readonly writesCalledBack?: boolean;
+  run(scene: Scene): Promise<void>;
+}
+
+/** How long a case waits for what must happen, in milliseconds of the transport's time. */
+const limitMs = 5_000;
+/** How long after the end of a call late events and timers are waited for. */
+const graceMs = 20;
+
+/** One client, one server and the interceptors under test between them, for one case. */
+export class Scene {
+  readonly kind: CallKind;
+  readonly clock: Clock;
+  readonly link: Link;
+  readonly #handlers: Handlers;
+  readonly #recorder: Recorder;
+  readonly #callers: Caller[] = [];
+  readonly #client: ConformanceServiceClient;
+
+  static async open(
+    kind: CallKind,
+    subject: ConformanceSubject,
+    transport: Transport,
+  ): Promise<Scene> {
+    const recorder = new Recorder();
+    const handlers = new Handlers();
+    const clientOptions = clientOptionsOf(subject, transport);
+    const { interceptors = [], ...serverOptions } = serverOptionsOf(subject, transport);
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: scriptedService((peer) => handlers.run(peer)),
+      clientOptions: {
+        ...clientOptions,
+        interceptors: [recorder.interceptor, ...(clientOptions.interceptors ?? [])],
+      },
+      serverInterceptors: interceptors,
+      serverOptions,
+    });
+    return new Scene(kind, transport.clock, link, handlers, recorder);
+  }
+
+  private constructor(
+    kind: CallKind,
+    clock: Clock,
+    link: Link,
+    handlers: Handlers,
+    recorder: Recorder,
+  ) {
+    this.kind = kind;
+    this.clock = clock;
+    this.link = link;
+    this.#handlers = handlers;
+    this.#recorder = recorder;
+    this.#client = link.client(ConformanceServiceClient);
+  }
+
+  /** What handlers do from now on. */
+  serve(script: Script): void {
+    this.#handlers.script = script;
+  }
+
+  call(setup: CallSetup = {}): Caller {
+    const caller = new Caller(this.kind, this.#client, setup);
+    this.#callers.push(caller);
+    return caller;
+  }
+
+  /** The handler's side of the call that reaches the server as number `index`. */
+  peer(index = 0): Promise<Peer> {
+    return this.until(this.#handlers.peer(index), "the handler to be called");
+  }
+
+  ended(caller: Caller): Promise<StatusObject> {
+    return this.until(caller.ended(), "the end of the call");
+  }
+
+  /** Waits for the end of the call, which must be this status; gives it. */
+  async endsWith(caller: Caller, code: status): Promise<StatusObject> {
+    const ended = await this.ended(caller);
+    assert.equal(status[ended.code], status[code], ended.details);
+    return ended;
+  }
+
+  /** The promise, in the time of the transport; rejects with `what` was waited for. */
+  async until<T>(promise: Promise<T>, what: string): Promise<T> {
+    let settled = false;
+    const watched = this.#handlers.orFail(promise).finally(() => {
+      settled = true;
+    });
+    try {
+      return await this.link.until(watched, limitMs);
+    } catch (error) {
+      if (settled) throw error;
+      throw new assert.AssertionError({ message: `waited in vain for ${what}` });
+    }
+  }
+
+  /** Lets time pass. For the case itself: in a script, which runs beside it, `wait`. */
+  pass(ms: number): Promise<void> {
+    return this.link.pass(ms);
+  }
+
+  /** Resolves after so many milliseconds, while the case waits for something. */
+  wait(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.clock.schedule(ms, resolve);
+    });
+  }
+
+  /** Whether the promise resolves within so many milliseconds. */
+  async within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+    let cancel = () => {};
+    const late = new Promise<boolean>((resolve) => {
+      cancel = this.clock.schedule(ms, () => resolve(false));
+    });
+    const first = Promise.race([promise.then(() => true), late]);
+    try {
+      return await this.until(first, "a promise or its limit");
+    } finally {
+      cancel();
+    }
+  }
+
+  /** A deadline so many milliseconds from now. */
+  deadlineIn(ms: number): number {
+    return this.clock.wallNow() + ms;
+  }
+
+  /** Waits for the end of everything, then checks what holds for every call in every case. */
+  async settle(spec: CaseSpec): Promise<void> {
+    for (const caller of this.#callers) await this.ended(caller);
+    await this.#idle();
+    // What comes twice or too late is only seen by waiting for it.
+    await this.pass(spec.handled === false ? graceMs : 1);
+    await this.until(new Promise<void>((done) => this.clock.afterPoll(done)), "a turn of the loop");
+    for (const peer of this.#handlers.peers) {
+      await this.until(peer.cancelled(), "the handler to be told the end");
+    }
+    await this.#idle();
+    for (const caller of this.#callers) caller.verify();
+    for (const peer of this.#handlers.peers) peer.verify();
+    this.#verifyCount(spec);
+    this.#verifyRecords(spec);
+    await this.#verifyTimers();
+  }
+
+  async #idle(): Promise<void> {
+    const startedAt = this.clock.now();
+    while (this.link.inFlight() > 0) {
+      const waitedMs = this.clock.now() - startedAt;
+      assert.ok(waitedMs < limitMs, `${this.link.inFlight()} calls stay in flight`);
+      await this.pass(1);
+    }
+  }
+
+  #verifyCount(spec: CaseSpec): void {
+    const { length: calls } = this.#callers;
+    const { length: handled } = this.#handlers.peers;
+    if (spec.handled ?? true) assert.equal(handled, calls, "handlers called, of so many calls");
+    else assert.ok(handled <= calls, "a handler was called more than once");
+  }
+
+  #verifyRecords(spec: CaseSpec): void {
+    const records = this.#recorder.calls;
+    assert.equal(records.length, this.#callers.length, "the surface made another number of calls");
+    for (const [index, record] of records.entries()) {
+      assert.deepEqual(record.faults, [], `the events of ${record.path}`);
+      assert.equal(record.starts, 1, "the call was started other than once");
+      const codes = record.statuses.map((each) => each.code);
+      const told = this.#callers[index]?.statuses.map((each) => each.code);
+      assert.deepEqual(codes, told, "interceptors and surface disagree about the status");
+      const twice = record.callbacks.filter((times) => times > 1);
+      assert.deepEqual(twice, [], "a write was called back more than once");
+      const never = record.callbacks.filter((times) => times === 0);
+      if (spec.writesCalledBack ?? true) {
+        assert.equal(never.length, 0, "a write was never called back");
+      }
+    }
+  }
+
+  /** Real timers cannot be asked about; a virtual clock knows what it still has to do. */
+  async #verifyTimers(): Promise<void> {
+    if (pendingTasks(this.clock) > 0) await this.pass(graceMs);
+    assert.equal(pendingTasks(this.clock), 0, "timers are left behind");
+  }
+}
+
+/** Tasks of a virtual clock that somebody waits for, those of housekeeping apart. */
+function pendingTasks(clock: Clock & { readonly pending?: { readonly refs: number } }): number {
+  return clock.pending?.refs ?? 0;
+}

@@ -1,0 +1,147 @@
+import { type CallCredentials, type Metadata, type StatusObject, status } from "@grpc/grpc-js";
+import type { InMemoryChannel } from "./channel.js";
+import { epochMs, timeoutHeader, toWire } from "./headers.js";
+import { bareStatus, seconds } from "./status.js";
+import { SubchannelCall } from "./subchannel-call.js";
+
+/** What stays the same over the attempts of a call. */
+export interface AttemptSetup {
+  readonly channel: InMemoryChannel;
+  readonly path: string;
+  readonly host: string;
+  readonly credentials: CallCredentials | undefined;
+  readonly deadline: Date | number;
+}
+
+export interface AttemptListener {
+  onReceiveMetadata(metadata: Metadata): void;
+  onReceiveMessage(message: Buffer): void;
+  onReceiveStatus(status: StatusObject, refused: boolean): void;
+}
+
+/** One attempt of a call: waits for a connection, then lives on one stream of it. */
+export class Attempt {
+  readonly startedAt: number;
+  readonly #setup: AttemptSetup;
+  readonly #listener: AttemptListener;
+  readonly #metadata: Metadata;
+  #child: SubchannelCall | undefined;
+  #childAt = 0;
+  #pendingMessage: { readonly message: Buffer; readonly written: () => void } | undefined;
+  #pendingHalfClose = false;
+  #readPending = false;
+  #ended = false;
+
+  constructor(setup: AttemptSetup, metadata: Metadata, listener: AttemptListener) {
+    this.#setup = setup;
+    this.#metadata = metadata;
+    this.#listener = listener;
+    this.startedAt = setup.channel.clock.now();
+  }
+
+  get peer(): string {
+    return this.#child?.peer ?? this.#setup.channel.getTarget();
+  }
+
+  deadlineInfo(): string[] {
+    const info: string[] = [];
+    const waits = this.#metadata.getOptions().waitForReady === true ? ["wait_for_ready"] : [];
+    if (this.#child === undefined) return [...waits, "Waiting for LB pick"];
+    if (this.#childAt > this.startedAt) {
+      info.push(...waits, `LB pick: ${seconds(this.startedAt, this.#childAt)}`);
+    }
+    return [...info, `remote_addr=${this.#child.peer}`];
+  }
+
+  /** Starts, or tries again now that the channel's state has changed. */
+  pick(): void {
+    if (this.#ended) return;
+    const picked = this.#setup.channel.pick();
+    if (picked.kind === "ready") {
+      // One turn of microtasks even without credentials, as in grpc-js.
+      void this.#credentialsMetadata().then(
+        (metadata) => this.#open(metadata),
+        (error: unknown) => this.#failCredentials(error),
+      );
+    } else if (picked.kind === "queue" || this.#metadata.getOptions().waitForReady === true) {
+      this.#setup.channel.queueForPick(this);
+    } else {
+      const failed = bareStatus(status.UNAVAILABLE, picked.details);
+      this.#setup.channel.network.after(0, () => this.#output(failed));
+    }
+  }
+
+  sendMessage(message: Buffer, written: () => void): void {
+    if (this.#child === undefined) this.#pendingMessage = { message, written };
+    else this.#child.write(message, written);
+  }
+
+  halfClose(): void {
+    if (this.#child === undefined) this.#pendingHalfClose = true;
+    else this.#child.halfClose();
+  }
+
+  startRead(): void {
+    if (this.#child === undefined) this.#readPending = true;
+    else this.#child.startRead();
+  }
+
+  cancelWithStatus(code: status, details: string): void {
+    this.#child?.cancelWithStatus(code, details);
+    this.#output(bareStatus(code, details));
+  }
+
+  async #credentialsMetadata(): Promise<Metadata | undefined> {
+    return this.#setup.credentials?.generateMetadata({
+      method_name: this.#setup.path.split("/").at(-1) ?? "",
+      service_url: `https://${this.#setup.host}${this.#setup.path.replace(/\/[^/]*$/, "")}`,
+    });
+  }
+
+  #failCredentials(error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    const details = `Getting metadata from plugin failed with error: ${reason}`;
+    this.#output(bareStatus(status.UNKNOWN, details));
+  }
+
+  #open(credentials: Metadata | undefined): void {
+    if (this.#ended) return;
+    const { channel, path, host, deadline } = this.#setup;
+    const connection = channel.connection;
+    if (connection === undefined) {
+      this.pick();
+      return;
+    }
+    const metadata = this.#metadata.clone();
+    if (credentials !== undefined) metadata.merge(credentials);
+    if (deadline !== Number.POSITIVE_INFINITY) {
+      metadata.set("grpc-timeout", timeoutHeader(epochMs(deadline), channel.clock.wallNow()));
+    }
+    metadata.set("user-agent", channel.userAgent);
+    const head = { path, authority: host, headers: toWire(metadata) };
+    this.#childAt = channel.clock.now();
+    this.#child = new SubchannelCall(
+      channel.network,
+      connection,
+      head,
+      {
+        onReceiveMetadata: (received) => this.#listener.onReceiveMetadata(received),
+        onReceiveMessage: (message) => this.#listener.onReceiveMessage(message),
+        onReceiveStatus: (received, refused) => this.#output(received, refused),
+      },
+      channel.limits.receive,
+    );
+    if (this.#readPending) this.#child.startRead();
+    if (this.#pendingMessage !== undefined) {
+      this.#child.write(this.#pendingMessage.message, this.#pendingMessage.written);
+    }
+    if (this.#pendingHalfClose) this.#child.halfClose();
+  }
+
+  #output(final: StatusObject, refused = false): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#setup.channel.leavePickQueue(this);
+    this.#listener.onReceiveStatus(final, refused);
+  }
+}

@@ -1,0 +1,213 @@
+import {
+  Metadata,
+  type ServerInterceptingCallInterface,
+  type ServerMethodDefinition,
+  status,
+} from "@grpc/grpc-js";
+import type { CancelTask } from "../../core/clock.js";
+import type { PartialStatus, ServerCallListener } from "../../grpc/types.js";
+import type { Connection } from "./connection.js";
+import { fromWire, parseTimeout, responseHeaders, toWire } from "./headers.js";
+import type { Inbox } from "./inbox.js";
+import { metricsRecorder } from "./metrics.js";
+import type { InMemoryNetwork } from "./network.js";
+import type { ServerEnd, Stream } from "./stream.js";
+
+type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
+type Queued =
+  | { readonly kind: "half-close" }
+  | { readonly kind: "message"; value: unknown; ready: boolean };
+
+const maxReceiveBytes = 4 * 1024 * 1024;
+/** What the server and Node strip from a request before interceptors see its metadata. */
+const hidden = ["grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "accept-encoding"];
+
+/** The server's call nearest the wire, below every interceptor. */
+export class InMemoryServerCall implements ServerInterceptingCallInterface, ServerEnd {
+  readonly #network: InMemoryNetwork;
+  readonly #connection: Connection;
+  readonly #stream: Stream;
+  readonly #method: MethodDefinition;
+  readonly #onEnd: () => void;
+  readonly #inbox: Inbox;
+  readonly #metadata: Metadata;
+  readonly #metrics = metricsRecorder();
+  readonly #queue: Queued[] = [];
+  #deadline = Number.POSITIVE_INFINITY;
+  #cancelTimer: CancelTask = () => {};
+  #listener: ServerCallListener | undefined;
+  #readPending = false;
+  #halfClosed = false;
+  #metadataSent = false;
+  #finishing = false;
+  #ended = false;
+
+  constructor(
+    network: InMemoryNetwork,
+    connection: Connection,
+    stream: Stream,
+    method: MethodDefinition,
+    onEnd: () => void,
+  ) {
+    this.#network = network;
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#method = method;
+    this.#onEnd = onEnd;
+    this.#inbox = stream.serve(this);
+    this.#metadata = fromWire(stream.head.headers);
+    const timeout = stream.head.headers["grpc-timeout"];
+    if (timeout !== undefined) this.#applyTimeout(timeout);
+    for (const key of hidden) this.#metadata.remove(key);
+  }
+
+  start(listener: ServerCallListener): void {
+    if (this.#ended) return;
+    this.#listener = listener;
+    listener.onReceiveMetadata(this.#metadata);
+  }
+
+  startRead(): void {
+    if (this.#ended) return;
+    this.#readPending = true;
+    if (this.#queue.length > 0) this.#pushNext();
+    else if (!this.#halfClosed) this.#inbox.resume();
+  }
+
+  sendMetadata(metadata: Metadata): void {
+    if (this.#ended || this.#metadataSent) return;
+    this.#metadataSent = true;
+    const wallNow = this.#network.clock.wallNow();
+    this.#stream.serverResponds(responseHeaders(toWire(metadata), wallNow));
+  }
+
+  sendMessage(message: unknown, callback: () => void): void {
+    if (this.#ended) return;
+    let response: Buffer;
+    try {
+      response = this.#method.responseSerialize(message);
+    } catch {
+      this.sendStatus({ code: status.INTERNAL, details: "Error serializing response" });
+      return;
+    }
+    if (!this.#metadataSent) this.sendMetadata(new Metadata());
+    // grpc-js puts each message behind a header of its own, and so copies it here.
+    this.#stream.serverWrites(Buffer.from(response), (failed) => {
+      if (failed) this.sendStatus({ code: status.INTERNAL, details: "Internal server error" });
+      else callback();
+    });
+  }
+
+  sendStatus({ code, details, metadata }: PartialStatus): void {
+    if (this.#ended) return;
+    const custom = toWire(metadata?.clone() ?? new Metadata());
+    if (!this.#metadataSent) {
+      const headers = responseHeaders(custom, this.#network.clock.wallNow());
+      this.#stream.serverFinishes({ code, details, headers }, () => {});
+      this.#end();
+    } else if (this.#finishing) {
+      this.#end();
+    } else {
+      this.#finishing = true;
+      // The call lasts until the client has taken what was written before.
+      this.#stream.serverFinishes({ code, details, headers: custom }, () => this.#end());
+    }
+  }
+
+  getPeer(): string {
+    return this.#connection.clientAddress;
+  }
+
+  getDeadline(): number {
+    return this.#deadline;
+  }
+
+  getHost(): string {
+    return this.#stream.head.authority;
+  }
+
+  getAuthContext(): ReturnType<ServerInterceptingCallInterface["getAuthContext"]> {
+    return {};
+  }
+
+  getConnectionInfo(): ReturnType<ServerInterceptingCallInterface["getConnectionInfo"]> {
+    const [localAddress, localPort] = this.#connection.serverAddress.split(":");
+    const [remoteAddress, remotePort] = this.#connection.clientAddress.split(":");
+    return {
+      localAddress,
+      localPort: Number(localPort),
+      remoteAddress,
+      remotePort: Number(remotePort),
+    };
+  }
+
+  getMetricsRecorder(): ReturnType<ServerInterceptingCallInterface["getMetricsRecorder"]> {
+    return this.#metrics;
+  }
+
+  data(message: Buffer): void {
+    if (this.#ended) return;
+    if (message.length > maxReceiveBytes) {
+      const details = `Received message larger than max (${message.length} vs ${maxReceiveBytes})`;
+      this.sendStatus({ code: status.RESOURCE_EXHAUSTED, details });
+      return;
+    }
+    this.#inbox.pause();
+    const queued: Queued = { kind: "message", value: undefined, ready: false };
+    this.#queue.push(queued);
+    void Promise.resolve().then(() => {
+      try {
+        queued.value = this.#method.requestDeserialize(message);
+      } catch {
+        this.sendStatus({ code: status.INTERNAL, details: "Error deserializing request" });
+        return;
+      }
+      queued.ready = true;
+      this.#pushNext();
+    });
+  }
+
+  end(): void {
+    this.#queue.push({ kind: "half-close" });
+    this.#halfClosed = true;
+    this.#pushNext();
+  }
+
+  closed(): void {
+    this.#end();
+  }
+
+  #pushNext(): void {
+    const next = this.#queue[0];
+    if (this.#listener === undefined || !this.#readPending || next === undefined) return;
+    if (next.kind === "message" && !next.ready) return;
+    this.#readPending = false;
+    this.#queue.shift();
+    if (next.kind === "message") this.#listener.onReceiveMessage(next.value);
+    else this.#listener.onReceiveHalfClose();
+  }
+
+  #applyTimeout(header: string): void {
+    const timeoutMs = parseTimeout(header);
+    if (timeoutMs === undefined) {
+      const details = `Invalid grpc-timeout value "${header}"`;
+      process.nextTick(() => this.sendStatus({ code: status.INTERNAL, details }));
+      return;
+    }
+    const { clock } = this.#network;
+    this.#deadline = clock.wallNow() + timeoutMs;
+    this.#cancelTimer = this.#network.after(timeoutMs, () => {
+      this.sendStatus({ code: status.DEADLINE_EXCEEDED, details: "Deadline exceeded" });
+    });
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    process.nextTick(() => this.#listener?.onCancel());
+    this.#cancelTimer();
+    this.#inbox.resume();
+    this.#stream.serverCloses();
+    this.#onEnd();
+  }
+}

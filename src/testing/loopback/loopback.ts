@@ -1,0 +1,143 @@
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import { setTimeout as wait } from "node:timers/promises";
+import {
+  type Client,
+  type ClientOptions,
+  credentials,
+  Server,
+  ServerCredentials,
+} from "@grpc/grpc-js";
+import { systemClock, systemRandom } from "../../core/clock.js";
+import type { ClientConstructor, Link, LinkSetup, Transport } from "../transport.js";
+import { InFlight } from "./in-flight.js";
+
+/**
+ * The real thing: grpc-js over TCP on 127.0.0.1, on a free port, without TLS. Time and chance are
+ * those of the process.
+ */
+export function loopbackTransport(): Transport {
+  return {
+    name: "loopback",
+    clock: systemClock,
+    random: systemRandom,
+    open: (setup) => LoopbackLink.open(setup),
+  };
+}
+
+class LoopbackLink implements Link {
+  readonly #setup: LinkSetup;
+  readonly #inFlight = new InFlight();
+  readonly #server: Server;
+  readonly #listener: NetServer;
+  readonly #sockets = new Set<Socket>();
+  readonly #clients: Client[] = [];
+  #address = "";
+
+  static async open(setup: LinkSetup): Promise<LoopbackLink> {
+    const link = new LoopbackLink(setup);
+    await link.#listen();
+    return link;
+  }
+
+  private constructor(setup: LinkSetup) {
+    if (setup.clientOptions?.interceptor_providers !== undefined) {
+      throw new TypeError("loopback: interceptor_providers are not supported, give interceptors");
+    }
+    this.#setup = setup;
+    this.#server = new Server({
+      ...setup.serverOptions,
+      interceptors: [this.#inFlight.server, ...(setup.serverInterceptors ?? [])],
+    });
+    this.#server.addService(setup.service, setup.implementation);
+    // The listener is ours, not grpc-js's, because a crash has to cut the sockets: shutting the
+    // grpc-js server down says goodbye first.
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#listener = createServer({ noDelay: true }, (socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+      injector.injectConnection(socket);
+    });
+  }
+
+  client<C extends Client>(make: ClientConstructor<C>): C {
+    const client = new make(this.#address, credentials.createInsecure(), {
+      // Ports are used again: another link's subchannel must not serve this one.
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.enable_http_proxy": 0,
+      ...this.#setup.clientOptions,
+      ...this.#counted(this.#setup.clientOptions),
+    });
+    this.#clients.push(client);
+    return client;
+  }
+
+  async pass(ms: number): Promise<void> {
+    await wait(ms);
+  }
+
+  async until<T>(promise: Promise<T>, limitMs = 10_000): Promise<T> {
+    const limit = new AbortController();
+    const late = wait(limitMs, undefined, { signal: limit.signal }).then(() => {
+      throw new Error(`loopback: not settled within ${limitMs} ms`);
+    });
+    try {
+      return await Promise.race([promise, late]);
+    } finally {
+      late.catch(() => {}); // the abort that follows is not news
+      limit.abort();
+    }
+  }
+
+  async crash(): Promise<void> {
+    const closed = this.#stopListening();
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+    this.#server.forceShutdown();
+    await closed;
+  }
+
+  inFlight(): number {
+    return this.#inFlight.total;
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.#clients) client.close();
+    const closed = this.#stopListening();
+    this.#server.forceShutdown();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  /** Appends the counter to the interceptors, and to those of a single call, which replace them. */
+  #counted(options: ClientOptions | undefined): ClientOptions {
+    const { client: counter } = this.#inFlight;
+    const transform = options?.callInvocationTransformer;
+    return {
+      interceptors: [...(options?.interceptors ?? []), counter],
+      callInvocationTransformer: (given) => {
+        const properties = transform?.(given) ?? given;
+        const own = properties.callOptions.interceptors ?? [];
+        if (own.length === 0) return properties;
+        return {
+          ...properties,
+          callOptions: { ...properties.callOptions, interceptors: [...own, counter] },
+        };
+      },
+    };
+  }
+
+  async #listen(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#listener.once("error", reject);
+      this.#listener.listen(0, "127.0.0.1", resolve);
+    });
+    const { port } = this.#listener.address() as AddressInfo;
+    this.#address = `127.0.0.1:${port}`;
+  }
+
+  async #stopListening(): Promise<void> {
+    if (!this.#listener.listening) return;
+    await new Promise<void>((resolve) => {
+      this.#listener.close(() => resolve());
+    });
+  }
+}

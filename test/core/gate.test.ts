@@ -1,0 +1,192 @@
+import { describe, expect, it } from "vitest";
+import { refusal } from "../../src/core/permit.js";
+import { FakeGate, outcomes, setup } from "./gate-scene.js";
+
+describe("a row of gates", () => {
+  it("admits at once when all let the call pass, and records no decision", () => {
+    const gates = [new FakeGate("pass"), new FakeGate("silent"), new FakeGate("pass")] as const;
+    const { run, told, decisions } = setup(...gates);
+    run.run();
+    expect(told).toEqual(["admitted"]);
+    expect(run.waiting).toBe(false);
+    expect(decisions).toEqual([]);
+    expect(outcomes(...gates)).toEqual([[], [], []]);
+  });
+
+  it("admits at once when there is none", () => {
+    const { run, told } = setup();
+    run.run();
+    run.settle("success");
+    expect(told).toEqual(["admitted"]);
+  });
+
+  it.each(["success", "failure", "ignored"] as const)(
+    "settles every permit once with the first outcome, %s",
+    (outcome) => {
+      const gates = [new FakeGate("pass"), new FakeGate("pass")] as const;
+      const { run } = setup(...gates);
+      run.run();
+      run.settle(outcome);
+      run.settle("failure");
+      expect(outcomes(...gates)).toEqual([[outcome], [outcome]]);
+    },
+  );
+
+  it("asks no gate that is off", () => {
+    const off = new FakeGate("refuse", "off");
+    const { run, told } = setup(off);
+    run.run();
+    expect(told).toEqual(["admitted"]);
+    expect(off.asked).toBe(0);
+  });
+
+  it("gives back what it holds as ignored when a later gate refuses, and asks no other", () => {
+    const [first, second, third] = [
+      new FakeGate("pass"),
+      new FakeGate("refuse", "enforce", "breaker"),
+      new FakeGate("pass"),
+    ] as const;
+    const { run, told, decisions, clock } = setup(first, second, third);
+    run.run();
+    expect(told).toEqual(["breaker refused BULKHEAD_FULL"]);
+    expect(outcomes(first)).toEqual([["ignored"]]);
+    expect(third.asked).toBe(0);
+    expect(decisions).toEqual([
+      {
+        policy: "breaker",
+        verdict: "reject",
+        reason: "BULKHEAD_FULL",
+        enforced: true,
+        atMs: clock.now(),
+        detail: "full",
+      },
+    ]);
+    run.settle("failure");
+    expect(outcomes(first)).toEqual([["ignored"]]);
+  });
+});
+
+describe("a call that waits at a gate", () => {
+  it("goes on from there when its turn comes, and records the wait", () => {
+    const [queue, behind] = [new FakeGate("queue"), new FakeGate("pass")] as const;
+    const { run, told, decisions } = setup(queue, behind);
+    run.run();
+    expect(run.waiting).toBe(true);
+    expect(told).toEqual([]);
+    expect(behind.asked).toBe(0);
+    queue.turn(queue.permit(), 12);
+    expect(run.waiting).toBe(false);
+    expect(told).toEqual(["admitted later"]);
+    expect(decisions).toMatchObject([{ verdict: "queue", enforced: true, waitMs: 12 }]);
+    run.settle("success");
+    expect(outcomes(queue, behind)).toEqual([["success"], ["success"]]);
+  });
+
+  it("may wait at one gate after another", () => {
+    const [first, second] = [new FakeGate("queue"), new FakeGate("queue")] as const;
+    const { run, told } = setup(first, second);
+    run.run();
+    first.turn(first.permit());
+    expect(run.waiting).toBe(true);
+    expect(told).toEqual([]);
+    second.turn(second.permit());
+    expect(told).toEqual(["admitted later"]);
+    run.settle("failure");
+    expect(outcomes(first, second)).toEqual([["failure"], ["failure"]]);
+  });
+
+  it("is refused when its turn is a refusal", () => {
+    const [first, queue] = [new FakeGate("pass"), new FakeGate("queue")] as const;
+    const { run, told, decisions } = setup(first, queue);
+    run.run();
+    queue.turn(refusal("QUEUE_TIMEOUT", "too long"));
+    expect(told).toEqual(["bulkhead refused QUEUE_TIMEOUT later"]);
+    expect(outcomes(first)).toEqual([["ignored"]]);
+    expect(decisions.map(({ verdict }) => verdict)).toEqual(["queue", "reject"]);
+  });
+
+  it("gives its turn back when a later gate refuses", () => {
+    const [queue, behind] = [new FakeGate("queue"), new FakeGate("refuse")] as const;
+    const { run, told } = setup(queue, behind);
+    run.run();
+    queue.turn(queue.permit());
+    expect(told).toEqual(["bulkhead refused BULKHEAD_FULL later"]);
+    expect(outcomes(queue)).toEqual([["ignored"]]);
+  });
+
+  it("leaves the queue and gives back what it holds when it ends while it waits", () => {
+    const [first, queue] = [new FakeGate("pass"), new FakeGate("queue")] as const;
+    const { run, told } = setup(first, queue);
+    run.run();
+    run.settle("ignored");
+    run.settle("failure");
+    expect(queue.left).toBe(1);
+    expect(outcomes(first)).toEqual([["ignored"]]);
+    expect(told).toEqual([]);
+  });
+
+  it("gives a turn that comes after its end straight back, and tells nobody", () => {
+    const [queue, behind] = [new FakeGate("queue"), new FakeGate("pass")] as const;
+    const { run, told, decisions } = setup(queue, behind);
+    run.run();
+    run.settle("failure");
+    queue.turn(queue.permit());
+    expect(outcomes(queue)).toEqual([["ignored"]]);
+    expect(behind.asked).toBe(0);
+    expect(told).toEqual([]);
+    expect(decisions).toEqual([]);
+  });
+
+  it("takes a refusal that comes after its end for nothing", () => {
+    const queue = new FakeGate("queue");
+    const { run, told, decisions } = setup(queue);
+    run.run();
+    run.settle("ignored");
+    queue.turn(refusal("QUEUE_TIMEOUT", "too long"));
+    expect([told, decisions]).toEqual([[], []]);
+  });
+});
+
+describe("a call that ends while a gate is being asked, or its decision told", () => {
+  it.each(["enforce", "observe"] as const)(
+    "holds nothing of that gate, mode %s, and asks no other",
+    (mode) => {
+      const [asked, behind] = [new FakeGate("pass", mode), new FakeGate("pass")] as const;
+      const { run, told } = setup(asked, behind);
+      asked.during = () => run.settle("ignored");
+      run.run();
+      expect(outcomes(asked)).toEqual([["ignored"]]);
+      expect(behind.asked).toBe(0);
+      expect(told).toEqual([]);
+    },
+  );
+
+  it.each(["enforce", "observe"] as const)("does not wait at that gate, mode %s", (mode) => {
+    const asked = new FakeGate("queue", mode);
+    const { run, told } = setup(asked);
+    asked.during = () => run.settle("ignored");
+    run.run();
+    expect(asked.left).toBe(1);
+    expect(run.waiting).toBe(false);
+    expect(told).toEqual([]);
+  });
+
+  it("gives back the turn whose wait was being told", () => {
+    const [queue, behind] = [new FakeGate("queue"), new FakeGate("pass")] as const;
+    const { run, told, hooks } = setup(queue, behind);
+    run.run();
+    hooks.decided = () => run.settle("ignored");
+    queue.turn(queue.permit());
+    expect(outcomes(queue)).toEqual([["ignored"]]);
+    expect(behind.asked).toBe(0);
+    expect(told).toEqual([]);
+  });
+
+  it("is not refused as well", () => {
+    const gate = new FakeGate("refuse");
+    const { run, told, hooks } = setup(gate);
+    hooks.decided = () => run.settle("ignored");
+    run.run();
+    expect(told).toEqual([]);
+  });
+});

@@ -1,0 +1,134 @@
+import { describe, expect, it } from "vitest";
+import { HoldTime, Prospects } from "../../../src/core/queue/retry-after.js";
+
+/** Callers leave handlers of some kind; how long is each counted at most, and how does it end? */
+function abandoned() {
+  const holdTime = new HoldTime(() => 0, 1_000);
+  let nowMs = 0;
+  return {
+    holdTime,
+    leave: (kind: string, answersAfterMs: number | undefined) => {
+      const sinceMs = nowMs;
+      let bound = 0;
+      let freed: number | undefined | "not" = "not";
+      holdTime.freeWhenOver(
+        {
+          kind,
+          worksOn: (maxMs, over) => {
+            bound = maxMs;
+            const ended = answersAfterMs !== undefined && answersAfterMs <= maxMs;
+            nowMs += ended ? answersAfterMs : maxMs;
+            over(ended);
+          },
+        },
+        sinceMs,
+        { now: () => nowMs },
+        (tookMs) => {
+          freed = tookMs;
+        },
+      );
+      return { bound, freed };
+    },
+  };
+}
+
+describe("a handler whose caller has left", () => {
+  it("is counted until it answers, and teaches how long such handlers take", () => {
+    const { holdTime, leave } = abandoned();
+    expect(leave("slow", 5_000)).toEqual({ bound: 10_000, freed: 5_000 });
+    expect(leave("slow", 6_000)).toEqual({ bound: 10_000, freed: 6_000 });
+    expect(leave("slow", undefined).bound).toBe(12_000);
+    expect(holdTime.untilFree(1, 1, 0)).toBeGreaterThan(2_000);
+  });
+
+  it("is counted by handlers of its own kind: quick ones of another say nothing of it", () => {
+    const { holdTime, leave } = abandoned();
+    holdTime.record(5_000, "slow");
+    for (let call = 0; call < 500; call += 1) holdTime.record(1, "quick");
+    expect(leave("slow", undefined).bound).toBe(10_000);
+    expect(leave("quick", undefined).bound).toBe(1_000);
+  });
+
+  it("is counted for no longer than such handlers take, once three in a row said nothing any more", () => {
+    const { holdTime, leave } = abandoned();
+    holdTime.record(400, "silent");
+    for (let call = 0; call < 3; call += 1) {
+      expect(leave("silent", undefined)).toEqual({ bound: 1_000, freed: undefined });
+    }
+    expect(leave("silent", undefined).bound).toBe(400);
+    expect(leave("silent", 300)).toEqual({ bound: 400, freed: 300 });
+    expect(leave("silent", undefined).bound).toBe(1_000);
+  });
+
+  it("forgets one that took an hour", () => {
+    const { holdTime, leave } = abandoned();
+    holdTime.record(3_600_000, "m");
+    for (let call = 0; call < 1_000; call += 1) holdTime.record(20, "m");
+    expect(leave("m", undefined).bound).toBe(1_000);
+  });
+});
+
+describe("when another try is worth it", () => {
+  /** A pool of permits whose calls take 100 ms. */
+  function pool() {
+    let nowMs = 0;
+    const holdTime = new HoldTime(() => 0, 1_000);
+    holdTime.record(100);
+    const prospects = new Prospects(holdTime, { now: () => nowMs });
+    return {
+      prospects,
+      advance: (ms: number) => {
+        nowMs += ms;
+      },
+      told: (given: { atOnce?: number; queued?: number; rank?: number } = {}) =>
+        prospects.retryAfterMs({ atOnce: 1, queued: 0, rank: 2, ...given }),
+    };
+  }
+
+  it("is a whole call away from one that has just begun, and soon where one is nearly done", () => {
+    const at = (ageMs: number) => {
+      const { prospects, advance, told } = pool();
+      prospects.began(0);
+      advance(ageMs);
+      return told();
+    };
+    expect([0, 40, 70, 95].map(at)).toEqual([100, 60, 30, 25]);
+    // It takes longer than others do: how much longer is not known.
+    expect(at(150)).toBe(100);
+  });
+
+  it("goes by those that run, and not by those that have ended", () => {
+    const { prospects, advance, told } = pool();
+    prospects.began(0);
+    advance(80);
+    prospects.ended(0);
+    prospects.began(80);
+    expect(told()).toBe(100);
+  });
+
+  it("is later for each that has been sent away before, and soon again when they had their time", () => {
+    const { prospects, advance, told } = pool();
+    prospects.began(0);
+    expect([told(), told(), told()]).toEqual([100, 300, 500]);
+    advance(600);
+    prospects.began(600);
+    prospects.ended(0);
+    expect(told()).toBe(100);
+  });
+
+  it("does not wait for those who were sent away with a worse priority", () => {
+    const { prospects, told } = pool();
+    prospects.began(0);
+    for (let call = 0; call < 3; call += 1) told({ rank: 3 });
+    expect(told({ rank: 1 })).toBe(100);
+    expect(told({ rank: 3 })).toBeGreaterThan(800);
+  });
+
+  it("is bounded by some rounds, however many have been sent away", () => {
+    const { prospects, told } = pool();
+    for (let call = 0; call < 10; call += 1) prospects.began(0);
+    for (let call = 0; call < 10_000; call += 1) told({ atOnce: 10, rank: call % 4 });
+    expect(told({ atOnce: 10, rank: 3 })).toBeLessThanOrEqual(1_000);
+    expect(told({ atOnce: 10, rank: 0 })).toBeLessThanOrEqual(1_000);
+  });
+});

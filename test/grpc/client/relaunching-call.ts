@@ -1,0 +1,88 @@
+import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
+import type { Clock } from "../../../src/core/clock.js";
+import type { ReplayAttempt, ReplayLimits } from "../../../src/grpc/client/replay-attempt.js";
+import { ReplayableCall } from "../../../src/grpc/client/replayable-call.js";
+import {
+  type CallRecord,
+  type OptionsWithOwn,
+  withRecord,
+} from "../../../src/grpc/context/call-record.js";
+import { surroundingsOf } from "../../../src/grpc/environment.js";
+import type { Failure } from "../../../src/grpc/status/outcome.js";
+
+const roomy: ReplayLimits = { maxBufferBytes: 1 << 20, maxBufferMessages: 1_000 };
+
+export interface Relaunch {
+  /** Attempts of a call at most. @defaultValue 3 */
+  readonly attempts?: number;
+  /** Attempts that are started side by side, at once. @defaultValue 1 */
+  readonly sideBySide?: number;
+  /** Milliseconds between two attempts. @defaultValue none: at once */
+  readonly waitMs?: number;
+  readonly limits?: ReplayLimits;
+}
+
+/** The plainest subclass: it launches attempts until one answers or none is left. */
+export class RelaunchingCall extends ReplayableCall {
+  /** How often the call was told that it has ended, or is committed. */
+  releases = 0;
+  readonly #relaunch: Relaunch;
+  #stopWaiting: (() => void) | undefined;
+
+  constructor(options: OptionsWithOwn, nextCall: NextCall, record: CallRecord, given: Relaunch) {
+    super(options, nextCall, record, given.limits ?? roomy);
+    this.#relaunch = given;
+  }
+
+  get attempts(): CallRecord["attempts"] {
+    return this.record.attempts;
+  }
+
+  get canReplay(): boolean {
+    return this.replayable;
+  }
+
+  override start(...given: Parameters<ReplayableCall["start"]>): void {
+    super.start(...given);
+    for (let extra = 1; extra < (this.#relaunch.sideBySide ?? 1); extra++) this.again("hedge");
+  }
+
+  again(cause: "retry" | "hedge" = "retry", after?: StatusObject): void {
+    this.launch(cause, 0, after);
+  }
+
+  endWith(final: StatusObject): void {
+    this.finish(final);
+  }
+
+  protected override afterFailure(attempt: ReplayAttempt, { status }: Failure): void {
+    const { attempts = 3, waitMs } = this.#relaunch;
+    if (this.inFlight > 0) return;
+    if (this.attempts.length >= attempts || !this.replayable) this.conclude(status, attempt);
+    else if (waitMs === undefined) this.again("retry", status);
+    else {
+      this.#stopWaiting = this.record.clock.schedule(waitMs, () => this.again("retry", status));
+    }
+  }
+
+  protected override released(): void {
+    this.releases += 1;
+    this.#stopWaiting?.();
+  }
+}
+
+/** An interceptor of such calls, and the calls it made. */
+export function relaunching(
+  clock: Clock,
+  given: Relaunch = {},
+): { readonly interceptor: Interceptor; readonly calls: RelaunchingCall[] } {
+  const surroundings = surroundingsOf({ clock }, "test");
+  const calls: RelaunchingCall[] = [];
+  const interceptor: Interceptor = (options, nextCall) => {
+    const own = withRecord(options, surroundings);
+    const call = new RelaunchingCall(own.options, nextCall, own.record, given);
+    calls.push(call);
+    return call;
+  };
+  return { interceptor, calls };
+}

@@ -1,0 +1,172 @@
+import { status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import type { DecisionEvent } from "../../src/grpc/context/call-record.js";
+import { rejectionOf } from "../../src/grpc/status/rejection.js";
+import type { ClientPolicy } from "../../src/pipeline/client.js";
+import { handlers, kinds, type Scene, type SceneOptions, scene } from "../scene.js";
+
+const noBreaker = { breaker: false } as const;
+const hedged: ClientPolicy = {
+  breaker: false,
+  retry: { idempotent: true },
+  hedge: { delayMs: 60_000 },
+};
+
+function retryReasons(decisions: readonly DecisionEvent[]): string[] {
+  return decisions.map(({ verdict, reason }) =>
+    reason === undefined ? verdict : `${verdict} ${reason}`,
+  );
+}
+
+/** A client whose server has gone and whose channel has found that out. */
+async function gone(options: SceneOptions = {}): Promise<Scene & { served: () => number }> {
+  let served = 0;
+  const made = await scene({
+    handlers: handlers((_call, answer) => {
+      served += 1;
+      answer();
+    }),
+    client: noBreaker,
+    ...options,
+  });
+  await made.call("unary");
+  made.transport.server.crash();
+  await made.link.pass(10);
+  return { ...made, served: () => served - 1 };
+}
+
+describe.each(kinds)("a call of kind %s that finds no connection", (method) => {
+  it.each([
+    ["retries", noBreaker, 300],
+    ["retries", noBreaker, 4_000],
+    ["retries, two attempts", { breaker: false, retry: { maxAttempts: 2 } }, 4_000],
+    ["hedges", hedged, 300],
+    ["hedges", hedged, 4_000],
+  ] as const)(
+    "waits with its next attempt until there is one: %s %o, %i ms",
+    async (_name, client, ms) => {
+      const { start, clock, link, transport, decisions, served } = await gone({ client });
+      const beganMs = clock.now();
+      const running = start(method, { deadline: clock.wallNow() + 9_000 });
+      await link.pass(ms);
+      transport.server.start();
+      expect((await link.until(running.ended, 1e6)).code).toBe(Status.OK);
+      // Less than grpc-js's longest wait for its next attempt to connect.
+      expect(clock.now() - beganMs).toBeLessThan(ms + 0.7 * ms + 500);
+      expect(served()).toBe(1);
+      const told = retryReasons(decisions);
+      expect(told.filter((each) => each === "queue RETRY_AWAITS_CONNECTION")).toHaveLength(1);
+      expect(told).not.toContain("stop RETRY_ATTEMPTS_SPENT");
+      expect(clock.pending.refs).toBe(0);
+    },
+  );
+
+  it.each([
+    ["retries", noBreaker],
+    ["hedges", hedged],
+  ] as const)("ends with that status just before its deadline: %s", async (_name, client) => {
+    const { call, clock, decisions } = await gone({ client });
+    const beganMs = clock.now();
+    const ended = await call(method, { deadline: clock.wallNow() + 3_000 });
+    expect(ended.code).toBe(Status.UNAVAILABLE);
+    expect(ended.details).toMatch(/^No connection established/);
+    expect(clock.now() - beganMs).toBe(2_990);
+    expect(retryReasons(decisions).at(-1)).toBe("stop RETRY_PAST_DEADLINE");
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it.each([
+    ["retries", noBreaker],
+    ["hedges", hedged],
+  ] as const)("waits two seconds where it has no deadline: %s", async (_name, client) => {
+    const { call, clock, decisions } = await gone({ client });
+    const beganMs = clock.now();
+    const ended = await call(method);
+    expect(ended.details).toMatch(/^No connection established/);
+    expect(clock.now() - beganMs).toBeGreaterThanOrEqual(2_000);
+    expect(clock.now() - beganMs).toBeLessThan(2_200);
+    expect(retryReasons(decisions).at(-1)).toBe("stop CONNECTION_TIMEOUT");
+  });
+
+  it("waits for no longer than connectionMs", async () => {
+    const { call, clock, decisions } = await gone({
+      client: { ...noBreaker, timeouts: { connectionMs: 500 } },
+    });
+    const beganMs = clock.now();
+    const ended = await call(method, { deadline: clock.wallNow() + 9_000 });
+    expect(ended.details).toMatch(/^No connection established/);
+    expect(clock.now() - beganMs).toBeGreaterThanOrEqual(500);
+    expect(clock.now() - beganMs).toBeLessThan(700);
+    expect(retryReasons(decisions).at(-1)).toBe("stop CONNECTION_TIMEOUT");
+  });
+
+  it("ends when it is cancelled, or the weir is closed, and leaves nothing behind", async () => {
+    for (const end of ["cancel", "close"] as const) {
+      const { start, clock, link, weir, transport, served } = await gone();
+      const running = start(method, { deadline: clock.wallNow() + 9_000 });
+      await link.pass(400);
+      expect(weir.snapshot().waiting).toBe(1);
+      if (end === "cancel") running.cancel();
+      else weir.close();
+      const ended = await link.until(running.ended);
+      expect(ended.code).toBe(end === "cancel" ? Status.CANCELLED : Status.UNAVAILABLE);
+      if (end === "close") expect(rejectionOf(ended.error ?? {})?.reason).toBe("CLOSED");
+      expect(weir.snapshot().waiting).toBe(0);
+      expect(clock.pending.refs).toBe(0);
+      const { retry } = weir.snapshot().policies;
+      expect(retry?.instances).toMatchObject([
+        { budgets: { "dns:127.0.0.1:40001": { ratio: { extras: 0 } } } },
+      ]);
+      transport.server.start();
+      await link.pass(10_000);
+      expect(served()).toBe(0);
+    }
+  });
+
+  it.each([
+    ["without retries", { ...noBreaker, retry: false }],
+    ["with one attempt", { ...noBreaker, retry: { maxAttempts: 1 } }],
+    ["where retries are only observed", { ...noBreaker, retry: { mode: "observe" } }],
+  ] as const)("fails at once %s", async (_name, client) => {
+    const { call, clock } = await gone({ client });
+    // The first call after the loss has to find out by itself.
+    await call(method);
+    const beganMs = clock.now();
+    expect((await call(method)).code).toBe(Status.UNAVAILABLE);
+    expect(clock.now()).toBe(beganMs);
+  });
+
+  it("makes no attempts that would fail from memory", async () => {
+    const { start, clock, link, transport, decisions } = await gone();
+    const running = start(method, { deadline: clock.wallNow() + 9_000 });
+    await link.pass(2_000);
+    transport.server.start();
+    await link.until(running.ended, 1e6);
+    expect(decisions.filter(({ verdict }) => verdict === "retry")).toHaveLength(1);
+  });
+});
+
+describe("calls that wait for a connection", () => {
+  it("are no more than the budget allows, and the others fail at once as with bare grpc-js", async () => {
+    const { start, clock, link, transport, served } = await gone({
+      client: {
+        breaker: false,
+        retry: { budget: { ratio: 0.1, minPerSecond: 1, maxTokens: false } },
+      },
+    });
+    const deadline = clock.wallNow() + 9_000;
+    const codes: Status[] = [];
+    for (let number = 0; number < 100; number += 1) {
+      void start("unary", { deadline }).ended.then(({ code }) => codes.push(code));
+    }
+    await link.pass(1_000);
+    const failed = codes.length;
+    transport.server.start();
+    await link.pass(5_000);
+    expect(codes).toHaveLength(100);
+    // Ten for the reserve of the window, and one for each ten calls.
+    expect(served()).toBeLessThanOrEqual(10 + 10);
+    expect(served()).toBe(100 - failed);
+    expect(codes.filter((code) => code === Status.OK)).toHaveLength(served());
+  });
+});

@@ -1,0 +1,140 @@
+import { describe, expect, it } from "vitest";
+import { Lateness } from "../../../src/policies/admission/lateness.js";
+
+/** Calls of one method after the other, each with so much time, that took so long. */
+function lateness() {
+  const made = new Lateness();
+  let nowMs = 10_000;
+  const calls = (
+    count: number,
+    tookMs: number,
+    leftMs: number,
+    { method = "m", everyMs = 10, outcome = tookMs < leftMs ? "success" : "failure" } = {},
+  ) => {
+    const told: boolean[] = [];
+    for (let call = 0; call < count; call += 1) {
+      nowMs += everyMs;
+      const sinceMs = nowMs - tookMs;
+      const kind = outcome as "success" | "failure";
+      told.push(made.record({ method, deadlineMs: sinceMs + leftMs }, sinceMs, nowMs, kind));
+    }
+    return told;
+  };
+  return {
+    made,
+    calls,
+    late: () => made.isLate(nowMs),
+    now: () => nowMs,
+    pass: (ms: number) => (nowMs += ms),
+  };
+}
+
+describe("lateness", () => {
+  it("knows nothing before answers of a method have come", () => {
+    const { made, calls, late } = lateness();
+    calls(100, 50, 50);
+    expect([made.usualMs("m"), late(), made.takeHeldUp()]).toEqual([undefined, false, 0]);
+    calls(32, 20, 1_000);
+    expect(made.usualMs("m")).toBe(20);
+    expect(made.usualMs("other")).toBeUndefined();
+  });
+
+  it("sees calls that ran out of a time that usually does, and forgets them within two seconds", () => {
+    const { made, calls, late, pass } = lateness();
+    calls(64, 20, 200);
+    calls(20, 200, 200);
+    expect(late()).toBe(true);
+    expect(made.takeHeldUp()).toBeGreaterThan(0.2);
+    expect(made.takeHeldUp()).toBe(0);
+    pass(2_000);
+    expect(late()).toBe(false);
+  });
+
+  it("is not impressed by callers that give less time than calls need", () => {
+    const { made, calls, late } = lateness();
+    calls(64, 20, 2_000);
+    made.takeHeldUp();
+    expect(calls(500, 12, 12)).not.toContain(true);
+    expect([late(), made.takeHeldUp()]).toEqual([false, 0]);
+    // One of them that was served in time after all is an answer like any other.
+    expect(calls(1, 20, 25)).toEqual([true]);
+  });
+
+  it("measures each method by itself", () => {
+    const { made, calls, late } = lateness();
+    calls(64, 5, 100, { method: "quick" });
+    calls(64, 600, 1_000, { method: "slow" });
+    made.takeHeldUp();
+    calls(100, 600, 1_000, { method: "slow" });
+    calls(100, 5, 100, { method: "quick" });
+    expect([late(), made.takeHeldUp()]).toEqual([false, 0]);
+  });
+
+  it("takes calls with half of their time left for calls in time, and few late ones for chance", () => {
+    const { made, calls, late } = lateness();
+    calls(64, 20, 2_000);
+    made.takeHeldUp();
+    calls(300, 900, 2_000);
+    expect(made.takeHeldUp()).toBe(0);
+    calls(2, 2_000, 2_000);
+    expect(late()).toBe(false);
+  });
+
+  it("takes calls without a deadline for late when they take a second and ten times what is usual", () => {
+    const { calls, late } = lateness();
+    calls(64, 20, Number.POSITIVE_INFINITY);
+    calls(50, 900, Number.POSITIVE_INFINITY);
+    expect(late()).toBe(false);
+    calls(50, 1_100, Number.POSITIVE_INFINITY);
+    expect(late()).toBe(true);
+  });
+
+  it("takes the slow answers of a method that does two things for usual", () => {
+    const { made, calls, late } = lateness();
+    const mixed = (rounds: number, leftMs: number) => {
+      for (let round = 0; round < rounds; round += 1) {
+        calls(5, 2, leftMs);
+        calls(1, 600, leftMs);
+      }
+    };
+    mixed(20, 1_000);
+    made.takeHeldUp();
+    mixed(100, 1_000);
+    mixed(100, 700);
+    expect([made.takeHeldUp(), late()]).toEqual([0, false]);
+    calls(30, 1_000, 1_000);
+    expect(late()).toBe(true);
+  });
+
+  it("forgets slow answers that come no more", () => {
+    const { made, calls } = lateness();
+    calls(1, 900, 1_000);
+    calls(31, 2, 1_000);
+    calls(32 * 40, 2, 1_000);
+    made.takeHeldUp();
+    calls(20, 600, 1_000);
+    expect(made.takeHeldUp()).toBe(1);
+  });
+
+  it("says that most calls ran out of time by those that had one", () => {
+    const { made, calls, now } = lateness();
+    calls(64, 20, 200);
+    calls(20, 200, 200);
+    expect([made.isLate(now()), made.ranOut(now())]).toEqual([true, false]);
+    calls(100, 200, 200);
+    expect(made.ranOut(now())).toBe(true);
+    calls(400, 2_000, Number.POSITIVE_INFINITY);
+    expect([made.isLate(now()), made.ranOut(now())]).toEqual([true, false]);
+  });
+
+  it("learns what is faster at once, and what is slower over minutes", () => {
+    const { made, calls } = lateness();
+    calls(32, 100, 5_000);
+    calls(32, 20, 5_000);
+    expect(made.usualMs("m")).toBe(20);
+    calls(3_000, 100, 5_000);
+    expect(made.usualMs("m")).toBeLessThan(30);
+    calls(60_000, 100, 5_000, { everyMs: 15 });
+    expect(made.usualMs("m")).toBeGreaterThan(90);
+  });
+});

@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { InvalidOptionError } from "../../../src/core/options.js";
+import {
+  type AdmissionOptions,
+  resolveAdmissionOptions,
+} from "../../../src/policies/admission/options.js";
+import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
+
+const calm = { saturated: () => false, ceilingMs: () => undefined };
+
+describe("admission options", () => {
+  it("have defaults, and a queue as long as the limit", () => {
+    const { makeLimit, streams, pressure, ...rest } = resolveAdmissionOptions({});
+    expect(rest).toEqual({
+      byTurns: true,
+      maxConcurrent: Infinity,
+      maxQueued: undefined,
+      minQueued: 16,
+      maxWaitMs: 100,
+      burstWaitMs: 1_000,
+      maxWaitShare: 1 / 3,
+      criticalMaxWaitMs: 1_000,
+      criticalWaitShare: 2 / 3,
+      thresholds: { low: 0.7, normal: 0.85, high: 0.95 },
+      criticalHeadroom: 0.1,
+      publish: true,
+      queue: {
+        order: "priority",
+        overflow: "evict-lowest",
+        minShare: 0.02,
+        maxAgeMs: 50,
+        intervalMs: 100,
+        targetMs: 5,
+      },
+    });
+    expect(makeLimit(seededRandom(1), calm, () => {}).current).toBe(1_000);
+    expect(pressure).toMatchObject({ target: 0.5, maxShare: 0.95 });
+    expect(streams).toMatchObject({ maxQueued: 0, maxAgeMs: Infinity });
+  });
+
+  it("take a wait of the user's for what it is", () => {
+    expect(resolveAdmissionOptions({ maxWaitMs: 70 })).toMatchObject({
+      maxWaitMs: 70,
+      maxWaitShare: 1,
+      criticalMaxWaitMs: 70,
+      criticalWaitShare: 1,
+    });
+  });
+
+  it.each([
+    [{ limit: 0 }, "admission.limit must be a whole number of at least 1, got 0"],
+    [{ maxQueued: -1 }, "admission.maxQueued must be a whole number of at least 0, got -1"],
+    [{ maxWaitMs: -1 }, "admission.maxWaitMs must be milliseconds from 0"],
+    [{ criticalHeadroom: 1.1 }, "admission.criticalHeadroom must be a number from 0 to 1, got 1.1"],
+    [{ thresholds: { low: 0 } }, "admission.thresholds.low must be a number above 0 and up to 1"],
+    [
+      { thresholds: { high: 1.01 } },
+      "admission.thresholds.high must be a number above 0 and up to 1",
+    ],
+    [
+      { thresholds: { low: 0.9 } },
+      "admission.thresholds.low must be at most admission.thresholds.normal, 0.85, got 0.9",
+    ],
+    [
+      { thresholds: { high: 0.8 } },
+      "admission.thresholds.normal must be at most admission.thresholds.high, 0.8, got 0.85",
+    ],
+    [{ thresholds: { critical: 1 } }, "admission.thresholds.critical must be absent"],
+    [{ thresholds: 0.5 }, "admission.thresholds must be an object of options, got 0.5"],
+    [{ queue: { order: "lifo" } }, "admission.queue.order must be one of priority, fifo"],
+    [{ queue: { overflow: "drop" } }, "admission.queue.overflow must be one of evict-lowest"],
+    [{ queue: { minShare: 0.3 } }, "admission.queue.minShare must be a number from 0 to 0.25"],
+    [{ queue: { maxAge: 1 } }, "admission.queue.maxAge must be absent"],
+    [{ pressure: { target: 1 } }, "admission.pressure.target must be below 1"],
+    [{ pressure: { cpus: false } }, "admission.pressure.cpus must be absent"],
+    [{ streams: { limit: 0 } }, "admission.streams.limit must be a whole number"],
+    [{ streams: "apart" }, 'admission.streams must be "together" or an object of options'],
+    [{ streams: { thresholds: {} } }, "admission.streams.thresholds must be absent"],
+    [{ maxConcurrent: 0 }, "admission.maxConcurrent must be a whole number of at least 1"],
+    [{ publish: 1 }, "admission.publish must be true or false"],
+    [{ treshold: 1 }, "admission.treshold must be absent"],
+  ])("refuse %o", (options, message) => {
+    const resolve = () => resolveAdmissionOptions(options as AdmissionOptions);
+    expect(resolve).toThrow(InvalidOptionError);
+    expect(resolve).toThrow(message);
+  });
+
+  it("name the place they were given in", () => {
+    expect(() => resolveAdmissionOptions({ thresholds: { low: 2 } }, "server.admission")).toThrow(
+      "server.admission.thresholds.low",
+    );
+  });
+});

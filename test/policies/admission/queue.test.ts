@@ -1,0 +1,132 @@
+import { describe, expect, it } from "vitest";
+import { WaitingLine, type WaitingLineOptions } from "../../../src/policies/admission/queue.js";
+
+function line(options: Partial<WaitingLineOptions> = {}) {
+  const made = new WaitingLine<string>({
+    order: "priority",
+    ranks: 4,
+    minShare: 0,
+    intervalMs: 100,
+    ...options,
+  });
+  return {
+    line: made,
+    /** Puts in calls named by their rank and a letter: `2a`. */
+    fill: (names: string, nowMs = 0) =>
+      names.split(" ").map((name) => made.push(name, Number(name[0]), nowMs)),
+    /** Takes all out that wait. */
+    drain: (nowMs = 0): string => {
+      const out: string[] = [];
+      for (let next = made.shift(nowMs); next !== undefined; next = made.shift(nowMs)) {
+        out.push(next.item);
+      }
+      return out.join(" ");
+    },
+  };
+}
+
+describe("the order of a waiting line", () => {
+  it("priority: the best rank first, by arrival inside it", () => {
+    const { fill, drain } = line();
+    fill("2a 3a 1a 2b 0a 1b 3b");
+    expect(drain()).toBe("0a 1a 1b 2a 2b 3a 3b");
+  });
+
+  it("fifo: by arrival, behind the first rank", () => {
+    const { fill, drain } = line({ order: "fifo" });
+    fill("2a 3a 1a 0a 2b");
+    expect(drain()).toBe("0a 2a 3a 1a 2b");
+  });
+
+  it("adaptive-lifo: by arrival in a burst, the newest first in a standing queue", () => {
+    const { line: waiting, fill, drain } = line({ order: "adaptive-lifo" });
+    fill("2a 2b 2c 0a 0b");
+    expect(waiting.overloaded(100)).toBe(false);
+    expect(drain(100)).toBe("0a 0b 2a 2b 2c");
+    fill("2a 2b 0a 0b 1a 1b");
+    expect(waiting.overloaded(101)).toBe(true);
+    expect(drain(101)).toBe("0a 0b 1b 1a 2b 2a");
+  });
+
+  it("a line that was empty in between is not overloaded", () => {
+    const { line: waiting, fill, drain } = line({ order: "adaptive-lifo" });
+    fill("2a", 0);
+    drain(50);
+    fill("2b", 90);
+    expect(waiting.overloaded(150)).toBe(false);
+    expect(waiting.overloaded(191)).toBe(true);
+  });
+
+  it("gives each worse rank its share of the turns, and the first rank gives none away", () => {
+    const { line: waiting, fill } = line({ minShare: 0.1 });
+    const served = { "0": 0, "1": 0, "2": 0, "3": 0 };
+    fill("1x 2x 2x 3x 3x");
+    const turns = (rank: string) => {
+      for (let turn = 0; turn < 1_000; turn += 1) {
+        waiting.push(`${rank}x`, Number(rank), 0);
+        const place = waiting.shift(0);
+        const name = place?.item ?? "";
+        waiting.served(Number(name[0]), place?.owed);
+        served[name[0] as keyof typeof served] += 1;
+        if (name[0] !== rank) waiting.push(name, Number(name[0]), 0);
+      }
+    };
+    turns("0");
+    expect(served).toEqual({ "0": 1_000, "1": 0, "2": 0, "3": 0 });
+    turns("1");
+    expect(served["1"]).toBeGreaterThan(790);
+    expect(served["2"]).toBeGreaterThanOrEqual(100);
+    expect(served["3"]).toBeGreaterThanOrEqual(100);
+    expect(served["2"]).toBeLessThanOrEqual(103);
+  });
+});
+
+describe("the overflow of a waiting line", () => {
+  const victim = (
+    policy: Parameters<WaitingLine<string>["victim"]>[0],
+    rank: number,
+    names: string,
+  ) => {
+    const { line: waiting } = line();
+    for (const [index, name] of names.split(" ").entries())
+      waiting.push(name, Number(name[0]), index * 10);
+    return waiting.victim(policy, rank, 100, 80)?.item;
+  };
+
+  it.each([
+    ["reject-new", 2, "2a 3a 1a", undefined],
+    ["evict-lowest", 2, "2a 3a 1a 3b", "3b"],
+    ["evict-lowest", 3, "2a 3a 3b", undefined],
+    ["evict-lowest", 1, "0a 1a 0b", undefined],
+    ["drop-oldest", 3, "0a 1a 3a 2a", "1a"],
+    ["drop-newest", 3, "1a 3a 2a 0a", "2a"],
+    // Of 80 ms or more: those who came at 0, 10 and 20.
+    ["age-out", 3, "0a 1a 2a 3a", "1a"],
+    ["age-out", 3, "0a 0b 0c 3a", undefined],
+  ] as const)("%s, for one of rank %i in a line of %s", (policy, rank, names, expected) => {
+    expect(victim(policy, rank, names)).toBe(expected);
+  });
+
+  it.each(["reject-new", "evict-lowest", "drop-oldest", "drop-newest", "age-out"] as const)(
+    "%s finds a place for the first rank while another has one, and puts none of it out for another",
+    (policy) => {
+      expect(victim(policy, 0, "0a 3a 2a 0b")).toMatch(/[23]a/);
+      expect(victim(policy, 0, "0a 0b")).toBe(undefined);
+      expect(victim(policy, 2, "0a 0b")).toBe(undefined);
+    },
+  );
+});
+
+describe("a place in a waiting line", () => {
+  it("is left once", () => {
+    const { line: waiting, fill, drain } = line();
+    const [, b] = fill("2a 2b 2c");
+    if (b === undefined) throw new Error("no place");
+    expect(waiting.remove(b)).toBe(true);
+    expect(waiting.remove(b)).toBe(false);
+    expect(waiting.size).toBe(2);
+    expect(waiting.waiting(2)).toBe(2);
+    expect(drain()).toBe("2a 2c");
+    expect(waiting.size).toBe(0);
+  });
+});

@@ -1,0 +1,78 @@
+import { describe, expect, it } from "vitest";
+import { isQueued, isRefusal } from "../../../src/core/permit.js";
+import { type Priority, priorityRank } from "../../../src/core/priority.js";
+import { admissionScene, callOf } from "./scene.js";
+
+/** Handlers hold the event loop for 2 ms each, and one has shown it. */
+function holding(limit: "adaptive" | number = "adaptive") {
+  const scene = admissionScene({ limit });
+  const first = scene.enter();
+  scene.admission.ran(2);
+  if (!isQueued(first.entry) && !isRefusal(first.entry)) first.entry.settle("success");
+  scene.clock.advance(1);
+  return scene;
+}
+const fates = (calls: readonly { readonly fate: string }[]) => calls.map(({ fate }) => fate);
+
+describe("admission, while handlers hold the event loop", () => {
+  it("lets in what fits into a turn; the others wait for the next one, and the best go first", () => {
+    const { enter, enterMany, clock } = holding();
+    expect(new Set(fates(enterMany(10)))).toEqual(new Set(["admitted"]));
+    const [normal, low, critical] = (["normal", "low", "critical"] as const).map((priority) =>
+      enter(priority),
+    );
+    expect([normal?.fate, low?.fate, critical?.fate]).toEqual(["queued", "queued", "queued"]);
+    clock.advance(0);
+    expect([normal?.fate, low?.fate, critical?.fate]).toEqual(["admitted", "admitted", "admitted"]);
+  });
+
+  it("keeps no more waiting than get through in the longest wait", () => {
+    const { admission, enterMany } = holding();
+    enterMany(10);
+    // A second of 2 ms each.
+    expect(admission.snapshot()).toMatchObject({ limit: 1_000, maxQueued: 500 });
+    const waiting = enterMany(800, "normal");
+    expect(fates(waiting).filter((fate) => fate === "queued").length).toBeLessThan(500);
+    expect(fates(enterMany(1, "high"))).toEqual(["queued"]);
+  });
+
+  it("keeps no more waiting than callers as a rule have time for", () => {
+    const { admission, enter, clock } = holding();
+    for (let call = 0; call < 25; call += 1) {
+      const { entry } = enter("normal", 300);
+      if (!isQueued(entry) && !isRefusal(entry)) entry.settle("success");
+      clock.advance(1);
+    }
+    for (let call = 0; call < 11; call += 1) enter("normal", 300);
+    expect(admission.snapshot()).toMatchObject({ queued: 1, maxQueued: 50 });
+  });
+
+  it("says how full it is by those who wait, since slots are not what is short", () => {
+    const { admission, enterMany } = holding();
+    enterMany(10);
+    expect(admission.load).toBeCloseTo(10 / 1_500, 5);
+    enterMany(250);
+    expect(admission.load).toBeCloseTo(0.5, 5);
+  });
+
+  it("with a limit that is a number goes by that alone", () => {
+    const { enterMany } = holding(100);
+    expect(new Set(fates(enterMany(50)))).toEqual(new Set(["admitted"]));
+  });
+
+  it("never lets a worse call go before a better one that waits", () => {
+    const { admission, enterMany, clock } = holding();
+    enterMany(10, "critical");
+    const served: Priority[] = [];
+    for (const priority of ["low", "normal", "high"] as const) {
+      for (let call = 0; call < 6; call += 1) {
+        admission.enter(callOf(priority), () => served.push(priority));
+      }
+    }
+    clock.advance(0);
+    expect(served.map((priority) => priorityRank[priority])).toEqual(
+      served.map((priority) => priorityRank[priority]).sort((a, b) => a - b),
+    );
+    expect(served).toHaveLength(18);
+  });
+});

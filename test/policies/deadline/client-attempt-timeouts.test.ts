@@ -1,0 +1,178 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it, vi } from "vitest";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import { echo, handlers, kinds, payload, scene } from "../../scene.js";
+
+describe.each(kinds)("timeouts of %s", (method) => {
+  it("end an attempt that takes too long, which is retried where the method is idempotent", async () => {
+    for (const [idempotent, code, attempts] of [
+      [true, Status.OK, 2],
+      [false, Status.DEADLINE_EXCEEDED, 1],
+    ] as const) {
+      let calls = 0;
+      const { call, clock, link } = await scene({
+        client: {
+          timeouts: { attemptMs: 100 },
+          retry: { idempotent, backoff: { baseMs: 10, jitter: "none" } },
+        },
+        handlers: handlers((_call, answer) => {
+          calls += 1;
+          if (calls > 1) answer();
+        }),
+      });
+      const beganMs = clock.now();
+      const ended = await call(method);
+      expect(ended.code).toBe(code);
+      expect(calls).toBe(attempts);
+      expect(clock.now() - beganMs).toBe(idempotent ? 110 : 100);
+      if (!idempotent) {
+        expect(rejectionOf(ended.error ?? {})).toMatchObject({
+          reason: "ATTEMPT_TIMEOUT",
+          local: true,
+        });
+      }
+      await link.pass(10);
+      expect(link.inFlight()).toBe(0);
+      expect(clock.pending.refs).toBe(0);
+    }
+  });
+
+  it("end an attempt whose first response is late", async () => {
+    const { call, clock } = await scene({
+      client: { timeouts: { firstResponseMs: 80 }, retry: false },
+      handlers: handlers(() => {}),
+    });
+    const beganMs = clock.now();
+    const ended = await call(method);
+    expect(rejectionOf(ended.error ?? {})?.reason).toBe("FIRST_RESPONSE_TIMEOUT");
+    expect(clock.now() - beganMs).toBe(80);
+  });
+
+  it("bound a call that sets a later deadline", async () => {
+    const { call, clock } = await scene({
+      client: { timeouts: { totalMs: 300 }, retry: false },
+      handlers: handlers(() => {}),
+    });
+    const beganMs = clock.now();
+    const ended = await call(method, { deadline: clock.wallNow() + 5_000 });
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(clock.now() - beganMs).toBe(300);
+  });
+
+  it("end an attempt that waits too long for a connection, as one that never left", async () => {
+    const { call, clock, transport } = await scene({
+      client: { timeouts: { connectionMs: 200 }, retry: false, breaker: false },
+    });
+    transport.server.crash();
+    const metadata = new Metadata({ waitForReady: true });
+    const beganMs = clock.now();
+    const ended = await call(method, {}, metadata);
+    expect(ended.code).toBe(Status.UNAVAILABLE);
+    expect(rejectionOf(ended.error ?? {})?.reason).toBe("CONNECTION_TIMEOUT");
+    expect(clock.now() - beganMs).toBe(200);
+  });
+
+  it("watch the channel once for all calls that wait for a connection, and no longer than they wait", async () => {
+    const { start, client, transport, link } = await scene({
+      client: { timeouts: { connectionMs: 200 }, retry: false, breaker: false },
+    });
+    const channel = client.getChannel();
+    const watched = vi.spyOn(channel, "watchConnectivityState");
+    const asked = vi.spyOn(channel, "getConnectivityState");
+    transport.server.crash();
+    const metadata = new Metadata({ waitForReady: true });
+    const calls = Array.from({ length: 30 }, () => start(method, {}, metadata));
+    await link.until(Promise.all(calls.map(({ ended }) => ended)));
+    // Once from the start, and once for each change: to CONNECTING and to TRANSIENT_FAILURE.
+    expect(watched).toHaveBeenCalledTimes(3);
+    expect(asked).not.toHaveBeenCalledWith(true);
+  });
+
+  it("end with the channel's own status when the client is closed, and do not ask it to connect", async () => {
+    const { start, client, clock, transport, link } = await scene({
+      client: { timeouts: { connectionMs: 60_000 }, retry: false, breaker: false },
+    });
+    transport.server.crash();
+    const asked = vi.spyOn(client.getChannel(), "getConnectivityState");
+    const running = start(method, {}, new Metadata({ waitForReady: true }));
+    await link.pass(100);
+    client.close();
+    const closedAtMs = clock.now();
+    const ended = await link.until(running.ended);
+    expect(ended.code).toBe(Status.UNAVAILABLE);
+    expect(ended.details).toMatch(/^Channel closed before call started/);
+    expect(clock.now()).toBe(closedAtMs);
+    await link.pass(100_000);
+    expect(asked).not.toHaveBeenCalledWith(true);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("do not count the wait in a bulkhead as the attempt's", async () => {
+    const { start, link, clock } = await scene({
+      client: {
+        timeouts: { attemptMs: 100 },
+        retry: false,
+        bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
+      },
+      handlers: handlers((_call, answer) => clock.schedule(90, answer)),
+    });
+    const calls = [start(method), start(method), start(method)];
+    const ended = await link.until(Promise.all(calls.map((call) => call.ended)));
+    expect(ended.map(({ code }) => code)).toEqual([0, 0, 0]);
+  });
+});
+
+describe("the idle timeout of a streamed response", () => {
+  const streaming = (
+    gapMs: number,
+    clock: () => { schedule(ms: number, task: () => void): unknown },
+  ) => ({
+    ...echo,
+    serverStream: (call: Parameters<typeof echo.serverStream>[0]) => {
+      let sequence = 0;
+      const next = () => {
+        sequence += 1;
+        call.write({ payload, sequence });
+        if (sequence < 3) clock().schedule(gapMs, next);
+        else call.end();
+      };
+      clock().schedule(500, next);
+    },
+  });
+
+  it("ends a stream whose next message is late, and not one that begins late", async () => {
+    for (const [gapMs, code] of [
+      [50, Status.OK],
+      [150, Status.DEADLINE_EXCEEDED],
+    ] as const) {
+      const world: Awaited<ReturnType<typeof scene>> = await scene({
+        client: { timeouts: { idleMs: 100 }, retry: false },
+        handlers: streaming(gapMs, () => world.clock),
+      });
+      const ended = await world.call("serverStream");
+      expect(ended.code).toBe(code);
+      if (code !== Status.OK) {
+        expect(rejectionOf(ended.error ?? {})?.reason).toBe("IDLE_TIMEOUT");
+      }
+    }
+  });
+
+  it("does not run while the consumer takes its time", async () => {
+    const world: Awaited<ReturnType<typeof scene>> = await scene({
+      client: { timeouts: { idleMs: 100 } },
+      handlers: streaming(10, () => world.clock),
+    });
+    const stream = world.client.serverStream({ payload, sequence: 3 });
+    const seen: number[] = [];
+    const consumed = (async () => {
+      for await (const message of stream as AsyncIterable<{ sequence: number }>) {
+        seen.push(message.sequence);
+        await new Promise<void>((resolve) => {
+          world.clock.schedule(400, resolve);
+        });
+      }
+    })();
+    await world.link.until(consumed);
+    expect(seen).toEqual([1, 2, 3]);
+  });
+});

@@ -1,0 +1,232 @@
+import { AsyncResource } from "node:async_hooks";
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
+import { detached } from "../../../src/grpc/context/inbound-call.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import { echo, handlers, kinds, path, type Running, scene, startCall } from "../../scene.js";
+
+describe.each(kinds)("deadline of %s", (method) => {
+  it("is the default where the call sets none", async () => {
+    const { call, clock, link } = await scene({
+      client: { deadline: { defaultMs: 700 } },
+      handlers: handlers(() => {}),
+    });
+    const beganMs = clock.now();
+    const ended = await call(method);
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(clock.now() - beganMs).toBe(700);
+    expect(rejectionOf(ended.error ?? {})).toMatchObject({
+      reason: "DEADLINE_EXCEEDED",
+      local: true,
+    });
+    await link.pass(100);
+    expect(link.inFlight()).toBe(0);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("is the call's own where it sets one, even a later one", async () => {
+    const { call, clock } = await scene({
+      client: { deadline: { defaultMs: 700 } },
+      handlers: handlers(() => {}),
+    });
+    const beganMs = clock.now();
+    await call(method, { deadline: clock.wallNow() + 900 });
+    expect(clock.now() - beganMs).toBe(900);
+  });
+
+  it("is that of its method where the policy names one", async () => {
+    const { call, clock } = await scene({
+      client: {
+        deadline: { defaultMs: 700 },
+        methods: { [path[method]]: { deadline: { defaultMs: 50 } } },
+      },
+      handlers: handlers(() => {}),
+    });
+    const beganMs = clock.now();
+    await call(method);
+    expect(clock.now() - beganMs).toBe(50);
+  });
+
+  it("refuses a call whose time is over, and sends nothing", async () => {
+    let handled = 0;
+    const { call, clock, decisions } = await scene({
+      handlers: handlers(() => {
+        handled += 1;
+      }),
+    });
+    const ended = await call(method, { deadline: clock.wallNow() - 1 });
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(rejectionOf(ended.error ?? {})?.reason).toBe("DEADLINE_EXPIRED");
+    expect(handled).toBe(0);
+    expect(decisions).toMatchObject([{ policy: "deadline", verdict: "reject" }]);
+  });
+
+  it.each([Number.NaN, new Date(Number.NaN)])(
+    "ends a call at once whose deadline is %s",
+    async (deadline) => {
+      const { call } = await scene();
+      const ended = await call(method, { deadline });
+      expect(ended.code).toBe(Status.INTERNAL);
+      expect(ended.details).toContain("deadline is not a time");
+    },
+  );
+
+  it("clamps a deadline that grpc-js cannot carry", async () => {
+    const { call } = await scene();
+    expect((await call(method, { deadline: new Date(8.64e15) })).code).toBe(Status.OK);
+  });
+
+  it("is not moved by a step of the system clock", async () => {
+    const { start, clock, link } = await scene({ handlers: handlers(() => {}) });
+    const beganMs = clock.now();
+    const running = start(method, { deadline: clock.wallNow() + 500 });
+    clock.stepWall(-3_600_000);
+    expect((await link.until(running.ended)).code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(clock.now() - beganMs).toBe(500);
+  });
+});
+
+/** A front service whose handler calls the echo service of another scene on the same clock. */
+async function chain(method: (typeof kinds)[number], make: (start: () => Running) => Running) {
+  const back = await scene({ handlers: handlers(() => {}), client: { retry: false } });
+  const inner: Running[] = [];
+  const front = await scene({
+    clock: back.clock,
+    server: {},
+    client: { retry: false },
+    handlers: {
+      ...echo,
+      unary: () => {
+        inner.push(make(() => back.start(method)));
+      },
+    },
+  });
+  return { back, front, inner };
+}
+
+describe.each(kinds)("an outbound %s made by a handler", (method) => {
+  it("inherits the inbound deadline less a margin, and ends DEADLINE_EXCEEDED", async () => {
+    const { front, inner } = await chain(method, (start) => start());
+    const { clock, link } = front;
+    const beganMs = clock.now();
+    const running = front.start("unary", { deadline: clock.wallNow() + 400 });
+    await link.pass(390);
+    const ended = await link.until(inner[0]?.ended ?? Promise.reject(new Error("no inner call")));
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(clock.now() - beganMs).toBeLessThanOrEqual(400);
+    expect((await link.until(running.ended)).code).toBe(Status.DEADLINE_EXCEEDED);
+  });
+
+  it("is cancelled when the inbound call is", async () => {
+    const { front, inner, back } = await chain(method, (start) => start());
+    const running = front.start("unary");
+    await front.link.pass(10);
+    running.cancel();
+    const ended = await front.link.until(
+      inner[0]?.ended ?? Promise.reject(new Error("no inner call")),
+    );
+    expect(ended.code).toBe(Status.CANCELLED);
+    expect(rejectionOf(ended.error ?? {})?.reason).toBe("PARENT_CANCELLED");
+    await front.link.pass(10);
+    expect(back.link.inFlight()).toBe(0);
+  });
+
+  it("is cancelled by whoever made it, and not by the inbound call, when both were in the same tick", async () => {
+    let later: () => Running = () => {
+      throw new Error("no handler ran");
+    };
+    const { front, back } = await chain(method, (start) => {
+      later = AsyncResource.bind(start);
+      return start();
+    });
+    const running = front.start("unary");
+    await front.link.pass(10);
+    running.cancel();
+    await front.link.pass(10);
+    const parentCancelled = () =>
+      back.decisions.filter(({ reason }) => reason === "PARENT_CANCELLED").length;
+    expect(parentCancelled()).toBe(1);
+    const late = later();
+    late.cancel();
+    const ended = await front.link.until(late.ended);
+    expect([ended.code, rejectionOf(ended.error ?? {})]).toEqual([Status.CANCELLED, undefined]);
+    await front.link.pass(10);
+    expect(parentCancelled()).toBe(1);
+    // One that is not cancelled is, and that is noted.
+    const next = await front.link.until(later().ended);
+    expect(rejectionOf(next.error ?? {})?.reason).toBe("PARENT_CANCELLED");
+    expect(parentCancelled()).toBe(2);
+    expect(back.link.inFlight()).toBe(0);
+  });
+
+  it("goes its own way when it is detached", async () => {
+    const { front, inner, back } = await chain(method, (start) => detached(start));
+    const running = front.start("unary", { deadline: front.clock.wallNow() + 100 });
+    await front.link.pass(10);
+    running.cancel();
+    await front.link.pass(1_000);
+    expect(back.link.inFlight()).toBeGreaterThan(0);
+    inner[0]?.cancel();
+    await front.link.pass(10);
+    expect(back.link.inFlight()).toBe(0);
+  });
+});
+
+describe("an outbound call", () => {
+  it("goes on when the inbound call ends well", async () => {
+    const back = await scene({
+      handlers: handlers((_call, answer) => back.clock.schedule(100, answer)),
+    });
+    let inner: Running | undefined;
+    const front = await scene({
+      clock: back.clock,
+      server: {},
+      handlers: {
+        ...echo,
+        unary: (call, callback) => {
+          inner = back.start("unary");
+          callback(null, call.request);
+        },
+      },
+    });
+    expect((await front.call("unary")).code).toBe(Status.OK);
+    expect((await front.link.until(inner?.ended ?? Promise.reject(new Error("none")))).code).toBe(
+      Status.OK,
+    );
+  });
+
+  it("never tells the next service a later deadline than the inbound one", async () => {
+    const seen: number[] = [];
+    const inbound: number[] = [];
+    const back = await scene({
+      handlers: {
+        ...echo,
+        unary: (call, callback) => {
+          seen.push(Number(call.getDeadline()));
+          callback(null, call.request);
+        },
+      },
+    });
+    const front = await scene({
+      clock: back.clock,
+      server: {},
+      handlers: {
+        ...echo,
+        unary: (call, callback) => {
+          inbound.push(Number(call.getDeadline()));
+          const client = back.link.client(ConformanceServiceClient);
+          const own = { deadline: back.clock.wallNow() + 60_000 };
+          void startCall(client, "unary", own, new Metadata()).ended.then(() =>
+            callback(null, call.request),
+          );
+        },
+      },
+    });
+    const deadline = front.clock.wallNow() + 300;
+    expect((await front.call("unary", { deadline })).code).toBe(Status.OK);
+    expect(seen).toHaveLength(1);
+    // The wire carries whole milliseconds, rounded up.
+    expect(seen[0]).toBeLessThanOrEqual((inbound[0] ?? 0) + 1);
+  });
+});

@@ -1,0 +1,74 @@
+import { describe, expect, it } from "vitest";
+import { InvalidOptionError } from "../../../src/core/options.js";
+import {
+  Feasibility,
+  type FeasibilityOptions,
+  resolveFeasibilityOptions,
+} from "../../../src/policies/deadline/feasibility.js";
+import { fakeClock } from "../../core/fake-clock.js";
+
+function feasibility(options: FeasibilityOptions = {}, random = () => 0.5) {
+  const clock = fakeClock();
+  const made = new Feasibility(resolveFeasibilityOptions(options), clock, random);
+  return {
+    clock,
+    feasibility: made,
+    learn: (method: string, tookMs: number, times: number): void => {
+      for (let time = 0; time < times; time += 1) made.record(method, tookMs);
+    },
+  };
+}
+
+describe("what is known of handlers", () => {
+  it("is nothing before a hundred of a method have ended", () => {
+    const { feasibility: known, learn } = feasibility();
+    learn("/a/B", 80, 99);
+    expect(known.neededMs("/a/B")).toBe(0);
+    learn("/a/B", 80, 1);
+    // Half of the median, which is known within 5 %.
+    expect(known.neededMs("/a/B")).toBeGreaterThan(37);
+    expect(known.neededMs("/a/B")).toBeLessThan(43);
+    expect(known.neededMs("/a/C")).toBe(0);
+    expect(Object.keys(known.snapshot())).toEqual(["/a/B"]);
+  });
+
+  it("can be looked at for many methods, and looking does not change which are remembered", () => {
+    const { feasibility: known, learn } = feasibility({ minSamples: 1 });
+    for (let method = 0; method < 1_000; method += 1) learn(`/a/M${method}`, 80, 1);
+    expect(Object.keys(known.snapshot())).toHaveLength(1_000);
+    learn("/a/New", 80, 1);
+    const methods = Object.keys(known.snapshot());
+    expect(methods).toHaveLength(1_000);
+    expect(methods).toContain("/a/M999");
+    expect(methods).not.toContain("/a/M0");
+  });
+
+  it("is forgotten after its window, so that a slow hour says nothing of the next", () => {
+    const { feasibility: known, clock, learn } = feasibility({ windowMs: 60_000 });
+    learn("/a/B", 5_000, 500);
+    expect(known.neededMs("/a/B")).toBeGreaterThan(2_000);
+    clock.advance(60_000);
+    expect(known.neededMs("/a/B")).toBe(0);
+  });
+
+  it("lets the share of hopeless calls pass that it is told to", () => {
+    const draws = [0.005, 0.02, 0.009, 0.5];
+    const { feasibility: known } = feasibility({}, () => draws.shift() ?? 1);
+    expect([1, 2, 3, 4].map(() => known.passes())).toEqual([true, false, true, false]);
+  });
+});
+
+describe("feasibility options", () => {
+  it.each([
+    ["learned.quantile", { quantile: 1.1 }],
+    ["learned.share", { share: 0 }],
+    ["learned.windowMs", { windowMs: 10 }],
+    ["learned.minSamples", { minSamples: 0 }],
+    ["learned.passShare", { passShare: 2 }],
+    ["learned.median", { median: 1 }],
+  ])("refuse nonsense and name %s", (option, options) => {
+    const build = () => resolveFeasibilityOptions(options as FeasibilityOptions);
+    expect(build).toThrow(InvalidOptionError);
+    expect(build).toThrow(expect.objectContaining({ option }));
+  });
+});

@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+import { InvalidOptionError } from "../../../src/core/options.js";
+import { ElasticLimit } from "../../../src/policies/limits/elastic.js";
+import { type LimitOptions, resolveLimit } from "../../../src/policies/limits/options.js";
+import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
+
+const signals = { saturated: () => false, ceilingMs: () => undefined };
+const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals, () => {});
+
+describe("the limit option", () => {
+  it("takes a number for a limit that stays", () => {
+    expect(made(7).current).toBe(7);
+  });
+
+  it("takes adaptive for the elastic limit, which starts at its cap", () => {
+    expect(made("adaptive")).toBeInstanceOf(ElasticLimit);
+    expect(made("adaptive").current).toBe(1_000);
+    expect(made({ algorithm: "elastic", max: 60 }).current).toBe(60);
+  });
+
+  it.each(["aimd", "vegas", "gradient2"] as const)("starts %s where it is told to", (algorithm) => {
+    expect(made({ algorithm, max: 50, initial: 20 }).current).toBe(20);
+    expect(made({ algorithm, max: 50 }).current).toBe(50);
+  });
+
+  it("takes a limit of the user's own", () => {
+    const own = { current: 3, record: () => {} };
+    const limit = made(own);
+    expect(limit.current).toBe(3);
+    own.current = 5;
+    expect(limit.current).toBe(5);
+  });
+
+  it("keeps to what a limit of the user's own said last that made sense, and reports what it throws", () => {
+    const errors: string[] = [];
+    const own = {
+      current: 3,
+      record: () => {
+        throw new Error("broken");
+      },
+    };
+    const limit = resolveLimit(own)(seededRandom(1), signals, (_error, where) =>
+      errors.push(where),
+    );
+    own.current = Number.NaN;
+    limit.record(0, 1, 1, "success");
+    expect(limit.current).toBe(3);
+    expect(limit.current).toBe(3);
+    expect(errors).toEqual(["limit.record", "limit.current"]);
+    own.current = 5;
+    expect(limit.current).toBe(5);
+    own.current = 0;
+    expect(limit.current).toBe(5);
+    expect(errors).toEqual(["limit.record", "limit.current", "limit.current"]);
+  });
+
+  it.each([
+    ["limit", 0],
+    ["limit", 1.5],
+    ["limit", "auto"],
+    ["limit", null],
+    ["limit.algorithm", { algorithm: "guess" }],
+    ["limit.algorithm", {}],
+    ["limit.max", { algorithm: "vegas", max: 0 }],
+    ["limit.min", { algorithm: "vegas", min: 9, max: 8 }],
+    ["limit.initial", { algorithm: "gradient2", initial: 5, min: 6 }],
+    ["limit.initial", { algorithm: "elastic", initial: 20 }],
+    ["limit.windowMs", { algorithm: "aimd", windowMs: 500 }],
+    ["limit.windowMs", { algorithm: "vegas", windowMs: 1 }],
+    ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 1 }],
+    ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0 }],
+    ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: "none" }],
+    ["limit.current", { current: 0, record: () => {} }],
+    ["limit.record", { current: 5, record: "no" }],
+    ["limit.record", { current: 5 }],
+    ["limit.current", { algorithm: "vegas", current: 5 }],
+    ["limit", []],
+    ["limit", () => 5],
+    ["limit.max", { algorithm: "vegas", max: null }],
+    ["limit.min", { algorithm: "elastic", min: null }],
+    ["limit.initial", { algorithm: "gradient2", initial: null }],
+    ["limit.windowMs", { algorithm: "elastic", windowMs: null }],
+    ["limit.max", { algorithm: "aimd", max: null }],
+    ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: null }],
+  ])("refuses nonsense and names %s", (option, options) => {
+    const build = () => resolveLimit(options as LimitOptions);
+    expect(build).toThrow(InvalidOptionError);
+    expect(build).toThrow(expect.objectContaining({ option }));
+  });
+
+  it("says what a limit of one's own has, where one is meant and not complete", () => {
+    const build = (options: unknown) => () => resolveLimit(options as LimitOptions);
+    const whole = "a limit of one's own has current and record()";
+    expect(build({ current: 5 })).toThrow(
+      `limit.record must be a function: ${whole}, got undefined`,
+    );
+    expect(build("auto")).toThrow(whole);
+  });
+});

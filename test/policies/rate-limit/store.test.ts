@@ -1,0 +1,471 @@
+import { describe, expect, it } from "vitest";
+import type { QuotaAnswer, QuotaStore } from "../../../src/policies/rate-limit/store.js";
+import { BusyClock } from "../../core/busy-clock.js";
+import { queuedOf, refusalOf } from "../../core/turns.js";
+import { ManualStore, rateScene, rateSceneUnder } from "./rate-scene.js";
+
+const idle = { queued: 0, asking: 0 };
+/** Lets promises be heard. */
+const settled = async () => {
+  for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
+};
+const granted: QuotaAnswer = { granted: true };
+const short = (retryAfterMs: number): QuotaAnswer => ({ granted: false, retryAfterMs });
+
+function storeScene(options: Parameters<typeof rateScene>[0] = {}) {
+  const store = new ManualStore();
+  return { store, ...rateScene({ store, burst: 10, ...options }) };
+}
+
+describe("a store that answers at once", () => {
+  it("is asked with the key, the cost, the rate and the time, and answered for at once", () => {
+    const asked: unknown[] = [];
+    const store: QuotaStore = {
+      take: (...question) => {
+        asked.push(question);
+        return granted;
+      },
+    };
+    const { enter, clock } = rateScene({ store, burst: 5 });
+    expect(enter({ key: "k", cost: 3 }).fate()).toBe("admitted");
+    expect(asked).toEqual([["k", 3, { ratePerSecond: 10, burst: 5 }, clock.now()]]);
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("need not say when: then it is the time in which the rate brings the cost", () => {
+    const store: QuotaStore = { take: () => ({ granted: false }) };
+    const { enter } = rateScene({ store, burst: 5 });
+    expect(refusalOf(enter({ cost: 3 }).entry).retryAfterMs).toBe(300);
+  });
+
+  it("that has nothing and says now is asked again later, and not for ever in one moment", () => {
+    let questions = 0;
+    const store: QuotaStore = {
+      take: () => {
+        questions += 1;
+        return short(0);
+      },
+    };
+    const { clock, enter } = rateScene({ store, maxWaitMs: 10 });
+    const waiting = enter();
+    clock.advance(10);
+    expect(waiting.fate()).toBe("RATE_LIMIT_EXCEEDED");
+    expect(questions).toBeLessThanOrEqual(12);
+  });
+
+  it("need not be able to take anything back", () => {
+    const { enter, errors } = rateScene({ store: { take: () => granted } });
+    enter().abandon();
+    expect(errors).toEqual([]);
+  });
+});
+
+describe("a store that answers later", () => {
+  it("makes a call wait for its word", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const [first, second] = [enter(), enter()];
+    expect(first.fate()).toBe("queued");
+    expect(limit.snapshot()).toMatchObject({ asking: 2 });
+    clock.advance(7);
+    store.asked[0]?.answer(granted);
+    store.asked[1]?.answer(short(30));
+    await settled();
+    expect([first.fate(), second.fate()]).toEqual(["admitted", "RATE_LIMIT_EXCEEDED"]);
+    expect(refusalOf(second.turns[0]).retryAfterMs).toBe(30);
+    expect(first.waits).toEqual([7]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, refused: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("is asked again for a call that may wait, when it said", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 100 });
+    const call = enter();
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(39);
+    expect(store.asked).toHaveLength(1);
+    clock.advance(1);
+    expect(store.asked).toHaveLength(2);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("admitted");
+    expect(call.waits).toEqual([40]);
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("uses up the time that a call may wait", async () => {
+    const { store, clock, enter } = storeScene({ maxWaitMs: 100, storeTimeoutMs: 1_000 });
+    const [late, later] = [enter(), enter()];
+    clock.advance(60);
+    store.asked[0]?.answer(short(40));
+    store.asked[1]?.answer(short(41));
+    await settled();
+    expect([late.fate(), later.fate()]).toEqual(["queued", "RATE_LIMIT_EXCEEDED"]);
+  });
+
+  it("is asked by the first of those who wait, and by the next when that one has left", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const [first, second] = [enter({ cost: 1 }), enter({ cost: 2 })];
+    store.asked[0]?.answer(short(40));
+    store.asked[1]?.answer(short(50));
+    await settled();
+    clock.advance(40);
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 2, 1]);
+    queuedOf(first.entry).leave();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 2, 1, 2]);
+    // The word that nobody waits for any more.
+    store.asked[2]?.answer(granted);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(second.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, left: 1 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("goes on with a better call that came while it was asked for another", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    const high = enter({ rank: 1, cost: 2 });
+    store.asked[2]?.answer(short(20));
+    await settled();
+    store.asked[1]?.answer(short(500));
+    await settled();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 1, 2, 2]);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect([low.fate(), high.fate()]).toEqual(["queued", "admitted"]);
+    expect(store.asked).toHaveLength(5);
+    store.asked[4]?.answer(granted);
+    await settled();
+    expect(low.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("is asked for a better call when the one has left that it was asked for", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    const high = enter({ rank: 1, cost: 2 });
+    store.asked[2]?.answer(short(10));
+    await settled();
+    // Its tokens are due while the store has yet to answer for the other.
+    clock.advance(10);
+    expect(store.asked).toHaveLength(3);
+    queuedOf(low.entry).leave();
+    expect(store.asked.map(({ cost }) => cost)).toEqual([1, 1, 2, 2]);
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect(high.fate()).toBe("admitted");
+    expect(limit.snapshot()).toMatchObject(idle);
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("that answers after the deadline, before any timer ran, gets its tokens back", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
+    const call = enter({ withinMs: 60 });
+    clock.busy(70);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(clock.pending).toBe(0);
+  });
+
+  it("that answers so late for a call that waits for its tokens gets them back as well", async () => {
+    const store = new ManualStore();
+    const options = { store, maxWaitMs: 100 };
+    const { clock, enter, limit } = rateSceneUnder(new BusyClock(), options);
+    const call = enter({ withinMs: 60 });
+    store.asked[0]?.answer(short(20));
+    await settled();
+    clock.busy(20);
+    clock.turn();
+    clock.busy(50);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 1 });
+    expect(clock.pending).toBe(0);
+  });
+
+  it("gives back what it grants to a call that has left", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const call = enter({ cost: 2 });
+    queuedOf(call.entry).leave();
+    expect(limit.snapshot()).toMatchObject({ ...idle, left: 1 });
+    expect(clock.pending.refs).toBe(0);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(call.turns).toEqual([]);
+    expect(store.givenBack).toEqual([{ key: "a", cost: 2 }]);
+  });
+
+  it("gives nothing back when it grants nothing to a call that has left", async () => {
+    const { store, enter, errors } = storeScene();
+    for (const end of [short(10), "fail"] as const) {
+      queuedOf(enter().entry).leave();
+      const asked = store.asked.at(-1);
+      if (end === "fail") asked?.fail(new Error("late"));
+      else asked?.answer(end);
+    }
+    await settled();
+    expect(store.givenBack).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it("is not waited for beyond the deadline of a call", async () => {
+    const { store, clock, limit, enter } = storeScene();
+    const call = enter({ withinMs: 20 });
+    clock.advance(20);
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toHaveLength(1);
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, storeFailures: 0 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it("leaves no timer behind of a call that then waits for its tokens, and leaves", async () => {
+    const { store, clock, enter } = storeScene({ maxWaitMs: 30 });
+    const call = enter({ withinMs: 45 });
+    store.asked[0]?.answer(short(10));
+    await settled();
+    queuedOf(call.entry).leave();
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("is waited for no more when the rate is drained, and gets back what it grants then", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    const [waiting, asking] = [enter(), enter({ key: "b" })];
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    limit.drain();
+    expect([waiting.fate(), asking.fate()]).toEqual(["DRAINING", "DRAINING"]);
+    expect([waiting.waits, asking.waits]).toEqual([[40], [40]]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 2 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+    for (const { answer } of store.asked.slice(1)) answer(granted);
+    await settled();
+    expect(store.givenBack.map(({ key }) => key)).toEqual(["b", "a"]);
+    expect([waiting.turns.length, asking.turns.length]).toEqual([1, 1]);
+  });
+
+  it("is waited for by nobody who comes to a drained rate, and gets back what it grants", async () => {
+    const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
+    limit.drain();
+    expect(enter().fate()).toBe("DRAINING");
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+  });
+});
+
+describe("a call that leaves in the turn of another", () => {
+  /** A store that says these things, one after the other. */
+  const saying = (...answers: (QuotaAnswer | "later")[]): QuotaStore => ({
+    take: () => {
+      const said = answers.shift() ?? granted;
+      return said === "later" ? new Promise(() => {}) : said;
+    },
+  });
+
+  it("when its own wait is over has left, and was not refused", () => {
+    const store = saying(short(20), "later", granted);
+    const { clock, limit, enter } = rateScene({ store, ratePerSecond: 100, maxWaitMs: 50 });
+    const first = enter();
+    clock.advance(10);
+    // Served as soon as the first is out, which is then about to be told that it waited too long.
+    const second = enter({}, () => expect(queuedOf(first.entry).leave()).toBe(true));
+    clock.advance(40);
+    expect([first.turns, second.fate()]).toEqual([[], "admitted"]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, refused: 0, left: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("when the rate is drained has left, and was not refused", () => {
+    const store = saying(short(20), "later", short(20));
+    const { clock, limit, enter } = rateScene({ store, maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    clock.advance(20);
+    const high = enter({ rank: 1 }, () => expect(queuedOf(low.entry).leave()).toBe(true));
+    limit.drain();
+    expect([low.turns, high.fate()]).toEqual([[], "DRAINING"]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, left: 1 });
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("while both wait for a store, when the rate is drained, has left and was not refused", async () => {
+    const { store, limit, enter } = storeScene();
+    const calls: ReturnType<typeof enter>[] = [];
+    const first = enter({}, () => {
+      for (const { entry } of calls) queuedOf(entry).leave();
+    });
+    calls.push(enter({ key: "b" }), enter());
+    limit.drain();
+    expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, left: 2 });
+    for (const { answer } of store.asked) answer(granted);
+    await settled();
+    expect([first.fate(), ...calls.flatMap(({ turns }) => turns)]).toEqual(["DRAINING"]);
+    expect(store.givenBack).toHaveLength(3);
+  });
+});
+
+describe("a store that fails", () => {
+  const boom = new Error("connect ECONNREFUSED 10.0.0.5:6379");
+  const ways: [string, QuotaStore][] = [
+    [
+      "throws",
+      {
+        take: () => {
+          throw boom;
+        },
+      },
+    ],
+    ["rejects", { take: () => Promise.reject(boom) }],
+    ["answers nonsense", { take: () => "yes" as never }],
+    ["answers nonsense later", { take: async () => undefined as never }],
+    ["names no time", { take: () => short(NaN) }],
+    ["never answers", { take: () => new Promise(() => {}) }],
+  ];
+
+  it.each(ways)("and %s lets the call go on, and is reported", async (_way, store) => {
+    const { clock, limit, enter, errors } = rateScene({ store, burst: 10 });
+    const call = enter();
+    await settled();
+    clock.advance(50);
+    expect(call.fate()).toBe("admitted");
+    expect(errors).toMatchObject([{ where: "rate.store" }]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 1, storeFailures: 1 });
+    expect(clock.pending.refs).toBe(0);
+  });
+
+  it.each(ways)(
+    "and %s refuses the call if it is to, without a word of why",
+    async (_way, store) => {
+      const options = { store, burst: 10, maxWaitMs: 5_000, onStoreError: "refuse" } as const;
+      const { clock, limit, enter } = rateScene(options);
+      const call = enter();
+      await settled();
+      clock.advance(50);
+      const refused = refusalOf(call.turns[0] ?? call.entry);
+      expect(refused).toMatchObject({
+        reason: "RATE_LIMIT_EXCEEDED",
+        detail: 'nothing is known of the tokens of "a"',
+        retryAfterMs: 1_000,
+      });
+      expect(limit.snapshot()).toMatchObject({ ...idle, refused: 1, storeFailures: 1 });
+      expect(clock.pending.refs).toBe(0);
+    },
+  );
+
+  it("while a call waits for its tokens refuses that as well", async () => {
+    const options = { maxWaitMs: 5_000, onStoreError: "refuse" } as const;
+    const { store, clock, limit, enter } = storeScene(options);
+    const call = enter();
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    store.asked[1]?.fail(boom);
+    await settled();
+    expect(call.fate()).toBe("RATE_LIMIT_EXCEEDED");
+    expect(call.waits).toEqual([40]);
+    expect(limit.snapshot()).toMatchObject({ ...idle, storeFailures: 1 });
+  });
+
+  it("is waited for no longer than storeTimeoutMs", () => {
+    const { clock, enter } = storeScene({ storeTimeoutMs: 30 });
+    const call = enter();
+    clock.advance(29);
+    expect(call.fate()).toBe("queued");
+    clock.advance(1);
+    expect(call.fate()).toBe("admitted");
+  });
+
+  it.each([
+    ["keeps what it grants late to a call that went on", "allow", 0],
+    ["takes back what it grants late to a call that it refused", "refuse", 1],
+  ] as const)("%s", async (_what, onStoreError, givenBack) => {
+    const { store, clock, enter } = storeScene({ onStoreError });
+    enter();
+    clock.advance(50);
+    store.asked[0]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toHaveLength(givenBack);
+  });
+
+  it.each(ways)(
+    "and %s is given nothing back by a call that went on without its word",
+    async (_way, failing) => {
+      let givenBack = 0;
+      const { clock, enter } = rateScene({
+        store: {
+          take: (...question) => failing.take(...question),
+          giveBack: () => {
+            givenBack += 1;
+          },
+        },
+        burst: 10,
+      });
+      const call = enter();
+      await settled();
+      clock.advance(50);
+      call.abandon();
+      expect(givenBack).toBe(0);
+    },
+  );
+
+  it("to answer before the deadline has passed unseen is given nothing back", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
+    const call = enter({ withinMs: 60 });
+    clock.busy(70);
+    store.asked[0]?.fail(boom);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([]);
+  });
+
+  it("is reported once a second and not for every call", () => {
+    const { clock, limit, enter, errors } = rateScene({
+      store: {
+        take: () => {
+          throw boom;
+        },
+      },
+    });
+    for (let n = 0; n < 100; n += 1) enter();
+    expect(errors).toHaveLength(1);
+    clock.advance(1_000);
+    enter();
+    expect(errors).toHaveLength(2);
+    expect(limit.snapshot().storeFailures).toBe(101);
+  });
+
+  it.each([
+    [
+      "throws",
+      () => {
+        throw boom;
+      },
+    ],
+    ["rejects", () => Promise.reject(boom)],
+  ])("to take back and %s is reported, and harms nobody", async (_way, giveBack) => {
+    const { enter, errors } = rateScene({ store: { take: () => granted, giveBack } });
+    enter().abandon();
+    await settled();
+    expect(errors).toMatchObject([{ error: boom, where: "rate.store" }]);
+  });
+});

@@ -1,0 +1,51 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
+import { failing, kinds, scene, startCall } from "../../scene.js";
+
+const quick = { backoff: { baseMs: 1, jitter: "none" } } as const;
+
+describe.each(kinds)("the retry budget of %s", (method) => {
+  it("ends retries when its tokens are down to half, with the server's own status", async () => {
+    const server = failing(1_000, { code: Status.UNAVAILABLE, details: "the server's own" });
+    const budget = { ratio: false, maxTokens: 10, tokenRatio: 0.1 } as const;
+    const { call, decisions } = await scene({
+      handlers: server.handlers,
+      client: { breaker: false, retry: { ...quick, maxAttempts: 3, budget } },
+    });
+    for (let n = 0; n < 10; n++) {
+      const ended = await call(method);
+      expect([ended.code, ended.details]).toEqual([Status.UNAVAILABLE, "the server's own"]);
+    }
+    // Four failures leave more than half of ten tokens; each of them may be followed by a retry.
+    expect(server.calls()).toBe(10 + 4 - 1);
+    expect(decisions.filter(({ reason }) => reason === "RETRY_BUDGET").length).toBeGreaterThan(5);
+  });
+
+  it("allows no more than its share of extra attempts", async () => {
+    const server = failing(1_000);
+    const budget = { ratio: 0.2, minPerSecond: 0, maxTokens: false } as const;
+    const { call } = await scene({
+      handlers: server.handlers,
+      client: { breaker: false, retry: { ...quick, maxAttempts: 5, budget } },
+    });
+    for (let n = 0; n < 50; n++) await call(method);
+    expect(server.calls()).toBe(60);
+  });
+});
+
+describe("clients of one weir that reach the same target", () => {
+  it("share the budget, over channels; another weir has its own", async () => {
+    const server = failing(1_000);
+    const budget = { ratio: false, maxTokens: 10 } as const;
+    const policy = { breaker: false, retry: { ...quick, maxAttempts: 3, budget } } as const;
+    const world = await scene({ handlers: server.handlers, client: policy });
+    const other = world.link.client(ConformanceServiceClient);
+    for (let n = 0; n < 10; n++) {
+      await world.call("unary");
+      await world.link.until(startCall(other, "unary", {}, new Metadata()).ended);
+    }
+    expect(server.calls()).toBe(20 + 4 - 1);
+    expect(JSON.stringify(world.weir.snapshot().policies.retry)).toContain('"left":0');
+  });
+});

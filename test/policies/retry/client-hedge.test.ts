@@ -1,0 +1,216 @@
+import { Metadata, status as Status } from "@grpc/grpc-js";
+import { describe, expect, it } from "vitest";
+import { failing, handlers, kinds, scene } from "../../scene.js";
+
+const hedged = { retry: { idempotent: true }, hedge: { maxAttempts: 3, delayMs: 50 } } as const;
+const expected = {
+  unary: [3],
+  clientStream: [1, 2, 3],
+  serverStream: [1, 2, 3],
+  bidiStream: [1, 2, 3],
+};
+
+/** Answers the n-th call after the n-th of these milliseconds; never where it is absent. */
+function answering(
+  clock: () => { schedule(ms: number, task: () => void): unknown },
+  ...afterMs: (number | undefined)[]
+) {
+  const seen: Metadata[] = [];
+  return {
+    seen,
+    handlers: handlers(({ metadata }, answer) => {
+      const ms = afterMs[seen.length];
+      seen.push(metadata);
+      if (ms !== undefined) clock().schedule(ms, answer);
+    }),
+  };
+}
+
+describe.each(kinds)("hedging of %s", (method) => {
+  it("sends another attempt when the first takes long, and takes the answer that comes first", async () => {
+    const server = answering(() => world.clock, undefined, 20);
+    const world = await scene({ client: hedged, handlers: server.handlers });
+    const beganMs = world.clock.now();
+    const ended = await world.call(method);
+    expect([ended.code, ended.received]).toEqual([Status.OK, expected[method]]);
+    expect(world.clock.now() - beganMs).toBe(70);
+    expect(server.seen.map((m) => m.get("grpc-previous-rpc-attempts"))).toEqual([[], ["1"]]);
+    expect(world.decisions).toMatchObject([{ policy: "hedge", verdict: "hedge", waitMs: 50 }]);
+    await world.link.pass(10);
+    expect(world.link.inFlight()).toBe(0);
+    expect(world.clock.pending.refs).toBe(0);
+  });
+
+  it("sends nothing more once an answer is there", async () => {
+    const server = answering(() => world.clock, 10);
+    const world = await scene({ client: hedged, handlers: server.handlers });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    await world.link.pass(1_000);
+    expect(server.seen).toHaveLength(1);
+  });
+
+  it("brings the next attempt forward after a failure that is not fatal", async () => {
+    const server = failing(1);
+    const { call, clock } = await scene({ client: hedged, handlers: server.handlers });
+    const beganMs = clock.now();
+    expect((await call(method)).code).toBe(Status.OK);
+    expect(clock.now() - beganMs).toBe(0);
+    expect(server.calls()).toBe(2);
+  });
+
+  it("ends with a fatal failure at once, and calls the others off", async () => {
+    let calls = 0;
+    const { call, clock, link } = await scene({
+      client: hedged,
+      handlers: handlers(({ fail }) => {
+        calls += 1;
+        if (calls === 2) fail({ code: Status.FAILED_PRECONDITION, details: "no" });
+      }),
+    });
+    const beganMs = clock.now();
+    expect((await call(method)).code).toBe(Status.FAILED_PRECONDITION);
+    expect(clock.now() - beganMs).toBe(50);
+    await link.pass(10);
+    expect(link.inFlight()).toBe(0);
+  });
+
+  it("ends with the last failure when all attempts have failed", async () => {
+    const server = failing(99);
+    const { call, decisions } = await scene({ client: hedged, handlers: server.handlers });
+    const ended = await call(method);
+    expect([ended.code, ended.details]).toEqual([Status.UNAVAILABLE, "not now"]);
+    expect(server.calls()).toBe(3);
+    expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_ATTEMPTS_SPENT" });
+  });
+
+  it("sends no more attempts after a pushback that says stop, and waits for those under way", async () => {
+    let calls = 0;
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "-1");
+    const { call, clock } = await scene({
+      client: hedged,
+      handlers: handlers(({ fail }, answer) => {
+        calls += 1;
+        if (calls === 1) clock.schedule(200, answer);
+        else fail({ code: Status.UNAVAILABLE, details: "stop", metadata });
+      }),
+    });
+    expect((await call(method)).code).toBe(Status.OK);
+    expect(calls).toBe(2);
+  });
+
+  it("does not wait for a pushback of more than five minutes", async () => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "2147483647");
+    const server = failing(99, { code: Status.UNAVAILABLE, details: "in 24 days", metadata });
+    const { call, clock, decisions } = await scene({ client: hedged, handlers: server.handlers });
+    const beganMs = clock.now();
+    expect((await call(method)).details).toBe("in 24 days");
+    expect(clock.now()).toBe(beganMs);
+    expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_WAIT_TOO_LONG" });
+  });
+
+  it("does not happen for a method that is not known to be idempotent; it is retried instead", async () => {
+    const server = answering(() => world.clock, 100);
+    const world = await scene({ client: { hedge: { delayMs: 10 } }, handlers: server.handlers });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(server.seen).toHaveLength(1);
+  });
+
+  it("ends all attempts when the caller cancels", async () => {
+    const server = answering(() => world.clock);
+    const world = await scene({ client: hedged, handlers: server.handlers });
+    const running = world.start(method);
+    await world.link.pass(60);
+    running.cancel();
+    expect((await world.link.until(running.ended)).code).toBe(Status.CANCELLED);
+    await world.link.pass(500);
+    expect(server.seen).toHaveLength(2);
+    expect(world.link.inFlight()).toBe(0);
+    expect(world.clock.pending.refs).toBe(0);
+  });
+
+  it("stops at the budget, and lets the first attempt answer", async () => {
+    const server = answering(() => world.clock, 200);
+    const world = await scene({
+      client: {
+        ...hedged,
+        retry: { idempotent: true, budget: { ratio: 0.01, minPerSecond: 0, maxTokens: false } },
+      },
+      handlers: server.handlers,
+    });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(server.seen).toHaveLength(1);
+    expect(world.decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_BUDGET" }]);
+  });
+
+  it("only says what it would do while it observes", async () => {
+    const server = answering(() => world.clock, 100);
+    const world = await scene({ client: hedged, handlers: server.handlers });
+    world.weir.policy("hedge").mode = "observe";
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(server.seen).toHaveLength(1);
+    expect(world.decisions).toMatchObject([{ verdict: "hedge", enforced: false }]);
+  });
+});
+
+describe("a learned delay", () => {
+  it("hedges nothing before 100 samples, then at the quantile", async () => {
+    let slow = false;
+    let calls = 0;
+    const { call, clock } = await scene({
+      client: { retry: { idempotent: true }, hedge: { quantile: 0.95 } },
+      handlers: handlers((_call, answer) => {
+        calls += 1;
+        const stuck = slow;
+        slow = false;
+        if (!stuck) clock.schedule(40, answer);
+      }),
+    });
+    for (let n = 0; n < 100; n++) await call("unary");
+    expect(calls).toBe(100);
+    slow = true;
+    const beganMs = clock.now();
+    expect((await call("unary")).code).toBe(Status.OK);
+    const tookMs = clock.now() - beganMs;
+    expect(tookMs).toBeGreaterThan(40 + 35);
+    expect(tookMs).toBeLessThan(40 + 45);
+  });
+});
+
+describe.each(["clientStream", "bidiStream"] as const)(
+  "hedging of %s whose request outgrows its buffer",
+  (method) => {
+    const small = { ...hedged, retry: { idempotent: true, maxBufferMessages: 1 } };
+
+    it("sends nothing beside the attempt that has it, and says so once", async () => {
+      const server = answering(() => world.clock, 200);
+      const world = await scene({
+        client: { breaker: false, ...small },
+        handlers: server.handlers,
+      });
+      expect((await world.call(method)).code).toBe(Status.OK);
+      expect(server.seen).toHaveLength(1);
+      expect(world.decisions).toMatchObject([
+        { policy: "hedge", verdict: "stop", reason: "RETRY_COMMITTED" },
+      ]);
+    });
+
+    it("ends with the failure of that attempt, and says why", async () => {
+      const server = failing(9);
+      const { call, decisions } = await scene({
+        client: {
+          breaker: false,
+          ...small,
+          hedge: { maxAttempts: 3, quantile: 0.9, nonFatalCodes: [Status.UNAVAILABLE] },
+        },
+        handlers: server.handlers,
+      });
+      expect((await call(method)).code).toBe(Status.UNAVAILABLE);
+      expect(server.calls()).toBe(1);
+      expect(decisions.map(({ policy, reason }) => [policy, reason])).toEqual([
+        ["hedge", "RETRY_COMMITTED"],
+      ]);
+    });
+  },
+);
