@@ -80,8 +80,8 @@ function breakerOpen(): Row["decide"] {
 
 function bulkheadFree(): Row["decide"] {
   const bulkhead = new Bulkhead(resolveBulkheadOptions({}), systemClock);
-  const onTurn = () => {};
-  return () => settle(bulkhead.enter(2, Number.POSITIVE_INFINITY, onTurn));
+  const onGranted = () => {};
+  return () => settle(bulkhead.enter(2, Number.POSITIVE_INFINITY, onGranted));
 }
 
 function bulkheadFull(): Row["decide"] {
@@ -89,9 +89,9 @@ function bulkheadFull(): Row["decide"] {
     resolveBulkheadOptions({ maxConcurrent: 1, maxQueued: 0 }),
     systemClock,
   );
-  const onTurn = () => {};
-  bulkhead.enter(2, Number.POSITIVE_INFINITY, onTurn);
-  return () => bulkhead.enter(2, Number.POSITIVE_INFINITY, onTurn);
+  const onGranted = () => {};
+  bulkhead.enter(2, Number.POSITIVE_INFINITY, onGranted);
+  return () => bulkhead.enter(2, Number.POSITIVE_INFINITY, onGranted);
 }
 
 function bulkheadQueued(clock: Clock): Row["decide"] {

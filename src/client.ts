@@ -15,7 +15,7 @@ export type {
 export { partitionedChannel } from "./grpc/channel/partitioned-channel.js";
 export { context } from "./grpc/client/context.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./grpc/client/policy.js";
-export type { SurroundingsOptions } from "./grpc/environment.js";
+export type { EnvironmentOptions } from "./grpc/environment.js";
 export { GuardRejectedError } from "./grpc/status/guard-rejected-error.js";
 export type { Guard, GuardSnapshot } from "./guard/guard.js";
 export type {

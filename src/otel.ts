@@ -1,4 +1,4 @@
-export type { SurroundingsOptions } from "./grpc/environment.js";
+export type { EnvironmentOptions } from "./grpc/environment.js";
 export type { ClientSpans } from "./telemetry/client-spans.js";
 export { clientSpans } from "./telemetry/client-spans.js";
 export type { TelemetryOptions } from "./telemetry/options.js";

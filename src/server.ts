@@ -1,4 +1,4 @@
-export type { SurroundingsOptions } from "./grpc/environment.js";
+export type { EnvironmentOptions } from "./grpc/environment.js";
 export { context } from "./grpc/server/context.js";
 export type { ServerPolicyOptions } from "./grpc/server/policy.js";
 export type { PrioritizedCall, PriorityCounts, PriorityOptions } from "./grpc/server/priority.js";
@@ -28,7 +28,7 @@ export { bulkhead } from "./policies/bulkhead/server.js";
 export type {
   DeadlineGuardOptions,
   DeadlineGuardSnapshot,
-  LearnedGuardSnapshot,
+  FeasibilitySnapshot,
 } from "./policies/deadline/server.js";
 export { deadlineGuard } from "./policies/deadline/server.js";
 export type { FaultsSnapshot } from "./policies/faults/faults.js";

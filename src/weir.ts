@@ -21,10 +21,10 @@ import {
 } from "./grpc/context/call-record.js";
 import {
   checkOwn,
-  type Surroundings,
-  type SurroundingsOptions,
-  surroundingsOf,
-  surroundingsOptionNames,
+  type Environment,
+  type EnvironmentOptions,
+  environmentOf,
+  environmentOptionNames,
 } from "./grpc/environment.js";
 import { contextInterceptor as serverContextInterceptor } from "./grpc/server/context.js";
 import { serverGate } from "./grpc/server/policy.js";
@@ -71,7 +71,7 @@ import {
 } from "./telemetry/options.js";
 import { serverSpanInterceptor } from "./telemetry/server-spans.js";
 
-export interface WeirOptions extends SurroundingsOptions {
+export interface WeirOptions extends EnvironmentOptions {
   /** What is told to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
@@ -96,7 +96,7 @@ export interface WeirSnapshot {
  * gives plain grpc-js options for clients and servers, with the pipelines in the right order.
  */
 export class Weir {
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new PolicyControls();
   readonly #servers = new WeakList<ServerPolicies>();
@@ -112,11 +112,11 @@ export class Weir {
   readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
 
   /** Made with `createWeir`. */
-  constructor(surroundings: Surroundings, telemetry: ResolvedTelemetryOptions) {
-    this.#surroundings = surroundings;
+  constructor(environment: Environment, telemetry: ResolvedTelemetryOptions) {
+    this.#environment = environment;
     this.#telemetry = telemetry;
-    const spans = guardSpans(telemetry, surroundings.report);
-    this.#guards = new Guards(surroundings, (built) => this.#controls.add(built), spans);
+    const spans = guardSpans(telemetry, environment.report);
+    this.#guards = new Guards(environment, (built) => this.#controls.add(built), spans);
   }
 
   /**
@@ -134,21 +134,21 @@ export class Weir {
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
     checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
     const policies = this.#policiesOf(policy);
-    const surroundings = { ...this.#surroundings, resets: policies.resets };
+    const environment = { ...this.#environment, resets: policies.resets };
     for (const conflict of serviceConfigConflicts(own, policy)) {
-      safely(surroundings.report, new Error(conflict), "client options");
+      safely(environment.report, new Error(conflict), "client options");
     }
     const pipeline: readonly Interceptor[] = [
-      contextInterceptor(surroundings, (method) => policies.for(method).waitForReady),
-      callSpanInterceptor(surroundings, this.#telemetry),
-      idempotencyKeyInterceptor(surroundings, (method) => policies.for(method).idempotencyKey),
-      deadlineInterceptor(surroundings, (method) => policies.for(method).deadline),
-      fallbackInterceptor(surroundings, (method) => policies.for(method).fallback),
-      attemptsInterceptor(surroundings, (method) => {
+      contextInterceptor(environment, (method) => policies.for(method).waitForReady),
+      callSpanInterceptor(environment, this.#telemetry),
+      idempotencyKeyInterceptor(environment, (method) => policies.for(method).idempotencyKey),
+      deadlineInterceptor(environment, (method) => policies.for(method).deadline),
+      fallbackInterceptor(environment, (method) => policies.for(method).fallback),
+      attemptsInterceptor(environment, (method) => {
         const { retry, hedge, timeouts } = policies.for(method);
         return { retry, hedge, connectionMs: timeouts?.connectionMs };
       }),
-      gatesInterceptor(surroundings, [
+      gatesInterceptor(environment, [
         breakerCheck((method) => policies.for(method).breaker),
         throttleGate((method) => policies.for(method).throttle),
         rateGate((method) => policies.for(method).rate),
@@ -156,9 +156,9 @@ export class Weir {
         // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
         breakerAdmit((method) => policies.for(method).breaker),
       ]),
-      attemptTimeoutsInterceptor(surroundings, (method) => policies.for(method).timeouts),
-      attemptSpanInterceptor(surroundings, this.#telemetry),
-      ...faultsInterceptors(surroundings, policies.built, (method) => policies.for(method).faults),
+      attemptTimeoutsInterceptor(environment, (method) => policies.for(method).timeouts),
+      attemptSpanInterceptor(environment, this.#telemetry),
+      ...faultsInterceptors(environment, policies.built, (method) => policies.for(method).faults),
     ];
     const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
     const providers = interceptor_providers ?? [];
@@ -178,7 +178,7 @@ export class Weir {
           }
         : { interceptors: [...(interceptors ?? []), ...pipeline] }),
       callInvocationTransformer: recordTransformer(
-        surroundings,
+        environment,
         pipeline,
         callInvocationTransformer,
       ),
@@ -188,7 +188,7 @@ export class Weir {
   #policiesOf(policy: ClientPolicy): ClientPolicies {
     const known = this.#clients.get(policy);
     if (known?.said.saysSame(policy) === true) return known.policies;
-    const policies = new ClientPolicies(policy, this.#surroundings);
+    const policies = new ClientPolicies(policy, this.#environment);
     this.#controls.add(policies.built);
     this.#clients.set(policy, { said: new OptionsCopy(policy), policies });
     return policies;
@@ -202,29 +202,29 @@ export class Weir {
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
-    const surroundings = this.#surroundings;
+    const environment = this.#environment;
     checkOwn("server.own", own, ["interceptors"]);
-    const policies = new ServerPolicies(policy, surroundings);
+    const policies = new ServerPolicies(policy, environment);
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    const gate = serverGate(surroundings, policies.priority, policies.gates, policies.requests);
+    const gate = serverGate(environment, policies.priority, policies.gates, policies.requests);
     // A grpc-js server keeps the interceptors, and with them what drains and closes them.
     this.#behind.set(gate, policies);
     return {
       ...own,
       interceptors: [
         serverContextInterceptor(
-          surroundings,
+          environment,
           policies.priority,
           policies.relay,
           policies.deadlines,
         ),
-        serverSpanInterceptor(surroundings, this.#telemetry),
+        serverSpanInterceptor(environment, this.#telemetry),
         gate,
-        ...streamAgeInterceptors(surroundings, policies.admission),
+        ...streamAgeInterceptors(environment, policies.admission),
         ...(own.interceptors ?? []),
         // Behind the user's own, which are to meet a fault as if the handler had it.
-        ...serverFaultsInterceptors(surroundings, policies.priority, policies.faults),
+        ...serverFaultsInterceptors(environment, policies.priority, policies.faults),
       ],
     };
   }
@@ -265,7 +265,7 @@ export class Weir {
   snapshot(): WeirSnapshot {
     return {
       policies: this.#controls.snapshot(),
-      waiting: this.#surroundings.room.size,
+      waiting: this.#environment.pendingCalls.size,
       guards: this.#guards.snapshot(),
       priorities: [...this.#servers].map(({ priority }) => priority.counts),
     };
@@ -276,7 +276,7 @@ export class Weir {
    * those that ended well would have been lost.
    */
   observed(): ObservedReport {
-    return this.#surroundings.observed.snapshot();
+    return this.#environment.observed.snapshot();
   }
 
   /**
@@ -306,7 +306,7 @@ export class Weir {
         for (const each of servers) each.stop();
       },
     };
-    const result = drainServer(server, drained, resolved, this.#surroundings);
+    const result = drainServer(server, drained, resolved, this.#environment);
     this.#drains.set(server, result);
     return result;
   }
@@ -318,7 +318,7 @@ export class Weir {
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   reportLoad(recorder: UtilizationRecorder, options: LoadReportOptions = {}): void {
-    const { clock, report } = this.#surroundings;
+    const { clock, report } = this.#environment;
     this.#reports.push(new LoadReport(recorder, this.#servers, options, clock, report));
   }
 
@@ -328,7 +328,7 @@ export class Weir {
    * Calls on the wire and guarded work are left to end. Close servers and clients yourself.
    */
   close(): void {
-    this.#surroundings.room.close();
+    this.#environment.pendingCalls.close();
     for (const server of this.#servers) server.close();
     for (const report of this.#reports) report.close();
   }
@@ -340,10 +340,10 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const options = readOptions("createWeir", given, [...surroundingsOptionNames, "telemetry"]);
-  const { telemetry, ...surroundings } = options;
+  const options = readOptions("createWeir", given, [...environmentOptionNames, "telemetry"]);
+  const { telemetry, ...environment } = options;
   return new Weir(
-    surroundingsOf(surroundings, "createWeir"),
+    environmentOf(environment, "createWeir"),
     resolveTelemetryOptions(telemetry, "createWeir.telemetry"),
   );
 }

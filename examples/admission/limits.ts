@@ -11,7 +11,7 @@ export const learnt = {
 
 // #region elastic
 /** The same, by somebody who knows what a call may take. */
-export const withCeiling = {
+export const withLatencyTarget = {
   admission: {
     limit: { algorithm: "elastic", min: 16, max: 400, ceilingMs: 150 },
     maxConcurrent: 500, // whatever is learnt, and for critical calls too

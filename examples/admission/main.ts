@@ -2,7 +2,7 @@ import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
 import type { AdmissionSnapshot } from "grpc-weir/server";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
-import { learnt, limitOf, patient, pressedBy, withCeiling, withStreams } from "./limits.js";
+import { learnt, limitOf, patient, pressedBy, withLatencyTarget, withStreams } from "./limits.js";
 
 // A server that can bear ten calls at once gets forty, of four priorities.
 
@@ -107,7 +107,7 @@ console.log("limits of other servers, at their start:");
 const poolOfNine = { size: 9, waiting: 0 };
 const others = {
   learnt,
-  withCeiling,
+  withLatencyTarget,
   patient,
   withStreams,
   pressed: pressedBy(poolOfNine),

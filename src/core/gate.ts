@@ -4,15 +4,15 @@ import type { Decision, PolicyName, Reason } from "./decision.js";
 import {
   abandon,
   type Ending,
-  type Entry,
+  type GateAnswer,
   isQueued,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Outcome,
   type Permit,
   type Queued,
   type Refusal,
-  type Turn,
+  type WaitResult,
 } from "./permit.js";
 
 /** A policy that stands in the way of a call: it lets it pass, makes it wait, or refuses it. */
@@ -21,7 +21,7 @@ export interface Gate<C> {
   /** Asked for each call, so that it can change while calls run. */
   modeFor(call: C): Mode;
   /** `undefined`: the policy has nothing to say about this call, and nothing to settle. */
-  enter(call: C, onTurn: OnTurn): Entry | undefined;
+  enter(call: C, onGranted: OnGranted): GateAnswer | undefined;
   /**
    * The call would take a slot that others wait for: it is asked to enter once the call can use it. Gates behind it come
    * later as well.
@@ -163,7 +163,7 @@ export class GateRun<C> {
         this.#observe(gate);
         continue;
       }
-      const entry = gate.enter(this.#call, this.#onTurn);
+      const entry = gate.enter(this.#call, this.#onGranted);
       if (entry === undefined) continue;
       if (isQueued(entry)) {
         if (this.#over) entry.leave();
@@ -187,7 +187,7 @@ export class GateRun<C> {
     return false;
   }
 
-  readonly #onTurn: OnTurn = (turn, waitedMs) => {
+  readonly #onGranted: OnGranted = (turn, waitedMs) => {
     const gate = this.#gates[this.#next - 1];
     const waited = this.#waiting;
     this.#waiting = undefined;
@@ -200,7 +200,7 @@ export class GateRun<C> {
   };
 
   /** False when the call is refused. */
-  #take(turn: Turn, gate: Gate<C>, waited: boolean): boolean {
+  #take(turn: WaitResult, gate: Gate<C>, waited: boolean): boolean {
     if (!isRefusal(turn)) {
       this.#hold(turn, gate);
       return true;

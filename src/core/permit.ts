@@ -119,7 +119,7 @@ export function isRefusal(answer: Permit | { readonly kind: string }): answer is
 }
 
 /** How the wait of a call ends, unless the call leaves first. */
-export type Turn = Permit | Refusal;
+export type WaitResult = Permit | Refusal;
 
 /**
  * Told the turn of a call that had to wait, and how many milliseconds it waited. It runs once at
@@ -128,7 +128,7 @@ export type Turn = Permit | Refusal;
  * It should not throw. If it does, the permit is settled as `ignored`, nobody else's turn suffers,
  * and the error goes to the policy's reporter.
  */
-export type OnTurn = (turn: Turn, waitedMs: number) => void;
+export type OnGranted = (turn: WaitResult, waitedMs: number) => void;
 
 /** A call that waits for its turn. */
 export interface Queued {
@@ -141,10 +141,10 @@ export interface Queued {
 
 /**
  * The answer to a call that asks to enter: a permit (go on, and settle it), a refusal, or a place in
- * the queue whose turn comes through {@link OnTurn}. An answer that is no place is final: no turn follows it.
+ * the queue whose turn comes through {@link OnGranted}. An answer that is no place is final: no turn follows it.
  */
-export type Entry = Permit | Refusal | Queued;
+export type GateAnswer = Permit | Refusal | Queued;
 
-export function isQueued(entry: Entry): entry is Queued {
+export function isQueued(entry: GateAnswer): entry is Queued {
   return "kind" in entry && entry.kind === "queued";
 }

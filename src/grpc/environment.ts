@@ -17,14 +17,14 @@ import { UnknownTexts } from "./status/origin.js";
 import { localRejection } from "./status/rejection.js";
 
 /** What every interceptor works with and no policy decides. */
-export interface Surroundings {
+export interface Environment {
   readonly clock: Clock;
   readonly random: Random;
   /** Where errors of the user's own functions go. */
   readonly report: ReportError;
   /** Told of every decision, after it was taken. */
   readonly onDecision: Observer<DecisionEvent> | undefined;
-  readonly room: WaitingRoom;
+  readonly pendingCalls: PendingCalls;
   readonly budgets: BudgetStore;
   /** What policies that observe would have refused. */
   readonly observed: ObserveReport;
@@ -37,7 +37,7 @@ export interface Surroundings {
 }
 
 /** What can be handed in from outside. */
-export interface SurroundingsOptions {
+export interface EnvironmentOptions {
   /** Time. @defaultValue the system's */
   readonly clock?: Clock;
   /** Chance. @defaultValue the system's */
@@ -48,31 +48,31 @@ export interface SurroundingsOptions {
   readonly onError?: ReportError;
 }
 
-const surroundingsKeys = ["clock", "random", "onDecision", "onError"] as const;
+const environmentKeys = ["clock", "random", "onDecision", "onError"] as const;
 
-/** Names of the options in {@link SurroundingsOptions}, for policies that take them beside their own. */
-export const surroundingsOptionNames: readonly string[] = surroundingsKeys;
+/** Names of the options in {@link EnvironmentOptions}, for policies that take them beside their own. */
+export const environmentOptionNames: readonly string[] = environmentKeys;
 
 /**
  * Takes what surrounds a policy out of its options, so that the policy sees only its own and can refuse the rest.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function takeSurroundings<O extends SurroundingsOptions>(
+export function takeEnvironment<O extends EnvironmentOptions>(
   given: O,
   prefix: string,
-): { readonly surroundings: Surroundings; readonly rest: Omit<O, keyof SurroundingsOptions> } {
+): { readonly environment: Environment; readonly rest: Omit<O, keyof EnvironmentOptions> } {
   // Refuses what is no object of options; which keys are known is the policy's to say.
   const options = readOptions(prefix, given);
   const { clock, random, onDecision, onError, ...rest } = options;
-  return { surroundings: surroundingsOf({ clock, random, onDecision, onError }, prefix), rest };
+  return { environment: environmentOf({ clock, random, onDecision, onError }, prefix), rest };
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function surroundingsOf(
-  options: { readonly [K in keyof SurroundingsOptions]: SurroundingsOptions[K] | undefined },
+export function environmentOf(
+  options: { readonly [K in keyof EnvironmentOptions]: EnvironmentOptions[K] | undefined },
   prefix: string,
-): Surroundings {
+): Environment {
   const { clock: time = systemClock, random: chance = systemRandom, onDecision, onError } = options;
   for (const method of ["now", "wallNow", "schedule", "afterPoll"] as const) {
     if (typeof time?.[method] !== "function") {
@@ -90,7 +90,7 @@ export function surroundingsOf(
     random,
     onDecision,
     report,
-    room: new WaitingRoom(),
+    pendingCalls: new PendingCalls(),
     budgets: new BudgetStore(clock),
     observed: new ObserveReport(),
     unknownTexts: new UnknownTexts(report),
@@ -106,7 +106,7 @@ export type EndWaiting = (closed: StatusObject) => void;
  * the channel of a call, ends them with UNAVAILABLE (reason `CLOSED`): nothing runs after the weir is closed, nothing
  * waits for a channel that is gone, and no caller is left without an answer.
  */
-export class WaitingRoom {
+export class PendingCalls {
   /** With what takes each away from its channel. */
   readonly #calls = new Map<EndWaiting, (() => void) | undefined>();
   #closed = false;

@@ -4,7 +4,7 @@ import type { Decision } from "../core/decision.js";
 import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { type Fault, type FaultKind, Faults } from "../policies/faults/faults.js";
 import type { FaultEnd, ResolvedFaultOptions } from "../policies/faults/options.js";
-import type { Surroundings } from "./environment.js";
+import type { Environment } from "./environment.js";
 import { pushbackKey } from "./metadata.js";
 
 /** The environment variable without which nothing is injected. */
@@ -26,7 +26,7 @@ export class FaultsPolicy<C> extends Faults {
   constructor(
     options: ResolvedFaultOptions,
     when: ((call: C) => boolean) | undefined,
-    { random, report }: Surroundings,
+    { random, report }: Environment,
     mode: Mode | undefined,
   ) {
     super(options, random, report, {

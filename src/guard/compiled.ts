@@ -3,7 +3,7 @@ import type { Decision, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
 import { notify } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
-import type { Surroundings, WaitingRoom } from "../grpc/environment.js";
+import type { Environment, PendingCalls } from "../grpc/environment.js";
 import { type GuardOptions, readGuardOptions, resolveGuardTimeouts } from "./options.js";
 import {
   breakerAdmit,
@@ -46,9 +46,9 @@ const maxNoted = 128;
 export class CompiledGuard implements Policies {
   readonly name: string;
   readonly clock: GuardClock;
-  readonly room: WaitingRoom;
+  readonly pendingCalls: PendingCalls;
   /** Where it is noted what observed policies would have refused. */
-  readonly observed: Surroundings["observed"];
+  readonly observed: Environment["observed"];
   readonly bulkhead: GuardBulkhead | undefined;
   readonly breaker: GuardBreaker | undefined;
   readonly retry: GuardRetry | undefined;
@@ -58,19 +58,19 @@ export class CompiledGuard implements Policies {
   /** What each attempt passes, in this order. */
   readonly gates: readonly Gate<GuardPassage>[];
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
-  readonly #report: Surroundings["report"];
-  readonly #onDecision: Surroundings["onDecision"];
+  readonly #report: Environment["report"];
+  readonly #onDecision: Environment["onDecision"];
 
   constructor(
     name: string,
     clock: GuardClock,
-    surroundings: Pick<Surroundings, "room" | "observed" | "report" | "onDecision">,
+    environment: Pick<Environment, "pendingCalls" | "observed" | "report" | "onDecision">,
     policies: Partial<Policies>,
   ) {
     this.name = name;
     this.clock = clock;
-    this.room = surroundings.room;
-    this.observed = surroundings.observed;
+    this.pendingCalls = environment.pendingCalls;
+    this.observed = environment.observed;
     const { bulkhead, breaker } = policies;
     this.bulkhead = bulkhead;
     this.breaker = breaker;
@@ -83,8 +83,8 @@ export class CompiledGuard implements Policies {
       ...(bulkhead === undefined ? [] : [bulkhead]),
       ...(breaker === undefined ? [] : [breakerAdmit(breaker)]),
     ];
-    this.#report = surroundings.report;
-    this.#onDecision = surroundings.onDecision;
+    this.#report = environment.report;
+    this.#onDecision = environment.onDecision;
   }
 
   /** Somebody wants to know of the decisions on a run. */
@@ -125,13 +125,13 @@ export interface BuiltGuard<F> {
 export function buildGuard<F>(
   name: string,
   given: GuardOptions<F>,
-  surroundings: Surroundings,
+  environment: Environment,
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
   const options = readGuardOptions(given, prefix);
   const { timeoutMs, attemptTimeoutMs, marginMs } = resolveGuardTimeouts(options, prefix);
-  const { report, random, room, observed } = surroundings;
-  const clock = new GuardClock(surroundings.clock);
+  const { report, random, pendingCalls, observed } = environment;
+  const clock = new GuardClock(environment.clock);
   const scope = { name, clock, random, report };
   const timer = (ms: number | undefined) =>
     ms === undefined ? undefined : new GuardTimer(clock, ms);
@@ -143,7 +143,7 @@ export function buildGuard<F>(
     given === undefined || given === false ? undefined : build(given, `${prefix}.${policy}`);
 
   const { bulkhead, breaker, retry, fallback } = options;
-  const guard = new CompiledGuard(name, clock, surroundings, {
+  const guard = new CompiledGuard(name, clock, environment, {
     bulkhead: built("bulkhead", bulkhead, (given, path) => new GuardBulkhead(given, scope, path)),
     breaker: built("breaker", breaker, (given, path) => new GuardBreaker(given, scope, path)),
     retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, path)),
@@ -169,7 +169,7 @@ export function buildGuard<F>(
     fallbackGuard: new CompiledGuard(
       name,
       clock,
-      { room, observed, report, onDecision: undefined },
+      { pendingCalls, observed, report, onDecision: undefined },
       { timer: timer(answers?.timeoutMs), marginMs },
     ),
     policies: named.flatMap(({ name: policyName, policy }) =>

@@ -16,11 +16,11 @@ export function isFast({
   retry,
   timer,
   attemptTimer,
-  room,
+  pendingCalls,
 }: CompiledGuard): boolean {
   return (
     (retry ?? timer ?? attemptTimer) === undefined &&
-    !room.closed &&
+    !pendingCalls.closed &&
     (bulkhead === undefined || bulkhead.mode === "enforce") &&
     (breaker === undefined || breaker.modeFor(undefined) === "enforce")
   );

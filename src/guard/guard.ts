@@ -4,7 +4,7 @@ import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/opt
 import { priorities } from "../core/priority.js";
 import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
 import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
-import type { Surroundings } from "../grpc/environment.js";
+import type { Environment } from "../grpc/environment.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { type BuiltGuard, buildGuard, type CompiledGuard, type GuardCounts } from "./compiled.js";
 import { isFast, runFast } from "./fast-path.js";
@@ -197,12 +197,12 @@ export class Guards {
     string,
     { readonly guard: Guard<unknown>; readonly options: object }
   >();
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #control: ControlPolicies;
   readonly #spans: GuardSpans | undefined;
 
-  constructor(surroundings: Surroundings, control: ControlPolicies, spans: GuardSpans | undefined) {
-    this.#surroundings = surroundings;
+  constructor(environment: Environment, control: ControlPolicies, spans: GuardSpans | undefined) {
+    this.#environment = environment;
     this.#control = control;
     this.#spans = spans;
   }
@@ -229,7 +229,7 @@ export class Guards {
     if (options === undefined) {
       throw new InvalidOptionError(`guard("${name}")`, "built with options first", options);
     }
-    const built = buildGuard(name, options, this.#surroundings);
+    const built = buildGuard(name, options, this.#environment);
     const guard = new Guard(built, this.#spans);
     this.#control(built.policies);
     this.#guards.set(name, { guard, options });

@@ -10,14 +10,14 @@ import {
   readOptions,
 } from "../core/options.js";
 import {
-  type Entry,
+  type GateAnswer,
   isQueued,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Outcome,
   type Permit,
   type Queued,
-  type Turn,
+  type WaitResult,
 } from "../core/permit.js";
 import { type Priority, priorityRank } from "../core/priority.js";
 import { LatencyQuantile } from "../core/stats/latency-quantile.js";
@@ -102,7 +102,7 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     return this.mode;
   }
 
-  enter(run: GuardPassage, onTurn: OnTurn): Entry {
+  enter(run: GuardPassage, onGranted: OnGranted): GateAnswer {
     const entry = run.queued ?? this.ask(run.key, run.priority, run.byMs, run.weight);
     if (!isQueued(entry)) return entry;
     const grant = this.#next;
@@ -111,15 +111,15 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     void grant.come().then(({ turn, waitedMs }) => {
       // The timer of the run is due at the same time as such a wait, and it is the one to say so.
       const dueAnyway = run.timed && isRefusal(turn) && turn.reason === "DEADLINE_EXPIRED";
-      if (!dueAnyway) onTurn(turn, waitedMs);
+      if (!dueAnyway) onGranted(turn, waitedMs);
     });
     return entry;
   }
 
   /** Asks for slots. Who has to wait hands the answer in with {@link enter}, before anybody else asks. */
-  ask(key: string | undefined, priority: Priority, byMs: number, weight: number): Entry {
+  ask(key: string | undefined, priority: Priority, byMs: number, weight: number): GateAnswer {
     const bulkhead = this.#bulkheads.get(stateName(this.#name, key));
-    return bulkhead.enter(priorityRank[priority], byMs, this.#next.onTurn, weight);
+    return bulkhead.enter(priorityRank[priority], byMs, this.#next.onGranted, weight);
   }
 
   snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
@@ -130,11 +130,11 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
 
 /** What a bulkhead tells the end of a wait. It is made before anybody knows whether there will be a wait. */
 class Grant {
-  turn: Turn | undefined;
+  turn: WaitResult | undefined;
   waitedMs = 0;
   #tell: ((grant: Granted) => void) | undefined;
 
-  readonly onTurn: OnTurn = (turn, waitedMs) => this.#tell?.({ turn, waitedMs });
+  readonly onGranted: OnGranted = (turn, waitedMs) => this.#tell?.({ turn, waitedMs });
 
   /**
    * The end of the wait as a promise, which carries the async context of who asks: a bulkhead grants a slot in the
@@ -148,7 +148,7 @@ class Grant {
 }
 
 interface Granted {
-  readonly turn: Turn;
+  readonly turn: WaitResult;
   readonly waitedMs: number;
 }
 

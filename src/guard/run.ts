@@ -123,8 +123,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   #start(): void {
-    const { room, clock, retry, timer } = this.#guard;
-    if (room.closed) {
+    const { pendingCalls, clock, retry, timer } = this.#guard;
+    if (pendingCalls.closed) {
       this.#close();
       return;
     }
@@ -167,7 +167,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#cut("deadline", "reject", refused, "ignored");
       return false;
     }
-    this.#subscribe().inbound = inbound.onCalledOff((ended) => this.#inboundEnded(ended));
+    this.#subscribe().inbound = inbound.onCancelled((ended) => this.#inboundEnded(ended));
     this.#leftUntilMs = deadlineMs - Math.min(this.#guard.marginMs, (deadlineMs - nowMs) / 2);
     return true;
   }
@@ -234,11 +234,11 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   /** The run waits, in the queue or for the next attempt; the close of the weir ends it. */
   #wait(): void {
     this.#closed ??= () => this.#close();
-    this.#guard.room.enter(this.#closed);
+    this.#guard.pendingCalls.enter(this.#closed);
   }
 
   #waited(): void {
-    if (this.#closed !== undefined) this.#guard.room.leave(this.#closed);
+    if (this.#closed !== undefined) this.#guard.pendingCalls.leave(this.#closed);
   }
 
   // ---- an attempt
@@ -395,9 +395,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   #backOff(retry: Retry): void {
-    const { clock, room } = this.#guard;
+    const { clock, pendingCalls } = this.#guard;
     this.#retry = retry;
-    if (room.closed) {
+    if (pendingCalls.closed) {
       this.#close();
       return;
     }

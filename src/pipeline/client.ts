@@ -8,7 +8,7 @@ import {
   sharedResetBudgets,
 } from "../core/reset-budget.js";
 import { type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
-import type { Surroundings } from "../grpc/environment.js";
+import type { Environment } from "../grpc/environment.js";
 import { serviceOf } from "../grpc/types.js";
 import { type BreakerPolicyOptions, breakerPolicy } from "../policies/breaker/client.js";
 import { type BulkheadPolicyOptions, bulkheadPolicy } from "../policies/bulkhead/client.js";
@@ -56,7 +56,7 @@ type Built = { readonly [K in PolicyKey]: ReturnType<(typeof builders)[K]> };
 type OptionsOf = { readonly [K in PolicyKey]: Parameters<(typeof builders)[K]>[0] };
 type Build<K extends PolicyKey> = (
   options: OptionsOf[K],
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ) => Built[K];
 
@@ -77,19 +77,19 @@ export class ClientPolicies {
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
   readonly #built: { readonly name: PolicyName; readonly policy: ControlledPolicy }[] = [];
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #registry: MethodRegistry | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(policy: ClientPolicy, surroundings: Surroundings) {
-    this.#surroundings = surroundings;
+  constructor(policy: ClientPolicy, environment: Environment) {
+    this.#environment = environment;
     const read = readOptions("client", policy, [...policyKeys, "methods", "idempotency", "resets"]);
     const { methods: named = {}, idempotency, resets, ...given } = read;
     const base = readPolicies(given, "client");
     this.resets =
       resets === false
         ? undefined
-        : sharedResetBudgets(resolveResetOptions(resets, "client.resets"), surroundings.clock);
+        : sharedResetBudgets(resolveResetOptions(resets, "client.resets"), environment.clock);
     if (idempotency !== undefined && !(idempotency instanceof MethodRegistry)) {
       throw new InvalidOptionError(
         "client.idempotency",
@@ -200,13 +200,13 @@ export class ClientPolicies {
     if (options === undefined || options === false) return undefined;
     const all: { readonly [N in PolicyKey]: Build<N> } = builders;
     const build = all[name];
-    return this.#control(name, build(options, this.#surroundings, `${prefix}.${name}`));
+    return this.#control(name, build(options, this.#environment, `${prefix}.${name}`));
   }
 
   #retry(options: RetryPolicyOptions | false, prefix: string): RetryPolicy | undefined {
     if (options === false) return undefined;
     const { own, rest } = splitOptions(options, `${prefix}.retry`);
-    return retryPolicy(rest, own.mode, this.#surroundings, `${prefix}.retry`, this.#registry);
+    return retryPolicy(rest, own.mode, this.#environment, `${prefix}.retry`, this.#registry);
   }
 
   #hedge(
@@ -226,7 +226,7 @@ export class ClientPolicies {
         hedge: resolveHedgeOptions(rest, `${prefix}.hedge`, ["mode"]),
         registry: this.#registry,
       },
-      this.#surroundings,
+      this.#environment,
     );
   }
 

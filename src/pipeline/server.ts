@@ -5,7 +5,7 @@ import type { Gate } from "../core/gate.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
-import type { Surroundings } from "../grpc/environment.js";
+import type { Environment } from "../grpc/environment.js";
 import { type Relay, resolveRelay } from "../grpc/server/context.js";
 import type { RequestBound } from "../grpc/server/gated-call.js";
 import {
@@ -82,7 +82,7 @@ export class ServerPolicies implements ReportedServer {
   readonly deadlines: DueList;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(given: ServerPolicy, surroundings: Surroundings) {
+  constructor(given: ServerPolicy, environment: Environment) {
     const read = readOptions("server", given, [
       "priority",
       "deadlineGuard",
@@ -102,7 +102,7 @@ export class ServerPolicies implements ReportedServer {
     const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
     const { brownout = false, faults = false } = policy;
     const { requestMs = defaultRequestMs } = policy;
-    const clock = outsideClock(surroundings.clock);
+    const clock = outsideClock(environment.clock);
     this.requests = {
       maxMs:
         requestMs === false
@@ -114,7 +114,7 @@ export class ServerPolicies implements ReportedServer {
     this.relay = resolveRelay(policy.relay, "server.relay");
     this.priority = priorityReader(
       priorityOptions(policy),
-      surroundings,
+      environment,
       policy.priority === undefined && admission !== false
         ? "server.admission.priority"
         : "server.priority",
@@ -134,34 +134,34 @@ export class ServerPolicies implements ReportedServer {
           shedding: () => this.admission?.shedding ?? false,
           lostMs: () => this.admission?.lostMs ?? 0,
         },
-        surroundings,
+        environment,
         "server.deadlineGuard",
       );
       add(guard);
       if (learned !== undefined) add(learned);
     }
-    this.quotas = quota === false ? [] : quotaPolicies(quota, surroundings, "server.quota");
+    this.quotas = quota === false ? [] : quotaPolicies(quota, environment, "server.quota");
     this.quotas.forEach(add);
     if (bulkhead !== false) {
       const { mode, rest } = splitServerOptions(bulkhead, "server.bulkhead");
-      this.bulkhead = add(new ServerBulkheadPolicy(rest, surroundings, "server.bulkhead", mode));
+      this.bulkhead = add(new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode));
     }
     if (admission !== false) {
       const prefix = "server.admission";
       const { mode, rest } = splitServerOptions(admission, prefix);
       const resolved = resolveAdmissionOptions(rest, prefix, ["mode", "priority"]);
-      this.admission = add(new AdmissionPolicy(resolved, surroundings, mode));
+      this.admission = add(new AdmissionPolicy(resolved, environment, mode));
     }
     if (brownout !== false) {
       const prefix = "server.brownout";
       const { mode, rest } = splitServerOptions(brownout, prefix);
       const measured = admission !== false && admission.pressure !== false;
       const source = this.admission && pressureOf(this.admission, measured);
-      add(new BrownoutPolicy({ ...rest, mode }, source, surroundings, prefix));
+      add(new BrownoutPolicy({ ...rest, mode }, source, environment, prefix));
     }
     if (faults !== false) {
       const { mode, rest } = splitServerOptions(faults, "server.faults");
-      this.faults = new ServerFaultsPolicy({ ...rest, mode }, surroundings, "server.faults");
+      this.faults = new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
       built.push({ name: "faults", policy: this.faults });
     }
     this.gates = gates;

@@ -76,14 +76,14 @@ export function policiesFromServiceConfig(config: unknown): ServiceConfigImport 
 }
 
 /** One `methodConfig`, read. */
-interface Entry {
+interface MethodConfig {
   readonly timeoutMs: number | undefined;
   readonly waitForReady: boolean;
   readonly retry: ServiceConfigMethodPolicy["retry"];
   readonly hedge: ConfiguredHedge | undefined;
 }
 
-const noEntry: Entry = {
+const noEntry: MethodConfig = {
   timeoutMs: undefined,
   waitForReady: false,
   retry: false,
@@ -105,8 +105,8 @@ function entriesOf(
   root: JsonFields,
   budget: ConfiguredBudget | undefined,
   warn: Warn,
-): ReadonlyMap<string, Entry> {
-  const entries = new Map<string, Entry>();
+): ReadonlyMap<string, MethodConfig> {
+  const entries = new Map<string, MethodConfig>();
   for (const method of root.objects("methodConfig")) {
     const names = method.list("name");
     if (names === undefined) throw new InvalidOptionError(method.at("name"), "an array", names);
@@ -124,7 +124,11 @@ function entriesOf(
   return entries;
 }
 
-function entryOf(method: JsonFields, budget: ConfiguredBudget | undefined, warn: Warn): Entry {
+function entryOf(
+  method: JsonFields,
+  budget: ConfiguredBudget | undefined,
+  warn: Warn,
+): MethodConfig {
   warnOfUnknown(method, [...methodFields, ...Object.keys(unsupported)], warn);
   for (const [name, instead] of Object.entries(unsupported)) {
     if (method.has(name)) warn(method.at(name), instead);
@@ -178,8 +182,8 @@ function part(name: JsonFields, field: "service" | "method", form: RegExp): stri
  * service config they stand alone: what an entry does not set has to be taken back.
  */
 function policyOf(
-  entry: Entry,
-  broader: readonly (Entry | undefined)[],
+  entry: MethodConfig,
+  broader: readonly (MethodConfig | undefined)[],
 ): ServiceConfigMethodPolicy {
   const { timeoutMs, waitForReady, retry, hedge } = entry;
   const waitsAbove = broader.some((above) => above?.waitForReady === true);

@@ -32,7 +32,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
   #attempt: AttemptRecord | undefined;
   #final: StatusObject | undefined;
   #sawHeaders = false;
-  #calledOff: string | undefined;
+  #ownCancel: string | undefined;
 
   constructor(
     options: TracedOptions,
@@ -57,7 +57,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    this.#calledOff ??= details;
+    this.#ownCancel ??= details;
     super.cancelWithStatus(code, details);
   }
 
@@ -108,7 +108,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
       sawHeaders: this.#sawHeaders,
       peer: this.getPeer(),
       target,
-      calledOff: echoes(final, this.#calledOff),
+      ownCancel: echoes(final, this.#ownCancel),
       unknown,
       resets,
     };

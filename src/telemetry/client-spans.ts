@@ -1,7 +1,7 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { context } from "@opentelemetry/api";
 import { withRecord } from "../grpc/context/call-record.js";
-import type { Surroundings, SurroundingsOptions } from "../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
 import { AttemptSpanCall } from "./attempt-span.js";
 import { CallSpanCall, traceOf } from "./call-span.js";
 import {
@@ -20,14 +20,14 @@ const passThrough: Interceptor = (options, nextCall) =>
  * has made a span for the call, that one is added to instead.
  */
 export function callSpanInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   options: ResolvedTelemetryOptions,
 ): Interceptor {
   if (!options.tracing) return passThrough;
-  const tracing = new Tracing(options, surroundings.report);
+  const tracing = new Tracing(options, environment.report);
   return (callOptions, nextCall) => {
     if (tracing.idle) return passThrough(callOptions, nextCall);
-    const own = withRecord(callOptions, surroundings);
+    const own = withRecord(callOptions, environment);
     return new CallSpanCall(own.options, nextCall, own.record, tracing, context.active());
   };
 }
@@ -37,14 +37,14 @@ export function callSpanInterceptor(
  * attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has none.
  */
 export function attemptSpanInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   options: ResolvedTelemetryOptions,
 ): Interceptor {
   if (!options.tracing) return passThrough;
-  const tracing = new Tracing(options, surroundings.report);
+  const tracing = new Tracing(options, environment.report);
   return (callOptions, nextCall) => {
     if (tracing.idle) return passThrough(callOptions, nextCall);
-    const own = withRecord(callOptions, surroundings);
+    const own = withRecord(callOptions, environment);
     return new AttemptSpanCall(
       own.options,
       nextCall,
@@ -68,10 +68,10 @@ export interface ClientSpans {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function clientSpans(options: TelemetryOptions & SurroundingsOptions = {}): ClientSpans {
-  const { surroundings, telemetry } = splitTelemetryOptions(options, "clientSpans");
+export function clientSpans(options: TelemetryOptions & EnvironmentOptions = {}): ClientSpans {
+  const { environment, telemetry } = splitTelemetryOptions(options, "clientSpans");
   return {
-    call: callSpanInterceptor(surroundings, telemetry),
-    attempt: attemptSpanInterceptor(surroundings, telemetry),
+    call: callSpanInterceptor(environment, telemetry),
+    attempt: attemptSpanInterceptor(environment, telemetry),
   };
 }

@@ -1,10 +1,10 @@
 import type { TextMapPropagator, TracerProvider } from "@opentelemetry/api";
 import { InvalidOptionError, readOptions } from "../core/options.js";
 import {
-  type Surroundings,
-  type SurroundingsOptions,
-  surroundingsOptionNames,
-  takeSurroundings,
+  type Environment,
+  type EnvironmentOptions,
+  environmentOptionNames,
+  takeEnvironment,
 } from "../grpc/environment.js";
 
 /** Which OpenTelemetry the toolkit tells, and whether. Without an SDK, nothing is recorded. */
@@ -67,13 +67,13 @@ function mustHave<T extends object>(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function splitTelemetryOptions(
-  given: TelemetryOptions & SurroundingsOptions,
+  given: TelemetryOptions & EnvironmentOptions,
   prefix: string,
-): { readonly surroundings: Surroundings; readonly telemetry: ResolvedTelemetryOptions } {
-  const options = readOptions(prefix, given, [...telemetryOptionNames, ...surroundingsOptionNames]);
-  const { surroundings, rest } = takeSurroundings(options, prefix);
+): { readonly environment: Environment; readonly telemetry: ResolvedTelemetryOptions } {
+  const options = readOptions(prefix, given, [...telemetryOptionNames, ...environmentOptionNames]);
+  const { environment, rest } = takeEnvironment(options, prefix);
   return {
-    surroundings,
+    environment,
     telemetry: resolveTelemetryOptions(rest, prefix),
   };
 }

@@ -8,7 +8,7 @@ import { type Attributes, type Context, type Span, SpanKind, trace } from "@open
 import type { Clock } from "../core/clock.js";
 import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
-import type { Surroundings, SurroundingsOptions } from "../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
 import { readPreviousAttempts } from "../grpc/metadata.js";
 import { ForwardingServerCall } from "../grpc/server/forwarding-call.js";
 import type { PartialStatus, ServerCall } from "../grpc/types.js";
@@ -37,11 +37,11 @@ const passThrough: ServerInterceptor = (_method, call) => call as ReturnType<Ser
  * interceptor; without that, it knows neither priority nor decisions.
  */
 export function serverSpanInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   options: ResolvedTelemetryOptions,
 ): ServerInterceptor {
   if (!options.tracing) return passThrough;
-  const { clock, report } = surroundings;
+  const { clock, report } = environment;
   const tracing = new Tracing(options, report);
   return (method, call) =>
     tracing.idle ? passThrough(method, call) : new ServerSpanCall(method, call, clock, tracing);
@@ -54,10 +54,10 @@ export function serverSpanInterceptor(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function serverSpans(
-  options: TelemetryOptions & SurroundingsOptions = {},
+  options: TelemetryOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
-  const { surroundings, telemetry } = splitTelemetryOptions(options, "serverSpans");
-  return serverSpanInterceptor(surroundings, telemetry);
+  const { environment, telemetry } = splitTelemetryOptions(options, "serverSpans");
+  return serverSpanInterceptor(environment, telemetry);
 }
 
 /** The codes that are an error of the server. The others are answers that the caller has earned. */
@@ -173,7 +173,7 @@ export class ServerSpanCall extends ForwardingServerCall {
     const nowMs = this.#clock.now();
     const decisions = this.#inbound?.decisions ?? [];
     const refused = decisions.findLast(({ verdict, enforced }) => verdict === "reject" && enforced);
-    const ended = this.#sent ?? this.#calledOff(nowMs);
+    const ended = this.#sent ?? this.#ownCancel(nowMs);
     this.#tracing.guard(() => {
       if (refused?.reason !== undefined) span.setAttribute(own.rejectionReason, refused.reason);
       noteDecisions(span, decisions, this.#time);
@@ -183,7 +183,7 @@ export class ServerSpanCall extends ForwardingServerCall {
   }
 
   /** Nobody sent a status: the caller left, or its time is over. The record has read the clock for that. */
-  #calledOff(nowMs: number): { readonly code: Status; readonly details: string } {
+  #ownCancel(nowMs: number): { readonly code: Status; readonly details: string } {
     const late =
       this.#inbound === undefined
         ? ranOutOfTime(nowMs, this.#deadlineMs)

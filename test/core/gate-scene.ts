@@ -2,14 +2,14 @@ import type { Mode } from "../../src/core/control.js";
 import type { Decision, PolicyName } from "../../src/core/decision.js";
 import { type Gate, GateRun } from "../../src/core/gate.js";
 import {
-  type Entry,
-  type OnTurn,
+  type GateAnswer,
+  type OnGranted,
   type Outcome,
   type Permit,
   permit,
   type Refusal,
   refusal,
-  type Turn,
+  type WaitResult,
 } from "../../src/core/permit.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
@@ -25,7 +25,7 @@ export class FakeGate implements Gate<string> {
   readonly outcomes: Outcome[] = [];
   /** Run while the gate is being asked. */
   during: () => void = () => {};
-  #onTurn: OnTurn | undefined;
+  #onGranted: OnGranted | undefined;
   #queued = false;
 
   constructor(answer: Answer, mode: Mode = "enforce", policy: PolicyName = "bulkhead") {
@@ -38,13 +38,13 @@ export class FakeGate implements Gate<string> {
     return this.mode;
   }
 
-  enter(_call: string, onTurn: OnTurn): Entry | undefined {
+  enter(_call: string, onGranted: OnGranted): GateAnswer | undefined {
     this.asked += 1;
     this.during();
     if (this.answer === "silent") return undefined;
     if (this.answer === "pass") return this.permit();
     if (this.answer === "refuse") return this.refusal();
-    this.#onTurn = onTurn;
+    this.#onGranted = onGranted;
     this.#queued = true;
     return {
       kind: "queued",
@@ -66,9 +66,9 @@ export class FakeGate implements Gate<string> {
   }
 
   /** Gives the waiting call its turn, even when it has left. */
-  turn(turn: Turn, waitedMs = 5): void {
+  turn(turn: WaitResult, waitedMs = 5): void {
     this.#queued = false;
-    this.#onTurn?.(turn, waitedMs);
+    this.#onGranted?.(turn, waitedMs);
   }
 }
 

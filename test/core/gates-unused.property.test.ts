@@ -88,7 +88,7 @@ it("what is out of each rate is what calls hold that came through, or wait furth
           ({ limit, mode, held }): Gate<Call> => ({
             policy: "rate",
             modeFor: () => mode,
-            enter: (call, onTurn) => {
+            enter: (call, onGranted) => {
               const note = <E extends object>(entry: E) => {
                 if (!("kind" in entry)) held.set(call, call.cost);
                 return entry;
@@ -96,7 +96,10 @@ it("what is out of each rate is what calls hold that came through, or wait furth
               const { cost } = call;
               const ask = { key: "a", rank: 2, deadlineMs: Infinity, cost };
               return note(
-                limit.enter({ ...ask, onTurn: (turn, waitedMs) => onTurn(note(turn), waitedMs) }),
+                limit.enter({
+                  ...ask,
+                  onGranted: (turn, waitedMs) => onGranted(note(turn), waitedMs),
+                }),
               );
             },
           }),
@@ -104,7 +107,7 @@ it("what is out of each rate is what calls hold that came through, or wait furth
         const last: Gate<Call> = {
           policy: "bulkhead",
           modeFor: () => "enforce",
-          enter: ({ queue }, onTurn) => queue.enter("call", onTurn),
+          enter: ({ queue }, onGranted) => queue.enter("call", onGranted),
         };
         const calls: { call: Call; run: GateRun<Call> }[] = [];
         const through = new Set<Call>();

@@ -150,14 +150,14 @@ function rateGate(options: Partial<RateLimitOptions> & { mode?: Mode }, clock: V
   const gate: Gate<number> & Gate<string> = {
     policy: "quota",
     modeFor: () => mode,
-    enter: (cost: number | string, onTurn) =>
-      limit.enter({ ...ask, cost: typeof cost === "number" ? cost : 1, onTurn }),
+    enter: (cost: number | string, onGranted) =>
+      limit.enter({ ...ask, cost: typeof cost === "number" ? cost : 1, onGranted }),
   };
   /** Tokens that it has left. */
   const left = () => {
     let tokens = 0;
     for (;;) {
-      const entry = limit.enter({ ...ask, cost: 1, rank: 0, onTurn: () => {} });
+      const entry = limit.enter({ ...ask, cost: 1, rank: 0, onGranted: () => {} });
       if (isRefusal(entry) || fateOf(entry) !== "admitted") return tokens;
       tokens += 1;
     }

@@ -79,7 +79,7 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
       fc.array(step, { maxLength: 40 }),
       fc.boolean(),
       async (chosen, script, closes) => {
-        const { clock, guard, policies, surroundings, errors, expectQuiet } = guarded(chosen);
+        const { clock, guard, policies, environment, errors, expectQuiet } = guarded(chosen);
         const hung: (() => void)[] = [];
         const aborts: AbortController[] = [];
         let begun = 0;
@@ -185,7 +185,7 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
           }
         }
 
-        if (closes) surroundings.room.close();
+        if (closes) environment.pendingCalls.close();
         // Long enough for every attempt to wait in the queue as long as it may.
         await clock.pass(1_500);
         expect(held().queued).toBe(0);

@@ -193,10 +193,10 @@ describe("a guard in a handler", () => {
     const { call } = await serving({}, async (db) => {
       const inbound = currentInbound();
       if (inbound === undefined) throw new Error("no inbound call");
-      const onCalledOff = inbound.onCalledOff.bind(inbound);
-      inbound.onCalledOff = (task) => {
+      const onCancelled = inbound.onCancelled.bind(inbound);
+      inbound.onCancelled = (task) => {
         following += 1;
-        const unfollow = onCalledOff(task);
+        const unfollow = onCancelled(task);
         return () => {
           following -= 1;
           unfollow();

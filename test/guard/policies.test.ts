@@ -252,7 +252,7 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
 
 describe("the modes of a guard's policies", () => {
   it("observe: everything runs, and the decisions say what would have been", async () => {
-    const { clock, guard, decisions, numbers, surroundings, expectQuiet } = guarded({
+    const { clock, guard, decisions, numbers, environment, expectQuiet } = guarded({
       bulkhead: { maxConcurrent: 1, maxQueued: 1, maxWaitMs: 1_000, mode: "observe" },
       breaker: { consecutiveFailures: 1, mode: "observe" },
       retry: { mode: "observe", backoff: { jitter: "none" } },
@@ -276,7 +276,7 @@ describe("the modes of a guard's policies", () => {
     ]);
     expect(decisions.every(({ enforced }) => !enforced)).toBe(true);
     const endedWell = { refused: 1, success: 1, failure: 0, ignored: 0 };
-    expect(surroundings.observed.snapshot()).toEqual({
+    expect(environment.observed.snapshot()).toEqual({
       bulkhead: { BULKHEAD_FULL: endedWell },
       breaker: { BREAKER_OPEN: endedWell },
     });
@@ -313,7 +313,7 @@ describe("the modes of a guard's policies", () => {
 
 describe("closing the weir", () => {
   it("leaves work alone that has waited and is under way now", async () => {
-    const { clock, guard, surroundings } = guarded({
+    const { clock, guard, environment } = guarded({
       bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
       retry: { backoff: { baseMs: 10, jitter: "none" } },
     });
@@ -329,36 +329,36 @@ describe("closing the weir", () => {
     ];
     works[0]?.resolve("first");
     await clock.pass(0);
-    expect(surroundings.room.size).toBe(1);
+    expect(environment.pendingCalls.size).toBe(1);
     works[1]?.resolve("queued");
     await clock.pass(20);
     expect(attempts).toBe(2);
-    surroundings.room.close();
+    environment.pendingCalls.close();
     works[2]?.resolve("tried again");
     expect(await clock.until(Promise.all(runs))).toEqual(["first", "queued", "tried again"]);
   });
 
   it.each(ways)("refuses new runs, %s", async (_way, time) => {
-    const { guard, surroundings, decisions } = guarded({ ...time, breaker: {} });
-    surroundings.room.close();
+    const { guard, environment, decisions } = guarded({ ...time, breaker: {} });
+    environment.pendingCalls.close();
     expect(await rejected(guard.run(() => "late"))).toMatchObject({ reason: "CLOSED" });
     expect(decisions).toMatchObject([{ verdict: "cancel", reason: "CLOSED" }]);
   });
 
   it("leaves work under way alone, and does not try again what fails", async () => {
-    const { clock, guard, surroundings, expectQuiet } = guarded({
+    const { clock, guard, environment, expectQuiet } = guarded({
       retry: { backoff: { baseMs: 100 } },
     });
     const work = deferred();
     const run = rejected(guard.run(() => work.promise));
-    surroundings.room.close();
+    environment.pendingCalls.close();
     work.reject(new Error("down"));
     expect(await clock.until(run)).toMatchObject({ reason: "CLOSED", cause: { message: "down" } });
     await expectQuiet();
   });
 
   it("ends waiting runs with CLOSED, those in backoff too, and refuses new ones; work under way may end", async () => {
-    const { clock, guard, surroundings, numbers, expectQuiet } = guarded({
+    const { clock, guard, environment, numbers, expectQuiet } = guarded({
       bulkhead: { maxConcurrent: 2, maxWaitMs: 1_000 },
       retry: { backoff: { baseMs: 1_000, jitter: "none" } },
     });
@@ -368,8 +368,8 @@ describe("closing the weir", () => {
     const running = guard.run(() => first.promise);
     void guard.run(() => first.promise);
     const queued = rejected(guard.run(never));
-    expect(surroundings.room.size).toBe(2);
-    surroundings.room.close();
+    expect(environment.pendingCalls.size).toBe(2);
+    environment.pendingCalls.close();
     const closed = { reason: "CLOSED", code: Status.UNAVAILABLE };
     expect(await queued).toMatchObject(closed);
     expect(await failing).toMatchObject({ ...closed, cause: { message: "down" } });

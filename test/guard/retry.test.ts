@@ -285,7 +285,7 @@ describe("the fallback of a guard", () => {
 
   it("is asked for the errors that it wants, and not by those who have left", async () => {
     const asked: unknown[] = [];
-    const { guard, surroundings, errors, decisions } = guarded({
+    const { guard, environment, errors, decisions } = guarded({
       fallback: {
         when(error) {
           if (error === "hook") throw new Error("a broken hook");
@@ -301,7 +301,7 @@ describe("the fallback of a guard", () => {
     const left = rejected(guard.run(never, { signal: abort.signal }));
     abort.abort("left");
     expect(await left).toBe("left");
-    surroundings.room.close();
+    environment.pendingCalls.close();
     expect(await rejected(guard.run(never))).toMatchObject({ reason: "CLOSED" });
     expect(asked).toEqual([]);
     expect(decisions.filter(({ policy }) => policy === "fallback")).toEqual([]);

@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import type { ControlledPolicy } from "../../src/core/control.js";
 import type { PolicyName } from "../../src/core/decision.js";
 import type { DecisionEvent } from "../../src/grpc/context/call-record.js";
-import { surroundingsOf } from "../../src/grpc/environment.js";
+import { environmentOf } from "../../src/grpc/environment.js";
 import { type Guard, Guards } from "../../src/guard/guard.js";
 import type { GuardOptions } from "../../src/guard/options.js";
 import { seededRandom } from "../../src/testing/clock/seeded-random.js";
@@ -18,7 +18,7 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
   const clock = new VirtualClock();
   const decisions: DecisionEvent[] = [];
   const errors: unknown[] = [];
-  const surroundings = surroundingsOf(
+  const environment = environmentOf(
     {
       clock,
       random: seededRandom(1),
@@ -29,7 +29,7 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
   );
   const policies = new Map<PolicyName, ControlledPolicy>();
   const guards = new Guards(
-    surroundings,
+    environment,
     (built) => {
       for (const { name, policy } of built) policies.set(name, policy);
     },
@@ -43,7 +43,7 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
     guards,
     guard,
     policies,
-    surroundings,
+    environment,
     /** What a policy says of itself, under the name of the guard. */
     numbers: (policy: PolicyName): unknown => {
       const snapshot = policies.get(policy)?.snapshot() as Numbers;
@@ -53,7 +53,7 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
     expectQuiet: async () => {
       await clock.pass(0);
       expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
-      expect(surroundings.room.size).toBe(0);
+      expect(environment.pendingCalls.size).toBe(0);
     },
   };
 }

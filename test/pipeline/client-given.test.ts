@@ -20,7 +20,7 @@ import { loadSync } from "@grpc/proto-loader";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { Status as RpcStatus } from "../../src/gen/google/rpc/status.js";
 import { ConformanceServiceService } from "../../src/gen/weir/v1/conformance.js";
-import type { SurroundingsOptions } from "../../src/grpc/environment.js";
+import type { EnvironmentOptions } from "../../src/grpc/environment.js";
 import type { ClientPolicy } from "../../src/pipeline/client.js";
 import { fallback } from "../../src/policies/fallback/client.js";
 import { alternative, value } from "../../src/policies/fallback/client-providers.js";
@@ -208,7 +208,7 @@ const asIs = (bytes: Buffer) => bytes;
 async function setup(options: {
   readonly policy?: ClientPolicy;
   readonly fates?: readonly Fate[] | undefined;
-  readonly client?: (surroundings: SurroundingsOptions) => ClientOptions;
+  readonly client?: (environment: EnvironmentOptions) => ClientOptions;
 }) {
   const transport = inMemoryTransport();
   const { clock, random } = transport;
@@ -392,7 +392,7 @@ const request = (number: number): Request => {
 afterEach(() => vi.restoreAllMocks());
 
 describe("an interceptor that stands alone", () => {
-  const alone: Readonly<Record<string, (given: SurroundingsOptions) => readonly Interceptor[]>> = {
+  const alone: Readonly<Record<string, (given: EnvironmentOptions) => readonly Interceptor[]>> = {
     retry: (given) => [retry(given)],
     hedge: (given) => [hedge({ ...given, delayMs: 5, retry: { idempotent: true } })],
     "rate above retry": (given) => [
@@ -680,7 +680,7 @@ describe("a deadline that is given as a Date", () => {
     [
       "past a rate that stands alone",
       {
-        client: (given: SurroundingsOptions) => ({
+        client: (given: EnvironmentOptions) => ({
           interceptors: [rate({ ...given, ratePerSecond: 1, burst: 1, maxWaitMs: 5_000 })],
         }),
       },

@@ -1,6 +1,6 @@
 import { Metadata } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { isQueued, isRefusal, type Turn } from "../../src/core/permit.js";
+import { isQueued, isRefusal, type WaitResult } from "../../src/core/permit.js";
 import { LoadReport, type ReportedServer } from "../../src/pipeline/load-report.js";
 import { Admission, type AdmissionCall } from "../../src/policies/admission/admission.js";
 import { resolveAdmissionOptions } from "../../src/policies/admission/options.js";
@@ -57,7 +57,7 @@ class Reporting implements ReportedServer {
       deadlineMs: this.#clock.now() + 2_000,
       neededMs: 0,
     };
-    const run = (turn: Turn) => {
+    const run = (turn: WaitResult) => {
       if (isRefusal(turn)) {
         this.refused += 1;
         return;

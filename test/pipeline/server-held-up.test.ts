@@ -4,7 +4,7 @@ import type { Clock } from "../../src/core/clock.js";
 import type { Gate } from "../../src/core/gate.js";
 import { type Outcome, permit } from "../../src/core/permit.js";
 import type { InboundCall } from "../../src/grpc/context/inbound-call.js";
-import { surroundingsOf } from "../../src/grpc/environment.js";
+import { environmentOf } from "../../src/grpc/environment.js";
 import { serverGate } from "../../src/grpc/server/policy.js";
 import { priorityReader } from "../../src/grpc/server/priority.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
@@ -22,7 +22,7 @@ it.each(kinds.flatMap((kind) => [0, 500].map((lateMs) => [kind, lateMs] as const
       schedule: (...args) => real.schedule(...args),
       afterPoll: (task) => real.afterPoll(task),
     };
-    const surroundings = surroundingsOf(
+    const environment = environmentOf(
       { clock, random: undefined, onDecision: undefined, onError: undefined },
       "test",
     );
@@ -31,7 +31,7 @@ it.each(kinds.flatMap((kind) => [0, 500].map((lateMs) => [kind, lateMs] as const
       modeFor: () => "enforce",
       enter: () => permit((outcome) => outcomes.push(outcome)),
     };
-    const interceptor = serverGate(surroundings, priorityReader(undefined, surroundings, "test"), [
+    const interceptor = serverGate(environment, priorityReader(undefined, environment, "test"), [
       gate,
     ]);
     const world = await scene({

@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 import {
   type Ending,
-  type Entry,
+  type GateAnswer,
   isQueued,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Outcome,
   type Permit,
   type Queued,
-  type Turn,
+  type WaitResult,
 } from "../../src/core/permit.js";
 import { priorities } from "../../src/core/priority.js";
 import { Admission } from "../../src/policies/admission/admission.js";
@@ -53,7 +53,7 @@ class Crowd {
   }
 
   /** So many calls ask, while others settle, settle twice, leave, wait for too long, or lose their deadline. */
-  churn(calls: number, enter: (onTurn: OnTurn) => Entry): void {
+  churn(calls: number, enter: (onGranted: OnGranted) => GateAnswer): void {
     for (let call = 0; call < calls; call += 1) {
       this.#enter(enter);
       if (this.random() < 0.4) this.#settle();
@@ -73,14 +73,14 @@ class Crowd {
     expect(this.clock.pending.refs).toBe(0);
   }
 
-  #enter(enter: (onTurn: OnTurn) => Entry): void {
+  #enter(enter: (onGranted: OnGranted) => GateAnswer): void {
     this.entered += 1;
     const entry = enter((turn) => this.#turn(turn));
     if (!isQueued(entry)) this.#turn(entry);
     else this.#waiting.push(entry);
   }
 
-  #turn(turn: Turn): void {
+  #turn(turn: WaitResult): void {
     if (isRefusal(turn)) this.ended += 1;
     else this.#holding.push(turn);
   }
@@ -141,11 +141,11 @@ describe("after a great many calls that ended in every way, everything is given 
         const shedders =
           options.thresholds === false ? [] : [new LoadThresholds(options.thresholds)];
         const admission = new Admission(options, clock, random, { shedders, report });
-        crowd.churn(14_000, (onTurn) => {
+        crowd.churn(14_000, (onGranted) => {
           if (crowd.random() < 0.1) admission.ran(crowd.random());
           const priority = priorities[crowd.below(4)] ?? "normal";
           const deadlineMs = crowd.deadlineMs();
-          return admission.enter({ priority, cohort: 0, deadlineMs, neededMs: 2 }, onTurn);
+          return admission.enter({ priority, cohort: 0, deadlineMs, neededMs: 2 }, onGranted);
         });
         crowd.goHome();
         const { running, queued, admitted, refused, left } = admission.snapshot();
@@ -161,11 +161,11 @@ describe("after a great many calls that ended in every way, everything is given 
     const options = resolveBulkheadOptions({ maxConcurrent: 6, maxQueued: 6, maxWaitMs: 30 });
     const shares = resolvePartitions({ own: { share: 0.34 }, bounded: { maxShare: 0.5 } }, 6);
     const bulkhead = new Bulkhead(options, crowd.clock, report, shares);
-    crowd.churn(160_000, (onTurn) => {
+    crowd.churn(160_000, (onGranted) => {
       if (crowd.random() < 0.001) bulkhead.resize(2 + crowd.below(8));
       const name = ["own", "bounded", "unknown", undefined][crowd.below(4)];
       const weight = [1, 1, 2, 7][crowd.below(4)];
-      return bulkhead.enter(crowd.below(4), crowd.deadlineMs(), onTurn, weight, name);
+      return bulkhead.enter(crowd.below(4), crowd.deadlineMs(), onGranted, weight, name);
     });
     crowd.goHome();
     const { running, queued, admitted, refused, left, partitions = {} } = bulkhead.snapshot();
@@ -224,13 +224,13 @@ describe("after a great many calls that ended in every way, everything is given 
       onStoreError: store === undefined ? "allow" : "refuse",
     });
     const rate = new RateLimit(options, { clock, random, report: () => {} }, "rate");
-    crowd.churn(50_000, (onTurn) =>
+    crowd.churn(50_000, (onGranted) =>
       rate.enter({
         key: `key ${crowd.below(5)}`,
         cost: crowd.below(3),
         rank: crowd.below(4),
         deadlineMs: crowd.deadlineMs(),
-        onTurn,
+        onGranted,
       }),
     );
     crowd.goHome();

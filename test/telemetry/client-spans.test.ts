@@ -205,7 +205,7 @@ describe.each(transports)("%s", (_way, makeTransport) => {
       maxAttempts: 1,
       server: { deadlineGuard: { minRemainingMs: 60_000 } },
     });
-    const clock = scene.surroundings.clock;
+    const clock = scene.environment.clock;
     await scene.link.until(unary(scene, { deadlineIn: 2_000 }, clock));
     expect(tracing.calls()[0]?.attributes).toMatchObject({
       "rpc.status_code": "DEADLINE_EXCEEDED",

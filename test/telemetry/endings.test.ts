@@ -230,7 +230,7 @@ it("a handler that answers after its caller has left does not change its span", 
   });
   const ended = unary(scene, {
     cancelAfter: (cancel) => {
-      scene.surroundings.clock.schedule(20, cancel);
+      scene.environment.clock.schedule(20, cancel);
     },
   });
   await scene.link.until(ended);

@@ -14,7 +14,7 @@ import {
 import { contextInterceptor } from "../../src/grpc/client/context.js";
 import { gatesInterceptor } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
-import { type Surroundings, surroundingsOf } from "../../src/grpc/environment.js";
+import { type Environment, environmentOf } from "../../src/grpc/environment.js";
 import { context as serverContext } from "../../src/grpc/server/context.js";
 import { serverGate } from "../../src/grpc/server/policy.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
@@ -47,7 +47,7 @@ export interface SceneOptions {
 export interface Scene {
   readonly link: Link;
   readonly client: ConformanceServiceClient;
-  readonly surroundings: Surroundings;
+  readonly environment: Environment;
 }
 
 /** The answers of a server that is well. */
@@ -72,14 +72,14 @@ const wellHandlers: Required<Handlers> = {
 
 export async function openScene(transport: Transport, options: SceneOptions = {}): Promise<Scene> {
   const { clock, random } = transport;
-  const surroundings = surroundingsOf({ clock, random }, "scene");
+  const environment = environmentOf({ clock, random }, "scene");
   const telemetry = resolveTelemetryOptions(options.telemetry);
-  const policies = new ServerPolicies(options.server ?? {}, surroundings);
-  const clientOptions = clientPipeline(surroundings, options);
+  const policies = new ServerPolicies(options.server ?? {}, environment);
+  const clientOptions = clientPipeline(environment, options);
   const serverInterceptors: ServerInterceptor[] = [
     serverContext({ clock, random }),
-    serverSpanInterceptor(surroundings, telemetry),
-    serverGate(surroundings, policies.priority, policies.gates),
+    serverSpanInterceptor(environment, telemetry),
+    serverGate(environment, policies.priority, policies.gates),
   ];
   const link = await transport.open({
     service: ConformanceServiceService,
@@ -87,28 +87,28 @@ export async function openScene(transport: Transport, options: SceneOptions = {}
     clientOptions,
     serverInterceptors,
   });
-  return { link, client: link.client(ConformanceServiceClient), surroundings };
+  return { link, client: link.client(ConformanceServiceClient), environment };
 }
 
-function clientPipeline(surroundings: Surroundings, options: SceneOptions): ClientOptions {
+function clientPipeline(environment: Environment, options: SceneOptions): ClientOptions {
   const telemetry = resolveTelemetryOptions(options.telemetry);
   const retries = { maxAttempts: options.maxAttempts ?? 3, idempotent: true };
-  const retry = retryPolicy(retries, "enforce", surroundings, "retry");
+  const retry = retryPolicy(retries, "enforce", environment, "retry");
   const bulkhead =
     options.bulkhead === undefined
       ? undefined
-      : bulkheadPolicy(options.bulkhead, surroundings, "bulkhead");
+      : bulkheadPolicy(options.bulkhead, environment, "bulkhead");
   const pipeline = [
-    contextInterceptor(surroundings),
-    callSpanInterceptor(surroundings, telemetry),
-    deadlineInterceptor(surroundings, () => resolveDeadlineOptions()),
-    attemptsInterceptor(surroundings, () => ({ retry, hedge: undefined })),
-    gatesInterceptor(surroundings, [bulkheadGate(() => bulkhead)]),
-    attemptSpanInterceptor(surroundings, telemetry),
+    contextInterceptor(environment),
+    callSpanInterceptor(environment, telemetry),
+    deadlineInterceptor(environment, () => resolveDeadlineOptions()),
+    attemptsInterceptor(environment, () => ({ retry, hedge: undefined })),
+    gatesInterceptor(environment, [bulkheadGate(() => bulkhead)]),
+    attemptSpanInterceptor(environment, telemetry),
   ];
   return {
     interceptors: [...(options.outermost ?? []), ...pipeline, ...(options.innermost ?? [])],
-    callInvocationTransformer: recordTransformer(surroundings, pipeline, undefined),
+    callInvocationTransformer: recordTransformer(environment, pipeline, undefined),
   };
 }
 

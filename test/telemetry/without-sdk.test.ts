@@ -2,7 +2,7 @@ import { type Interceptor, Metadata } from "@grpc/grpc-js";
 import { context, propagation, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
 import { afterEach, describe, expect, it } from "vitest";
-import { surroundingsOf } from "../../src/grpc/environment.js";
+import { environmentOf } from "../../src/grpc/environment.js";
 import { attemptSpanInterceptor, callSpanInterceptor } from "../../src/telemetry/client-spans.js";
 import { resolveTelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
@@ -57,7 +57,7 @@ describe("where no SDK is registered", () => {
   });
 
   it("no interceptor stands in the way of a call", () => {
-    const surroundings = surroundingsOf({}, "test");
+    const environment = environmentOf({}, "test");
     const options = resolveTelemetryOptions();
     const below = {} as ReturnType<Interceptor>;
     const callOptions = { method_definition: { path: "/a.B/C" } } as Parameters<Interceptor>[0];
@@ -67,12 +67,12 @@ describe("where no SDK is registered", () => {
       return below;
     };
     for (const make of [callSpanInterceptor, attemptSpanInterceptor]) {
-      expect(make(surroundings, options)(callOptions, nextCall)).toBe(below);
+      expect(make(environment, options)(callOptions, nextCall)).toBe(below);
     }
     expect(given).toEqual([callOptions, callOptions]);
     const call = {} as Parameters<ReturnType<typeof serverSpanInterceptor>>[1];
     const method = {} as Parameters<ReturnType<typeof serverSpanInterceptor>>[0];
-    expect(serverSpanInterceptor(surroundings, options)(method, call)).toBe(call);
+    expect(serverSpanInterceptor(environment, options)(method, call)).toBe(call);
   });
 
   it("a trace of others is passed on, from hop to hop, where there is a propagator", async () => {

@@ -23,7 +23,7 @@ const maxRetryAfterMs = 5_000;
  * It is advice and no promise. Each answer is drawn from once to twice the estimate, or a crowd that was
  * refused together would come back together.
  */
-export class HoldTime {
+export class RetryAfterEstimate {
   readonly #random: Random;
   #averageMs: number;
   #seen = false;
@@ -133,7 +133,7 @@ const roomFor = 2;
  * come back sooner, have had their turn.
  */
 export class Prospects {
-  readonly #holdTime: HoldTime;
+  readonly #retryAfterEstimate: RetryAfterEstimate;
   readonly #clock: Pick<Clock, "now">;
   #running = 0;
   /** The sum of the times at which those that run began, from `#zeroMs`. */
@@ -143,8 +143,8 @@ export class Prospects {
   readonly #away: number[] = [];
   #awayAtMs: number;
 
-  constructor(holdTime: HoldTime, clock: Pick<Clock, "now">) {
-    this.#holdTime = holdTime;
+  constructor(retryAfterEstimate: RetryAfterEstimate, clock: Pick<Clock, "now">) {
+    this.#retryAfterEstimate = retryAfterEstimate;
     this.#clock = clock;
     this.#zeroMs = clock.now();
     this.#awayAtMs = this.#zeroMs;
@@ -164,14 +164,18 @@ export class Prospects {
 
   /** Whole milliseconds from 20 to 5,000 until another try of a call that is refused now is worth it. */
   retryAfterMs({ queued, atOnce, rank }: Ahead): number {
-    const holdTime = this.#holdTime;
+    const retryAfterEstimate = this.#retryAfterEstimate;
     const nowMs = this.#clock.now();
     const heldMs = this.#running === 0 ? 0 : nowMs - this.#zeroMs - this.#beganMs / this.#running;
     const before = this.#sentAwayBefore(rank, atOnce, nowMs);
-    const nextMs = holdTime.untilFree(queued + 1, atOnce, heldMs);
-    const thenMs = holdTime.untilFree(queued + 1 + Math.floor(before * roomFor), atOnce, heldMs);
+    const nextMs = retryAfterEstimate.untilFree(queued + 1, atOnce, heldMs);
+    const thenMs = retryAfterEstimate.untilFree(
+      queued + 1 + Math.floor(before * roomFor),
+      atOnce,
+      heldMs,
+    );
     this.#sendAway(rank, atOnce);
-    return holdTime.draw(nextMs, Math.max(0, thenMs - nextMs));
+    return retryAfterEstimate.draw(nextMs, Math.max(0, thenMs - nextMs));
   }
 
   /**
@@ -185,7 +189,7 @@ export class Prospects {
   }
 
   #sentAwayBefore(rank: number, atOnce: number, nowMs: number): number {
-    let served = ((nowMs - this.#awayAtMs) * this.#holdTime.perMs(atOnce)) / roomFor;
+    let served = ((nowMs - this.#awayAtMs) * this.#retryAfterEstimate.perMs(atOnce)) / roomFor;
     this.#awayAtMs = nowMs;
     let before = 0;
     for (let other = 0; other < this.#away.length; other += 1) {

@@ -1,13 +1,13 @@
 import { type CancelTask, type Clock, expireAt } from "../clock.js";
 import type { Reason } from "../decision.js";
 import {
-  type Entry,
+  type GateAnswer,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Permit,
   type Queued,
   type Refusal,
-  type Turn,
+  type WaitResult,
 } from "../permit.js";
 import { type ReportError, safely } from "../user-code.js";
 
@@ -15,7 +15,7 @@ import { type ReportError, safely } from "../user-code.js";
 export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;
 
 /** What a policy with a queue does for those who wait in it. `T` is what it knows its calls by. */
-export interface TurnHost<T> {
+export interface QueueHost<T> {
   readonly clock: Clock;
   /** The longest wait of a call, in milliseconds. `leftMs` is the time that it has, and may be infinite. */
   longestWaitMs(tag: T, leftMs: number): number;
@@ -34,26 +34,26 @@ export interface TurnHost<T> {
  * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits as
  * long as the host lets it, or until its deadline, whichever is sooner, with one timer that keeps the process alive.
  */
-export class QueuedTurn<T> implements Queued, Candidate {
+export class QueuedCall<T> implements Queued, Candidate {
   readonly kind = "queued";
   readonly tag: T;
-  readonly #host: TurnHost<T>;
+  readonly #host: QueueHost<T>;
   readonly #sinceMs: number;
   readonly #deadlineMs: number;
-  readonly #onTurn: OnTurn;
+  readonly #onGranted: OnGranted;
   #waiter: { cancel(): boolean } | undefined;
   #stopTimer: CancelTask | undefined;
   #done = false;
   #entered = false;
-  #early: Turn | undefined;
+  #early: WaitResult | undefined;
 
   /** `deadlineMs` is on the monotonic clock; `Infinity` for none. */
-  constructor(host: TurnHost<T>, tag: T, nowMs: number, deadlineMs: number, onTurn: OnTurn) {
+  constructor(host: QueueHost<T>, tag: T, nowMs: number, deadlineMs: number, onGranted: OnGranted) {
     this.#host = host;
     this.tag = tag;
     this.#sinceMs = nowMs;
     this.#deadlineMs = deadlineMs;
-    this.#onTurn = onTurn;
+    this.#onGranted = onGranted;
   }
 
   get detail(): string | undefined {
@@ -77,7 +77,7 @@ export class QueuedTurn<T> implements Queued, Candidate {
    * The answer of `enter`. What is told to others while this call enters may bring its turn at once;
    * then the turn is the answer, and the callback stays silent.
    */
-  entered(): Entry {
+  entered(): GateAnswer {
     this.#entered = true;
     return this.#early ?? this;
   }
@@ -129,13 +129,13 @@ export class QueuedTurn<T> implements Queued, Candidate {
     this.#stopTimer = undefined;
   }
 
-  #deliver(turn: Turn, nowMs: number): void {
+  #deliver(turn: WaitResult, nowMs: number): void {
     if (!this.#entered) {
       this.#early = turn;
       return;
     }
     try {
-      this.#onTurn(turn, nowMs - this.#sinceMs);
+      this.#onGranted(turn, nowMs - this.#sinceMs);
     } catch (error) {
       if (!isRefusal(turn)) turn.settle("ignored");
       safely(this.#host.report, error, "onTurn");

@@ -26,7 +26,7 @@ export interface CallSetup {
   /** The peer of a call that has none yet, as grpc-js has it. */
   readonly target: string;
   /** Chooses the connection. Throws when the channel is closed. */
-  readonly choose: (method: string, metadata: Metadata) => Lane;
+  readonly choose: (method: string, metadata: Metadata) => PartitionConnection;
 }
 
 /**
@@ -39,7 +39,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
   readonly #setup: CallSetup;
   readonly #parentLived: boolean;
   #call: ChannelCall | undefined;
-  #lane: Lane | undefined;
+  #connection: PartitionConnection | undefined;
   #listener: ClientListener | undefined;
   #credentials: CallCredentials | undefined;
   #early: { readonly context: MessageContext; readonly message: Buffer } | undefined;
@@ -132,11 +132,11 @@ export class PartitionedCall implements ChannelCall, ClientListener {
 
   #create(metadata: Metadata): ChannelCall {
     const { choose, method, deadline, host, parent, propagateFlags } = this.#setup;
-    const lane = choose(method, metadata);
-    const call = createCall(lane.channel, method, deadline, host, parent, propagateFlags);
+    const connection = choose(method, metadata);
+    const call = createCall(connection.channel, method, deadline, host, parent, propagateFlags);
     if (this.#credentials !== undefined) call.setCredentials(this.#credentials);
-    lane.enter();
-    this.#lane = lane;
+    connection.enter();
+    this.#connection = connection;
     this.#call = call;
     return call;
   }
@@ -159,8 +159,8 @@ export class PartitionedCall implements ChannelCall, ClientListener {
   }
 
   #leave(): void {
-    this.#lane?.leave();
-    this.#lane = undefined;
+    this.#connection?.leave();
+    this.#connection = undefined;
   }
 
   /** Ends a call that never was one below. */
@@ -193,7 +193,7 @@ export interface ChannelPartitionSnapshot {
 }
 
 /** One connection of a partition: a channel that shares its connection with no other. */
-export class Lane {
+export class PartitionConnection {
   readonly channel: Channel;
   #inFlight = 0;
   #started = 0;
@@ -218,7 +218,7 @@ export class Lane {
   }
 
   /** Whether the next call rather goes here. */
-  isBetterThan(other: Lane): boolean {
+  isBetterThan(other: PartitionConnection): boolean {
     const failing = this.#failing();
     if (failing !== other.#failing()) return !failing;
     if (this.#inFlight !== other.#inFlight) return this.#inFlight < other.#inFlight;
@@ -238,27 +238,32 @@ export class Lane {
 
 /** The connections that the calls of one class share. */
 export class Partition {
-  readonly lanes: readonly [Lane, ...Lane[]];
+  readonly connections: readonly [PartitionConnection, ...PartitionConnection[]];
   #turns = 0;
 
   constructor(connections: number, open: () => Channel) {
-    const first = new Lane(open());
-    this.lanes = [first, ...Array.from({ length: connections - 1 }, () => new Lane(open()))];
+    const first = new PartitionConnection(open());
+    this.connections = [
+      first,
+      ...Array.from({ length: connections - 1 }, () => new PartitionConnection(open())),
+    ];
   }
 
   /**
    * The connection with the fewest calls in flight; among equals, the one whose turn it is. One that cannot connect
    * comes last: its calls fail at once, so that it always has the fewest and would draw all others in.
    */
-  pick(): Lane {
-    const lane = this.lanes.reduce((best, each) => (each.isBetterThan(best) ? each : best));
+  pick(): PartitionConnection {
+    const connection = this.connections.reduce((best, each) =>
+      each.isBetterThan(best) ? each : best,
+    );
     this.#turns += 1;
-    lane.take(this.#turns);
-    return lane;
+    connection.take(this.#turns);
+    return connection;
   }
 
   snapshot(): ChannelPartitionSnapshot {
-    const connections = this.lanes.map((lane) => lane.snapshot());
+    const connections = this.connections.map((connection) => connection.snapshot());
     return {
       inFlight: connections.reduce((sum, { inFlight }) => sum + inFlight, 0),
       started: connections.reduce((sum, { started }) => sum + started, 0),

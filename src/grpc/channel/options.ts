@@ -8,7 +8,7 @@ import {
 } from "../../core/options.js";
 import { type Priority, priorities } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
-import { surroundingsOf } from "../environment.js";
+import { environmentOf } from "../environment.js";
 
 /** What a call tells of itself when its partition is chosen. */
 export interface PlacedCall {
@@ -105,7 +105,7 @@ export function resolvePartitionedChannelOptions(given: PartitionedChannelOption
       // Out of the pool of the process, all partitions would be given the same connection.
       "grpc.use_local_subchannel_pool": 1,
     },
-    report: surroundingsOf(
+    report: environmentOf(
       { clock: undefined, random: undefined, onDecision: undefined, onError },
       prefix,
     ).report,

@@ -14,8 +14,8 @@ import {
   type Channel,
   type ChannelCall,
   type ChannelPartitionSnapshot,
-  type Lane,
   Partition,
+  type PartitionConnection,
   PartitionedCall,
 } from "./call.js";
 import { Connectivity } from "./connectivity.js";
@@ -40,21 +40,23 @@ type CreateCallArgs = Parameters<Channel["createCall"]>;
 export class PartitionedChannel<Name extends string = string> implements Channel {
   readonly #partitions: ReadonlyMap<string, Partition>;
   readonly #first: Channel;
-  readonly #place: Place;
+  readonly #partitionOf: PartitionOf;
   readonly #connectivity: Connectivity;
-  readonly #choose: (method: string, metadata: Metadata) => Lane;
+  readonly #choose: (method: string, metadata: Metadata) => PartitionConnection;
 
   /** Made with `partitionedChannel`. */
   constructor(plan: ChannelPlan, open: () => Channel, clock: Clock) {
-    this.#place = placeBy(plan);
+    this.#partitionOf = partitionBy(plan);
     const partitions = plan.partitions.map(
       ({ name, connections }) => [name, new Partition(connections, open)] as const,
     );
     this.#partitions = new Map(partitions);
-    this.#first = this.#named(plan.defaultPartition).lanes[0].channel;
-    const channels = partitions.flatMap(([, { lanes }]) => lanes.map(({ channel }) => channel));
+    this.#first = this.#named(plan.defaultPartition).connections[0].channel;
+    const channels = partitions.flatMap(([, { connections }]) =>
+      connections.map(({ channel }) => channel),
+    );
     this.#connectivity = new Connectivity(channels, clock);
-    this.#choose = (method, metadata) => this.#laneOf(method, metadata);
+    this.#choose = (method, metadata) => this.#connectionOf(method, metadata);
   }
 
   /** The target as grpc-js writes it: `dns:orders:8443`. */
@@ -115,9 +117,9 @@ export class PartitionedChannel<Name extends string = string> implements Channel
     return { partitions };
   }
 
-  #laneOf(method: string, metadata: Metadata): Lane {
+  #connectionOf(method: string, metadata: Metadata): PartitionConnection {
     this.#mustBeOpen();
-    return this.#named(this.#place(method, metadata)).pick();
+    return this.#named(this.#partitionOf(method, metadata)).pick();
   }
 
   #named(name: string): Partition {
@@ -165,10 +167,10 @@ export function partitionedChannel<Name extends string>(
 }
 
 /** Chooses the partition of a call by name. */
-export type Place = (method: string, metadata: Metadata) => string;
+export type PartitionOf = (method: string, metadata: Metadata) => string;
 
 /** The user's function first, then the rules in the order written, then the default. */
-export function placeBy(plan: ChannelPlan): Place {
+export function partitionBy(plan: ChannelPlan): PartitionOf {
   const { partitions, partitionOf, defaultPartition, report } = plan;
   const ruled = partitions.filter(
     (each) => each.priorities !== undefined || each.methods !== undefined,

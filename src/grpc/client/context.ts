@@ -8,11 +8,11 @@ import {
 import { readOptions } from "../../core/options.js";
 import { type CallRecord, type OptionsWithOwn, withRecord } from "../context/call-record.js";
 import {
-  type Surroundings,
-  type SurroundingsOptions,
-  surroundingsOf,
-  surroundingsOptionNames,
-  type WaitingRoom,
+  type Environment,
+  type EnvironmentOptions,
+  environmentOf,
+  environmentOptionNames,
+  type PendingCalls,
 } from "../environment.js";
 import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../metadata.js";
 import type { MessageContext } from "../types.js";
@@ -24,38 +24,44 @@ import { asKept, copyMetadata } from "./kept-metadata.js";
  * brings every event back into the caller's async context, and passes the priority and the cohort of the inbound call on.
  */
 export function contextInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   waitForReady: (method: string) => boolean = () => false,
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const { record } = own;
-    const { room } = surroundings;
-    return new ContextCall(own.options, nextCall, record, room, waitForReady(record.method));
+    const { pendingCalls } = environment;
+    return new ContextCall(
+      own.options,
+      nextCall,
+      record,
+      pendingCalls,
+      waitForReady(record.method),
+    );
   };
 }
 
 class ContextCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
-  readonly #room: WaitingRoom;
+  readonly #pendingCalls: PendingCalls;
   readonly #waitForReady: boolean;
 
   constructor(
     options: OptionsWithOwn,
     nextCall: NextCall,
     record: CallRecord,
-    room: WaitingRoom,
+    pendingCalls: PendingCalls,
     waitForReady: boolean,
   ) {
     super(options, nextCall);
     this.#record = record;
-    this.#room = room;
+    this.#pendingCalls = pendingCalls;
     this.#waitForReady = waitForReady;
   }
 
   protected override begin(metadata: Metadata): void {
     // A channel that is closed is noticed below, where the call has its span.
-    const closed = this.#room.closing();
+    const closed = this.#pendingCalls.closing();
     if (closed !== undefined) {
       this.finish(closed);
       return;
@@ -124,7 +130,7 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function context(given: SurroundingsOptions = {}): Interceptor {
-  const options = readOptions("context", given, surroundingsOptionNames);
-  return contextInterceptor(surroundingsOf(options, "context"));
+export function context(given: EnvironmentOptions = {}): Interceptor {
+  const options = readOptions("context", given, environmentOptionNames);
+  return contextInterceptor(environmentOf(options, "context"));
 }

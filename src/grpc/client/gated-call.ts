@@ -17,7 +17,7 @@ import {
   endAttempt,
   type OptionsWithOwn,
 } from "../context/call-record.js";
-import type { WaitingRoom } from "../environment.js";
+import type { PendingCalls } from "../environment.js";
 import { callOff, channelClosedStatus } from "../status/local.js";
 import { echoes, isAddress, neverLeft } from "../status/origin.js";
 import { localRejection } from "../status/rejection.js";
@@ -46,12 +46,12 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   readonly clock: Clock;
   trailers: Metadata | undefined;
   readonly #run: GateRun<ClientPassage>;
-  readonly #room: WaitingRoom;
+  readonly #pendingCalls: PendingCalls;
   #metadata: Metadata | undefined;
   #sawHeaders = false;
   /** A stream of responses has had its first. */
   #delivered = false;
-  #calledOff: string | undefined;
+  #ownCancel: string | undefined;
   /** When the call below was started. */
   #startedMs = 0;
   /** The call below is about to be called off. */
@@ -62,13 +62,13 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     nextCall: NextCall,
     record: CallRecord,
     gates: readonly Gate<ClientPassage>[],
-    room: WaitingRoom,
+    pendingCalls: PendingCalls,
   ) {
     super(options, nextCall);
     this.record = record;
     this.attempt = attemptOf(options, record);
     this.clock = record.clock;
-    this.#room = room;
+    this.#pendingCalls = pendingCalls;
     this.#run = new GateRun<ClientPassage>(gates, this, this);
   }
 
@@ -88,7 +88,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     const kept = keepMetadata(metadata);
     this.#metadata = kept;
     this.record.metadata = kept;
-    this.#room.enter(this.#closed, this.record.connection);
+    this.#pendingCalls.enter(this.#closed, this.record.connection);
   }
 
   #learnTarget(): void {
@@ -102,7 +102,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   }
 
   protected override released(): void {
-    this.#room.leave(this.#closed);
+    this.#pendingCalls.leave(this.#closed);
     // However the call ended; where its status told more, it is settled already.
     this.#run.settle("ignored");
   }
@@ -111,9 +111,9 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     const metadata = this.#metadata;
     if (metadata === undefined) return;
     if (waited) {
-      this.#room.leave(this.#closed);
+      this.#pendingCalls.leave(this.#closed);
       // What another call gives back when it is closed may let this one through.
-      const closed = this.#room.closing(this.record.connection);
+      const closed = this.#pendingCalls.closing(this.record.connection);
       if (closed !== undefined) {
         this.finish(closed);
         return;
@@ -144,7 +144,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    this.#calledOff ??= details;
+    this.#ownCancel ??= details;
     const { next } = this;
     if (next === undefined || this.ended || !this.#fresh) {
       super.cancelWithStatus(code, details);
@@ -189,7 +189,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         sawHeaders: this.#sawHeaders,
         peer: this.getPeer(),
         target: this.record.target,
-        calledOff: echoes(received, this.#calledOff),
+        ownCancel: echoes(received, this.#ownCancel),
         unknown: this.record.unknownTexts,
         resets: this.record.resets,
       };

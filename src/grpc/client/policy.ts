@@ -5,18 +5,18 @@ import { boundedKey } from "../../core/keyed.js";
 import { InvalidOptionError, oneOf, optionalFunction, readOptions } from "../../core/options.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import { type CallRecord, withRecord } from "../context/call-record.js";
-import { type Surroundings, type SurroundingsOptions, surroundingsOf } from "../environment.js";
+import { type Environment, type EnvironmentOptions, environmentOf } from "../environment.js";
 import { serviceOf } from "../types.js";
 import { type ClientPassage, GatedCall } from "./gated-call.js";
 
 /** One interceptor for a row of client policies that each attempt has to pass, in their order. */
 export function gatesInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   gates: readonly Gate<ClientPassage>[],
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
-    return new GatedCall(own.options, nextCall, own.record, gates, surroundings.room);
+    const own = withRecord(options, environment);
+    return new GatedCall(own.options, nextCall, own.record, gates, environment.pendingCalls);
   };
 }
 
@@ -43,7 +43,7 @@ export interface PolicyOptions {
 export const policyOptionNames: readonly string[] = ["mode", "key"];
 
 /** Options of a policy that is used without a weir. */
-export interface StandaloneOptions extends SurroundingsOptions {
+export interface StandaloneOptions extends EnvironmentOptions {
   /**
    * Names the server for policies that tell servers apart, where the interceptor is for one client only. Of the
    * interceptors of a call, the first that has it says it for all. @defaultValue what the channel, or the call below, tells
@@ -59,14 +59,14 @@ export interface StandaloneOptions extends SurroundingsOptions {
 export function takeStandalone<O extends StandaloneOptions>(
   given: O,
   prefix: string,
-): { readonly surroundings: Surroundings; readonly rest: Omit<O, keyof StandaloneOptions> } {
+): { readonly environment: Environment; readonly rest: Omit<O, keyof StandaloneOptions> } {
   const { clock, random, onDecision, onError, target, ...rest } = readOptions(prefix, given);
-  const surroundings = surroundingsOf({ clock, random, onDecision, onError }, prefix);
-  if (target === undefined) return { surroundings, rest };
+  const environment = environmentOf({ clock, random, onDecision, onError }, prefix);
+  if (target === undefined) return { environment, rest };
   if (typeof target !== "string" || target === "") {
     throw new InvalidOptionError(`${prefix}.target`, "the name of a target", target);
   }
-  return { surroundings: { ...surroundings, target }, rest };
+  return { environment: { ...environment, target }, rest };
 }
 
 /** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
@@ -75,17 +75,17 @@ export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
   prefix: string,
 ): {
   readonly own: PolicyOptions;
-  readonly surroundings: Surroundings;
+  readonly environment: Environment;
   readonly rest: Omit<Omit<O, keyof StandaloneOptions>, keyof PolicyOptions>;
 } {
-  const { surroundings, rest: own } = takeStandalone(options, prefix);
+  const { environment, rest: own } = takeStandalone(options, prefix);
   const { mode, key, ...rest } = own;
   return {
     own: policyOptions(
       { ...(mode === undefined ? {} : { mode }), ...(key === undefined ? {} : { key }) },
       prefix,
     ),
-    surroundings,
+    environment,
     rest,
   };
 }

@@ -42,7 +42,7 @@ export class ReplayAttempt implements ClientListener {
   readonly #buffer: ReplayBuffer;
   readonly #definition: Definition;
   #call: ClientCall | undefined;
-  #calledOff: string | undefined;
+  #ownCancel: string | undefined;
   #writing = false;
   #halfClosed = false;
   /** One read credit is out: grpc-js takes several for one. */
@@ -184,7 +184,7 @@ export class ReplayAttempt implements ClientListener {
 
   cancel(code: number, details: string): void {
     if (this.ended) return;
-    this.#calledOff ??= details;
+    this.#ownCancel ??= details;
     this.#callOff(code, details);
   }
 
@@ -196,8 +196,8 @@ export class ReplayAttempt implements ClientListener {
   }
 
   /** Whether this status is only the echo of what the attempt was called off with. */
-  calledOffBy(status: StatusObject): boolean {
-    return echoes(status, this.#calledOff);
+  cancelledBy(status: StatusObject): boolean {
+    return echoes(status, this.#ownCancel);
   }
 
   onReceiveMetadata(metadata: Metadata): void {
@@ -232,7 +232,7 @@ export class ReplayAttempt implements ClientListener {
 }
 
 /** One message of the request, kept until no attempt needs it any more. */
-interface Entry {
+interface BufferedEvent {
   readonly message: KeptRequest;
   readonly flags: number | undefined;
   readonly bytes: number;
@@ -251,7 +251,7 @@ export interface ReplayLimits {
  * Numbers go on when messages at the front are dropped.
  */
 export class ReplayBuffer {
-  readonly #entries: Entry[] = [];
+  readonly #entries: BufferedEvent[] = [];
   readonly #limits: ReplayLimits;
   readonly #streamed: boolean;
   #first = 0;

@@ -301,7 +301,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       sawHeaders: attempt.sawHeaders,
       peer: attempt.peer ?? record.target,
       target: record.target,
-      calledOff: attempt.calledOffBy(status),
+      ownCancel: attempt.cancelledBy(status),
       unknown: record.unknownTexts,
       resets: record.resets,
     };

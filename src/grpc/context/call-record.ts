@@ -17,7 +17,7 @@ import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 import { notify, type Observer, type ReportError, safely } from "../../core/user-code.js";
 import { ChannelWatch } from "../channel/watch.js";
 import { deadlineChannel, fixedDeadline, ranOutOfTime, toMonotonic } from "../deadline.js";
-import type { Surroundings } from "../environment.js";
+import type { Environment } from "../environment.js";
 import type { Degradation } from "../status/degraded.js";
 import { type AttemptEvidence, resetPeer, type UnknownTexts } from "../status/origin.js";
 import { Failure } from "../status/outcome.js";
@@ -154,7 +154,7 @@ export class CallRecord {
   readonly #onDecision: Observer<DecisionEvent> | undefined;
 
   constructor(
-    context: Surroundings,
+    context: Environment,
     call: { path: string; requestStream: boolean; responseStream: boolean },
     connection: ChannelWatch | undefined,
   ) {
@@ -273,7 +273,7 @@ export type OptionsWithOwn = InterceptorOptions & OwnCallOptions;
 /** The options with a record in them: those given, or a copy with a new record. */
 export function withRecord(
   options: OptionsWithOwn,
-  context: Surroundings,
+  context: Environment,
 ): { readonly options: OptionsWithOwn; readonly record: CallRecord } {
   const present = options[recordKey];
   if (present !== undefined) {
@@ -316,7 +316,7 @@ export function withOverrides(options: CallOptions, overrides: CallOverrides): C
  * interceptors of their own: grpc-js would let those replace it.
  */
 export function recordTransformer(
-  surroundings: Surroundings,
+  environment: Environment,
   pipeline: readonly Interceptor[],
   own: CallInvocationTransformer | undefined,
 ): CallInvocationTransformer {
@@ -325,7 +325,7 @@ export function recordTransformer(
     const properties: CallProperties<unknown, unknown> = own === undefined ? given : own(given);
     const callOptions: OptionsWithOverrides = properties.callOptions;
     const connection = ChannelWatch.of(properties.channel);
-    const record = new CallRecord(surroundings, properties.methodDefinition, connection);
+    const record = new CallRecord(environment, properties.methodDefinition, connection);
     record.priority = callOptions[overridesKey]?.priority ?? record.priority;
     // The symbol stands before the copying, where it is ten times cheaper in V8, and is set after it, because
     // options that are used again bring the record of an earlier call.

@@ -97,7 +97,7 @@ export class InboundCall implements CurrentCall {
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
   #abort: AbortController | undefined;
-  #onCalledOff: Set<(end: InboundEnd) => void> | undefined;
+  #onCancelled: Set<(end: InboundEnd) => void> | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
   readonly #caller: Caller;
 
@@ -184,7 +184,7 @@ export class InboundCall implements CurrentCall {
    * well, and one set for all outbound calls, so that a fan-out adds no listener to the call itself.
    * The result takes the task out again.
    */
-  onCalledOff(task: (end: InboundEnd) => void): () => void {
+  onCancelled(task: (end: InboundEnd) => void): () => void {
     if (this.#end !== undefined) {
       // Too late for a subscription: a call made after its inbound call was called off is called
       // off as well, after the caller has it in hand.
@@ -195,8 +195,8 @@ export class InboundCall implements CurrentCall {
         wanted = false;
       };
     }
-    this.#onCalledOff ??= new Set();
-    const tasks = this.#onCalledOff;
+    this.#onCancelled ??= new Set();
+    const tasks = this.#onCancelled;
     tasks.add(task);
     return () => tasks.delete(task);
   }
@@ -205,8 +205,8 @@ export class InboundCall implements CurrentCall {
   finish(end: InboundEnd): void {
     if (this.#end !== undefined) return;
     this.#end = end;
-    const tasks = this.#onCalledOff;
-    this.#onCalledOff = undefined;
+    const tasks = this.#onCancelled;
+    this.#onCancelled = undefined;
     if (end === "finished") return;
     this.#abort?.abort();
     for (const task of tasks ?? []) {

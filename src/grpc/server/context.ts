@@ -5,10 +5,10 @@ import { outsideClock } from "../context/async-context.js";
 import { currentInbound, InboundCall, runInbound } from "../context/inbound-call.js";
 import { ranOutOfTime, toMonotonic } from "../deadline.js";
 import {
-  type Surroundings,
-  type SurroundingsOptions,
-  surroundingsOf,
-  surroundingsOptionNames,
+  type Environment,
+  type EnvironmentOptions,
+  environmentOf,
+  environmentOptionNames,
 } from "../environment.js";
 import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { markedStatus } from "../status/degraded.js";
@@ -34,13 +34,13 @@ export function resolveRelay(relay: Relay | undefined, option: string): Relay {
  * cancellation), and puts it in AsyncLocalStorage for the handler, all its events and everything it calls.
  */
 export function contextInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   priority: PriorityReader,
   relay: Relay = "mark",
-  deadlines: DueList = new DueList(outsideClock(surroundings.clock)),
+  deadlines: DueList = new DueList(outsideClock(environment.clock)),
 ): ServerInterceptor {
   return (method, call) => {
-    const inbound = newInbound(method, call, surroundings);
+    const inbound = newInbound(method, call, environment);
     return new ContextServerCall(call, inbound, priority, relay, deadlines);
   };
 }
@@ -49,7 +49,7 @@ export function contextInterceptor(
 function newInbound(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
-  { clock, report, onDecision, observed }: Surroundings,
+  { clock, report, onDecision, observed }: Environment,
 ): InboundCall {
   const startedAtMs = clock.now();
   const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
@@ -85,14 +85,14 @@ function readRequest(
 export function inboundFor(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
-  surroundings: Surroundings,
+  environment: Environment,
   priority: PriorityReader,
 ): (metadata: Metadata) => InboundCall {
   return (metadata) => {
     const present = currentInbound();
     // In a process that calls itself, what is current may be the call of the client's handler.
     if (present?.metadata === metadata) return present;
-    const inbound = newInbound(method, call, surroundings);
+    const inbound = newInbound(method, call, environment);
     readRequest(inbound, metadata, call, priority);
     return inbound;
   };
@@ -172,15 +172,15 @@ class ContextServerCall extends ForwardingServerCall implements Due {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function context(
-  given: SurroundingsOptions & {
+  given: EnvironmentOptions & {
     readonly priority?: PriorityOptions;
     /** @defaultValue `mark` */
     readonly relay?: Relay;
   } = {},
 ): ServerInterceptor {
-  const options = readOptions("context", given, ["priority", "relay", ...surroundingsOptionNames]);
-  const { priority, relay, ...surroundings } = options;
-  const own = surroundingsOf(surroundings, "context");
+  const options = readOptions("context", given, ["priority", "relay", ...environmentOptionNames]);
+  const { priority, relay, ...environment } = options;
+  const own = environmentOf(environment, "context");
   return contextInterceptor(
     own,
     priorityReader(priority, own, "context.priority"),

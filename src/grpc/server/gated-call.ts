@@ -277,7 +277,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const sent = this.#sent;
     const passage = this.#passage;
     if (sent !== undefined) passage?.run.settle(...this.#outcomeOf(sent));
-    else passage?.run.settle(this.#calledOff(passage.inbound), this.#worksOn());
+    else passage?.run.settle(this.#outcomeOfCancel(passage.inbound), this.#worksOn());
     super.onCancel();
   }
 
@@ -344,7 +344,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   }
 
   /** The caller left, or ran out of time: only the second says something about this server. */
-  #calledOff({ deadlineMs }: InboundCall): Outcome {
+  #outcomeOfCancel({ deadlineMs }: InboundCall): Outcome {
     const nowMs = this.clock.now();
     // The end of a call that was held up with its process says nothing of the handler.
     return ranOutOfTime(nowMs, deadlineMs) && !heldUp(nowMs - deadlineMs) ? "failure" : "ignored";

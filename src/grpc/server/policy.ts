@@ -5,7 +5,7 @@ import type { Gate } from "../../core/gate.js";
 import { oneOf } from "../../core/options.js";
 import { outsideClock } from "../context/async-context.js";
 import type { InboundCall } from "../context/inbound-call.js";
-import { type Surroundings, type SurroundingsOptions, takeSurroundings } from "../environment.js";
+import { type Environment, type EnvironmentOptions, takeEnvironment } from "../environment.js";
 import { inboundFor } from "./context.js";
 import { GatedServerCall, type RequestBound } from "./gated-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
@@ -25,40 +25,40 @@ export const defaultRequestMs = 60_000;
  * One interceptor for a row of server policies that each call has to pass, in their order.
  */
 export function serverGate(
-  surroundings: Surroundings,
+  environment: Environment,
   priority: PriorityReader,
   gates: readonly Gate<InboundCall>[],
   requests: RequestBound = {
     maxMs: defaultRequestMs,
-    waiting: new DueList(outsideClock(surroundings.clock)),
+    waiting: new DueList(outsideClock(environment.clock)),
   },
 ): ServerInterceptor {
   return (method, call) =>
     new GatedServerCall(
       call,
-      surroundings.clock,
+      environment.clock,
       gates,
       requests,
-      inboundFor(method, call, surroundings, priority),
+      inboundFor(method, call, environment, priority),
     );
 }
 
 /** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
-export function splitServerOptions<O extends ServerPolicyOptions & SurroundingsOptions>(
+export function splitServerOptions<O extends ServerPolicyOptions & EnvironmentOptions>(
   options: O,
   prefix: string,
 ): {
   readonly mode: Mode;
-  readonly surroundings: Surroundings;
+  readonly environment: Environment;
   readonly priority: PriorityReader;
-  readonly rest: Omit<Omit<O, keyof SurroundingsOptions>, keyof ServerPolicyOptions>;
+  readonly rest: Omit<Omit<O, keyof EnvironmentOptions>, keyof ServerPolicyOptions>;
 } {
-  const { surroundings, rest: own } = takeSurroundings(options, prefix);
+  const { environment, rest: own } = takeEnvironment(options, prefix);
   const { mode = "enforce", priority, ...rest } = own;
   return {
     mode: oneOf(`${prefix}.mode`, mode, modes),
-    surroundings,
-    priority: priorityReader(priority, surroundings, `${prefix}.priority`),
+    environment,
+    priority: priorityReader(priority, environment, `${prefix}.priority`),
     rest,
   };
 }

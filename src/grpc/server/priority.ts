@@ -11,7 +11,7 @@ import {
 import { cohortOf, cohorts, isPriority, type Priority, priorities } from "../../core/priority.js";
 import { ask, keyText, type ReadAnswer, type ReportError, yesOrNo } from "../../core/user-code.js";
 import type { InboundCall } from "../context/inbound-call.js";
-import type { Surroundings } from "../environment.js";
+import type { Environment } from "../environment.js";
 import { priorityKey, readCohort } from "../metadata.js";
 import { type AuthContext, type ServerCall, serviceOf } from "../types.js";
 
@@ -228,7 +228,7 @@ export class PriorityReader {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function priorityReader(
   options: PriorityOptions | undefined,
-  { random, report }: Pick<Surroundings, "random" | "report">,
+  { random, report }: Pick<Environment, "random" | "report">,
   prefix: string,
 ): PriorityReader {
   return new PriorityReader(resolvePriorityOptions(options, prefix), random, report);

@@ -15,7 +15,7 @@ export interface AttemptEvidence {
   /** The channel's target; empty where it is not known. */
   readonly target: string;
   /** The caller has called it off, with these words. */
-  readonly calledOff?: boolean;
+  readonly ownCancel?: boolean;
   /** Told of a text that was made in this process and is not known. */
   readonly unknown?: UnknownTexts;
   /** Told whether the attempt ended by a reset of its stream. */
@@ -128,7 +128,7 @@ export function originOf(
   if (ours?.local === true) {
     return originOfReason[ours.reason] ?? "local-policy";
   }
-  if (seen.calledOff === true) return "caller";
+  if (seen.ownCancel === true) return "caller";
   if (madeHere(received, seen)) {
     if (sizeLimit.test(details) || local.test(details)) return "local-limit";
     if (!seen.sawHeaders && setup.test(details)) return "local-setup";

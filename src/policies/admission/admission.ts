@@ -1,19 +1,25 @@
 import type { Clock, Random } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
-import { type Entry, type OnTurn, type Permit, type Refusal, refusal } from "../../core/permit.js";
+import {
+  type GateAnswer,
+  type OnGranted,
+  type Permit,
+  type Refusal,
+  refusal,
+} from "../../core/permit.js";
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
-import { HoldTime, Prospects } from "../../core/queue/retry-after.js";
-import { QueuedTurn, type TurnHost } from "../../core/queue/waiting-call.js";
+import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
+import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
 import { type ReportError, warn } from "../../core/user-code.js";
-import { TurnBudget } from "./event-loop-budget.js";
+import { EventLoopBudget } from "./event-loop-budget.js";
 import { Lateness } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
-import { type LinePlace, WaitingLine } from "./queue.js";
-import { LatencyCeiling, QueueBounds } from "./queue-bounds.js";
+import { AdmissionQueue, type QueueTicket } from "./queue.js";
+import { LatencyTarget, QueueBounds } from "./queue-bounds.js";
 import type { ShedCall, Shedder } from "./shedders.js";
 import { Slots } from "./slots.js";
 
-type Waiter = QueuedTurn<AdmissionCall>;
+type Waiter = QueuedCall<AdmissionCall>;
 
 /**
  * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
@@ -26,10 +32,10 @@ export class Admission {
   readonly #options: AdmissionPoolOptions;
   readonly #clock: Clock;
   readonly #shedders: readonly Shedder[];
-  readonly #line: WaitingLine<Waiter>;
-  readonly #host: TurnHost<AdmissionCall>;
+  readonly #line: AdmissionQueue<Waiter>;
+  readonly #host: QueueHost<AdmissionCall>;
   readonly #prospects: Prospects;
-  readonly #ceiling = new LatencyCeiling();
+  readonly #latencyTarget = new LatencyTarget();
   readonly #lateness = new Lateness();
   readonly #server = {
     load: 0,
@@ -60,29 +66,31 @@ export class Admission {
       random,
       {
         saturated,
-        ceilingMs: () => this.#ceiling.ms,
+        ceilingMs: () => this.#latencyTarget.ms,
         heldUp: () => this.#lateness.takeHeldUp(),
         late: (nowMs) => this.#lateness.ranOut(nowMs),
         demand: () => this.#slots.taken + this.#line.size,
       },
       report,
     );
-    const turnMs = () => this.#ceiling.turnMs;
-    const turn = options.byTurns ? new TurnBudget(clock, turnMs, () => this.#serve()) : undefined;
-    const holdTime = new HoldTime(random, options.maxWaitMs);
-    this.#prospects = new Prospects(holdTime, clock);
+    const turnMs = () => this.#latencyTarget.turnMs;
+    const turn = options.byTurns
+      ? new EventLoopBudget(clock, turnMs, () => this.#serve())
+      : undefined;
+    const retryAfterEstimate = new RetryAfterEstimate(random, options.maxWaitMs);
+    this.#prospects = new Prospects(retryAfterEstimate, clock);
     const onFree = () => this.#serve();
     this.#slots = new Slots(options, {
       clock,
       limit,
       turn,
-      holdTime,
+      retryAfterEstimate,
       prospects: this.#prospects,
       lateness: this.#lateness,
       onFree,
     });
-    this.#bounds = new QueueBounds(options, this.#ceiling, this.#slots);
-    this.#line = new WaitingLine({ ...options.queue, ranks: priorities.length });
+    this.#bounds = new QueueBounds(options, this.#latencyTarget, this.#slots);
+    this.#line = new AdmissionQueue({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
@@ -114,7 +122,7 @@ export class Admission {
    * little time was left), `DRAINING`, or `LOAD_SHED` when another call took the place. A refusal that another try
    * may overcome carries `retryAfterMs`.
    */
-  enter(call: AdmissionCall, onTurn: OnTurn): Entry {
+  enter(call: AdmissionCall, onGranted: OnGranted): GateAnswer {
     const nowMs = this.#clock.now();
     // What there is room for may have grown without a call that ended.
     this.#serve(nowMs);
@@ -126,12 +134,12 @@ export class Admission {
     const shed = this.#shedNow(call, nowMs);
     if (shed !== undefined) return shed;
     if (this.#hasRoom(priority === "critical", nowMs)) {
-      this.#ceiling.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
+      this.#latencyTarget.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
       this.#line.served(priorityRank[priority]);
       return this.#admit(call, nowMs);
     }
-    return this.#queue(call, nowMs, onTurn);
+    return this.#queue(call, nowMs, onGranted);
   }
 
   /**
@@ -233,7 +241,7 @@ export class Admission {
     return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical, nowMs);
   }
 
-  #queue(call: AdmissionCall, nowMs: number, onTurn: OnTurn): Entry {
+  #queue(call: AdmissionCall, nowMs: number, onGranted: OnGranted): GateAnswer {
     const rank = priorityRank[call.priority];
     const maxQueued = this.#bounds.maxQueued;
     let evicted: Waiter | undefined;
@@ -244,9 +252,9 @@ export class Admission {
       evicted = victim.item;
     }
     // Only those who have a prospect say what time callers give: not whoever asks.
-    this.#ceiling.see(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
+    this.#latencyTarget.see(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
     if (this.#line.size === 0) this.#bounds.begin();
-    const waiter = new QueuedTurn(this.#host, call, nowMs, call.deadlineMs, onTurn);
+    const waiter = new QueuedCall(this.#host, call, nowMs, call.deadlineMs, onGranted);
     const place = this.#line.push(waiter, rank, nowMs);
     waiter.wait({ cancel: () => this.#line.remove(place) });
     // Only now, with the place taken: the evicted call may come back at once, from inside its callback.
@@ -289,7 +297,7 @@ export class Admission {
 
   /** Why a call whose turn has come is not worth a slot any more. */
   #spent(
-    { item, rank, sinceMs, owed }: LinePlace<Waiter>,
+    { item, rank, sinceMs, owed }: QueueTicket<Waiter>,
     nowMs: number,
     overloaded: boolean,
   ): Refusal | undefined {

@@ -14,10 +14,10 @@ const turnsBetweenLooks = 64;
  * counted as they run, and those that have begun and not run yet by what handlers take on average. Handlers that leave
  * the loop alone take next to nothing of it and never meet it.
  */
-export class TurnBudget {
+export class EventLoopBudget {
   readonly #clock: Pick<Clock, "afterPoll">;
   readonly #maxMs: () => number;
-  readonly #onTurn: () => void;
+  readonly #onGranted: () => void;
   #limitMs = 0;
   #turns = 0;
   #costMs = 0;
@@ -29,10 +29,10 @@ export class TurnBudget {
    * @param maxMs The most that calls may take of a turn, in milliseconds.
    * @param onTurn Told when a turn in which something was taken is over, and there is room again.
    */
-  constructor(clock: Pick<Clock, "afterPoll">, maxMs: () => number, onTurn: () => void) {
+  constructor(clock: Pick<Clock, "afterPoll">, maxMs: () => number, onGranted: () => void) {
     this.#clock = clock;
     this.#maxMs = maxMs;
-    this.#onTurn = onTurn;
+    this.#onGranted = onGranted;
   }
 
   /** One more may begin in this turn. The first of a turn always may. */
@@ -70,7 +70,7 @@ export class TurnBudget {
       this.#spentMs = 0;
       // Who has begun and not run waits for a message of its caller, and may do so for long.
       this.#begun = 0;
-      this.#onTurn();
+      this.#onGranted();
     });
   }
 }

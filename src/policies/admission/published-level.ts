@@ -24,7 +24,7 @@ const nothing = lastRank + 1;
  * It stays so until two of its calls in a row are admitted, or none was refused for a second: probes that callers
  * send are enough to keep it or to lift it.
  */
-export class ShedLevel {
+export class PublishedLevel {
   readonly #ranks: readonly Seen[] = priorities.map(() => ({
     window: timeWindow({ spanMs, buckets: 10 }),
     admittedInRow: 0,

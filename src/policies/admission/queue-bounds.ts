@@ -9,18 +9,18 @@ import type { Slots } from "./slots.js";
  */
 export class QueueBounds {
   readonly #options: AdmissionPoolOptions;
-  readonly #ceiling: Pick<LatencyCeiling, "ms">;
+  readonly #latencyTarget: Pick<LatencyTarget, "ms">;
   readonly #slots: Pick<Slots, "count" | "atBestIn">;
   #burstMs: number;
   #standing = false;
 
   constructor(
     options: AdmissionPoolOptions,
-    ceiling: Pick<LatencyCeiling, "ms">,
+    latencyTarget: Pick<LatencyTarget, "ms">,
     slots: Pick<Slots, "count" | "atBestIn">,
   ) {
     this.#options = options;
-    this.#ceiling = ceiling;
+    this.#latencyTarget = latencyTarget;
     this.#slots = slots;
     this.#burstMs = options.burstWaitMs;
   }
@@ -29,7 +29,7 @@ export class QueueBounds {
   begin(): void {
     const { burstWaitMs, maxWaitShare } = this.#options;
     // What callers as a rule can wait. The ceiling is half of what they come with.
-    const sparedMs = 2 * maxWaitShare * (this.#ceiling.ms ?? Number.POSITIVE_INFINITY);
+    const sparedMs = 2 * maxWaitShare * (this.#latencyTarget.ms ?? Number.POSITIVE_INFINITY);
     this.#burstMs = Math.min(burstWaitMs, sparedMs);
   }
 
@@ -71,7 +71,7 @@ const usualTimes = 3;
  * How long calls may take before something is wrong: half of the median deadline that callers give of late. Callers that
  * give less than calls usually take say nothing, and nobody brings it down to where calls that wait for nothing stand.
  */
-export class LatencyCeiling {
+export class LatencyTarget {
   readonly #deadlines = new RecentMedian(kept);
 
   /**

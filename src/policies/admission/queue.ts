@@ -14,7 +14,7 @@ export const overflowPolicies = [
   "age-out",
 ] as const;
 
-export interface WaitingLineOptions {
+export interface AdmissionQueueOptions {
   readonly order: QueueOrder;
   /** How many ranks there are; 0 is served first. */
   readonly ranks: number;
@@ -25,7 +25,7 @@ export interface WaitingLineOptions {
 }
 
 /** A place in the line. */
-export interface LinePlace<T> {
+export interface QueueTicket<T> {
   readonly item: T;
   readonly rank: number;
   readonly sinceMs: number;
@@ -52,14 +52,14 @@ const hair = 1e-9;
  * gets anyway is taken off. With a whole turn owed, one of the rank finds a place in a full line, keeps it against all but
  * the first rank, and has the next turn that the first rank does not take.
  */
-export class WaitingLine<T> {
-  readonly #options: WaitingLineOptions;
+export class AdmissionQueue<T> {
+  readonly #options: AdmissionQueueOptions;
   readonly #ranks: readonly Rank<T>[];
   #arrivals = 0;
   #emptyMs = Number.NEGATIVE_INFINITY;
   #size = 0;
 
-  constructor(options: WaitingLineOptions) {
+  constructor(options: AdmissionQueueOptions) {
     this.#options = options;
     this.#ranks = Array.from({ length: options.ranks }, () => new Rank<T>());
   }
@@ -85,7 +85,7 @@ export class WaitingLine<T> {
     return rank;
   }
 
-  push(item: T, rank: number, nowMs: number): LinePlace<T> {
+  push(item: T, rank: number, nowMs: number): QueueTicket<T> {
     if (this.#size === 0) this.#emptyMs = nowMs;
     this.#arrivals += 1;
     const node = new Node(item, rank, nowMs, this.#arrivals);
@@ -95,7 +95,7 @@ export class WaitingLine<T> {
   }
 
   /** Leaves the line. False when the place has been left already. */
-  remove(place: LinePlace<T>): boolean {
+  remove(place: QueueTicket<T>): boolean {
     if (!(place instanceof Node) || !place.waits) return false;
     const node: Node<T> = place;
     node.waits = false;
@@ -129,7 +129,7 @@ export class WaitingLine<T> {
   }
 
   /** Takes out who is next; `undefined` when nobody waits. Whoever is really served is told to `served`. */
-  shift(nowMs: number): LinePlace<T> | undefined {
+  shift(nowMs: number): QueueTicket<T> | undefined {
     const next = this.#next(nowMs);
     if (next !== undefined) this.remove(next);
     return next;
@@ -151,7 +151,7 @@ export class WaitingLine<T> {
     rank: number,
     nowMs: number,
     maxAgeMs: number,
-  ): LinePlace<T> | undefined {
+  ): QueueTicket<T> | undefined {
     const found = this.#byPolicy(policy, rank, nowMs, maxAgeMs);
     if (found !== undefined) return found;
     if (rank > 0) return this.isOwed(rank) ? this.#worse(0) : undefined;
@@ -237,7 +237,7 @@ function isAfter<T>(one: Node<T>, other: Node<T>): boolean {
   return one.arrival > other.arrival;
 }
 
-class Node<T> implements LinePlace<T> {
+class Node<T> implements QueueTicket<T> {
   readonly item: T;
   readonly rank: number;
   readonly sinceMs: number;

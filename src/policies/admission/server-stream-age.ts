@@ -3,7 +3,7 @@ import type { CancelTask } from "../../core/clock.js";
 import type { Mode } from "../../core/control.js";
 import { type Outcome, type Permit, refusal } from "../../core/permit.js";
 import { currentInbound, type InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { ForwardingServerCall } from "../../grpc/server/forwarding-call.js";
 import { isExempt } from "../../grpc/server/policy.js";
 import { outcomeOf } from "../../grpc/status/outcome.js";
@@ -30,20 +30,20 @@ export interface StreamAgeBound {
  * stays open is looked at again when it has become as old once more.
  */
 export function streamAgeInterceptors(
-  surroundings: Surroundings,
+  environment: Environment,
   bound: StreamAgeBound | undefined,
 ): readonly ServerInterceptor[] {
   if (bound === undefined || bound.maxStreamAgeMs === Number.POSITIVE_INFINITY) return [];
   return [
     (method, call) =>
       (method.requestStream || method.responseStream) && !isExempt(method.path)
-        ? new AgingServerCall(call, surroundings, bound)
+        ? new AgingServerCall(call, environment, bound)
         : (call as ReturnType<ServerInterceptor>),
   ];
 }
 
 class AgingServerCall extends ForwardingServerCall {
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #bound: StreamAgeBound;
   #inbound: InboundCall | undefined;
   #openedMs = 0;
@@ -54,21 +54,21 @@ class AgingServerCall extends ForwardingServerCall {
   #spared: Permit | undefined;
   #noted = false;
 
-  constructor(below: ServerCall, surroundings: Surroundings, bound: StreamAgeBound) {
+  constructor(below: ServerCall, environment: Environment, bound: StreamAgeBound) {
     super(below);
-    this.#surroundings = surroundings;
+    this.#environment = environment;
     this.#bound = bound;
   }
 
   protected override begunWith(metadata: Metadata): void {
     this.#inbound = currentInbound();
-    this.#openedMs = this.#surroundings.clock.now();
+    this.#openedMs = this.#environment.clock.now();
     this.#wait();
     super.begunWith(metadata);
   }
 
   #wait(): void {
-    const { clock, random } = this.#surroundings;
+    const { clock, random } = this.#environment;
     const ageMs = this.#bound.maxStreamAgeMs * (1 - spread * random());
     this.#stopTimer = clock.schedule(ageMs, () => this.#old());
   }
@@ -103,12 +103,12 @@ class AgingServerCall extends ForwardingServerCall {
   }
 
   #detail(): string {
-    const ageMs = Math.round(this.#surroundings.clock.now() - this.#openedMs);
+    const ageMs = Math.round(this.#environment.clock.now() - this.#openedMs);
     return `the stream has been open for ${ageMs} ms; open it anew`;
   }
 
   #decide(detail: string, enforced: boolean): void {
-    const atMs = this.#surroundings.clock.now();
+    const atMs = this.#environment.clock.now();
     this.#inbound?.decide({
       policy: "admission",
       verdict: "stop",

@@ -3,16 +3,16 @@ import { type Clock, systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Reason } from "../../core/decision.js";
 import {
-  type Entry,
+  type GateAnswer,
   isQueued,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Refusal,
-  type Turn,
+  type WaitResult,
 } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { formatAdmission } from "../../grpc/metadata.js";
 import type { ServerGate } from "../../grpc/server/gated-call.js";
 import {
@@ -31,7 +31,7 @@ import {
   type ResolvedAdmissionOptions,
   resolveAdmissionOptions,
 } from "./options.js";
-import { ShedLevel } from "./published-level.js";
+import { PublishedLevel } from "./published-level.js";
 import { streamAgeInterceptors } from "./server-stream-age.js";
 import { LoadThresholds, PressureShedder, type Shedder } from "./shedders.js";
 
@@ -68,18 +68,14 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly #streams: Admission | undefined;
   readonly #byPressure: PressureShedder | undefined;
   readonly #clock: Clock;
-  readonly #callLevel: ShedLevel | undefined;
-  readonly #streamLevel: ShedLevel | undefined;
+  readonly #callLevel: PublishedLevel | undefined;
+  readonly #streamLevel: PublishedLevel | undefined;
   /** What was said last: it stands on every answer, and rarely changes. */
   #told = { level: Number.NaN, text: "" };
 
-  constructor(
-    options: ResolvedAdmissionOptions,
-    surroundings: Surroundings,
-    mode: Mode = "enforce",
-  ) {
+  constructor(options: ResolvedAdmissionOptions, environment: Environment, mode: Mode = "enforce") {
     this.mode = mode;
-    const { clock, random, report } = surroundings;
+    const { clock, random, report } = environment;
     const { pressure, thresholds, streams } = options;
     this.#clock = clock;
     this.maxStreamAgeMs = streams === "together" ? Number.POSITIVE_INFINITY : streams.maxAgeMs;
@@ -99,8 +95,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     this.#streams =
       streams === "together" ? undefined : new Admission(streams, clock, random, parts);
     if (options.publish) {
-      this.#callLevel = new ShedLevel();
-      this.#streamLevel = streams === "together" ? this.#callLevel : new ShedLevel();
+      this.#callLevel = new PublishedLevel();
+      this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
     }
   }
 
@@ -123,15 +119,15 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return isExempt(inbound.method) ? "off" : this.mode;
   }
 
-  enter(inbound: InboundCall, onTurn: OnTurn): Entry {
+  enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
     const pool = this.#pool(inbound.kind);
     const level = this.#levelFor(inbound);
     // What observes refuses nobody.
-    if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onTurn);
+    if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onGranted);
     const { priority, startedAtMs } = inbound;
     const entry = pool.enter(inbound, (turn, waitedMs) => {
       note(level, priority, turn, startedAtMs + waitedMs);
-      onTurn(turn, waitedMs);
+      onGranted(turn, waitedMs);
     });
     if (!isQueued(entry)) note(level, priority, entry, startedAtMs);
     return entry;
@@ -201,12 +197,12 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   /** Callers are told of the slots that their call is about: an answer to a stream speaks of streams. */
-  #levelFor({ kind }: InboundCall): ShedLevel | undefined {
+  #levelFor({ kind }: InboundCall): PublishedLevel | undefined {
     return kind === "unary" ? this.#callLevel : this.#streamLevel;
   }
 }
 
-function note(level: ShedLevel, priority: Priority, turn: Turn, nowMs: number): void {
+function note(level: PublishedLevel, priority: Priority, turn: WaitResult, nowMs: number): void {
   if (!isRefusal(turn)) level.admitted(priority, nowMs);
   else if (shed.has(turn.reason)) level.refused(priority, nowMs);
 }
@@ -217,15 +213,15 @@ function note(level: ShedLevel, priority: Priority, turn: Turn, nowMs: number): 
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function admission(
-  options: AdmissionOptions & ServerPolicyOptions & SurroundingsOptions = {},
+  options: AdmissionOptions & ServerPolicyOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "admission");
+  const { mode, environment, priority, rest } = splitServerOptions(options, "admission");
   const policy = new AdmissionPolicy(
     resolveAdmissionOptions(rest, "admission", ["mode", "priority"]),
-    surroundings,
+    environment,
     mode,
   );
-  const gate = serverGate(surroundings, priority, [policy]);
-  const [age] = streamAgeInterceptors(surroundings, policy);
+  const gate = serverGate(environment, priority, [policy]);
+  const [age] = streamAgeInterceptors(environment, policy);
   return age === undefined ? gate : (method, call) => age(method, gate(method, call));
 }

@@ -1,9 +1,9 @@
 import type { Clock } from "../../core/clock.js";
 import { wholeNumber } from "../../core/options.js";
 import { type Ending, OncePermit, type Outcome, type Permit } from "../../core/permit.js";
-import type { HoldTime, Prospects } from "../../core/queue/retry-after.js";
+import type { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
 import { fixedLimit, type Limit } from "../limits/limit.js";
-import type { TurnBudget } from "./event-loop-budget.js";
+import type { EventLoopBudget } from "./event-loop-budget.js";
 import type { Lateness, TimedCall } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
 
@@ -12,9 +12,9 @@ export interface SlotsParts {
   readonly clock: Pick<Clock, "now">;
   readonly limit: Limit;
   /** The time of the event loop that calls share; `undefined` where they do not. */
-  readonly turn: TurnBudget | undefined;
+  readonly turn: EventLoopBudget | undefined;
   /** Learns how long a slot is held. */
-  readonly holdTime: HoldTime;
+  readonly retryAfterEstimate: RetryAfterEstimate;
   /** Knows since when slots are held. */
   readonly prospects: Prospects;
   /** Learns whether calls are late. */
@@ -27,7 +27,7 @@ export interface SlotsParts {
 export class Slots {
   readonly #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
   readonly #parts: SlotsParts;
-  readonly #turn: TurnBudget | undefined;
+  readonly #turn: EventLoopBudget | undefined;
   #limit: Limit;
   #taken = 0;
   #abandoned = 0;
@@ -111,16 +111,16 @@ export class Slots {
   }
 
   readonly #settle: SettleSlot = (call, sinceMs, inFlight, outcome, ending) => {
-    const { clock, holdTime, prospects, lateness } = this.#parts;
+    const { clock, retryAfterEstimate, prospects, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
     // A request that is refused at a glance says nothing of how long calls take, and neither does one that was given up.
-    const instant = ending?.erred === true && holdTime.isInstant(tookMs);
+    const instant = ending?.erred === true && retryAfterEstimate.isInstant(tookMs);
     if (outcome !== "ignored" && !instant && lateness.record(call, sinceMs, nowMs, outcome)) {
       this.#limit.record(nowMs, tookMs, inFlight, outcome);
     }
     if (ending?.worksOn === undefined) {
-      if (!instant) holdTime.record(tookMs, call.method);
+      if (!instant) retryAfterEstimate.record(tookMs, call.method);
       prospects.ended(sinceMs);
       this.giveBack(nowMs);
       return;
@@ -128,7 +128,7 @@ export class Slots {
     // It takes as much as before.
     this.#abandoned += 1;
     const { worksOn } = ending;
-    holdTime.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
+    retryAfterEstimate.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
       if (lateMs !== undefined) lateness.answered(call, lateMs, clock.now());
       this.#abandoned -= 1;
       prospects.ended(sinceMs);

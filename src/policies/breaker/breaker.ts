@@ -65,7 +65,7 @@ export class Breaker {
   readonly #onEvent: Observer<BreakerEvent> | undefined;
   readonly #report: ReportError;
   readonly #random: Random;
-  readonly #rests: Rests;
+  readonly #openPeriods: OpenPeriods;
   readonly #onSettle: OnSettle;
   /** Some rule asks how long a call takes. */
   readonly #timed: boolean;
@@ -93,7 +93,7 @@ export class Breaker {
     this.#onEvent = onEvent;
     this.#report = report;
     this.#random = random;
-    this.#rests = new Rests(options, random);
+    this.#openPeriods = new OpenPeriods(options, random);
     this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
     this.#watchful = options.inFlightMs !== false;
     this.#timed = options.slowMs !== false || this.#watchful;
@@ -171,7 +171,7 @@ export class Breaker {
     const { kind } = this.#at(nowMs);
     const wasForced = kind === "forced-open" || kind === "forced-closed";
     if (to === undefined ? !wasForced : kind === `forced-${to}`) return;
-    this.#rests.inARow = 0;
+    this.#openPeriods.inARow = 0;
     const known = this.#known;
     if (to === "open") this.#enter({ kind: "forced-open" }, "forced", "opened by hand", nowMs);
     else if (to === "closed") {
@@ -185,7 +185,7 @@ export class Breaker {
   snapshot(): BreakerSnapshot {
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
-    const common = { forMs: nowMs - this.#sinceMs, openedInARow: this.#rests.inARow };
+    const common = { forMs: nowMs - this.#sinceMs, openedInARow: this.#openPeriods.inARow };
     switch (state.kind) {
       case "closed": {
         const rampLeftMs = state.ramp === undefined ? 0 : state.ramp.untilMs - nowMs;
@@ -212,7 +212,7 @@ export class Breaker {
    */
   restore(snapshot: BreakerSnapshot): void {
     const nowMs = this.#clock.now();
-    this.#rests.inARow = snapshot.openedInARow;
+    this.#openPeriods.inARow = snapshot.openedInARow;
     const next = stateOf(snapshot, this.#known, nowMs);
     this.#enter(next, "restored", "restored", nowMs, snapshot.forMs);
   }
@@ -266,13 +266,13 @@ export class Breaker {
   #open(trip: Trip | undefined, nowMs: number): void {
     if (trip === undefined) return;
     const { cause, detail, notBeforeMs, unconnected } = trip;
-    const untilMs = nowMs + this.#rests.next(notBeforeMs - nowMs);
+    const untilMs = nowMs + this.#openPeriods.next(notBeforeMs - nowMs);
     this.#enter({ kind: "open", untilMs, detail, unconnected }, cause, detail, nowMs);
   }
 
   #close({ succeeded }: HalfOpen, nowMs: number): void {
     const detail = succeeded === 1 ? "1 probe succeeded" : `${succeeded} probes succeeded`;
-    this.#rests.inARow = 0;
+    this.#openPeriods.inARow = 0;
     this.#enter(Closed.again(this.#known, nowMs), "probes-succeeded", detail, nowMs);
   }
 
@@ -342,7 +342,7 @@ export function ramping(ramp: Ramp, nowMs: number): BreakerRefusal {
 /**
  * How long a breaker rests. Each rest is longer than the one before, up to a bound, until probes succeed.
  */
-export class Rests {
+export class OpenPeriods {
   readonly #options: ResolvedBreakerOptions;
   readonly #random: Random;
   /** Rests since the breaker was last closed. */

@@ -28,7 +28,7 @@ import {
   takeStandalone,
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { hasScheme } from "../../grpc/status/origin.js";
 import type { Rejection } from "../../grpc/status/rejection.js";
 import type { Breaker, BreakerCall, BreakerPermit, BreakerRefusal } from "./breaker.js";
@@ -74,12 +74,12 @@ export class BreakerPolicy extends BreakerSet {
   readonly #judge: OutcomeJudge;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(given: BreakerPolicyOptions, surroundings: Surroundings, prefix: string) {
+  constructor(given: BreakerPolicyOptions, environment: Environment, prefix: string) {
     // Refuses what is no object of options; which keys are known is for the breaker itself to say.
     const options = readOptions(prefix, given);
     const { mode = "enforce", key = "service", maxKeys = 1_000, ...others } = options;
     const { outcome, onStateChange, ...rest } = others;
-    const { clock, random, report } = surroundings;
+    const { clock, random, report } = environment;
     const most = wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 100_000);
     super(resolveBreakerOptions(rest, prefix, ownNames), {
       mode: oneOf(`${prefix}.mode`, mode, modes),
@@ -164,10 +164,10 @@ export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function breakerPolicy(
   options: BreakerPolicyOptions,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): BreakerPolicy {
-  return new BreakerPolicy(options, surroundings, prefix);
+  return new BreakerPolicy(options, environment, prefix);
 }
 
 /**
@@ -180,9 +180,9 @@ export function breakerPolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings, rest } = takeStandalone(options, "breaker");
-  const policy = new BreakerPolicy(rest, surroundings, "breaker");
-  return gatesInterceptor(surroundings, [breakerAdmit(() => policy)]);
+  const { environment, rest } = takeStandalone(options, "breaker");
+  const policy = new BreakerPolicy(rest, environment, "breaker");
+  return gatesInterceptor(environment, [breakerAdmit(() => policy)]);
 }
 
 /** An attempt that has ended, as an `outcome` function sees it. */

@@ -9,7 +9,7 @@ import type {
   InboundCall,
   OptionalWorkJudge,
 } from "../../grpc/context/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import {
   type ServerPolicyOptions,
   serverGate,
@@ -55,7 +55,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "brownout";
   mode: Mode;
   readonly #brownout: Brownout;
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #flag: BrownoutPolicyOptions["flag"];
   readonly #unknown = new Set<string>();
 
@@ -66,7 +66,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   constructor(
     options: BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">,
     pressure: Pressure | undefined,
-    surroundings: Surroundings,
+    environment: Environment,
     prefix = "brownout",
   ) {
     const { mode = "enforce", pressure: own, flag, ...rest } = options;
@@ -78,10 +78,10 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
       throw new InvalidOptionError(`${prefix}.pressure`, rule, own);
     }
     this.mode = mode;
-    this.#surroundings = surroundings;
+    this.#environment = environment;
     this.#flag = flag;
     const source = own === undefined ? (pressure ?? { now: () => 0 }) : { now: own };
-    this.#brownout = new Brownout(works, source, surroundings.report);
+    this.#brownout = new Brownout(works, source, environment.report);
   }
 
   modeFor(): Mode {
@@ -102,7 +102,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     if (this.#unknown.has(name) || this.#unknown.size >= maxUnknown) return false;
     this.#unknown.add(name);
     const error = new Error(`No optional work is named ${JSON.stringify(name.slice(0, 80))}`);
-    safely(this.#surroundings.report, error, "currentCall().shouldSkip");
+    safely(this.#environment.report, error, "currentCall().shouldSkip");
     return false;
   }
 
@@ -126,14 +126,14 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     return enforced;
   }
 
-  get random(): Surroundings["random"] {
-    return this.#surroundings.random;
+  get random(): Environment["random"] {
+    return this.#environment.random;
   }
 
   #askFlag(name: string, inbound: InboundCall): boolean | undefined {
     const flag = this.#flag;
     if (flag === undefined) return undefined;
-    const { report } = this.#surroundings;
+    const { report } = this.#environment;
     return ask(() => flag(name, inbound), yesNoOrNothing, undefined, report, "brownout.flag");
   }
 }
@@ -177,9 +177,9 @@ class CallJudge implements OptionalWorkJudge {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function brownout(
-  options: BrownoutPolicyOptions & ServerPolicyOptions & SurroundingsOptions,
+  options: BrownoutPolicyOptions & ServerPolicyOptions & EnvironmentOptions,
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "brownout");
-  const policy = new BrownoutPolicy({ ...rest, mode }, undefined, surroundings);
-  return serverGate(surroundings, priority, [policy]);
+  const { mode, environment, priority, rest } = splitServerOptions(options, "brownout");
+  const policy = new BrownoutPolicy({ ...rest, mode }, undefined, environment);
+  return serverGate(environment, priority, [policy]);
 }

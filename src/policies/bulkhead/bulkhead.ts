@@ -1,8 +1,14 @@
 import type { Clock } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
 import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
-import { type Entry, OncePermit, type OnTurn, type Refusal, refusal } from "../../core/permit.js";
-import { QueuedTurn, type TurnHost } from "../../core/queue/waiting-call.js";
+import {
+  type GateAnswer,
+  OncePermit,
+  type OnGranted,
+  type Refusal,
+  refusal,
+} from "../../core/permit.js";
+import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
 import { ask, keyText, type ReportError, shown, warn } from "../../core/user-code.js";
 import { type PartitionShares, unpartitioned } from "./partition-options.js";
 import { type Partition, Partitions } from "./partitions.js";
@@ -81,10 +87,10 @@ export interface BulkheadSnapshot {
 export class Bulkhead {
   readonly #options: ResolvedBulkheadOptions;
   readonly #clock: Clock;
-  readonly #partitions: Partitions<QueuedTurn<PartitionPermit>>;
+  readonly #partitions: Partitions<QueuedCall<PartitionPermit>>;
   readonly #partitioned: boolean;
   readonly #what: string;
-  readonly #host: TurnHost<PartitionPermit>;
+  readonly #host: QueueHost<PartitionPermit>;
   #closed: "CLOSED" | "DRAINING" | undefined;
 
   /**
@@ -145,7 +151,13 @@ export class Bulkhead {
    *
    * Refuses with `BULKHEAD_FULL`, `DEADLINE_EXPIRED`, or once it is closed; a wait may end with `QUEUE_TIMEOUT` too.
    */
-  enter(rank: number, deadlineMs: number, onTurn: OnTurn, weight = 1, name?: string): Entry {
+  enter(
+    rank: number,
+    deadlineMs: number,
+    onGranted: OnGranted,
+    weight = 1,
+    name?: string,
+  ): GateAnswer {
     const partitions = this.#partitions;
     const partition = name === undefined ? partitions.unnamed : partitions.named(name);
     if (this.#closed !== undefined) {
@@ -163,7 +175,7 @@ export class Bulkhead {
     if (partitions.tryAcquire(partition, rank, weight)) return this.#admit(permit);
     if (this.#options.maxWaitMs > 0) {
       const sinceMs = hasDeadline ? nowMs : this.#clock.now();
-      const queued = new QueuedTurn(this.#host, permit, sinceMs, deadlineMs, onTurn);
+      const queued = new QueuedCall(this.#host, permit, sinceMs, deadlineMs, onGranted);
       const waiter = partitions.enqueue(partition, rank, weight, queued);
       if (waiter !== undefined) {
         queued.wait(waiter);

@@ -9,7 +9,7 @@ import {
   readOptions,
   wholeNumber,
 } from "../../core/options.js";
-import type { Entry, OnTurn } from "../../core/permit.js";
+import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
@@ -27,7 +27,7 @@ import {
   takeStandalone,
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import {
   Bulkhead,
   type BulkheadHooks,
@@ -67,7 +67,7 @@ export class BulkheadPolicy implements ControlledPolicy {
   readonly #hooks: ResolvedBulkheadPolicyOptions["hooks"];
   readonly #report: ReportError;
 
-  constructor(options: ResolvedBulkheadPolicyOptions, { clock, report }: Surroundings) {
+  constructor(options: ResolvedBulkheadPolicyOptions, { clock, report }: Environment) {
     const { own, by, maxKeys, limits, streams, shares, hooks } = options;
     this.mode = own.mode ?? "enforce";
     this.#hooks = hooks;
@@ -81,14 +81,14 @@ export class BulkheadPolicy implements ControlledPolicy {
     this.#bulkheads = new Keyed(make, maxKeys, inUse);
   }
 
-  enter(record: CallRecord, onTurn: OnTurn): Entry {
+  enter(record: CallRecord, onGranted: OnGranted): GateAnswer {
     const { calls, streams } = this.#bulkheads.get(this.#keyOf(record));
     const bulkhead = streams === undefined || record.kind === "unary" ? calls : streams;
     const { weight, partition } = this.#hooks;
     return bulkhead.enter(
       priorityRank[record.priority ?? "normal"],
       record.deadlineMs,
-      onTurn,
+      onGranted,
       weightOf(weight, record, this.#report, "bulkhead.weight"),
       partitionOf(partition, record, this.#report, "bulkhead.partition"),
     );
@@ -114,17 +114,17 @@ export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
   return {
     policy: "bulkhead",
     modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }, onTurn) => select(record.method)?.enter(record, onTurn),
+    enter: ({ record }, onGranted) => select(record.method)?.enter(record, onGranted),
   };
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function bulkheadPolicy(
   options: BulkheadPolicyOptions & StandaloneOptions,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): BulkheadPolicy {
-  return new BulkheadPolicy(resolveBulkheadPolicyOptions(options, prefix), surroundings);
+  return new BulkheadPolicy(resolveBulkheadPolicyOptions(options, prefix), environment);
 }
 
 /**
@@ -137,9 +137,9 @@ export function bulkheadPolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings } = takeStandalone(options, "bulkhead");
-  const policy = bulkheadPolicy(options, surroundings, "bulkhead");
-  return gatesInterceptor(surroundings, [bulkheadGate(() => policy)]);
+  const { environment } = takeStandalone(options, "bulkhead");
+  const policy = bulkheadPolicy(options, environment, "bulkhead");
+  return gatesInterceptor(environment, [bulkheadGate(() => policy)]);
 }
 
 /** What a bulkhead may be for: each always for one target only. */

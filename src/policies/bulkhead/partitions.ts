@@ -29,7 +29,7 @@ export class Partitions<C extends Candidate> {
   readonly unnamed: Partition;
   readonly #all: Partition[] = [];
   readonly #byName = new Map<string, Partition>();
-  readonly #queues: PriorityQueue<PartitionPlace<C>>[] = [];
+  readonly #queues: PriorityQueue<PartitionTicket<C>>[] = [];
   readonly #shares: PartitionShares;
   readonly #maxQueued: number;
   /** Places in the queue that are nobody's own, and how many of them are taken. */
@@ -114,7 +114,7 @@ export class Partitions<C extends Candidate> {
     const takesCommon = partition.queued >= partition.places;
     if (takesCommon && this.#commonTaken >= this.#commonPlaces) return undefined;
     if (partition.queued >= partition.mostPlaces) return undefined;
-    const place = new PartitionPlace(this, partition, candidate, rank, weight, this.#arrivals++);
+    const place = new PartitionTicket(this, partition, candidate, rank, weight, this.#arrivals++);
     place.handle = this.#queueOf(partition).push(place, rank);
     partition.queued += 1;
     this.#queued += 1;
@@ -161,7 +161,7 @@ export class Partitions<C extends Candidate> {
   }
 
   /** For a place in the queue whose candidate goes away. */
-  leave(place: PartitionPlace<C>): boolean {
+  leave(place: PartitionTicket<C>): boolean {
     if (!this.#remove(place)) return false;
     // It may have been the one for whom permits were kept.
     if (this.#queued > 0) this.#serve();
@@ -177,13 +177,13 @@ export class Partitions<C extends Candidate> {
     }
   }
 
-  #queueOf(partition: Partition): PriorityQueue<PartitionPlace<C>> {
+  #queueOf(partition: Partition): PriorityQueue<PartitionTicket<C>> {
     const queue = this.#queues[partition.index];
     if (queue === undefined) throw new Error("a partition of somebody else");
     return queue;
   }
 
-  #remove(place: PartitionPlace<C>): boolean {
+  #remove(place: PartitionTicket<C>): boolean {
     const { partition, handle } = place;
     if (handle === undefined || !this.#queueOf(partition).remove(handle)) return false;
     if (partition.queued > partition.places) this.#commonTaken -= 1;
@@ -211,7 +211,7 @@ export class Partitions<C extends Candidate> {
     return true;
   }
 
-  #fits(place: PartitionPlace<C>): boolean {
+  #fits(place: PartitionTicket<C>): boolean {
     return this.#running + place.weight <= this.#permits;
   }
 
@@ -240,10 +240,10 @@ export class Partitions<C extends Candidate> {
   }
 
   /** Whose turn it is, if permits are free for it. */
-  #next(): PartitionPlace<C> | undefined {
+  #next(): PartitionTicket<C> | undefined {
     if (this.#queued === 0) return undefined;
-    let own: PartitionPlace<C> | undefined;
-    let borrower: PartitionPlace<C> | undefined;
+    let own: PartitionTicket<C> | undefined;
+    let borrower: PartitionTicket<C> | undefined;
     let owed = false;
     for (const queue of this.#queues) {
       const next = queue.first()?.item;
@@ -300,17 +300,17 @@ export class Partition {
 
 /** The queue that a place is in. */
 interface PlaceOwner<C extends Candidate> {
-  leave(place: PartitionPlace<C>): boolean;
+  leave(place: PartitionTicket<C>): boolean;
 }
 
 /** One candidate's place in the queue. */
-export class PartitionPlace<C extends Candidate> implements Waiter<C> {
+export class PartitionTicket<C extends Candidate> implements Waiter<C> {
   readonly partition: Partition;
   readonly candidate: C;
   readonly rank: number;
   readonly weight: number;
   readonly arrival: number;
-  handle: QueueHandle<PartitionPlace<C>> | undefined;
+  handle: QueueHandle<PartitionTicket<C>> | undefined;
   readonly #queue: PlaceOwner<C>;
 
   constructor(
@@ -343,7 +343,7 @@ export class PartitionPlace<C extends Candidate> implements Waiter<C> {
     return this.partition.running + this.weight > this.partition.guaranteed;
   }
 
-  precedes(other: PartitionPlace<C>): boolean {
+  precedes(other: PartitionTicket<C>): boolean {
     return this.rank === other.rank ? this.arrival < other.arrival : this.rank < other.rank;
   }
 }

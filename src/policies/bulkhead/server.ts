@@ -10,20 +10,20 @@ import {
   wholeNumber,
 } from "../../core/options.js";
 import {
-  type Entry,
+  type GateAnswer,
   isQueued,
   isRefusal,
-  type OnTurn,
+  type OnGranted,
   type Permit,
   permit,
   type Refusal,
-  type Turn,
+  type WaitResult,
 } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
-import { HoldTime, Prospects } from "../../core/queue/retry-after.js";
+import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import {
   isExempt,
   type ServerPolicyOptions,
@@ -91,12 +91,12 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
   readonly #parts: Keyed<Part>;
   readonly #clock: Clock;
   readonly #report: ReportError;
-  readonly #holdTime: HoldTime;
+  readonly #retryAfterEstimate: RetryAfterEstimate;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(
     options: ServerBulkheadOptions,
-    { clock, random, report }: Surroundings,
+    { clock, random, report }: Environment,
     prefix: string,
     mode: Mode = "enforce",
   ) {
@@ -106,10 +106,10 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     this.#options = resolved;
     this.#clock = clock;
     this.#report = report;
-    this.#holdTime = new HoldTime(random, limits.maxWaitMs);
+    this.#retryAfterEstimate = new RetryAfterEstimate(random, limits.maxWaitMs);
     const make = () => ({
       bulkhead: new Bulkhead(limits, clock, report, shares),
-      prospects: new Prospects(this.#holdTime, clock),
+      prospects: new Prospects(this.#retryAfterEstimate, clock),
     });
     this.#parts = new Keyed(make, maxKeys, ({ bulkhead }) => bulkhead.inUse);
   }
@@ -118,14 +118,14 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     return isExempt(method) ? "off" : this.mode;
   }
 
-  enter(inbound: InboundCall, onTurn: OnTurn): Entry {
+  enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
     const { keyOf, hooks } = this.#options;
     const call = quotaCall(inbound);
     const part = this.#parts.get(boundedKey(keyOf(call)));
     const entry = part.bulkhead.enter(
       priorityRank[inbound.priority],
       inbound.deadlineMs,
-      (turn, waitedMs) => onTurn(this.#timed(turn, part, inbound), waitedMs),
+      (turn, waitedMs) => onGranted(this.#timed(turn, part, inbound), waitedMs),
       weightOf(hooks.weight, call, this.#report, "bulkhead.weight"),
       partitionOf(hooks.partition, call, this.#report, "bulkhead.partition"),
     );
@@ -144,7 +144,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
 
   /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
   #timed(
-    turn: Turn,
+    turn: WaitResult,
     { bulkhead, prospects }: Part,
     { method, priority }: InboundCall,
   ): Permit | Refusal {
@@ -157,12 +157,17 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
           turn.settle(outcome);
         };
         if (ending?.worksOn === undefined) {
-          this.#holdTime.record(this.#clock.now() - sinceMs, method);
+          this.#retryAfterEstimate.record(this.#clock.now() - sinceMs, method);
           free();
         } else {
           // What a handler works on for nobody takes its part of the server all the same.
           const { worksOn } = ending;
-          this.#holdTime.freeWhenOver({ worksOn, kind: method }, sinceMs, this.#clock, free);
+          this.#retryAfterEstimate.freeWhenOver(
+            { worksOn, kind: method },
+            sinceMs,
+            this.#clock,
+            free,
+          );
         }
       });
     }
@@ -207,9 +212,9 @@ function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportErr
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function bulkhead(
-  options: ServerBulkheadOptions & ServerPolicyOptions & SurroundingsOptions = {},
+  options: ServerBulkheadOptions & ServerPolicyOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "bulkhead");
-  const policy = new ServerBulkheadPolicy(rest, surroundings, "bulkhead", mode);
-  return serverGate(surroundings, priority, [policy]);
+  const { mode, environment, priority, rest } = splitServerOptions(options, "bulkhead");
+  const policy = new ServerBulkheadPolicy(rest, environment, "bulkhead", mode);
+  return serverGate(environment, priority, [policy]);
 }

@@ -20,7 +20,7 @@ import {
   withRecord,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { isAddress } from "../../grpc/status/origin.js";
 import { localRejection } from "../../grpc/status/rejection.js";
 import {
@@ -34,11 +34,11 @@ import {
  * response, and altogether. Stands below the gates, so that waiting in a queue of ours is not the attempt's time.
  */
 export function attemptTimeoutsInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   select: (method: string) => ResolvedTimeoutOptions | undefined,
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const timeouts = select(own.record.method);
     if (timeouts === undefined || !boundsAttempts(timeouts)) {
       return nextCall(own.options) as ReturnType<Interceptor>;
@@ -290,7 +290,7 @@ const texts: Readonly<Partial<Record<Reason, string>>> = {
 export function timeouts(
   options: Omit<TimeoutOptions, "totalMs"> & StandaloneOptions,
 ): Interceptor {
-  const { surroundings, rest } = takeStandalone(options, "timeouts");
+  const { environment, rest } = takeStandalone(options, "timeouts");
   if ("totalMs" in rest) {
     throw new InvalidOptionError(
       "timeouts.totalMs",
@@ -299,5 +299,5 @@ export function timeouts(
     );
   }
   const resolved = resolveTimeoutOptions(rest);
-  return attemptTimeoutsInterceptor(surroundings, () => resolved);
+  return attemptTimeoutsInterceptor(environment, () => resolved);
 }

@@ -20,7 +20,7 @@ import {
 } from "../../grpc/context/call-record.js";
 import type { InboundEnd } from "../../grpc/context/inbound-call.js";
 import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 
@@ -66,11 +66,11 @@ export function resolveDeadlineOptions(
  * two a call follows, as with grpc-js; here also of the inbound call that no `parent` names.
  */
 export function deadlineInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   select: (method: string) => ResolvedDeadlineOptions,
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     return new DeadlineCall(own.options, nextCall, own.record, select(own.record.method));
   };
 }
@@ -172,18 +172,18 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     if (!follows(this.options, propagate.CANCELLATION)) return;
     const { inbound } = this.#record;
     if (inbound !== undefined) {
-      this.#unsubscribe = inbound.onCalledOff((end) => this.#calledOff(end));
+      this.#unsubscribe = inbound.onCancelled((end) => this.#ownCancel(end));
     } else if (parent !== undefined) {
       // Fires on every end of the parent; only `cancelled` without an answer would be worth following, and
       // grpc-js does not tell the two apart. The documented meaning of the option is kept.
       const emitter: EventEmitter = parent;
-      const cancel = () => this.#calledOff("cancelled");
+      const cancel = () => this.#ownCancel("cancelled");
       emitter.once("cancelled", cancel);
       this.#unsubscribe = () => emitter.removeListener("cancelled", cancel);
     }
   }
 
-  #calledOff(end: InboundEnd): void {
+  #ownCancel(end: InboundEnd): void {
     if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
       // The timer of the inbound call may have been late, and does not look. What it leaves for ours is no time.
       const lateMs = this.#clock.now() - (this.#record.inbound?.deadlineMs ?? 0);
@@ -221,7 +221,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function deadline(options: DeadlineOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings, rest } = splitOptions(options, "deadline");
+  const { environment, rest } = splitOptions(options, "deadline");
   const resolved = resolveDeadlineOptions(rest);
-  return deadlineInterceptor(surroundings, () => resolved);
+  return deadlineInterceptor(environment, () => resolved);
 }

@@ -35,7 +35,7 @@ export type ResolvedTimeoutOptions = {
 };
 
 /** What other policies of the same call are set to, as far as the timeouts could contradict it. */
-export interface TimeoutSurroundings {
+export interface TimeoutEnvironment {
   /** The first backoff of the retry policy. */
   readonly retryBaseMs?: number | undefined;
   /** The deadline that a call without one is given. */
@@ -66,7 +66,7 @@ const known = ["connectionMs", "attemptMs", "firstResponseMs", "idleMs", "totalM
 export function resolveTimeoutOptions(
   given: TimeoutOptions = {},
   prefix = "timeouts",
-  also: TimeoutSurroundings = {},
+  also: TimeoutEnvironment = {},
 ): ResolvedTimeoutOptions {
   const options = readOptions(prefix, given, known);
   const checked = (name: keyof TimeoutOptions): number | undefined => {
@@ -95,7 +95,7 @@ export function resolveTimeoutOptions(
   return Object.freeze(resolved);
 }
 
-function agrees(totalMs: number | undefined, option: string, also: TimeoutSurroundings): void {
+function agrees(totalMs: number | undefined, option: string, also: TimeoutEnvironment): void {
   if (totalMs === undefined) return;
   const { retryBaseMs, deadlineDefaultMs } = also;
   if (retryBaseMs !== undefined && retryBaseMs >= totalMs) {

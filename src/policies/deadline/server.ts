@@ -12,9 +12,9 @@ import {
 } from "../../core/permit.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import {
-  type Surroundings,
-  type SurroundingsOptions,
-  surroundingsOptionNames,
+  type Environment,
+  type EnvironmentOptions,
+  environmentOptionNames,
 } from "../../grpc/environment.js";
 import {
   isExempt,
@@ -112,9 +112,9 @@ export interface DeadlineGuardPolicyOptions
 export function deadlineGuards(
   given: DeadlineGuardPolicyOptions,
   server: GuardedServer,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
-): { readonly guard: DeadlineGuardPolicy; readonly learned: LearnedGuardPolicy | undefined } {
+): { readonly guard: DeadlineGuardPolicy; readonly learned: FeasibilityPolicy | undefined } {
   const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
   const { mode = "enforce", learned = {}, ...rest } = options;
   const guard = new DeadlineGuardPolicy(
@@ -126,7 +126,7 @@ export function deadlineGuards(
   const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
   const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
   oneOf(`${path}.mode`, learnedMode, modes);
-  return { guard, learned: new LearnedGuardPolicy(resolved, server, surroundings, learnedMode) };
+  return { guard, learned: new FeasibilityPolicy(resolved, server, environment, learnedMode) };
 }
 
 /**
@@ -136,18 +136,18 @@ export function deadlineGuards(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function deadlineGuard(
-  options: DeadlineGuardOptions & ServerPolicyOptions & SurroundingsOptions = {},
+  options: DeadlineGuardOptions & ServerPolicyOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "deadlineGuard");
+  const { mode, environment, priority, rest } = splitServerOptions(options, "deadlineGuard");
   const policy = new DeadlineGuardPolicy(
     resolveDeadlineGuardOptions(rest, "deadlineGuard", [
       "mode",
       "priority",
-      ...surroundingsOptionNames,
+      ...environmentOptionNames,
     ]),
     mode,
   );
-  return serverGate(surroundings, priority, [policy]);
+  return serverGate(environment, priority, [policy]);
 }
 
 /** What the guard asks of the server around it. */
@@ -159,7 +159,7 @@ export interface GuardedServer {
 }
 
 /** Both numbers only grow. */
-export interface LearnedGuardSnapshot {
+export interface FeasibilitySnapshot {
   readonly infeasible: number;
   /** Hopeless calls that were let through, to find out. */
   readonly passed: number;
@@ -172,7 +172,7 @@ export interface LearnedGuardSnapshot {
  * `DEADLINE_INFEASIBLE`), and hands admission what a call needs, for when its turn comes. The deadline that grpc-js
  * tells begins when it reads the call; what the call lost before that, in an event loop that was busy, is taken off.
  */
-export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
+export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "feasibility";
   mode: Mode;
   readonly #feasibility: Feasibility;
@@ -183,7 +183,7 @@ export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   constructor(
     options: ResolvedFeasibilityOptions,
     server: GuardedServer,
-    { clock, random }: Surroundings,
+    { clock, random }: Environment,
     mode: Mode,
   ) {
     this.mode = mode;
@@ -214,7 +214,7 @@ export class LearnedGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
     return new Lesson(this.#feasibility, this.#server, inbound);
   }
 
-  snapshot(): LearnedGuardSnapshot {
+  snapshot(): FeasibilitySnapshot {
     return {
       infeasible: this.#infeasible,
       passed: this.#passed,

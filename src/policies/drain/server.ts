@@ -5,7 +5,7 @@ import { durationMs, InvalidOptionError, readOptions } from "../../core/options.
 import { type Outcome, type Permit, permit, type Refusal, refusal } from "../../core/permit.js";
 import { type ReportError, safely, tell } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { isExempt } from "../../grpc/server/policy.js";
 
 /** The part of `grpc-health-check`'s `HealthImplementation` that a drain uses. */
@@ -119,7 +119,7 @@ export async function drainServer(
   server: DrainableServer,
   { gates, stop }: Drained,
   { graceMs, noticeMs, health, services }: ResolvedDrainOptions,
-  { clock, report }: Pick<Surroundings, "clock" | "report">,
+  { clock, report }: Pick<Environment, "clock" | "report">,
 ): Promise<DrainReport> {
   const startedMs = clock.now();
   const errors: unknown[] = [];

@@ -28,7 +28,7 @@ export interface FallbackProviderSnapshot {
 }
 
 /** The places of one provider, and its numbers. */
-export class FallbackPlace {
+export class FallbackSlot {
   readonly limits: ResolvedFallbackLimits;
   readonly counts = { answered: 0, none: 0, failed: 0, timedOut: 0, busy: 0, observed: 0 };
   #running = 0;
@@ -56,7 +56,7 @@ export class FallbackPlace {
 
 /** A provider, as far as the order of asking goes. */
 export interface FallbackCandidate {
-  readonly place: FallbackPlace;
+  readonly slot: FallbackSlot;
 }
 
 /** What goes on around a call that looks for another answer. */
@@ -133,14 +133,14 @@ export class FallbackRun<P extends FallbackCandidate, A> {
       this.#next += 1;
       // A function of the user's, who may end the call in it.
       if (!host.accepts(provider) || this.#over) continue;
-      const { limits } = provider.place;
+      const { limits } = provider.slot;
       const nowMs = host.clock.now();
       const leftMs = host.deadlineMs - nowMs;
       if (!(leftMs > 0)) {
         this.#note(provider, "no time left");
         break;
       }
-      const permit = provider.place.tryEnter();
+      const permit = provider.slot.tryEnter();
       if (permit === undefined) this.#note(provider, "busy");
       else if (!this.#ask(provider, permit, nowMs, Math.min(limits.timeoutMs, leftMs))) return;
     }
@@ -161,7 +161,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
       if (reply.kind === "answer") {
         this.#over = true;
         this.#close(question, false);
-        provider.place.counts.answered += 1;
+        provider.slot.counts.answered += 1;
         host.answered(reply.answer, provider, permit);
         return;
       }
@@ -188,33 +188,33 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   }
 
   #timedOut(provider: P, limitMs: number): void {
-    provider.place.counts.timedOut += 1;
+    provider.slot.counts.timedOut += 1;
     this.#note(provider, `no answer within ${Math.round(limitMs)} ms`);
   }
 
-  #close(question: Question, calledOff: boolean): void {
+  #close(question: Question, ownCancel: boolean): void {
     if (question.over) return;
     question.over = true;
     question.stopTimer?.();
     this.#question = undefined;
-    if (!calledOff) return;
+    if (!ownCancel) return;
     question.permit.settle("ignored");
     question.callOff?.();
   }
 
   #count(provider: P, reply: Exclude<FallbackReply<A>, { readonly kind: "answer" }>): void {
     if (reply.kind === "none") {
-      provider.place.counts.none += 1;
+      provider.slot.counts.none += 1;
       this.#note(provider, "nothing");
       return;
     }
-    provider.place.counts.failed += 1;
+    provider.slot.counts.failed += 1;
     this.#note(provider, "failed");
     this.#host.failed(provider, reply.error);
   }
 
-  #note({ place }: P, what: string): void {
-    this.#tried.push(`${place.limits.name}: ${what}`);
+  #note({ slot }: P, what: string): void {
+    this.#tried.push(`${slot.limits.name}: ${what}`);
   }
 }
 

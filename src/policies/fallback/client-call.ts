@@ -35,8 +35,8 @@ export class FallbackCall extends PrimaryCall {
   #permit: Permit | undefined;
 
   protected override failed(status: StatusObject): void {
-    const { record, policy, surroundings } = this;
-    const { report } = surroundings;
+    const { record, policy, environment } = this;
+    const { report } = environment;
     const sawHeaders = this.heldMetadata !== undefined;
     const question: FallbackQuestion = {
       record,
@@ -56,13 +56,13 @@ export class FallbackCall extends PrimaryCall {
         this.#callOff = callOff;
         return callOff;
       },
-      failed: ({ place }, error) => reportFailure(error, place.limits.name, report),
+      failed: ({ slot }, error) => reportFailure(error, slot.limits.name, report),
       answered: (answer, source, permit) => {
-        surroundings.room.leave(this.closed);
+        environment.pendingCalls.leave(this.closed);
         this.#answered(answer, source, permit);
       },
       unanswered: (tried) => {
-        surroundings.room.leave(this.closed);
+        environment.pendingCalls.leave(this.closed);
         if (tried !== "") {
           policy.unanswered += 1;
           this.decide("stop", tried, "FALLBACK_UNANSWERED");
@@ -70,12 +70,12 @@ export class FallbackCall extends PrimaryCall {
         this.conclude(status);
       },
     });
-    surroundings.room.enter(this.closed, record.connection);
+    environment.pendingCalls.enter(this.closed, record.connection);
     this.#run.start();
   }
 
   protected override fresh(answer: FallbackAnswer): void {
-    const name = this.policy.cache?.place.limits.name ?? "";
+    const name = this.policy.cache?.slot.limits.name ?? "";
     this.decide("fallback", `${name}, fresh${ageText(answer)}`);
     this.#give(answer, []);
   }
@@ -95,9 +95,9 @@ export class FallbackCall extends PrimaryCall {
     this.#callOff = undefined;
   }
 
-  #answered(answer: FallbackAnswer, { place }: FallbackSource, permit: Permit): void {
+  #answered(answer: FallbackAnswer, { slot }: FallbackSource, permit: Permit): void {
     const { record } = this;
-    const { name } = place.limits;
+    const { name } = slot.limits;
     const code = Status[this.failure?.code ?? Status.UNKNOWN];
     this.#permit = permit;
     this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
@@ -159,7 +159,7 @@ export class FallbackCall extends PrimaryCall {
 
   /** A streamed answer has broken off: what has been given is not the whole of it, so the failure stands. */
   #broken(error: unknown): void {
-    reportFailure(error, "stream", this.surroundings.report);
+    reportFailure(error, "stream", this.environment.report);
     const details = "A stored answer could not be read";
     const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
     this.tellStatus(this.failure ?? unread);

@@ -4,7 +4,7 @@ import { keepMetadata } from "../../grpc/client/kept-metadata.js";
 import { keepRequest } from "../../grpc/client/kept-request.js";
 import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
 import { timeIsUp } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { noteAnswer } from "./client-degraded.js";
 import type { FallbackPolicy } from "./client-policy.js";
@@ -26,25 +26,25 @@ import { type AnswerRecording, captureResponses } from "./stale-cache/client-rec
 export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #policy: FallbackPolicy;
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   #metadata = new Metadata();
   #asked = false;
   #key: string | undefined;
   #recording: AnswerRecording | undefined;
   #begun = false;
-  #calledOff = false;
+  #ownCancel = false;
 
   constructor(
     options: OptionsWithOwn,
     nextCall: NextCall,
     record: CallRecord,
     policy: FallbackPolicy,
-    surroundings: Surroundings,
+    environment: Environment,
   ) {
     super(options, nextCall);
     this.#record = record;
     this.#policy = policy;
-    this.#surroundings = surroundings;
+    this.#environment = environment;
     if (policy.cache !== undefined) captureResponses(options.method_definition);
   }
 
@@ -69,7 +69,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    this.#calledOff = true;
+    this.#ownCancel = true;
     super.cancelWithStatus(code, details);
   }
 
@@ -91,7 +91,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       if (received.code === Status.OK) {
         this.#recording?.ended(received);
         noteAnswer(this.#record, received);
-      } else if (!this.#begun && !this.#calledOff && this.#open) {
+      } else if (!this.#begun && !this.#ownCancel && this.#open) {
         const { clock, deadlineMs } = this.#record;
         if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
       }
@@ -101,7 +101,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
 
   /** A weir, or a client, that is closed takes on nothing more. */
   get #open(): boolean {
-    return this.#surroundings.room.closing(this.#record.connection) === undefined;
+    return this.#environment.pendingCalls.closing(this.#record.connection) === undefined;
   }
 
   #wouldAsk(status: StatusObject): void {
@@ -115,7 +115,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       key: this.#key,
       failure: failureOf(status, record, false, this.getPeer()),
     };
-    const { report } = this.#surroundings;
+    const { report } = this.#environment;
     const chain = this.#policy.sources.filter((source) =>
       accepts(source, question.failure, report),
     );
@@ -128,10 +128,10 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       this.#note("stop", "no provider would have an answer");
       return;
     }
-    const { place } = source;
-    const { name } = place.limits;
+    const { slot } = source;
+    const { name } = slot.limits;
     const would = (answer?: FallbackAnswer) => {
-      place.counts.observed += 1;
+      slot.counts.observed += 1;
       const age = answer?.ageMs === undefined ? "" : `, ${Math.round(answer.ageMs)} ms old`;
       this.#note("fallback", `${name}${age}, instead of ${Status[question.failure.code]}`);
     };
@@ -144,7 +144,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
         would(reply.answer);
         return;
       }
-      if (reply.kind === "error") reportFailure(reply.error, name, this.#surroundings.report);
+      if (reply.kind === "error") reportFailure(reply.error, name, this.#environment.report);
       this.#preview(rest, question);
     });
     stop();

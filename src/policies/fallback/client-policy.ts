@@ -4,7 +4,7 @@ import { refusal } from "../../core/permit.js";
 import { safely } from "../../core/user-code.js";
 import { type PolicyOptions, splitOptions } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { localRejection, rejectionOf } from "../../grpc/status/rejection.js";
 import {
   type FallbackProviderSnapshot,
@@ -54,7 +54,7 @@ export class FallbackPolicy implements ControlledPolicy {
   readonly asksFunctions: boolean;
   unanswered = 0;
   readonly #reserveMs: number | undefined;
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   readonly #told = new Set<string>();
   #late: readonly ResolvedFallbackLimits[] | undefined;
 
@@ -62,12 +62,12 @@ export class FallbackPolicy implements ControlledPolicy {
     providers: readonly FallbackProvider[],
     reserveMs: number | undefined,
     mode: Mode | undefined,
-    surroundings: Surroundings,
+    environment: Environment,
   ) {
     this.mode = mode ?? "enforce";
     this.#reserveMs = reserveMs;
-    this.#surroundings = surroundings;
-    this.sources = providers.map((provider) => provider.build(surroundings));
+    this.#environment = environment;
+    this.sources = providers.map((provider) => provider.build(environment));
     this.cache = this.sources.find((source) => source instanceof StaleCache);
     this.asksFunctions = this.sources.some(({ harmless }) => !harmless);
   }
@@ -85,7 +85,7 @@ export class FallbackPolicy implements ControlledPolicy {
     if (this.#told.has(method) || this.#told.size >= maxTold) return;
     this.#told.add(method);
     const text = `${method} streams its request (${kind}): a fallback could not be given all of it. Its calls pass through; say fallback: false for it`;
-    safely(this.#surroundings.report, new Error(text), "fallback");
+    safely(this.#environment.report, new Error(text), "fallback");
   }
 
   /** Asked once: without a provider for it, time that is kept would be time lost. */
@@ -97,13 +97,13 @@ export class FallbackPolicy implements ControlledPolicy {
       origin: "deadline",
       rejection: rejectionOf(status),
     };
-    const { report } = this.#surroundings;
+    const { report } = this.#environment;
     const sources = this.sources.filter((source) => accepts(source, late, report));
-    return sources.map(({ place }) => place.limits);
+    return sources.map(({ slot }) => slot.limits);
   }
 
   snapshot(): FallbackSnapshot {
-    const entries = this.sources.map(({ place }) => [place.limits.name, place.snapshot()] as const);
+    const entries = this.sources.map(({ slot }) => [slot.limits.name, slot.snapshot()] as const);
     const { unanswered, cache } = this;
     const snapshot = { providers: Object.fromEntries(entries), unanswered };
     return cache === undefined ? snapshot : { ...snapshot, cache: cache.snapshot() };
@@ -113,7 +113,7 @@ export class FallbackPolicy implements ControlledPolicy {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function fallbackPolicy(
   options: Partial<FallbackPolicyOptions>,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): FallbackPolicy {
   const { own, rest: given } = splitOptions(options, prefix);
@@ -128,19 +128,19 @@ export function fallbackPolicy(
   const names = new Set<string>();
   let caches = 0;
   for (const [index, provider] of providers.entries()) {
-    const place = `${prefix}.providers[${index}]`;
+    const slot = `${prefix}.providers[${index}]`;
     if (!(provider instanceof FallbackProvider)) {
       const rule = "made by staleCache, alternative, value, staticValue or empty";
-      throw new InvalidOptionError(place, rule, provider);
+      throw new InvalidOptionError(slot, rule, provider);
     }
     const { name } = provider.limits;
     if (names.has(name)) {
-      throw new InvalidOptionError(`${place}.name`, "another than those before it", name);
+      throw new InvalidOptionError(`${slot}.name`, "another than those before it", name);
     }
     names.add(name);
     caches += provider.stores ? 1 : 0;
-    if (caches > 1) throw new InvalidOptionError(place, "the only stale cache of the chain", name);
+    if (caches > 1) throw new InvalidOptionError(slot, "the only stale cache of the chain", name);
   }
   if (reserveMs !== undefined) durationMs(`${prefix}.reserveMs`, reserveMs);
-  return new FallbackPolicy(providers, reserveMs, own.mode, surroundings);
+  return new FallbackPolicy(providers, reserveMs, own.mode, environment);
 }

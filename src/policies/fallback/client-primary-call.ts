@@ -15,7 +15,7 @@ import {
 } from "../../grpc/client/kept-request.js";
 import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
 import { CallDeadline, timeIsUp } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { readRetryDepth } from "../../grpc/metadata.js";
 import { callOff, endedByClosing } from "../../grpc/status/local.js";
 import { localRejection, rejectionOf } from "../../grpc/status/rejection.js";
@@ -29,9 +29,9 @@ import { type AnswerRecording, captureResponses } from "./stale-cache/client-rec
 import {
   type Flight,
   failedForOpener,
-  type Landing,
-  type Passenger,
+  type SharedResult,
   sharedCall,
+  type Waiter,
 } from "./stale-cache/client-single-flight.js";
 
 /**
@@ -44,10 +44,10 @@ type Stage = "request" | "lookup" | "primary" | "begun" | "elsewhere";
  * The part of a call that may be answered by a fallback in which the service itself is asked: with less time than the call
  * has, together with others who ask the same, and unless there is an answer that is still fresh.
  */
-export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> implements Passenger {
+export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> implements Waiter {
   protected readonly record: CallRecord;
   protected readonly policy: FallbackPolicy;
-  protected readonly surroundings: Surroundings;
+  protected readonly environment: Environment;
   protected metadata = new Metadata();
   /** The request, for functions that answer in place of the service. */
   protected request: MessageCopy | undefined;
@@ -62,7 +62,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   /** The request of a call that may look into the cache before it goes on, or be shared. */
   #sent: KeptRequest | undefined;
   #stage: Stage = "request";
-  #calledOff = false;
+  #ownCancel = false;
   /** What the service ended with, while a fallback is looked for. */
   protected failure: StatusObject | undefined;
   #flight: Flight | undefined;
@@ -75,13 +75,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     nextCall: NextCall,
     record: CallRecord,
     policy: FallbackPolicy,
-    surroundings: Surroundings,
+    environment: Environment,
   ) {
     super(options, nextCall);
     this.#nextCall = nextCall;
     this.record = record;
     this.policy = policy;
-    this.surroundings = surroundings;
+    this.environment = environment;
     this.#single = record.kind === "unary";
     if (policy.cache !== undefined) captureResponses(options.method_definition);
   }
@@ -105,7 +105,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   /** What the call ends with where the weir, or its channel, was closed. */
   protected get closing(): StatusObject | undefined {
-    return this.surroundings.room.closing(this.record.connection);
+    return this.environment.pendingCalls.closing(this.record.connection);
   }
 
   /**
@@ -163,7 +163,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    this.#calledOff = true;
+    this.#ownCancel = true;
     if (this.ended || this.#below) {
       super.cancelWithStatus(code, details);
       return;
@@ -187,7 +187,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   protected override released(): void {
-    this.surroundings.room.leave(this.closed);
+    this.environment.pendingCalls.leave(this.closed);
     this.#stopLookUp?.();
     this.#time?.end();
     this.#flight?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
@@ -207,8 +207,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   #lookUp(cache: StaleCache, key: string): void {
     this.#stage = "lookup";
     const { record } = this;
-    const { room } = this.surroundings;
-    room.enter(this.closed, record.connection);
+    const { pendingCalls } = this.environment;
+    pendingCalls.enter(this.closed, record.connection);
     if (this.ended) return;
     const waits = () => !this.ended && this.#stage === "lookup";
     this.#stopLookUp = lookUpFresh(
@@ -218,13 +218,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       key,
       (answer) => {
         if (!waits()) return;
-        room.leave(this.closed);
+        pendingCalls.leave(this.closed);
         this.#stage = "elsewhere";
         this.fresh(answer);
       },
       () => {
         if (!waits()) return;
-        room.leave(this.closed);
+        pendingCalls.leave(this.closed);
         record.restore(() => this.#launch());
       },
     );
@@ -248,7 +248,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       // As the call below would say it: a handler may also have passed its own metadata on.
       const retryDepth = Math.max(record.inbound?.retryDepth ?? 0, readRetryDepth(this.metadata));
       this.#flight = cache.flights.join(flightKey, { untilMs, retryDepth }, this, () =>
-        sharedCall(this.#nextCall, this.options, this.surroundings, {
+        sharedCall(this.#nextCall, this.options, this.environment, {
           record,
           metadata: this.metadata,
           request: this.#sent,
@@ -297,7 +297,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- From below.
 
-  landed({ metadata, message, status }: Landing): void {
+  landed({ metadata, message, status }: SharedResult): void {
     const { record } = this;
     const flight = this.#flight;
     record.restore(() => {
@@ -369,7 +369,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.#stage = "elsewhere";
     this.#time?.end();
     // Who is closed takes on nothing more, and who has left wants no answer.
-    if (begun || this.#calledOff || this.closing !== undefined) this.conclude(status);
+    if (begun || this.#ownCancel || this.closing !== undefined) this.conclude(status);
     else {
       this.failure = status;
       this.failed(status);

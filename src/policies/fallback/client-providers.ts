@@ -12,14 +12,14 @@ import { copyMetadata } from "../../grpc/client/kept-metadata.js";
 import type { MessageCopy } from "../../grpc/client/kept-request.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import { CallDeadline, toEpoch } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import type { Rejection } from "../../grpc/status/rejection.js";
 import type { CallKind } from "../../grpc/types.js";
 import {
   type FallbackLimits,
-  FallbackPlace,
   type FallbackReply,
+  FallbackSlot,
   fallbackHelps,
   type ResolvedFallbackLimits,
   resolveFallbackLimits,
@@ -90,7 +90,7 @@ export interface ProvidedAnswer {
 
 /** A provider at work for one policy. */
 export interface FallbackSource {
-  readonly place: FallbackPlace;
+  readonly slot: FallbackSlot;
   readonly when: FallbackProviderOptions["when"];
   /** Asking it has no effect, so that `observe` may. It does without the request. */
   readonly harmless: boolean;
@@ -115,7 +115,7 @@ export abstract class FallbackProvider {
   }
 
   /** What works for one policy: its places, its numbers, its cache. */
-  abstract build(surroundings: Surroundings): FallbackSource;
+  abstract build(environment: Environment): FallbackSource;
 }
 
 export const providerKeys = ["name", "maxConcurrent", "when"] as const;
@@ -123,14 +123,14 @@ export const timedProviderKeys = [...providerKeys, "timeoutMs"] as const;
 
 /** Whether a provider is for a failure. */
 export function accepts(
-  { when, place }: Pick<FallbackSource, "when" | "place">,
+  { when, slot }: Pick<FallbackSource, "when" | "slot">,
   failure: FallbackFailure,
   report: ReportError,
 ): boolean {
   const { code, origin, rejection } = failure;
   const helps = () => fallbackHelps({ code, origin, reason: rejection?.reason });
   if (when === undefined) return helps();
-  const where = `fallback ${place.limits.name}.when`;
+  const where = `fallback ${slot.limits.name}.when`;
   return ask(() => when(failure), yesOrNo, undefined, report, where) ?? helps();
 }
 
@@ -166,8 +166,8 @@ class FunctionProvider extends FallbackProvider {
   }
 
   override build(): FallbackSource {
-    const place = new FallbackPlace(this.limits);
-    return { place, when: this.when, harmless: this.#harmless, ask: this.#ask };
+    const slot = new FallbackSlot(this.limits);
+    return { slot, when: this.when, harmless: this.#harmless, ask: this.#ask };
   }
 }
 

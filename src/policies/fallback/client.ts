@@ -1,7 +1,7 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { withRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { FallbackCall } from "./client-call.js";
 import { WatchedCall } from "./client-degraded.js";
 import { ObservedFallbackCall } from "./client-observed-call.js";
@@ -19,19 +19,16 @@ export type SelectFallback = (method: string) => FallbackPolicy | undefined;
  * below the deadline, of which it keeps a part. Where there is no fallback it listens to what services below say
  * of their answers, for the handler that made the call.
  */
-export function fallbackInterceptor(
-  surroundings: Surroundings,
-  select: SelectFallback,
-): Interceptor {
+export function fallbackInterceptor(environment: Environment, select: SelectFallback): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const { record } = own;
     const policy = select(record.method);
     const mode = policy?.mode ?? "off";
     if (policy !== undefined && mode !== "off") {
       if (!options.method_definition.requestStream) {
         const Call = mode === "enforce" ? FallbackCall : ObservedFallbackCall;
-        return new Call(own.options, nextCall, record, policy, surroundings);
+        return new Call(own.options, nextCall, record, policy, environment);
       }
       policy.tellOutOfScope(record);
     }
@@ -50,7 +47,7 @@ export function fallbackInterceptor(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function fallback(options: FallbackPolicyOptions & StandaloneOptions): Interceptor {
-  const { surroundings } = splitOptions(options, "fallback");
-  const policy = fallbackPolicy(options, surroundings, "fallback");
-  return fallbackInterceptor(surroundings, () => policy);
+  const { environment } = splitOptions(options, "fallback");
+  const policy = fallbackPolicy(options, environment, "fallback");
+  return fallbackInterceptor(environment, () => policy);
 }

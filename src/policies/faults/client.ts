@@ -24,7 +24,7 @@ import {
   withRecord,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline, toMonotonic } from "../../grpc/deadline.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../../grpc/faults.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import type { Fault, FaultKind } from "./faults.js";
@@ -50,14 +50,14 @@ const droppedText = "Connection dropped";
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function faultsPolicy(
   options: FaultsPolicyOptions,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): FaultsPolicy<FaultCall> {
   const { when, ...others } = options;
   const { own, rest } = splitOptions(others, prefix);
   const resolved = resolveFaultOptions(rest, "client", prefix, ["mode", "when"]);
   optionalFunction(`${prefix}.when`, when);
-  return new FaultsPolicy(resolved, when, surroundings, own.mode);
+  return new FaultsPolicy(resolved, when, environment, own.mode);
 }
 
 /** Which faults stand for a method; `undefined` for none. */
@@ -68,22 +68,22 @@ export type SelectFaults = (method: string) => FaultsPolicy<FaultCall> | undefin
  * them. It belongs innermost, so that every policy meets what it injects as if a server had done it.
  */
 export function faultsInterceptors(
-  surroundings: Surroundings,
+  environment: Environment,
   built: readonly { readonly policy: ControlledPolicy }[],
   select: SelectFaults,
 ): readonly Interceptor[] {
   const enabled = built.some(({ policy }) => policy instanceof FaultsPolicy && policy.enabled);
-  return enabled ? [faultsInterceptor(surroundings, select)] : [];
+  return enabled ? [faultsInterceptor(environment, select)] : [];
 }
 
-function faultsInterceptor(surroundings: Surroundings, select: SelectFaults): Interceptor {
+function faultsInterceptor(environment: Environment, select: SelectFaults): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const policy = select(own.record.method);
     if (policy === undefined || policy.mode === "off") {
       return nextCall(own.options) as ReturnType<Interceptor>;
     }
-    return new FaultyCall(own.options, nextCall, own.record, policy, surroundings.room);
+    return new FaultyCall(own.options, nextCall, own.record, policy, environment.pendingCalls);
   };
 }
 
@@ -91,12 +91,12 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #attempt: AttemptRecord;
   readonly #policy: FaultsPolicy<FaultCall>;
-  readonly #room: Surroundings["room"];
+  readonly #pendingCalls: Environment["pendingCalls"];
   readonly #singleResponse: boolean;
   #enforced = true;
   /** The fault that waits for the response. */
   #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
-  #calledOff = false;
+  #ownCancel = false;
   #messages = 0;
   readonly #timers: CancelTask[] = [];
 
@@ -105,13 +105,13 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     nextCall: NextCall,
     record: CallRecord,
     policy: FaultsPolicy<FaultCall>,
-    room: Surroundings["room"],
+    pendingCalls: Environment["pendingCalls"],
   ) {
     super(options, nextCall);
     this.#record = record;
     this.#attempt = attemptOf(options, record);
     this.#policy = policy;
-    this.#room = room;
+    this.#pendingCalls = pendingCalls;
     this.#singleResponse = !options.method_definition.responseStream;
   }
 
@@ -186,7 +186,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #hold(): void {
     const { clock } = this.#record;
     this.#policy.hold(this.#end);
-    this.#room.enter(this.#end, this.#record.connection);
+    this.#pendingCalls.enter(this.#end, this.#record.connection);
     // Where the toolkit watches the deadline itself, the call is ended from above.
     if (this.options.deadline instanceof CallDeadline) return;
     const nowMs = clock.now();
@@ -199,7 +199,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #letGo(): void {
     for (const stop of this.#timers.splice(0)) stop();
     this.#policy.release(this.#end);
-    this.#room.leave(this.#end);
+    this.#pendingCalls.leave(this.#end);
   }
 
   protected override released(): void {
@@ -216,7 +216,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    this.#calledOff = true;
+    this.#ownCancel = true;
     super.cancelWithStatus(code, details);
   }
 
@@ -254,7 +254,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   /** False where the fault is observed: then the call goes on. */
   #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): boolean {
     this.#awaited = undefined;
-    if (this.ended || this.#calledOff) return false;
+    if (this.ended || this.#ownCancel) return false;
     this.#note(end.kind, endText(end));
     if (!this.#enforced || this.ended) return false;
     this.finish(end.kind === "reset" ? resetStatus() : faultStatus(end));
@@ -279,8 +279,8 @@ function resetStatus(): StatusObject {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function faults(options: FaultsPolicyOptions & StandaloneOptions): Interceptor {
-  const { surroundings } = splitOptions(options, "faults");
-  const policy = faultsPolicy(options, surroundings, "faults");
+  const { environment } = splitOptions(options, "faults");
+  const policy = faultsPolicy(options, environment, "faults");
   if (!policy.enabled) return (given, nextCall) => nextCall(given) as ReturnType<Interceptor>;
-  return faultsInterceptor(surroundings, () => policy);
+  return faultsInterceptor(environment, () => policy);
 }

@@ -3,7 +3,7 @@ import type { CancelTask } from "../../core/clock.js";
 import { InvalidOptionError, optionalFunction } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import type { CurrentCall, InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { delayText, endText, FaultsPolicy, faultStatus, readFault } from "../../grpc/faults.js";
 import { inboundFor } from "../../grpc/server/context.js";
 import { ForwardingServerCall } from "../../grpc/server/forwarding-call.js";
@@ -45,7 +45,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(
     options: ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">,
-    surroundings: Surroundings,
+    environment: Environment,
     prefix: string,
   ) {
     const { mode, when, headers = false, ...rest } = options;
@@ -56,7 +56,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
       throw new InvalidOptionError(`${prefix}.headers`, "true or false", headers);
     }
     const others = ({ method }: FaultInbound) => !isExempt(method);
-    super(resolved, when ?? others, surroundings, mode);
+    super(resolved, when ?? others, environment, mode);
     this.#headers = headers;
   }
 
@@ -73,7 +73,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
 
 /** The interceptor of a server's faults, or none: where the environment does not allow faults, no call meets them. */
 export function serverFaultsInterceptors(
-  surroundings: Surroundings,
+  environment: Environment,
   priority: PriorityReader,
   policy: ServerFaultsPolicy | undefined,
 ): readonly ServerInterceptor[] {
@@ -81,7 +81,7 @@ export function serverFaultsInterceptors(
   return [
     (method, call) => {
       if (policy.mode === "off") return call as ReturnType<ServerInterceptor>;
-      const inboundOf = inboundFor(method, call, surroundings, priority);
+      const inboundOf = inboundFor(method, call, environment, priority);
       return new FaultyServerCall(method, call, policy, inboundOf);
     },
   ];
@@ -266,10 +266,10 @@ class FaultyServerCall extends ForwardingServerCall {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function faults(
-  options: ServerFaultsOptions & ServerPolicyOptions & SurroundingsOptions,
+  options: ServerFaultsOptions & ServerPolicyOptions & EnvironmentOptions,
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "faults");
-  const policy = new ServerFaultsPolicy({ ...rest, mode }, surroundings, "faults");
-  const [interceptor] = serverFaultsInterceptors(surroundings, priority, policy);
+  const { mode, environment, priority, rest } = splitServerOptions(options, "faults");
+  const policy = new ServerFaultsPolicy({ ...rest, mode }, environment, "faults");
+  const [interceptor] = serverFaultsInterceptors(environment, priority, policy);
   return interceptor ?? ((_method, call) => call as ReturnType<ServerInterceptor>);
 }

@@ -19,11 +19,7 @@ import {
   withRecord,
 } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
-import {
-  type Surroundings,
-  surroundingsOf,
-  surroundingsOptionNames,
-} from "../../grpc/environment.js";
+import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
@@ -104,21 +100,21 @@ export function resolveIdempotencyKeyOptions(
  * is reported, left as it is, and counts for nothing.
  */
 export function idempotencyKeyInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   select: (method: string) => ResolvedIdempotencyKeyOptions | undefined,
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const policy = select(own.record.method);
     if (policy === undefined) return nextCall(own.options) as ReturnType<Interceptor>;
-    return new KeyedCall(own.options, nextCall, own.record, policy, surroundings);
+    return new IdempotentCall(own.options, nextCall, own.record, policy, environment);
   };
 }
 
 /** Where reports of this policy come from. */
 const where = "idempotencyKey";
 
-class KeyedCall extends ForwardingCall<OptionsWithOwn> {
+class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #policy: ResolvedIdempotencyKeyOptions;
   readonly #reportError: ReportError;
@@ -132,7 +128,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     nextCall: NextCall,
     record: CallRecord,
     policy: ResolvedIdempotencyKeyOptions,
-    { report, random }: Surroundings,
+    { report, random }: Environment,
   ) {
     super(options, nextCall);
     this.#record = record;
@@ -193,7 +189,7 @@ class KeyedCall extends ForwardingCall<OptionsWithOwn> {
     const { clock, inbound } = this.#record;
     const giveUp = () => this.#forwardWith(undefined, own);
     const cancelled = follows(this.options, propagate.CANCELLATION);
-    const unfollow = cancelled ? inbound?.onCalledOff(giveUp) : undefined;
+    const unfollow = cancelled ? inbound?.onCancelled(giveUp) : undefined;
     // A deadline that is no time is as good as none here: it is refused below.
     const deadlineMs = toMonotonic(this.options.deadline, clock, clock.now());
     const stopTimer =
@@ -293,8 +289,8 @@ const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII ch
 export function idempotencyKey(
   options: IdempotencyKeyOptions & StandaloneOptions = {},
 ): Interceptor {
-  const policy = resolveIdempotencyKeyOptions(options, where, surroundingsOptionNames);
-  return idempotencyKeyInterceptor(surroundingsOf(options, where), () => policy);
+  const policy = resolveIdempotencyKeyOptions(options, where, environmentOptionNames);
+  return idempotencyKeyInterceptor(environmentOf(options, where), () => policy);
 }
 
 /**

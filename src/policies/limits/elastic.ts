@@ -2,7 +2,7 @@ import type { Outcome } from "../../core/permit.js";
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
 import { Gradient } from "./gradient2.js";
 import type { Limit } from "./limit.js";
-import { Surge } from "./slow-start.js";
+import { SlowStart } from "./slow-start.js";
 
 export interface ElasticOptions {
   /** The floor. @defaultValue 8 */
@@ -90,7 +90,7 @@ export class ElasticLimit implements Limit {
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
   readonly #gradient = new Gradient();
-  readonly #surge: Surge;
+  readonly #slowStart: SlowStart;
   #limit: number;
   #phase: Phase = { kind: "open" };
   /** Calls that were there when the last window closed, and in how many windows in a row there were more than before. */
@@ -105,7 +105,7 @@ export class ElasticLimit implements Limit {
     this.#max = options.max;
     this.#signals = signals;
     this.#limit = options.max;
-    this.#surge = new Surge(options.min);
+    this.#slowStart = new SlowStart(options.min);
     this.#window = new SampleWindow(options.windowMs, 20);
   }
 
@@ -114,11 +114,11 @@ export class ElasticLimit implements Limit {
   }
 
   get ramp(): number {
-    return this.#surge.ramp;
+    return this.#slowStart.ramp;
   }
 
   rampHolds(nowMs: number): void {
-    this.#surge.holds(nowMs);
+    this.#slowStart.holds(nowMs);
   }
 
   /** What it is doing, for a person. */
@@ -134,7 +134,7 @@ export class ElasticLimit implements Limit {
   ): void {
     this.#watch(nowMs, tookMs);
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
-    if (!this.#surge.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
+    if (!this.#slowStart.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
     if (seen === undefined) return;
     this.#seeDemand();
     const heldUp = this.#signals.heldUp?.();
@@ -148,11 +148,11 @@ export class ElasticLimit implements Limit {
 
   #learnCalm(nowMs: number, seen: WindowSummary): void {
     if (this.#phase.kind !== "open" || this.#saturated || nowMs < this.#mutedUntilMs) {
-      this.#surge.forget();
+      this.#slowStart.forget();
       return;
     }
     const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
-    this.#surge.rest({ inFlight, tookMs, perSecond });
+    this.#slowStart.rest({ inFlight, tookMs, perSecond });
   }
 
   /**
@@ -162,7 +162,7 @@ export class ElasticLimit implements Limit {
   #watch(nowMs: number, tookMs: number): void {
     const demand = this.#signals.demand?.();
     if (demand === undefined || this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
-    const perSecond = this.#surge.record(nowMs, tookMs, demand);
+    const perSecond = this.#slowStart.record(nowMs, tookMs, demand);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
     if (fits === undefined || demand < fits / held) return;

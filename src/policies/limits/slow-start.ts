@@ -36,7 +36,7 @@ const standstillMs = 250;
  * so it does each quarter of a second in which it holds calls back and none ends as usual. Those that run may be of another kind,
  * such as long polls, or their dependency stands still: neither is a reason to serve nobody.
  */
-export class Surge {
+export class SlowStart {
   readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
   #rested = false;
   #ramp = Number.POSITIVE_INFINITY;

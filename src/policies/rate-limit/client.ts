@@ -2,7 +2,7 @@ import type { Interceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { InvalidOptionError, readOptions } from "../../core/options.js";
-import type { Entry, OnTurn } from "../../core/permit.js";
+import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
 import {
@@ -20,7 +20,7 @@ import {
   takeStandalone,
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import {
   type RateLimitOptions,
   type ResolvedRateLimitOptions,
@@ -50,20 +50,20 @@ export class RatePolicy implements ControlledPolicy {
   readonly #keyOf: (record: CallRecord) => string;
   readonly #costOf: CostOf<CallRecord>;
 
-  constructor(options: ResolvedRateLimitOptions, own: OwnRateOptions, surroundings: Surroundings) {
+  constructor(options: ResolvedRateLimitOptions, own: OwnRateOptions, environment: Environment) {
     this.mode = own.mode ?? "enforce";
-    this.#keyOf = keyFunction(own, keyBy("target"), surroundings.report, "rate.key");
+    this.#keyOf = keyFunction(own, keyBy("target"), environment.report, "rate.key");
     this.#costOf = own.costOf;
-    this.#limit = new RateLimit(options, surroundings, "rate");
+    this.#limit = new RateLimit(options, environment, "rate");
   }
 
-  enter(record: CallRecord, onTurn: OnTurn): Entry {
+  enter(record: CallRecord, onGranted: OnGranted): GateAnswer {
     return this.#limit.enter({
       key: this.#keyOf(record),
       cost: this.#costOf(record),
       rank: priorityRank[record.priority ?? "normal"],
       deadlineMs: record.deadlineMs,
-      onTurn,
+      onGranted,
     });
   }
 
@@ -79,23 +79,23 @@ export function rateGate(select: SelectRate): Gate<ClientPassage> {
   return {
     policy: "rate",
     modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }, onTurn) => select(record.method)?.enter(record, onTurn),
+    enter: ({ record }, onGranted) => select(record.method)?.enter(record, onGranted),
   };
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function ratePolicy(
   given: RateOptions,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): RatePolicy {
   // Refuses what is no object of options; which keys are known is said below.
   const options = readOptions(prefix, given);
   const { key, cost, ...others } = options;
   const { own, rest } = splitOptions({ ...others, ...keyOption(key, prefix) }, prefix);
-  const costOf = costFunction(cost, surroundings.report, `${prefix}.cost`);
+  const costOf = costFunction(cost, environment.report, `${prefix}.cost`);
   const resolved = resolveRateLimitOptions(rest, prefix, [...policyOptionNames, "cost"]);
-  return new RatePolicy(resolved, { ...own, costOf }, surroundings);
+  return new RatePolicy(resolved, { ...own, costOf }, environment);
 }
 
 /** The key as a function, whichever way it was named. */
@@ -117,7 +117,7 @@ function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions,
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
-  const { surroundings, rest } = takeStandalone(options, "rate");
-  const policy = ratePolicy(rest, surroundings, "rate");
-  return gatesInterceptor(surroundings, [rateGate(() => policy)]);
+  const { environment, rest } = takeStandalone(options, "rate");
+  const policy = ratePolicy(rest, environment, "rate");
+  return gatesInterceptor(environment, [rateGate(() => policy)]);
 }

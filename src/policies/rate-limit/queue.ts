@@ -1,8 +1,8 @@
 import { type CancelTask, type Clock, expireAt } from "../../core/clock.js";
-import type { OnTurn, Permit, Queued, Refusal, Turn } from "../../core/permit.js";
+import type { OnGranted, Permit, Queued, Refusal, WaitResult } from "../../core/permit.js";
 import { PriorityQueue, type QueueHandle } from "../../core/queue/priority-queue.js";
 import { type ReportError, safely } from "../../core/user-code.js";
-import type { DeskAnswer, Granted, PendingTake, Short } from "./store-access.js";
+import type { Granted, PendingTake, Short, StoreAnswer } from "./store-access.js";
 
 /** What a queue needs from the limit it belongs to. */
 export interface RateQueueHost {
@@ -10,7 +10,7 @@ export interface RateQueueHost {
   readonly ratePerSecond: number;
   /** How long a store is left alone at least, that was asked for the same call so many times in vain. */
   pauseMs(askedInVain: number): number;
-  take(cost: number, nowMs: number): DeskAnswer | PendingTake;
+  take(cost: number, nowMs: number): StoreAnswer | PendingTake;
   /** Puts tokens back that the store granted to one that could use them no more. */
   giveBack(cost: number): void;
   /** The tokens come too late for one that waits, or its deadline has passed. It is out of the queue already. */
@@ -137,7 +137,7 @@ export class RateQueue {
   }
 
   /** False when the first has to wait. */
-  #answered(waiter: RateWaiter, answer: DeskAnswer, nowMs: number): boolean {
+  #answered(waiter: RateWaiter, answer: StoreAnswer, nowMs: number): boolean {
     if (answer.kind === "granted") {
       this.#takeOut(waiter);
       if (waiter.request.deadlineMs <= nowMs) {
@@ -191,7 +191,7 @@ export interface RateRequest {
   readonly rank: number;
   /** On the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
-  readonly onTurn: OnTurn;
+  readonly onGranted: OnGranted;
 }
 
 /** Who decides about those that wait. */
@@ -270,9 +270,9 @@ export class RateWaiter implements Queued {
     return true;
   }
 
-  #deliver(turn: Turn, nowMs: number): void {
+  #deliver(turn: WaitResult, nowMs: number): void {
     try {
-      this.request.onTurn(turn, nowMs - this.sinceMs);
+      this.request.onGranted(turn, nowMs - this.sinceMs);
     } catch (error) {
       safely(this.#host.report, error, "onTurn");
     }

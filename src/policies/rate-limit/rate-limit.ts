@@ -3,7 +3,7 @@ import { boundedKey } from "../../core/keyed.js";
 import { optionalFunction } from "../../core/options.js";
 import { pauseMs } from "../../core/pause.js";
 import {
-  type Entry,
+  type GateAnswer,
   isRefusal,
   OncePermit,
   type Permit,
@@ -14,13 +14,13 @@ import { asking, type ReportError, shown } from "../../core/user-code.js";
 import type { ResolvedRateLimitOptions } from "./options.js";
 import { RateQueue, type RateRequest, RateWaiter, type RateWaiterHost } from "./queue.js";
 import {
-  type DeskAnswer,
   type Granted,
   MemoryQuotaStore,
   never,
   type PendingTake,
-  QuotaDesk,
+  QuotaClient,
   type Short,
+  type StoreAnswer,
 } from "./store-access.js";
 import type { TokenRate } from "./token-bucket.js";
 
@@ -40,7 +40,7 @@ export interface RateLimitSnapshot {
 }
 
 /** What a rate lives by. */
-export interface RateSurroundings {
+export interface RateEnvironment {
   readonly clock: Clock;
   readonly random: Random;
   readonly report: ReportError;
@@ -82,7 +82,7 @@ export class RateLimit implements RateWaiterHost {
   readonly report: ReportError;
   readonly #options: ResolvedRateLimitOptions;
   readonly #random: Random;
-  readonly #desk: QuotaDesk;
+  readonly #quotaClient: QuotaClient;
   /** Of the keys for which somebody waits, and no others. */
   readonly #queues = new Map<string, RateQueue>();
   /** Those that wait for the answer of a store, and do not stand in a queue. */
@@ -95,7 +95,7 @@ export class RateLimit implements RateWaiterHost {
   /** @param name Where failures of the store are said to have happened. */
   constructor(
     options: ResolvedRateLimitOptions,
-    { clock, random, report }: RateSurroundings,
+    { clock, random, report }: RateEnvironment,
     name: string,
   ) {
     this.#options = options;
@@ -103,7 +103,7 @@ export class RateLimit implements RateWaiterHost {
     this.report = report;
     this.#random = random;
     const store = options.store ?? new MemoryQuotaStore(options.rate, options.maxKeys);
-    this.#desk = new QuotaDesk(store, options, clock, report, `${name}.store`);
+    this.#quotaClient = new QuotaClient(store, options, clock, report, `${name}.store`);
   }
 
   /**
@@ -112,13 +112,13 @@ export class RateLimit implements RateWaiterHost {
    * Refuses with `RATE_LIMIT_EXCEEDED` when the tokens come too late for `maxWaitMs` or for the deadline, or with
    * `DEADLINE_EXPIRED`; a wait may end with `DRAINING` too.
    */
-  enter(asked: RateRequest): Entry {
+  enter(asked: RateRequest): GateAnswer {
     const entry = this.#enter(asked);
     if (isRefusal(entry)) this.#refused += 1;
     return entry;
   }
 
-  #enter(asked: RateRequest): Entry {
+  #enter(asked: RateRequest): GateAnswer {
     const nowMs = this.clock.now();
     if (asked.deadlineMs <= nowMs) return expired;
     if (asked.cost === 0) {
@@ -131,7 +131,7 @@ export class RateLimit implements RateWaiterHost {
     if (this.#queues.size > 0 && this.#queues.get(key)?.holdsBack(request.rank) === true) {
       return this.#waitOrRefuse(request, { kind: "short", retryAfterMs: 0 }, nowMs);
     }
-    const answer = this.#desk.take(key, request.cost, nowMs);
+    const answer = this.#quotaClient.take(key, request.cost, nowMs);
     if (answer.kind === "granted") return this.admitted(request, answer);
     if (answer.kind === "pending") return this.#waitForStore(request, answer, nowMs);
     return this.#waitOrRefuse(request, answer, nowMs);
@@ -148,7 +148,7 @@ export class RateLimit implements RateWaiterHost {
       queue.keep(cost);
       return;
     }
-    this.#desk.giveBack(key, cost);
+    this.#quotaClient.giveBack(key, cost);
     queue?.serve();
   }
 
@@ -176,7 +176,7 @@ export class RateLimit implements RateWaiterHost {
       admitted: this.#admitted,
       refused: this.#refused,
       left: this.#left,
-      storeFailures: this.#desk.failures,
+      storeFailures: this.#quotaClient.failures,
     };
   }
 
@@ -221,7 +221,7 @@ export class RateLimit implements RateWaiterHost {
 
   // ---- A store that answers later.
 
-  #waitForStore(request: RateRequest, asked: PendingTake, nowMs: number): Entry {
+  #waitForStore(request: RateRequest, asked: PendingTake, nowMs: number): GateAnswer {
     if (this.#draining) {
       asked.abandon();
       return drained;
@@ -239,7 +239,7 @@ export class RateLimit implements RateWaiterHost {
     return waiter;
   }
 
-  #answered(waiter: RateWaiter, answer: DeskAnswer): void {
+  #answered(waiter: RateWaiter, answer: StoreAnswer): void {
     const { request } = waiter;
     const nowMs = this.clock.now();
     if (request.deadlineMs <= nowMs) {
@@ -254,7 +254,12 @@ export class RateLimit implements RateWaiterHost {
 
   // ---- A call for which there is not enough.
 
-  #waitOrRefuse(request: RateRequest, short: Short, nowMs: number, waiter?: RateWaiter): Entry {
+  #waitOrRefuse(
+    request: RateRequest,
+    short: Short,
+    nowMs: number,
+    waiter?: RateWaiter,
+  ): GateAnswer {
     const { key, rank, cost, deadlineMs } = request;
     const queue = this.#queues.get(key);
     const behindMs = queue?.holdsBack(rank) === true ? queue.waitBehind(rank, cost, nowMs) : 0;
@@ -280,14 +285,15 @@ export class RateLimit implements RateWaiterHost {
     const queue = new RateQueue({
       clock: this.clock,
       ratePerSecond: this.#options.rate.ratePerSecond,
-      pauseMs: (askedInVain) => (this.#desk.foreign ? pauseMs(askedInVain, this.#random) : 0),
-      take: (cost, nowMs) => this.#desk.take(key, cost, nowMs),
-      giveBack: (cost) => this.#desk.giveBack(key, cost),
+      pauseMs: (askedInVain) =>
+        this.#quotaClient.foreign ? pauseMs(askedInVain, this.#random) : 0,
+      take: (cost, nowMs) => this.#quotaClient.take(key, cost, nowMs),
+      giveBack: (cost) => this.#quotaClient.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>
         waiter.refuse(short === "expired" ? expired : this.#refuse(waiter.request, short), nowMs),
       emptied: (kept) => {
         this.#queues.delete(key);
-        if (kept > 0) this.#desk.giveBack(key, kept);
+        if (kept > 0) this.#quotaClient.giveBack(key, kept);
       },
     });
     this.#queues.set(key, queue);

@@ -2,11 +2,11 @@ import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { InvalidOptionError, oneOf, readOptions } from "../../core/options.js";
-import type { Entry, OnTurn } from "../../core/permit.js";
+import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
-import type { Surroundings, SurroundingsOptions } from "../../grpc/environment.js";
+import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import {
   isExempt,
   type ServerPolicyOptions,
@@ -56,30 +56,30 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly #costOf: CostOf<QuotaCall>;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(given: QuotaOptions, surroundings: Surroundings, prefix: string) {
+  constructor(given: QuotaOptions, environment: Environment, prefix: string) {
     // Refuses what is no object of options; which keys are known is said below.
     const options = readOptions(prefix, given);
     const { mode = "enforce", key, cost, ...limit } = options;
-    const { report } = surroundings;
+    const { report } = environment;
     this.mode = oneOf(`${prefix}.mode`, mode, modes);
     this.#keyOf = quotaKey(key, report, `${prefix}.key`);
     this.#costOf = costFunction(cost, report, `${prefix}.cost`);
     const resolved = resolveRateLimitOptions(limit, prefix, ["mode", "key", "cost"]);
-    this.#limit = new RateLimit(resolved, surroundings, prefix);
+    this.#limit = new RateLimit(resolved, environment, prefix);
   }
 
   modeFor({ method }: InboundCall): Mode {
     return isExempt(method) ? "off" : this.mode;
   }
 
-  enter(inbound: InboundCall, onTurn: OnTurn): Entry {
+  enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
     const call = quotaCall(inbound);
     return this.#limit.enter({
       key: this.#keyOf(call),
       cost: this.#costOf(call),
       rank: priorityRank[inbound.priority],
       deadlineMs: inbound.deadlineMs,
-      onTurn,
+      onGranted,
     });
   }
 
@@ -115,12 +115,12 @@ export function quotaKey(
  */
 export function quotaPolicies(
   options: QuotaOptions | readonly QuotaOptions[],
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): readonly QuotaPolicy[] {
   return isList(options)
-    ? options.map((each, index) => new QuotaPolicy(each, surroundings, `${prefix}[${index}]`))
-    : [new QuotaPolicy(options, surroundings, prefix)];
+    ? options.map((each, index) => new QuotaPolicy(each, environment, `${prefix}[${index}]`))
+    : [new QuotaPolicy(options, environment, prefix)];
 }
 
 function isList<T extends object>(given: T | readonly T[]): given is readonly T[] {
@@ -142,9 +142,9 @@ export function quotaCall(inbound: InboundCall): QuotaCall {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function quota(
-  options: QuotaOptions & Pick<ServerPolicyOptions, "priority"> & SurroundingsOptions,
+  options: QuotaOptions & Pick<ServerPolicyOptions, "priority"> & EnvironmentOptions,
 ): ServerInterceptor {
-  const { mode, surroundings, priority, rest } = splitServerOptions(options, "quota");
-  const policy = new QuotaPolicy({ ...rest, mode }, surroundings, "quota");
-  return serverGate(surroundings, priority, [policy]);
+  const { mode, environment, priority, rest } = splitServerOptions(options, "quota");
+  const policy = new QuotaPolicy({ ...rest, mode }, environment, "quota");
+  return serverGate(environment, priority, [policy]);
 }

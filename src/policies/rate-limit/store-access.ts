@@ -7,7 +7,7 @@ import type { QuotaAnswer, QuotaStore } from "./store.js";
 import { TokenBucket, type TokenRate } from "./token-bucket.js";
 
 /** What the desk says of a question, once the store has answered or failed. */
-export type DeskAnswer = Granted | Short;
+export type StoreAnswer = Granted | Short;
 
 /** The call may go on. */
 export interface Granted {
@@ -42,7 +42,7 @@ const reportEveryMs = 1_000;
  * Asks a store for tokens, and has an answer whatever the store does. One that answers at once is answered for at
  * once; a promise is waited for no longer than `storeTimeoutMs`.
  */
-export class QuotaDesk {
+export class QuotaClient {
   readonly rate: TokenRate;
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -77,7 +77,7 @@ export class QuotaDesk {
     return this.#failures;
   }
 
-  take(key: string, cost: number, nowMs: number): DeskAnswer | PendingTake {
+  take(key: string, cost: number, nowMs: number): StoreAnswer | PendingTake {
     try {
       const said = given(() => this.#store.take(key, cost, this.rate, nowMs));
       return said instanceof Promise
@@ -94,7 +94,7 @@ export class QuotaDesk {
   }
 
   /** @throws TypeError for something that is no answer. */
-  read(said: QuotaAnswer, cost: number): DeskAnswer {
+  read(said: QuotaAnswer, cost: number): StoreAnswer {
     if (said?.granted === true) return storeGranted;
     if (said?.granted !== false) throw new TypeError("the quota store gave no answer");
     const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = said;
@@ -106,7 +106,7 @@ export class QuotaDesk {
     return { kind: "short", retryAfterMs: Math.max(retryAfterMs, 0) || minRetryMs };
   }
 
-  failed(error: unknown): DeskAnswer {
+  failed(error: unknown): StoreAnswer {
     this.#note(error);
     return this.#allows ? allowed : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
   }
@@ -123,29 +123,29 @@ export class QuotaDesk {
 /** A question that the store has yet to answer. It is answered once at most. */
 export class PendingTake {
   readonly kind = "pending";
-  readonly #desk: QuotaDesk;
+  readonly #quotaClient: QuotaClient;
   readonly #key: string;
   readonly #cost: number;
   readonly #stopTimer: CancelTask;
-  #onAnswer: ((answer: DeskAnswer) => void) | undefined;
+  #onAnswer: ((answer: StoreAnswer) => void) | undefined;
   #open = true;
   /** Tokens that are granted now would be nobody's. */
   #unwanted = false;
 
   constructor(
-    desk: QuotaDesk,
+    quotaClient: QuotaClient,
     said: Promise<QuotaAnswer>,
     key: string,
     cost: number,
     nowMs: number,
   ) {
-    this.#desk = desk;
+    this.#quotaClient = quotaClient;
     this.#key = key;
     this.#cost = cost;
-    const { clock, timeoutMs } = desk;
+    const { clock, timeoutMs } = quotaClient;
     this.#stopTimer = expireAt(clock, nowMs + timeoutMs, timeoutMs, () => {
       const late = new Error(`the quota store did not answer in ${timeoutMs} ms`);
-      const answer = desk.failed(late);
+      const answer = quotaClient.failed(late);
       // A call that goes on without an answer uses what the store may still grant it, and does not give it back.
       this.#unwanted = answer.kind !== "granted";
       this.#settle(answer);
@@ -153,13 +153,13 @@ export class PendingTake {
     said.then(
       (answer) => this.#arrived(answer),
       (error) => {
-        if (this.#open) this.#settle(desk.failed(error));
+        if (this.#open) this.#settle(quotaClient.failed(error));
       },
     );
   }
 
   /** Who is told. Nothing is told before the call that asked has returned. */
-  listen(onAnswer: (answer: DeskAnswer) => void): void {
+  listen(onAnswer: (answer: StoreAnswer) => void): void {
     this.#onAnswer = onAnswer;
   }
 
@@ -172,18 +172,19 @@ export class PendingTake {
 
   #arrived(said: QuotaAnswer): void {
     if (this.#open) this.#settle(this.#read(said));
-    else if (this.#unwanted && said?.granted === true) this.#desk.giveBack(this.#key, this.#cost);
+    else if (this.#unwanted && said?.granted === true)
+      this.#quotaClient.giveBack(this.#key, this.#cost);
   }
 
-  #read(said: QuotaAnswer): DeskAnswer {
+  #read(said: QuotaAnswer): StoreAnswer {
     try {
-      return this.#desk.read(said, this.#cost);
+      return this.#quotaClient.read(said, this.#cost);
     } catch (error) {
-      return this.#desk.failed(error);
+      return this.#quotaClient.failed(error);
     }
   }
 
-  #settle(answer: DeskAnswer): void {
+  #settle(answer: StoreAnswer): void {
     const onAnswer = this.#onAnswer;
     this.#close();
     onAnswer?.(answer);

@@ -6,7 +6,7 @@ import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 import type { StatusOrigin } from "../../core/status.js";
 import type { PolicyOptions } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import type { MethodRegistry } from "../idempotency/client-registry.js";
 import { budgetSnapshots, type RetryBudget, type RetryBudgetSnapshot } from "./budget.js";
 import { hedgeDelayMs } from "./hedging.js";
@@ -87,7 +87,7 @@ export class RetryPolicy implements ControlledPolicy {
       readonly hedge?: ResolvedHedgeOptions;
       readonly registry?: MethodRegistry | undefined;
     },
-    { budgets, clock }: Surroundings,
+    { budgets, clock }: Environment,
   ) {
     this.options = init.options;
     this.mode = init.mode;

@@ -11,7 +11,7 @@ import { ask, type ReadAnswer, yesOrNo } from "../../core/user-code.js";
 import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
 import { ReplayableCall } from "../../grpc/client/replayable-call.js";
 import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { endedByClosing } from "../../grpc/status/local.js";
 import type { Failure } from "../../grpc/status/outcome.js";
 import { handlerNotRun } from "../../grpc/status/rejection.js";
@@ -34,7 +34,7 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected readonly enforced: boolean;
   /** What the last attempt on the wire ended with. */
   protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
-  protected readonly surroundings: Surroundings;
+  protected readonly environment: Environment;
   /** `connectionMs` of the method's timeouts. */
   protected readonly connectionMs: number | undefined;
   #stopWaiting: CancelTask | undefined;
@@ -46,13 +46,13 @@ export abstract class RepeatingCall extends ReplayableCall {
     nextCall: NextCall,
     record: CallRecord,
     policy: RetryPolicy,
-    surroundings: Surroundings,
+    environment: Environment,
     connectionMs: number | undefined,
   ) {
     super(options, nextCall, record, policy.options);
     this.connectionMs = connectionMs;
     this.policy = policy;
-    this.surroundings = surroundings;
+    this.environment = environment;
     this.enforced = policy.mode === "enforce";
   }
 
@@ -104,7 +104,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     }
     const { record } = this;
     const { clock } = record;
-    const { room } = this.surroundings;
+    const { pendingCalls } = this.environment;
     const startedAtMs = clock.now();
     const end = (closed: StatusObject) => {
       if (this.inFlight > 0) this.released();
@@ -113,7 +113,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     let stopTimer: CancelTask = () => {};
     let stopWatching = () => {};
     const leave = () => {
-      room.leave(end);
+      pendingCalls.leave(end);
       stopTimer();
       stopWatching();
     };
@@ -153,7 +153,7 @@ export abstract class RepeatingCall extends ReplayableCall {
       giveBack();
     };
     stopTimer = clock.schedule(delayMs, due);
-    room.enter(end, record.connection);
+    pendingCalls.enter(end, record.connection);
   }
 
   /** Until when a call waits for a connection before its next attempt, and why no longer. */
@@ -261,7 +261,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     otherwise: F,
     where: string,
   ): T | F {
-    const { report } = this.surroundings;
+    const { report } = this.environment;
     return ask(question, read, otherwise, report, `${this.policy.name}.${where}`);
   }
 

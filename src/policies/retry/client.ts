@@ -14,7 +14,7 @@ import {
   type OptionsWithOwn,
   withRecord,
 } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
 import type { ClientListener, MessageContext } from "../../grpc/types.js";
@@ -43,11 +43,11 @@ export interface AttemptPolicies {
  * with.
  */
 export function attemptsInterceptor(
-  surroundings: Surroundings,
+  environment: Environment,
   select: (method: string) => AttemptPolicies,
 ): Interceptor {
   return (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const { record } = own;
     const { retry: retries, hedge, connectionMs } = select(record.method);
     const hedges =
@@ -56,7 +56,7 @@ export function attemptsInterceptor(
         : undefined;
     const retried = retries !== undefined && retries.mode !== "off" ? retries : undefined;
     if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
-      return new HedgedCall(own.options, nextCall, record, hedges, surroundings, connectionMs);
+      return new HedgedCall(own.options, nextCall, record, hedges, environment, connectionMs);
     }
     // Hedges that are only observed must not take the retries away.
     if (retried !== undefined) {
@@ -65,7 +65,7 @@ export function attemptsInterceptor(
         nextCall,
         record,
         retried,
-        surroundings,
+        environment,
         connectionMs,
         hedges,
       );
@@ -95,13 +95,13 @@ class RetriedCall extends RepeatingCall {
     nextCall: NextCall,
     record: CallRecord,
     policy: RetryPolicy,
-    surroundings: Surroundings,
+    environment: Environment,
     connectionMs: number | undefined,
     observed: RetryPolicy | undefined,
   ) {
-    super(options, nextCall, record, policy, surroundings, connectionMs);
+    super(options, nextCall, record, policy, environment, connectionMs);
     this.#observed = observed;
-    this.#rules = new RetryRules(policy.options, surroundings.random);
+    this.#rules = new RetryRules(policy.options, environment.random);
   }
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
@@ -234,7 +234,7 @@ class RetriedCall extends RepeatingCall {
   #startAnew(): void {
     this.#delivered = false;
     this.record.cameOn();
-    this.#rules = new RetryRules(this.policy.options, this.surroundings.random);
+    this.#rules = new RetryRules(this.policy.options, this.environment.random);
     this.budget?.call();
   }
 
@@ -290,16 +290,16 @@ const anything = (answer: unknown): unknown => answer;
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function retry(options: RetryPolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { own, surroundings, rest } = splitOptions(options, "retry");
-  const policy = retryPolicy(rest, own.mode, surroundings, "retry");
-  return attemptsInterceptor(surroundings, () => ({ retry: policy, hedge: undefined }));
+  const { own, environment, rest } = splitOptions(options, "retry");
+  const policy = retryPolicy(rest, own.mode, environment, "retry");
+  return attemptsInterceptor(environment, () => ({ retry: policy, hedge: undefined }));
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function retryPolicy(
   given: Omit<RetryPolicyOptions, "mode">,
   mode: RetryPolicyOptions["mode"],
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
   registry?: ConstructorParameters<typeof RetryPolicy>[0]["registry"],
 ): RetryPolicy {
@@ -320,7 +320,7 @@ export function retryPolicy(
   ]);
   return new RetryPolicy(
     { options: resolved, mode: mode ?? "enforce", judgement, registry },
-    surroundings,
+    environment,
   );
 }
 
@@ -339,7 +339,7 @@ export type StandaloneHedgeOptions = HedgeOptions &
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function hedge(options: StandaloneHedgeOptions): Interceptor {
-  const { own, surroundings, rest } = splitOptions(options, "hedge");
+  const { own, environment, rest } = splitOptions(options, "hedge");
   const { retry: shared = {}, ...hedging } = rest;
   const policy = new RetryPolicy(
     {
@@ -347,7 +347,7 @@ export function hedge(options: StandaloneHedgeOptions): Interceptor {
       mode: own.mode ?? "enforce",
       hedge: resolveHedgeOptions(hedging, "hedge", ["mode", "retry"]),
     },
-    surroundings,
+    environment,
   );
-  return attemptsInterceptor(surroundings, () => ({ retry: undefined, hedge: policy }));
+  return attemptsInterceptor(environment, () => ({ retry: undefined, hedge: policy }));
 }

@@ -25,7 +25,7 @@ import {
   takeStandalone,
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
-import type { Surroundings } from "../../grpc/environment.js";
+import type { Environment } from "../../grpc/environment.js";
 import { readAdmission } from "../../grpc/metadata.js";
 import {
   type ResolvedThrottleOptions,
@@ -65,10 +65,10 @@ export class ThrottlePolicy implements ControlledPolicy {
   readonly #targets: Keyed<Target>;
   readonly #keyOf: (record: CallRecord) => string;
 
-  constructor(options: ResolvedThrottleOptions, own: PolicyOptions, surroundings: Surroundings) {
+  constructor(options: ResolvedThrottleOptions, own: PolicyOptions, environment: Environment) {
     this.mode = own.mode ?? "enforce";
     this.#options = options;
-    const { clock, random, report } = surroundings;
+    const { clock, random, report } = environment;
     this.#clock = clock;
     this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
     this.#targets = new Keyed(() => ({
@@ -175,12 +175,12 @@ export function throttleGate(select: SelectThrottle): Gate<ClientPassage> {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function throttlePolicy(
   options: ThrottlePolicyOptions,
-  surroundings: Surroundings,
+  environment: Environment,
   prefix: string,
 ): ThrottlePolicy {
   const { own, rest } = splitOptions(options, prefix);
   const resolved = resolveThrottleOptions(rest, prefix, policyOptionNames);
-  return new ThrottlePolicy(resolved, own, surroundings);
+  return new ThrottlePolicy(resolved, own, environment);
 }
 
 /**
@@ -191,7 +191,7 @@ export function throttlePolicy(
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
-  const { surroundings, rest } = takeStandalone(options, "throttle");
-  const policy = throttlePolicy(rest, surroundings, "throttle");
-  return gatesInterceptor(surroundings, [throttleGate(() => policy)]);
+  const { environment, rest } = takeStandalone(options, "throttle");
+  const policy = throttlePolicy(rest, environment, "throttle");
+  return gatesInterceptor(environment, [throttleGate(() => policy)]);
 }

@@ -173,13 +173,13 @@ export class Throttle {
       accepts += this.#window.accepts(each);
     }
     if (requests < minRequests || requests <= k * accepts) return 0;
-    let room = k * accepts;
+    let pendingCalls = k * accepts;
     let ratio = 0;
     for (let each = 0; each <= rank; each += 1) {
       const asked = this.#window.requests(each);
       // A rank of few requests is not spared what a better one is not.
-      ratio = Math.max(ratio, (asked - Math.min(asked, room)) / (asked + 1));
-      room = Math.max(0, room - asked);
+      ratio = Math.max(ratio, (asked - Math.min(asked, pendingCalls)) / (asked + 1));
+      pendingCalls = Math.max(0, pendingCalls - asked);
     }
     return ratio;
   }

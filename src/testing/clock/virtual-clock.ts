@@ -10,7 +10,7 @@ export interface VirtualClockOptions {
 }
 
 /** Somebody who waits for time to move: for a moment (`pass`) or for a promise (`until`). */
-interface Waiter {
+interface Sleeper {
   readonly at: number;
   readonly arrive: () => void;
   readonly fail: (error: unknown) => void;
@@ -37,7 +37,7 @@ function inContext(task: () => void): () => void {
  */
 export class VirtualClock implements Clock {
   readonly #queue = new TaskQueue();
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Set<Sleeper>();
   readonly #wallStartMs: number;
   readonly #startMs: number;
   #afterPoll: { task: (() => void) | undefined }[] = [];
@@ -113,7 +113,7 @@ export class VirtualClock implements Clock {
    */
   until<T>(promise: Promise<T>, limitMs = 10_000): Promise<T> {
     return new Promise((resolve, fail) => {
-      const waiter: Waiter = {
+      const waiter: Sleeper = {
         at: this.#now + limitMs,
         needsEvent: true,
         arrive: () => fail(new Error(`not settled after ${limitMs} ms of virtual time`)),
@@ -133,7 +133,7 @@ export class VirtualClock implements Clock {
     });
   }
 
-  #wait(waiter: Waiter): void {
+  #wait(waiter: Sleeper): void {
     this.#waiters.add(waiter);
     if (this.#driving) return;
     this.#driving = true;
@@ -184,7 +184,7 @@ export class VirtualClock implements Clock {
     this.#runDue();
   }
 
-  #release(tell: (waiter: Waiter) => void): void {
+  #release(tell: (waiter: Sleeper) => void): void {
     const waiters = [...this.#waiters];
     this.#waiters.clear();
     waiters.forEach(tell);

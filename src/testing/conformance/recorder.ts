@@ -11,7 +11,7 @@ type Call = ReturnType<NextCall>;
 type Context = Parameters<Call["sendMessageWithContext"]>[0];
 
 /** What the outermost interceptor saw of one call. */
-export interface CallRecord {
+export interface CallRecorder {
   readonly path: string;
   starts: number;
   readonly statuses: StatusObject[];
@@ -23,11 +23,11 @@ export interface CallRecord {
 
 /** Watches the calls of a client from outside all interceptors under test. */
 export class Recorder {
-  readonly calls: CallRecord[] = [];
+  readonly calls: CallRecorder[] = [];
 
   readonly interceptor: Interceptor = (options, nextCall) => {
     const { path, responseStream } = options.method_definition;
-    const record: CallRecord = { path, starts: 0, statuses: [], callbacks: [], faults: [] };
+    const record: CallRecorder = { path, starts: 0, statuses: [], callbacks: [], faults: [] };
     this.calls.push(record);
     return new RecordedCall(nextCall(options), record, responseStream);
   };
@@ -39,10 +39,10 @@ export class Recorder {
  */
 class RecordedCall extends InterceptingCall {
   readonly #call: Call;
-  readonly #record: CallRecord;
+  readonly #record: CallRecorder;
   readonly #responseStream: boolean;
 
-  constructor(call: Call, record: CallRecord, responseStream: boolean) {
+  constructor(call: Call, record: CallRecorder, responseStream: boolean) {
     super(call);
     this.#call = call;
     this.#record = record;

@@ -3,7 +3,7 @@ import type { ClientListener, MessageContext } from "../../grpc/types.js";
 import { Attempt, type AttemptSetup } from "./attempt.js";
 import { bareStatus, seconds } from "./status.js";
 
-type Entry =
+type BufferedEvent =
   | { readonly kind: "half-close" }
   | {
       readonly kind: "message";
@@ -29,7 +29,7 @@ export class RetryingCall {
   readonly #metadata: Metadata;
   readonly #startedAt: number;
   readonly #children: Child[] = [];
-  #buffer: Entry[] = [];
+  #buffer: BufferedEvent[] = [];
   #offset = 0;
   #bufferedBytes = 0;
   #committed: Child | undefined;
@@ -76,7 +76,7 @@ export class RetryingCall {
     const fits =
       this.#bufferedBytes + message.length <= channel.limits.callBuffer &&
       channel.bufferedBytes + message.length <= channel.limits.channelBuffer;
-    const entry: Entry = { kind: "message", message, callback: undefined, bytes: 0 };
+    const entry: BufferedEvent = { kind: "message", message, callback: undefined, bytes: 0 };
     this.#buffer.push(entry);
     if (fits) {
       entry.bytes = message.length;

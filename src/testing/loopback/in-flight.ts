@@ -6,7 +6,7 @@ import {
 } from "@grpc/grpc-js";
 
 /** Counts the calls that have started and not ended, on both ends of a link. */
-export class InFlight {
+export class OpenCalls {
   #client = 0;
   #server = 0;
 

@@ -9,7 +9,7 @@ import {
 } from "@grpc/grpc-js";
 import { systemClock, systemRandom } from "../../core/clock.js";
 import type { ClientConstructor, Link, LinkSetup, Transport } from "../transport.js";
-import { InFlight } from "./in-flight.js";
+import { OpenCalls } from "./in-flight.js";
 
 /**
  * The real thing: grpc-js over TCP on 127.0.0.1, on a free port, without TLS. Time and chance are
@@ -26,7 +26,7 @@ export function loopbackTransport(): Transport {
 
 class LoopbackLink implements Link {
   readonly #setup: LinkSetup;
-  readonly #inFlight = new InFlight();
+  readonly #inFlight = new OpenCalls();
   readonly #server: Server;
   readonly #listener: NetServer;
   readonly #sockets = new Set<Socket>();

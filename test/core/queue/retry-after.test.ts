@@ -1,17 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { HoldTime, Prospects } from "../../../src/core/queue/retry-after.js";
+import { Prospects, RetryAfterEstimate } from "../../../src/core/queue/retry-after.js";
 
 /** Callers leave handlers of some kind; how long is each counted at most, and how does it end? */
 function abandoned() {
-  const holdTime = new HoldTime(() => 0, 1_000);
+  const retryAfterEstimate = new RetryAfterEstimate(() => 0, 1_000);
   let nowMs = 0;
   return {
-    holdTime,
+    retryAfterEstimate,
     leave: (kind: string, answersAfterMs: number | undefined) => {
       const sinceMs = nowMs;
       let bound = 0;
       let freed: number | undefined | "not" = "not";
-      holdTime.freeWhenOver(
+      retryAfterEstimate.freeWhenOver(
         {
           kind,
           worksOn: (maxMs, over) => {
@@ -34,24 +34,24 @@ function abandoned() {
 
 describe("a handler whose caller has left", () => {
   it("is counted until it answers, and teaches how long such handlers take", () => {
-    const { holdTime, leave } = abandoned();
+    const { retryAfterEstimate, leave } = abandoned();
     expect(leave("slow", 5_000)).toEqual({ bound: 10_000, freed: 5_000 });
     expect(leave("slow", 6_000)).toEqual({ bound: 10_000, freed: 6_000 });
     expect(leave("slow", undefined).bound).toBe(12_000);
-    expect(holdTime.untilFree(1, 1, 0)).toBeGreaterThan(2_000);
+    expect(retryAfterEstimate.untilFree(1, 1, 0)).toBeGreaterThan(2_000);
   });
 
   it("is counted by handlers of its own kind: quick ones of another say nothing of it", () => {
-    const { holdTime, leave } = abandoned();
-    holdTime.record(5_000, "slow");
-    for (let call = 0; call < 500; call += 1) holdTime.record(1, "quick");
+    const { retryAfterEstimate, leave } = abandoned();
+    retryAfterEstimate.record(5_000, "slow");
+    for (let call = 0; call < 500; call += 1) retryAfterEstimate.record(1, "quick");
     expect(leave("slow", undefined).bound).toBe(10_000);
     expect(leave("quick", undefined).bound).toBe(1_000);
   });
 
   it("is counted for no longer than such handlers take, once three in a row said nothing any more", () => {
-    const { holdTime, leave } = abandoned();
-    holdTime.record(400, "silent");
+    const { retryAfterEstimate, leave } = abandoned();
+    retryAfterEstimate.record(400, "silent");
     for (let call = 0; call < 3; call += 1) {
       expect(leave("silent", undefined)).toEqual({ bound: 1_000, freed: undefined });
     }
@@ -61,9 +61,9 @@ describe("a handler whose caller has left", () => {
   });
 
   it("forgets one that took an hour", () => {
-    const { holdTime, leave } = abandoned();
-    holdTime.record(3_600_000, "m");
-    for (let call = 0; call < 1_000; call += 1) holdTime.record(20, "m");
+    const { retryAfterEstimate, leave } = abandoned();
+    retryAfterEstimate.record(3_600_000, "m");
+    for (let call = 0; call < 1_000; call += 1) retryAfterEstimate.record(20, "m");
     expect(leave("m", undefined).bound).toBe(1_000);
   });
 });
@@ -72,9 +72,9 @@ describe("when another try is worth it", () => {
   /** A pool of permits whose calls take 100 ms. */
   function pool() {
     let nowMs = 0;
-    const holdTime = new HoldTime(() => 0, 1_000);
-    holdTime.record(100);
-    const prospects = new Prospects(holdTime, { now: () => nowMs });
+    const retryAfterEstimate = new RetryAfterEstimate(() => 0, 1_000);
+    retryAfterEstimate.record(100);
+    const prospects = new Prospects(retryAfterEstimate, { now: () => nowMs });
     return {
       prospects,
       advance: (ms: number) => {

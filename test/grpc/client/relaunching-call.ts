@@ -7,7 +7,7 @@ import {
   type OptionsWithOwn,
   withRecord,
 } from "../../../src/grpc/context/call-record.js";
-import { surroundingsOf } from "../../../src/grpc/environment.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import type { Failure } from "../../../src/grpc/status/outcome.js";
 
 const roomy: ReplayLimits = { maxBufferBytes: 1 << 20, maxBufferMessages: 1_000 };
@@ -76,10 +76,10 @@ export function relaunching(
   clock: Clock,
   given: Relaunch = {},
 ): { readonly interceptor: Interceptor; readonly calls: RelaunchingCall[] } {
-  const surroundings = surroundingsOf({ clock }, "test");
+  const environment = environmentOf({ clock }, "test");
   const calls: RelaunchingCall[] = [];
   const interceptor: Interceptor = (options, nextCall) => {
-    const own = withRecord(options, surroundings);
+    const own = withRecord(options, environment);
     const call = new RelaunchingCall(own.options, nextCall, own.record, given);
     calls.push(call);
     return call;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Entry } from "../../../src/core/permit.js";
+import type { GateAnswer } from "../../../src/core/permit.js";
 import type { AdmissionOptions } from "../../../src/policies/admission/options.js";
 import { permitOf, queuedOf, refusalOf } from "../../core/turns.js";
 import { admissionScene, callOf, noThresholds } from "./scene.js";
@@ -123,7 +123,7 @@ describe("the admission queue", () => {
       thresholds: noThresholds,
     });
     enter();
-    let again: Entry | undefined;
+    let again: GateAnswer | undefined;
     admission.enter(callOf("low"), () => {
       again = admission.enter(callOf("low"), () => {});
     });

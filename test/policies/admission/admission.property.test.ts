@@ -5,7 +5,7 @@ import {
   isRefusal,
   type Permit,
   type Queued,
-  type Turn,
+  type WaitResult,
 } from "../../../src/core/permit.js";
 import { type Priority, priorities } from "../../../src/core/priority.js";
 import { Admission, type AdmissionCall } from "../../../src/policies/admission/admission.js";
@@ -77,7 +77,7 @@ it("gives everyone one turn, keeps its bounds, never sheds critical before other
           call.permit?.settle("success");
           call.permit?.settle("failure");
         };
-        const taken = (call: Call, turn: Turn, entering: boolean) => {
+        const taken = (call: Call, turn: WaitResult, entering: boolean) => {
           call.turns += 1;
           waiting.delete(call);
           if (!isRefusal(turn)) {

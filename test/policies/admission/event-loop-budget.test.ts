@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { TurnBudget } from "../../../src/policies/admission/event-loop-budget.js";
+import { EventLoopBudget } from "../../../src/policies/admission/event-loop-budget.js";
 
 /** A budget of 20 ms a turn, whose turns end when the test says so. */
 function scene(maxMs = 20) {
@@ -11,7 +11,7 @@ function scene(maxMs = 20) {
       return () => {};
     },
   };
-  const budget = new TurnBudget(
+  const budget = new EventLoopBudget(
     clock,
     () => maxMs,
     () => {

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Priority, priorities } from "../../../src/core/priority.js";
-import { ShedLevel } from "../../../src/policies/admission/published-level.js";
+import { PublishedLevel } from "../../../src/policies/admission/published-level.js";
 
 function scene() {
-  const level = new ShedLevel();
+  const level = new PublishedLevel();
   const admit = (priority: Priority, times: number, atMs: number) => {
     for (let n = 0; n < times; n += 1) level.admitted(priority, atMs);
   };

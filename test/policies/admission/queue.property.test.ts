@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  AdmissionQueue,
   overflowPolicies,
   queueOrders,
-  WaitingLine,
 } from "../../../src/policies/admission/queue.js";
 
 const step = fc.oneof(
@@ -30,7 +30,7 @@ describe.each(queueOrders)("a waiting line in %s order", (order) => {
   it("loses nobody, serves nobody twice, and serves and evicts in its order", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200 }), fc.boolean(), (steps, shares) => {
-        const line = new WaitingLine<Waits>({
+        const line = new AdmissionQueue<Waits>({
           order,
           ranks: 4,
           minShare: shares ? 0.05 : 0,

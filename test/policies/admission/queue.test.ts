@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { WaitingLine, type WaitingLineOptions } from "../../../src/policies/admission/queue.js";
+import {
+  AdmissionQueue,
+  type AdmissionQueueOptions,
+} from "../../../src/policies/admission/queue.js";
 
-function line(options: Partial<WaitingLineOptions> = {}) {
-  const made = new WaitingLine<string>({
+function line(options: Partial<AdmissionQueueOptions> = {}) {
+  const made = new AdmissionQueue<string>({
     order: "priority",
     ranks: 4,
     minShare: 0,
@@ -83,7 +86,7 @@ describe("the order of a waiting line", () => {
 
 describe("the overflow of a waiting line", () => {
   const victim = (
-    policy: Parameters<WaitingLine<string>["victim"]>[0],
+    policy: Parameters<AdmissionQueue<string>["victim"]>[0],
     rank: number,
     names: string,
   ) => {

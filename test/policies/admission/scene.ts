@@ -1,4 +1,4 @@
-import type { Entry, Turn } from "../../../src/core/permit.js";
+import type { GateAnswer, WaitResult } from "../../../src/core/permit.js";
 import type { Priority } from "../../../src/core/priority.js";
 import { Admission, type AdmissionCall } from "../../../src/policies/admission/admission.js";
 import {
@@ -14,8 +14,8 @@ export const noThresholds = { low: 1, normal: 1, high: 1 };
 
 /** A call that asked to enter, and what it was told since. */
 export interface EnteredCall {
-  readonly entry: Entry;
-  readonly turns: readonly Turn[];
+  readonly entry: GateAnswer;
+  readonly turns: readonly WaitResult[];
   readonly fate: string;
 }
 
@@ -32,7 +32,7 @@ export function admissionScene(options: AdmissionOptions = {}, random: () => num
     shedders: resolved.thresholds === false ? [] : [new LoadThresholds(resolved.thresholds)],
   });
   const enter = (priority: Priority = "normal", withinMs = Infinity, neededMs = 0): EnteredCall => {
-    const turns: Turn[] = [];
+    const turns: WaitResult[] = [];
     const call = { ...callOf(priority, clock.now() + withinMs), neededMs };
     const entry = admission.enter(call, (turn) => turns.push(turn));
     return {

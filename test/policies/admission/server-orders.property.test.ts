@@ -5,7 +5,7 @@ import {
   isRefusal,
   type Permit,
   type Queued,
-  type Turn,
+  type WaitResult,
 } from "../../../src/core/permit.js";
 import { type Priority, priorities } from "../../../src/core/priority.js";
 import { Admission, type AdmissionCall } from "../../../src/policies/admission/admission.js";
@@ -111,7 +111,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
         // What has been let in or queued under a higher limit stays.
         let most = bounds().most;
 
-        const taken = (call: Call, turn: Turn, entering: boolean) => {
+        const taken = (call: Call, turn: WaitResult, entering: boolean) => {
           const waitedMs = clock.now() - call.sinceMs;
           call.turns += 1;
           waiting.delete(call);

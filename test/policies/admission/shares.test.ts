@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isQueued, isRefusal, type Turn } from "../../../src/core/permit.js";
+import { isQueued, isRefusal, type WaitResult } from "../../../src/core/permit.js";
 import type { Priority } from "../../../src/core/priority.js";
 import type { AdmissionOptions } from "../../../src/policies/admission/options.js";
 import { overflowPolicies, queueOrders } from "../../../src/policies/admission/queue.js";
@@ -22,7 +22,7 @@ function play(options: AdmissionOptions, { everyMs, holdMs, forMs }: Load) {
   const refused = zero();
   const longestWaitMs = zero();
   const arrive = (priority: Priority) => {
-    const taken = (turn: Turn, waitedMs: number) => {
+    const taken = (turn: WaitResult, waitedMs: number) => {
       if (isRefusal(turn)) {
         refused[priority] += 1;
         return;
@@ -160,7 +160,7 @@ describe("a refusal before the request is there", () => {
               queue: { overflow, minShare: 0.2 },
             });
             for (const [priority, ms] of arrivals) {
-              const taken = (turn: Turn) => {
+              const taken = (turn: WaitResult) => {
                 if (!isRefusal(turn)) clock.schedule(40, () => turn.settle("success"));
               };
               const early = admission.check(callOf(priority));

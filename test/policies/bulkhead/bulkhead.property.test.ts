@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { type Entry, isQueued, isRefusal } from "../../../src/core/permit.js";
+import { type GateAnswer, isQueued, isRefusal } from "../../../src/core/permit.js";
 import { Bulkhead, resolveBulkheadOptions } from "../../../src/policies/bulkhead/bulkhead.js";
 import { resolvePartitions } from "../../../src/policies/bulkhead/partition-options.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
@@ -71,7 +71,7 @@ it("does with partitions, weights, deadlines and resizes what the rules say, and
       );
       const model = new BulkheadModel(partitions, { ...limit, nowMs: 0 });
       const told: string[] = [];
-      const calls: { readonly model: ModelCall; entry: Entry }[] = [];
+      const calls: { readonly model: ModelCall; entry: GateAnswer }[] = [];
       let refused = 0;
       let left = 0;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
-import type { Turn } from "../../../src/core/permit.js";
+import type { WaitResult } from "../../../src/core/permit.js";
 import {
   Bulkhead,
   type BulkheadOptions,
@@ -12,7 +12,7 @@ import { fateOf, permitOf, queuedOf } from "../../core/turns.js";
 
 /** A waiting call, and what it was told. */
 function waiterIn(bulkhead: Bulkhead, rank = 0, deadlineMs = Infinity) {
-  const turns: Turn[] = [];
+  const turns: WaitResult[] = [];
   const waits: number[] = [];
   const entry = bulkhead.enter(rank, deadlineMs, (turn, waitedMs) => {
     turns.push(turn);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Turn } from "../../../src/core/permit.js";
+import type { WaitResult } from "../../../src/core/permit.js";
 import {
   Bulkhead,
   type BulkheadOptions,
@@ -27,7 +27,7 @@ function setup(
     what,
   );
   const enter = (name?: string, weight?: number, withinMs = Infinity, rank = 0) => {
-    const turns: Turn[] = [];
+    const turns: WaitResult[] = [];
     const entry = bulkhead.enter(
       rank,
       clock.now() + withinMs,

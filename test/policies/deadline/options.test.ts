@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import { InvalidOptionError, maxDurationMs } from "../../../src/core/options.js";
 import {
   resolveTimeoutOptions,
+  type TimeoutEnvironment,
   type TimeoutOptions,
-  type TimeoutSurroundings,
 } from "../../../src/policies/deadline/options.js";
 
 describe("the timeouts of a call", () => {
@@ -73,7 +73,7 @@ describe("the timeouts of a call", () => {
       "timeouts.totalMs must be at least the default deadline, which is 101, got 100",
       { deadlineDefaultMs: 101 },
     ],
-  ])("contradict other policies: %s", (message, also: TimeoutSurroundings) => {
+  ])("contradict other policies: %s", (message, also: TimeoutEnvironment) => {
     expect(() => resolveTimeoutOptions({ totalMs: 100 }, "timeouts", also)).toThrow(message);
     expect(() => resolveTimeoutOptions({ attemptMs: 100 }, "timeouts", also)).not.toThrow();
     expect(() => resolveTimeoutOptions({ totalMs: 102 }, "timeouts", also)).not.toThrow();

@@ -2,7 +2,7 @@ import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ServerPolicy } from "../../../src/pipeline/server.js";
-import type { LearnedGuardSnapshot } from "../../../src/policies/deadline/server.js";
+import type { FeasibilitySnapshot } from "../../../src/policies/deadline/server.js";
 import { handlers, type Method, scene } from "../../scene.js";
 
 /** A server whose handlers take as long as they are told to. */
@@ -21,7 +21,7 @@ async function slow(server: ServerPolicy) {
     made.call(method, { deadline: made.clock.wallNow() + ms });
   const snapshot = () => {
     const policies = made.weir.snapshot().policies;
-    return policies.feasibility?.instances[0] as LearnedGuardSnapshot;
+    return policies.feasibility?.instances[0] as FeasibilitySnapshot;
   };
   return {
     ...made,

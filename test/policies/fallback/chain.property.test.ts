@@ -60,13 +60,13 @@ it("whatever providers say and callers do: one end, in order, in time, and every
         };
         for (let step = 0; step < 100; step += 1) {
           clock.advance(5);
-          for (const { place } of chain) {
-            const { running } = place.snapshot();
+          for (const { slot } of chain) {
+            const { running } = slot.snapshot();
             const given = scenes.flatMap(({ scene }) =>
-              scene.answers.filter(({ by }) => by === place.limits.name),
+              scene.answers.filter(({ by }) => by === slot.limits.name),
             );
             // Permits of answers are the hosts' to give back, and these never do.
-            if (running < given.length || running > place.limits.maxConcurrent) {
+            if (running < given.length || running > slot.limits.maxConcurrent) {
               throw new Error(`running ${running}, given ${given.length}`);
             }
           }
@@ -81,11 +81,11 @@ it("whatever providers say and callers do: one end, in order, in time, and every
             expect(atMs).toBeLessThan(withinMs);
             expect(dueMs).toBeLessThanOrEqual(withinMs);
           }
-          const calledOff = scene.asked.map((one) => one.calledOff);
-          expect(Math.max(0, ...calledOff)).toBeLessThanOrEqual(1);
+          const ownCancel = scene.asked.map((one) => one.ownCancel);
+          expect(Math.max(0, ...ownCancel)).toBeLessThanOrEqual(1);
           for (const { permit } of scene.answers) permit.settle("success");
         }
-        for (const { place } of chain) expect(place.snapshot().running).toBe(0);
+        for (const { slot } of chain) expect(slot.snapshot().running).toBe(0);
         expect(clock.pending.refs).toBe(0);
       },
     ),

@@ -1,9 +1,9 @@
 import type { Permit } from "../../../src/core/permit.js";
 import {
   type FallbackCandidate,
-  FallbackPlace,
   type FallbackReply,
   FallbackRun,
+  FallbackSlot,
 } from "../../../src/policies/fallback/chain.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 
@@ -12,7 +12,7 @@ export interface Asked {
   readonly atMs: number;
   readonly dueMs: number;
   readonly told: (reply: FallbackReply<string>) => void;
-  calledOff: number;
+  ownCancel: number;
 }
 
 export interface Candidate extends FallbackCandidate {
@@ -31,7 +31,7 @@ export function candidate(
   } = {},
 ): Candidate {
   const { timeoutMs = 100, maxConcurrent = 10, ...rest } = more;
-  return { place: new FallbackPlace({ name, timeoutMs, maxConcurrent }), ...rest };
+  return { slot: new FallbackSlot({ name, timeoutMs, maxConcurrent }), ...rest };
 }
 
 /** A failed call that asks candidates, and what came of it. */
@@ -56,24 +56,24 @@ export class FallbackScene {
       clock,
       deadlineMs: this.startMs + withinMs,
       accepts: ({ accepts = true }) => accepts,
-      ask: ({ place, atOnce }, dueMs, told) => {
+      ask: ({ slot, atOnce }, dueMs, told) => {
         const asked: Asked = {
-          name: place.limits.name,
+          name: slot.limits.name,
           atMs: clock.now() - this.startMs,
           dueMs: dueMs - this.startMs,
           told,
-          calledOff: 0,
+          ownCancel: 0,
         };
         this.asked.push(asked);
         this.duringAsk();
         if (atOnce !== undefined) told(atOnce);
         return () => {
-          asked.calledOff += 1;
+          asked.ownCancel += 1;
         };
       },
       failed: (_candidate, error) => this.errors.push(error),
-      answered: (answer, { place }, permit) => {
-        this.answers.push({ answer, by: place.limits.name, permit });
+      answered: (answer, { slot }, permit) => {
+        this.answers.push({ answer, by: slot.limits.name, permit });
         this.onAnswer();
       },
       unanswered: (tried) => this.unanswered.push(tried),

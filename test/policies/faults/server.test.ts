@@ -8,7 +8,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import type { ConformanceServiceServer } from "../../../src/gen/weir/v1/conformance.js";
 import { currentCall } from "../../../src/grpc/context/inbound-call.js";
-import { surroundingsOf } from "../../../src/grpc/environment.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import type { ServerPolicyOptions } from "../../../src/grpc/server/policy.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ServerPolicy } from "../../../src/pipeline/server.js";
@@ -294,9 +294,9 @@ describe("faults of a server", () => {
   });
 
   it("leave health, reflection and channelz alone, unless a predicate says otherwise", () => {
-    const surroundings = surroundingsOf({}, "test");
+    const environment = environmentOf({}, "test");
     const concerned = (options: ServerFaultsOptions) => {
-      const policy = new ServerFaultsPolicy(options, surroundings, "faults");
+      const policy = new ServerFaultsPolicy(options, environment, "faults");
       const call = { kind: "unary", peer: "", priority: "normal", previousAttempts: 0 } as const;
       return ["/grpc.health.v1.Health/Check", "/shop.v1.Orders/List"].map((method) =>
         policy.concerns({ ...call, method }),

@@ -393,7 +393,7 @@ it("a call follows its inbound call only as long as it waits for its request", (
     deadlineMs: Number.POSITIVE_INFINITY,
   });
   let followers = 0;
-  inbound.onCalledOff = () => {
+  inbound.onCancelled = () => {
     followers += 1;
     return () => {
       followers -= 1;

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { Surge } from "../../../src/policies/limits/slow-start.js";
+import { SlowStart } from "../../../src/policies/limits/slow-start.js";
 
 const calm = { inFlight: 10, tookMs: 20, perSecond: 250 };
 
-function rested(): Surge {
-  const surge = new Surge(8);
+function rested(): SlowStart {
+  const surge = new SlowStart(8);
   surge.rest(calm);
   return surge;
 }
@@ -46,7 +46,7 @@ describe("a surge", () => {
   });
 
   it("is nothing to a limit that has not seen any calm", () => {
-    const surge = new Surge(Number.POSITIVE_INFINITY);
+    const surge = new SlowStart(Number.POSITIVE_INFINITY);
     for (let call = 0; call < 100; call += 1) {
       expect(surge.record(call * 2, 20, call * 10)).toBeUndefined();
     }
@@ -71,7 +71,7 @@ describe("the ramp of a surge", () => {
   }
 
   it("begins at twice the calm, and never below what fills no queue that matters", () => {
-    const surge = new Surge(8);
+    const surge = new SlowStart(8);
     surge.rest({ ...calm, inFlight: 40 });
     expect(surge.ramp).toBe(80);
     surge.rest(calm);
@@ -79,7 +79,7 @@ describe("the ramp of a surge", () => {
   });
 
   it("is not there before a calm was seen, nor after something else was found to be wrong", () => {
-    const surge = new Surge(8);
+    const surge = new SlowStart(8);
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
     surge.rest(calm);
     surge.forget();
@@ -87,7 +87,7 @@ describe("the ramp of a surge", () => {
   });
 
   it("is not there for calls that take so long that those who wait for it would be refused", () => {
-    const surge = new Surge(8);
+    const surge = new SlowStart(8);
     surge.rest({ ...calm, tookMs: 51 });
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
   });

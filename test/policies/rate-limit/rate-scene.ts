@@ -1,5 +1,5 @@
 import type { Clock, Random } from "../../../src/core/clock.js";
-import { abandon, type Entry, type Turn } from "../../../src/core/permit.js";
+import { abandon, type GateAnswer, type WaitResult } from "../../../src/core/permit.js";
 import {
   type RateLimitOptions,
   resolveRateLimitOptions,
@@ -19,8 +19,8 @@ export interface Asked {
 
 /** A call that asked a rate, and what it was told since. */
 export interface Asking {
-  readonly entry: Entry;
-  readonly turns: Turn[];
+  readonly entry: GateAnswer;
+  readonly turns: WaitResult[];
   readonly waits: number[];
   /** What has become of it, in a word. */
   readonly fate: () => string;
@@ -48,14 +48,14 @@ export function rateSceneUnder<C extends Clock>(
     { key = "a", cost = 1, rank = 2, withinMs = Infinity }: Asked = {},
     told: () => void = () => {},
   ): Asking => {
-    const turns: Turn[] = [];
+    const turns: WaitResult[] = [];
     const waits: number[] = [];
     const entry = limit.enter({
       key,
       cost,
       rank,
       deadlineMs: clock.now() + withinMs,
-      onTurn: (turn, waitedMs) => {
+      onGranted: (turn, waitedMs) => {
         turns.push(turn);
         waits.push(waitedMs);
         told();

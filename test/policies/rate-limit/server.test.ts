@@ -2,7 +2,7 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import { InboundCall } from "../../../src/grpc/context/inbound-call.js";
-import { surroundingsOf } from "../../../src/grpc/environment.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import { readPushback } from "../../../src/grpc/metadata.js";
 import { decodeStatusDetails, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ServerPolicy } from "../../../src/pipeline/server.js";
@@ -389,9 +389,9 @@ it.each([
   ["/grpc.channelz.v1.Channelz/GetServers", "off"],
   ["/shop.v1.grpc.health.Impostor/Check", "enforce"],
 ])("is for calls of %s in the mode %s", (method, mode) => {
-  const surroundings = surroundingsOf({}, "test");
-  const [gate] = quotaPolicies({ ratePerSecond: 1 }, surroundings, "quota");
-  const { clock, report } = surroundings;
+  const environment = environmentOf({}, "test");
+  const [gate] = quotaPolicies({ ratePerSecond: 1 }, environment, "quota");
+  const { clock, report } = environment;
   const caller = { getPeer: () => "", getAuthContext: () => ({}) };
   const rest = { kind: "unary", caller, startedAtMs: 0, deadlineMs: Infinity, clock } as const;
   expect(gate?.modeFor(new InboundCall({ ...rest, method, report }))).toBe(mode);

@@ -13,8 +13,8 @@ import {
 import type { KeptRequest } from "../../../grpc/client/kept-request.js";
 import type { KeyedCall } from "../../../grpc/client/policy.js";
 import type { CallRecord, OptionsWithOwn } from "../../../grpc/context/call-record.js";
-import type { Surroundings } from "../../../grpc/environment.js";
-import { FallbackPlace } from "../chain.js";
+import type { Environment } from "../../../grpc/environment.js";
+import { FallbackSlot } from "../chain.js";
 import {
   type AskedCall,
   FallbackProvider,
@@ -64,27 +64,27 @@ export interface StaleCacheSnapshot {
 
 /** The answers of one policy: those that are kept, and those that are on their way. */
 export class StaleCache implements FallbackSource {
-  readonly place: FallbackPlace;
+  readonly slot: FallbackSlot;
   readonly when: FallbackSource["when"];
   readonly harmless = true;
   readonly options: ResolvedStaleCacheOptions;
   readonly flights = new SingleFlight();
   readonly counts = { stale: 0, fresh: 0, missed: 0, stored: 0, notStored: 0, storeFailures: 0 };
   readonly #store: AnswerCache;
-  readonly #surroundings: Surroundings;
+  readonly #environment: Environment;
   #toldOfBytes = false;
 
   constructor(
     { limits, when }: FallbackProvider,
     options: ResolvedStaleCacheOptions,
     store: AnswerCache,
-    surroundings: Surroundings,
+    environment: Environment,
   ) {
-    this.place = new FallbackPlace(limits);
+    this.slot = new FallbackSlot(limits);
     this.when = when;
     this.options = options;
     this.#store = store;
-    this.#surroundings = surroundings;
+    this.#environment = environment;
   }
 
   /** `undefined`: the answer to this call is not stored. */
@@ -98,7 +98,7 @@ export class StaleCache implements FallbackSource {
       // Sending it will say so.
       return undefined;
     }
-    return cacheKey(this.options.vary, call, bytes, this.#surroundings.report);
+    return cacheKey(this.options.vary, call, bytes, this.#environment.report);
   }
 
   ask({ kind, definition, key }: AskedCall): Known<ProvidedAnswer | undefined> {
@@ -130,7 +130,7 @@ export class StaleCache implements FallbackSource {
   /** Stores an answer. The call does not wait for it. */
   keep(key: string, messages: readonly Uint8Array[]): void {
     this.counts.stored += 1;
-    const { clock, random } = this.#surroundings;
+    const { clock, random } = this.#environment;
     const storedAtMs = clock.wallNow();
     const reading = { clock: nameOf(clock, random), nowMs: clock.now() };
     const ttlMs = Math.max(this.options.staleIfErrorMs, this.options.freshMs);
@@ -147,7 +147,7 @@ export class StaleCache implements FallbackSource {
     this.#toldOfBytes = true;
     const text =
       "An interceptor below has changed a response, or it is no object: it is not stored";
-    safely(this.#surroundings.report, new Error(text), "staleCache");
+    safely(this.#environment.report, new Error(text), "staleCache");
   }
 
   snapshot(): StaleCacheSnapshot {
@@ -185,7 +185,7 @@ export class StaleCache implements FallbackSource {
 
   #storeFailed(error: unknown): undefined {
     this.counts.storeFailures += 1;
-    safely(this.#surroundings.report, error, "staleCache.store");
+    safely(this.#environment.report, error, "staleCache.store");
   }
 
   /**
@@ -194,7 +194,7 @@ export class StaleCache implements FallbackSource {
    * future, so that nobody knows how old it is.
    */
   #ageOf({ storedAtMs, reading }: StoredAnswer): number | undefined {
-    const { clock, random } = this.#surroundings;
+    const { clock, random } = this.#environment;
     const byWallMs = clock.wallNow() - storedAtMs;
     if (reading?.clock === nameOf(clock, random)) {
       return Math.max(0, byWallMs, clock.now() - reading.nowMs);
@@ -261,10 +261,10 @@ class StaleCacheProvider extends FallbackProvider {
     this.#options = resolveStaleCacheOptions(options);
   }
 
-  override build(surroundings: Surroundings): StaleCache {
+  override build(environment: Environment): StaleCache {
     const { store, memory } = this.#options;
-    const answers = store ?? new MemoryAnswerCache(memory, surroundings.clock);
-    return new StaleCache(this, this.#options, answers, surroundings);
+    const answers = store ?? new MemoryAnswerCache(memory, environment.clock);
+    return new StaleCache(this, this.#options, answers, environment);
   }
 }
 

@@ -27,7 +27,7 @@ export function lookUpFresh(
   const goOn = () => {
     if (end()) without();
   };
-  const { timeoutMs } = cache.place.limits;
+  const { timeoutMs } = cache.slot.limits;
   const stopTimer = expireAt(clock, clock.now() + timeoutMs, timeoutMs, goOn);
   const show = (answer: FallbackAnswer) => {
     if (end()) found(answer);

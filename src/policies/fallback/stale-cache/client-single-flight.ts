@@ -10,7 +10,7 @@ import { asKept, copyMetadata } from "../../../grpc/client/kept-metadata.js";
 import { handOn, startOn } from "../../../grpc/client/kept-request.js";
 import { CallRecord, type OptionsWithOwn, recordKey } from "../../../grpc/context/call-record.js";
 import { CallDeadline, callBelow } from "../../../grpc/deadline.js";
-import type { Surroundings } from "../../../grpc/environment.js";
+import type { Environment } from "../../../grpc/environment.js";
 import { cohortKey, previousAttemptsKey } from "../../../grpc/metadata.js";
 import { receivedMetadata, receivedStatus } from "../../../grpc/status/foreign-status.js";
 import { callOff, channelClosed, interceptorThrew } from "../../../grpc/status/local.js";
@@ -20,7 +20,7 @@ import type { AuthContext, ClientCall, ClientListener } from "../../../grpc/type
 import { type AnswerRecording, freshMessage, responseBytes } from "./client-recording.js";
 
 /** How a shared call ended, for one of those who wait for it. */
-export interface Landing {
+export interface SharedResult {
   readonly metadata: Metadata | undefined;
   /** A message of its own for each; `undefined` where there was none. */
   readonly message: unknown;
@@ -29,13 +29,13 @@ export interface Landing {
 }
 
 /** A call that waits for a shared one. */
-export interface Passenger {
+export interface Waiter {
   /** Told once, in a turn of its own, unless it has left. */
-  landed(landing: Landing): void;
+  landed(sharedResult: SharedResult): void;
 }
 
 /** What a shared call is made of. */
-export interface Departure {
+export interface SharedCall {
   /** The record of the shared call, and of nobody who waits for it. */
   readonly record: CallRecord;
   /** Until when it may last, on the monotonic clock. Nobody who would wait longer is taken along. */
@@ -78,8 +78,8 @@ export class SingleFlight {
   join(
     key: string,
     { untilMs, retryDepth }: { readonly untilMs: number; readonly retryDepth: number },
-    passenger: Passenger,
-    departure: () => Departure,
+    waiter: Waiter,
+    sharedCall: () => SharedCall,
   ): Flight {
     const present = this.#flights.get(key);
     if (
@@ -88,15 +88,15 @@ export class SingleFlight {
       retryDepth >= present.retryDepth
     ) {
       this.#shared += 1;
-      present.board(passenger);
+      present.board(waiter);
       return present;
     }
-    const flight = new Flight(departure(), () => {
+    const flight = new Flight(sharedCall(), () => {
       // Another one may have taken its place, for those who wait longer.
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
     });
     this.#flights.set(key, flight);
-    flight.board(passenger);
+    flight.board(waiter);
     flight.start();
     return flight;
   }
@@ -107,30 +107,30 @@ export class SingleFlight {
  * called off when the last has left.
  */
 export class Flight implements ClientListener {
-  readonly #departure: Departure;
+  readonly #sharedCall: SharedCall;
   readonly #onEnd: () => void;
-  readonly #passengers = new Set<Passenger>();
-  #opener: Passenger | undefined;
+  readonly #waiters = new Set<Waiter>();
+  #opener: Waiter | undefined;
   #call: ClientCall | undefined;
   #metadata: Metadata | undefined;
   #message: unknown;
   #over = false;
 
-  constructor(departure: Departure, onEnd: () => void) {
-    this.#departure = departure;
+  constructor(sharedCall: SharedCall, onEnd: () => void) {
+    this.#sharedCall = sharedCall;
     this.#onEnd = onEnd;
   }
 
   get deadlineMs(): number {
-    return this.#departure.deadlineMs;
+    return this.#sharedCall.deadlineMs;
   }
 
   get retryDepth(): number {
-    return this.#departure.retryDepth;
+    return this.#sharedCall.retryDepth;
   }
 
   get record(): CallRecord {
-    return this.#departure.record;
+    return this.#sharedCall.record;
   }
 
   get call(): ClientCall | undefined {
@@ -146,19 +146,19 @@ export class Flight implements ClientListener {
   }
 
   /** Who started it. */
-  get opener(): Passenger | undefined {
+  get opener(): Waiter | undefined {
     return this.#opener;
   }
 
-  board(passenger: Passenger): void {
-    this.#opener ??= passenger;
-    this.#passengers.add(passenger);
+  board(waiter: Waiter): void {
+    this.#opener ??= waiter;
+    this.#waiters.add(waiter);
   }
 
   start(): void {
-    const { definition, metadata, request } = this.#departure;
+    const { definition, metadata, request } = this.#sharedCall;
     try {
-      const call = this.#departure.open();
+      const call = this.#sharedCall.open();
       this.#call = call;
       startOn(call, definition, metadata, this);
       handOn(call, definition, {}, request);
@@ -171,8 +171,8 @@ export class Flight implements ClientListener {
   }
 
   /** The passenger waits no longer. The last one to go calls the call off, with its own words. */
-  leave(passenger: Passenger, code: Status, details: string): void {
-    if (!this.#passengers.delete(passenger) || this.#passengers.size > 0 || this.#over) return;
+  leave(waiter: Waiter, code: Status, details: string): void {
+    if (!this.#waiters.delete(waiter) || this.#waiters.size > 0 || this.#over) return;
     this.#end();
     callOff(this.#call, code === Status.OK ? Status.CANCELLED : code, details);
   }
@@ -192,24 +192,26 @@ export class Flight implements ClientListener {
     this.#end();
     const message = this.#message;
     if (status.code === Status.OK && message !== undefined) {
-      this.#departure.succeeded(message, status);
+      this.#sharedCall.succeeded(message, status);
     }
     let first = true;
-    for (const passenger of this.#passengers) {
-      const landing = first ? { metadata: this.#metadata, message, status } : this.#copy(status);
+    for (const waiter of this.#waiters) {
+      const sharedResult = first
+        ? { metadata: this.#metadata, message, status }
+        : this.#copy(status);
       first = false;
       // One whose listener throws must not keep the answer from the others.
       process.nextTick(() => {
-        if (this.#passengers.delete(passenger)) passenger.landed(landing);
+        if (this.#waiters.delete(waiter)) waiter.landed(sharedResult);
       });
     }
   }
 
-  #copy(status: StatusObject): Landing {
+  #copy(status: StatusObject): SharedResult {
     const message = this.#message;
     return {
       metadata: this.#metadata?.clone(),
-      message: message === undefined ? undefined : this.#departure.another(message),
+      message: message === undefined ? undefined : this.#sharedCall.another(message),
       status: status.code === Status.OK ? { ...status, metadata: status.metadata.clone() } : status,
     };
   }
@@ -239,14 +241,14 @@ interface Opener {
 export function sharedCall(
   nextCall: NextCall,
   options: OptionsWithOwn,
-  surroundings: Surroundings,
+  environment: Environment,
   { record, metadata, request, untilMs, retryDepth, recording }: Opener,
-): Departure {
+): SharedCall {
   const { method_definition: definition } = options;
   const { requestStream, responseStream } = definition;
   const { clock } = record;
   const shared = new CallRecord(
-    surroundings,
+    environment,
     { path: record.method, requestStream, responseStream },
     record.connection,
   );

@@ -32,14 +32,14 @@ export interface MemoryAnswerCacheSnapshot {
   readonly bytes: number;
 }
 
-interface Entry {
+interface StoredAnswer {
   readonly value: Uint8Array;
   readonly expiresAtMs: number;
 }
 
 /** Answers in the memory of this process. What has expired goes when it is asked for, or when room is needed. */
 export class MemoryAnswerCache implements AnswerCache {
-  readonly #entries: LRUCache<string, Entry>;
+  readonly #entries: LRUCache<string, StoredAnswer>;
   readonly #maxEntries: number;
   readonly #clock: Pick<Clock, "now">;
 
