@@ -1,3 +1,5 @@
+// The decisions of core are no public names. They are measured at their source, apart from any call.
+
 import { type Clock, systemClock } from "../src/core/clock.js";
 import type { Permit, Queued, Refusal } from "../src/core/permit.js";
 import { PriorityQueue } from "../src/core/queue/priority-queue.js";
@@ -12,8 +14,6 @@ import { resolveRetryOptions } from "../src/policies/retry/options.js";
 import { type FailedAttempt, RetryRules } from "../src/policies/retry/rules.js";
 import { resolveThrottleOptions } from "../src/policies/throttle/options.js";
 import { Throttle } from "../src/policies/throttle/throttle.js";
-
-// The decisions of core are no public names. They are measured at their source, apart from any call.
 
 /** A decision and its end, to be made again and again. */
 export interface Row {

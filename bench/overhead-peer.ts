@@ -1,11 +1,10 @@
+// One side of the overhead bench, in a process of its own: its CPU time is its own, and its machine code is
+// shaped by one variant only, as in a real service. The coordinator starts it and speaks to it over IPC.
 import { Client, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
 import { createWeir } from "grpc-weir";
 import { echoHandlers, echoService } from "./echo.js";
 import { deadlineMs, type Load, runLoad } from "./overhead-load.js";
 import { obeyOrders } from "./peer.js";
-
-// One side of the overhead bench, in a process of its own: its CPU time is its own, and its machine code is
-// shaped by one variant only, as in a real service. The coordinator starts it and speaks to it over IPC.
 
 export type Variant = "bare" | "weir";
 export type Order =

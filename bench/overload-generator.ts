@@ -1,11 +1,11 @@
+// A crowd of callers in a process of its own. Several of them make the load, each over a connection of its own.
+
 import { type Calls, CooperatingCalls } from "./overload-calls.js";
 import type { Column } from "./overload-columns.js";
 import { FrameCalls } from "./overload-frames.js";
 import type { MethodName } from "./overload-handlers.js";
 import { Caller, type LoadResult, type RecoveryResult } from "./overload-load.js";
 import { obeyOrders } from "./peer.js";
-
-// A crowd of callers in a process of its own. Several of them make the load, each over a connection of its own.
 
 export type GeneratorOrder =
   | { readonly do: "connect"; readonly port: number; readonly column?: Column }

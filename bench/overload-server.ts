@@ -1,9 +1,8 @@
+// A server of the overload bench, in a process of its own, so that its event loop and its CPU time are its own.
 import { type handleUnaryCall, Server, ServerCredentials } from "@grpc/grpc-js";
 import { type Column, type Guarding, guarding, refusing } from "./overload-columns.js";
 import { overloadService, type WorkName, works } from "./overload-handlers.js";
 import { obeyOrders } from "./peer.js";
-
-// A server of the overload bench, in a process of its own, so that its event loop and its CPU time are its own.
 
 export type ServerOrder =
   /** Ends the server there was, and begins another that knows nothing of the calls before. */

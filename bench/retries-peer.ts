@@ -1,10 +1,9 @@
+// The server of the retries bench or one of its clients, in a process of its own: its CPU time is its own, and
+// its machine code is shaped by one client only, as in a real service. The coordinator speaks to it over IPC.
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { obeyOrders } from "./peer.js";
 import { type Call, FailingServer, type Load, retriesService, runLoad } from "./retries-call.js";
 import { type Contestant, makers } from "./retries-clients.js";
-
-// The server of the retries bench or one of its clients, in a process of its own: its CPU time is its own, and
-// its machine code is shaped by one client only, as in a real service. The coordinator speaks to it over IPC.
 
 export type Order =
   | { readonly do: "listen" }

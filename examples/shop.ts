@@ -1,3 +1,4 @@
+// What the examples share: a shop of one or two services on free ports of 127.0.0.1.
 import {
   type ClientOptions,
   credentials,
@@ -11,8 +12,6 @@ import {
   type InventoryServiceServer,
   InventoryServiceService,
 } from "./gen/demo/shop/v1/inventory.js";
-
-// What the examples share: a shop of one or two services on free ports of 127.0.0.1.
 
 export type InventoryHandlers = Partial<
   Pick<InventoryServiceServer, "reserve" | "getStock" | "watchStock" | "importStock">

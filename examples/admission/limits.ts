@@ -1,6 +1,5 @@
-import type { Limit, ServerPolicy } from "grpc-weir/server";
-
 // Admissions of several kinds of servers.
+import type { Limit, ServerPolicy } from "grpc-weir/server";
 
 // #region adaptive
 /** For a server that nobody has measured: the limit is learnt, from calls and from the process. */

@@ -1,10 +1,9 @@
+// A server that can bear ten calls at once gets forty, of four priorities.
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
 import type { AdmissionSnapshot } from "grpc-weir/server";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 import { learnt, limitOf, patient, pressedBy, withLatencyTarget, withStreams } from "./limits.js";
-
-// A server that can bear ten calls at once gets forty, of four priorities.
 
 const weir = createWeir();
 // #region admission

@@ -1,9 +1,8 @@
+// A server that breaks and recovers, behind a breaker.
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { createWeir, rejectionOf } from "grpc-weir";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
-
-// A server that breaks and recovers, behind a breaker.
 
 let broken = true;
 let reached = 0;

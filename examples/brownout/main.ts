@@ -1,9 +1,8 @@
+// A shop page with reviews and recommendations. Under load it does without them, before anybody is refused.
 import { Metadata } from "@grpc/grpc-js";
 import { createWeir, currentCall, type Priority } from "grpc-weir";
 import type { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { answer, inventoryClient, startInventory } from "../shop.js";
-
-// A shop page with reviews and recommendations. Under load it does without them, before anybody is refused.
 
 /** What the operators have switched off, as a flag provider would know it. */
 const flags = new Map<string, boolean>();

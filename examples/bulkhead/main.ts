@@ -1,10 +1,9 @@
+// A slow target may tie up four calls of this process, and no more; and reports may not tie up all of what is shared.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
 import type { BulkheadPolicySnapshot } from "grpc-weir/client";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
-
-// A slow target may tie up four calls of this process, and no more; and reports may not tie up all of what is shared.
 
 let running = 0;
 let most = 0;

@@ -1,9 +1,8 @@
+// Long watches take all streams of a connection; calls that ride another one do not notice.
 import { credentials, Metadata, status } from "@grpc/grpc-js";
 import { createWeir } from "grpc-weir";
 import { partitionedChannel } from "grpc-weir/client";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
-
-// Long watches take all streams of a connection; calls that ride another one do not notice.
 
 const server = await startInventory(
   {

@@ -1,3 +1,4 @@
+// One deadline through three services, and the bounds that a client sets on the parts of a call.
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server, status } from "@grpc/grpc-js";
@@ -8,8 +9,6 @@ import {
   OrdersServiceService,
 } from "../gen/demo/shop/v1/orders.js";
 import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
-
-// One deadline through three services, and the bounds that a client sets on the parts of a call.
 
 const weir = createWeir();
 const request = { orderId: "order-1", sku: "boots", quantity: 1 };

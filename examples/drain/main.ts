@@ -1,3 +1,4 @@
+// A server goes out of service while calls run on it: who is in flight ends well, who comes is told to go elsewhere.
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   credentials,
@@ -10,8 +11,6 @@ import {
 import { createWeir, currentCall, type HealthStatus, rejectionOf } from "grpc-weir";
 import { InventoryServiceClient, InventoryServiceService } from "../gen/demo/shop/v1/inventory.js";
 import { answer, type InventoryHandlers, isServiceError } from "../shop.js";
-
-// A server goes out of service while calls run on it: who is in flight ends well, who comes is told to go elsewhere.
 
 const weir = createWeir();
 const server = new Server(weir.server({ admission: { limit: 3, maxWaitMs: 2_000 } }));

@@ -1,3 +1,4 @@
+// The toolkit with a client and a server that are made of a .proto file at run time, without generated code.
 import { fileURLToPath } from "node:url";
 import {
   type Client,
@@ -17,8 +18,6 @@ import { loadSync } from "@grpc/proto-loader";
 import { createWeir, currentCall, type Priority, priorityKey } from "grpc-weir";
 import { methodRegistry } from "grpc-weir/client";
 import { answer, listen } from "../shop.js";
-
-// The toolkit with a client and a server that are made of a .proto file at run time, without generated code.
 
 interface Stock {
   readonly sku: string;

@@ -1,3 +1,4 @@
+// A service that recommends things dies step by step, and the shopper still has a page.
 import {
   credentials,
   Metadata,
@@ -18,8 +19,6 @@ import {
   RecommendationsClient,
   recommendationsService,
 } from "./services.js";
-
-// A service that recommends things dies step by step, and the shopper still has a page.
 
 type Health = "well" | "down" | "hanging";
 let health: Health = "well";

@@ -1,3 +1,4 @@
+// What the example talks about: a page of a shop, and the service that recommends things for it.
 import {
   type CallOptions,
   type Client,
@@ -9,8 +10,6 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { fromJSON } from "@grpc/proto-loader";
-
-// What the example talks about: a page of a shop, and the service that recommends things for it.
 
 export interface Shopper {
   readonly name: string;

@@ -1,10 +1,9 @@
+// A service with two databases, one of which hangs: that sinks its own partition, and nothing else.
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { createWeir, rejectionOf } from "grpc-weir";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 import { Pool } from "./pool.js";
-
-// A service with two databases, one of which hangs: that sinks its own partition, and nothing else.
 
 const orders = new Pool(4);
 const stock = new Pool(4);

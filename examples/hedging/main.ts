@@ -1,8 +1,7 @@
+// A server with two slow answers in ten, with a hedge and without one.
 import { createWeir } from "grpc-weir";
 import type { GetStockResponse, InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { answer, inventoryClient, startInventory } from "../shop.js";
-
-// A server with two slow answers in ten, with a hedge and without one.
 
 let asked = 0;
 const server = await startInventory({

@@ -1,9 +1,8 @@
+// A key that is the same for all attempts of a call, and a server that runs a call once for each key.
 import { Metadata } from "@grpc/grpc-js";
 import { createWeir } from "grpc-weir";
 import type { ReserveRequest, ReserveResponse } from "../gen/demo/shop/v1/inventory.js";
 import { answer, inventoryClient, startInventory } from "../shop.js";
-
-// A key that is the same for all attempts of a call, and a server that runs a call once for each key.
 
 const done = new Map<string, ReserveResponse>();
 let left = 10;

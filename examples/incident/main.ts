@@ -1,3 +1,5 @@
+// The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
+// `npm start` builds and runs it. It ends by itself; exit code 0 says that what it shows has been checked.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fleet } from "./fleet.js";
 import type { CallResult } from "./messages.js";
@@ -10,9 +12,6 @@ import { orderIdOf, richest, tracesOf } from "./traces.js";
 import { summary, verdict } from "./verdict.js";
 import { waterfall } from "./waterfall.js";
 import { explanations, titles, type Way, ways } from "./ways.js";
-
-// The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
-// `npm start` builds and runs it. It ends by itself; exit code 0 says that what it shows has been checked.
 
 const seed = 20;
 

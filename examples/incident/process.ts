@@ -1,3 +1,4 @@
+// One process of the incident, started by main.ts: `node process.js <role> <way>`.
 import { type Server, ServerCredentials } from "@grpc/grpc-js";
 import { Caller } from "./caller.js";
 import { edgeServer } from "./edge.js";
@@ -8,8 +9,6 @@ import { Network } from "./network.js";
 import { ordersServer } from "./orders.js";
 import { startTracing } from "./tracing.js";
 import { isWay, type Way } from "./ways.js";
-
-// One process of the incident, started by main.ts: `node process.js <role> <way>`.
 
 const role = process.argv[2] as Role;
 const way = wayOf(process.argv[3]);

@@ -1,3 +1,4 @@
+// Three servers behind one target, one of them bad: who gets how many calls.
 import { setTimeout as wait } from "node:timers/promises";
 import {
   type ClientOptions,
@@ -14,8 +15,6 @@ import {
 } from "../gen/demo/shop/v1/inventory.js";
 import { answer, listen } from "../shop.js";
 import { hurried, outlierDetection, roundRobin, weightedRoundRobin } from "./recipes.js";
-
-// Three servers behind one target, one of them bad: who gets how many calls.
 
 const weir = createWeir();
 

@@ -1,3 +1,4 @@
+// How much calls matter, and whose they are: said by callers, read at the edge, carried on to the service behind.
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server } from "@grpc/grpc-js";
 import { createWeir, currentCall, prioritized, rejectionOf, withPriority } from "grpc-weir";
@@ -8,8 +9,6 @@ import {
   OrdersServiceService,
 } from "../gen/demo/shop/v1/orders.js";
 import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
-
-// How much calls matter, and whose they are: said by callers, read at the edge, carried on to the service behind.
 
 const weir = createWeir();
 const gatewayToken = "known to the gateway only";

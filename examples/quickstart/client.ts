@@ -1,8 +1,7 @@
+// #region client
 import { credentials } from "@grpc/grpc-js";
 import { type ClientPolicy, createWeir } from "grpc-weir";
 import { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
-
-// #region client
 
 /** One for the process: it owns the state of all policies. */
 export const weir = createWeir();

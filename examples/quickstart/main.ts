@@ -1,3 +1,4 @@
+// Two services, a call with a priority, its trace, a refused call, and the hand on the policies.
 import { credentials, Metadata, status } from "@grpc/grpc-js";
 import { priorityKey, rejectionOf } from "grpc-weir";
 import type { GetStockResponse } from "../gen/demo/shop/v1/inventory.js";
@@ -7,8 +8,6 @@ import { connectInventory, weir } from "./client.js";
 import { ordersServer } from "./server.js";
 import { clientOptions, serverOptions } from "./standalone.js";
 import { traceTree } from "./tracing.js";
-
-// Two services, a call with a priority, its trace, a refused call, and the hand on the policies.
 
 const inventoryService = await startInventory(
   {

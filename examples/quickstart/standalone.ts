@@ -1,9 +1,8 @@
+// #region standalone
 import type { ClientOptions, ServerOptions } from "@grpc/grpc-js";
 import { breaker, bulkhead, context, deadline, retry } from "grpc-weir/client";
 import { clientSpans, serverSpans } from "grpc-weir/otel";
 import { admission, deadlineGuard, context as serverContext } from "grpc-weir/server";
-
-// #region standalone
 
 /** Your own order. The first interceptor sees the call first; below `retry` each sees one attempt. */
 export function clientOptions(): ClientOptions {

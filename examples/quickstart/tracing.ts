@@ -1,3 +1,4 @@
+// #region tracing
 import { context, propagation, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
 import {
@@ -7,8 +8,6 @@ import {
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 import { traceContext } from "../incident/trace-context.js";
-
-// #region tracing
 
 export const exporter = new InMemorySpanExporter();
 

@@ -1,3 +1,4 @@
+// Which failures are retried: a server fails as it is told to, and the client's decisions are printed.
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type DecisionEvent } from "grpc-weir";
 import { methodRegistry } from "grpc-weir/client";
@@ -6,8 +7,6 @@ import { answer, inventoryClient, isServiceError, startInventory } from "../shop
 import { judgedStock } from "./judgement.js";
 import { resumedStock } from "./resume.js";
 import { configuredPolicy } from "./service-config.js";
-
-// Which failures are retried: a server fails as it is told to, and the client's decisions are printed.
 
 const request = { orderId: "order-1", sku: "boots", quantity: 1 };
 

@@ -1,3 +1,4 @@
+// A client's policies under a virtual clock, and the conformance of an interceptor of one's own.
 import assert from "node:assert/strict";
 import { InterceptingCall, type Interceptor, status } from "@grpc/grpc-js";
 import { createWeir, type DecisionEvent } from "grpc-weir";
@@ -9,8 +10,6 @@ import {
   InventoryServiceService,
 } from "../gen/demo/shop/v1/inventory.js";
 import { answer, isServiceError } from "../shop.js";
-
-// A client's policies under a virtual clock, and the conformance of an interceptor of one's own.
 
 /** An outage of ten minutes, in no time. */
 async function outage(): Promise<string> {

@@ -1,5 +1,4 @@
-import type { Outcome } from "../../core/permit.js";
-import type { Limit } from "./limit.js";
+import type { Evidence, Limit } from "./limit.js";
 
 export interface AimdOptions {
   /** Where it starts. @defaultValue `max` */
@@ -32,12 +31,7 @@ export class AimdLimit implements Limit {
     return Math.floor(this.#limit);
   }
 
-  record(
-    nowMs: number,
-    tookMs: number,
-    inFlight: number,
-    outcome: Exclude<Outcome, "ignored">,
-  ): void {
+  record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
     const { min, max, backoffRatio, maxLatencyMs } = this.#options;
     if (outcome === "failure" || tookMs > maxLatencyMs) {
       // Calls that were admitted before the last step down say nothing about the limit since.

@@ -1,7 +1,6 @@
-import type { Outcome } from "../../core/permit.js";
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
 import { Gradient } from "./gradient2.js";
-import type { Limit } from "./limit.js";
+import type { Evidence, Limit } from "./limit.js";
 import { SlowStart } from "./slow-start.js";
 
 export interface ElasticOptions {
@@ -126,12 +125,7 @@ export class ElasticLimit implements Limit {
     return this.#saturated ? "saturated" : this.#phase.kind;
   }
 
-  record(
-    nowMs: number,
-    tookMs: number,
-    inFlight: number,
-    outcome: Exclude<Outcome, "ignored">,
-  ): void {
+  record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
     this.#watch(nowMs, tookMs);
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
     if (!this.#slowStart.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);

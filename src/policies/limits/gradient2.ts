@@ -1,6 +1,5 @@
-import type { Outcome } from "../../core/permit.js";
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
-import type { Limit } from "./limit.js";
+import type { Evidence, Limit } from "./limit.js";
 
 export interface Gradient2Options {
   /** Where it starts. @defaultValue `max` */
@@ -73,12 +72,7 @@ export class Gradient2Limit implements Limit {
     return Math.floor(this.#limit);
   }
 
-  record(
-    nowMs: number,
-    tookMs: number,
-    inFlight: number,
-    outcome: Exclude<Outcome, "ignored">,
-  ): void {
+  record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
     if (seen === undefined) return;
     const { min, max } = this.#options;

@@ -1,5 +1,8 @@
 import type { Outcome } from "../../core/permit.js";
 
+/** How a call ended that tells something about the limit. */
+export type Evidence = Exclude<Outcome, "ignored">;
+
 /**
  * How many calls may run at once: a number that is fixed, or one that is learnt from how calls go. A limit runs no
  * timer and keeps no call; it hears of each call that ran when that call ends.
@@ -23,12 +26,7 @@ export interface Limit {
    * @param outcome `success`: it was served in time. `failure`: it ran out of time, or something below had too much to
    *   do; `tookMs` is then how long it has run so far. Ends that say nothing (`ignored`) are not told.
    */
-  record(
-    nowMs: number,
-    tookMs: number,
-    inFlight: number,
-    outcome: Exclude<Outcome, "ignored">,
-  ): void;
+  record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void;
 }
 
 /** A limit that never changes. */

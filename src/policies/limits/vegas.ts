@@ -1,7 +1,6 @@
 import type { Random } from "../../core/clock.js";
-import type { Outcome } from "../../core/permit.js";
 import { SampleWindow } from "../../core/stats/sample-window.js";
-import type { Limit } from "./limit.js";
+import type { Evidence, Limit } from "./limit.js";
 
 export interface VegasOptions {
   /** Where it starts. @defaultValue `max` */
@@ -43,12 +42,7 @@ export class VegasLimit implements Limit {
     return Math.floor(this.#limit);
   }
 
-  record(
-    nowMs: number,
-    tookMs: number,
-    inFlight: number,
-    outcome: Exclude<Outcome, "ignored">,
-  ): void {
+  record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
     if (outcome === "failure") this.#failed = true;
     this.#calls += 1;
     const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
