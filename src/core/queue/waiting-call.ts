@@ -11,66 +11,46 @@ import {
 } from "../permit.js";
 import { type ReportError, safely } from "../user-code.js";
 
-/** Why a wait ended by the clock. */
-export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;
-
-/** What a policy with a queue does for those who wait in it. `T` is what it knows its calls by. */
-export interface QueueHost<T> {
+/** What every call that waits needs of the policy that it waits for. */
+export interface QueueHost {
   readonly clock: Clock;
-  /** The longest wait of a call, in milliseconds. `leftMs` is the time that it has, and may be infinite. */
-  longestWaitMs(tag: T, leftMs: number): number;
   readonly report: ReportError;
-  /** Makes the permit of a call to whom the semaphore has just granted one. */
-  admit(tag: T, nowMs: number): Permit;
-  /** Takes back what the semaphore granted to a call that can no longer use it. */
-  giveBack(tag: T): void;
-  waitedOut(tag: T, reason: WaitedOut, waitedMs: number): Refusal;
-  left(tag: T): void;
-  /** For a person: where a call waits, if there is more than one such place. */
-  detailOf?(tag: T): string | undefined;
 }
 
 /**
- * One call in a queue, from entering to its one turn: a permit, a refusal, or leaving. It waits as
- * long as the host lets it, or until its deadline, whichever is sooner, with one timer that keeps the process alive.
+ * One call that waits, from entering to its one turn: a permit, a refusal, or leaving. It waits as long as it may, with
+ * one timer that keeps the process alive.
  */
-export class QueuedCall<T> implements Queued, Candidate {
+export abstract class QueuedCall implements Queued {
   readonly kind = "queued";
-  readonly tag: T;
-  readonly #host: QueueHost<T>;
-  readonly #sinceMs: number;
-  readonly #deadlineMs: number;
+  readonly sinceMs: number;
+  /** On the monotonic clock, `Infinity` for none. */
+  readonly deadlineMs: number;
+  /** How long it may wait, on the monotonic clock. */
+  untilMs = Infinity;
+  readonly #host: QueueHost;
   readonly #onGranted: OnGranted;
-  #waiter: { cancel(): boolean } | undefined;
   #stopTimer: CancelTask | undefined;
-  #done = false;
+  #over = false;
   #entered = false;
   #early: WaitResult | undefined;
 
-  /** `deadlineMs` is on the monotonic clock; `Infinity` for none. */
-  constructor(host: QueueHost<T>, tag: T, nowMs: number, deadlineMs: number, onGranted: OnGranted) {
+  constructor(host: QueueHost, nowMs: number, deadlineMs: number, onGranted: OnGranted) {
     this.#host = host;
-    this.tag = tag;
-    this.#sinceMs = nowMs;
-    this.#deadlineMs = deadlineMs;
+    this.sinceMs = nowMs;
+    this.deadlineMs = deadlineMs;
     this.#onGranted = onGranted;
   }
 
-  get detail(): string | undefined {
-    return this.#host.detailOf?.(this.tag);
+  /** It has had its turn, or has left. */
+  get over(): boolean {
+    return this.#over;
   }
 
-  /** It stands in the queue: the wait begins. */
-  wait(waiter: { cancel(): boolean }): void {
-    if (this.#done) return;
-    this.#waiter = waiter;
-    const leftMs = this.#deadlineMs - this.#sinceMs;
-    const limitMs = this.#host.longestWaitMs(this.tag, leftMs);
-    const byDeadline = leftMs <= limitMs;
-    const waitMs = byDeadline ? leftMs : limitMs;
-    const dueMs = this.#sinceMs + waitMs;
-    // A permit may be waiting, unread, in an answer.
-    this.#stopTimer = expireAt(this.#host.clock, dueMs, waitMs, () => this.#expire(byDeadline));
+  /** Its wait ended by the clock: that was its deadline, and no bound of the policy's. */
+  isLate(nowMs: number): boolean {
+    // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
+    return this.untilMs === this.deadlineMs || nowMs >= this.deadlineMs;
   }
 
   /**
@@ -82,64 +62,132 @@ export class QueuedCall<T> implements Queued, Candidate {
     return this.#early ?? this;
   }
 
-  grant(): void {
-    const nowMs = this.#host.clock.now();
-    this.#finish();
-    if (nowMs >= this.#deadlineMs) {
-      // Its timer is late. Nobody waits for the answer any more; the next in the queue can use the permit.
-      this.#host.giveBack(this.tag);
-      this.#refuseWaitedOut("DEADLINE_EXPIRED", nowMs);
-      return;
-    }
-    this.#deliver(this.#host.admit(this.tag, nowMs), nowMs);
+  /** It waits until then, and no longer. */
+  waitUntil(untilMs: number, nowMs: number): void {
+    if (this.#over) return;
+    this.#stopTimer?.();
+    this.untilMs = untilMs;
+    // A permit may be waiting, unread, in an answer.
+    const timeUp = () => this.timeUp(this.#host.clock.now());
+    this.#stopTimer =
+      untilMs === Infinity
+        ? undefined
+        : expireAt(this.#host.clock, untilMs, untilMs - nowMs, timeUp);
   }
 
-  /** Ends the wait of a call that the policy has already taken out of the queue. */
-  refuse(refusal: Refusal): void {
-    if (this.#done) return;
-    this.#finish();
-    this.#deliver(refusal, this.#host.clock.now());
+  /** Ends the wait of a call that is out of the queue already. */
+  refuse(refusal: Refusal, nowMs: number = this.#host.clock.now()): void {
+    if (this.finish()) this.deliver(refusal, nowMs);
   }
 
   leave(): boolean {
-    if (this.#done) return false;
-    this.#finish();
-    this.#host.left(this.tag);
-    this.#waiter?.cancel();
+    if (!this.finish()) return false;
+    this.left();
     return true;
   }
 
-  #expire(byDeadline: boolean): void {
-    if (this.#done) return;
-    const nowMs = this.#host.clock.now();
-    this.#finish();
-    this.#waiter?.cancel();
-    // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
-    const reason = byDeadline || nowMs >= this.#deadlineMs ? "DEADLINE_EXPIRED" : "QUEUE_TIMEOUT";
-    this.#refuseWaitedOut(reason, nowMs);
-  }
+  /** It has waited for as long as it may. */
+  protected abstract timeUp(nowMs: number): void;
 
-  #refuseWaitedOut(reason: WaitedOut, nowMs: number): void {
-    this.#deliver(this.#host.waitedOut(this.tag, reason, nowMs - this.#sinceMs), nowMs);
-  }
+  /** It gives its place up. */
+  protected abstract left(): void;
 
-  #finish(): void {
-    this.#done = true;
+  /** False when it has had its turn, or has left. */
+  protected finish(): boolean {
+    if (this.#over) return false;
+    this.#over = true;
     this.#stopTimer?.();
     this.#stopTimer = undefined;
+    return true;
   }
 
-  #deliver(turn: WaitResult, nowMs: number): void {
+  protected deliver(turn: WaitResult, nowMs: number): void {
     if (!this.#entered) {
       this.#early = turn;
       return;
     }
     try {
-      this.#onGranted(turn, nowMs - this.#sinceMs);
+      this.#onGranted(turn, nowMs - this.sinceMs);
     } catch (error) {
       if (!isRefusal(turn)) turn.settle("ignored");
       safely(this.#host.report, error, "onTurn");
     }
+  }
+}
+
+/** Why a wait ended by the clock. */
+export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;
+
+/** What a policy with a semaphore does for those who wait for it. `T` is what it knows its calls by. */
+export interface SemaphoreHost<T> extends QueueHost {
+  /** The longest wait of a call, in milliseconds. `leftMs` is the time that it has, and may be infinite. */
+  longestWaitMs(tag: T, leftMs: number): number;
+  /** Makes the permit of a call to whom the semaphore has just granted one. */
+  admit(tag: T, nowMs: number): Permit;
+  /** Takes back what the semaphore granted to a call that can no longer use it. */
+  giveBack(tag: T): void;
+  waitedOut(tag: T, reason: WaitedOut, waitedMs: number): Refusal;
+  left(tag: T): void;
+  /** For a person: where a call waits, if there is more than one such place. */
+  detailOf?(tag: T): string | undefined;
+}
+
+/** A call that waits for a semaphore: as long as the host lets it, or until its deadline, whichever is sooner. */
+export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
+  readonly tag: T;
+  readonly #host: SemaphoreHost<T>;
+  #waiter: { cancel(): boolean } | undefined;
+
+  /** `deadlineMs` is on the monotonic clock; `Infinity` for none. */
+  constructor(
+    host: SemaphoreHost<T>,
+    tag: T,
+    nowMs: number,
+    deadlineMs: number,
+    onGranted: OnGranted,
+  ) {
+    super(host, nowMs, deadlineMs, onGranted);
+    this.#host = host;
+    this.tag = tag;
+  }
+
+  get detail(): string | undefined {
+    return this.#host.detailOf?.(this.tag);
+  }
+
+  /** It stands in the queue: the wait begins. */
+  wait(waiter: { cancel(): boolean }): void {
+    const { sinceMs, deadlineMs } = this;
+    this.#waiter = waiter;
+    const limitMs = this.#host.longestWaitMs(this.tag, deadlineMs - sinceMs);
+    this.waitUntil(Math.min(deadlineMs, sinceMs + limitMs), sinceMs);
+  }
+
+  grant(): void {
+    const nowMs = this.#host.clock.now();
+    this.finish();
+    if (nowMs < this.deadlineMs) {
+      this.deliver(this.#host.admit(this.tag, nowMs), nowMs);
+      return;
+    }
+    // Its timer is late. Nobody waits for the answer any more; the next in the queue can use the permit.
+    this.#host.giveBack(this.tag);
+    this.#refuseWaitedOut("DEADLINE_EXPIRED", nowMs);
+  }
+
+  protected timeUp(nowMs: number): void {
+    if (!this.finish()) return;
+    this.#waiter?.cancel();
+    this.#refuseWaitedOut(this.isLate(nowMs) ? "DEADLINE_EXPIRED" : "QUEUE_TIMEOUT", nowMs);
+  }
+
+  protected left(): void {
+    this.#host.left(this.tag);
+    this.#waiter?.cancel();
+  }
+
+  #refuseWaitedOut(reason: WaitedOut, nowMs: number): void {
+    this.deliver(this.#host.waitedOut(this.tag, reason, nowMs - this.sinceMs), nowMs);
   }
 }
 

@@ -9,7 +9,7 @@ import {
 } from "../../core/permit.js";
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
 import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
-import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
+import { type SemaphoreHost, SemaphoreWaiter } from "../../core/queue/waiting-call.js";
 import { type ReportError, warn } from "../../core/user-code.js";
 import { EventLoopBudget } from "./event-loop-budget.js";
 import { Lateness } from "./lateness.js";
@@ -19,7 +19,7 @@ import { LatencyTarget, QueueBounds } from "./queue-bounds.js";
 import type { ShedCall, Shedder } from "./shedders.js";
 import { Slots } from "./slots.js";
 
-type Waiter = QueuedCall<AdmissionCall>;
+type Waiter = SemaphoreWaiter<AdmissionCall>;
 
 /**
  * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
@@ -33,7 +33,7 @@ export class Admission {
   readonly #clock: Clock;
   readonly #shedders: readonly Shedder[];
   readonly #line: AdmissionQueue<Waiter>;
-  readonly #host: QueueHost<AdmissionCall>;
+  readonly #host: SemaphoreHost<AdmissionCall>;
   readonly #prospects: Prospects;
   readonly #latencyTarget = new LatencyTarget();
   readonly #lateness = new Lateness();
@@ -254,7 +254,7 @@ export class Admission {
     // Only those who have a prospect say what time callers give: not whoever asks.
     this.#latencyTarget.see(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
     if (this.#line.size === 0) this.#bounds.begin();
-    const waiter = new QueuedCall(this.#host, call, nowMs, call.deadlineMs, onGranted);
+    const waiter = new SemaphoreWaiter(this.#host, call, nowMs, call.deadlineMs, onGranted);
     const place = this.#line.push(waiter, rank, nowMs);
     waiter.wait({ cancel: () => this.#line.remove(place) });
     // Only now, with the place taken: the evicted call may come back at once, from inside its callback.

@@ -8,7 +8,7 @@ import {
   type Refusal,
   refusal,
 } from "../../core/permit.js";
-import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
+import { type SemaphoreHost, SemaphoreWaiter } from "../../core/queue/waiting-call.js";
 import { ask, keyText, type ReportError, shown, warn } from "../../core/user-code.js";
 import { type PartitionShares, unpartitioned } from "./partition-options.js";
 import { type Partition, Partitions } from "./partitions.js";
@@ -87,10 +87,10 @@ export interface BulkheadSnapshot {
 export class Bulkhead {
   readonly #options: ResolvedBulkheadOptions;
   readonly #clock: Clock;
-  readonly #partitions: Partitions<QueuedCall<PartitionPermit>>;
+  readonly #partitions: Partitions<SemaphoreWaiter<PartitionPermit>>;
   readonly #partitioned: boolean;
   readonly #what: string;
-  readonly #host: QueueHost<PartitionPermit>;
+  readonly #host: SemaphoreHost<PartitionPermit>;
   #closed: "CLOSED" | "DRAINING" | undefined;
 
   /**
@@ -175,7 +175,7 @@ export class Bulkhead {
     if (partitions.tryAcquire(partition, rank, weight)) return this.#admit(permit);
     if (this.#options.maxWaitMs > 0) {
       const sinceMs = hasDeadline ? nowMs : this.#clock.now();
-      const queued = new QueuedCall(this.#host, permit, sinceMs, deadlineMs, onGranted);
+      const queued = new SemaphoreWaiter(this.#host, permit, sinceMs, deadlineMs, onGranted);
       const waiter = partitions.enqueue(partition, rank, weight, queued);
       if (waiter !== undefined) {
         queued.wait(waiter);

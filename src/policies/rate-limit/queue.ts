@@ -1,7 +1,7 @@
-import { type CancelTask, type Clock, expireAt } from "../../core/clock.js";
-import type { OnGranted, Permit, Queued, Refusal, WaitResult } from "../../core/permit.js";
+import type { CancelTask, Clock } from "../../core/clock.js";
+import type { OnGranted, Permit, Refusal } from "../../core/permit.js";
 import { PriorityQueue, type QueueHandle } from "../../core/queue/priority-queue.js";
-import { type ReportError, safely } from "../../core/user-code.js";
+import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
 import type { Granted, PendingTake, Short, StoreAnswer } from "./store-access.js";
 
 /** What a queue needs from the limit it belongs to. */
@@ -195,9 +195,7 @@ export interface RateRequest {
 }
 
 /** Who decides about those that wait. */
-export interface RateWaiterHost {
-  readonly clock: Clock;
-  readonly report: ReportError;
+export interface RateWaiterHost extends QueueHost {
   /** One is let through. The result is what it holds. */
   admitted(request: RateRequest, granted: Granted): Permit;
   refused(): void;
@@ -206,75 +204,33 @@ export interface RateWaiterHost {
   left(waiter: RateWaiter): void;
 }
 
-/**
- * One call that waits, for the answer of a store or for its tokens, from entering to its one turn: let through,
- * refused, or gone. It has one timer, which keeps the process alive.
- */
-export class RateWaiter implements Queued {
-  readonly kind = "queued";
+/** A call that waits for the answer of a store, or for its tokens. */
+export class RateWaiter extends QueuedCall {
   readonly request: RateRequest;
-  readonly sinceMs: number;
   /** Its place among those that wait for tokens. */
   place: QueueHandle<RateWaiter> | undefined;
-  /** How long it may wait, on the monotonic clock. */
-  untilMs = Infinity;
   readonly #host: RateWaiterHost;
-  #stopTimer: CancelTask | undefined;
-  #done = false;
 
   constructor(host: RateWaiterHost, request: RateRequest, nowMs: number) {
+    super(host, nowMs, request.deadlineMs, request.onGranted);
     this.#host = host;
     this.request = request;
-    this.sinceMs = nowMs;
-  }
-
-  /** It has had its turn, or has left. */
-  get over(): boolean {
-    return this.#done;
-  }
-
-  /** It waits until then, and no longer. */
-  waitUntil(untilMs: number, nowMs: number): void {
-    this.#stopTimer?.();
-    this.untilMs = untilMs;
-    this.#stopTimer =
-      untilMs === Infinity
-        ? undefined
-        : expireAt(this.#host.clock, untilMs, untilMs - nowMs, () =>
-            this.#host.waitedOut(this, this.#host.clock.now()),
-          );
   }
 
   admit(granted: Granted, nowMs: number): void {
-    if (!this.#finish()) return;
-    this.#deliver(this.#host.admitted(this.request, granted), nowMs);
+    if (this.finish()) this.deliver(this.#host.admitted(this.request, granted), nowMs);
   }
 
-  refuse(refusal: Refusal, nowMs: number): void {
-    if (!this.#finish()) return;
-    this.#host.refused();
-    this.#deliver(refusal, nowMs);
+  override refuse(refusal: Refusal, nowMs: number): void {
+    if (!this.over) this.#host.refused();
+    super.refuse(refusal, nowMs);
   }
 
-  leave(): boolean {
-    if (!this.#finish()) return false;
+  protected timeUp(nowMs: number): void {
+    this.#host.waitedOut(this, nowMs);
+  }
+
+  protected left(): void {
     this.#host.left(this);
-    return true;
-  }
-
-  #finish(): boolean {
-    if (this.#done) return false;
-    this.#done = true;
-    this.#stopTimer?.();
-    this.#stopTimer = undefined;
-    return true;
-  }
-
-  #deliver(turn: WaitResult, nowMs: number): void {
-    try {
-      this.request.onGranted(turn, nowMs - this.sinceMs);
-    } catch (error) {
-      safely(this.#host.report, error, "onTurn");
-    }
   }
 }

@@ -192,7 +192,7 @@ export class RateLimit implements RateWaiterHost {
   }
 
   waitedOut(waiter: RateWaiter, nowMs: number): void {
-    const { key, rank, deadlineMs } = waiter.request;
+    const { key, rank } = waiter.request;
     const queue = this.#queues.get(key);
     // Its tokens may be due in this very moment.
     queue?.serve();
@@ -200,10 +200,8 @@ export class RateLimit implements RateWaiterHost {
     // Its own tokens are among those that are counted.
     const waitMs = queue?.waitBehind(rank, 0, nowMs) ?? 0;
     this.#takeOut(waiter);
-    // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
-    const late = waiter.untilMs === deadlineMs || nowMs >= deadlineMs;
     const short: Short = { kind: "short", retryAfterMs: waitMs };
-    waiter.refuse(late ? expired : this.#refuse(waiter.request, short), nowMs);
+    waiter.refuse(waiter.isLate(nowMs) ? expired : this.#refuse(waiter.request, short), nowMs);
   }
 
   left(waiter: RateWaiter): void {
@@ -236,7 +234,7 @@ export class RateLimit implements RateWaiterHost {
       this.#asking.delete(waiter);
       this.#answered(waiter, answer);
     });
-    return waiter;
+    return waiter.entered();
   }
 
   #answered(waiter: RateWaiter, answer: StoreAnswer): void {
@@ -272,7 +270,7 @@ export class RateLimit implements RateWaiterHost {
     const waiting = waiter ?? new RateWaiter(this, request, nowMs);
     waiting.waitUntil(Math.min(latestMs, deadlineMs), nowMs);
     (queue ?? this.#newQueue(key)).add(waiting, dueMs, nowMs);
-    return waiting;
+    return waiting.entered();
   }
 
   #hasRoom(queue: RateQueue | undefined): boolean {

@@ -28,7 +28,7 @@ export interface Short {
 /** There will never be enough. */
 export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
-const granted: Granted = Object.freeze({ kind: "granted", taken: true });
+const storeGranted: Granted = Object.freeze({ kind: "granted", taken: true });
 const allowed: Granted = Object.freeze({ kind: "granted", taken: false });
 
 /** When to come back to a store that fails, in milliseconds. */

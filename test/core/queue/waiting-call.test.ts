@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { permit, refusal } from "../../../src/core/permit.js";
-import { QueuedCall } from "../../../src/core/queue/waiting-call.js";
+import { SemaphoreWaiter } from "../../../src/core/queue/waiting-call.js";
 import { unpartitioned } from "../../../src/policies/bulkhead/partition-options.js";
 import { Partitions } from "../../../src/policies/bulkhead/partitions.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
@@ -8,13 +8,13 @@ import { permitOf } from "../turns.js";
 
 it("answers with the permit, and waits for nothing, when the semaphore grants it on entering", () => {
   const clock = new VirtualClock();
-  const partitions = new Partitions<QueuedCall<string>>(
+  const partitions = new Partitions<SemaphoreWaiter<string>>(
     { permits: 1, maxQueued: 1 },
     unpartitioned,
   );
   const { unnamed } = partitions;
   const turns: unknown[] = [];
-  const queued = new QueuedCall(
+  const queued = new SemaphoreWaiter(
     {
       clock,
       longestWaitMs: () => 100,
