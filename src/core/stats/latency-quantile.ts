@@ -1,6 +1,6 @@
 import type { Clock } from "../clock.js";
 import { durationMs, wholeNumber } from "../options.js";
-import { SliceRing } from "../slice-ring.js";
+import { SliceRing } from "./slice-ring.js";
 
 export interface LatencyQuantileOptions {
   /** How far back samples count, in sixths. 1 ms to 24 days. */

@@ -1,5 +1,5 @@
 import { durationMs, wholeNumber } from "../options.js";
-import { SliceRing } from "../slice-ring.js";
+import { SliceRing } from "./slice-ring.js";
 
 /** What a window has seen. All three are whole numbers; `failures` and `slow` are parts of `calls`. */
 export interface WindowTotals {

@@ -9,7 +9,7 @@ import {
   readOptions,
 } from "../../core/options.js";
 import type { Ending } from "../../core/permit.js";
-import { SliceRing } from "../../core/slice-ring.js";
+import { SliceRing } from "../../core/stats/slice-ring.js";
 
 /**
  * How much extra load retries and hedges may put on one target. Two budgets work together, and an

@@ -9,7 +9,7 @@ import {
   refusal,
 } from "../../core/permit.js";
 import { type Priority, priorities } from "../../core/priority.js";
-import { SliceRing } from "../../core/slice-ring.js";
+import { SliceRing } from "../../core/stats/slice-ring.js";
 import type { ResolvedThrottleOptions } from "./options.js";
 
 type ByPriority = Readonly<Record<Priority, number>>;
