@@ -1,10 +1,10 @@
 export type { Clock, Random } from "./core/clock.js";
 export type { Mode, ObservedRefusals, ObservedReport, PolicyControl } from "./core/control.js";
-export type { Decision, PolicyName, Reason, Verdict } from "./core/decision.js";
+export type { Decision, DecisionEvent, PolicyName, Reason, Verdict } from "./core/decision.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { Priority } from "./core/priority.js";
 export { prioritized, withPriority } from "./grpc/context/ambient-priority.js";
-export type { CallOverrides, DecisionEvent } from "./grpc/context/call-record.js";
+export type { CallOverrides } from "./grpc/context/call-record.js";
 export type { CurrentCall } from "./grpc/context/inbound-call.js";
 export { currentCall, detached } from "./grpc/context/inbound-call.js";
 export { cohortKey, priorityKey } from "./grpc/metadata.js";

@@ -7,12 +7,12 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
+import type { DecisionEvent } from "../src/core/decision.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../src/grpc/context/call-record.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
 import type { VirtualClock } from "../src/testing/clock/virtual-clock.js";

@@ -56,6 +56,14 @@ export interface Decision {
   readonly detail?: string;
 }
 
+/** A decision with the call, or the guarded run, that it was about. */
+export interface DecisionEvent extends Decision {
+  /** The call's path, or the guard's name. */
+  readonly method: string;
+  readonly target: string;
+  readonly side: "client" | "server" | "guard";
+}
+
 /**
  * Why a policy of ours refused a call, or chose not to go on with it. The same codes stand in
  * statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md` explains each.

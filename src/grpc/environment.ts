@@ -1,6 +1,7 @@
 import { connectivityState, type StatusObject } from "@grpc/grpc-js";
 import { type Clock, type Random, systemClock, systemRandom } from "../core/clock.js";
 import { ObserveReport } from "../core/control.js";
+import type { DecisionEvent } from "../core/decision.js";
 import { InvalidOptionError, isRecord, optionalFunction, readOptions } from "../core/options.js";
 import { refusal } from "../core/permit.js";
 import {
@@ -11,7 +12,6 @@ import {
 import { type Observer, type ReportError, userClock, userRandom, warn } from "../core/user-code.js";
 import { BudgetStore } from "../policies/retry/budget.js";
 import type { ChannelWatch } from "./channel/watch.js";
-import type { DecisionEvent } from "./context/call-record.js";
 import { channelClosedStatus } from "./status/local.js";
 import { UnknownTexts } from "./status/origin.js";
 import { localRejection } from "./status/rejection.js";

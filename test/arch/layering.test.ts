@@ -29,6 +29,10 @@ const targetsOf = (file: string) =>
     .imports.filter((specifier) => specifier.startsWith("."))
     .map((specifier) => posix.join(posix.dirname(file), specifier).replace(/\.js$/, ".ts"));
 
+it("no module imports itself over others", () => {
+  expect(cyclesIn(new Map(files.map((file) => [file, targetsOf(file)])))).toEqual([]);
+});
+
 it.each(Object.entries(policiesKnownTo))("%s still imports the policies %j", (slice, policies) => {
   const targets = files.filter((file) => sliceOf(file) === slice).flatMap(targetsOf);
   const unused = policies.filter(

@@ -1,7 +1,6 @@
 import { runInNewContext } from "node:vm";
 import { describe, expect, it } from "vitest";
-import type { Verdict } from "../../src/core/decision.js";
-import type { DecisionEvent } from "../../src/grpc/context/call-record.js";
+import type { DecisionEvent, Verdict } from "../../src/core/decision.js";
 import type { GuardOptions } from "../../src/guard/options.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { createWeir } from "../../src/weir.js";

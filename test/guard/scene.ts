@@ -1,7 +1,6 @@
 import { expect } from "vitest";
 import type { ControlledPolicy } from "../../src/core/control.js";
-import type { PolicyName } from "../../src/core/decision.js";
-import type { DecisionEvent } from "../../src/grpc/context/call-record.js";
+import type { DecisionEvent, PolicyName } from "../../src/core/decision.js";
 import { environmentOf } from "../../src/grpc/environment.js";
 import { type Guard, Guards } from "../../src/guard/guard.js";
 import type { GuardOptions } from "../../src/guard/options.js";

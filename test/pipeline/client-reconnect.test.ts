@@ -1,6 +1,6 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { DecisionEvent } from "../../src/grpc/context/call-record.js";
+import type { DecisionEvent } from "../../src/core/decision.js";
 import { rejectionOf } from "../../src/grpc/status/rejection.js";
 import type { ClientPolicy } from "../../src/pipeline/client.js";
 import { handlers, kinds, type Scene, type SceneOptions, scene } from "../scene.js";

@@ -10,7 +10,7 @@ import {
 } from "@grpc/grpc-js";
 import { type Clock, heldUp } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision } from "../../core/decision.js";
+import type { Decision, DecisionEvent } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import type { ResetBudgets, Resettable } from "../../core/reset-budget.js";
 import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
@@ -25,14 +25,6 @@ import { type CallKind, callKind } from "../types.js";
 import { ambientPriority } from "./ambient-priority.js";
 import { captureContext, type RestoreContext } from "./async-context.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
-
-/** A decision with the call, or the guarded run, that it was about. */
-export interface DecisionEvent extends Decision {
-  /** The call's path, or the guard's name. */
-  readonly method: string;
-  readonly target: string;
-  readonly side: "client" | "server" | "guard";
-}
 
 const noMetadata = new Metadata();
 

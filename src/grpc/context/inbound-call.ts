@@ -2,13 +2,12 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision } from "../../core/decision.js";
+import type { Decision, DecisionEvent } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import { notify, type Observer, type ReportError, safely } from "../../core/user-code.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
 import type { CallKind, ServerCall } from "../types.js";
-import type { DecisionEvent } from "./call-record.js";
 
 /** What a handler can ask of the call that it serves. */
 export interface CurrentCall {

@@ -1,12 +1,47 @@
 import { type CallCredentials, type Metadata, type StatusObject, status } from "@grpc/grpc-js";
-import type { InMemoryChannel } from "./channel.js";
+import type { Clock } from "../../core/clock.js";
+import type { Connection } from "./connection.js";
 import { epochMs, timeoutHeader, toWire } from "./headers.js";
+import type { InMemoryNetwork } from "./network.js";
 import { bareStatus, seconds } from "./status.js";
 import { SubchannelCall } from "./subchannel-call.js";
 
+/** What the channel says to an attempt that wants a connection. */
+export type Pick =
+  | { readonly kind: "ready" }
+  | { readonly kind: "queue" }
+  | { readonly kind: "failed"; readonly details: string };
+
+/** What a call and its attempts need of their channel. `C` is a call. */
+export interface CallChannel<C = never> {
+  readonly network: InMemoryNetwork;
+  readonly clock: Clock;
+  readonly userAgent: string;
+  readonly retriesEnabled: boolean;
+  /** In bytes; -1 for none. */
+  readonly limits: {
+    readonly send: number;
+    readonly receive: number;
+    readonly callBuffer: number;
+    readonly channelBuffer: number;
+  };
+  /** What the calls of this channel hold for a transparent retry. */
+  bufferedBytes: number;
+  readonly connection: Connection | undefined;
+  /** Whether the target's name is resolved. It never is again after the channel is closed. */
+  readonly resolved: boolean;
+  getTarget(): string;
+  /** Takes a call that waits for name resolution, and starts that if need be. */
+  queueForName(call: C): void;
+  pick(): Pick;
+  queueForPick(attempt: Attempt): void;
+  leavePickQueue(attempt: Attempt): void;
+  callEnded(): void;
+}
+
 /** What stays the same over the attempts of a call. */
 export interface AttemptSetup {
-  readonly channel: InMemoryChannel;
+  readonly channel: CallChannel;
   readonly path: string;
   readonly host: string;
   readonly credentials: CallCredentials | undefined;

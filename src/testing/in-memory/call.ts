@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
 import type { ClientListener, MessageContext } from "../../grpc/types.js";
-import type { InMemoryChannel } from "./channel.js";
+import type { CallChannel } from "./attempt.js";
 import { epochMs } from "./headers.js";
 import { RetryingCall } from "./retrying-call.js";
 import { bareStatus, seconds } from "./status.js";
@@ -19,7 +19,7 @@ export type Call = ReturnType<Channel["createCall"]>;
 export type ParentCall = Parameters<Channel["createCall"]>[3];
 
 export interface CallSetup {
-  readonly channel: InMemoryChannel;
+  readonly channel: CallChannel<InMemoryCall>;
   readonly path: string;
   readonly host: string;
   readonly deadline: Date | number;

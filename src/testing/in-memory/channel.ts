@@ -1,16 +1,11 @@
 import { type ClientOptions, connectivityState, propagate, status } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../../core/clock.js";
-import type { Attempt } from "./attempt.js";
+import type { Attempt, CallChannel, Pick } from "./attempt.js";
 import { type Call, type Channel, InMemoryCall, type ParentCall } from "./call.js";
 import type { Connection } from "./connection.js";
 import { Connector } from "./connector.js";
 import type { InMemoryNetwork } from "./network.js";
 import type { InMemoryServer } from "./server.js";
-
-export type Pick =
-  | { readonly kind: "ready" }
-  | { readonly kind: "queue" }
-  | { readonly kind: "failed"; readonly details: string };
 
 interface Watcher {
   readonly from: connectivityState;
@@ -21,19 +16,12 @@ interface Watcher {
 let lastCallNumber = 0;
 
 /** A channel with one address and the manners of pick_first, for a real grpc-js client. */
-export class InMemoryChannel implements Channel {
+export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
   readonly network: InMemoryNetwork;
   readonly clock: Clock;
   readonly userAgent: string;
   readonly retriesEnabled: boolean;
-  /** In bytes; -1 for none. */
-  readonly limits: {
-    readonly send: number;
-    readonly receive: number;
-    readonly callBuffer: number;
-    readonly channelBuffer: number;
-  };
-  /** What the calls of this channel hold for a transparent retry. */
+  readonly limits: CallChannel<InMemoryCall>["limits"];
   bufferedBytes = 0;
   readonly #server: InMemoryServer;
   readonly #connector: Connector;
@@ -69,7 +57,6 @@ export class InMemoryChannel implements Channel {
     return this.#calls;
   }
 
-  /** Whether the target's name is resolved. It never is again after `close`. */
   get resolved(): boolean {
     return this.#resolution === "done" && this.#state !== connectivityState.SHUTDOWN;
   }
@@ -106,7 +93,6 @@ export class InMemoryChannel implements Channel {
     this.#calls -= 1;
   }
 
-  /** Takes a call that waits for name resolution, and starts that if need be. */
   queueForName(call: InMemoryCall): void {
     this.#waitingForName.add(call);
     this.#exitIdle();

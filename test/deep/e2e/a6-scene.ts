@@ -7,12 +7,12 @@ import {
   type ServerOptions,
   type status as Status,
 } from "@grpc/grpc-js";
+import type { DecisionEvent } from "../../../src/core/decision.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir, type Weir } from "../../../src/weir.js";
 import {

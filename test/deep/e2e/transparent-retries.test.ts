@@ -1,7 +1,7 @@
 import { constants } from "node:http2";
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
+import type { DecisionEvent } from "../../../src/core/decision.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { kinds, startCall } from "../../scene.js";

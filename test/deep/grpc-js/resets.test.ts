@@ -1,8 +1,8 @@
 import { constants } from "node:http2";
 import { Metadata, Server, status as Status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
+import type { DecisionEvent } from "../../../src/core/decision.js";
 import { ConformanceServiceService } from "../../../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { handlers, kinds, startCall } from "../../scene.js";

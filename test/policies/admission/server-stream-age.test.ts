@@ -1,11 +1,11 @@
 import type { EventEmitter } from "node:events";
 import { Client, Metadata, status as Status } from "@grpc/grpc-js";
 import { beforeEach, describe, expect, it } from "vitest";
+import type { DecisionEvent } from "../../../src/core/decision.js";
 import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import type { DecisionEvent } from "../../../src/grpc/context/call-record.js";
 import { currentCall } from "../../../src/grpc/context/inbound-call.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { Limit } from "../../../src/policies/limits/limit.js";
