@@ -13,12 +13,10 @@ import { loadConfigFromFile } from "vite";
 import { createVitest } from "vitest/node";
 import { mutantsOf, withMutants } from "./mutations.mjs";
 
-/** Where faults are planted, and the tests that have to notice: what needs neither sockets nor patience. */
+/** Where faults are planted. */
 const folders = ["src/core", "src/policies"];
-const tests = {
-  include: ["test/**/*.test.ts"],
-  exclude: ["test/{arch,conformance,deep,docs,e2e,race}/**"],
-};
+/** Unit tests that do not have to notice: they take long, or look at no behaviour. */
+const passedOver = "test/{arch,conformance,docs,race}/**";
 const goalPercent = 95;
 
 const { values: options } = parseArgs({
@@ -89,6 +87,7 @@ function isEquivalent(mutant) {
 async function startVitest() {
   const configFile = join(root, "vitest.config.ts");
   const { config } = await loadConfigFromFile({ command: "serve", mode: "test" }, configFile);
+  const unit = config.test.projects.find(({ test }) => test.name === "unit").test;
   const numbered = [...sample.entries()];
   const mutants = {
     name: "mutants",
@@ -112,13 +111,13 @@ async function startVitest() {
   const started = await createVitest(
     "test",
     {
-      ...tests,
+      ...unit,
       config: false,
       root,
-      setupFiles: [join(root, "scripts/mutants-setup.mjs")],
+      exclude: [...unit.exclude, passedOver],
+      setupFiles: [...unit.setupFiles, join(root, "scripts/mutants-setup.mjs")],
       pool: "forks",
       execArgv: ["--no-warnings"],
-      isolate: false,
       maxWorkers: 1,
       testTimeout: 10_000,
       watch: false,
