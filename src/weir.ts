@@ -1,10 +1,4 @@
-import type {
-  CallOptions,
-  ClientOptions,
-  Interceptor,
-  ServerInterceptor,
-  ServerOptions,
-} from "@grpc/grpc-js";
+import type { CallOptions, ClientOptions, ServerInterceptor, ServerOptions } from "@grpc/grpc-js";
 import type { ObservedReport, PolicyControl } from "./core/control.js";
 import { oneOf, readOptions } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
@@ -12,8 +6,8 @@ import { priorities } from "./core/priority.js";
 import { safely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { reconnectBackoff } from "./grpc/channel/options.js";
-import { contextInterceptor } from "./grpc/client/context.js";
-import { gatesInterceptor } from "./grpc/client/policy.js";
+import { contextLayer } from "./grpc/client/context.js";
+import { gatesLayer } from "./grpc/client/policy.js";
 import {
   type CallOverrides,
   recordTransformer,
@@ -26,6 +20,7 @@ import {
   environmentOf,
   environmentOptionNames,
 } from "./grpc/environment.js";
+import { layered } from "./grpc/layers.js";
 import { contextInterceptor as serverContextInterceptor } from "./grpc/server/context.js";
 import { serverGate } from "./grpc/server/policy.js";
 import type { PriorityCounts } from "./grpc/server/priority.js";
@@ -44,8 +39,8 @@ import { streamAgeInterceptors } from "./policies/admission/server-stream-age.js
 import type { BreakerControl } from "./policies/breaker/breakers.js";
 import { breakerAdmit, breakerCheck } from "./policies/breaker/client.js";
 import { bulkheadGate } from "./policies/bulkhead/client.js";
-import { deadlineInterceptor } from "./policies/deadline/client.js";
-import { attemptTimeoutsInterceptor } from "./policies/deadline/client-attempt-timeouts.js";
+import { deadlineLayer } from "./policies/deadline/client.js";
+import { attemptTimeoutsLayer } from "./policies/deadline/client-attempt-timeouts.js";
 import {
   type DrainableServer,
   type DrainOptions,
@@ -54,15 +49,15 @@ import {
   type ResolvedDrainOptions,
   resolveDrainOptions,
 } from "./policies/drain/server.js";
-import { fallbackInterceptor } from "./policies/fallback/client.js";
-import { faultsInterceptors } from "./policies/faults/client.js";
+import { fallbackLayer } from "./policies/fallback/client.js";
+import { faultsLayer } from "./policies/faults/client.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
 import { serverFaultsInterceptors } from "./policies/faults/server.js";
-import { idempotencyKeyInterceptor } from "./policies/idempotency/client.js";
+import { idempotencyKeyLayer } from "./policies/idempotency/client.js";
 import { rateGate } from "./policies/rate-limit/client.js";
-import { attemptsInterceptor } from "./policies/retry/client.js";
+import { attemptsLayer } from "./policies/retry/client.js";
 import { throttleGate } from "./policies/throttle/client.js";
-import { attemptSpanInterceptor, callSpanInterceptor } from "./telemetry/client-spans.js";
+import { spanLayers } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
   type ResolvedTelemetryOptions,
@@ -138,28 +133,43 @@ export class Weir {
     for (const conflict of serviceConfigConflicts(own, policy)) {
       safely(environment.report, new Error(conflict), "client options");
     }
-    const pipeline: readonly Interceptor[] = [
-      contextInterceptor(environment, (method) => policies.for(method).waitForReady),
-      callSpanInterceptor(environment, this.#telemetry),
-      idempotencyKeyInterceptor(environment, (method) => policies.for(method).idempotencyKey),
-      deadlineInterceptor(environment, (method) => policies.for(method).deadline),
-      fallbackInterceptor(environment, (method) => policies.for(method).fallback),
-      attemptsInterceptor(environment, (method) => {
-        const { retry, hedge, timeouts } = policies.for(method);
-        return { retry, hedge, connectionMs: timeouts?.connectionMs };
+    const spans = spanLayers(environment, this.#telemetry);
+    const pipeline = layered(
+      environment,
+      policies.compiled((method) => {
+        const {
+          idempotencyKey,
+          retry,
+          hedge,
+          breaker,
+          throttle,
+          rate,
+          bulkhead,
+          timeouts,
+          faults,
+        } = method;
+        const layers = [
+          contextLayer(environment, method.waitForReady),
+          spans.call,
+          idempotencyKey && idempotencyKeyLayer(environment, idempotencyKey),
+          deadlineLayer(method.deadline),
+          fallbackLayer(environment, method.fallback),
+          attemptsLayer(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
+          gatesLayer(environment, [
+            breaker && breakerCheck(breaker),
+            throttle && throttleGate(throttle),
+            rate && rateGate(rate),
+            bulkhead && bulkheadGate(bulkhead),
+            // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
+            breaker && breakerAdmit(breaker),
+          ]),
+          timeouts && attemptTimeoutsLayer(timeouts),
+          spans.attempt,
+          faults && faultsLayer(environment, faults),
+        ];
+        return layers.filter((layer) => layer !== undefined);
       }),
-      gatesInterceptor(environment, [
-        breakerCheck((method) => policies.for(method).breaker),
-        throttleGate((method) => policies.for(method).throttle),
-        rateGate((method) => policies.for(method).rate),
-        bulkheadGate((method) => policies.for(method).bulkhead),
-        // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
-        breakerAdmit((method) => policies.for(method).breaker),
-      ]),
-      attemptTimeoutsInterceptor(environment, (method) => policies.for(method).timeouts),
-      attemptSpanInterceptor(environment, this.#telemetry),
-      ...faultsInterceptors(environment, policies.built, (method) => policies.for(method).faults),
-    ];
+    );
     const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
     const providers = interceptor_providers ?? [];
     return {
@@ -171,12 +181,9 @@ export class Weir {
       ...(providers.length > 0
         ? {
             ...(interceptors === undefined ? {} : { interceptors }),
-            interceptor_providers: [
-              ...providers,
-              ...pipeline.map((interceptor) => () => interceptor),
-            ],
+            interceptor_providers: [...providers, () => pipeline],
           }
-        : { interceptors: [...(interceptors ?? []), ...pipeline] }),
+        : { interceptors: [...(interceptors ?? []), pipeline] }),
       callInvocationTransformer: recordTransformer(
         environment,
         pipeline,

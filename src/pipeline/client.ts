@@ -70,7 +70,7 @@ export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | u
   readonly hedge: RetryPolicy | undefined;
 }
 
-/** The policies of a client, built once, and looked up by method for each call. */
+/** The policies of a client, built once. */
 export class ClientPolicies {
   /** What connections bear of resets; `undefined` where that does not matter. */
   readonly resets: ResetBudgets | undefined;
@@ -118,6 +118,25 @@ export class ClientPolicies {
         this.#build(merged, own, this.#named.get(service) ?? this.#base, prefix),
       );
     }
+  }
+
+  /**
+   * Makes something of the policies of each method, such as the layers that its calls go through. It is made once for all
+   * methods that have the same policies, when the first of them is called.
+   *
+   * @returns What was made for a method, given by its path. Most calls are to the method of the one before.
+   */
+  compiled<T>(compile: (policies: BuiltPolicies) => T): (path: string) => T {
+    const all = new Map<BuiltPolicies, { readonly made: T }>();
+    let last: { readonly path: string; readonly made: T } | undefined;
+    return (path) => {
+      if (last?.path === path) return last.made;
+      const policies = this.for(path);
+      const { made } = all.get(policies) ?? { made: compile(policies) };
+      all.set(policies, { made });
+      last = { path, made };
+      return made;
+    };
   }
 
   /** What stands for a method, given by its path. */

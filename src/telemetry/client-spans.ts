@@ -1,7 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { context } from "@opentelemetry/api";
-import { withRecord } from "../grpc/context/call-record.js";
+import { recordKey } from "../grpc/context/call-record.js";
 import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
+import { interceptorOf, type Layer } from "../grpc/layers.js";
 import { AttemptSpanCall } from "./attempt-span.js";
 import { CallSpanCall, traceOf } from "./call-span.js";
 import {
@@ -11,47 +12,40 @@ import {
 } from "./options.js";
 import { Tracing } from "./tracing.js";
 
-const passThrough: Interceptor = (options, nextCall) =>
-  nextCall(options) as ReturnType<Interceptor>;
-
-/**
- * One span of kind CLIENT for each call, over all its attempts, with the decisions of the policies as events.
- * It belongs directly below the context interceptor. Where OpenTelemetry's own instrumentation of grpc-js
- * has made a span for the call, that one is added to instead.
- */
-export function callSpanInterceptor(
-  environment: Environment,
-  options: ResolvedTelemetryOptions,
-): Interceptor {
-  if (!options.tracing) return passThrough;
-  const tracing = new Tracing(options, environment.report);
-  return (callOptions, nextCall) => {
-    if (tracing.idle) return passThrough(callOptions, nextCall);
-    const own = withRecord(callOptions, environment);
-    return new CallSpanCall(own.options, nextCall, own.record, tracing, context.active());
-  };
+/** The layers of a client's traces. Absent where tracing is switched off. */
+export interface SpanLayers {
+  /**
+   * One span of kind CLIENT for each call, over all its attempts, with the decisions of the policies as events.
+   * It belongs directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js
+   * has made a span for the call, that one is added to instead.
+   */
+  readonly call?: Layer;
+  /**
+   * One span of kind CLIENT for each attempt that goes on the wire, below the call's, and the trace context in the
+   * attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has none.
+   */
+  readonly attempt?: Layer;
 }
 
-/**
- * One span of kind CLIENT for each attempt that goes on the wire, below the call's, and the trace context in the
- * attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has none.
- */
-export function attemptSpanInterceptor(
+export function spanLayers(
   environment: Environment,
-  options: ResolvedTelemetryOptions,
-): Interceptor {
-  if (!options.tracing) return passThrough;
-  const tracing = new Tracing(options, environment.report);
-  return (callOptions, nextCall) => {
-    if (tracing.idle) return passThrough(callOptions, nextCall);
-    const own = withRecord(callOptions, environment);
-    return new AttemptSpanCall(
-      own.options,
-      nextCall,
-      own.record,
-      traceOf(own.options, own.record),
-      tracing,
-    );
+  telemetry: ResolvedTelemetryOptions,
+): SpanLayers {
+  return telemetry.tracing ? layersOf(new Tracing(telemetry, environment.report)) : {};
+}
+
+function layersOf(tracing: Tracing): Required<SpanLayers> {
+  return {
+    call(options, nextCall) {
+      if (tracing.idle) return nextCall(options);
+      return new CallSpanCall(options, nextCall, options[recordKey], tracing, context.active());
+    },
+    attempt(options, nextCall) {
+      if (tracing.idle) return nextCall(options);
+      const record = options[recordKey];
+      const callTrace = traceOf(options, record);
+      return new AttemptSpanCall(options, nextCall, record, callTrace, tracing);
+    },
   };
 }
 
@@ -70,8 +64,15 @@ export interface ClientSpans {
  */
 export function clientSpans(options: TelemetryOptions & EnvironmentOptions = {}): ClientSpans {
   const { environment, telemetry } = splitTelemetryOptions(options, "clientSpans");
-  return {
-    call: callSpanInterceptor(environment, telemetry),
-    attempt: attemptSpanInterceptor(environment, telemetry),
+  const tracing = new Tracing(telemetry, environment.report);
+  const alone = (layer: Layer): Interceptor => {
+    const interceptor = interceptorOf(environment, layer);
+    return (callOptions, nextCall) => {
+      if (telemetry.tracing && !tracing.idle) return interceptor(callOptions, nextCall);
+      // A call that is not traced needs no record for it.
+      return nextCall(callOptions) as ReturnType<Interceptor>;
+    };
   };
+  const { call, attempt } = layersOf(tracing);
+  return { call: alone(call), attempt: alone(attempt) };
 }

@@ -11,17 +11,18 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { contextInterceptor } from "../../src/grpc/client/context.js";
-import { gatesInterceptor } from "../../src/grpc/client/policy.js";
+import { contextLayer } from "../../src/grpc/client/context.js";
+import { gatesLayer } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
 import { type Environment, environmentOf } from "../../src/grpc/environment.js";
+import { layered } from "../../src/grpc/layers.js";
 import { context as serverContext } from "../../src/grpc/server/context.js";
 import { serverGate } from "../../src/grpc/server/policy.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
 import { bulkheadGate, bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
-import { deadlineInterceptor, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
-import { attemptsInterceptor, retryPolicy } from "../../src/policies/retry/client.js";
-import { attemptSpanInterceptor, callSpanInterceptor } from "../../src/telemetry/client-spans.js";
+import { deadlineLayer, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
+import { attemptsLayer, retryPolicy } from "../../src/policies/retry/client.js";
+import { spanLayers } from "../../src/telemetry/client-spans.js";
 import { resolveTelemetryOptions, type TelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
 import type { Link, Transport } from "../../src/testing/transport.js";
@@ -98,16 +99,18 @@ function clientPipeline(environment: Environment, options: SceneOptions): Client
     options.bulkhead === undefined
       ? undefined
       : bulkheadPolicy(options.bulkhead, environment, "bulkhead");
-  const pipeline = [
-    contextInterceptor(environment),
-    callSpanInterceptor(environment, telemetry),
-    deadlineInterceptor(environment, () => resolveDeadlineOptions()),
-    attemptsInterceptor(environment, () => ({ retry, hedge: undefined })),
-    gatesInterceptor(environment, [bulkheadGate(() => bulkhead)]),
-    attemptSpanInterceptor(environment, telemetry),
-  ];
+  const spans = spanLayers(environment, telemetry);
+  const layers = [
+    contextLayer(environment),
+    spans.call,
+    deadlineLayer(resolveDeadlineOptions()),
+    attemptsLayer(environment, { retry, hedge: undefined }),
+    gatesLayer(environment, [bulkhead && bulkheadGate(bulkhead)]),
+    spans.attempt,
+  ].filter((layer) => layer !== undefined);
+  const pipeline = layered(environment, () => layers);
   return {
-    interceptors: [...(options.outermost ?? []), ...pipeline, ...(options.innermost ?? [])],
+    interceptors: [...(options.outermost ?? []), pipeline, ...(options.innermost ?? [])],
     callInvocationTransformer: recordTransformer(environment, pipeline, undefined),
   };
 }

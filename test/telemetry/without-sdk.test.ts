@@ -3,7 +3,7 @@ import { context, propagation, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
 import { afterEach, describe, expect, it } from "vitest";
 import { environmentOf } from "../../src/grpc/environment.js";
-import { attemptSpanInterceptor, callSpanInterceptor } from "../../src/telemetry/client-spans.js";
+import { clientSpans } from "../../src/telemetry/client-spans.js";
 import { resolveTelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
 import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
@@ -66,8 +66,9 @@ describe("where no SDK is registered", () => {
       given.push(seen);
       return below;
     };
-    for (const make of [callSpanInterceptor, attemptSpanInterceptor]) {
-      expect(make(environment, options)(callOptions, nextCall)).toBe(below);
+    const spans = clientSpans();
+    for (const interceptor of [spans.call, spans.attempt]) {
+      expect(interceptor(callOptions, nextCall)).toBe(below);
     }
     expect(given).toEqual([callOptions, callOptions]);
     const call = {} as Parameters<ReturnType<typeof serverSpanInterceptor>>[1];

@@ -6,7 +6,7 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { readOptions } from "../../core/options.js";
-import { type CallRecord, type OptionsWithOwn, withRecord } from "../context/call-record.js";
+import { type CallRecord, type OptionsWithRecord, recordKey } from "../context/call-record.js";
 import {
   type Environment,
   type EnvironmentOptions,
@@ -14,40 +14,28 @@ import {
   environmentOptionNames,
   type PendingCalls,
 } from "../environment.js";
+import { interceptorOf, type Layer } from "../layers.js";
 import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../metadata.js";
 import type { MessageContext } from "../types.js";
 import { ForwardingCall } from "./forwarding-call.js";
 import { asKept, copyMetadata } from "./kept-metadata.js";
 
 /**
- * The outermost interceptor of the client pipeline. It makes the call record where the transformer has not,
- * brings every event back into the caller's async context, and passes the priority and the cohort of the inbound call on.
+ * The outermost layer of the client pipeline. It brings every event back into the caller's async context, and passes the
+ * priority and the cohort of the inbound call on.
  */
-export function contextInterceptor(
-  environment: Environment,
-  waitForReady: (method: string) => boolean = () => false,
-): Interceptor {
-  return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const { record } = own;
-    const { pendingCalls } = environment;
-    return new ContextCall(
-      own.options,
-      nextCall,
-      record,
-      pendingCalls,
-      waitForReady(record.method),
-    );
-  };
+export function contextLayer(environment: Environment, waitForReady = false): Layer {
+  return (options, nextCall) =>
+    new ContextCall(options, nextCall, options[recordKey], environment.pendingCalls, waitForReady);
 }
 
-class ContextCall extends ForwardingCall<OptionsWithOwn> {
+class ContextCall extends ForwardingCall<OptionsWithRecord> {
   readonly #record: CallRecord;
   readonly #pendingCalls: PendingCalls;
   readonly #waitForReady: boolean;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
     record: CallRecord,
     pendingCalls: PendingCalls,
@@ -132,5 +120,6 @@ class ContextCall extends ForwardingCall<OptionsWithOwn> {
  */
 export function context(given: EnvironmentOptions = {}): Interceptor {
   const options = readOptions("context", given, environmentOptionNames);
-  return contextInterceptor(environmentOf(options, "context"));
+  const environment = environmentOf(options, "context");
+  return interceptorOf(environment, contextLayer(environment));
 }

@@ -1,23 +1,23 @@
-import type { Interceptor, Metadata } from "@grpc/grpc-js";
+import type { Metadata } from "@grpc/grpc-js";
 import { type Mode, modes } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { boundedKey } from "../../core/keyed.js";
 import { InvalidOptionError, oneOf, optionalFunction, readOptions } from "../../core/options.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
-import { type CallRecord, withRecord } from "../context/call-record.js";
+import { type CallRecord, recordKey } from "../context/call-record.js";
 import { type Environment, type EnvironmentOptions, environmentOf } from "../environment.js";
+import type { Layer } from "../layers.js";
 import { serviceOf } from "../types.js";
 import { type ClientPassage, GatedCall } from "./gated-call.js";
 
-/** One interceptor for a row of client policies that each attempt has to pass, in their order. */
-export function gatesInterceptor(
+/** A row of client policies that each attempt has to pass, in their order. Those that are absent are left out. */
+export function gatesLayer(
   environment: Environment,
-  gates: readonly Gate<ClientPassage>[],
-): Interceptor {
-  return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    return new GatedCall(own.options, nextCall, own.record, gates, environment.pendingCalls);
-  };
+  row: readonly (Gate<ClientPassage> | undefined)[],
+): Layer {
+  const gates = row.filter((gate) => gate !== undefined);
+  return (options, nextCall) =>
+    new GatedCall(options, nextCall, options[recordKey], gates, environment.pendingCalls);
 }
 
 /**

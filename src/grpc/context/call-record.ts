@@ -262,15 +262,14 @@ export interface OwnCallOptions {
 
 export type OptionsWithOwn = InterceptorOptions & OwnCallOptions;
 
+/** The options of a call as they are inside a pipeline. */
+export type OptionsWithRecord = OptionsWithOwn & { [recordKey]: CallRecord };
+
 /** The options with a record in them: those given, or a copy with a new record. */
-export function withRecord(
-  options: OptionsWithOwn,
-  context: Environment,
-): { readonly options: OptionsWithOwn; readonly record: CallRecord } {
-  const present = options[recordKey];
-  if (present !== undefined) {
-    if (context.target !== undefined) present.learnTarget(context.target);
-    return { options, record: present };
+export function withRecord(options: OptionsWithOwn, context: Environment): OptionsWithRecord {
+  if (hasRecord(options)) {
+    if (context.target !== undefined) options[recordKey].learnTarget(context.target);
+    return options;
   }
   const record = new CallRecord(context, options.method_definition, undefined);
   // Without a deadline interceptor above, the call's own deadline is the effective one.
@@ -278,9 +277,13 @@ export function withRecord(
   const deadlineMs = toMonotonic(options.deadline, clock, startedAtMs) ?? Number.POSITIVE_INFINITY;
   record.deadlineMs = deadlineMs;
   // A symbol that stands in the literal before the copying is ten times cheaper in V8 than one after it.
-  const own: OptionsWithOwn = { [recordKey]: record, ...options };
+  const own = { [recordKey]: record, ...options };
   if (own.deadline instanceof Date) own.deadline = fixedDeadline(own.deadline);
-  return { options: own, record };
+  return own;
+}
+
+function hasRecord(options: OptionsWithOwn): options is OptionsWithRecord {
+  return options[recordKey] !== undefined;
 }
 
 /** The attempt these options belong to; without a retrying call above, the call's only one. */
@@ -309,10 +312,9 @@ export function withOverrides(options: CallOptions, overrides: CallOverrides): C
  */
 export function recordTransformer(
   environment: Environment,
-  pipeline: readonly Interceptor[],
+  pipeline: Interceptor,
   own: CallInvocationTransformer | undefined,
 ): CallInvocationTransformer {
-  const providers = pipeline.map((interceptor) => () => interceptor);
   return (given) => {
     const properties: CallProperties<unknown, unknown> = own === undefined ? given : own(given);
     const callOptions: OptionsWithOverrides = properties.callOptions;
@@ -326,10 +328,10 @@ export function recordTransformer(
     if (options.deadline instanceof Date) options.deadline = fixedDeadline(options.deadline);
     const { interceptors, interceptor_providers } = callOptions;
     if (interceptors !== undefined && interceptors.length > 0) {
-      options.interceptors = [...interceptors, ...pipeline];
+      options.interceptors = [...interceptors, pipeline];
     }
     if (interceptor_providers !== undefined && interceptor_providers.length > 0) {
-      options.interceptor_providers = [...interceptor_providers, ...providers];
+      options.interceptor_providers = [...interceptor_providers, () => pipeline];
     }
     const channel = deadlineChannel(properties.channel);
     if (own === undefined) return { ...properties, channel, callOptions: options };

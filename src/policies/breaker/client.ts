@@ -19,7 +19,7 @@ import { keepMetadata } from "../../grpc/client/kept-metadata.js";
 import {
   type CallKey,
   callKeys,
-  gatesInterceptor,
+  gatesLayer,
   type KeyedCall,
   keyBy,
   keyFunction,
@@ -29,6 +29,7 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf } from "../../grpc/layers.js";
 import { hasScheme } from "../../grpc/status/origin.js";
 import type { Rejection } from "../../grpc/status/rejection.js";
 import type { Breaker, BreakerCall, BreakerPermit, BreakerRefusal } from "./breaker.js";
@@ -139,25 +140,21 @@ function saysOfItself({ kind, priority }: CallRecord): BreakerCall {
   return kind === "unary" ? unary : streamed;
 }
 
-/** Which breaker policy stands for a method; `undefined` for none. */
-export type SelectBreaker = (method: string) => BreakerPolicy | undefined;
-
 /** The cheap question before the queue. It takes no place, so it has nothing to settle. */
-export function breakerCheck(select: SelectBreaker): Gate<ClientPassage> {
+export function breakerCheck(policy: BreakerPolicy): Gate<ClientPassage> {
   return {
     policy: "breaker",
     // An observed breaker is asked once, where it admits, so that it is counted once.
-    modeFor: ({ record }) =>
-      select(record.method)?.modeFor(record) === "enforce" ? "enforce" : "off",
-    enter: ({ record }) => select(record.method)?.check(record),
+    modeFor: ({ record }) => (policy.modeFor(record) === "enforce" ? "enforce" : "off"),
+    enter: ({ record }) => policy.check(record),
   };
 }
 
-export function breakerAdmit(select: SelectBreaker): Gate<ClientPassage> {
+export function breakerAdmit(policy: BreakerPolicy): Gate<ClientPassage> {
   return {
     policy: "breaker",
-    modeFor: ({ record }) => select(record.method)?.modeFor(record) ?? "off",
-    enter: (passage) => select(passage.record.method)?.admit(passage),
+    modeFor: ({ record }) => policy.modeFor(record),
+    enter: (passage) => policy.admit(passage),
   };
 }
 
@@ -182,7 +179,7 @@ export function breakerPolicy(
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "breaker");
   const policy = new BreakerPolicy(rest, environment, "breaker");
-  return gatesInterceptor(environment, [breakerAdmit(() => policy)]);
+  return interceptorOf(environment, gatesLayer(environment, [breakerAdmit(policy)]));
 }
 
 /** An attempt that has ended, as an `outcome` function sees it. */

@@ -16,7 +16,7 @@ import type { ClientPassage } from "../../grpc/client/gated-call.js";
 import {
   type CallKey,
   callKeys,
-  gatesInterceptor,
+  gatesLayer,
   type KeyedCall,
   keyBy,
   keyFunction,
@@ -28,6 +28,7 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf } from "../../grpc/layers.js";
 import {
   Bulkhead,
   type BulkheadHooks,
@@ -107,14 +108,11 @@ export class BulkheadPolicy implements ControlledPolicy {
   }
 }
 
-/** Which bulkhead policy stands for a method; `undefined` for none. */
-export type SelectBulkhead = (method: string) => BulkheadPolicy | undefined;
-
-export function bulkheadGate(select: SelectBulkhead): Gate<ClientPassage> {
+export function bulkheadGate(policy: BulkheadPolicy): Gate<ClientPassage> {
   return {
     policy: "bulkhead",
-    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }, onGranted) => select(record.method)?.enter(record, onGranted),
+    modeFor: () => policy.mode,
+    enter: ({ record }, onGranted) => policy.enter(record, onGranted),
   };
 }
 
@@ -139,7 +137,7 @@ export function bulkheadPolicy(
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment } = takeStandalone(options, "bulkhead");
   const policy = bulkheadPolicy(options, environment, "bulkhead");
-  return gatesInterceptor(environment, [bulkheadGate(() => policy)]);
+  return interceptorOf(environment, gatesLayer(environment, [bulkheadGate(policy)]));
 }
 
 /** What a bulkhead may be for: each always for one target only. */

@@ -17,10 +17,10 @@ import {
   type CallRecord,
   endAttempt,
   type OptionsWithOwn,
-  withRecord,
+  recordKey,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline } from "../../grpc/deadline.js";
-import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { isAddress } from "../../grpc/status/origin.js";
 import { localRejection } from "../../grpc/status/rejection.js";
 import {
@@ -33,23 +33,11 @@ import {
  * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
  * response, and altogether. Stands below the gates, so that waiting in a queue of ours is not the attempt's time.
  */
-export function attemptTimeoutsInterceptor(
-  environment: Environment,
-  select: (method: string) => ResolvedTimeoutOptions | undefined,
-): Interceptor {
-  return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const timeouts = select(own.record.method);
-    if (timeouts === undefined || !boundsAttempts(timeouts)) {
-      return nextCall(own.options) as ReturnType<Interceptor>;
-    }
-    return new TimedCall(own.options, nextCall, own.record, timeouts);
-  };
-}
-
-function boundsAttempts(timeouts: ResolvedTimeoutOptions): boolean {
+export function attemptTimeoutsLayer(timeouts: ResolvedTimeoutOptions): Layer | undefined {
   const { connectionMs, attemptMs, firstResponseMs, idleMs } = timeouts;
-  return (connectionMs ?? attemptMs ?? firstResponseMs ?? idleMs) !== undefined;
+  const bounds = connectionMs ?? attemptMs ?? firstResponseMs ?? idleMs;
+  if (bounds === undefined) return undefined;
+  return (options, nextCall) => new TimedCall(options, nextCall, options[recordKey], timeouts);
 }
 
 class TimedCall extends ForwardingCall<OptionsWithOwn> {
@@ -298,6 +286,5 @@ export function timeouts(
       rest.totalMs,
     );
   }
-  const resolved = resolveTimeoutOptions(rest);
-  return attemptTimeoutsInterceptor(environment, () => resolved);
+  return interceptorOf(environment, attemptTimeoutsLayer(resolveTimeoutOptions(rest)));
 }

@@ -13,14 +13,10 @@ import { durationMs, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
-import {
-  type CallRecord,
-  type OptionsWithOwn,
-  withRecord,
-} from "../../grpc/context/call-record.js";
+import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import type { InboundEnd } from "../../grpc/context/inbound-call.js";
 import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadline.js";
-import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 
@@ -65,14 +61,8 @@ export function resolveDeadlineOptions(
  * the call is cancelled too (`PARENT_CANCELLED`); when it ends well, the call goes on. `propagate_flags` say which of the
  * two a call follows, as with grpc-js; here also of the inbound call that no `parent` names.
  */
-export function deadlineInterceptor(
-  environment: Environment,
-  select: (method: string) => ResolvedDeadlineOptions,
-): Interceptor {
-  return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    return new DeadlineCall(own.options, nextCall, own.record, select(own.record.method));
-  };
+export function deadlineLayer(policy: ResolvedDeadlineOptions): Layer {
+  return (options, nextCall) => new DeadlineCall(options, nextCall, options[recordKey], policy);
 }
 
 class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
@@ -215,13 +205,11 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
 }
 
 /**
- * The deadline policy as an interceptor of its own: {@link deadlineInterceptor} with the same options for
- * all methods.
+ * The deadline policy as an interceptor of its own: {@link deadlineLayer} with the same options for all methods.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function deadline(options: DeadlineOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = splitOptions(options, "deadline");
-  const resolved = resolveDeadlineOptions(rest);
-  return deadlineInterceptor(environment, () => resolved);
+  return interceptorOf(environment, deadlineLayer(resolveDeadlineOptions(rest)));
 }

@@ -1,7 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
-import { withRecord } from "../../grpc/context/call-record.js";
+import { recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { FallbackCall } from "./client-call.js";
 import { WatchedCall } from "./client-degraded.js";
 import { ObservedFallbackCall } from "./client-observed-call.js";
@@ -11,29 +12,24 @@ import {
   fallbackPolicy,
 } from "./client-policy.js";
 
-/** Which fallback stands for a method; `undefined` for none. */
-export type SelectFallback = (method: string) => FallbackPolicy | undefined;
-
 /**
  * Answers calls that fail from somewhere else. It stands above the retries, so that it sees a call when they have given up, and
  * below the deadline, of which it keeps a part. Where there is no fallback it listens to what services below say
  * of their answers, for the handler that made the call.
  */
-export function fallbackInterceptor(environment: Environment, select: SelectFallback): Interceptor {
+export function fallbackLayer(environment: Environment, policy: FallbackPolicy | undefined): Layer {
   return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const { record } = own;
-    const policy = select(record.method);
+    const record = options[recordKey];
     const mode = policy?.mode ?? "off";
     if (policy !== undefined && mode !== "off") {
       if (!options.method_definition.requestStream) {
         const Call = mode === "enforce" ? FallbackCall : ObservedFallbackCall;
-        return new Call(own.options, nextCall, record, policy, environment);
+        return new Call(options, nextCall, record, policy, environment);
       }
       policy.tellOutOfScope(record);
     }
-    if (record.inbound !== undefined) return new WatchedCall(own.options, nextCall, record);
-    return nextCall(own.options) as ReturnType<Interceptor>;
+    if (record.inbound !== undefined) return new WatchedCall(options, nextCall, record);
+    return nextCall(options);
   };
 }
 
@@ -49,5 +45,5 @@ export function fallbackInterceptor(environment: Environment, select: SelectFall
 export function fallback(options: FallbackPolicyOptions & StandaloneOptions): Interceptor {
   const { environment } = splitOptions(options, "fallback");
   const policy = fallbackPolicy(options, environment, "fallback");
-  return fallbackInterceptor(environment, () => policy);
+  return interceptorOf(environment, fallbackLayer(environment, policy));
 }

@@ -6,7 +6,6 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { type CancelTask, expireAt } from "../../core/clock.js";
-import type { ControlledPolicy } from "../../core/control.js";
 import { optionalFunction } from "../../core/options.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
@@ -21,11 +20,12 @@ import {
   attemptOf,
   type CallRecord,
   type OptionsWithOwn,
-  withRecord,
+  recordKey,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline, toMonotonic } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../../grpc/faults.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
@@ -60,30 +60,18 @@ export function faultsPolicy(
   return new FaultsPolicy(resolved, when, environment, own.mode);
 }
 
-/** Which faults stand for a method; `undefined` for none. */
-export type SelectFaults = (method: string) => FaultsPolicy<FaultCall> | undefined;
-
 /**
- * The interceptor of a client's faults, or none: where the environment does not allow faults, no call has to do with
- * them. It belongs innermost, so that every policy meets what it injects as if a server had done it.
+ * The layer of a client's faults. It belongs innermost, so that every policy meets what it injects as if a server had
+ * done it. There is none where the environment does not allow faults.
  */
-export function faultsInterceptors(
+export function faultsLayer(
   environment: Environment,
-  built: readonly { readonly policy: ControlledPolicy }[],
-  select: SelectFaults,
-): readonly Interceptor[] {
-  const enabled = built.some(({ policy }) => policy instanceof FaultsPolicy && policy.enabled);
-  return enabled ? [faultsInterceptor(environment, select)] : [];
-}
-
-function faultsInterceptor(environment: Environment, select: SelectFaults): Interceptor {
+  policy: FaultsPolicy<FaultCall>,
+): Layer | undefined {
+  if (!policy.enabled) return undefined;
   return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const policy = select(own.record.method);
-    if (policy === undefined || policy.mode === "off") {
-      return nextCall(own.options) as ReturnType<Interceptor>;
-    }
-    return new FaultyCall(own.options, nextCall, own.record, policy, environment.pendingCalls);
+    if (policy.mode === "off") return nextCall(options);
+    return new FaultyCall(options, nextCall, options[recordKey], policy, environment.pendingCalls);
   };
 }
 
@@ -282,5 +270,5 @@ export function faults(options: FaultsPolicyOptions & StandaloneOptions): Interc
   const { environment } = splitOptions(options, "faults");
   const policy = faultsPolicy(options, environment, "faults");
   if (!policy.enabled) return (given, nextCall) => nextCall(given) as ReturnType<Interceptor>;
-  return faultsInterceptor(environment, () => policy);
+  return interceptorOf(environment, faultsLayer(environment, policy));
 }

@@ -13,13 +13,10 @@ import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { asKept, copyMetadata } from "../../grpc/client/kept-metadata.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
 import type { StandaloneOptions } from "../../grpc/client/policy.js";
-import {
-  type CallRecord,
-  type OptionsWithOwn,
-  withRecord,
-} from "../../grpc/context/call-record.js";
+import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
 import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
@@ -99,16 +96,12 @@ export function resolveIdempotencyKeyOptions(
  * stands above whatever retries and hedges. A valid key in the caller's metadata is kept; one that is not
  * is reported, left as it is, and counts for nothing.
  */
-export function idempotencyKeyInterceptor(
+export function idempotencyKeyLayer(
   environment: Environment,
-  select: (method: string) => ResolvedIdempotencyKeyOptions | undefined,
-): Interceptor {
-  return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const policy = select(own.record.method);
-    if (policy === undefined) return nextCall(own.options) as ReturnType<Interceptor>;
-    return new IdempotentCall(own.options, nextCall, own.record, policy, environment);
-  };
+  policy: ResolvedIdempotencyKeyOptions,
+): Layer {
+  return (options, nextCall) =>
+    new IdempotentCall(options, nextCall, options[recordKey], policy, environment);
 }
 
 /** Where reports of this policy come from. */
@@ -281,7 +274,7 @@ function uuidOf(random: Random): string {
 const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;
 
 /**
- * Idempotency keys as an interceptor of their own: {@link idempotencyKeyInterceptor} with the same options for
+ * Idempotency keys as an interceptor of their own: {@link idempotencyKeyLayer} with the same options for
  * all methods. Put it above `deadline` and `retry`.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
@@ -290,7 +283,8 @@ export function idempotencyKey(
   options: IdempotencyKeyOptions & StandaloneOptions = {},
 ): Interceptor {
   const policy = resolveIdempotencyKeyOptions(options, where, environmentOptionNames);
-  return idempotencyKeyInterceptor(environmentOf(options, where), () => policy);
+  const environment = environmentOf(options, where);
+  return interceptorOf(environment, idempotencyKeyLayer(environment, policy));
 }
 
 /**

@@ -8,7 +8,7 @@ import type { ClientPassage } from "../../grpc/client/gated-call.js";
 import {
   type CallKey,
   callKeys,
-  gatesInterceptor,
+  gatesLayer,
   type KeyedCall,
   keyBy,
   keyByPart,
@@ -21,6 +21,7 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf } from "../../grpc/layers.js";
 import {
   type RateLimitOptions,
   type ResolvedRateLimitOptions,
@@ -72,14 +73,11 @@ export class RatePolicy implements ControlledPolicy {
   }
 }
 
-/** Which rate policy stands for a method; `undefined` for none. */
-export type SelectRate = (method: string) => RatePolicy | undefined;
-
-export function rateGate(select: SelectRate): Gate<ClientPassage> {
+export function rateGate(policy: RatePolicy): Gate<ClientPassage> {
   return {
     policy: "rate",
-    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: ({ record }, onGranted) => select(record.method)?.enter(record, onGranted),
+    modeFor: () => policy.mode,
+    enter: ({ record }, onGranted) => policy.enter(record, onGranted),
   };
 }
 
@@ -119,5 +117,5 @@ function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions,
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
   const { environment, rest } = takeStandalone(options, "rate");
   const policy = ratePolicy(rest, environment, "rate");
-  return gatesInterceptor(environment, [rateGate(() => policy)]);
+  return interceptorOf(environment, gatesLayer(environment, [rateGate(policy)]));
 }

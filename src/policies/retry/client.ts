@@ -9,12 +9,9 @@ import {
   splitOptions,
 } from "../../grpc/client/policy.js";
 import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
-import {
-  type CallRecord,
-  type OptionsWithOwn,
-  withRecord,
-} from "../../grpc/context/call-record.js";
+import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
 import type { ClientListener, MessageContext } from "../../grpc/types.js";
@@ -42,35 +39,26 @@ export interface AttemptPolicies {
  * never its own: a call that is not tried again, or no longer, ends with what its last attempt on the wire ended
  * with.
  */
-export function attemptsInterceptor(
+export function attemptsLayer(
   environment: Environment,
-  select: (method: string) => AttemptPolicies,
-): Interceptor {
+  { retry: retries, hedge, connectionMs }: AttemptPolicies,
+): Layer | undefined {
+  if (retries === undefined && hedge === undefined) return undefined;
   return (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const { record } = own;
-    const { retry: retries, hedge, connectionMs } = select(record.method);
+    const record = options[recordKey];
     const hedges =
       hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true
         ? hedge
         : undefined;
     const retried = retries !== undefined && retries.mode !== "off" ? retries : undefined;
     if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
-      return new HedgedCall(own.options, nextCall, record, hedges, environment, connectionMs);
+      return new HedgedCall(options, nextCall, record, hedges, environment, connectionMs);
     }
     // Hedges that are only observed must not take the retries away.
     if (retried !== undefined) {
-      return new RetriedCall(
-        own.options,
-        nextCall,
-        record,
-        retried,
-        environment,
-        connectionMs,
-        hedges,
-      );
+      return new RetriedCall(options, nextCall, record, retried, environment, connectionMs, hedges);
     }
-    return nextCall(own.options) as ReturnType<Interceptor>;
+    return nextCall(options);
   };
 }
 
@@ -292,7 +280,8 @@ const anything = (answer: unknown): unknown => answer;
 export function retry(options: RetryPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, environment, rest } = splitOptions(options, "retry");
   const policy = retryPolicy(rest, own.mode, environment, "retry");
-  return attemptsInterceptor(environment, () => ({ retry: policy, hedge: undefined }));
+  const layer = attemptsLayer(environment, { retry: policy, hedge: undefined });
+  return interceptorOf(environment, layer);
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -349,5 +338,6 @@ export function hedge(options: StandaloneHedgeOptions): Interceptor {
     },
     environment,
   );
-  return attemptsInterceptor(environment, () => ({ retry: undefined, hedge: policy }));
+  const layer = attemptsLayer(environment, { retry: undefined, hedge: policy });
+  return interceptorOf(environment, layer);
 }

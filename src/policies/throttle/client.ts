@@ -16,7 +16,7 @@ import {
 import { priorities, priorityRank } from "../../core/priority.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
 import {
-  gatesInterceptor,
+  gatesLayer,
   keyFunction,
   type PolicyOptions,
   policyOptionNames,
@@ -26,6 +26,7 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
+import { interceptorOf } from "../../grpc/layers.js";
 import { readAdmission } from "../../grpc/metadata.js";
 import {
   type ResolvedThrottleOptions,
@@ -161,14 +162,11 @@ class ListeningPermit extends OncePermit {
   }
 }
 
-/** Which throttle policy stands for a method; `undefined` for none. */
-export type SelectThrottle = (method: string) => ThrottlePolicy | undefined;
-
-export function throttleGate(select: SelectThrottle): Gate<ClientPassage> {
+export function throttleGate(policy: ThrottlePolicy): Gate<ClientPassage> {
   return {
     policy: "throttle",
-    modeFor: ({ record }) => select(record.method)?.mode ?? "off",
-    enter: (passage) => select(passage.record.method)?.enter(passage),
+    modeFor: () => policy.mode,
+    enter: (passage) => policy.enter(passage),
   };
 }
 
@@ -193,5 +191,5 @@ export function throttlePolicy(
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "throttle");
   const policy = throttlePolicy(rest, environment, "throttle");
-  return gatesInterceptor(environment, [throttleGate(() => policy)]);
+  return interceptorOf(environment, gatesLayer(environment, [throttleGate(policy)]));
 }

@@ -5,6 +5,7 @@ import { ReplayableCall } from "../../../src/grpc/client/replayable-call.js";
 import {
   type CallRecord,
   type OptionsWithOwn,
+  recordKey,
   withRecord,
 } from "../../../src/grpc/context/call-record.js";
 import { environmentOf } from "../../../src/grpc/environment.js";
@@ -80,7 +81,7 @@ export function relaunching(
   const calls: RelaunchingCall[] = [];
   const interceptor: Interceptor = (options, nextCall) => {
     const own = withRecord(options, environment);
-    const call = new RelaunchingCall(own.options, nextCall, own.record, given);
+    const call = new RelaunchingCall(own, nextCall, own[recordKey], given);
     calls.push(call);
     return call;
   };

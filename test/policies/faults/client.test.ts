@@ -11,9 +11,15 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
-import { type FaultsPolicyOptions, faults } from "../../../src/policies/faults/client.js";
+import {
+  type FaultsPolicyOptions,
+  faults,
+  faultsLayer,
+  faultsPolicy,
+} from "../../../src/policies/faults/client.js";
 import type { FaultsSnapshot } from "../../../src/policies/faults/faults.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
 import {
@@ -384,9 +390,9 @@ describe("faults of a client", () => {
       const world = await faulty({ status: { rate: 1 } });
       expect((await world.call("unary")).code).toBe(Status.OK);
       expect(world.snapshot()).toMatchObject({ enabled: false, injected: { status: 0 } });
-      const { interceptors = [] } = world.weir.client({ faults: { status: { rate: 1 } } });
-      const without = world.weir.client().interceptors ?? [];
-      expect(interceptors).toHaveLength(without.length);
+      const environment = environmentOf({}, "test");
+      const policy = faultsPolicy({ status: { rate: 1 } }, environment, "faults");
+      expect(faultsLayer(environment, policy)).toBeUndefined();
     }
   });
 
