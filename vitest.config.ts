@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -5,15 +6,27 @@ const entry = (name: string) => fileURLToPath(new URL(`./src/${name}.ts`, import
 
 /** Files that need a process of their own: they measure it, or change what all of it shares. */
 const alone = [
-  "test/telemetry/**/*.test.ts",
+  "test/telemetry/*.test.ts",
   "test/policies/fallback/client-degraded.test.ts",
-  "test/server/{leaks*,shutdown}.test.ts",
+  "test/pipeline/server-leaks.test.ts",
+  "test/pipeline/server-leaks-core.test.ts",
+  "test/pipeline/server-shutdown.test.ts",
   "test/grpc/client/kept-request.test.ts",
   "test/conformance/loopback.test.ts",
 ];
 
 /** Tests that the deep suite runs again, over sockets. */
-const overEveryTransport = ["test/telemetry/{endings,client-spans,server-spans}.test.ts"];
+const overEveryTransport = [
+  "test/telemetry/endings.test.ts",
+  "test/telemetry/client-spans.test.ts",
+  "test/telemetry/server-spans.test.ts",
+];
+
+for (const path of [...alone, ...overEveryTransport]) {
+  if (!path.includes("*") && !existsSync(fileURLToPath(new URL(path, import.meta.url)))) {
+    throw new Error(`there is no ${path}`);
+  }
+}
 
 export default defineConfig({
   resolve: {
