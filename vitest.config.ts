@@ -46,7 +46,7 @@ export default defineConfig({
           exclude: ["test/deep/**", ...alone],
           isolate: false,
           pool: "threads",
-          setupFiles: ["test/no-sockets.ts"],
+          setupFiles: ["test/no-sockets.ts", "test/replay-properties.ts"],
           provide: { sockets: false },
         },
       },

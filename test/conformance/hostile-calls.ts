@@ -20,6 +20,7 @@ import {
 } from "../../src/testing/in-memory/in-memory.js";
 import { createWeir, type Weir } from "../../src/weir.js";
 import { Dice } from "../race/dice.js";
+import { forSeeds } from "../replay.js";
 import { handlers, kinds, type Method, startCall } from "../scene.js";
 import {
   type Hostility,
@@ -30,11 +31,10 @@ import {
   Witness,
 } from "./hostile.js";
 
+const { HOSTILE_SEEDS } = process.env;
+
 // Asked for while the faults are built.
 Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
-
-/** One run alone: `HOSTILE="<subject>/<kind>/<seed>" npx vitest run test/deep/conformance/hostile.test.ts`. */
-const { HOSTILE: only, HOSTILE_SEEDS } = process.env;
 
 /** What every call has, so that it ends where nothing else ends it. */
 const deadlineMs = 2_000;
@@ -295,20 +295,10 @@ export function hostileCalls(count: number): void {
       for (const [event, listener] of ofTheRunner) process.on(event, listener);
     });
 
-    describe.each(Object.entries(subjects))("leaves calls of a %s whole", (name, subject) => {
-      it.each(subject.kinds ?? kinds)("%s", async (kind) => {
-        for (const seed of seeds) {
-          const line = `${name}/${kind}/${seed}`;
-          if (only !== undefined && only !== line) continue;
-          try {
-            await run(subject, kind, seed);
-          } catch (error) {
-            throw new Error(`HOSTILE="${line}": ${error instanceof Error ? error.message : ""}`, {
-              cause: error,
-            });
-          }
-        }
-      });
+    describe.each(Object.entries(subjects))("leaves calls of a %s whole", (_name, subject) => {
+      it.each(subject.kinds ?? kinds)("%s", (kind) =>
+        forSeeds(seeds, (seed) => run(subject, kind, seed)),
+      );
     });
   });
 }

@@ -3,6 +3,7 @@ import { type ConformanceSubject, conformance } from "../../src/testing/conforma
 import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { loopbackTransport } from "../../src/testing/loopback/loopback.js";
 import type { Transport } from "../../src/testing/transport.js";
+import { replayable } from "../replay.js";
 
 type Subjects = Readonly<Record<string, ConformanceSubject>>;
 
@@ -25,7 +26,9 @@ export function overLoopback(subjects: Subjects): void {
 }
 
 export function casesOf(subject: ConformanceSubject, makeTransport: () => Transport): void {
-  for (const each of conformance(subject, makeTransport)) it(each.name, () => each.run());
+  for (const each of conformance(subject, makeTransport)) {
+    it(each.name, ({ task }) => replayable(() => each.run(), undefined, task));
+  }
 }
 
 /**
@@ -37,6 +40,6 @@ export function casesOverLoopback(subject: ConformanceSubject): void {
   process.setMaxListeners(40);
   for (const each of conformance(subject, loopbackTransport)) {
     const register = /\bdeadline\b/.test(each.name) ? it.concurrent : it;
-    register(each.name, () => each.run());
+    register(each.name, ({ task }) => replayable(() => each.run(), undefined, task));
   }
 }

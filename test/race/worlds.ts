@@ -5,12 +5,13 @@ import { currentCall } from "../../src/grpc/context/inbound-call.js";
 import type { ControlledName } from "../../src/pipeline/controls.js";
 import type { DrainableServer } from "../../src/policies/drain/server.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
+import { forSeeds } from "../replay.js";
 import { handlers, kinds, type Method, scene, startCall } from "../scene.js";
 import { drawClient, standIn } from "./client-policies.js";
 import { Dice, thrownByUser } from "./dice.js";
 import { drawServer, optionalWork } from "./server-policies.js";
 
-const { RACE_SEEDS, RACE_SEED: only } = process.env;
+const { RACE_SEEDS } = process.env;
 
 // Asked for while the faults are built.
 Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
@@ -217,7 +218,7 @@ function isExpected(error: unknown): boolean {
 }
 
 /**
- * Runs seeds from 1 up. A seed that fails is a test case: name it in RACE_SEED to run it alone.
+ * Runs seeds from 1 up.
  * @param seeds How many there are; RACE_SEEDS in the environment overrides it.
  * @param part From 1: of so many parts, which can run side by side.
  */
@@ -225,23 +226,12 @@ export function race(seeds: number, part = 1, parts = 1): void {
   const batches = 10;
   const first = (part - 1) * batches;
   const all = Array.from({ length: Number(RACE_SEEDS ?? seeds) }, (_, n) => n + 1);
-  const seedsOf = (batch: number) =>
-    only === undefined
-      ? all.filter((seed) => seed % (batches * parts) === first + batch)
-      : part === 1 && batch === 0
-        ? [Number(only)]
-        : [];
   describe("whatever happens at once", () => {
     it.each(Array.from({ length: batches }, (_, batch) => batch))(
       "each call has one end in time, whole messages in order, and nothing is left (batch %i)",
-      async (batch) => {
-        for (const seed of seedsOf(batch)) {
-          try {
-            await world(seed);
-          } catch (error) {
-            throw new Error(`seed ${seed}`, { cause: error });
-          }
-        }
+      (batch) => {
+        const ofBatch = all.filter((seed) => seed % (batches * parts) === first + batch);
+        return forSeeds(ofBatch, world);
       },
       600_000,
     );

@@ -4,6 +4,7 @@ import { priorities } from "../../../src/core/priority.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ThrottlePolicySnapshot } from "../../../src/policies/throttle/client.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
+import { forSeeds } from "../../replay.js";
 import { handlers, kinds, scene } from "../../scene.js";
 
 /** A throttled client and a server that sheds, with calls of all kinds and priorities, cancellations and deadlines. */
@@ -84,13 +85,10 @@ async function world(seed: number): Promise<ReadonlySet<string>> {
 
 it("keeps its counts and lets everybody go in the calm, whatever happens at once", async () => {
   const seen = new Set<string>();
-  for (let seed = 1; seed <= 20; seed += 1) {
-    try {
-      for (const end of await world(seed)) seen.add(end);
-    } catch (error) {
-      throw new Error(`seed ${seed}`, { cause: error });
-    }
-  }
+  const seeds = Array.from({ length: 20 }, (_, index) => index + 1);
+  await forSeeds(seeds, async (seed) => {
+    for (const end of await world(seed)) seen.add(end);
+  });
   // Of all that can happen, something did.
   const ends = [
     "OK",

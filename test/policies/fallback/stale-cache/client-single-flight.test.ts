@@ -15,6 +15,7 @@ import { staticValue } from "../../../../src/policies/fallback/client-providers.
 import { staleCache } from "../../../../src/policies/fallback/stale-cache/client-cache.js";
 import { seededRandom } from "../../../../src/testing/clock/seeded-random.js";
 import { inMemoryTransport } from "../../../../src/testing/in-memory/in-memory.js";
+import { forSeeds } from "../../../replay.js";
 import { echo, type SceneOptions, withResolvers } from "../../../scene.js";
 import { fallbackScene, message, within } from "../client-scene.js";
 
@@ -428,10 +429,11 @@ async function world(seed: number): Promise<Readonly<Record<"callers" | "served"
 
 it("races of many callers end each once, with an answer of its own, and leave nothing", async () => {
   let joined = 0;
-  for (let seed = 1; seed <= 30; seed += 1) {
+  const seeds = Array.from({ length: 30 }, (_, index) => index + 1);
+  await forSeeds(seeds, async (seed) => {
     const { callers, served } = await world(seed);
     joined += callers - served;
-  }
+  });
   expect(joined).toBeGreaterThan(30);
 });
 
