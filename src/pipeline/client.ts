@@ -326,7 +326,7 @@ export interface ClientPolicy extends MethodPolicy {
   readonly methods?: Readonly<Record<string, MethodPolicy>>;
 }
 
-export const policyKeys = [
+const policyKeys = [
   "deadline",
   "waitForReady",
   "timeouts",
@@ -342,7 +342,7 @@ export const policyKeys = [
 ] as const satisfies readonly (keyof MethodPolicy)[];
 
 /** Lays the options of a method over those it starts from, policy by policy and option by option. */
-export function merge(base: MethodPolicy, own: MethodPolicy): MethodPolicy {
+function merge(base: MethodPolicy, own: MethodPolicy): MethodPolicy {
   const merged: Record<string, unknown> = { ...base };
   for (const key of policyKeys) {
     const over = own[key];

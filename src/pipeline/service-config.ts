@@ -251,7 +251,7 @@ const knownIdempotentOnly =
 /** gRFC A6 takes more as so many. */
 const attemptsLimit = 5;
 
-export function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
+function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
   warnOfUnknown(policy, retryFields, warn);
   const maxAttempts = attempts(policy, warn);
   const wantedBaseMs = delayMs(policy, "initialBackoff", warn);
@@ -287,7 +287,7 @@ export function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
   };
 }
 
-export function hedgeOf(policy: JsonFields, warn: Warn): ConfiguredHedge {
+function hedgeOf(policy: JsonFields, warn: Warn): ConfiguredHedge {
   warnOfUnknown(policy, hedgeFields, warn);
   warn(policy.path, `is followed only for ${knownIdempotentOnly}`);
   const path = policy.at("hedgingDelay");
@@ -301,7 +301,7 @@ export function hedgeOf(policy: JsonFields, warn: Warn): ConfiguredHedge {
   };
 }
 
-export function budgetOf(throttling: JsonFields, warn: Warn): ConfiguredBudget {
+function budgetOf(throttling: JsonFields, warn: Warn): ConfiguredBudget {
   warnOfUnknown(throttling, throttlingFields, warn);
   const maxTokens = positive(throttling, "maxTokens");
   if (maxTokens > 1_000) {
@@ -318,7 +318,7 @@ export function budgetOf(throttling: JsonFields, warn: Warn): ConfiguredBudget {
 }
 
 /** A timeout of at least a millisecond: less than that is no time to answer in, and none is sent as 0. */
-export function timeoutOf(method: JsonFields, warn: Warn): number | undefined {
+function timeoutOf(method: JsonFields, warn: Warn): number | undefined {
   if (!method.has("timeout")) return undefined;
   const path = method.at("timeout");
   const wantedMs = protoDurationMs(path, method.get("timeout"));
@@ -326,7 +326,7 @@ export function timeoutOf(method: JsonFields, warn: Warn): number | undefined {
 }
 
 /** A misspelt field would otherwise be a default that nobody asked for; a new one is no reason to fail. */
-export function warnOfUnknown(fields: JsonFields, known: readonly string[], warn: Warn): void {
+function warnOfUnknown(fields: JsonFields, known: readonly string[], warn: Warn): void {
   for (const name of fields.names) {
     if (!known.includes(name)) warn(fields.at(name), "is not known, and ignored");
   }

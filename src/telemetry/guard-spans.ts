@@ -49,7 +49,7 @@ const guardAttributes = {
 } as const;
 
 /** A guarded run with a span that covers all its attempts, the time between them, and its fallback. */
-export class GuardRunSpan implements GuardSpan {
+class GuardRunSpan implements GuardSpan {
   readonly #run: GuardedRun;
   readonly #tracing: Tracing;
   readonly #time: SpanTime;

@@ -26,7 +26,7 @@ export interface ResolvedTelemetryOptions {
 }
 
 /** Names of the options in {@link TelemetryOptions}. */
-export const telemetryOptionNames: readonly (keyof TelemetryOptions)[] = [
+const telemetryOptionNames: readonly (keyof TelemetryOptions)[] = [
   "tracing",
   "tracerProvider",
   "propagator",

@@ -71,7 +71,7 @@ const serverErrors: ReadonlySet<Status> = new Set([
 ]);
 
 /** An inbound call with a span, which is active in all its events. */
-export class ServerSpanCall extends ForwardingServerCall {
+class ServerSpanCall extends ForwardingServerCall {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #tracing: Tracing;

@@ -157,7 +157,7 @@ function resultOf<R>(
 }
 
 /** Metadata that is copied when something is written: it is the caller's, and often nothing is. */
-export class OutgoingCarrier {
+class OutgoingCarrier {
   metadata: Metadata;
   #copied = false;
 
@@ -175,12 +175,12 @@ export class OutgoingCarrier {
   }
 }
 
-export const outgoingSetter: TextMapSetter<OutgoingCarrier> = {
+const outgoingSetter: TextMapSetter<OutgoingCarrier> = {
   set: (carrier, key, value) => carrier.set(key, value),
 };
 
 /** Writes into metadata that belongs to us. */
-export const metadataSetter: TextMapSetter<Metadata> = {
+const metadataSetter: TextMapSetter<Metadata> = {
   set: (metadata, key, value) => metadata.set(key, value),
 };
 

@@ -170,7 +170,7 @@ export function partitionedChannel<Name extends string>(
 export type PartitionOf = (method: string, metadata: Metadata) => string;
 
 /** The user's function first, then the rules in the order written, then the default. */
-export function partitionBy(plan: ChannelPlan): PartitionOf {
+function partitionBy(plan: ChannelPlan): PartitionOf {
   const { partitions, partitionOf, defaultPartition, report } = plan;
   const ruled = partitions.filter(
     (each) => each.priorities !== undefined || each.methods !== undefined,

@@ -30,7 +30,7 @@ import {
 import { ResponseSink } from "./response-sink.js";
 
 /** What a call with several attempts is asked while they run. The answers are the policy's, not the machinery's. */
-export abstract class AttemptDecisions extends InterceptingCall {
+abstract class AttemptDecisions extends InterceptingCall {
   /** An attempt ended, not OK and not committed. Launch another, conclude, or wait for those in flight. */
   protected abstract afterFailure(attempt: ReplayAttempt, failure: Failure): void;
 
@@ -400,7 +400,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 }
 
 /** The attempts of one call: those that run, and the one that the caller sees once it is decided. */
-export class AttemptSet {
+class AttemptSet {
   #live: readonly ReplayAttempt[] = [];
   #latest: ReplayAttempt | undefined;
   #committed: ReplayAttempt | undefined;
@@ -457,7 +457,7 @@ export class AttemptSet {
 }
 
 /** The call options of one attempt. */
-export function attemptOptions(
+function attemptOptions(
   options: OptionsWithOwn,
   { deadlineMs, clock }: CallRecord,
   attempt: AttemptRecord,
@@ -478,7 +478,7 @@ export function attemptOptions(
  *
  * @param base Kept, so that what an interceptor below adds for one attempt does not reach the next.
  */
-export function attemptMetadata(
+function attemptMetadata(
   base: Metadata,
   { inbound }: CallRecord,
   { previous }: AttemptRecord,

@@ -394,6 +394,6 @@ export interface AdmissionParts {
 }
 
 /** Counts that begin. */
-export function zeros(): ByPriority {
+function zeros(): ByPriority {
   return { critical: 0, high: 0, normal: 0, low: 0 };
 }

@@ -249,10 +249,7 @@ export type ResolvedQueueOptions = Readonly<Required<QueueOptions>>;
 const names = ["order", "overflow", "minShare", "maxAgeMs", "intervalMs", "targetMs"];
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolveQueueOptions(
-  given: QueueOptions = {},
-  prefix = "queue",
-): ResolvedQueueOptions {
+function resolveQueueOptions(given: QueueOptions = {}, prefix = "queue"): ResolvedQueueOptions {
   const options = readOptions(prefix, given, names);
   const { order = "priority", overflow = "evict-lowest", minShare = 0.02 } = options;
   const { maxAgeMs = 50, intervalMs = 100, targetMs = 5 } = options;

@@ -160,7 +160,7 @@ export type SettleSlot = (
 ) => void;
 
 /** The slot of one call that runs. */
-export class Slot extends OncePermit {
+class Slot extends OncePermit {
   readonly #call: TimedCall;
   readonly #sinceMs: number;
   readonly #inFlight: number;

@@ -304,18 +304,18 @@ export interface BreakerRefusal extends Refusal {
   readonly retryAfterMs?: number;
 }
 
-export const forcedOpen: BreakerRefusal = {
+const forcedOpen: BreakerRefusal = {
   kind: "refusal",
   reason: "BREAKER_OPEN",
   detail: "opened by hand",
 };
 
-export function resting({ detail, untilMs }: Open, nowMs: number): BreakerRefusal {
+function resting({ detail, untilMs }: Open, nowMs: number): BreakerRefusal {
   return { kind: "refusal", reason: "BREAKER_OPEN", retryAfterMs: untilMs - nowMs, detail };
 }
 
 /** Where all places for probes are taken. */
-export function crowded(
+function crowded(
   state: HalfOpen,
   { probes, probeLeaseMs }: ResolvedBreakerOptions,
   nowMs: number,
@@ -330,7 +330,7 @@ export function crowded(
   };
 }
 
-export function ramping(ramp: Ramp, nowMs: number): BreakerRefusal {
+function ramping(ramp: Ramp, nowMs: number): BreakerRefusal {
   return {
     kind: "refusal",
     reason: "BREAKER_RAMPING",

@@ -221,12 +221,12 @@ export function isSlow(
 }
 
 /** It says that there was no connection, or is none any more. */
-export function isUnconnected(ending: Ending | undefined): boolean {
+function isUnconnected(ending: Ending | undefined): boolean {
   return ending?.event !== undefined || ending?.connectionLost === true;
 }
 
 /** The time before which the other side does not want to be asked again, as far as it may say so. */
-export function askedFor(
+function askedFor(
   ending: Ending | undefined,
   { maxOpenMs }: ResolvedBreakerOptions,
   nowMs: number,
@@ -394,7 +394,7 @@ export interface Trip {
  * A rate needs bad calls of so many events, or all of its bad calls apart: calls that were under way together may have
  * failed of one thing, and their share says nothing of the next.
  */
-export const enoughEvents = 3;
+const enoughEvents = 3;
 
 /** What a closed breaker knows when a call has just failed or was slow. */
 export interface Evidence {
@@ -410,7 +410,7 @@ export interface Evidence {
  * The rule that a call has just broken, if any. A rate is looked at only when a call made it worse: a
  * success may complete `minCalls`, but it is no moment to open.
  */
-export function brokenRule(
+function brokenRule(
   options: ResolvedBreakerOptions,
   { failed, slow, consecutiveFailures: inARow, totals, events }: Evidence,
 ): Pick<Trip, "cause" | "detail"> | undefined {

@@ -185,7 +185,7 @@ export interface ResolvedBulkheadPolicyOptions {
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolveBulkheadPolicyOptions(
+function resolveBulkheadPolicyOptions(
   given: BulkheadPolicyOptions & StandaloneOptions,
   prefix: string,
 ): ResolvedBulkheadPolicyOptions {

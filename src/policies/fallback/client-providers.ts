@@ -118,7 +118,7 @@ export abstract class FallbackProvider {
   abstract build(environment: Environment): FallbackSource;
 }
 
-export const providerKeys = ["name", "maxConcurrent", "when"] as const;
+const providerKeys = ["name", "maxConcurrent", "when"] as const;
 export const timedProviderKeys = [...providerKeys, "timeoutMs"] as const;
 
 /** Whether a provider is for a failure. */

@@ -103,7 +103,7 @@ const noOptionsRule =
  * @param at Where the source stands, for errors.
  * @throws InvalidOptionError when it is no source, or one that cannot carry options.
  */
-export function levelsIn(source: unknown, at: string): MethodLevels {
+function levelsIn(source: unknown, at: string): MethodLevels {
   if (source instanceof Uint8Array) return decoded([source], at);
   if (Array.isArray(source)) return decoded(source, at);
   if (!isShape(source)) throw new InvalidOptionError(at, rule, source);
@@ -247,7 +247,7 @@ interface Field {
  *
  * @throws RangeError or Error when the bytes are no protobuf message.
  */
-export function levelsInDescriptors(bytes: Uint8Array): MethodLevels {
+function levelsInDescriptors(bytes: Uint8Array): MethodLevels {
   const levels = new Map<string, IdempotencyLevel>();
   const fields = fieldsOf(bytes);
   // A set has files in field 1 and nothing else of its own; a file has its name there, and more beside it.

@@ -291,7 +291,7 @@ export function idempotencyKey(
  * Request: names the call, so that a server that honours it runs the call once, however often it is
  * sent. The lower-case form of the header in the IETF draft "The Idempotency-Key HTTP Header Field".
  */
-export const idempotencyKeyName = "idempotency-key";
+const idempotencyKeyName = "idempotency-key";
 
 /** What the metadata of a call says of its idempotency key. */
 export type KeyInMetadata =

@@ -309,7 +309,7 @@ const maxJitter = 0.1;
 const maxShown = 64;
 
 /** What a call is told that does not get its tokens. */
-export function rateRefusal(
+function rateRefusal(
   rate: TokenRate,
   { key, cost }: Pick<RateRequest, "key" | "cost">,
   short: Short,

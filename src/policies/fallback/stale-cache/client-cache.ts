@@ -313,7 +313,7 @@ export interface StaleCacheOptions extends TimedProviderOptions {
   readonly memory?: MemoryAnswerCacheOptions;
 }
 
-export const staleCacheKeys = [
+const staleCacheKeys = [
   "vary",
   "shared",
   "staleIfErrorMs",
@@ -335,7 +335,7 @@ export interface ResolvedStaleCacheOptions {
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-export function resolveStaleCacheOptions(
+function resolveStaleCacheOptions(
   options: StaleCacheOptions,
   prefix = "staleCache",
 ): ResolvedStaleCacheOptions {
@@ -381,7 +381,7 @@ export type Vary = readonly string[] | VaryFunction | "shared";
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function resolveVary(vary: unknown, shared: unknown, prefix: string): Vary {
+function resolveVary(vary: unknown, shared: unknown, prefix: string): Vary {
   if (shared !== undefined && shared !== true) {
     throw new InvalidOptionError(`${prefix}.shared`, "true, or absent", shared);
   }
@@ -413,7 +413,7 @@ export interface CacheableCall {
  * The key of a call: its target, its method, its request and its caller, as a digest. `undefined` where the caller
  * cannot be told.
  */
-export function cacheKey(
+function cacheKey(
   vary: Vary,
   { record, options, metadata }: CacheableCall,
   request: Uint8Array,
