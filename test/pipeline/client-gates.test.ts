@@ -71,6 +71,40 @@ describe.each(kinds)("breaker of %s", (method) => {
   });
 });
 
+describe.each(kinds)("an open breaker above a full bulkhead, for %s", (method) => {
+  it("refuses at once those who would only wait to be refused", async () => {
+    const { start, call, clock, link, weir, decisions } = await scene({
+      handlers: handlers((_call, answer) => clock.schedule(5_000, answer)),
+      client: {
+        retry: false,
+        breaker: {},
+        bulkhead: { maxConcurrent: 1, maxQueued: 5, maxWaitMs: 10_000 },
+      },
+    });
+    const running = start(method);
+    await link.pass(5);
+    weir.policy("breaker").forceOpen();
+    const beganMs = clock.now();
+    const refused = await call(method);
+    expect(rejectionOf(refused.error ?? {})).toMatchObject({ reason: "BREAKER_OPEN", local: true });
+    expect(clock.now()).toBe(beganMs);
+    expect(decisions).toMatchObject([
+      { policy: "breaker", verdict: "reject", reason: "BREAKER_OPEN", enforced: true },
+    ]);
+    // One that only observes sends nobody away, and counts the call when it would have admitted it.
+    weir.policy("breaker").mode = "observe";
+    const waiting = start(method);
+    await link.pass(5);
+    expect(decisions).toHaveLength(1);
+    expect((await link.until(waiting.ended)).code).toBe(Status.OK);
+    expect(decisions.slice(1)).toMatchObject([
+      { policy: "bulkhead", verdict: "queue" },
+      { policy: "breaker", verdict: "reject", reason: "BREAKER_OPEN", enforced: false },
+    ]);
+    expect((await link.until(running.ended)).code).toBe(Status.OK);
+  });
+});
+
 describe.each(kinds)("bulkhead of %s", (method) => {
   const slow = { client: { retry: false, breaker: false } } as const;
 

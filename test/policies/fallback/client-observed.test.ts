@@ -1,4 +1,4 @@
-import { status as Status } from "@grpc/grpc-js";
+import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { degradationOf } from "../../../src/grpc/status/degraded.js";
 import {
@@ -8,7 +8,7 @@ import {
   value,
 } from "../../../src/policies/fallback/client-providers.js";
 import { staleCache } from "../../../src/policies/fallback/stale-cache/client-cache.js";
-import { failing, handlers } from "../../scene.js";
+import { echo, failing, handlers } from "../../scene.js";
 import { fallbackScene, message, replaceable, within } from "./client-scene.js";
 
 describe.each(replaceable)("a fallback that observes calls of %s", (method) => {
@@ -29,6 +29,38 @@ describe.each(replaceable)("a fallback that observes calls of %s", (method) => {
     ]);
     expect(made.provider("empty")).toMatchObject({ observed: 1, answered: 0, running: 0 });
     expect(made.numbers().unanswered).toBe(0);
+  });
+
+  it("hands on the headers of the response, before its messages", async () => {
+    const headers = new Metadata();
+    headers.set("x-served-by", "replica-7");
+    const made = await fallbackScene(
+      { mode: "observe", providers: [empty()] },
+      {
+        handlers: {
+          ...echo,
+          unary: (call, callback) => {
+            call.sendMetadata(headers);
+            callback(null, call.request);
+          },
+          serverStream: (call) => {
+            call.sendMetadata(headers);
+            echo.serverStream(call);
+          },
+        },
+      },
+    );
+    const heard: unknown[] = [];
+    const ended = new Promise((resolve) => {
+      const call =
+        method === "unary"
+          ? made.client.unary(message(1), () => heard.push("message"))
+          : made.client.serverStream(message(1)).on("data", () => heard.push("message"));
+      call.on("metadata", (metadata: Metadata) => heard.push(metadata.get("x-served-by")[0]));
+      call.on("status", resolve);
+    });
+    await made.link.until(ended, 1e6);
+    expect(heard).toEqual(["replica-7", "message"]);
   });
 
   it("calls no function of the user's", async () => {

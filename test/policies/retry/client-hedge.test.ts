@@ -110,6 +110,40 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_WAIT_TOO_LONG" });
   });
 
+  it("ends at once with the failure it has when the server's wait does not fit the deadline", async () => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "500");
+    const server = failing(99, { code: Status.UNAVAILABLE, details: "in 500 ms", metadata });
+    const { call, clock, decisions } = await scene({ client: hedged, handlers: server.handlers });
+    const beganMs = clock.now();
+    const ended = await call(method, { deadline: clock.wallNow() + 500 });
+    expect([ended.code, ended.details]).toEqual([Status.UNAVAILABLE, "in 500 ms"]);
+    expect(clock.now()).toBe(beganMs);
+    expect(server.calls()).toBe(1);
+    expect(decisions).toMatchObject([
+      { policy: "hedge", verdict: "stop", reason: "RETRY_PAST_DEADLINE" },
+    ]);
+  });
+
+  it("waits for those under way when the server's wait does not fit the deadline", async () => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "500");
+    let calls = 0;
+    const made = await scene({
+      client: { ...hedged, hedge: { maxAttempts: 2, delayMs: 50 } },
+      handlers: handlers(({ fail }, answer) => {
+        calls += 1;
+        if (calls === 1) made.clock.schedule(100, answer);
+        else fail({ code: Status.UNAVAILABLE, details: "in 500 ms", metadata });
+      }),
+    });
+    const beganMs = made.clock.now();
+    const ended = await made.call(method, { deadline: made.clock.wallNow() + 300 });
+    expect(ended.code).toBe(Status.OK);
+    expect(made.clock.now() - beganMs).toBe(100);
+    expect(calls).toBe(2);
+  });
+
   it("does not happen for a method that is not known to be idempotent; it is retried instead", async () => {
     const server = answering(() => world.clock, 100);
     const world = await scene({ client: { hedge: { delayMs: 10 } }, handlers: server.handlers });
