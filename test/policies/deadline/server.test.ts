@@ -91,6 +91,25 @@ describe("the learned deadline guard", () => {
     expect(neededMs).toBeLessThan(220);
   });
 
+  it("lets a call through that is to find out, also out of the queue of admission", async () => {
+    const waiting = async (passShare: number) => {
+      const { learn, take, start, link, within, snapshot } = await slow({
+        deadlineGuard: { learned: { mode: "enforce", passShare } },
+        admission: { limit: 1, maxQueued: 400, maxWaitMs: 600_000, thresholds: false },
+      });
+      await learn(120, 600_000);
+      take(50);
+      const running = start("unary");
+      await link.pass(1);
+      // 200 ms are needed, and of 150 some are spent in the queue.
+      const ended = await within(150);
+      await link.until(running.ended);
+      return { code: ended.code, passed: snapshot().passed };
+    };
+    expect(await waiting(1)).toEqual({ code: Status.OK, passed: 1 });
+    expect(await waiting(0)).toEqual({ code: Status.DEADLINE_EXCEEDED, passed: 0 });
+  });
+
   it("learns nothing while the server sheds, and so refuses nobody after an overload for what that was like", async () => {
     const { learn, take, start, link, clock, within, snapshot } = await slow({
       ...enforced,
