@@ -1,6 +1,13 @@
 export type { Clock, Random } from "./core/clock.js";
 export type { Mode, ObservedRefusals, ObservedReport, PolicyControl } from "./core/control.js";
-export type { Decision, DecisionEvent, PolicyName, Reason, Verdict } from "./core/decision.js";
+export type {
+  Decision,
+  DecisionEvent,
+  PolicyName,
+  Reason,
+  RefusalReason,
+  Verdict,
+} from "./core/decision.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { Priority } from "./core/priority.js";
 export { prioritized, withPriority } from "./grpc/context/ambient-priority.js";

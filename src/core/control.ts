@@ -1,4 +1,4 @@
-import type { PolicyName, Reason } from "./decision.js";
+import type { PolicyName, RefusalReason } from "./decision.js";
 import { oneOf } from "./options.js";
 import { type Outcome, type Permit, permit } from "./permit.js";
 import { WeakList } from "./weak-list.js";
@@ -68,7 +68,7 @@ export interface ObservedRefusals {
 
 /** By policy and reason. What would have been refused and has not ended yet is in `refused` only. */
 export type ObservedReport = Readonly<
-  Partial<Record<PolicyName, Readonly<Partial<Record<Reason, ObservedRefusals>>>>>
+  Partial<Record<PolicyName, Readonly<Partial<Record<RefusalReason, ObservedRefusals>>>>>
 >;
 
 type Counts = { -readonly [K in keyof ObservedRefusals]: number };
@@ -78,33 +78,34 @@ type Counts = { -readonly [K in keyof ObservedRefusals]: number };
  * those that ended well would have been lost, and those that failed would have been spared.
  */
 export class ObserveReport {
-  readonly #counts = new Map<PolicyName, Map<Reason, Counts>>();
+  readonly #counts = new Map<PolicyName, Map<RefusalReason, Counts>>();
 
-  refused(policy: PolicyName, reason: Reason): void {
+  refused(policy: PolicyName, reason: RefusalReason): void {
     this.#of(policy, reason).refused += 1;
   }
 
-  ended(policy: PolicyName, reason: Reason, outcome: Outcome): void {
+  ended(policy: PolicyName, reason: RefusalReason, outcome: Outcome): void {
     this.#of(policy, reason)[outcome] += 1;
   }
 
   /** Notes what would have been refused, and how it ends when that is settled: in place of the permit it did not get. */
-  spared(policy: PolicyName, reason: Reason): Permit {
+  spared(policy: PolicyName, reason: RefusalReason): Permit {
     this.refused(policy, reason);
     return permit((outcome) => this.ended(policy, reason, outcome));
   }
 
   snapshot(): ObservedReport {
-    const report: Partial<Record<PolicyName, Partial<Record<Reason, ObservedRefusals>>>> = {};
+    const report: Partial<Record<PolicyName, Partial<Record<RefusalReason, ObservedRefusals>>>> =
+      {};
     for (const [policy, reasons] of this.#counts) {
-      const byReason: Partial<Record<Reason, ObservedRefusals>> = {};
+      const byReason: Partial<Record<RefusalReason, ObservedRefusals>> = {};
       for (const [reason, counts] of reasons) byReason[reason] = { ...counts };
       report[policy] = byReason;
     }
     return report;
   }
 
-  #of(policy: PolicyName, reason: Reason): Counts {
+  #of(policy: PolicyName, reason: RefusalReason): Counts {
     let reasons = this.#counts.get(policy);
     if (reasons === undefined) {
       reasons = new Map();

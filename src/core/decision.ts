@@ -65,10 +65,12 @@ export interface DecisionEvent extends Decision {
 }
 
 /**
- * Why a policy of ours refused a call, or chose not to go on with it. The same codes stand in
- * statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md` explains each.
+ * Why a policy refused a call, or ended it. A call ends with the status of its reason.
+ *
+ * The codes of both lists stand in statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md`
+ * explains each.
  */
-export const reasons = [
+export const refusalReasons = [
   /** The server runs as many calls as its limit allows, its queue is full, and nobody in it is worse. */
   "CONCURRENCY_LIMIT",
   /** The server sheds this priority at its present load, or a better call took its place in the queue. */
@@ -108,6 +110,23 @@ export const reasons = [
   "PARENT_CANCELLED",
   /** The weir, or the client's channel, was closed. */
   "CLOSED",
+  /** No connection became ready in the time an attempt, or a retry, may wait for one. */
+  "CONNECTION_TIMEOUT",
+  /** An attempt took longer than it may. */
+  "ATTEMPT_TIMEOUT",
+  /** Nothing of the response came in time. */
+  "FIRST_RESPONSE_TIMEOUT",
+  /** The next message of a streamed response did not come in time. */
+  "IDLE_TIMEOUT",
+  /** Guarded work that is no gRPC call took longer than it may. */
+  "WORK_TIMEOUT",
+] as const;
+
+/**
+ * Why a policy did not go on, or what it did to a call. They stand in decisions and spans; the call ends with the status
+ * that it has without them.
+ */
+export const decisionReasons = [
   /** No attempt is left. */
   "RETRY_ATTEMPTS_SPENT",
   /** The status, its origin or the method's idempotency forbids another attempt. */
@@ -132,16 +151,6 @@ export const reasons = [
   "RETRY_AWAITS_CONNECTION",
   /** The server named a wait that is too long to be meant. */
   "RETRY_WAIT_TOO_LONG",
-  /** No connection became ready in the time an attempt, or a retry, may wait for one. */
-  "CONNECTION_TIMEOUT",
-  /** An attempt took longer than it may. */
-  "ATTEMPT_TIMEOUT",
-  /** Nothing of the response came in time. */
-  "FIRST_RESPONSE_TIMEOUT",
-  /** The next message of a streamed response did not come in time. */
-  "IDLE_TIMEOUT",
-  /** Guarded work that is no gRPC call took longer than it may. */
-  "WORK_TIMEOUT",
   /** No fallback had an answer either. */
   "FALLBACK_UNANSWERED",
   /** A flag switches this optional work off. */
@@ -152,9 +161,11 @@ export const reasons = [
   "FAULT_INJECTED",
 ] as const;
 
-export type Reason = (typeof reasons)[number];
+export type RefusalReason = (typeof refusalReasons)[number];
 
-const known: ReadonlySet<string> = new Set(reasons);
+export type Reason = RefusalReason | (typeof decisionReasons)[number];
+
+const known: ReadonlySet<string> = new Set([...refusalReasons, ...decisionReasons]);
 
 export function isReason(value: string): value is Reason {
   return known.has(value);

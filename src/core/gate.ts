@@ -1,6 +1,6 @@
 import type { Clock } from "./clock.js";
 import type { Mode, ObserveReport } from "./control.js";
-import type { Decision, PolicyName, Reason } from "./decision.js";
+import type { Decision, PolicyName, RefusalReason } from "./decision.js";
 import {
   abandon,
   type Ending,
@@ -65,7 +65,7 @@ export class GateRun<C> {
   #stopAt: number;
   #shadows: Queued[] | undefined;
   /** Gates that would have refused the call, in pairs of policy and reason. */
-  #spared: { readonly policy: PolicyName; readonly reason: Reason }[] | undefined;
+  #spared: { readonly policy: PolicyName; readonly reason: RefusalReason }[] | undefined;
   #next = 0;
   #admitted = false;
   #refused = false;
@@ -250,7 +250,7 @@ export class GateRun<C> {
     this.#host.decide(detail === undefined ? decision : { ...decision, detail });
   }
 
-  #spare(policy: PolicyName, reason: Reason): void {
+  #spare(policy: PolicyName, reason: RefusalReason): void {
     this.#host.observed?.refused(policy, reason);
     // A wait that ends after the call says nothing more of it.
     if (this.#over) return;

@@ -1,4 +1,4 @@
-import type { Reason } from "./decision.js";
+import type { RefusalReason } from "./decision.js";
 
 /**
  * How a finished attempt counts for the policies that admitted it.
@@ -86,7 +86,7 @@ class CallbackPermit extends OncePermit {
 /** The answer of a policy that does not let a call through. */
 export interface Refusal {
   readonly kind: "refusal";
-  readonly reason: Reason;
+  readonly reason: RefusalReason;
   /** For a person: the numbers behind the reason, such as `running 64 of 64, queued 100 of 100`. */
   readonly detail: string;
   /**
@@ -99,7 +99,7 @@ export interface Refusal {
 }
 
 export function refusal(
-  reason: Reason,
+  reason: RefusalReason,
   detail: string,
   retryAfterMs?: number,
   subject?: string,

@@ -1,5 +1,5 @@
 import type { Metadata, status } from "@grpc/grpc-js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import { localRejection, refusalText, statusOf } from "./rejection.js";
 
@@ -12,7 +12,7 @@ import { localRejection, refusalText, statusOf } from "./rejection.js";
 export class GuardRejectedError extends Error {
   /** The name of the guard. */
   readonly guard: string;
-  readonly reason: Reason;
+  readonly reason: RefusalReason;
   /** After how many milliseconds trying again is worth it, where that is known. */
   readonly retryAfterMs: number | undefined;
   /** The gRPC status of the reason. */

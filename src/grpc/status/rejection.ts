@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
-import { isReason, type Reason } from "../../core/decision.js";
+import { isReason, type Reason, type RefusalReason } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import { statusCode } from "../../core/status.js";
 import type { Any } from "../../gen/google/protobuf/any.js";
@@ -11,7 +11,7 @@ import { retriesExhaustedKey } from "../metadata.js";
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 export const rejectionDomain = "grpc-weir";
 
-/** What a refused call looks like: the status of each reason. Those that only explain never become a status. */
+/** What a refused call ends with. */
 const statusOfReason = {
   CONCURRENCY_LIMIT: Status.RESOURCE_EXHAUSTED,
   LOAD_SHED: Status.RESOURCE_EXHAUSTED,
@@ -31,31 +31,15 @@ const statusOfReason = {
   STREAM_AGED: Status.UNAVAILABLE,
   PARENT_CANCELLED: Status.CANCELLED,
   CLOSED: Status.UNAVAILABLE,
-  RETRY_ATTEMPTS_SPENT: Status.UNAVAILABLE,
-  RETRY_NOT_ELIGIBLE: Status.UNAVAILABLE,
-  RETRY_PAST_DEADLINE: Status.UNAVAILABLE,
-  RETRY_INFEASIBLE: Status.UNAVAILABLE,
-  RETRY_PUSHBACK_STOP: Status.UNAVAILABLE,
-  RETRY_COMMITTED: Status.UNAVAILABLE,
-  RETRY_BUDGET: Status.UNAVAILABLE,
-  RESET_BUDGET: Status.UNAVAILABLE,
-  RETRY_DEPTH: Status.UNAVAILABLE,
-  RETRY_EXHAUSTED_BELOW: Status.UNAVAILABLE,
-  RETRY_AWAITS_CONNECTION: Status.UNAVAILABLE,
-  RETRY_WAIT_TOO_LONG: Status.UNAVAILABLE,
   CONNECTION_TIMEOUT: Status.UNAVAILABLE,
   ATTEMPT_TIMEOUT: Status.DEADLINE_EXCEEDED,
   FIRST_RESPONSE_TIMEOUT: Status.DEADLINE_EXCEEDED,
   IDLE_TIMEOUT: Status.DEADLINE_EXCEEDED,
   WORK_TIMEOUT: Status.DEADLINE_EXCEEDED,
-  FALLBACK_UNANSWERED: Status.UNAVAILABLE,
-  BROWNOUT_FLAG: Status.UNAVAILABLE,
-  BROWNOUT_PRESSURE: Status.UNAVAILABLE,
-  FAULT_INJECTED: Status.UNAVAILABLE,
-} as const satisfies Record<Reason, Status>;
+} as const satisfies Record<RefusalReason, Status>;
 
-/** What a refused call is told before the numbers. Those that are no refusals say it in their own words. */
-const titles: Readonly<Partial<Record<Reason, string>>> = {
+/** What a refused call is told before the numbers. The other reasons say it in words of their own. */
+const titles: Readonly<Partial<Record<RefusalReason, string>>> = {
   CONCURRENCY_LIMIT: "Concurrency limit reached",
   LOAD_SHED: "Load shed",
   BULKHEAD_FULL: "Bulkhead full",
@@ -69,7 +53,7 @@ const titles: Readonly<Partial<Record<Reason, string>>> = {
 };
 
 /** The status of a refused call. */
-export function statusOf(reason: Reason): Status {
+export function statusOf(reason: RefusalReason): Status {
   return statusOfReason[reason];
 }
 
@@ -81,7 +65,7 @@ export function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
 }
 
 /** What a refusal is called, where it has numbers beside its name. */
-export function titleOf(reason: Reason): string | undefined {
+export function titleOf(reason: RefusalReason): string | undefined {
   return titles[reason];
 }
 
@@ -122,7 +106,7 @@ export function localRejection(
   const metadata = new Metadata();
   const told = { scope: "client", ...info };
   metadata.set(statusDetailsKey, encodeRejection(code, details, refusal, told));
-  madeHere.set(metadata, rejection(refusal, true, told));
+  madeHere.set(metadata, rejection(refusal.reason, refusal.retryAfterMs, true, told));
   return { code, details, metadata };
 }
 
@@ -138,12 +122,7 @@ export function rejectionOf(failed: unknown): Rejection | undefined {
   if (metadata.get(statusDetailsKey).length === 0) return undefined;
   const { errorInfo, retryDelayMs } = decodeStatusDetails(metadata);
   if (errorInfo?.domain !== rejectionDomain || !isReason(errorInfo.reason)) return undefined;
-  const told = { kind: "refusal", reason: errorInfo.reason, detail: "" } as const;
-  return rejection(
-    retryDelayMs === undefined ? told : { ...told, retryAfterMs: retryDelayMs },
-    false,
-    errorInfo.metadata,
-  );
+  return rejection(errorInfo.reason, retryDelayMs, false, errorInfo.metadata);
 }
 
 /** Reasons by which a server that runs the toolkit says that the handler was not reached. */
@@ -202,11 +181,11 @@ export function isLocal(failed: { readonly metadata?: Metadata }): boolean {
 }
 
 function rejection(
-  refusal: Refusal,
+  reason: Reason,
+  retryAfterMs: number | undefined,
   local: boolean,
   metadata: Readonly<Record<string, string>>,
 ): Rejection {
-  const { reason, retryAfterMs } = refusal;
   const told = readHops(metadata);
   const { scope } = metadata;
   // A client's own rejection reaches another process only by a handler that passed it on, counted or not.

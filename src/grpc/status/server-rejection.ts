@@ -5,7 +5,7 @@ import {
   type status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
 import { pushbackKey } from "../metadata.js";
@@ -49,7 +49,7 @@ interface Answer extends EncodedDetails {
 }
 
 /** Answers that were given lately, by their reason and then by a number of priority and wait. */
-const standing = new Map<Reason, Map<number, Answer>>();
+const standing = new Map<RefusalReason, Map<number, Answer>>();
 const maxStanding = 512;
 
 /**

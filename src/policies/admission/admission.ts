@@ -1,5 +1,5 @@
 import type { Clock, Random } from "../../core/clock.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import {
   type GateAnswer,
   type OnGranted,
@@ -327,7 +327,7 @@ export class Admission {
     return this.#slots.permit(call, nowMs);
   }
 
-  #refuse(call: AdmissionCall, reason: Reason, detail: string): Refusal {
+  #refuse(call: AdmissionCall, reason: RefusalReason, detail: string): Refusal {
     this.#refused[call.priority] += 1;
     // Another try here is of no use to a call without time, or on a server that is about to go.
     if (reason !== "LOAD_SHED" && reason !== "CONCURRENCY_LIMIT" && reason !== "QUEUE_TIMEOUT") {

@@ -1,5 +1,5 @@
 import { type Clock, type Random, systemRandom } from "../../core/clock.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import { HeardEvents } from "../../core/heard-events.js";
 import { type Ending, OncePermit, type Outcome, type Refusal } from "../../core/permit.js";
 import { notify, type Observer, type ReportError, warn } from "../../core/user-code.js";
@@ -295,7 +295,7 @@ export class Breaker {
 
 /** The breaker lets no call through now. */
 export interface BreakerRefusal extends Refusal {
-  readonly reason: Extract<Reason, "BREAKER_OPEN" | "BREAKER_PROBING" | "BREAKER_RAMPING">;
+  readonly reason: Extract<RefusalReason, "BREAKER_OPEN" | "BREAKER_PROBING" | "BREAKER_RAMPING">;
   /**
    * When to ask again. For `BREAKER_OPEN` the rest that is left; for `BREAKER_PROBING` when a place is
    * free at the latest, though a probe that ends earlier frees one earlier; for `BREAKER_RAMPING` when

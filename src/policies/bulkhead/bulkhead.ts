@@ -1,5 +1,5 @@
 import type { Clock } from "../../core/clock.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
 import {
   type GateAnswer,
@@ -226,7 +226,7 @@ export class Bulkhead {
     return permit;
   }
 
-  #refuse({ tally }: Partition, reason: Reason, detail: string): Refusal {
+  #refuse({ tally }: Partition, reason: RefusalReason, detail: string): Refusal {
     tally.refused += 1;
     return refusal(reason, detail);
   }

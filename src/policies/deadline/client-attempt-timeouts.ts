@@ -7,7 +7,7 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import { InvalidOptionError } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
@@ -44,7 +44,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #clock: Clock;
   readonly #timeouts: ResolvedTimeoutOptions;
-  readonly #timers = new Map<Reason, CancelTask>();
+  readonly #timers = new Map<RefusalReason, CancelTask>();
   readonly #streamed: boolean;
   #stopWatching: (() => void) | undefined;
   /** What the call told as its peer when it had no connection yet; where no channel is known. */
@@ -191,21 +191,21 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     });
   }
 
-  #arm(reason: Reason, ms: number | undefined): void {
+  #arm(reason: RefusalReason, ms: number | undefined): void {
     if (ms === undefined || this.ended) return;
     const dueMs = this.#clock.now() + ms;
     const stop = expireAt(this.#clock, dueMs, ms, (lateMs) => this.#expire(reason, ms, lateMs));
     this.#timers.set(reason, stop);
   }
 
-  #disarm(reason: Reason): void {
+  #disarm(reason: RefusalReason): void {
     if (reason === "CONNECTION_TIMEOUT") this.#stopWatching?.();
     this.#timers.get(reason)?.();
     this.#timers.delete(reason);
   }
 
   /** Ends the attempt if its connection bears the reset, else when it does. */
-  #expire(reason: Reason, ms: number, lateMs: number): void {
+  #expire(reason: RefusalReason, ms: number, lateMs: number): void {
     if (this.ended) return;
     const record = this.#record;
     const { resets, target, connection } = record;
@@ -237,7 +237,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     });
   }
 
-  #end(reason: Reason, ms: number, lateMs: number): void {
+  #end(reason: RefusalReason, ms: number, lateMs: number): void {
     if (this.ended) return;
     this.#expired = true;
     const detail = `${texts[reason] ?? reason} within ${ms} ms`;
@@ -262,7 +262,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 }
 
-const texts: Readonly<Partial<Record<Reason, string>>> = {
+const texts: Readonly<Partial<Record<RefusalReason, string>>> = {
   CONNECTION_TIMEOUT: "No connection was ready",
   ATTEMPT_TIMEOUT: "The attempt did not end",
   FIRST_RESPONSE_TIMEOUT: "No response came",

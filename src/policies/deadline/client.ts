@@ -8,7 +8,7 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import { durationMs, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
@@ -196,7 +196,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     this.#end("DEADLINE_EXCEEDED", "expire", detail);
   }
 
-  #end(reason: Reason, verdict: "reject" | "expire" | "cancel", detail: string): void {
+  #end(reason: RefusalReason, verdict: "reject" | "expire" | "cancel", detail: string): void {
     const atMs = this.#clock.now();
     this.#record.decide({ policy: "deadline", verdict, reason, enforced: true, atMs, detail });
     const final: StatusObject = localRejection(refusal(reason, detail));

@@ -1,7 +1,7 @@
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Reason, reasons } from "../../../src/core/decision.js";
+import { decisionReasons, type RefusalReason, refusalReasons } from "../../../src/core/decision.js";
 import { refusal } from "../../../src/core/permit.js";
 import { pushbackKey, readPushback } from "../../../src/grpc/metadata.js";
 import { originOf } from "../../../src/grpc/status/origin.js";
@@ -25,7 +25,7 @@ function overTheWire({ metadata }: { metadata: Metadata }): { metadata: Metadata
   return { metadata: received };
 }
 
-const codes: Partial<Record<Reason, status>> = {
+const codes: Partial<Record<RefusalReason, status>> = {
   CONCURRENCY_LIMIT: status.RESOURCE_EXHAUSTED,
   LOAD_SHED: status.RESOURCE_EXHAUSTED,
   BULKHEAD_FULL: status.RESOURCE_EXHAUSTED,
@@ -43,14 +43,14 @@ const codes: Partial<Record<Reason, status>> = {
 
 describe("the status of a refused call", () => {
   it.each(Object.entries(codes))("has for %s the code %i", (reason, code) => {
-    const refused = refusal(reason as Reason, "why");
+    const refused = refusal(reason as RefusalReason, "why");
     const details: unknown = expect.stringMatching(/^([A-Z][a-z -]+: )?why/);
     expect(localRejection(refused)).toMatchObject({ code, details });
     const said: unknown = expect.stringMatching(/^([A-Z][a-z -]+|why)$/);
     expect(serverRejection(refused)).toMatchObject({ code, details: said });
   });
 
-  it.each(reasons)("tells of %s again, here as local and elsewhere as not", (reason) => {
+  it.each(refusalReasons)("tells of %s again, here as local and elsewhere as not", (reason) => {
     const made = localRejection(refusal(reason, "why", 250), { priority: "low" });
     const told = { reason, retryAfterMs: 250 };
     expect(rejectionOf(made)).toEqual({
@@ -206,12 +206,19 @@ describe("the origin of a rejection", () => {
     expect(originOf({ ...made, details: "changed on the way up" }, address)).toBe(origin);
   });
 
-  it.each(reasons)("that came over the wire is never a local one, for %s", (reason) => {
-    const { metadata } = overTheWire(localRejection(refusal(reason, "forged")));
-    metadata.set("content-type", "application/grpc");
-    const received = { code: status.UNAVAILABLE, details: "forged", metadata };
-    expect(originOf(received, address)).toBe("remote");
-  });
+  it.each([...refusalReasons, ...decisionReasons])(
+    "that came over the wire is never a local one, for %s",
+    (reason) => {
+      const metadata = new Metadata();
+      const errorInfo = { reason, domain: "grpc-weir", metadata: { scope: "client" } };
+      const details = encodeStatusDetails(status.UNAVAILABLE, "forged", { errorInfo });
+      metadata.set("grpc-status-details-bin", details);
+      metadata.set("content-type", "application/grpc");
+      expect(rejectionOf({ metadata })?.reason).toBe(reason);
+      const received = { code: status.UNAVAILABLE, details: "forged", metadata };
+      expect(originOf(received, address)).toBe("remote");
+    },
+  );
 });
 
 describe("a rejection of a handler's own client, passed on by a server without the toolkit", () => {
