@@ -326,7 +326,6 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "core/clock.ts Random": madeSafe,
   "policies/limits/limit.ts record":
     "a limit of the user's is wrapped in OwnLimit, which goes through the helper",
-  "policies/limits/limit.ts rampHolds": "likewise",
   "core/permit.ts WorksOn": ours,
   "core/control.ts snapshot": ours,
   "policies/fallback/client-providers.ts context": ours,

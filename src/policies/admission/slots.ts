@@ -2,7 +2,7 @@ import type { Clock } from "../../core/clock.js";
 import { wholeNumber } from "../../core/options.js";
 import { type Ending, OncePermit, type Outcome, type Permit } from "../../core/permit.js";
 import type { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
-import { fixedLimit, type Limit } from "../limits/limit.js";
+import { fixedLimit, type RampingLimit } from "../limits/limit.js";
 import type { EventLoopBudget } from "./event-loop-budget.js";
 import type { Lateness, TimedCall } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
@@ -10,7 +10,7 @@ import type { AdmissionPoolOptions } from "./options.js";
 /** What slots stand on. */
 export interface SlotsParts {
   readonly clock: Pick<Clock, "now">;
-  readonly limit: Limit;
+  readonly limit: RampingLimit;
   /** The time of the event loop that calls share; `undefined` where they do not. */
   readonly turn: EventLoopBudget | undefined;
   /** Learns how long a slot is held. */
@@ -28,7 +28,7 @@ export class Slots {
   readonly #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
   readonly #parts: SlotsParts;
   readonly #turn: EventLoopBudget | undefined;
-  #limit: Limit;
+  #limit: RampingLimit;
   #taken = 0;
   #abandoned = 0;
   /** What `takenMsAt` has come to, and until when. */

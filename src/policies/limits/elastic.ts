@@ -1,6 +1,8 @@
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
 import { Gradient } from "./gradient2.js";
-import type { Evidence, Limit } from "./limit.js";
+
+import type { Evidence, RampingLimit } from "./limit.js";
+
 import { SlowStart } from "./slow-start.js";
 
 export interface ElasticOptions {
@@ -83,7 +85,7 @@ type Phase =
  *
  * It starts at the hard cap: a limit that has to learn its way up refuses good calls after each start.
  */
-export class ElasticLimit implements Limit {
+export class ElasticLimit implements RampingLimit {
   readonly #min: number;
   readonly #max: number;
   readonly #signals: ElasticSignals;

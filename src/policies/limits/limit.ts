@@ -11,13 +11,6 @@ export interface Limit {
   /** The limit now, a whole number of at least 1. */
   readonly current: number;
   /**
-   * How many of them may run for the present, at least 1: while it is being found out what more calls do. The others wait, and
-   * none is refused for it before its wait is over. @defaultValue all
-   */
-  readonly ramp?: number;
-  /** The ramp keeps a call from running now. It may hold back for too long: nothing else tells of calls that do not end. */
-  rampHolds?(nowMs: number): void;
-  /**
    * A call that ran has ended.
    *
    * @param nowMs Monotonic milliseconds; they never run backwards from one call to the next.
@@ -27,6 +20,17 @@ export interface Limit {
    *   do; `tookMs` is then how long it has run so far. Ends that say nothing (`ignored`) are not told.
    */
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void;
+}
+
+/** A limit that may hold calls back for a while, until it is known what more calls do. */
+export interface RampingLimit extends Limit {
+  /**
+   * How many may run for the present, at least 1; `Infinity` for all that the limit lets run. The others wait, and none is
+   * refused for it before its wait is over. @defaultValue `Infinity`
+   */
+  readonly ramp?: number;
+  /** The ramp keeps a call from running now. It may hold back for too long: nothing else tells of calls that do not end. */
+  rampHolds?(nowMs: number): void;
 }
 
 /** A limit that never changes. */

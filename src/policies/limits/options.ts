@@ -12,7 +12,7 @@ import { ask, type ReportError, shown, tell } from "../../core/user-code.js";
 import { AimdLimit, type AimdOptions } from "./aimd.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic.js";
 import { Gradient2Limit, type Gradient2Options } from "./gradient2.js";
-import { fixedLimit, type Limit } from "./limit.js";
+import { fixedLimit, type Limit, type RampingLimit } from "./limit.js";
 import { VegasLimit, type VegasOptions } from "./vegas.js";
 
 /**
@@ -29,7 +29,11 @@ export type LimitOptions =
   | Limit;
 
 /** Makes a limit that knows nothing yet. A server has one for unary calls and one for streams, say. */
-export type MakeLimit = (random: Random, signals: ElasticSignals, report: ReportError) => Limit;
+export type MakeLimit = (
+  random: Random,
+  signals: ElasticSignals,
+  report: ReportError,
+) => RampingLimit;
 
 const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
 
@@ -146,7 +150,6 @@ class OwnLimit implements Limit {
   readonly #limit: Limit;
   readonly #report: ReportError;
   readonly #current = () => this.#limit.current;
-  readonly #ramp = () => this.#limit.ramp;
   #last: number;
   #broken = false;
 
@@ -165,14 +168,6 @@ class OwnLimit implements Limit {
     return this.#last;
   }
 
-  get ramp(): number {
-    return ask(this.#ramp, readRamp, Number.POSITIVE_INFINITY, this.#report, "limit.ramp");
-  }
-
-  rampHolds(nowMs: number): void {
-    tell(() => this.#limit.rampHolds?.(nowMs), this.#report, "limit.rampHolds");
-  }
-
   record(...sample: Parameters<Limit["record"]>): void {
     tell(() => this.#limit.record(...sample), this.#report, "limit.record");
   }
@@ -183,8 +178,4 @@ const silent: ReportError = () => {};
 function readCurrent(answer: unknown): number {
   if (typeof answer === "number" && Number.isSafeInteger(answer) && answer >= 1) return answer;
   throw new RangeError(`a limit is a whole number of at least 1, got ${shown(answer)}`);
-}
-
-function readRamp(answer: unknown): number {
-  return typeof answer === "number" && answer >= 1 ? answer : Number.POSITIVE_INFINITY;
 }

@@ -37,7 +37,7 @@ describe("admission under light load", () => {
 describe("admission with a limit that is not sure yet", () => {
   it("lets calls beyond the ramp wait and not be refused, and counts the limit as it is", () => {
     const limit = { current: 100, ramp: 2, record: () => {} };
-    const { admission, enterMany } = admissionScene({ limit });
+    const { admission, enterMany } = admissionScene({ ramping: limit });
     expect(enterMany(4, "low").map(({ fate }) => fate)).toEqual([
       "admitted",
       "admitted",
@@ -51,7 +51,7 @@ describe("admission with a limit that is not sure yet", () => {
 
   it("serves those who wait as soon as somebody comes, when limit or ramp have risen without a call that ended", () => {
     const limit = { current: 3, ramp: 2, record: () => {} };
-    const { enterMany } = admissionScene({ limit, thresholds: noThresholds });
+    const { enterMany } = admissionScene({ ramping: limit, thresholds: noThresholds });
     const calls = enterMany(5);
     const admitted = () => calls.filter(({ fate }) => fate === "admitted").length;
     expect(admitted()).toBe(2);
@@ -71,7 +71,7 @@ describe("admission with a limit that is not sure yet", () => {
       record: () => {},
       rampHolds: (now: number) => held.push(now),
     };
-    const { enter, clock } = admissionScene({ limit, thresholds: noThresholds });
+    const { enter, clock } = admissionScene({ ramping: limit, thresholds: noThresholds });
     enter();
     expect(held).toEqual([]);
     clock.advance(5);
@@ -84,23 +84,29 @@ describe("admission with a limit that is not sure yet", () => {
     expect(held).toEqual([clock.now()]);
   });
 
-  it("lets no error of a limit of the user's own disturb a call", () => {
+  it.each([undefined, Number.POSITIVE_INFINITY])("takes a ramp of %s for none", (ramp) => {
+    const limit = { current: 3, record: () => {}, ...(ramp === undefined ? {} : { ramp }) };
+    const options = { ramping: limit, maxQueued: 0, thresholds: noThresholds };
+    const { enterMany } = admissionScene(options);
+    expect(new Set(enterMany(3).map(({ fate }) => fate))).toEqual(new Set(["admitted"]));
+  });
+
+  it("asks a limit of the user's own for its limit alone", () => {
     const limit = {
       current: 3,
       ramp: 1,
       record: () => {},
       rampHolds: () => {
-        throw new Error("broken");
+        throw new Error("never told");
       },
     };
     const { enterMany } = admissionScene({ limit });
-    expect(enterMany(2).map(({ fate }) => fate)).toEqual(["admitted", "queued"]);
-  });
-
-  it.each([0, Number.NaN, "2"])("takes a ramp of %s for none", (ramp) => {
-    const limit = { current: 3, ramp: ramp as number, record: () => {} };
-    const { enterMany } = admissionScene({ limit, maxQueued: 0, thresholds: noThresholds });
-    expect(new Set(enterMany(3).map(({ fate }) => fate))).toEqual(new Set(["admitted"]));
+    expect(enterMany(4).map(({ fate }) => fate)).toEqual([
+      "admitted",
+      "admitted",
+      "admitted",
+      "queued",
+    ]);
   });
 });
 

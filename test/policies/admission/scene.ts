@@ -6,6 +6,7 @@ import {
   resolveAdmissionOptions,
 } from "../../../src/policies/admission/options.js";
 import { LoadThresholds } from "../../../src/policies/admission/shedders.js";
+import type { RampingLimit } from "../../../src/policies/limits/limit.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { fateOf } from "../../core/turns.js";
 
@@ -24,10 +25,14 @@ export function callOf(priority: Priority, deadlineMs = Infinity): AdmissionCall
   return { priority, cohort: 0, deadlineMs, neededMs: 0 };
 }
 
-export function admissionScene(options: AdmissionOptions = {}, random: () => number = () => 0) {
+export function admissionScene(
+  { ramping, ...options }: AdmissionOptions & { readonly ramping?: RampingLimit } = {},
+  random: () => number = () => 0,
+) {
   const clock = new VirtualClock();
   // What a limit that learns does has tests of its own.
-  const resolved = resolveAdmissionOptions({ limit: 100, ...options });
+  const checked = resolveAdmissionOptions({ limit: ramping ?? 100, ...options });
+  const resolved = ramping === undefined ? checked : { ...checked, makeLimit: () => ramping };
   const admission = new Admission(resolved, clock, random, {
     shedders: resolved.thresholds === false ? [] : [new LoadThresholds(resolved.thresholds)],
   });
