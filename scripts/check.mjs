@@ -91,6 +91,11 @@ const steps = [
   { name: "buf format", run: () => bin("buf", "format", "-d", "--exit-code") },
   { name: "generated code", run: generatedIsFresh },
   { name: "knip", run: () => bin("knip", "--no-progress") },
+  // What only tests use is dead code, unless it says that it is exported for them.
+  {
+    name: "knip production",
+    run: () => bin("knip", "--no-progress", "--production", "--tags=-internal"),
+  },
   { name: "publint", needs: "build", run: () => bin("publint", "--strict") },
   {
     name: "attw",

@@ -19,7 +19,7 @@ export function isPriority(value: unknown): value is Priority {
 export const cohorts = 128;
 
 /** For how long a key stays in its cohort. Each hour others come first, so that nobody is always the last. */
-export const cohortPeriodMs = 3_600_000;
+const cohortPeriodMs = 3_600_000;
 
 /**
  * The cohort of a user or tenant in an hour: the same in every service, so that those who are shed by one are shed by

@@ -162,6 +162,8 @@ export function whenKnown<T>(
  * proxies of them. It asks as `await` does, for a `then`.
  *
  * @throws what the object throws that is asked.
+ *
+ * @internal Exported for its tests.
  */
 export function isPromiseLike<T>(answer: T | PromiseLike<T>): answer is PromiseLike<T> {
   if ((typeof answer !== "object" || answer === null) && typeof answer !== "function") return false;
@@ -171,6 +173,8 @@ export function isPromiseLike<T>(answer: T | PromiseLike<T>): answer is PromiseL
 
 /**
  * A promise of ours for one of somebody else's, whose `then` may throw, call back twice, or return nothing.
+ *
+ * @internal Exported for its tests.
  */
 export function adopt<T>(answer: PromiseLike<T>): Promise<T> {
   return new Promise((resolve) => {

@@ -405,6 +405,8 @@ const maxSeconds = 315_576_000_000;
  *
  * @param option Where it stands, for the error.
  * @throws InvalidOptionError when it is no duration.
+ *
+ * @internal Exported for its tests.
  */
 export function protoDurationMs(option: string, value: unknown): number {
   const parts = typeof value === "string" ? ofText(value) : ofObject(value);

@@ -21,7 +21,11 @@ import type { ResolvedTelemetryOptions } from "./options.js";
 
 /** The instrumentation scope of all spans of the toolkit. */
 const tracerName = "grpc-weir";
-/** Its version: the package's. */
+/**
+ * Its version: the package's.
+ *
+ * @internal Exported for its tests.
+ */
 export const tracerVersion = "0.1.0";
 
 /**
@@ -184,7 +188,11 @@ const metadataSetter: TextMapSetter<Metadata> = {
   set: (metadata, key, value) => metadata.set(key, value),
 };
 
-/** All values of a key: `tracestate` and `baggage` may come in several pieces. */
+/**
+ * All values of a key: `tracestate` and `baggage` may come in several pieces.
+ *
+ * @internal Exported for its tests.
+ */
 export const metadataGetter: TextMapGetter<Metadata> = {
   get(metadata, key) {
     const values = metadata.get(key).filter((value) => typeof value === "string");

@@ -132,6 +132,8 @@ const maxParts = 64;
  * The bytes of a message in memory that nobody else writes to. Serializers make new ones, but some give the buffer that they
  * were given, or a part of it: that is the caller's, who may fill it again. Others write each message into the same
  * memory and give the part that they filled.
+ *
+ * @internal Exported for its tests.
  */
 export function bytesApart(bytes: Buffer, message: unknown): Buffer {
   const whole = bytes.length === bytes.buffer.byteLength;

@@ -4,7 +4,7 @@ import { degradationName } from "../../policies/fallback/chain.js";
 import type { PartialStatus } from "../types.js";
 
 /** Trailers, and headers of what a fallback answers: what of the answer is not what it should be. */
-export const degradedKey = "x-weir-degraded";
+const degradedKey = "x-weir-degraded";
 
 /** One thing that makes an answer less than it should be. */
 export interface Degradation {
@@ -50,7 +50,11 @@ export class Degradations {
   }
 }
 
-/** The value of {@link degradedKey}: `fallback=stale-cache;age-ms=4200;method=shop.v1.Shop/List, handler=…`. */
+/**
+ * The value of {@link degradedKey}: `fallback=stale-cache;age-ms=4200;method=shop.v1.Shop/List, handler=…`.
+ *
+ * @internal Exported for its tests.
+ */
 export function formatDegradations(degradations: readonly Degradation[]): string {
   let text = "";
   for (const degradation of degradations.slice(0, maxEntries)) {

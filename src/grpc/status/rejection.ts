@@ -244,7 +244,11 @@ export interface StatusDetails {
   readonly quotaViolations?: readonly { readonly subject: string; readonly description: string }[];
 }
 
-/** Serialises a `google.rpc.Status` with one detail of each kind at most (AIP-193). */
+/**
+ * Serialises a `google.rpc.Status` with one detail of each kind at most (AIP-193).
+ *
+ * @internal Exported for its tests.
+ */
 export function encodeStatusDetails(code: number, message: string, details: StatusDetails): Buffer {
   const packed: Any[] = [];
   const pack = (name: string, value: Uint8Array) =>

@@ -19,6 +19,8 @@ const stretches = {
 /**
  * The share of the calls of a priority that skip a piece of work under a pressure: the dimmer of Klein et al.,
  * "Brownout: building more robust cloud applications" (ICSE 2014), read from the pressure.
+ *
+ * @internal Exported for its tests.
  */
 export function skipShare(
   { skipAbovePressure, skipAllAbovePressure }: ResolvedOptionalWork,

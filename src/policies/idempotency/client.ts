@@ -299,7 +299,11 @@ export type KeyInMetadata =
   | { readonly kind: "invalid" }
   | { readonly kind: "key"; readonly key: string };
 
-/** Several keys, a key that is too long or has other characters than printable ASCII: all are invalid. */
+/**
+ * Several keys, a key that is too long or has other characters than printable ASCII: all are invalid.
+ *
+ * @internal Exported for its tests.
+ */
 export function readIdempotencyKey(metadata: Metadata): KeyInMetadata {
   const values = metadata.get(idempotencyKeyName);
   if (values.length === 0) return { kind: "absent" };

@@ -20,11 +20,6 @@ export function levelFromSchema(value: unknown): IdempotencyLevel {
   return "unknown";
 }
 
-/** The level as policies ask for it: `true` for known idempotent, `undefined` for unknown. */
-export function knownIdempotent(level: IdempotencyLevel): true | undefined {
-  return level === "unknown" ? undefined : true;
-}
-
 /** The longest key that is taken, in characters. */
 export const maxIdempotencyKeyLength = 255;
 

@@ -128,6 +128,8 @@ const root = "/sys/fs/cgroup";
  * Never more than the cores there are: they are used up first, and a share of more would not tell.
  *
  * @param machineCores 0 where they cannot be told.
+ *
+ * @internal Exported for its tests.
  */
 export function cpuQuota(
   read: ReadText = readSystemText,

@@ -1,7 +1,7 @@
 import { Metadata } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
-import { cohortOf, cohortPeriodMs } from "../../../src/core/priority.js";
+import { cohortOf } from "../../../src/core/priority.js";
 import { prioritized, withPriority } from "../../../src/grpc/context/ambient-priority.js";
 import { currentCall } from "../../../src/grpc/context/inbound-call.js";
 import {
@@ -142,7 +142,7 @@ describe("the cohort of an inbound call", () => {
     for (let tenant = 0; tenant < 12_800; tenant += 1) {
       const cohort = cohortOf(`tenant-${tenant}`, 1_764_000_000_000);
       counts[cohort] = (counts[cohort] ?? 0) + 1;
-      const next = cohortOf(`tenant-${tenant}`, 1_764_000_000_000 + cohortPeriodMs);
+      const next = cohortOf(`tenant-${tenant}`, 1_764_000_000_000 + 3_600_000);
       if (next !== cohort) moved += 1;
     }
     expect(Math.min(...counts)).toBeGreaterThan(60);

@@ -5,7 +5,6 @@ import {
   type Degradation,
   Degradations,
   degradationOf,
-  degradedKey,
   fallbackDegradation,
   formatDegradations,
   handlerDegradation,
@@ -17,7 +16,7 @@ import {
 
 const saying = (...values: string[]) => {
   const metadata = new Metadata();
-  for (const value of values) metadata.add(degradedKey, value);
+  for (const value of values) metadata.add("x-weir-degraded", value);
   return metadata;
 };
 const stale: Degradation = { source: "fallback", name: "stale-cache", ageMs: 4_200 };
@@ -148,15 +147,15 @@ describe("the status of a handler that worked with degraded answers", () => {
     const given = { code: Status.OK, details: "OK", metadata: new Metadata() };
     const sent = markedStatus(given, [stale]);
     expect(readDegradations(sent.metadata ?? new Metadata())).toEqual([stale]);
-    expect(given.metadata.get(degradedKey)).toEqual([]);
+    expect(given.metadata.get("x-weir-degraded")).toEqual([]);
     const without = markedStatus({ code: Status.OK, details: "OK" }, [stale]);
-    expect(without.metadata?.get(degradedKey)).toEqual(["fallback=stale-cache;age-ms=4200"]);
+    expect(without.metadata?.get("x-weir-degraded")).toEqual(["fallback=stale-cache;age-ms=4200"]);
   });
 
   it("keeps what the handler has passed on itself, once", () => {
     const metadata = saying("fallback=a, fallback=stale-cache;age-ms=1");
     const sent = markedStatus({ code: Status.OK, details: "OK", metadata }, [stale]);
-    expect(sent.metadata?.get(degradedKey)).toEqual([
+    expect(sent.metadata?.get("x-weir-degraded")).toEqual([
       "fallback=a, fallback=stale-cache;age-ms=4200",
     ]);
   });

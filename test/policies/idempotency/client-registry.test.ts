@@ -15,7 +15,7 @@ import {
   type MethodRegistry,
   methodRegistry,
 } from "../../../src/policies/idempotency/client-registry.js";
-import { knownIdempotent, levelFromSchema } from "../../../src/policies/idempotency/levels.js";
+import { levelFromSchema } from "../../../src/policies/idempotency/levels.js";
 import { path } from "../../scene.js";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
@@ -259,14 +259,14 @@ describe("a source that is none", () => {
 
 it("a level counts as known only when the schema named one that is known", () => {
   const levels = [0, 1, 2, 3, "IDEMPOTENCY_UNKNOWN", "NO_SIDE_EFFECTS", "IDEMPOTENT", undefined];
-  expect(levels.map((level) => knownIdempotent(levelFromSchema(level)))).toEqual([
-    undefined,
-    true,
-    true,
-    undefined,
-    undefined,
-    true,
-    true,
-    undefined,
+  expect(levels.map(levelFromSchema)).toEqual([
+    "unknown",
+    "no-side-effects",
+    "idempotent",
+    "unknown",
+    "unknown",
+    "no-side-effects",
+    "idempotent",
+    "unknown",
   ]);
 });

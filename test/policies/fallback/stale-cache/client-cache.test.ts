@@ -2,7 +2,7 @@ import { credentials, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../../src/core/options.js";
 import type { ConformanceServiceServer } from "../../../../src/gen/weir/v1/conformance.js";
-import { degradationOf, degradedKey } from "../../../../src/grpc/status/degraded.js";
+import { degradationOf } from "../../../../src/grpc/status/degraded.js";
 import { rejectionOf } from "../../../../src/grpc/status/rejection.js";
 import { empty, staticValue } from "../../../../src/policies/fallback/client-providers.js";
 import type { AnswerCache } from "../../../../src/policies/fallback/stale-cache/answer-cache.js";
@@ -224,7 +224,7 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
 
 function degradedTrailers(): Metadata {
   const trailers = new Metadata();
-  trailers.set(degradedKey, "fallback=static");
+  trailers.set("x-weir-degraded", "fallback=static");
   return trailers;
 }
 
