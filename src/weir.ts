@@ -5,14 +5,7 @@ import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
 import { safely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
-import { reconnectBackoff } from "./grpc/channel/options.js";
-import { contextLayer } from "./grpc/client/context.js";
-import { gatesLayer } from "./grpc/client/policy.js";
-import {
-  type CallOverrides,
-  recordTransformer,
-  withOverrides,
-} from "./grpc/context/call-record.js";
+import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
 import {
   checkOwn,
   type Environment,
@@ -20,13 +13,17 @@ import {
   environmentOf,
   environmentOptionNames,
 } from "./grpc/environment.js";
-import { layered } from "./grpc/layers.js";
 import { contextInterceptor as serverContextInterceptor } from "./grpc/server/context.js";
 import { serverGate } from "./grpc/server/policy.js";
 import type { PriorityCounts } from "./grpc/server/priority.js";
 import { type Guard, type GuardSnapshot, Guards } from "./guard/guard.js";
 import type { GuardOptions } from "./guard/options.js";
-import { ClientPolicies, type ClientPolicy } from "./pipeline/client.js";
+import {
+  ClientPolicies,
+  type ClientPolicy,
+  clientOptions,
+  clientPipeline,
+} from "./pipeline/client.js";
 import { type ControlledName, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
 import {
   LoadReport,
@@ -37,10 +34,6 @@ import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
 import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
 import { streamAgeInterceptors } from "./policies/admission/server-stream-age.js";
 import type { BreakerControl } from "./policies/breaker/breakers.js";
-import { breakerAdmit, breakerCheck } from "./policies/breaker/client.js";
-import { bulkheadGate } from "./policies/bulkhead/client.js";
-import { deadlineLayer } from "./policies/deadline/client.js";
-import { attemptTimeoutsLayer } from "./policies/deadline/client-attempt-timeouts.js";
 import {
   type DrainableServer,
   type DrainOptions,
@@ -49,14 +42,8 @@ import {
   type ResolvedDrainOptions,
   resolveDrainOptions,
 } from "./policies/drain/server.js";
-import { fallbackLayer } from "./policies/fallback/client.js";
-import { faultsLayer } from "./policies/faults/client.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
 import { serverFaultsInterceptors } from "./policies/faults/server.js";
-import { idempotencyKeyLayer } from "./policies/idempotency/client.js";
-import { rateGate } from "./policies/rate-limit/client.js";
-import { attemptsLayer } from "./policies/retry/client.js";
-import { throttleGate } from "./policies/throttle/client.js";
 import { spanLayers } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
@@ -134,62 +121,7 @@ export class Weir {
       safely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanLayers(environment, this.#telemetry);
-    const pipeline = layered(
-      environment,
-      policies.compiled((method) => {
-        const {
-          idempotencyKey,
-          retry,
-          hedge,
-          breaker,
-          throttle,
-          rate,
-          bulkhead,
-          timeouts,
-          faults,
-        } = method;
-        const layers = [
-          contextLayer(environment, method.waitForReady),
-          spans.call,
-          idempotencyKey && idempotencyKeyLayer(environment, idempotencyKey),
-          deadlineLayer(method.deadline),
-          fallbackLayer(environment, method.fallback),
-          attemptsLayer(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
-          gatesLayer(environment, [
-            breaker && breakerCheck(breaker),
-            throttle && throttleGate(throttle),
-            rate && rateGate(rate),
-            bulkhead && bulkheadGate(bulkhead),
-            // After the queue of the bulkhead: waiting there is neither slowness nor an expired probe.
-            breaker && breakerAdmit(breaker),
-          ]),
-          timeouts && attemptTimeoutsLayer(timeouts),
-          spans.attempt,
-          faults && faultsLayer(environment, faults),
-        ];
-        return layers.filter((layer) => layer !== undefined);
-      }),
-    );
-    const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
-    const providers = interceptor_providers ?? [];
-    return {
-      // No service config from DNS: a retry policy in it would multiply the attempts.
-      "grpc.service_config_disable_resolution": 1,
-      ...rest,
-      ...reconnectBackoff(rest),
-      // grpc-js takes one kind of list only, so ours follows the user's.
-      ...(providers.length > 0
-        ? {
-            ...(interceptors === undefined ? {} : { interceptors }),
-            interceptor_providers: [...providers, () => pipeline],
-          }
-        : { interceptors: [...(interceptors ?? []), pipeline] }),
-      callInvocationTransformer: recordTransformer(
-        environment,
-        pipeline,
-        callInvocationTransformer,
-      ),
-    };
+    return clientOptions(own, clientPipeline(policies, environment, spans), environment);
   }
 
   #policiesOf(policy: ClientPolicy): ClientPolicies {

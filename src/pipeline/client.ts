@@ -1,3 +1,4 @@
+import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
 import { InvalidOptionError, methodOrService, readOptions } from "../core/options.js";
@@ -7,72 +8,186 @@ import {
   resolveResetOptions,
   sharedResetBudgets,
 } from "../core/reset-budget.js";
-import { type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
+import { reconnectBackoff } from "../grpc/channel/options.js";
+import { contextLayer } from "../grpc/client/context.js";
+import { layered, type SpanLayers } from "../grpc/client/layers.js";
+import { gatesLayer, type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
+import { recordTransformer } from "../grpc/context/call-record.js";
 import type { Environment } from "../grpc/environment.js";
 import { serviceOf } from "../grpc/types.js";
-import { type BreakerPolicyOptions, breakerPolicy } from "../policies/breaker/client.js";
-import { type BulkheadPolicyOptions, bulkheadPolicy } from "../policies/bulkhead/client.js";
+import {
+  type BreakerPolicyOptions,
+  breakerAdmit,
+  breakerCheck,
+  breakerPolicy,
+} from "../policies/breaker/client.js";
+import {
+  type BulkheadPolicyOptions,
+  bulkheadGate,
+  bulkheadPolicy,
+} from "../policies/bulkhead/client.js";
 import {
   type DeadlineOptions,
+  deadlineLayer,
   type ResolvedDeadlineOptions,
   resolveDeadlineOptions,
 } from "../policies/deadline/client.js";
+import { attemptTimeoutsLayer } from "../policies/deadline/client-attempt-timeouts.js";
 import {
   type ResolvedTimeoutOptions,
   resolveTimeoutOptions,
   type TimeoutOptions,
 } from "../policies/deadline/options.js";
+import { fallbackLayer } from "../policies/fallback/client.js";
 import { type FallbackPolicyOptions, fallbackPolicy } from "../policies/fallback/client-policy.js";
-import { type FaultsPolicyOptions, faultsPolicy } from "../policies/faults/client.js";
+import { type FaultsPolicyOptions, faultsLayer, faultsPolicy } from "../policies/faults/client.js";
 import {
   type IdempotencyKeyOptions,
+  idempotencyKeyLayer,
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
 } from "../policies/idempotency/client.js";
 import { MethodRegistry } from "../policies/idempotency/client-registry.js";
-import { type RateOptions, ratePolicy } from "../policies/rate-limit/client.js";
+import { type RateOptions, rateGate, ratePolicy } from "../policies/rate-limit/client.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
-import { retryPolicy } from "../policies/retry/client.js";
+import { attemptsLayer, retryPolicy } from "../policies/retry/client.js";
 import { RetryPolicy, type RetryPolicyOptions } from "../policies/retry/client-policy.js";
 import {
   type HedgeOptions,
   resolveHedgeOptions,
   resolveRetryOptions,
 } from "../policies/retry/options.js";
-import { type ThrottlePolicyOptions, throttlePolicy } from "../policies/throttle/client.js";
+import {
+  type ThrottlePolicyOptions,
+  throttleGate,
+  throttlePolicy,
+} from "../policies/throttle/client.js";
 
-/** How the policies that keep state of their own are built, by the options that name them. */
-const builders = {
-  breaker: breakerPolicy,
-  rate: ratePolicy,
-  throttle: throttlePolicy,
-  bulkhead: bulkheadPolicy,
-  fallback: fallbackPolicy,
-  faults: faultsPolicy,
-} as const;
-
-type PolicyKey = keyof typeof builders;
-type Built = { readonly [K in PolicyKey]: ReturnType<(typeof builders)[K]> };
-type OptionsOf = { readonly [K in PolicyKey]: Parameters<(typeof builders)[K]>[0] };
-type Build<K extends PolicyKey> = (
-  options: OptionsOf[K],
-  environment: Environment,
-  prefix: string,
-) => Built[K];
-
-/** What stands for one method, built. */
-export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | undefined }> {
-  readonly deadline: ResolvedDeadlineOptions;
-  readonly waitForReady: boolean;
-  readonly timeouts: ResolvedTimeoutOptions | undefined;
-  readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
-  readonly retry: RetryPolicy | undefined;
-  readonly hedge: RetryPolicy | undefined;
+/** The policies of a method, or of all methods. `false` leaves a policy out. */
+export interface MethodPolicy {
+  /** Cannot be left out: without options, calls inherit the deadline of the inbound call. */
+  readonly deadline?: DeadlineOptions;
+  /**
+   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). The `waitForReady`
+   * of a call's own metadata overrides it. @defaultValue false
+   */
+  readonly waitForReady?: boolean;
+  /** @defaultValue off */
+  readonly timeouts?: TimeoutOptions | false;
+  /** @defaultValue off */
+  readonly idempotencyKey?: IdempotencyKeyOptions | false;
+  /** @defaultValue on, with the defaults of `RetryOptions` */
+  readonly retry?: RetryPolicyOptions | false;
+  /**
+   * Further attempts beside the first, for methods that are known to be idempotent. Such methods have hedges instead of
+   * retries, because gRFC A6 allows one of the two. Idempotency, replay buffer, retry depth and budget are options of
+   * `retry` and hold for hedges too. @defaultValue off
+   */
+  readonly hedge?: (HedgeOptions & Pick<PolicyOptions, "mode">) | false;
+  /** @defaultValue on, with the defaults of `BreakerOptions` */
+  readonly breaker?: BreakerPolicyOptions | false;
+  /** @defaultValue off, because it treats refusals by one method or instance as refusals by the whole target */
+  readonly throttle?: ThrottlePolicyOptions | false;
+  /** @defaultValue off, because only the target knows how many calls it allows */
+  readonly rate?: RateOptions | false;
+  /** @defaultValue off, because only you know how many calls a target can serve at once */
+  readonly bulkhead?: BulkheadPolicyOptions | false;
+  /** Answers calls that fail from another source, such as a cache. @defaultValue off */
+  readonly fallback?: FallbackPolicyOptions | false;
+  /** Injects faults, if the environment variable `GRPC_WEIR_FAULTS` is `1`. @defaultValue off */
+  readonly faults?: FaultsPolicyOptions | false;
 }
 
-/** The policies of a client, built once. */
+/** The policies of a client. */
+export interface ClientPolicy extends MethodPolicy {
+  /**
+   * Which methods the schema declares idempotent: a registry from `methodRegistry`. `retry.idempotent` overrides it.
+   * @defaultValue no method is known to be idempotent
+   */
+  readonly idempotency?: MethodRegistry;
+  /**
+   * How many streams a client may reset on a connection. Servers limit resets: over the limit they close the connection.
+   * Attempts that lost to another one, and attempts that ran out of their own time, are cancelled only within this
+   * budget. `false` cancels them at once.
+   * @defaultValue 800 at once and 26 a second, a fifth under the limits of Node's HTTP/2 server
+   */
+  readonly resets?: ResetOptions | false;
+  /**
+   * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`). Each option given here replaces that
+   * of the service or the client. A policy that is named here, such as a breaker or a bulkhead, has state of its own; a
+   * policy that is left out is shared with the service or the client.
+   */
+  readonly methods?: Readonly<Record<string, MethodPolicy>>;
+}
+
+/**
+ * The interceptor of a client: the layers of each method, from the caller down to the wire. Above `attemptsLayer` a layer
+ * sees calls, below it attempts. A policy that a method does not have leaves no layer and no gate behind.
+ */
+export function clientPipeline(
+  policies: ClientPolicies,
+  environment: Environment,
+  spans: SpanLayers,
+): Interceptor {
+  const layersOf = policies.compiled((method) => {
+    const { idempotencyKey, deadline, fallback, retry, hedge } = method;
+    const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
+    const layers = [
+      contextLayer(environment, method.waitForReady),
+      spans.call,
+      idempotencyKey && idempotencyKeyLayer(environment, idempotencyKey),
+      deadlineLayer(deadline),
+      fallbackLayer(environment, fallback),
+      attemptsLayer(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
+      gatesLayer(environment, [
+        // Before the queue of the bulkhead: a call that will be refused does not wait there.
+        breaker && breakerCheck(breaker),
+        throttle && throttleGate(throttle),
+        rate && rateGate(rate),
+        bulkhead && bulkheadGate(bulkhead),
+        // After that queue: the time in it does not count as the target's, and does not use up a probe.
+        breaker && breakerAdmit(breaker),
+      ]),
+      timeouts && attemptTimeoutsLayer(timeouts),
+      spans.attempt,
+      faults && faultsLayer(environment, faults),
+    ];
+    return layers.filter((layer) => layer !== undefined);
+  });
+  return layered(environment, layersOf);
+}
+
+/**
+ * Options of a grpc-js client with the pipeline in them. The user's own interceptors stand outside of it.
+ *
+ * @param own What the client would have been given without the pipeline.
+ */
+export function clientOptions(
+  own: ClientOptions,
+  pipeline: Interceptor,
+  environment: Environment,
+): ClientOptions {
+  const { interceptors, interceptor_providers, callInvocationTransformer, ...rest } = own;
+  const providers = interceptor_providers ?? [];
+  return {
+    // No service config from DNS: a retry policy in it would multiply the attempts.
+    "grpc.service_config_disable_resolution": 1,
+    ...rest,
+    ...reconnectBackoff(rest),
+    // grpc-js takes one of the two lists only, so the pipeline joins the one that the user has.
+    ...(providers.length > 0
+      ? {
+          ...(interceptors === undefined ? {} : { interceptors }),
+          interceptor_providers: [...providers, () => pipeline],
+        }
+      : { interceptors: [...(interceptors ?? []), pipeline] }),
+    callInvocationTransformer: recordTransformer(environment, pipeline, callInvocationTransformer),
+  };
+}
+
+/** The policies of a client, built once from its options. */
 export class ClientPolicies {
-  /** What connections bear of resets; `undefined` where that does not matter. */
+  /** The resets that connections have left; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
@@ -101,7 +216,7 @@ export class ClientPolicies {
     const all: MethodPolicy = { retry: {}, breaker: {}, bulkhead: false, ...base };
     this.#base = this.#build(all, all, undefined, "client");
     const methods = readOptions("client.methods", named);
-    // Services first: a method that has an entry of its own starts from its service's.
+    // Services first: the options of a method are laid over those of its service.
     const names = Object.keys(methods).sort((a, b) => depth(a) - depth(b));
     const laidOver = new Map<string, MethodPolicy>();
     for (const name of names) {
@@ -121,10 +236,11 @@ export class ClientPolicies {
   }
 
   /**
-   * Makes something of the policies of each method, such as the layers that its calls go through. It is made once for all
-   * methods that have the same policies, when the first of them is called.
+   * Compiles the policies of each method into something else, such as the layers of its calls. Methods with the same
+   * policies share what was compiled when the first of them was called.
    *
-   * @returns What was made for a method, given by its path. Most calls are to the method of the one before.
+   * @returns What was compiled for a method, given by its path. Most calls are to the same method as the call before,
+   * so that one is remembered.
    */
   compiled<T>(compile: (policies: BuiltPolicies) => T): (path: string) => T {
     const all = new Map<BuiltPolicies, { readonly made: T }>();
@@ -139,20 +255,21 @@ export class ClientPolicies {
     };
   }
 
-  /** What stands for a method, given by its path. */
+  /** The policies of a method, given by its path: its own, else those of its service, else those of the client. */
   for(path: string): BuiltPolicies {
     if (this.#named.size === 0) return this.#base;
     return this.#named.get(path.slice(1)) ?? this.#named.get(serviceOf(path)) ?? this.#base;
   }
 
-  /** All policies that were built, for the hand that controls them. */
+  /** All policies that were built, for `weir.policy` and snapshots. */
   get built(): readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[] {
     return this.#built;
   }
 
   /**
-   * @param options Everything that holds for the method.
-   * @param own What it says itself; policies that it says nothing of are shared with `above`.
+   * @param options All options that hold for the method, inherited ones too.
+   * @param own The options of its own entry. A policy without options there is shared with `above`.
+   * @param above The policies of the service or client; `undefined` for the client itself.
    */
   #build(
     options: MethodPolicy,
@@ -160,11 +277,11 @@ export class ClientPolicies {
     above: BuiltPolicies | undefined,
     prefix: string,
   ): BuiltPolicies {
-    const says = (...names: readonly (keyof MethodPolicy)[]) =>
+    const hasOwn = (...names: readonly (keyof MethodPolicy)[]) =>
       above === undefined || names.some((name) => own[name] !== undefined);
     for (const name of policyKeys) {
       const policy: unknown = own[name];
-      // What stands alone has it, and is read by the same code.
+      // An option of standalone interceptors, which the code that reads the policy would accept.
       if (typeof policy === "object" && policy !== null && "target" in policy) {
         const rule = "absent: the channel tells it";
         throw new InvalidOptionError(`${prefix}.${name}.target`, rule, policy.target);
@@ -176,10 +293,10 @@ export class ClientPolicies {
     }
     const { retry = false, hedge = false } = options;
     const policy = <K extends PolicyKey>(name: K) =>
-      says(name) ? this.#policy(name, options, prefix) : above?.[name];
+      hasOwn(name) ? this.#policy(name, options, prefix) : above?.[name];
     const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
-    // First of all, because the timeouts look into it.
-    const retries = says("retry")
+    // Before the timeouts, which read the retry options: a mistake there is reported under its own name.
+    const retries = hasOwn("retry")
       ? this.#control("retry", this.#retry(retry, prefix))
       : above?.retry;
     const resolvedTimeouts =
@@ -198,7 +315,7 @@ export class ClientPolicies {
           ? undefined
           : resolveIdempotencyKeyOptions(idempotencyKey, path("idempotencyKey")),
       retry: retries,
-      hedge: says("retry", "hedge")
+      hedge: hasOwn("retry", "hedge")
         ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
         : above?.hedge,
       breaker: policy("breaker"),
@@ -255,77 +372,36 @@ export class ClientPolicies {
   }
 }
 
-/** 0 for a service, 1 for a method. */
-function depth(name: string): number {
-  return name.indexOf("/", 1) === -1 ? 0 : 1;
+/** The functions that build the policies with state, by the name of their options. */
+const builders = {
+  breaker: breakerPolicy,
+  rate: ratePolicy,
+  throttle: throttlePolicy,
+  bulkhead: bulkheadPolicy,
+  fallback: fallbackPolicy,
+  faults: faultsPolicy,
+} as const;
+
+type PolicyKey = keyof typeof builders;
+type Built = { readonly [K in PolicyKey]: ReturnType<(typeof builders)[K]> };
+type OptionsOf = { readonly [K in PolicyKey]: Parameters<(typeof builders)[K]>[0] };
+type Build<K extends PolicyKey> = (
+  options: OptionsOf[K],
+  environment: Environment,
+  prefix: string,
+) => Built[K];
+
+/** The policies of one method. */
+export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | undefined }> {
+  readonly deadline: ResolvedDeadlineOptions;
+  readonly waitForReady: boolean;
+  readonly timeouts: ResolvedTimeoutOptions | undefined;
+  readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
+  readonly retry: RetryPolicy | undefined;
+  readonly hedge: RetryPolicy | undefined;
 }
 
-/** Options are laid over each other one by one, so those of each policy are read first, inherited ones too. */
-function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
-  const policies = Object.entries(given).map(([name, options]: [string, unknown]) => [
-    name,
-    typeof options === "object" && options !== null
-      ? readOptions(`${prefix}.${name}`, options)
-      : options,
-  ]);
-  return Object.fromEntries(policies);
-}
-
-/** The policies of a method, or of all methods. `false` leaves a policy out. */
-export interface MethodPolicy {
-  /** Always at work: without options, calls inherit the deadline of the inbound call. */
-  readonly deadline?: DeadlineOptions;
-  /**
-   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). What the
-   * metadata of a call says goes before it. @defaultValue false
-   */
-  readonly waitForReady?: boolean;
-  /** @defaultValue off */
-  readonly timeouts?: TimeoutOptions | false;
-  /** @defaultValue off */
-  readonly idempotencyKey?: IdempotencyKeyOptions | false;
-  /** @defaultValue on, with the defaults of `RetryOptions` */
-  readonly retry?: RetryPolicyOptions | false;
-  /**
-   * Attempts side by side, for methods that are known to be idempotent; those have hedges instead of retries (gRFC
-   * A6 allows one of the two). Idempotency, buffers, depth and budget are those of `retry`. @defaultValue off
-   */
-  readonly hedge?: (HedgeOptions & Pick<PolicyOptions, "mode">) | false;
-  /** @defaultValue on, with the defaults of `BreakerOptions` */
-  readonly breaker?: BreakerPolicyOptions | false;
-  /** @defaultValue off: it takes refusals of one method or instance for a word of the whole target */
-  readonly throttle?: ThrottlePolicyOptions | false;
-  /** @defaultValue off: how many calls a target allows is for it to say */
-  readonly rate?: RateOptions | false;
-  /** @defaultValue off: how many calls a target bears is for you to say */
-  readonly bulkhead?: BulkheadPolicyOptions | false;
-  /** Where the answer to a failed call comes from instead. @defaultValue off */
-  readonly fallback?: FallbackPolicyOptions | false;
-  /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
-  readonly faults?: FaultsPolicyOptions | false;
-}
-
-/** The policies of a client. */
-export interface ClientPolicy extends MethodPolicy {
-  /**
-   * What the schema says of idempotency: a registry from `methodRegistry`. `retry.idempotent` goes before it.
-   * @defaultValue nothing is known
-   */
-  readonly idempotency?: MethodRegistry;
-  /**
-   * How many streams the servers let a client reset on a connection. Attempts that lost and attempts that run out of
-   * their own time stay under it; `false` calls them off at once, whatever comes of it.
-   * @defaultValue on: 800 at once and 26 a second, under the limits of Node's HTTP/2 server
-   */
-  readonly resets?: ResetOptions | false;
-  /**
-   * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`), laid over those of the
-   * client option by option. A breaker or bulkhead that is named here is one of its own; left out, the method
-   * shares the client's.
-   */
-  readonly methods?: Readonly<Record<string, MethodPolicy>>;
-}
-
+/** The policies that a method can have options for. */
 const policyKeys = [
   "deadline",
   "waitForReady",
@@ -340,6 +416,24 @@ const policyKeys = [
   "fallback",
   "faults",
 ] as const satisfies readonly (keyof MethodPolicy)[];
+
+/** 0 for a service, 1 for a method: the order in which entries are read. */
+function depth(name: string): number {
+  return name.indexOf("/", 1) === -1 ? 0 : 1;
+}
+
+/**
+ * Reads the options of each policy as plain objects, inherited properties too, because they are merged option by option.
+ */
+function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
+  const policies = Object.entries(given).map(([name, options]: [string, unknown]) => [
+    name,
+    typeof options === "object" && options !== null
+      ? readOptions(`${prefix}.${name}`, options)
+      : options,
+  ]);
+  return Object.fromEntries(policies);
+}
 
 /** Lays the options of a method over those it starts from, policy by policy and option by option. */
 function merge(base: MethodPolicy, own: MethodPolicy): MethodPolicy {

@@ -1,24 +1,24 @@
 import type { ClientOptions } from "@grpc/grpc-js";
 import type { ClientPolicy, MethodPolicy } from "./client.js";
 
-/** What makes further attempts in a policy, whichever of the two there is. */
+/** The options by which a method has further attempts. */
 type Attempting = Pick<MethodPolicy, "retry" | "hedge">;
 
 /**
- * Finds channel options that work against a client policy, as sentences for a log:
+ * Finds channel options that work against a client policy. Returns one sentence for each, for a log:
  *
- * - a `grpc.service_config` with a `retryPolicy` or `hedgingPolicy` for methods that the policy retries or
- *   hedges too: grpc-js then makes several attempts of each of the toolkit's;
- * - `grpc.enable_retries: 0`, which also turns off the transparent retries of gRFC A6: those of calls that never
- *   left the process or that the server has not begun with.
+ * - `grpc.service_config` with a `retryPolicy` or `hedgingPolicy` for methods that the policy also retries or hedges:
+ *   grpc-js makes several attempts of each attempt of the toolkit;
+ * - `grpc.enable_retries: 0`, which also turns off the transparent retries of gRFC A6: those of calls that were not sent,
+ *   or that the server has not processed.
  *
- * A service config that does not parse is left to grpc-js, which refuses it.
+ * A service config that cannot be parsed is no conflict: grpc-js reports it.
  */
 export function serviceConfigConflicts(
   options: ClientOptions,
   policy: ClientPolicy = {},
 ): string[] {
-  // Without retries in the channel there is nothing that could multiply.
+  // With retries off in the channel, nothing multiplies the attempts.
   if (options["grpc.enable_retries"] === 0) {
     return [
       "grpc.enable_retries: 0 also turns off the transparent retries of calls that the server never saw. Leave it " +
@@ -37,13 +37,13 @@ export function serviceConfigConflicts(
   return conflicts;
 }
 
-/** Whether the policy makes further attempts for anything that a name of a service config covers. */
+/** Whether the policy makes further attempts of any method that a name in a service config stands for. */
 function attempts(policy: ClientPolicy, name: string): boolean {
   const { methods = {} } = policy;
   const service = name.split("/")[0] ?? "";
   const under = Object.entries(methods).map(([key, own]) => [key.replace(/^\//, ""), own] as const);
   const own = new Map(under);
-  // Layered as the policies are: method over service over client.
+  // As in a client policy: the method's options, then the service's, then the client's.
   const layers = [own.get(name), own.get(service), policy].filter((layer) => layer !== undefined);
   if (retries(layers) || hedges(layers)) return true;
   return under.some(
@@ -54,7 +54,7 @@ function attempts(policy: ClientPolicy, name: string): boolean {
 }
 
 function retries(layers: readonly Attempting[]): boolean {
-  // On unless somebody says otherwise.
+  // Retries are on by default.
   const retry = layers.find((layer) => layer.retry !== undefined)?.retry;
   return retry !== false && retry?.maxAttempts !== 1;
 }
@@ -63,7 +63,7 @@ function hedges(layers: readonly Attempting[]): boolean {
   return isObject(layers.find(({ hedge }) => hedge !== undefined)?.hedge);
 }
 
-/** What is looked at of a service config. It may be nonsense: then it is grpc-js that says so. */
+/** The fields that are read. Their types are unknown, because grpc-js is who validates a service config. */
 interface Shape {
   readonly methodConfig?: unknown;
   readonly name?: unknown;
@@ -83,7 +83,7 @@ function methodConfigs(text: unknown): readonly Shape[] {
   return isObject(config) ? objectsIn(config.methodConfig) : [];
 }
 
-/** `pkg.Service/Method`, `pkg.Service`, or nothing for the default. */
+/** `pkg.Service/Method`, `pkg.Service`, or the empty string for the default. */
 function namesOf({ name }: Shape): readonly string[] {
   return objectsIn(name).map(({ service, method }) => {
     if (typeof service !== "string") return "";

@@ -6,8 +6,8 @@ import type { MethodPolicy } from "./client.js";
 /** The policies of a method that a service config can name. */
 export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline" | "waitForReady"> {
   /**
-   * `false` where the config names no `retryPolicy`: then gRPC would not retry either. One attempt where there is
-   * a `hedgingPolicy`: hedges are paid out of the budget of `retry`.
+   * `false` where the config names no `retryPolicy`, because gRPC would not retry either. One attempt where there is a
+   * `hedgingPolicy` and `retryThrottling`: hedges draw on the budget of `retry`.
    */
   readonly retry:
     | (ConfiguredRetry & { readonly budget?: ConfiguredBudget })
@@ -16,37 +16,37 @@ export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline"
   readonly hedge?: ConfiguredHedge | false;
 }
 
-/** A client policy, as far as a service config goes. */
+/** The part of a client policy that a service config can express. */
 export interface ServiceConfigPolicy extends ServiceConfigMethodPolicy {
   readonly methods: Readonly<Record<string, ServiceConfigMethodPolicy>>;
 }
 
 export interface ServiceConfigImport {
-  /** For `weir.client`. Spread it to add what a service config has no words for, such as a breaker. */
+  /** For `weir.client`. Spread it to add policies that a service config cannot express, such as a circuit breaker. */
   readonly policy: ServiceConfigPolicy;
-  /** What is taken otherwise than it is written, or not at all, each with its path. */
+  /** One sentence for each field that is ignored, or applied with another value, with its path. */
   readonly warnings: string[];
 }
 
 /**
- * Reads the policies of a gRPC service config, so that a client that is set up by one keeps its timeouts and
- * retries, and gets the toolkit's decisions and attempts to look at. The most specific entry holds for a method,
- * alone: the exact method, its service, the default `{}` (grpc/service_config/service_config.proto).
+ * Reads the policies of a gRPC service config, so that a client that has one keeps its timeouts and retries. Only the
+ * most specific entry holds for a method: the exact method, else its service, else the default `{}`
+ * (https://github.com/grpc/grpc-proto/blob/master/grpc/service_config/service_config.proto).
  *
- * These things are other than in gRPC:
+ * Differences from gRPC:
  *
- * - a `timeout` is the deadline of calls that set none; gRPC would also cut the longer ones;
- * - whether a failure is retried follows its origin and the method's idempotency, not the code alone;
- * - where there is no `retryThrottling`, extra attempts have the default budget; in gRPC they have none;
- * - RESOURCE_EXHAUSTED is retried only where the server says when, by pushback or RetryInfo;
- * - a retry whose wait would pass the deadline is not waited for: the call ends at once, with the status of its last
- *   attempt, where gRPC would wait and end it with DEADLINE_EXCEEDED.
+ * - A `timeout` is the deadline of calls that set none. gRPC would also shorten later deadlines.
+ * - Whether a failure is retried depends on its origin and the method's idempotency, not on the code alone.
+ * - Without `retryThrottling`, extra attempts have the default budget. In gRPC they have none.
+ * - RESOURCE_EXHAUSTED is retried only where the server says when, by pushback or RetryInfo.
+ * - A retry whose wait would pass the deadline is not made: the call ends at once with the status of its last attempt.
+ *   gRPC would wait, and end the call with DEADLINE_EXCEEDED.
  *
- * What balances load or checks health is the channel's: leave that in `grpc.service_config`, and take `retryPolicy` and
- * `hedgingPolicy` out of it, or attempts multiply.
+ * Load balancing and health checks belong to the channel: leave them in `grpc.service_config`. Take `retryPolicy` and
+ * `hedgingPolicy` out of it: otherwise each attempt of the toolkit becomes several.
  *
  * @param config The parsed JSON, or its text.
- * @throws InvalidOptionError naming what is wrong by its path, as
+ * @throws InvalidOptionError that names the wrong field by its path, such as
  *   `serviceConfig.methodConfig[0].retryPolicy.maxAttempts`.
  */
 export function policiesFromServiceConfig(config: unknown): ServiceConfigImport {
@@ -75,7 +75,7 @@ export function policiesFromServiceConfig(config: unknown): ServiceConfigImport 
   return { policy: { ...policyOf(base, []), methods: Object.fromEntries(methods) }, warnings };
 }
 
-/** One `methodConfig`, read. */
+/** A `methodConfig` that has been read. */
 interface MethodConfig {
   readonly timeoutMs: number | undefined;
   readonly waitForReady: boolean;
@@ -99,7 +99,7 @@ const unsupported: Readonly<Record<string, string>> = {
 };
 
 /**
- * The entries by what they are for: `pkg.Service/Method`, `pkg.Service`, or nothing for the default.
+ * The entries by their names: `pkg.Service/Method`, `pkg.Service`, or the empty string for the default.
  */
 function entriesOf(
   root: JsonFields,
@@ -110,7 +110,7 @@ function entriesOf(
   for (const method of root.objects("methodConfig")) {
     const names = method.list("name");
     if (names === undefined) throw new InvalidOptionError(method.at("name"), "an array", names);
-    if (names.length === 0) warn(method.at("name"), "is empty, so the entry is for no method");
+    if (names.length === 0) warn(method.at("name"), "is empty: the entry holds for no method");
     const entry = entryOf(method, budget, warn);
     for (const name of method.objects("name")) {
       const key = nameOf(name, warn);
@@ -178,8 +178,8 @@ function part(name: JsonFields, field: "service" | "method", form: RegExp): stri
 }
 
 /**
- * The options of an entry. In a client policy they are laid over those of the service and the client, where in a
- * service config they stand alone: what an entry does not set has to be taken back.
+ * The options of an entry. In a client policy a method inherits the options of its service and of the client; in a service
+ * config it does not. So what a broader entry sets, and this one does not, is reset to its default.
  */
 function policyOf(
   entry: MethodConfig,
@@ -189,7 +189,7 @@ function policyOf(
   const waitsAbove = broader.some((above) => above?.waitForReady === true);
   const timedAbove = broader.some((above) => above?.timeoutMs !== undefined);
   const hedgedAbove = broader.some((above) => above?.hedge !== undefined);
-  // There is no word for no deadline at all; the longest there can be is as good.
+  // No option takes an inherited deadline away; the longest one has the same effect.
   const defaultMs = timeoutMs ?? (timedAbove ? maxDurationMs : undefined);
   return {
     ...(defaultMs === undefined ? {} : { deadline: { defaultMs } }),
@@ -212,13 +212,14 @@ function parsed(config: unknown): unknown {
   }
 }
 
-// The parts of a gRPC service config that are policies, each as options of ours. The rules are those of gRFC A6,
-// "Validation of retryPolicy" and "… hedgingPolicy"; grpc-js checks by the same.
+// From here on: one policy of a service config as options of the toolkit. The checks are those of gRFC A6, "Validation of
+// retryPolicy" and "Validation of hedgingPolicy" (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), as
+// in grpc-js.
 
-/** Told of what is taken otherwise than it is written. */
+/** Receives a sentence for each field that is ignored, or applied with another value. */
 export type Warn = (path: string, warning: string) => void;
 
-/** What a `retryPolicy` says, as retry options. */
+/** Retry options made from a `retryPolicy`. */
 export interface ConfiguredRetry {
   readonly maxAttempts: number;
   readonly codes: readonly number[];
@@ -230,25 +231,25 @@ export interface ConfiguredRetry {
   };
 }
 
-/** What a `hedgingPolicy` says, as hedge options. */
+/** Hedge options made from a `hedgingPolicy`. */
 export interface ConfiguredHedge {
   readonly maxAttempts: number;
   readonly delayMs: number;
   readonly nonFatalCodes: readonly number[];
 }
 
-/** What `retryThrottling` says, as options of a retry budget: its tokens, and no ratio. */
+/** Options of a retry budget made from `retryThrottling`: tokens, and no ratio of calls. */
 export interface ConfiguredBudget {
   readonly maxTokens: number;
   readonly tokenRatio: number;
   readonly ratio: false;
 }
 
-/** A config cannot say what running a method twice does, and gRPC takes it for harmless. */
+/** gRPC retries by the code alone. A service config cannot say whether a method may run twice. */
 const knownIdempotentOnly =
   "methods known to be idempotent: by their schema, by retry.idempotent, or by a key that the server honours";
 
-/** gRFC A6 takes more as so many. */
+/** gRFC A6 reads a larger `maxAttempts` as 5. */
 const attemptsLimit = 5;
 
 function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
@@ -258,7 +259,7 @@ function retryOf(policy: JsonFields, warn: Warn): ConfiguredRetry {
   const maxMs = delayMs(policy, "maxBackoff", warn);
   const multiplier = positive(policy, "backoffMultiplier");
   if (wantedBaseMs > maxMs) {
-    // Which is what gRPC waits then: the maximum, from the first retry on.
+    // gRPC then waits `maxBackoff` before every retry.
     warn(policy.at("initialBackoff"), `is above maxBackoff, taken as ${maxMs} ms`);
   }
   const codes = statusCodes(policy, "retryableStatusCodes");
@@ -309,7 +310,7 @@ function budgetOf(throttling: JsonFields, warn: Warn): ConfiguredBudget {
     throw new InvalidOptionError(throttling.at("maxTokens"), rule, maxTokens);
   }
   const tokenRatio = positive(throttling, "tokenRatio");
-  // Thousandths are the smallest there is of a token.
+  // gRFC A6 counts in thousandths of a token.
   return {
     maxTokens: clamped(throttling.at("maxTokens"), maxTokens, 0.001, 1_000, "", warn),
     tokenRatio: clamped(throttling.at("tokenRatio"), tokenRatio, 0.001, 1_000, "", warn),
@@ -317,7 +318,7 @@ function budgetOf(throttling: JsonFields, warn: Warn): ConfiguredBudget {
   };
 }
 
-/** A timeout of at least a millisecond: less than that is no time to answer in, and none is sent as 0. */
+/** The timeout in milliseconds, at least 1: the wire has no shorter one. `undefined` where the config sets none. */
 function timeoutOf(method: JsonFields, warn: Warn): number | undefined {
   if (!method.has("timeout")) return undefined;
   const path = method.at("timeout");
@@ -325,7 +326,7 @@ function timeoutOf(method: JsonFields, warn: Warn): number | undefined {
   return clamped(path, wantedMs, 1, maxDurationMs, " ms", warn);
 }
 
-/** A misspelt field would otherwise be a default that nobody asked for; a new one is no reason to fail. */
+/** Warns of fields that are not known. They are no error, because a service config may be newer than the toolkit. */
 function warnOfUnknown(fields: JsonFields, known: readonly string[], warn: Warn): void {
   for (const name of fields.names) {
     if (!known.includes(name)) warn(fields.at(name), "is not known, and ignored");
@@ -379,7 +380,7 @@ function statusCodes(policy: JsonFields, name: string): readonly number[] {
 }
 
 const codesByName: ReadonlyMap<string, number> = new Map(
-  // The enum maps back as well, from numbers to names.
+  // The enum of grpc-js also maps numbers to names.
   Object.entries(Status).filter((entry): entry is [string, Status] => typeof entry[1] === "number"),
 );
 
@@ -396,15 +397,15 @@ function clamped(
   return taken;
 }
 
-/** Seconds that a `google.protobuf.Duration` may have: about ten thousand years. */
+/** The most seconds of a `google.protobuf.Duration`: about 10,000 years. */
 const maxSeconds = 315_576_000_000;
 
 /**
  * Milliseconds of a `google.protobuf.Duration` in JSON: text such as `"1.5s"`, with up to nine decimals, or an object
- * `{ seconds, nanos }`. Negative durations are refused, since nothing here lasts less than no time.
+ * `{ seconds, nanos }`.
  *
- * @param option Where it stands, for the error.
- * @throws InvalidOptionError when it is no duration.
+ * @param option The path of the field, for the error.
+ * @throws InvalidOptionError when it is no duration, or a negative one.
  *
  * @internal Exported for its tests.
  */
@@ -424,14 +425,14 @@ interface Parts {
 function ofText(value: string): Parts | undefined {
   const [matched, seconds, decimals = ""] = /^(\d{1,12})(?:\.(\d{1,9}))?s$/.exec(value) ?? [];
   if (matched === undefined) return undefined;
-  // The decimals are a fraction: ".05" is 50 ms, not 5 ns.
+  // The decimals are a fraction: ".05" is 50 ms.
   return { seconds: Number(seconds), nanos: Number(decimals.padEnd(9, "0")) };
 }
 
 function ofObject(value: unknown): Parts | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
   const { seconds = 0, nanos = 0 } = value as Readonly<Record<keyof Parts, unknown>>;
-  // An int64 is text in JSON, and a number in configs that people write.
+  // The JSON form of an int64 is text; configs written by hand have numbers.
   const whole =
     typeof seconds === "string" && /^\d{1,12}$/.test(seconds) ? Number(seconds) : seconds;
   if (typeof whole !== "number" || !Number.isInteger(whole) || whole < 0) return undefined;

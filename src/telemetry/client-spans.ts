@@ -1,8 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { context } from "@opentelemetry/api";
+import { interceptorOf, type Layer, type SpanLayers } from "../grpc/client/layers.js";
 import { recordKey } from "../grpc/context/call-record.js";
 import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
-import { interceptorOf, type Layer } from "../grpc/layers.js";
 import { AttemptSpanCall } from "./attempt-span.js";
 import { CallSpanCall, traceOf } from "./call-span.js";
 import {
@@ -12,21 +12,15 @@ import {
 } from "./options.js";
 import { Tracing } from "./tracing.js";
 
-/** The layers of a client's traces. Absent where tracing is switched off. */
-export interface SpanLayers {
-  /**
-   * One span of kind CLIENT for each call, over all its attempts, with the decisions of the policies as events.
-   * It belongs directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js
-   * has made a span for the call, that one is added to instead.
-   */
-  readonly call?: Layer;
-  /**
-   * One span of kind CLIENT for each attempt that goes on the wire, below the call's, and the trace context in the
-   * attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has none.
-   */
-  readonly attempt?: Layer;
-}
-
+/**
+ * The layers of a client's spans, all of kind CLIENT.
+ *
+ * - `call`: one span for a call, over all of its attempts, with the decisions of the policies as events. It belongs
+ *   directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js has made a span for the call,
+ *   attributes and events are added to that span instead.
+ * - `attempt`: one span for each attempt that goes on the wire, a child of the call's, and the trace context in the
+ *   attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has no span.
+ */
 export function spanLayers(
   environment: Environment,
   telemetry: ResolvedTelemetryOptions,

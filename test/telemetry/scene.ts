@@ -12,10 +12,10 @@ import {
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
 import { contextLayer } from "../../src/grpc/client/context.js";
+import { layered } from "../../src/grpc/client/layers.js";
 import { gatesLayer } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
 import { type Environment, environmentOf } from "../../src/grpc/environment.js";
-import { layered } from "../../src/grpc/layers.js";
 import { context as serverContext } from "../../src/grpc/server/context.js";
 import { serverGate } from "../../src/grpc/server/policy.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";

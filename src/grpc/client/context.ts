@@ -14,11 +14,11 @@ import {
   environmentOptionNames,
   type PendingCalls,
 } from "../environment.js";
-import { interceptorOf, type Layer } from "../layers.js";
 import { cohortKey, priorityKey, readPriority, retryDepthKey } from "../metadata.js";
 import type { MessageContext } from "../types.js";
 import { ForwardingCall } from "./forwarding-call.js";
 import { asKept, copyMetadata } from "./kept-metadata.js";
+import { interceptorOf, type Layer } from "./layers.js";
 
 /**
  * The outermost layer of the client pipeline. It brings every event back into the caller's async context, and passes the

@@ -6,9 +6,9 @@ import { InvalidOptionError, oneOf, optionalFunction, readOptions } from "../../
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import { type CallRecord, recordKey } from "../context/call-record.js";
 import { type Environment, type EnvironmentOptions, environmentOf } from "../environment.js";
-import type { Layer } from "../layers.js";
 import { serviceOf } from "../types.js";
 import { type ClientPassage, GatedCall } from "./gated-call.js";
+import type { Layer } from "./layers.js";
 
 /** A row of client policies that each attempt has to pass, in their order. Those that are absent are left out. */
 export function gatesLayer(

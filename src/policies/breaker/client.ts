@@ -16,6 +16,7 @@ import type { StatusOrigin } from "../../core/status.js";
 import { ask, type Observer, type ReportError } from "../../core/user-code.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import { interceptorOf } from "../../grpc/client/layers.js";
 import {
   type CallKey,
   callKeys,
@@ -29,7 +30,6 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf } from "../../grpc/layers.js";
 import { hasScheme } from "../../grpc/status/origin.js";
 import type { Rejection } from "../../grpc/status/rejection.js";
 import type { Breaker, BreakerCall, BreakerPermit, BreakerRefusal } from "./breaker.js";

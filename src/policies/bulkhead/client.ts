@@ -13,6 +13,7 @@ import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
+import { interceptorOf } from "../../grpc/client/layers.js";
 import {
   type CallKey,
   callKeys,
@@ -28,7 +29,6 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf } from "../../grpc/layers.js";
 import {
   Bulkhead,
   type BulkheadHooks,

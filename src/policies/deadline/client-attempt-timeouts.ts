@@ -11,6 +11,7 @@ import type { RefusalReason } from "../../core/decision.js";
 import { InvalidOptionError } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import { type StandaloneOptions, takeStandalone } from "../../grpc/client/policy.js";
 import {
   attemptOf,
@@ -20,7 +21,6 @@ import {
   recordKey,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline } from "../../grpc/deadline.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { isAddress } from "../../grpc/status/origin.js";
 import { localRejection } from "../../grpc/status/rejection.js";
 import {

@@ -12,11 +12,11 @@ import type { RefusalReason } from "../../core/decision.js";
 import { durationMs, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import type { InboundEnd } from "../../grpc/context/inbound-call.js";
 import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadline.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 

@@ -1,8 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { FallbackCall } from "./client-call.js";
 import { WatchedCall } from "./client-degraded.js";
 import { ObservedFallbackCall } from "./client-observed-call.js";

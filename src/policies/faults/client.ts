@@ -9,6 +9,7 @@ import { type CancelTask, expireAt } from "../../core/clock.js";
 import { optionalFunction } from "../../core/options.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import {
   type KeyedCall,
   type PolicyOptions,
@@ -25,7 +26,6 @@ import {
 import { CallDeadline, toMonotonic } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
 import { delayText, endText, FaultsPolicy, faultStatus } from "../../grpc/faults.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";

@@ -12,11 +12,11 @@ import { ask, type ReportError, safely } from "../../core/user-code.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { asKept, copyMetadata } from "../../grpc/client/kept-metadata.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import type { StandaloneOptions } from "../../grpc/client/policy.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
 import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 

@@ -5,6 +5,7 @@ import { InvalidOptionError, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
+import { interceptorOf } from "../../grpc/client/layers.js";
 import {
   type CallKey,
   callKeys,
@@ -21,7 +22,6 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf } from "../../grpc/layers.js";
 import {
   type RateLimitOptions,
   type ResolvedRateLimitOptions,

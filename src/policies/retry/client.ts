@@ -3,6 +3,7 @@ import type { CancelTask } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
 import { yesOrNo } from "../../core/user-code.js";
 import { type MessageCopy, readableLater } from "../../grpc/client/kept-request.js";
+import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import {
   type PolicyOptions,
   type StandaloneOptions,
@@ -11,7 +12,6 @@ import {
 import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf, type Layer } from "../../grpc/layers.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
 import type { ClientListener, MessageContext } from "../../grpc/types.js";

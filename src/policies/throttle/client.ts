@@ -15,6 +15,7 @@ import {
 } from "../../core/permit.js";
 import { priorities, priorityRank } from "../../core/priority.js";
 import type { ClientPassage } from "../../grpc/client/gated-call.js";
+import { interceptorOf } from "../../grpc/client/layers.js";
 import {
   gatesLayer,
   keyFunction,
@@ -26,7 +27,6 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { interceptorOf } from "../../grpc/layers.js";
 import { readAdmission } from "../../grpc/metadata.js";
 import {
   type ResolvedThrottleOptions,
