@@ -15,56 +15,58 @@ import {
   type WaitResult,
 } from "./permit.js";
 
-/** A policy that stands in the way of a call: it lets it pass, makes it wait, or refuses it. */
+/** A policy as a call meets it: it admits the call, queues it, or refuses it. `C` is what the policy sees of a call. */
 export interface Gate<C> {
   readonly policy: PolicyName;
-  /** Asked for each call, so that it can change while calls run. */
+  /** Asked for each call: the mode can be switched while calls run. */
   modeFor(call: C): Mode;
-  /** `undefined`: the policy has nothing to say about this call, and nothing to settle. */
+  /** `undefined`: the policy does not concern this call. It goes on, and there is nothing to settle. */
   enter(call: C, onGranted: OnGranted): GateAnswer | undefined;
   /**
-   * The call would take a slot that others wait for: it is asked to enter once the call can use it. Gates behind it come
-   * later as well.
+   * The gate gives out slots that other calls wait for. `enter` is called only when the call can use its slot at once, on a
+   * server when its request has arrived; the gates behind this one are asked after it.
    */
   readonly takesSlot?: boolean;
-  /** For a gate that takes slots: refuses a call that need not come so far. Takes nothing. */
+  /** For a gate with `takesSlot`: refuses a call early that `enter` would refuse now. Takes no slot. */
   refusesEarly?(call: C): Refusal | undefined;
-  /** Its permit is held until the call has ended, and not only until it was answered. */
+  /** The permit is held until the call has ended. Without it, only until the call has been answered. */
   readonly untilEnd?: boolean;
 }
 
-/** What goes on around a call that passes gates. */
+/** What a {@link GateRun} tells the call that it runs for. */
 export interface GateHost {
   readonly clock: Clock;
-  /** The call has come to the gates that take slots. Only told after `runToSlots`. */
+  /** The call has passed the gates before those that take slots. Called only after `runToSlots`. */
   ready?(waited: boolean): void;
-  /** All gates are passed. `waited`: not inside `run`, but from the callback of a queue. */
+  /** The call has passed all gates. `waited`: it stood in a queue, so this is not called from inside `run`. */
   admitted(waited: boolean): void;
-  /** A gate refused. What the gates before it gave is given back already. */
+  /** A gate refused the call. Permits of the gates before it have been given back. */
   refused(refusal: Refusal, policy: PolicyName, waited: boolean): void;
   decide(decision: Decision): void;
-  /** Where it is noted what observed gates would have refused, and how those calls ended. */
+  /** Counts what gates in `observe` would have refused, and how those calls ended. */
   readonly observed?: ObserveReport | undefined;
 }
 
 /**
- * The way of one call through a row of gates, and what it holds until it ends. Every permit is settled exactly once when
- * the call has ended. Of a call that did not come through, because a gate refused it or it left while it waited, each
- * permit is given back unused instead.
+ * Takes one call through a row of gates, in their order, and keeps the permits that the call holds. When the call has
+ * ended each permit is settled once. When the call does not come through, because a gate refused it or the caller left
+ * while it waited, each permit is given back unused instead.
  *
- * A gate that observes works on its state as if the call obeyed it: a call that it would have refused
- * holds nothing of it, and one that it would have queued holds its permit from the turn it would have got.
+ * A gate in `observe` keeps its state as if its answers were obeyed. A call that it would have refused holds no permit of
+ * it; a call that it would have queued goes on at once, and holds its permit from the moment the queue would have let it go.
  */
 export class GateRun<C> {
   readonly #gates: readonly Gate<C>[];
   readonly #call: C;
   readonly #host: GateHost;
   readonly #held: Permit[] = [];
-  /** Of gates that hold theirs until the end. */
+  /** Permits of gates with `untilEnd`. */
   #lasting: Permit[] | undefined;
+  /** Index of the first gate that takes a slot, while the call may not come so far yet. */
   #stopAt: number;
+  /** Places in the queues of gates that observe. */
   #shadows: Queued[] | undefined;
-  /** Gates that would have refused the call, in pairs of policy and reason. */
+  /** What gates that observe would have refused the call for. */
   #spared: { readonly policy: PolicyName; readonly reason: RefusalReason }[] | undefined;
   #next = 0;
   #admitted = false;
@@ -84,19 +86,14 @@ export class GateRun<C> {
     return this.#waiting !== undefined;
   }
 
-  /** Asks the gates in their order. Tells the host, now or when a wait is over. */
+  /** Asks the gates. Tells the host, at once or when a wait is over. */
   run(): void {
     this.#goOn(false);
   }
 
-  /** A gate that observes would have refused the call, and has a permit for it all the same. */
-  wouldRefuse(refusal: Refusal, policy: PolicyName): void {
-    this.#decideRefusal(refusal, policy, false);
-  }
-
   /**
-   * The same, up to the first gate that takes slots; whoever would be refused there is refused now. The host is told by
-   * `ready` that the call has come so far, and goes on with `run`.
+   * Asks the gates before the first one that takes slots, and refuses the call at once where that gate would refuse it now.
+   * Otherwise calls `ready` of the host, which goes on with `run`.
    */
   runToSlots(): void {
     const call = this.#call;
@@ -107,20 +104,30 @@ export class GateRun<C> {
     this.#goOn(false);
   }
 
-  /** Slots are really taken, and not only counted by gates that observe. */
+  /** True when a gate that takes slots is enforced for this call, and does not just observe. */
   get slotsEnforced(): boolean {
     return this.#gates.some(
       (gate) => gate.takesSlot === true && gate.modeFor(this.#call) === "enforce",
     );
   }
 
-  /** The call was answered: it gives back what it holds, but for the permits that are held until its end. */
+  /** For a gate that observes and hands out a permit all the same: notes that it would have refused the call. */
+  wouldRefuse(refusal: Refusal, policy: PolicyName): void {
+    this.#decideRefusal(refusal, policy, false);
+  }
+
+  /** A stream has had its first message from the other side. Called once. */
+  delivered(): void {
+    for (const permit of this.#held) permit.delivered?.();
+  }
+
+  /** The call has been answered: settles the permits that are not held until the end. */
   answered(outcome: Outcome, ending?: Ending): void {
     if (this.#over) return;
     this.#giveBack(outcome, ending);
   }
 
-  /** The call has ended, admitted or not: it leaves the queue it is in and gives back what it holds. */
+  /** The call has ended, admitted or not: it leaves the queue it stands in, and its permits are settled or given back. */
   settle(outcome: Outcome, ending?: Ending): void {
     this.#giveBack(outcome, ending);
     const lasting = this.#lasting;
@@ -134,7 +141,7 @@ export class GateRun<C> {
     this.#waiting?.leave();
     this.#waiting = undefined;
     if (this.#admitted) for (const permit of this.#held) permit.settle(outcome, ending);
-    // The last first: a waiting call that gets what comes back finds what lies behind free already.
+    // The last one first: a waiting call that is granted a permit finds those of the gates behind it free again.
     else for (const permit of this.#held.reverse()) abandon(permit, this.#refused);
     for (const shadow of this.#shadows ?? []) shadow.leave();
     for (const { policy, reason } of this.#spared ?? []) {
@@ -142,13 +149,8 @@ export class GateRun<C> {
     }
   }
 
-  /** A stream has had its first message from the other side. Told once. */
-  delivered(): void {
-    for (const permit of this.#held) permit.delivered?.();
-  }
-
   #goOn(waited: boolean): void {
-    // A function of the user's, asked or told on the way, may end the call: then it passes no other gate.
+    // A function of the user's that a gate calls may end the call: then no further gate is asked.
     while (!this.#over && this.#next < this.#gates.length) {
       if (this.#next === this.#stopAt) {
         this.#stopAt = this.#gates.length;
@@ -163,14 +165,14 @@ export class GateRun<C> {
         this.#observe(gate);
         continue;
       }
-      const entry = gate.enter(this.#call, this.#onGranted);
-      if (entry === undefined) continue;
-      if (isQueued(entry)) {
-        if (this.#over) entry.leave();
-        else this.#waiting = entry;
+      const answer = gate.enter(this.#call, this.#onGranted);
+      if (answer === undefined) continue;
+      if (isQueued(answer)) {
+        if (this.#over) answer.leave();
+        else this.#waiting = answer;
         return;
       }
-      if (!this.#take(entry, gate, waited)) return;
+      if (!this.#take(answer, gate, waited)) return;
     }
     if (this.#over) return;
     this.#admitted = true;
@@ -187,47 +189,53 @@ export class GateRun<C> {
     return false;
   }
 
-  readonly #onGranted: OnGranted = (turn, waitedMs) => {
+  readonly #onGranted: OnGranted = (result, waitedMs) => {
     const gate = this.#gates[this.#next - 1];
-    const waited = this.#waiting;
+    const queued = this.#waiting;
     this.#waiting = undefined;
     if (this.#over || gate === undefined) {
-      if (!isRefusal(turn)) abandon(turn, false);
+      if (!isRefusal(result)) abandon(result, false);
       return;
     }
-    this.#decideQueue(waited, gate.policy, true, waitedMs);
-    if (this.#take(turn, gate, true)) this.#goOn(true);
+    this.#decideQueue(queued, gate.policy, true, waitedMs);
+    if (this.#take(result, gate, true)) this.#goOn(true);
   };
 
   /** False when the call is refused. */
-  #take(turn: WaitResult, gate: Gate<C>, waited: boolean): boolean {
-    if (!isRefusal(turn)) {
-      this.#hold(turn, gate);
+  #take(result: WaitResult, gate: Gate<C>, waited: boolean): boolean {
+    if (!isRefusal(result)) {
+      this.#hold(result, gate);
       return true;
     }
     const { policy } = gate;
-    this.#decideRefusal(turn, policy, true);
+    this.#decideRefusal(result, policy, true);
     if (this.#over) return false;
     this.#refused = true;
     this.settle("ignored");
-    this.#host.refused(turn, policy, waited);
+    this.#host.refused(result, policy, waited);
     return false;
   }
 
   #observe(gate: Gate<C>): void {
-    const { policy } = gate;
-    const entry = gate.enter(this.#call, (turn, waitedMs) => {
-      if (entry !== undefined && isQueued(entry)) this.#decideQueue(entry, policy, false, waitedMs);
-      if (isRefusal(turn)) this.#decideRefusal(turn, policy, false);
-      else this.#hold(turn, gate);
+    let queued: Queued | undefined;
+    const answer = gate.enter(this.#call, (result, waitedMs) => {
+      this.#decideQueue(queued, gate.policy, false, waitedMs);
+      this.#takeObserved(result, gate);
     });
-    if (entry === undefined) return;
-    if (isQueued(entry)) {
-      if (this.#over) entry.leave();
-      this.#shadows ??= [];
-      this.#shadows.push(entry);
-    } else if (isRefusal(entry)) this.#decideRefusal(entry, policy, false);
-    else this.#hold(entry, gate);
+    if (answer === undefined) return;
+    if (!isQueued(answer)) {
+      this.#takeObserved(answer, gate);
+      return;
+    }
+    queued = answer;
+    if (this.#over) queued.leave();
+    this.#shadows ??= [];
+    this.#shadows.push(queued);
+  }
+
+  #takeObserved(result: WaitResult, gate: Gate<C>): void {
+    if (isRefusal(result)) this.#decideRefusal(result, gate.policy, false);
+    else this.#hold(result, gate);
   }
 
   #hold(permit: Permit, { untilEnd }: Gate<C>): void {
@@ -250,17 +258,17 @@ export class GateRun<C> {
     this.#host.decide(detail === undefined ? decision : { ...decision, detail });
   }
 
-  #spare(policy: PolicyName, reason: RefusalReason): void {
-    this.#host.observed?.refused(policy, reason);
-    // A wait that ends after the call says nothing more of it.
-    if (this.#over) return;
-    this.#spared ??= [];
-    this.#spared.push({ policy, reason });
-  }
-
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {
     if (!enforced) this.#spare(policy, reason);
     const atMs = this.#host.clock.now();
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
+  }
+
+  #spare(policy: PolicyName, reason: RefusalReason): void {
+    this.#host.observed?.refused(policy, reason);
+    // When a wait ends after the call, the outcome of the call has been counted already.
+    if (this.#over) return;
+    this.#spared ??= [];
+    this.#spared.push({ policy, reason });
   }
 }

@@ -1,57 +1,61 @@
 import type { RefusalReason } from "./decision.js";
 
 /**
- * How a finished attempt counts for the policies that admitted it.
- * `ignored`: the caller left, or we refused the call ourselves. It is evidence of nothing.
+ * How a finished call counts for the policies that admitted it. `ignored` says nothing about the server: the caller
+ * cancelled, or a policy of this process refused the call.
  */
 export type Outcome = "success" | "failure" | "ignored";
 
-/** What is known of an end beside its outcome. Policies read what concerns them. */
+/** What is known about the end of a call besides its outcome. Each policy reads the fields that concern it. */
 export interface Ending {
-  /** The other side said that trying again is worth it after so many milliseconds. */
+  /** The server asked to be tried again after this many milliseconds. */
   readonly retryAfterMs?: number | undefined;
   /**
-   * The other side did not do the work: `shed`, it said that it has too much to do; `unavailable`, it could not
-   * be reached or did not answer in time. Absent when it did the work, however that went.
+   * The server did not do the work. `shed`: it said that it is overloaded. `unavailable`: it could not be reached, or did
+   * not answer in time. Absent when it did the work, whatever the result.
    */
   readonly unserved?: "shed" | "unavailable" | undefined;
   /**
-   * The event behind it, by name, where all who ask later hear of the same one: a connect that failed is told from memory
-   * until the next attempt to connect. It is evidence once.
+   * Name of the event that ended the call, where one event ends many calls: grpc-js repeats the error of a failed connect
+   * for every call until the next attempt to connect. All calls with the same event count once.
    */
   readonly event?: string | undefined;
-  /** It ended with its connection, and so may others have. Together they are evidence once. */
+  /** The connection broke, which may have ended other calls too. All of them count once. */
   readonly connectionLost?: boolean | undefined;
-  /** It is an error that says nothing against who ended with it, such as INVALID_ARGUMENT. */
+  /** The status is an error of the caller, such as INVALID_ARGUMENT, and says nothing against the server. */
   readonly erred?: boolean | undefined;
-  /** The caller has left, and the work for it goes on: what it takes may be kept until that is over. */
+  /** The caller has left and the handler still works: a policy may keep what the call holds until the handler is done. */
   readonly worksOn?: WorksOn | undefined;
 }
 
-/** Tells, once, that the work has ended; or, with `false`, that it has not in `maxMs`, and nobody waits for it any more. */
+/**
+ * Calls `over` once: with `true` when the handler has ended, or with `false` when it has not ended within `maxMs`
+ * milliseconds.
+ */
 export type WorksOn = (maxMs: number, over: (ended: boolean) => void) => void;
 
 /**
- * What a policy hands out on admission. It is settled exactly once; settling again does nothing,
- * so every path that may be the last one can settle without asking.
+ * What a policy hands out for a call that it admits. Only the first `settle` counts, so every path that may be the last
+ * one can settle without asking.
  */
 export interface Permit {
+  /** The call has ended. */
   settle(outcome: Outcome, ending?: Ending): void;
   /**
-   * The call does not go on after all: a later gate refused it, or it left before it had passed all of them. In place of
-   * `settle`, for a permit that can give back what the call took and did not use. Without it, such a permit is settled as
+   * The call does not go on: a later gate refused it, or the caller left before the call had passed all gates. Called
+   * instead of `settle`, so that the policy can take back what the call did not use. A permit without it is settled as
    * `ignored`.
    *
-   * @param refused A later gate refused it, and would refuse the next one that came now.
+   * @param refused A later gate refused the call, and would refuse another call now.
    */
   abandon?(refused: boolean): void;
-  /** A stream has had its first message from the other side, and goes on. Told once, before it is settled. */
+  /** A stream has had its first message from the other side, and goes on. Called once, before `settle`. */
   delivered?(): void;
 }
 
-/** A permit that only its first `settle` counts for. What that does, each kind says in `onSettle`. */
+/** The base of all permits: only the first `settle` reaches `onSettle`. */
 export abstract class OncePermit implements Permit {
-  /** It is over: whoever ends it in another way than by `settle` sets this. */
+  /** True once the permit has been used. A subclass that ends it in another way than by `settle` sets it. */
   protected over = false;
 
   settle(outcome: Outcome, ending?: Ending): void {
@@ -63,13 +67,7 @@ export abstract class OncePermit implements Permit {
   protected abstract onSettle(outcome: Outcome, ending: Ending | undefined): void;
 }
 
-/** Gives back the permit of a call that did not go on. */
-export function abandon(unused: Permit, refused: boolean): void {
-  if (unused.abandon === undefined) unused.settle("ignored");
-  else unused.abandon(refused);
-}
-
-/** A permit that runs `onSettle` at the first settle and never again. */
+/** A permit that calls a function at its first settle. For rare permits: one for each call has a class of its own. */
 export function permit(onSettle: (outcome: Outcome, ending: Ending | undefined) => void): Permit {
   return new CallbackPermit(onSettle);
 }
@@ -83,18 +81,21 @@ class CallbackPermit extends OncePermit {
   }
 }
 
-/** The answer of a policy that does not let a call through. */
+/** Gives back the permit of a call that does not go on. See `Permit.abandon`. */
+export function abandon(unused: Permit, refused: boolean): void {
+  if (unused.abandon === undefined) unused.settle("ignored");
+  else unused.abandon(refused);
+}
+
+/** The answer of a policy that refuses a call. */
 export interface Refusal {
   readonly kind: "refusal";
   readonly reason: RefusalReason;
-  /** For a person: the numbers behind the reason, such as `running 64 of 64, queued 100 of 100`. */
+  /** For people: the numbers behind the reason, such as `running 64 of 64, queued 100 of 100`. */
   readonly detail: string;
-  /**
-   * After how many milliseconds trying again is worth it. Absent where the policy cannot tell, or
-   * where another try makes no sense.
-   */
+  /** Milliseconds after which another try is worth it. Absent where that is not known, or where it never is. */
   readonly retryAfterMs?: number;
-  /** Whose quota is used up. Such a refusal without `retryAfterMs` means that trying again is of no use. */
+  /** Whose quota is used up. With a subject and without `retryAfterMs`, trying again is of no use. */
   readonly subject?: string;
 }
 
@@ -113,38 +114,38 @@ export function refusal(
   };
 }
 
-/** Tells a refusal from a permit, and from whatever else a policy answers that names its kind. */
+/** Tells a refusal from a permit, and from any other answer that has a `kind`. */
 export function isRefusal(answer: Permit | { readonly kind: string }): answer is Refusal {
   return "kind" in answer && answer.kind === "refusal";
 }
 
-/** How the wait of a call ends, unless the call leaves first. */
+/** How the wait of a call in a queue ends, unless the call leaves first. */
 export type WaitResult = Permit | Refusal;
 
 /**
- * Told the turn of a call that had to wait, and how many milliseconds it waited. It runs once at
- * most, and never before the `enter` that queued the call has returned. The receiver settles the permit.
+ * Called when the wait of a queued call ends: with its permit, which the receiver settles, or with a refusal, and with the
+ * milliseconds that it waited. It is called at most once, and never before the `enter` that queued the call has returned.
  *
- * It should not throw. If it does, the permit is settled as `ignored`, nobody else's turn suffers,
- * and the error goes to the policy's reporter.
+ * It should not throw. If it does, the permit is settled as `ignored`, the other calls in the queue are served all the
+ * same, and the error goes to the policy's reporter.
  */
-export type OnGranted = (turn: WaitResult, waitedMs: number) => void;
+export type OnGranted = (result: WaitResult, waitedMs: number) => void;
 
-/** A call that waits for its turn. */
+/** A call that waits in a queue. */
 export interface Queued {
   readonly kind: "queued";
-  /** For a person: where it waits, if there is more than one such place. */
+  /** For people: which queue it waits in, where a policy has several. */
   readonly detail?: string | undefined;
-  /** Gives the place up: no turn follows. False when the turn has come already. */
+  /** Leaves the queue: {@link OnGranted} is not called any more. False when the wait has ended already. */
   leave(): boolean;
 }
 
 /**
- * The answer to a call that asks to enter: a permit (go on, and settle it), a refusal, or a place in
- * the queue whose turn comes through {@link OnGranted}. An answer that is no place is final: no turn follows it.
+ * The answer to a call that asks to enter: a permit (the call goes on, and settles it), a refusal, or a place in a queue.
+ * Only after a place in a queue is {@link OnGranted} called.
  */
 export type GateAnswer = Permit | Refusal | Queued;
 
-export function isQueued(entry: GateAnswer): entry is Queued {
-  return "kind" in entry && entry.kind === "queued";
+export function isQueued(answer: GateAnswer): answer is Queued {
+  return "kind" in answer && answer.kind === "queued";
 }

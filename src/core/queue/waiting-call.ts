@@ -11,22 +11,24 @@ import {
 } from "../permit.js";
 import { type ReportError, safely } from "../user-code.js";
 
-/** What every call that waits needs of the policy that it waits for. */
+/** What a queued call needs of the policy whose queue it stands in. */
 export interface QueueHost {
   readonly clock: Clock;
+  /** Told of an `onGranted` that throws. */
   readonly report: ReportError;
 }
 
 /**
- * One call that waits, from entering to its one turn: a permit, a refusal, or leaving. It waits as long as it may, with
- * one timer that keeps the process alive.
+ * One call in a queue, until it is granted a permit, is refused, or leaves. Whichever comes first counts, and its callback
+ * is called once. The timer of its wait keeps the process alive.
  */
 export abstract class QueuedCall implements Queued {
   readonly kind = "queued";
+  /** When it was queued. This and the times below are on the monotonic clock. */
   readonly sinceMs: number;
-  /** On the monotonic clock, `Infinity` for none. */
+  /** The deadline of the call; `Infinity` for none. */
   readonly deadlineMs: number;
-  /** How long it may wait, on the monotonic clock. */
+  /** When its wait ends at the latest; `Infinity` while nothing bounds it. */
   untilMs = Infinity;
   readonly #host: QueueHost;
   readonly #onGranted: OnGranted;
@@ -42,32 +44,32 @@ export abstract class QueuedCall implements Queued {
     this.#onGranted = onGranted;
   }
 
-  /** It has had its turn, or has left. */
+  /** It has been granted a permit, has been refused, or has left. */
   get over(): boolean {
     return this.#over;
   }
 
-  /** Its wait ended by the clock: that was its deadline, and no bound of the policy's. */
+  /** Whether a wait that the clock ended was ended by the deadline of the call, and not by a bound of the policy. */
   isLate(nowMs: number): boolean {
-    // Timers may fire a fraction of a millisecond early, so the clock alone cannot name the bound.
+    // A timer may fire a fraction of a millisecond early, so comparing with the clock is not enough.
     return this.untilMs === this.deadlineMs || nowMs >= this.deadlineMs;
   }
 
   /**
-   * The answer of `enter`. What is told to others while this call enters may bring its turn at once;
-   * then the turn is the answer, and the callback stays silent.
+   * The answer for `enter` to return. Queueing this call may grant it a permit at once, through the callbacks of other
+   * calls; then that permit is the answer, and `onGranted` is never called.
    */
   entered(): GateAnswer {
     this.#entered = true;
     return this.#early ?? this;
   }
 
-  /** It waits until then, and no longer. */
+  /** Sets, or moves, the end of its wait. */
   waitUntil(untilMs: number, nowMs: number): void {
     if (this.#over) return;
     this.#stopTimer?.();
     this.untilMs = untilMs;
-    // A permit may be waiting, unread, in an answer.
+    // `expireAt`, because the answer that would free a permit may have arrived already and not be read yet.
     const timeUp = () => this.timeUp(this.#host.clock.now());
     this.#stopTimer =
       untilMs === Infinity
@@ -75,7 +77,7 @@ export abstract class QueuedCall implements Queued {
         : expireAt(this.#host.clock, untilMs, untilMs - nowMs, timeUp);
   }
 
-  /** Ends the wait of a call that is out of the queue already. */
+  /** Refuses the call, which the policy has taken out of its queue. */
   refuse(refusal: Refusal, nowMs: number = this.#host.clock.now()): void {
     if (this.finish()) this.deliver(refusal, nowMs);
   }
@@ -86,13 +88,13 @@ export abstract class QueuedCall implements Queued {
     return true;
   }
 
-  /** It has waited for as long as it may. */
+  /** Its wait has come to `untilMs`. */
   protected abstract timeUp(nowMs: number): void;
 
-  /** It gives its place up. */
+  /** The caller has left: takes the call out of the queue. */
   protected abstract left(): void;
 
-  /** False when it has had its turn, or has left. */
+  /** Ends the wait and its timer. False when it was over already. */
   protected finish(): boolean {
     if (this.#over) return false;
     this.#over = true;
@@ -101,44 +103,46 @@ export abstract class QueuedCall implements Queued {
     return true;
   }
 
-  protected deliver(turn: WaitResult, nowMs: number): void {
+  /** Tells the result of a wait that `finish` has ended. */
+  protected deliver(result: WaitResult, nowMs: number): void {
     if (!this.#entered) {
-      this.#early = turn;
+      this.#early = result;
       return;
     }
     try {
-      this.#onGranted(turn, nowMs - this.sinceMs);
+      this.#onGranted(result, nowMs - this.sinceMs);
     } catch (error) {
-      if (!isRefusal(turn)) turn.settle("ignored");
-      safely(this.#host.report, error, "onTurn");
+      if (!isRefusal(result)) result.settle("ignored");
+      safely(this.#host.report, error, "onGranted");
     }
   }
 }
 
-/** Why a wait ended by the clock. */
+/** Why the clock ended a wait. */
 export type WaitedOut = Extract<Reason, "QUEUE_TIMEOUT" | "DEADLINE_EXPIRED">;
 
-/** What a policy with a semaphore does for those who wait for it. `T` is what it knows its calls by. */
+/** What a policy with slots does for the calls that wait for one. `T` is the policy's own record of a call. */
 export interface SemaphoreHost<T> extends QueueHost {
-  /** The longest wait of a call, in milliseconds. `leftMs` is the time that it has, and may be infinite. */
+  /** The longest wait of a call, in milliseconds. `leftMs` is the time until its deadline, and may be infinite. */
   longestWaitMs(tag: T, leftMs: number): number;
-  /** Makes the permit of a call to whom the semaphore has just granted one. */
+  /** Makes the permit of a call that has just been granted a slot. */
   admit(tag: T, nowMs: number): Permit;
-  /** Takes back what the semaphore granted to a call that can no longer use it. */
+  /** Takes back the slot of a call whose deadline passed before it was granted. */
   giveBack(tag: T): void;
+  /** Makes the refusal of a call that has waited for too long. */
   waitedOut(tag: T, reason: WaitedOut, waitedMs: number): Refusal;
+  /** A call has left the queue. */
   left(tag: T): void;
-  /** For a person: where a call waits, if there is more than one such place. */
+  /** For people: which queue a call waits in, where the policy has several. */
   detailOf?(tag: T): string | undefined;
 }
 
-/** A call that waits for a semaphore: as long as the host lets it, or until its deadline, whichever is sooner. */
-export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
+/** A call that waits for a slot, as long as the policy lets it, or until its deadline, whichever is sooner. */
+export class SemaphoreWaiter<T> extends QueuedCall {
   readonly tag: T;
   readonly #host: SemaphoreHost<T>;
   #waiter: { cancel(): boolean } | undefined;
 
-  /** `deadlineMs` is on the monotonic clock; `Infinity` for none. */
   constructor(
     host: SemaphoreHost<T>,
     tag: T,
@@ -155,7 +159,7 @@ export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
     return this.#host.detailOf?.(this.tag);
   }
 
-  /** It stands in the queue: the wait begins. */
+  /** Starts the wait of a call that stands in the queue. `waiter` takes it out again. */
   wait(waiter: { cancel(): boolean }): void {
     const { sinceMs, deadlineMs } = this;
     this.#waiter = waiter;
@@ -163,6 +167,7 @@ export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
     this.waitUntil(Math.min(deadlineMs, sinceMs + limitMs), sinceMs);
   }
 
+  /** The slot is free for it: ends its wait with a permit. */
   grant(): void {
     const nowMs = this.#host.clock.now();
     this.finish();
@@ -170,7 +175,7 @@ export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
       this.deliver(this.#host.admit(this.tag, nowMs), nowMs);
       return;
     }
-    // Its timer is late. Nobody waits for the answer any more; the next in the queue can use the permit.
+    // The timer of its deadline is late. The slot goes to the next call in the queue.
     this.#host.giveBack(this.tag);
     this.#refuseWaitedOut("DEADLINE_EXPIRED", nowMs);
   }
@@ -189,22 +194,4 @@ export class SemaphoreWaiter<T> extends QueuedCall implements Candidate {
   #refuseWaitedOut(reason: WaitedOut, nowMs: number): void {
     this.deliver(this.#host.waitedOut(this.tag, reason, nowMs - this.sinceMs), nowMs);
   }
-}
-
-/** Something that waits for a permit. */
-export interface Candidate {
-  /**
-   * The permit is the candidate's now, and has to be released. Runs inside the call that freed it.
-   * An error thrown here keeps nobody else waiting: it is thrown on after the others were served,
-   * and the permit still counts as taken.
-   */
-  grant(): void;
-}
-
-/** A candidate's place in the queue. */
-export interface Waiter<C extends Candidate> {
-  readonly candidate: C;
-  readonly rank: number;
-  /** Leaves the queue. False when it has left already: by a grant, an eviction, or a cancel. */
-  cancel(): boolean;
 }

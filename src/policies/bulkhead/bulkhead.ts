@@ -1,6 +1,12 @@
 import type { Clock } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
-import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
+import {
+  durationMs,
+  InvalidOptionError,
+  optionalFunction,
+  readOptions,
+  wholeNumber,
+} from "../../core/options.js";
 import {
   type GateAnswer,
   OncePermit,
@@ -10,35 +16,44 @@ import {
 } from "../../core/permit.js";
 import { type SemaphoreHost, SemaphoreWaiter } from "../../core/queue/waiting-call.js";
 import { ask, keyText, type ReportError, shown, warn } from "../../core/user-code.js";
-import { type PartitionShares, unpartitioned } from "./partition-options.js";
+import {
+  type PartitionOptions,
+  type PartitionShares,
+  resolvePartitions,
+  unpartitioned,
+} from "./partition-options.js";
 import { type Partition, Partitions } from "./partitions.js";
 
 export interface BulkheadOptions {
   /**
-   * Calls that may run at once, a whole number of at least 1; a call counts as much as it weighs. Many servers and
-   * proxies take about a hundred streams per connection, and beyond that the transport queues without saying so.
-   * @defaultValue 100
+   * Calls that may run at once, a whole number of at least 1; a call counts with its weight. Many servers and proxies
+   * take about 100 streams per connection (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 §6.5.2), and beyond that grpc-js
+   * queues unseen. @defaultValue 100
    */
   readonly maxConcurrent?: number;
-  /** Calls that may wait, a whole number; 0 for no queue. @defaultValue 100 */
+  /** Calls that may wait, a whole number of at least 0; 0 for no queue. @defaultValue 100 */
   readonly maxQueued?: number;
   /**
-   * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait
-   * sooner. @defaultValue 100, but no more than a third of the time that the call has left
+   * The longest wait, in milliseconds from 0 to 24 days; 0 for no queue. The deadline of a call ends its wait
+   * sooner. @defaultValue 100, but no more than a third of the time until the deadline
    */
   readonly maxWaitMs?: number;
 }
 
 export interface ResolvedBulkheadOptions extends Readonly<Required<BulkheadOptions>> {
-  /** The longest wait as a share of the time that a call has left. */
+  /** The longest wait as a share of the time until the deadline of the call. */
   readonly maxWaitShare: number;
 }
 
-/** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @param also Names of options that the caller has taken out already, for the error about an unknown one.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
 export function resolveBulkheadOptions(
   given: BulkheadOptions,
   prefix = "bulkhead",
-
   also: readonly string[] = [],
 ): ResolvedBulkheadOptions {
   const options = readOptions(prefix, given, ["maxConcurrent", "maxQueued", "maxWaitMs"], also);
@@ -47,16 +62,16 @@ export function resolveBulkheadOptions(
     maxConcurrent: wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
     maxQueued: wholeNumber(`${prefix}.maxQueued`, maxQueued, 0),
     maxWaitMs: durationMs(`${prefix}.maxWaitMs`, maxWaitMs),
-    // A number that nobody has chosen leaves most of the time for the work; one that somebody has is kept.
+    // The default leaves most of the time for the work. A number that the user chose is kept as it is.
     maxWaitShare: options.maxWaitMs === undefined ? 1 / 3 : 1,
   });
 }
 
-/** Numbers of one partition. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
+/** Numbers of one partition. `admitted`, `refused` and `left` (the queue, without being served) only grow. */
 export interface BulkheadPartitionSnapshot {
-  /** Permits that are its own whenever it wants them. */
+  /** Permits that no other partition can keep from it. */
   readonly guaranteed: number;
-  /** Permits that it may hold at most, with what it borrows. */
+  /** Permits that it may hold at most, borrowed ones included. */
   readonly most: number;
   readonly running: number;
   readonly queued: number;
@@ -65,37 +80,38 @@ export interface BulkheadPartitionSnapshot {
   readonly left: number;
 }
 
-/** Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
+/** Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, without being served) only grow. */
 export interface BulkheadSnapshot {
   readonly maxConcurrent: number;
-  /** Permits that are out: the calls that run, each as often as it weighs. */
+  /** Permits that are out: the sum of the weights of the running calls. */
   readonly running: number;
   readonly queued: number;
   readonly admitted: number;
   readonly refused: number;
   readonly left: number;
-  /** By name, where there are any. */
+  /** By name. Absent without partitions. */
   readonly partitions?: Readonly<Record<string, BulkheadPartitionSnapshot>>;
 }
 
 /**
- * Bounds how many calls to one target run at once, so that a slow target ties up a known share of the
- * process and not all of it. What finds no room waits a little, best rank first; the rest is refused.
+ * Bounds how many calls run at once, so that a slow target takes up a known part of the process and not all of it. When
+ * all permits are out, calls wait for a short time in a bounded queue, best rank first; the rest is refused.
  *
- * With partitions, no kind of calls ties up all of that share either: see {@link Partitions} for the rules.
+ * With partitions, no kind of call can take all permits. {@link Partitions} has the rules.
  */
 export class Bulkhead {
   readonly #options: ResolvedBulkheadOptions;
   readonly #clock: Clock;
-  readonly #partitions: Partitions<SemaphoreWaiter<PartitionPermit>>;
+  readonly #partitions: Semaphore;
   readonly #partitioned: boolean;
   readonly #what: string;
   readonly #host: SemaphoreHost<PartitionPermit>;
   #closed: "CLOSED" | "DRAINING" | undefined;
 
   /**
-   * `report` hears of an `onTurn` that throws; without it the error is thrown from a task of its own. `shares` comes
-   * from `resolvePartitions`. `what` says in texts for people what kind of calls it is for, if not for all.
+   * @param report Told of an `onGranted` that throws. By default the process emits a warning.
+   * @param shares From `resolvePartitions`.
+   * @param what For people: which calls the bulkhead is for, if not for all. It begins the details of refusals.
    */
   constructor(
     options: ResolvedBulkheadOptions,
@@ -138,18 +154,23 @@ export class Bulkhead {
     return this.#partitions.queued;
   }
 
-  /** Calls run or wait in it. */
+  /** Some call runs or waits. */
   get inUse(): boolean {
     return this.#partitions.running > 0 || this.#partitions.queued > 0;
   }
 
   /**
-   * Asks for a permit. The lower `rank`, the sooner it is served; inside a rank, calls are served as
-   * they came. `deadlineMs` is on the monotonic clock, `Infinity` for none.
+   * Asks for a permit. The answer, or the end of the wait, is a refusal in these cases:
    *
-   * `weight` is a whole number of at least 1. A `name` that no partition has stands for the default one.
+   * - `BULKHEAD_FULL`: all permits are out and the queue is full, or the call is heavier than its partition may be;
+   * - `DEADLINE_EXPIRED`: its deadline has passed;
+   * - `QUEUE_TIMEOUT`: it waited for as long as it may;
+   * - `CLOSED` or `DRAINING`: the bulkhead was closed.
    *
-   * Refuses with `BULKHEAD_FULL`, `DEADLINE_EXPIRED`, or once it is closed; a wait may end with `QUEUE_TIMEOUT` too.
+   * @param rank The lower, the sooner it is served. Inside a rank, calls are served in the order they came.
+   * @param deadlineMs On the monotonic clock, `Infinity` for none.
+   * @param weight Permits that it takes, a whole number of at least 1.
+   * @param name Its partition. The default one for a name that no partition has.
    */
   enter(
     rank: number,
@@ -163,22 +184,22 @@ export class Bulkhead {
     if (this.#closed !== undefined) {
       return this.#refuse(partition, this.#closed, "the bulkhead is closed");
     }
-    // Without a deadline, a call that finds room never reads the clock.
+    // A call that has no deadline and finds room costs no reading of the clock.
     const hasDeadline = deadlineMs !== Infinity;
     const nowMs = hasDeadline ? this.#clock.now() : 0;
     if (hasDeadline && deadlineMs <= nowMs) {
       return this.#refuse(partition, "DEADLINE_EXPIRED", "the deadline had passed");
     }
-    // Written so that a weight that is no number is refused as well.
+    // `!(… <= …)`, so that NaN is refused too.
     if (!(weight <= partition.most)) return this.#refuseTooHeavy(partition, weight);
     const permit = new PartitionPermit(partitions, partition, weight);
     if (partitions.tryAcquire(partition, rank, weight)) return this.#admit(permit);
     if (this.#options.maxWaitMs > 0) {
       const sinceMs = hasDeadline ? nowMs : this.#clock.now();
       const queued = new SemaphoreWaiter(this.#host, permit, sinceMs, deadlineMs, onGranted);
-      const waiter = partitions.enqueue(partition, rank, weight, queued);
-      if (waiter !== undefined) {
-        queued.wait(waiter);
+      const ticket = partitions.enqueue(partition, rank, weight, queued);
+      if (ticket !== undefined) {
+        queued.wait(ticket);
         return queued.entered();
       }
     }
@@ -186,22 +207,23 @@ export class Bulkhead {
   }
 
   /**
-   * Sets how many may run at once, while calls run. More serves the queue at once; with fewer, calls that run stay,
-   * and nobody is admitted until they are few enough. Calls that wait and are now too heavy are refused.
-   * Throws `InvalidOptionError` below 1.
+   * Changes how many may run at once, while calls run. With a higher number the queue is served at once. With a lower one
+   * running calls go on, none is admitted until they are few enough, and queued calls that are too heavy now are refused.
+   *
+   * @throws InvalidOptionError below 1.
    */
   resize(maxConcurrent: number): void {
     const outgrown = this.#partitions.resize(wholeNumber("maxConcurrent", maxConcurrent, 1));
-    for (const turn of outgrown) {
-      turn.refuse(this.#refuseTooHeavy(turn.tag.partition, turn.tag.weight));
+    for (const queued of outgrown) {
+      queued.refuse(this.#refuseTooHeavy(queued.tag.partition, queued.tag.weight));
     }
   }
 
-  /** Refuses those who wait and those who come, for the reason given. Permits that are out stay valid. */
+  /** Refuses the queued calls and all that come later. Permits that are out stay valid. */
   close(reason: "CLOSED" | "DRAINING" = "CLOSED"): void {
     this.#closed = reason;
-    for (const turn of this.#partitions.clear()) {
-      turn.refuse(this.#refuse(turn.tag.partition, reason, "the bulkhead was closed"));
+    for (const queued of this.#partitions.clear()) {
+      queued.refuse(this.#refuse(queued.tag.partition, reason, "the bulkhead was closed"));
     }
   }
 
@@ -248,10 +270,30 @@ export class Bulkhead {
     return `${where}: running ${partition.running} ${bounds}, queued ${partition.queued}; in all: ${all}`;
   }
 
-  /** Which part of the bulkhead; empty where it has none. */
+  /** For people: which calls and which partition; empty for a bulkhead of all calls without partitions. */
   #where({ name }: Partition): string {
     if (!this.#partitioned) return this.#what;
     return this.#what === "" ? `partition ${name}` : `${this.#what}, partition ${name}`;
+  }
+}
+
+type Semaphore = Partitions<SemaphoreWaiter<PartitionPermit>>;
+
+/** The permit of one call, which knows its partition and weight. */
+class PartitionPermit extends OncePermit {
+  readonly partition: Partition;
+  readonly weight: number;
+  readonly #semaphore: Semaphore;
+
+  constructor(semaphore: Semaphore, partition: Partition, weight: number) {
+    super();
+    this.#semaphore = semaphore;
+    this.partition = partition;
+    this.weight = weight;
+  }
+
+  protected onSettle(): void {
+    this.#semaphore.release(this.partition, this.weight);
   }
 }
 
@@ -260,21 +302,70 @@ function numbersOf(partition: Partition): BulkheadPartitionSnapshot {
   return { guaranteed, most, running, queued, ...tally };
 }
 
-/** What a user's own functions say of a call that comes to a bulkhead. */
+/** The user's functions of a bulkhead. `C` is what they see of a call. */
 export interface BulkheadHooks<C> {
   /**
-   * How many permits a call takes, a whole number of at least 1. It runs for each attempt, so it should be cheap.
-   * What it throws, or answers beside such a number, is reported, and the call weighs 1. @defaultValue 1
+   * How many permits a call takes, a whole number of at least 1. It runs for each attempt, so it should be cheap. When it
+   * throws or returns anything else, that is reported and the call weighs 1. @defaultValue 1
    */
   readonly weight?: (call: C) => number;
   /**
-   * Names the partition of a call. It runs for each attempt, so it should be cheap. A name that is not among the
-   * partitions, or an error, which is reported, leads to the partition `default`.
+   * Names the partition of a call. It runs for each attempt, so it should be cheap. The partition is `default` when the
+   * name is not among `partitions`, and when it throws, which is reported.
    */
   readonly partition?: (call: C) => string;
 }
 
-/** The weight of a call, whatever the user's function does. */
+/** How calls share a bulkhead: its partitions, and the functions that say what each call is. */
+export interface SharingOptions<C> extends BulkheadHooks<C> {
+  /**
+   * Partitions of the bulkhead by name, with the share that each can count on and may borrow. Goes with `partition`, which
+   * names the partition of a call; `default` is the one of all other calls. @defaultValue no partitions
+   */
+  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
+}
+
+export interface ResolvedSharing<C> {
+  readonly shares: PartitionShares;
+  readonly hooks: BulkheadHooks<C>;
+}
+
+/**
+ * Checks how calls share a bulkhead of `maxConcurrent` permits.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function resolveSharing<C>(
+  {
+    partitions,
+    partition,
+    weight,
+  }: {
+    readonly [K in keyof SharingOptions<C>]: SharingOptions<C>[K] | undefined;
+  },
+  maxConcurrent: number,
+  prefix: string,
+): ResolvedSharing<C> {
+  optionalFunction(`${prefix}.weight`, weight);
+  optionalFunction(`${prefix}.partition`, partition);
+  if ((partitions === undefined) !== (partition === undefined)) {
+    const missing = partitions === undefined ? "partitions" : "partition";
+    const other = partitions === undefined ? "partition" : "partitions";
+    throw new InvalidOptionError(`${prefix}.${missing}`, `given with ${other}`, undefined);
+  }
+  return {
+    shares:
+      partitions === undefined
+        ? unpartitioned
+        : resolvePartitions(partitions, maxConcurrent, `${prefix}.partitions`),
+    hooks: {
+      ...(weight === undefined ? {} : { weight }),
+      ...(partition === undefined ? {} : { partition }),
+    },
+  };
+}
+
+/** The weight of a call: 1 without a function, or when the function fails. */
 export function weightOf<C>(
   weight: BulkheadHooks<C>["weight"],
   call: C,
@@ -290,7 +381,7 @@ function permits(answer: unknown): number {
   throw new RangeError(`a weight is a whole number of at least 1, got ${shown(answer)}`);
 }
 
-/** The name of a call's partition, whatever the user's function does; `undefined` for the default one. */
+/** The name of the partition of a call; `undefined` without a function, or when the function fails. */
 export function partitionOf<C>(
   partition: BulkheadHooks<C>["partition"],
   call: C,
@@ -299,27 +390,4 @@ export function partitionOf<C>(
 ): string | undefined {
   if (partition === undefined) return undefined;
   return ask(() => partition(call), keyText, undefined, report, where);
-}
-
-/** Who takes the permits back. */
-interface Lender {
-  release(partition: Partition, weight: number): void;
-}
-
-/** The permit of one call, of its partition and weight: one small object, and no function of its own. */
-export class PartitionPermit extends OncePermit {
-  readonly partition: Partition;
-  readonly weight: number;
-  readonly #lender: Lender;
-
-  constructor(lender: Lender, partition: Partition, weight: number) {
-    super();
-    this.#lender = lender;
-    this.partition = partition;
-    this.weight = weight;
-  }
-
-  protected onSettle(): void {
-    this.#lender.release(this.partition, this.weight);
-  }
 }

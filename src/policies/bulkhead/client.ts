@@ -2,13 +2,7 @@ import type { Interceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { Keyed } from "../../core/keyed.js";
-import {
-  InvalidOptionError,
-  oneOf,
-  optionalFunction,
-  readOptions,
-  wholeNumber,
-} from "../../core/options.js";
+import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
@@ -31,36 +25,32 @@ import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
 import {
   Bulkhead,
-  type BulkheadHooks,
   type BulkheadOptions,
   type BulkheadSnapshot,
   partitionOf,
   type ResolvedBulkheadOptions,
+  type ResolvedSharing,
   resolveBulkheadOptions,
+  resolveSharing,
+  type SharingOptions,
   weightOf,
 } from "./bulkhead.js";
-import {
-  type PartitionOptions,
-  type PartitionShares,
-  requirePermits,
-  resolvePartitions,
-  unpartitioned,
-} from "./partition-options.js";
+import { requirePermits } from "./partition-options.js";
 
 /** Numbers of the bulkhead of one key. */
 export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
-  /** Of streams, where they are counted apart. */
+  /** Numbers of the bulkhead for streams, where they have their own. */
   readonly streams?: BulkheadSnapshot;
 }
 
-/** The state of one key. */
+/** The bulkheads of one key. */
 interface Bulkheads {
   readonly calls: Bulkhead;
-  /** Absent when streams are counted with the other calls. */
+  /** Absent when streams share the bulkhead of the other calls. */
   readonly streams: Bulkhead | undefined;
 }
 
-/** Bulkheads by key: by target, unless the user names another key. */
+/** The bulkheads of a client by key: one for each target, unless the user chooses another key. */
 export class BulkheadPolicy implements ControlledPolicy {
   mode: Mode;
   readonly #bulkheads: Keyed<Bulkheads>;
@@ -126,11 +116,11 @@ export function bulkheadPolicy(
 }
 
 /**
- * Bounds the attempts to one target that run at once, as an interceptor of its own. What finds no room
- * waits, best priority first; the rest ends with RESOURCE_EXHAUSTED (reason `BULKHEAD_FULL`,
- * or `QUEUE_TIMEOUT` after a wait). Put it below `retry`, so that a call that backs off holds no permit.
+ * Bounds how many attempts to one target run at once, as an interceptor of its own. When all permits are out, attempts wait
+ * in a queue, best priority first; the rest ends with RESOURCE_EXHAUSTED (reason `BULKHEAD_FULL`, or `QUEUE_TIMEOUT` after
+ * a wait). Put it below `retry`, so that a call holds no permit while it backs off.
  *
- * With `partitions`, kinds of calls have shares of it that they can count on, and borrow what others do not use.
+ * With `partitions`, each kind of call has a guaranteed share, and may borrow what the others do not use.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -140,31 +130,26 @@ export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}
   return interceptorOf(environment, gatesLayer(environment, [bulkheadGate(policy)]));
 }
 
-/** What a bulkhead may be for: each always for one target only. */
+/** What one bulkhead is for. It never spans two targets. */
 export type BulkheadKey = CallKey;
 
 export interface BulkheadPolicyOptions
   extends BulkheadOptions,
-    BulkheadHooks<KeyedCall>,
+    SharingOptions<KeyedCall>,
     Pick<PolicyOptions, "mode"> {
   /**
-   * What one bulkhead is for: a target, or a service or method of a target; or a function that names the bulkhead of
-   * a call. A function runs for each attempt, so it should be cheap. @defaultValue `target`
+   * Which attempts share a bulkhead: those to one target, or to one service or method of it, or those for which a function
+   * returns the same text. A function runs for each attempt, so it should be cheap. @defaultValue `target`
    */
   readonly key?: BulkheadKey | ((call: KeyedCall) => string);
   /**
-   * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Of more, the one used longest ago is forgotten;
-   * calls that it admitted go on, and its key starts anew. @defaultValue 1,000
+   * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Beyond that, the one that was idle longest is
+   * forgotten and starts anew. @defaultValue 1,000
    */
   readonly maxKeys?: number;
   /**
-   * Parts of a bulkhead by name, with the shares that each can count on and borrow. `partition` says which a call
-   * belongs to. `default` is the name of the part for all other calls. @defaultValue no parts
-   */
-  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
-  /**
-   * Numbers of a bulkhead of their own for calls that are streamed in either direction, since a stream holds its
-   * permit for long; what is left out is as for the others. `together`: they are counted with the others.
+   * Options of a separate bulkhead for calls that stream in either direction, because a stream holds its permit for long.
+   * An option that is left out is as for the other calls. `together`: streams share the bulkhead of the other calls.
    * @defaultValue `together`
    */
   readonly streams?: BulkheadOptions | "together";
@@ -172,16 +157,14 @@ export interface BulkheadPolicyOptions
 
 const ownNames = ["maxKeys", "partitions", "partition", "weight", "streams"];
 
-/** All that a bulkhead policy is built from. */
-export interface ResolvedBulkheadPolicyOptions {
+/** The checked options of a bulkhead policy. */
+export interface ResolvedBulkheadPolicyOptions extends ResolvedSharing<KeyedCall> {
   readonly own: PolicyOptions;
   readonly by: BulkheadKey;
   readonly maxKeys: number;
   readonly limits: ResolvedBulkheadOptions;
-  /** Absent when streams are counted with the others. */
+  /** Absent when streams share the bulkhead of the other calls. */
   readonly streams: ResolvedBulkheadOptions | undefined;
-  readonly shares: PartitionShares;
-  readonly hooks: BulkheadHooks<KeyedCall>;
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -189,39 +172,25 @@ function resolveBulkheadPolicyOptions(
   given: BulkheadPolicyOptions & StandaloneOptions,
   prefix: string,
 ): ResolvedBulkheadPolicyOptions {
-  // Refuses what is no object of options; which keys are known is said further down.
+  // Refuses what is no object. Unknown options are refused by `resolveBulkheadOptions` below.
   const options = readOptions(prefix, given);
   const { key = "target", ...others } = options;
   const by = typeof key === "function" ? "target" : oneOf(`${prefix}.key`, key, callKeys);
   const common = typeof key === "function" ? { ...others, key } : others;
   const { own, rest } = splitOptions(common, prefix);
   const { maxKeys = 1_000, partitions, partition, weight, streams = "together", ...numbers } = rest;
-  optionalFunction(`${prefix}.weight`, weight);
-  optionalFunction(`${prefix}.partition`, partition);
   const limits = resolveBulkheadOptions(numbers, prefix, [...ownNames, ...policyOptionNames]);
-  const shares =
-    partitions === undefined
-      ? unpartitioned
-      : resolvePartitions(partitions, limits.maxConcurrent, `${prefix}.partitions`);
-  if (partitions !== undefined && partition === undefined) {
-    throw new InvalidOptionError(`${prefix}.partition`, "given with partitions", partition);
-  }
-  if (partitions === undefined && partition !== undefined) {
-    throw new InvalidOptionError(`${prefix}.partitions`, "given with partition", partitions);
-  }
+  const sharing = resolveSharing({ partitions, partition, weight }, limits.maxConcurrent, prefix);
   const apart = streams === "together" ? undefined : resolveStreams(streams, numbers, prefix);
-  if (apart !== undefined) requirePermits(shares, apart.maxConcurrent, `${prefix}.partitions`);
+  if (apart !== undefined)
+    requirePermits(sharing.shares, apart.maxConcurrent, `${prefix}.partitions`);
   return {
     own,
     by,
     maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 1_000_000),
     limits,
     streams: apart,
-    shares,
-    hooks: {
-      ...(weight === undefined ? {} : { weight }),
-      ...(partition === undefined ? {} : { partition }),
-    },
+    ...sharing,
   };
 }
 
@@ -234,7 +203,7 @@ function resolveStreams(
   if (typeof given === "string") {
     throw new InvalidOptionError(option, '"together" or an object of options', given);
   }
-  // Refuses what is no object of options: laid over the others, it would look like none at all.
+  // Refuses what is no object: spread over the others it would look like no options at all.
   const streams = readOptions(option, given);
   return resolveBulkheadOptions({ ...numbers, ...streams }, option);
 }

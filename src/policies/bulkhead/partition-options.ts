@@ -1,15 +1,15 @@
 import { finiteNumber, InvalidOptionError, ratio, readOptions } from "../../core/options.js";
 
-/** What one partition of a number of permits may count on, and how much it may take. */
+/** The share of one partition. */
 export interface PartitionOptions {
   /**
-   * Share of all permits, from 0 to 1, that is the partition's whenever it wants it. Rounded down to whole permits;
-   * a share above 0 is worth one at least. All shares together come to 1 at most. @defaultValue 0
+   * Share of all permits that no other partition can keep from it, from 0 to 1. Rounded down to whole permits; a share above
+   * 0 is worth at least one. All shares together are at most 1. @defaultValue 0
    */
   readonly share?: number;
   /**
-   * Share of all permits, above 0 and up to 1, that it may hold at most, with what it borrows of the others. At least
-   * its `share`. @defaultValue 1
+   * Share of all permits that it may hold at most, borrowed ones included: above 0, up to 1, and at least `share`.
+   * @defaultValue 1
    */
   readonly maxShare?: number;
 }
@@ -19,19 +19,20 @@ export type ResolvedPartitionOptions = Readonly<Required<PartitionOptions>>;
 /** The options of all partitions, by name. The default partition is always among them. */
 export type PartitionShares = ReadonlyMap<string, ResolvedPartitionOptions>;
 
-/** The partition of calls that name none, or one that there is not. */
+/** The partition of calls that name none, or one that does not exist. */
 export const defaultPartition = "default";
 
-/** Nothing is set apart: one partition that may have everything. */
+/** One partition that may have all permits. */
 export const unpartitioned: PartitionShares = new Map([
   [defaultPartition, { share: 0, maxShare: 1 }],
 ]);
 
 /**
- * Fills in the defaults. Throws `InvalidOptionError` for a value out of range, an unknown option, shares of more than
- * the whole, or a share for which there is no permit.
+ * Checks the options of all partitions and fills in the defaults.
  *
- * @param permits How many there are to share.
+ * @param permits How many permits there are to share.
+ * @throws InvalidOptionError for an unknown option, a value out of range, shares that together exceed 1, or a share that is
+ *   worth no permit.
  */
 export function resolvePartitions(
   given: Readonly<Record<string, PartitionOptions>>,
@@ -59,7 +60,11 @@ export function resolvePartitions(
   return shares;
 }
 
-/** Refuses a share that not even one of so few permits could stand for: it would promise nothing. */
+/**
+ * Refuses a share above 0 that comes to no whole permit: it would guarantee nothing.
+ *
+ * @throws InvalidOptionError
+ */
 export function requirePermits(shares: PartitionShares, permits: number, prefix: string): void {
   const allotted = guarantees(shares, permits);
   for (const [name, { share }] of shares) {
@@ -71,8 +76,8 @@ export function requirePermits(shares: PartitionShares, permits: number, prefix:
 }
 
 /**
- * So many of `total` are each partition's own. A share that comes to less than one is rounded up to one while there
- * are enough, first come first served: together they are never more than `total`.
+ * How many of `total` each partition is guaranteed, by name. A share of less than one is rounded up to one while there are
+ * enough, in the order of the partitions. All together are never more than `total`.
  */
 export function guarantees(shares: PartitionShares, total: number): ReadonlyMap<string, number> {
   const allotted = new Map<string, number>();
@@ -90,7 +95,7 @@ export function guarantees(shares: PartitionShares, total: number): ReadonlyMap<
   return allotted;
 }
 
-/** So many of `total` a partition may have at most: one at least, and never less than is its own. */
+/** How many of `total` a partition may have at most: at least one, and at least its guarantee. */
 export function atMost(share: number, total: number, guaranteed: number): number {
   return Math.min(total, Math.max(wholeBelow(share * total), guaranteed, 1));
 }
@@ -98,15 +103,15 @@ export function atMost(share: number, total: number, guaranteed: number): number
 function requireWhole(shares: PartitionShares, prefix: string): void {
   let sum = 0;
   for (const { share } of shares.values()) sum += share;
-  if (sum > 1 + hair) {
+  if (sum > 1 + tolerance) {
     const shown = Number(sum.toFixed(6));
     throw new InvalidOptionError(prefix, "given shares that come to 1 at most together", shown);
   }
 }
 
-/** 0.3 + 0.6 + 0.1 is a hair below 1 in binary, and 70 × 0.1 a hair above 7: a hair is no permit. */
-const hair = 1e-9;
+/** Rounding errors of floating point are no permits: 0.3 + 0.6 + 0.1 is a little below 1, and 70 × 0.1 a little above 7. */
+const tolerance = 1e-9;
 
 function wholeBelow(share: number): number {
-  return Math.floor(share + hair);
+  return Math.floor(share + tolerance);
 }

@@ -1,38 +1,47 @@
 import { PriorityQueue, type QueueHandle } from "../../core/queue/priority-queue.js";
-import type { Candidate, Waiter } from "../../core/queue/waiting-call.js";
 import { atMost, defaultPartition, guarantees, type PartitionShares } from "./partition-options.js";
 
-/** How much there is to share out. */
+/** Something that can wait in the queue of a semaphore. */
+export interface Candidate {
+  /**
+   * It has been granted what it waited for, and has to release it. Called from inside the release that made room. When it
+   * throws, the others are served first, then the error is thrown on; what was granted stays taken.
+   */
+  grant(): void;
+}
+
+/** The size of a semaphore. */
 export interface PermitOptions {
-  /** How many may hold a permit at once. */
+  /** Permits that may be out at once. */
   readonly permits: number;
-  /** How many may wait for one. Zero: nobody waits. */
+  /** Candidates that may wait; 0 for no queue. */
   readonly maxQueued: number;
 }
 
 /**
- * A counting semaphore whose permits are shared out to named partitions, with a bounded queue. A candidate takes as
- * many permits as it weighs. A partition borrows what the others do not use, and gives it back first:
+ * A counting semaphore with a bounded queue, whose permits are shared by named partitions. A candidate takes as many
+ * permits as its weight. A partition may borrow permits that the others do not use. Who is next:
  *
- * - Inside a partition the lowest rank is next, by arrival inside a rank, and nobody passes it. One that is too heavy
- *   for now holds up those behind it, and is never overtaken by its like.
- * - Of the partitions' next ones, those that fit into their guarantee come first. While one of them waits, nobody borrows.
- * - What is left goes to the best rank and the oldest of the others. If it is too heavy for now, the permits that come
- *   free are kept for it.
+ * - Inside a partition: the lowest rank, and inside a rank the oldest. It is never overtaken: when too few permits are free
+ *   for its weight, all behind it wait.
+ * - Among the first of each partition: those that fit into the guarantee of their partition, before all that would borrow.
+ *   While one of them waits, no partition borrows.
+ * - Then the lowest rank and the oldest of the others. When too few permits are free for its weight, those that come free
+ *   are kept for it.
  *
- * Places in the queue are shared out by the same shares and not lent, or one partition's crowd would shut the others out.
+ * The queue is shared by the same shares, and its places are not lent: otherwise one partition could fill it.
  *
- * It knows no time and no reasons; those belong to the policies that stand on it.
+ * It knows neither time nor reasons for refusals; the bulkhead adds both.
  */
 export class Partitions<C extends Candidate> {
-  /** The partition of candidates that name none. */
+  /** The partition of candidates that name none, or one that does not exist. */
   readonly unnamed: Partition;
   readonly #all: Partition[] = [];
   readonly #byName = new Map<string, Partition>();
   readonly #queues: PriorityQueue<PartitionTicket<C>>[] = [];
   readonly #shares: PartitionShares;
   readonly #maxQueued: number;
-  /** Places in the queue that are nobody's own, and how many of them are taken. */
+  /** Places in the queue that belong to no partition, and how many of them are taken. */
   readonly #commonPlaces: number;
   #commonTaken = 0;
   #permits: number;
@@ -71,12 +80,12 @@ export class Partitions<C extends Candidate> {
     return this.#maxQueued;
   }
 
-  /** Permits that are out, by weight. Above `permits` only after these became fewer. */
+  /** Permits that are out. More than `permits` only after `resize` to fewer. */
   get running(): number {
     return this.#running;
   }
 
-  /** Candidates that wait, each counted once. */
+  /** Candidates that wait, each counted once, whatever its weight. */
   get queued(): number {
     return this.#queued;
   }
@@ -85,14 +94,14 @@ export class Partitions<C extends Candidate> {
     return this.#all;
   }
 
-  /** The partition of that name; the default one for names that nobody gave. */
+  /** The partition of that name, or the default one when there is none. */
   named(name: string): Partition {
     return this.#byName.get(name) ?? this.unnamed;
   }
 
   /**
-   * Takes permits if they are free now, and nobody waits whose turn comes first. That may bring the turn of somebody
-   * else: of one behind another who now has to wait for this partition's own permits.
+   * Takes permits if they are free and no candidate that waits comes first. That may grant permits to another candidate:
+   * one that waited behind a candidate of this partition, which now has to wait for permits of its own partition.
    */
   tryAcquire(partition: Partition, rank: number, weight: number): boolean {
     if (this.#running + weight > this.#permits) return false;
@@ -106,24 +115,29 @@ export class Partitions<C extends Candidate> {
   }
 
   /**
-   * Waits for permits; undefined when there is no place in the queue. It is for those whom `tryAcquire` refused: a
-   * candidate for whom permits are free is granted them before this returns. What is heavier than `partition.most`
-   * would wait for ever, so that is for the caller to refuse.
+   * Queues a candidate that `tryAcquire` refused; `undefined` when its partition has no place left in the queue. Where
+   * permits are free after all, they are granted before this returns. A weight above `partition.most` would wait for ever:
+   * the caller refuses it.
    */
-  enqueue(partition: Partition, rank: number, weight: number, candidate: C): Waiter<C> | undefined {
+  enqueue(
+    partition: Partition,
+    rank: number,
+    weight: number,
+    candidate: C,
+  ): PartitionTicket<C> | undefined {
     const takesCommon = partition.queued >= partition.places;
     if (takesCommon && this.#commonTaken >= this.#commonPlaces) return undefined;
     if (partition.queued >= partition.mostPlaces) return undefined;
-    const place = new PartitionTicket(this, partition, candidate, rank, weight, this.#arrivals++);
-    place.handle = this.#queueOf(partition).push(place, rank);
+    const ticket = new PartitionTicket(this, partition, candidate, rank, weight, this.#arrivals++);
+    ticket.handle = this.#queueOf(partition).push(ticket, rank);
     partition.queued += 1;
     this.#queued += 1;
     if (takesCommon) this.#commonTaken += 1;
     this.#serve();
-    return place;
+    return ticket;
   }
 
-  /** Gives permits back. Throws when fewer are out: somebody has released twice. */
+  /** Gives permits back. Throws an `Error` when the partition holds fewer: it was released twice. */
   release(partition: Partition, weight: number): void {
     if (partition.running < weight) throw new Error("released a permit that nobody holds");
     partition.running -= weight;
@@ -132,8 +146,8 @@ export class Partitions<C extends Candidate> {
   }
 
   /**
-   * Changes the number of permits. Those who hold some keep them, but what they release goes to nobody until the
-   * number fits. Takes out of the queue, and returns, who is too heavy for so few.
+   * Changes the number of permits. Permits that are out stay out; while they are more than the new number, nothing is
+   * granted. Takes the candidates that are too heavy now out of the queue, and returns them.
    */
   resize(permits: number): readonly C[] {
     this.#permits = permits;
@@ -148,7 +162,7 @@ export class Partitions<C extends Candidate> {
     return outgrown;
   }
 
-  /** Takes all who wait out of the queue, and returns them. */
+  /** Takes all candidates out of the queue, and returns them, partition by partition, the next one first. */
   clear(): readonly C[] {
     const all: C[] = [];
     for (const queue of this.#queues) {
@@ -160,10 +174,10 @@ export class Partitions<C extends Candidate> {
     return all;
   }
 
-  /** For a place in the queue whose candidate goes away. */
-  leave(place: PartitionTicket<C>): boolean {
-    if (!this.#remove(place)) return false;
-    // It may have been the one for whom permits were kept.
+  /** For tickets: takes a candidate out that does not wait any longer. */
+  leave(ticket: PartitionTicket<C>): boolean {
+    if (!this.#remove(ticket)) return false;
+    // Permits may have been kept for it.
     if (this.#queued > 0) this.#serve();
     return true;
   }
@@ -179,12 +193,12 @@ export class Partitions<C extends Candidate> {
 
   #queueOf(partition: Partition): PriorityQueue<PartitionTicket<C>> {
     const queue = this.#queues[partition.index];
-    if (queue === undefined) throw new Error("a partition of somebody else");
+    if (queue === undefined) throw new Error("a partition of another semaphore");
     return queue;
   }
 
-  #remove(place: PartitionTicket<C>): boolean {
-    const { partition, handle } = place;
+  #remove(ticket: PartitionTicket<C>): boolean {
+    const { partition, handle } = ticket;
     if (handle === undefined || !this.#queueOf(partition).remove(handle)) return false;
     if (partition.queued > partition.places) this.#commonTaken -= 1;
     partition.queued -= 1;
@@ -192,7 +206,7 @@ export class Partitions<C extends Candidate> {
     return true;
   }
 
-  /** Whether a newcomer, for whom permits are free, may have them before all who wait. */
+  /** Whether a newcomer for whom permits are free comes before all candidates that wait. */
   #passes(partition: Partition, rank: number, weight: number): boolean {
     const borrows = partition.running + weight > partition.guaranteed;
     for (const queue of this.#queues) {
@@ -211,13 +225,13 @@ export class Partitions<C extends Candidate> {
     return true;
   }
 
-  #fits(place: PartitionTicket<C>): boolean {
-    return this.#running + place.weight <= this.#permits;
+  #fits(ticket: PartitionTicket<C>): boolean {
+    return this.#running + ticket.weight <= this.#permits;
   }
 
   #serve(): void {
-    // A grant may release at once, and that release would grant to the next, as deep as the queue is
-    // long. The outermost call serves everyone instead, in a loop.
+    // A grant may release at once, which would recurse as deep as the queue is long. So the outermost call serves all of
+    // them, in a loop.
     if (this.#serving) return;
     let failed = false;
     let failure: unknown;
@@ -239,7 +253,7 @@ export class Partitions<C extends Candidate> {
     if (failed) throw failure;
   }
 
-  /** Whose turn it is, if permits are free for it. */
+  /** The candidate that is next, if permits are free for it. */
   #next(): PartitionTicket<C> | undefined {
     if (this.#queued === 0) return undefined;
     let own: PartitionTicket<C> | undefined;
@@ -252,7 +266,7 @@ export class Partitions<C extends Candidate> {
         if (borrower === undefined || next.precedes(borrower)) borrower = next;
       } else {
         owed = true;
-        // Guarantees fit side by side: whoever goes first, the others' permits come back to them.
+        // All guarantees together are no more than all permits: whichever goes first, the others get theirs.
         if (this.#fits(next) && (own === undefined || next.precedes(own))) own = next;
       }
     }
@@ -262,31 +276,28 @@ export class Partitions<C extends Candidate> {
   }
 }
 
-/** What a policy counts of the calls of one partition. These only grow. */
+/** What a bulkhead counts for one partition. All three only grow. */
 export interface Tally {
   admitted: number;
   refused: number;
-  /** Went away while they waited. */
+  /** Calls that left the queue before they were served. */
   left: number;
 }
 
-/**
- * One named part of a number of permits: what is its own, what it may take, and what it has. The numbers are kept by
- * the `Partitions` that it belongs to, the tally by the policy that stands on them.
- */
+/** One partition: its share and what it uses. {@link Partitions} keeps the numbers, the bulkhead keeps the tally. */
 export class Partition {
   readonly name: string;
-  /** Its place among the partitions. */
+  /** Its index in `Partitions.all`. */
   readonly index: number;
-  /** Permits that are its own whenever it wants them. */
+  /** Permits that no other partition can keep from it. */
   guaranteed = 0;
-  /** Permits that it may hold at most, with what it borrows. */
+  /** Permits that it may hold at most, borrowed ones included. */
   most = 0;
-  /** Permits that it holds: the weights of its calls that run. */
+  /** Permits that it holds: the sum of the weights of its running calls. */
   running = 0;
-  /** Places in the queue that are its own. */
+  /** Places in the queue that no other partition can take. */
   places = 0;
-  /** Places that it may take at most. */
+  /** Places in the queue that it may take at most. */
   mostPlaces = 0;
   /** Its calls that wait. */
   queued = 0;
@@ -298,30 +309,25 @@ export class Partition {
   }
 }
 
-/** The queue that a place is in. */
-interface PlaceOwner<C extends Candidate> {
-  leave(place: PartitionTicket<C>): boolean;
-}
-
-/** One candidate's place in the queue. */
-export class PartitionTicket<C extends Candidate> implements Waiter<C> {
+/** The place of one candidate in the queue. */
+export class PartitionTicket<C extends Candidate> {
   readonly partition: Partition;
   readonly candidate: C;
   readonly rank: number;
   readonly weight: number;
   readonly arrival: number;
   handle: QueueHandle<PartitionTicket<C>> | undefined;
-  readonly #queue: PlaceOwner<C>;
+  readonly #semaphore: Partitions<C>;
 
   constructor(
-    queue: PlaceOwner<C>,
+    semaphore: Partitions<C>,
     partition: Partition,
     candidate: C,
     rank: number,
     weight: number,
     arrival: number,
   ) {
-    this.#queue = queue;
+    this.#semaphore = semaphore;
     this.partition = partition;
     this.candidate = candidate;
     this.rank = rank;
@@ -329,16 +335,17 @@ export class PartitionTicket<C extends Candidate> implements Waiter<C> {
     this.arrival = arrival;
   }
 
+  /** Leaves the queue. False when it has left already: granted, taken out, or cancelled. */
   cancel(): boolean {
-    return this.#queue.leave(this);
+    return this.#semaphore.leave(this);
   }
 
-  /** Its partition may have that much. */
+  /** With it, its partition has no more permits than it may have. */
   mayRun(): boolean {
     return this.partition.running + this.weight <= this.partition.most;
   }
 
-  /** It takes more than is its partition's own. */
+  /** With it, its partition has more permits than it is guaranteed. */
   borrows(): boolean {
     return this.partition.running + this.weight > this.partition.guaranteed;
   }

@@ -3,12 +3,7 @@ import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { boundedKey, Keyed } from "../../core/keyed.js";
-import {
-  InvalidOptionError,
-  optionalFunction,
-  readOptions,
-  wholeNumber,
-} from "../../core/options.js";
+import { readOptions, wholeNumber } from "../../core/options.js";
 import {
   type GateAnswer,
   isQueued,
@@ -33,55 +28,46 @@ import {
 import { type QuotaCall, type QuotaOptions, quotaCall, quotaKey } from "../rate-limit/server.js";
 import {
   Bulkhead,
-  type BulkheadHooks,
   type BulkheadOptions,
   type BulkheadSnapshot,
   partitionOf,
   type ResolvedBulkheadOptions,
+  type ResolvedSharing,
   resolveBulkheadOptions,
+  resolveSharing,
+  type SharingOptions,
   weightOf,
 } from "./bulkhead.js";
-import {
-  type PartitionOptions,
-  type PartitionShares,
-  resolvePartitions,
-  unpartitioned,
-} from "./partition-options.js";
 
-/** Parts of a server that its calls share, so that one kind of calls, or one tenant, cannot take all of it. */
-export interface ServerBulkheadOptions extends BulkheadOptions, BulkheadHooks<QuotaCall> {
+/** Bounds how many calls of one kind, or of one tenant, a server runs at once, so that none takes all of it. */
+export interface ServerBulkheadOptions extends BulkheadOptions, SharingOptions<QuotaCall> {
   /**
-   * What one bulkhead is for: all calls of the server, those of a service, of a method, of the address they come from,
-   * or what a function says, such as the tenant. @defaultValue `server`
+   * Which calls share a bulkhead: all of the server, those of one service, of one method, of one client address (`peer`), or
+   * those for which a function returns the same text, such as the name of a tenant. @defaultValue `server`
    */
   readonly key?: QuotaOptions["key"];
-  /** How many keys have a bulkhead, from 1 to 1,000,000. Of more, the one used longest ago starts anew. @defaultValue 1,000 */
-  readonly maxKeys?: number;
   /**
-   * Parts of a bulkhead by name, with the shares that each can count on and borrow; `partition` says which a call
-   * belongs to. @defaultValue no parts
+   * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Beyond that, the one that was idle longest is
+   * forgotten and starts anew. @defaultValue 1,000
    */
-  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
+  readonly maxKeys?: number;
 }
 
-/** Checked and complete. */
-interface Resolved {
+interface Resolved extends ResolvedSharing<QuotaCall> {
   readonly limits: ResolvedBulkheadOptions;
-  readonly shares: PartitionShares;
   readonly maxKeys: number;
   readonly keyOf: (call: QuotaCall) => string;
-  readonly hooks: BulkheadHooks<QuotaCall>;
 }
 
-/** The part of one key, and when another try is worth it in it. */
+/** The bulkhead of one key, and the estimate of when its permits come free. */
 interface Part {
   readonly bulkhead: Bulkhead;
   readonly prospects: Prospects;
 }
 
 /**
- * Bulkheads of a server by key, before admission. Refusals are RESOURCE_EXHAUSTED (`BULKHEAD_FULL`, `QUEUE_TIMEOUT`)
- * with pushback, or DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
+ * Bulkheads of a server by key, before admission. Refused calls end with RESOURCE_EXHAUSTED (`BULKHEAD_FULL`,
+ * `QUEUE_TIMEOUT`) and pushback, or with DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
  */
 export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "bulkhead";
@@ -122,17 +108,17 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     const { keyOf, hooks } = this.#options;
     const call = quotaCall(inbound);
     const part = this.#parts.get(boundedKey(keyOf(call)));
-    const entry = part.bulkhead.enter(
+    const answer = part.bulkhead.enter(
       priorityRank[inbound.priority],
       inbound.deadlineMs,
-      (turn, waitedMs) => onGranted(this.#timed(turn, part, inbound), waitedMs),
+      (result, waitedMs) => onGranted(this.#timed(result, part, inbound), waitedMs),
       weightOf(hooks.weight, call, this.#report, "bulkhead.weight"),
       partitionOf(hooks.partition, call, this.#report, "bulkhead.partition"),
     );
-    return isQueued(entry) ? entry : this.#timed(entry, part, inbound);
+    return isQueued(answer) ? answer : this.#timed(answer, part, inbound);
   }
 
-  /** Refuses those who wait and those who come, with `DRAINING`. */
+  /** Refuses the queued calls and all that come later, with `DRAINING`. */
   drain(): void {
     for (const [, { bulkhead }] of this.#parts.entries()) bulkhead.close("DRAINING");
   }
@@ -142,25 +128,25 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
     return Object.fromEntries(entries.map(([key, { bulkhead }]) => [key, bulkhead.snapshot()]));
   }
 
-  /** A server's refusal says when another try is worth it, which is learnt from how long calls hold their permits. */
+  /** Measures how long calls hold their permits, and says in a refusal when another try is worth it. */
   #timed(
-    turn: WaitResult,
+    result: WaitResult,
     { bulkhead, prospects }: Part,
     { method, priority }: InboundCall,
   ): Permit | Refusal {
-    if (!isRefusal(turn)) {
+    if (!isRefusal(result)) {
       const sinceMs = this.#clock.now();
       prospects.began(sinceMs);
       return permit((outcome, ending) => {
         const free = () => {
           prospects.ended(sinceMs);
-          turn.settle(outcome);
+          result.settle(outcome);
         };
         if (ending?.worksOn === undefined) {
           this.#retryAfterEstimate.record(this.#clock.now() - sinceMs, method);
           free();
         } else {
-          // What a handler works on for nobody takes its part of the server all the same.
+          // A handler that works on after its caller has left takes its part of the server all the same.
           const { worksOn } = ending;
           this.#retryAfterEstimate.freeWhenOver(
             { worksOn, kind: method },
@@ -171,10 +157,10 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
         }
       });
     }
-    if (turn.reason !== "BULKHEAD_FULL" && turn.reason !== "QUEUE_TIMEOUT") return turn;
+    if (result.reason !== "BULKHEAD_FULL" && result.reason !== "QUEUE_TIMEOUT") return result;
     const { queued, maxConcurrent: atOnce } = bulkhead;
     const rank = priorityRank[priority];
-    return { ...turn, retryAfterMs: prospects.retryAfterMs({ queued, atOnce, rank }) };
+    return { ...result, retryAfterMs: prospects.retryAfterMs({ queued, atOnce, rank }) };
   }
 }
 
@@ -184,30 +170,16 @@ function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportErr
   const options = readOptions(prefix, given);
   const { key, maxKeys = 1_000, partitions, partition, weight, ...numbers } = options;
   const limits = resolveBulkheadOptions(numbers, prefix, ownNames);
-  optionalFunction(`${prefix}.weight`, weight);
-  optionalFunction(`${prefix}.partition`, partition);
-  if ((partitions === undefined) !== (partition === undefined)) {
-    const missing = partitions === undefined ? "partitions" : "partition";
-    const other = partitions === undefined ? "partition" : "partitions";
-    throw new InvalidOptionError(`${prefix}.${missing}`, `given with ${other}`, undefined);
-  }
   return {
     limits,
-    shares:
-      partitions === undefined
-        ? unpartitioned
-        : resolvePartitions(partitions, limits.maxConcurrent, `${prefix}.partitions`),
+    ...resolveSharing({ partitions, partition, weight }, limits.maxConcurrent, prefix),
     maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 1_000_000),
     keyOf: quotaKey(key, report, `${prefix}.key`),
-    hooks: {
-      ...(weight === undefined ? {} : { weight }),
-      ...(partition === undefined ? {} : { partition }),
-    },
   };
 }
 
 /**
- * Bulkheads of a server as an interceptor of its own.
+ * Bulkheads of a server, as an interceptor of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -143,7 +143,7 @@ describe("a bulkhead without room", () => {
   });
 });
 
-describe("a bulkhead whose caller throws from onTurn", () => {
+describe("a bulkhead whose caller throws from onGranted", () => {
   it("takes the permit back, serves the next, and reports", () => {
     const { bulkhead, enter, errors } = setup();
     const running = permitOf(enter().entry);
@@ -169,7 +169,7 @@ describe("a bulkhead whose caller throws from onTurn", () => {
     running.settle("success");
     clock.advance(0);
     expect(warned.mock.calls).toEqual([
-      [expect.stringContaining("onTurn threw: Error: broken"), { type: "GrpcWeirWarning" }],
+      [expect.stringContaining("onGranted threw: Error: broken"), { type: "GrpcWeirWarning" }],
     ]);
     warned.mockRestore();
   });

@@ -1,10 +1,13 @@
 import { describe, expect, it } from "vitest";
-import type { Candidate, Waiter } from "../../../src/core/queue/waiting-call.js";
 import {
   type PartitionOptions,
   resolvePartitions,
 } from "../../../src/policies/bulkhead/partition-options.js";
-import { Partitions } from "../../../src/policies/bulkhead/partitions.js";
+import {
+  type Candidate,
+  Partitions,
+  type PartitionTicket,
+} from "../../../src/policies/bulkhead/partitions.js";
 
 interface Named extends Candidate {
   readonly name: string;
@@ -26,7 +29,7 @@ function setup(
       name,
       grant: () => granted.push(name),
     });
-  const wait = (...args: Parameters<typeof enqueue>): Waiter<Named> => {
+  const wait = (...args: Parameters<typeof enqueue>): PartitionTicket<Named> => {
     const waiter = enqueue(...args);
     if (waiter === undefined) throw new Error("no place in the queue");
     return waiter;

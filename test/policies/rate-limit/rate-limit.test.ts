@@ -362,7 +362,7 @@ describe("a rate with a wait", () => {
     const second = enter();
     clock.advance(200);
     expect(second.fate()).toBe("admitted");
-    expect(errors).toMatchObject([{ error: { message: "broken" }, where: "onTurn" }]);
+    expect(errors).toMatchObject([{ error: { message: "broken" }, where: "onGranted" }]);
     expect(limit.snapshot()).toMatchObject(idle);
   });
 
