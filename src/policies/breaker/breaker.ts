@@ -11,6 +11,7 @@ import {
   type BreakerKnowledge,
   type BreakerState,
   type BreakerStateName,
+  type CallInFlight,
   Closed,
   HalfOpen,
   type InFlight,
@@ -18,45 +19,44 @@ import {
   type Open,
   type Ramp,
   type Trip,
-  type UnderWay,
 } from "./states.js";
 
-/** Told after the state has changed. */
+/** A change of state. It is told after the change. */
 export interface BreakerEvent {
   readonly type: "breaker.state";
   readonly from: BreakerStateName;
   readonly to: BreakerStateName;
   /**
-   * When the breaker changed, on the monotonic clock. No timer runs: the end of a rest is noticed at
-   * the next question to the breaker, and has the time of that question.
+   * When the state changed, in monotonic milliseconds. A breaker runs no timer: it notices the end of an open period
+   * when it is asked next, and this is the time of that question.
    */
   readonly atMs: number;
   readonly reason: BreakerCause;
-  /** For a person: the numbers behind it, such as `5 failures in a row`. */
+  /** For a person: the numbers behind the change, such as `5 failures in a row`. */
   readonly detail: string;
 }
 
-/** What a call tells the breaker of itself. */
+/** What a breaker needs to know of a call. */
 export interface BreakerCall {
-  /** How long it takes says something. Not so for a stream, whose length is the application's. */
+  /** The duration counts. False for a stream: the application decides how long it lasts. */
   readonly timed: boolean;
-  /** A ramp does not hold it back. */
+  /** The ramp never refuses it. */
   readonly critical: boolean;
 }
 
 const ordinary: BreakerCall = { timed: true, critical: false };
 
 /**
- * A circuit breaker for one key. It opens on failures in a row, on a share of failures or on a share of
- * slow calls, rests, lets a few probes through, and closes when enough of them succeed (the first two rules
- * together: Linkerd). Then it lets a growing share of the calls through.
+ * A circuit breaker for one key. It opens after consecutive failures, on a failure rate or on a rate of slow calls
+ * (Linkerd combines the first two). After the open period it admits a few probes. When enough of them succeed it
+ * closes, and admits a growing share of the calls until the ramp ends.
  *
- * It runs no timer: each question first brings the state up to date with the clock. An outcome counts
- * only in the state that admitted the call, so a straggler neither opens nor closes a later one. A
- * probe is a lease: one that never ends, or ends in `ignored`, gives its place back.
- *
- * One event is one piece of evidence, however many calls it ended: a failure lengthens a row only if its call began
- * when the failure before was known. And it stays closed while some server behind the target is known to serve.
+ * - It runs no timer: each question first brings the state up to date with the clock.
+ * - An outcome counts only in the state that admitted the call: a straggler changes no later state.
+ * - A probe holds its slot for a limited time. One that never ends, or ends in `ignored`, gives the slot back.
+ * - One event counts once, however many calls it ended: a failure adds to the consecutive ones only if its call began
+ *   after the previous failure was known.
+ * - It stays closed while a server behind the target is known to serve.
  */
 export class Breaker {
   readonly #options: ResolvedBreakerOptions;
@@ -67,18 +67,18 @@ export class Breaker {
   readonly #random: Random;
   readonly #openPeriods: OpenPeriods;
   readonly #onSettle: OnSettle;
-  /** Some rule asks how long a call takes. */
+  /** A rule depends on how long calls take. */
   readonly #timed: boolean;
-  /** Time alone may open it. */
-  readonly #watchful: boolean;
+  /** The passing of time may open it, without a call that ends (`inFlightMs`). */
+  readonly #opensByTime: boolean;
   #state: BreakerState;
   #sinceMs: number;
 
   /**
    * @param options From `resolveBreakerOptions`.
-   * @param onEvent Told of each change of state. What it throws goes to `report`.
-   * @param report Without it, what `onEvent` throws is a warning of the process.
-   * @param random Chance, for the rests and the ramp.
+   * @param onEvent Is told of each change of state.
+   * @param report Is given what `onEvent` throws. @defaultValue a warning of the process
+   * @param random Varies the open periods, and draws whom the ramp admits.
    */
   constructor(
     options: ResolvedBreakerOptions,
@@ -95,8 +95,8 @@ export class Breaker {
     this.#random = random;
     this.#openPeriods = new OpenPeriods(options, random);
     this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
-    this.#watchful = options.inFlightMs !== false;
-    this.#timed = options.slowMs !== false || this.#watchful;
+    this.#opensByTime = options.inFlightMs !== false;
+    this.#timed = options.slowMs !== false || this.#opensByTime;
     this.#state = new Closed(this.#known);
     this.#sinceMs = clock.now();
   }
@@ -106,12 +106,11 @@ export class Breaker {
   }
 
   /**
-   * The refusal that a call would meet now. Takes no place, and tries no luck: of a ramp, whose answer is
-   * a matter of chance, it says nothing.
+   * The refusal that a call would get now. It takes no probe slot, and leaves out the ramp, which refuses by chance.
    */
   check(): BreakerRefusal | undefined {
     // The usual case reads no clock.
-    if (this.#state.kind === "closed" && !this.#watchful) return undefined;
+    if (this.#state.kind === "closed" && !this.#opensByTime) return undefined;
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
     switch (state.kind) {
@@ -119,15 +118,15 @@ export class Breaker {
       case "forced-closed":
         return undefined;
       case "open":
-        return resting(state, nowMs);
+        return whileOpen(state, nowMs);
       case "half-open":
-        return crowded(state, this.#options, nowMs);
+        return whileProbing(state, this.#options, nowMs);
       case "forced-open":
         return forcedOpen;
     }
   }
 
-  /** Admits a call or refuses it. The permit must be settled; that of a probe lapses if it is not. */
+  /** Admits a call or refuses it. The permit must be settled; that of a probe expires after `probeLeaseMs`. */
   acquire(call: BreakerCall = ordinary): BreakerPermit | BreakerRefusal {
     const usual = this.#state;
     if (!this.#timed && usual.kind === "closed" && usual.ramp === undefined) {
@@ -138,19 +137,19 @@ export class Breaker {
     switch (state.kind) {
       case "closed":
       case "forced-closed":
-        return this.#heldBack(state, call, nowMs) ?? this.#admit(state, call, nowMs);
+        return this.#refuseByRamp(state, call, nowMs) ?? this.#admit(state, call, nowMs);
       case "open":
-        return resting(state, nowMs);
+        return whileOpen(state, nowMs);
       case "half-open":
-        return crowded(state, this.#options, nowMs) ?? this.#admit(state, call, nowMs);
+        return whileProbing(state, this.#options, nowMs) ?? this.#admit(state, call, nowMs);
       case "forced-open":
         return forcedOpen;
     }
   }
 
   /**
-   * Told of the channel of a call that was refused. A connection made since the breaker opened is newer than all it
-   * goes by, so probes may go out before the rest is over.
+   * Takes in whether the channel of a refused call is connected. A connection that was made after the breaker opened
+   * is newer than the failures that opened it, so probes may go out before the open period ends.
    */
   connectivity(connected: boolean): void {
     const nowMs = this.#clock.now();
@@ -163,8 +162,8 @@ export class Breaker {
   }
 
   /**
-   * Opens or closes it by hand, or with `undefined` leaves it to itself again: one that was forced open
-   * then begins with probes, and one that was forced closed begins to count anew.
+   * Opens or closes it by hand. `undefined` releases it: one that was forced open goes on with probes, one that was
+   * forced closed starts to count anew.
    */
   force(to: "open" | "closed" | undefined): void {
     const nowMs = this.#clock.now();
@@ -207,8 +206,8 @@ export class Breaker {
   }
 
   /**
-   * Takes over what a breaker of another process knew, from `readBreakerSnapshot`. Calls under way and
-   * probes that were out are not taken over: their ends will not come here.
+   * Takes over the state of a breaker of another process, from `readBreakerSnapshot`. Calls in flight and running
+   * probes are left out: their ends do not come here.
    */
   restore(snapshot: BreakerSnapshot): void {
     const nowMs = this.#clock.now();
@@ -217,25 +216,24 @@ export class Breaker {
     this.#enter(next, "restored", "restored", nowMs, snapshot.forMs);
   }
 
-  /** The state at `nowMs`, after all that time alone has changed. */
+  /** The state at `nowMs`, after the changes that the passing of time has brought. */
   #at(nowMs: number): BreakerState {
     const state = this.#state;
     if (state.kind === "open") {
       if (nowMs >= state.untilMs) {
-        this.#enter(new HalfOpen(this.#known), "rest-over", "the rest is over", nowMs);
+        this.#enter(new HalfOpen(this.#known), "rest-over", "the open period is over", nowMs);
       }
-    } else if (state.kind !== "forced-open") this.#open(state.look(nowMs), nowMs);
-    // Read again: whoever is told of a change may ask the breaker something and so change it further.
+    } else if (state.kind !== "forced-open") this.#open(state.advance(nowMs), nowMs);
+    // Read again: an observer of the change may have asked the breaker something, and so changed it further.
     return this.#state;
   }
 
-  /** The refusal of a ramp. */
-  #heldBack({ ramp }: Closed, call: BreakerCall, nowMs: number): BreakerRefusal | undefined {
-    // As few calls as there were probes are no flood.
+  #refuseByRamp({ ramp }: Closed, call: BreakerCall, nowMs: number): BreakerRefusal | undefined {
+    // As many calls as there were probes may always run.
     if (ramp === undefined || call.critical || ramp.running < this.#options.probes) {
       return undefined;
     }
-    return this.#random() < ramp.shareAt(nowMs) ? undefined : ramping(ramp, nowMs);
+    return this.#random() < ramp.shareAt(nowMs) ? undefined : whileRamping(ramp, nowMs);
   }
 
   #admit(state: Closed | HalfOpen, { timed }: BreakerCall, nowMs: number): BreakerPermit {
@@ -252,15 +250,15 @@ export class Breaker {
       const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);
       this.#known.peers.note(peer, bad, nowMs);
     } else if (outcome !== "ignored" && ending?.event !== undefined) {
-      // The balancer has no server to choose, whatever each of them did before.
+      // No connect succeeds: the balancer has no server to choose, whatever each of them did before.
       this.#known.peers.forget();
     }
-    // Another state may have followed long ago, or by time alone just now.
+    // Another state may have followed long ago, or just now by the passing of time.
     if (this.#at(nowMs) === state) {
       this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
-      if (state.kind === "half-open" && state.convinced) this.#close(state, nowMs);
+      if (state.kind === "half-open" && state.hasRecovered) this.#close(state, nowMs);
     }
-    permit.row?.leave(permit);
+    permit.list?.leave(permit);
   }
 
   #open(trip: Trip | undefined, nowMs: number): void {
@@ -273,7 +271,7 @@ export class Breaker {
   #close({ succeeded }: HalfOpen, nowMs: number): void {
     const detail = succeeded === 1 ? "1 probe succeeded" : `${succeeded} probes succeeded`;
     this.#openPeriods.inARow = 0;
-    this.#enter(Closed.again(this.#known, nowMs), "probes-succeeded", detail, nowMs);
+    this.#enter(Closed.afterProbes(this.#known, nowMs), "probes-succeeded", detail, nowMs);
   }
 
   #enter(next: BreakerState, reason: BreakerCause, detail: string, atMs: number, forMs = 0): void {
@@ -293,13 +291,16 @@ export class Breaker {
   }
 }
 
-/** The breaker lets no call through now. */
+/** The breaker refuses a call. */
 export interface BreakerRefusal extends Refusal {
   readonly reason: Extract<RefusalReason, "BREAKER_OPEN" | "BREAKER_PROBING" | "BREAKER_RAMPING">;
   /**
-   * When to ask again. For `BREAKER_OPEN` the rest that is left; for `BREAKER_PROBING` when a place is
-   * free at the latest, though a probe that ends earlier frees one earlier; for `BREAKER_RAMPING` when
-   * all calls pass. Absent for a breaker that was opened by hand.
+   * In how many milliseconds to ask again:
+   * - `BREAKER_OPEN`: when the open period ends;
+   * - `BREAKER_PROBING`: when a probe slot is free at the latest (a probe that ends earlier frees it earlier);
+   * - `BREAKER_RAMPING`: when all calls pass.
+   *
+   * Absent for a breaker that was opened by hand.
    */
   readonly retryAfterMs?: number;
 }
@@ -310,17 +311,17 @@ const forcedOpen: BreakerRefusal = {
   detail: "opened by hand",
 };
 
-function resting({ detail, untilMs }: Open, nowMs: number): BreakerRefusal {
+function whileOpen({ detail, untilMs }: Open, nowMs: number): BreakerRefusal {
   return { kind: "refusal", reason: "BREAKER_OPEN", retryAfterMs: untilMs - nowMs, detail };
 }
 
-/** Where all places for probes are taken. */
-function crowded(
+/** `undefined` while a probe slot is free. */
+function whileProbing(
   state: HalfOpen,
   { probes, probeLeaseMs }: ResolvedBreakerOptions,
   nowMs: number,
 ): BreakerRefusal | undefined {
-  const first = state.inTheWay;
+  const first = state.nextToFree;
   if (first === undefined) return undefined;
   return {
     kind: "refusal",
@@ -330,7 +331,7 @@ function crowded(
   };
 }
 
-function ramping(ramp: Ramp, nowMs: number): BreakerRefusal {
+function whileRamping(ramp: Ramp, nowMs: number): BreakerRefusal {
   return {
     kind: "refusal",
     reason: "BREAKER_RAMPING",
@@ -339,13 +340,11 @@ function ramping(ramp: Ramp, nowMs: number): BreakerRefusal {
   };
 }
 
-/**
- * How long a breaker rests. Each rest is longer than the one before, up to a bound, until probes succeed.
- */
-export class OpenPeriods {
+/** How long a breaker stays open. Each period is longer than the one before, up to a bound, until probes succeed. */
+class OpenPeriods {
   readonly #options: ResolvedBreakerOptions;
   readonly #random: Random;
-  /** Rests since the breaker was last closed. */
+  /** Open periods since the breaker was closed last. */
   inARow = 0;
 
   constructor(options: ResolvedBreakerOptions, random: Random) {
@@ -354,9 +353,9 @@ export class OpenPeriods {
   }
 
   /**
-   * The next rest, in milliseconds.
+   * The next period, in milliseconds.
    *
-   * @param askedMs The rest that the other side asked for; it is kept up to the bound, and never cut short by chance.
+   * @param askedMs The wait that the server asked for. It is kept up to `maxOpenMs`; jitter only lengthens it.
    */
   next(askedMs: number): number {
     const { openMs, openFactor, maxOpenMs, openJitter } = this.#options;
@@ -368,28 +367,24 @@ export class OpenPeriods {
   }
 }
 
-/** What a breaker does with the end of a call that it has admitted. */
-export type OnSettle = (
-  permit: BreakerPermit,
-  outcome: Outcome,
-  ending: Ending | undefined,
-) => void;
+/** What a breaker does when a call that it has admitted ends. */
+type OnSettle = (permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined) => void;
 
 /**
- * A call that a breaker has let through. All that is known of it is in this one object, and all permits of
- * a breaker share its function, so that admitting a call costs little.
+ * The permit of a call, and all that the breaker knows of it. It is one object, and all permits of a breaker share one
+ * function, so that admitting a call is cheap.
  */
-export class BreakerPermit extends OncePermit implements UnderWay {
+export class BreakerPermit extends OncePermit implements CallInFlight {
   /** The state that admitted it. */
   readonly state: Closed | HalfOpen;
   readonly sinceMs: number;
   readonly timed: boolean;
   readonly knownEvents: number;
-  /** The server that the call went to, of those behind the target, where that is known. */
+  /** The address of the server that the call went to, where that is known. */
   peer: string | undefined;
-  row: InFlight | undefined;
-  older: UnderWay | undefined;
-  newer: UnderWay | undefined;
+  list: InFlight | undefined;
+  older: CallInFlight | undefined;
+  newer: CallInFlight | undefined;
   readonly #onSettle: OnSettle;
 
   constructor(
@@ -412,7 +407,7 @@ export class BreakerPermit extends OncePermit implements UnderWay {
     super.settle(outcome, ending);
   }
 
-  /** It is served, and its length is the application's: what ends it later says nothing more. */
+  /** The server answers. How a stream ends later depends on the application, and no longer counts. */
   delivered(peer?: string): void {
     this.settle("success", undefined, peer);
   }

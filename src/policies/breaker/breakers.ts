@@ -10,20 +10,23 @@ import type { ResolvedBreakerOptions } from "./options.js";
 import { type BreakerSnapshot, readBreakerSnapshot } from "./snapshot.js";
 
 /**
- * What was set by hand. `none`: the breaker decides. `open`: it lets nothing through. `closed`: it lets all
- * through, and counts. `disabled`: it lets all through, and counts nothing. `observed`: it decides, and
- * refuses nobody.
+ * What was set by hand:
+ * - `none`: the breaker decides;
+ * - `open`: it refuses all calls;
+ * - `closed`: it admits all calls, and counts them;
+ * - `disabled`: it admits all calls, and counts nothing;
+ * - `observed`: it decides, and refuses no call.
  */
 export type BreakerOverride = "none" | "open" | "closed" | "disabled" | "observed";
 
 const overrides = ["none", "open", "closed", "disabled", "observed"] as const;
 
-/** Told after the breaker for a key has changed its state. */
+/** A change of state of the breaker for a key. It is told after the change. */
 export interface BreakerStateChange extends BreakerEvent {
   readonly key: string;
 }
 
-/** Breakers by key at one moment, as plain data. */
+/** The breakers of one policy at one moment, as plain data. */
 export interface BreakersSnapshot {
   /** What was set by hand for all keys, `none` as a rule. */
   readonly override: BreakerOverride;
@@ -33,10 +36,9 @@ export interface BreakersSnapshot {
   readonly breakers: Readonly<Record<string, BreakerSnapshot>>;
 }
 
-/** What a set of breakers works with. */
-export interface BreakerSetParts {
+interface BreakerSetParts {
   readonly mode: Mode;
-  /** Of more keys than that, those used longest ago are forgotten. */
+  /** How many keys have a breaker at once. Those used longest ago are dropped. */
   readonly maxKeys: number;
   readonly clock: Pick<Clock, "now">;
   readonly random: Random;
@@ -45,12 +47,12 @@ export interface BreakerSetParts {
 }
 
 /**
- * Breakers by key, and what was set for them by hand. A word about one key goes before a word about all, until
- * the next word about all.
+ * The breakers of one policy by key, and what was set for them by hand. What was set for one key goes before what was set
+ * for all keys, until something is set for all keys again.
  */
 export class BreakerSet implements ControlledPolicy {
   mode: Mode;
-  /** Told of changes of state, besides the observer that the set was made with. */
+  /** Who is told of changes of state. */
   readonly observers = new Set<Observer<BreakerStateChange>>();
   readonly #breakers: Keyed<Breaker>;
   readonly #maxKeys: number;
@@ -63,14 +65,14 @@ export class BreakerSet implements ControlledPolicy {
     this.#maxKeys = parts.maxKeys;
     if (onStateChange !== undefined) this.observers.add(onStateChange);
     const make = (key: string) => {
-      // A breaker that begins as it was set by hand has changed nothing yet.
-      let born = false;
-      const tell = (event: BreakerEvent) => {
-        if (born) this.#tell({ ...event, key }, report);
+      // A breaker that begins in the state that was set by hand has not changed its state.
+      let made = false;
+      const onEvent = (event: BreakerEvent) => {
+        if (made) this.#notify({ ...event, key }, report);
       };
-      const breaker = new Breaker(options, clock, tell, report, random);
+      const breaker = new Breaker(options, clock, onEvent, report, random);
       breaker.force(forced(this.#overrideFor(key)));
-      born = true;
+      made = true;
       return breaker;
     };
     this.#breakers = new Keyed(make, parts.maxKeys);
@@ -80,19 +82,19 @@ export class BreakerSet implements ControlledPolicy {
     return this.#breakers.get(key);
   }
 
-  /** Something was set by hand. */
+  /** Whether something is set by hand. */
   get overridden(): boolean {
     return this.#override !== "none" || this.#overrideOf.size > 0;
   }
 
-  /** The mode for a key, with what was set for it by hand. */
+  /** The mode for a key. What was set by hand changes it. */
   modeOf(key: string): Mode {
     if (this.mode === "off") return "off";
     const override = this.#overrideFor(key);
     return override === "disabled" ? "off" : override === "observed" ? "observe" : this.mode;
   }
 
-  /** Sets by hand what holds for a key, or without one for all, those to come included. */
+  /** Sets by hand what holds for a key, or without a key for all keys, future ones included. */
   override(to: BreakerOverride, key?: string): void {
     if (key === undefined) {
       this.#overrideOf.clear();
@@ -101,7 +103,7 @@ export class BreakerSet implements ControlledPolicy {
       return;
     }
     this.#overrideKey(to, key);
-    // One that is made later begins so.
+    // A breaker that is made later begins in this state.
     for (const [its, breaker] of this.#states()) if (its === key) breaker.force(forced(to));
   }
 
@@ -115,7 +117,7 @@ export class BreakerSet implements ControlledPolicy {
   }
 
   /**
-   * Reads a snapshot, and answers with what takes it over, so that nothing is taken over unless all can be read.
+   * Checks a snapshot. The result takes it over: several sets are checked before any of them changes.
    *
    * @param path Where it stands, for error messages.
    * @throws InvalidOptionError naming the field, its rule and what stands there.
@@ -134,13 +136,13 @@ export class BreakerSet implements ControlledPolicy {
       this.#override = override;
       this.#overrideOf.clear();
       for (const [key, to] of byKey) this.#overrideOf.set(key, to);
-      // From behind, so that the most recently used key is so again.
+      // Backwards, so that the most recently used key is used last.
       for (const [key, state] of states.toReversed()) this.for(key).restore(state);
       for (const [key, breaker] of this.#states()) breaker.force(forced(this.#overrideFor(key)));
     };
   }
 
-  #tell(change: BreakerStateChange, report: ReportError): void {
+  #notify(change: BreakerStateChange, report: ReportError): void {
     for (const observer of this.observers) {
       notify(observer, change, report, "breaker.onStateChange");
     }
@@ -165,7 +167,7 @@ export class BreakerSet implements ControlledPolicy {
     );
   }
 
-  /** A copy, because whoever is told of a change may use keys. */
+  /** A copy: an observer of a change may use keys meanwhile. */
   #states(): readonly [string, Breaker][] {
     return [...this.#breakers.entries()];
   }
@@ -182,18 +184,17 @@ function entriesOf(fields: JsonFields, name: string): readonly [string, unknown,
 }
 
 /**
- * The hand on the breakers of a weir. `key` is a breaker's own, as `snapshot` and events name it; it need not
- * have been used yet. Without one, a word holds for all keys, those to come included, and takes back what was
- * said of single ones.
+ * Controls the breakers of a weir at run time. `key` is the key of a breaker, as `snapshot` and events show it; the key may
+ * be one that has not been used yet. Without a key, a setting holds for all keys, future ones included, and replaces
+ * the settings of single keys.
  *
- * What is set by hand holds within the mode: breakers that are `off` refuse nothing, and those that observe
- * refuse nobody, forced open or not.
+ * The mode goes before these settings: a breaker that is `off` or observes refuses no call, forced open or not.
  */
 export class BreakerControl extends PolicyControl {
   readonly #sets = new WeakList<BreakerSet>();
   readonly #observers = new Set<Observer<BreakerStateChange>>();
-  /** What was said by hand, for breakers that are built later. */
-  readonly #said = new Map<string | undefined, BreakerOverride>();
+  /** What was set by hand, by key, for breakers that are built later. */
+  readonly #overrides = new Map<string | undefined, BreakerOverride>();
 
   constructor() {
     super("breaker");
@@ -204,48 +205,48 @@ export class BreakerControl extends PolicyControl {
     if (!(policy instanceof BreakerSet)) return;
     this.#sets.add(policy);
     for (const observer of this.#observers) policy.observers.add(observer);
-    for (const [key, to] of this.#said) policy.override(to, key);
+    for (const [key, to] of this.#overrides) policy.override(to, key);
   }
 
-  /** Refuses every call, with BREAKER_OPEN and no word of when to come back, until it is released. */
+  /** Refuses every call until it is released, with BREAKER_OPEN and no time to retry after. */
   forceOpen(key?: string): void {
     this.#set("open", key);
   }
 
-  /** Lets every call through, and goes on counting, until it is released. */
+  /** Admits every call and goes on counting, until it is released. */
   forceClose(key?: string): void {
     this.#set("closed", key);
   }
 
-  /** Lets every call through and counts nothing, as with the mode `off`, until it is released. */
+  /** Admits every call and counts nothing, as with the mode `off`, until it is released. */
   disable(key?: string): void {
     this.#set("disabled", key);
   }
 
-  /** Opens and closes as ever, and refuses nobody, as with the mode `observe`, until it is released. */
+  /** Opens and closes as usual but refuses no call, as with the mode `observe`, until it is released. */
   observe(key?: string): void {
     this.#set("observed", key);
   }
 
   /**
-   * Back to normal. A breaker that was forced open begins with probes; one that was forced closed begins to
-   * count anew.
+   * Takes back what was set by hand. A breaker that was forced open goes on with probes; one that was forced closed
+   * starts to count anew.
    */
   release(key?: string): void {
     this.#set("none", key);
   }
 
   /**
-   * Tells of each change of state, of whichever client, after it happened. What the observer throws is reported.
+   * Calls the observer after each change of state of any client's breakers. What it throws is reported.
    *
-   * @returns A function that ends it.
-   * @throws InvalidOptionError for what is no function.
+   * @returns A function that removes the observer.
+   * @throws InvalidOptionError if `observer` is not a function.
    */
   onStateChange(observer: Observer<BreakerStateChange>): () => void {
     if (typeof observer !== "function") {
       throw new InvalidOptionError('policy("breaker").onStateChange', "a function", observer);
     }
-    // A function of its own, so that one that is handed in twice is told twice, and ends once.
+    // A new function, so that an observer that is added twice is called twice, and removed one at a time.
     const own = observer.bind(undefined);
     this.#observers.add(own);
     for (const set of this.#sets) set.observers.add(own);
@@ -255,15 +256,15 @@ export class BreakerControl extends PolicyControl {
     };
   }
 
-  /** One entry for each set of breakers that is in use, in the order of building. */
+  /** One entry for each breaker policy that is in use, in the order in which they were built. */
   override snapshot(): readonly BreakersSnapshot[] {
     return [...this.#sets].map((set) => set.snapshot());
   }
 
   /**
-   * Takes over what `snapshot` told, here or in another process, as JSON or not. Build the clients first, in the
-   * same order. Rests that were not over go on for as long as they had left. Nothing is taken over unless all
-   * of it can be read.
+   * Takes over a snapshot of this or another process, also one that has been through JSON. Build the clients first, in
+   * the same order. Open periods go on for as long as they had left. Nothing changes if a part of the snapshot
+   * is invalid.
    *
    * @throws InvalidOptionError naming the field, its rule and what stands there.
    */
@@ -285,9 +286,9 @@ export class BreakerControl extends PolicyControl {
       throw new InvalidOptionError('policy("breaker"): key', "a text, or absent for all", key);
     }
     for (const set of this.#sets) set.override(to, key);
-    if (key === undefined) this.#said.clear();
+    if (key === undefined) this.#overrides.clear();
     // What holds for all need not be kept of each: keys that come and go would pile up.
-    if (to === (this.#said.get(undefined) ?? "none")) this.#said.delete(key);
-    else this.#said.set(key, to);
+    if (to === (this.#overrides.get(undefined) ?? "none")) this.#overrides.delete(key);
+    else this.#overrides.set(key, to);
   }
 }

@@ -37,46 +37,62 @@ import { BreakerSet, type BreakerStateChange } from "./breakers.js";
 import { type BreakerOptions, resolveBreakerOptions } from "./options.js";
 
 /**
- * What shares a breaker: all calls to a target, those to one service of a target, or those of one method of a
- * target. Or a function that names the breaker of a call; it runs for each attempt, so it should be cheap.
+ * Which calls share a breaker: all calls to a target, to one service of a target, or to one method of a target. Or a
+ * function that returns the key of a call's breaker. It runs for each attempt, so it should be cheap.
  */
 export type BreakerKey = CallKey | ((call: KeyedCall) => string);
 
-/** A breaker in front of the calls of a client. */
+/** Breakers in front of the attempts of a client. */
 export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions, "mode"> {
   /** Which calls share a breaker. @defaultValue `service` */
   readonly key?: BreakerKey;
-  /** Breakers are kept for so many keys, those used last. 1 to 100_000. @defaultValue 1_000 */
+  /** How many keys have a breaker at once; those used longest ago are dropped. 1 to 100_000. @defaultValue 1_000 */
   readonly maxKeys?: number;
   /**
-   * Says how an ended attempt counts, where the toolkit's own reading does not fit. What it throws is reported,
-   * and the toolkit's reading holds. @defaultValue the toolkit's reading
+   * Decides how an ended attempt counts, where the toolkit's own judgement does not fit. If it throws, that is reported
+   * and the toolkit's judgement holds. @defaultValue the toolkit's judgement
    */
   readonly outcome?: JudgeOutcome;
-  /** Told of each change of state, after it happened. What it throws is reported. */
+  /** Called after each change of state. What it throws is reported. */
   readonly onStateChange?: Observer<BreakerStateChange>;
 }
 
+/** An ended attempt, for an `outcome` function. */
+export interface EndedAttempt {
+  readonly call: KeyedCall;
+  readonly code: Status;
+  /** Where the status came from. `remote` for OK. */
+  readonly origin: StatusOrigin;
+  readonly details: string;
+  /** From the permit of the breaker to the end, in milliseconds. */
+  readonly durationMs: number;
+  /** The refusal behind the status, if a policy of this process or of a server with the toolkit refused the attempt. */
+  readonly rejection: Rejection | undefined;
+}
+
+/** Decides how an attempt counts. `undefined` leaves it to the toolkit. */
+type JudgeOutcome = (ended: EndedAttempt) => Outcome | undefined;
+
 const ownNames: readonly string[] = ["mode", "key", "maxKeys", "outcome", "onStateChange"];
 
-/** What a call tells its breaker, said once for each kind of call. */
+/** What a breaker needs to know of a call: one object for each kind, so that no call allocates one. */
 const unary: BreakerCall = { timed: true, critical: false };
 const streamed: BreakerCall = { timed: false, critical: false };
 const criticalUnary: BreakerCall = { timed: true, critical: true };
 const criticalStreamed: BreakerCall = { timed: false, critical: true };
 
 /**
- * Breakers by key: by target and service, unless the user names another key. A breaker has two gates:
- * `check` stands before the bulkhead, so that a call that would be refused does not wait; `admit` after
- * it, so that waiting is neither slowness nor an expired probe.
+ * The breakers of a client by key: target and service, unless `key` says otherwise. A breaker has two gates. `check` comes
+ * before the bulkhead, so that a call that would be refused does not queue. `admit` comes after it, so that the
+ * time in the queue neither counts as slow nor expires a probe.
  */
-export class BreakerPolicy extends BreakerSet {
+class BreakerPolicy extends BreakerSet {
   readonly #keyOf: (record: CallRecord) => string;
   readonly #judge: OutcomeJudge;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: BreakerPolicyOptions, environment: Environment, prefix: string) {
-    // Refuses what is no object of options; which keys are known is for the breaker itself to say.
+    // Refuses what is no object of options. Unknown names are refused by `resolveBreakerOptions`.
     const options = readOptions(prefix, given);
     const { mode = "enforce", key = "service", maxKeys = 1_000, ...others } = options;
     const { outcome, onStateChange, ...rest } = others;
@@ -116,7 +132,7 @@ export class BreakerPolicy extends BreakerSet {
     const { record } = passage;
     const key = this.#keyOf(record);
     const breaker = this.for(key);
-    const call = saysOfItself(record);
+    const call = callOf(record);
     let admission = breaker.acquire(call);
     if (isRefusal(admission) && tellConnectivity(breaker, record))
       admission = breaker.acquire(call);
@@ -125,8 +141,8 @@ export class BreakerPolicy extends BreakerSet {
 }
 
 /**
- * Tells a breaker that refuses a call how the call's channel is connected. True when that has ended its rest. The
- * channel is looked at only then: nothing has to watch it while all goes well, and no call, no probe.
+ * Tells a breaker that refuses a call whether the call's channel is connected. True when that has ended the open period.
+ * The channel is asked only then, so that nothing has to watch it: without a call there is no probe either.
  */
 function tellConnectivity(breaker: Breaker, { connection }: CallRecord): boolean {
   const state = connection?.state;
@@ -135,21 +151,22 @@ function tellConnectivity(breaker: Breaker, { connection }: CallRecord): boolean
   return breaker.state !== "open";
 }
 
-function saysOfItself({ kind, priority }: CallRecord): BreakerCall {
+function callOf({ kind, priority }: CallRecord): BreakerCall {
   if (priority === "critical") return kind === "unary" ? criticalUnary : criticalStreamed;
   return kind === "unary" ? unary : streamed;
 }
 
-/** The cheap question before the queue. It takes no place, so it has nothing to settle. */
+/** The gate before the queue. It takes nothing, so that it has nothing to settle. */
 export function breakerCheck(policy: BreakerPolicy): Gate<ClientPassage> {
   return {
     policy: "breaker",
-    // An observed breaker is asked once, where it admits, so that it is counted once.
+    // While it observes, a breaker is asked by the second gate alone, so that a refusal counts once.
     modeFor: ({ record }) => (policy.modeFor(record) === "enforce" ? "enforce" : "off"),
     enter: ({ record }) => policy.check(record),
   };
 }
 
+/** The gate after the queue. */
 export function breakerAdmit(policy: BreakerPolicy): Gate<ClientPassage> {
   return {
     policy: "breaker",
@@ -182,42 +199,25 @@ export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}):
   return interceptorOf(environment, gatesLayer(environment, [breakerAdmit(policy)]));
 }
 
-/** An attempt that has ended, as an `outcome` function sees it. */
-export interface EndedAttempt {
-  readonly call: KeyedCall;
-  readonly code: Status;
-  /** Where the status came from; `remote` for OK. */
-  readonly origin: StatusOrigin;
-  readonly details: string;
-  /** From the breaker's permission to the end, in milliseconds. */
-  readonly durationMs: number;
-  /** What the toolkit says about the status, where it was refused here or by a server with the toolkit. */
-  readonly rejection: Rejection | undefined;
-}
-
-/** How an attempt counts for its breaker; `undefined` leaves it to the breaker. */
-export type JudgeOutcome = (ended: EndedAttempt) => Outcome | undefined;
-
-const known = ["success", "failure", "ignored"] as const satisfies readonly Outcome[];
+const outcomes = ["success", "failure", "ignored"] as const satisfies readonly Outcome[];
 
 function outcomeOf(answer: unknown): Outcome | undefined {
   if (answer === undefined) return undefined;
-  const told = known.find((outcome) => outcome === answer);
+  const told = outcomes.find((outcome) => outcome === answer);
   if (told !== undefined) return told;
-  throw new TypeError(`breaker.outcome must answer one of ${known.join(", ")}, or undefined`);
+  throw new TypeError(`breaker.outcome must answer one of ${outcomes.join(", ")}, or undefined`);
 }
 
-/** How far back the usual time of a success is learned from, and from how many at least: a median needs few. */
+/** The usual time of a successful call is the median of this window. A median needs few samples. */
 const usual = { windowMs: 300_000, minSamples: 20 } as const;
 
 /**
- * A server and the layers before it keep a little of the time they are given. A deadline that passed elsewhere is the
- * call's own when no more than this share of its time was left, or no more than these milliseconds.
+ * Services above a server keep a margin of the deadline they pass on. A DEADLINE_EXCEEDED of a server is taken for the
+ * call's own deadline when at most this share of its time was left, or at most these milliseconds.
  */
 const keptShare = 0.1;
 const keptMs = 50;
 
-/** What a judge works with. */
 interface JudgeParts {
   readonly outcome: JudgeOutcome | undefined;
   readonly maxKeys: number;
@@ -226,17 +226,17 @@ interface JudgeParts {
 }
 
 /**
- * Says how the attempts of one breaker policy count, where more than their status matters: the user's own
- * word, and deadlines that were too short from the start. Those are the caller's doing: with less time than
- * half of the successes of the method take, an attempt that runs out of it says nothing of the server. While that time
- * is not known, no deadline says anything: a cold client cannot tell an impatient caller from a server that hangs.
+ * Decides how attempts count where the status alone does not tell: by the user's `outcome`, and for deadlines that were too
+ * short from the start. If an attempt had less time than half of the successful calls of its method take, its
+ * DEADLINE_EXCEEDED says nothing about the server and is ignored. Until that time is known, all deadlines of callers are
+ * ignored: a cold client cannot tell an impatient caller from a server that hangs.
  */
-export class OutcomeJudge {
+class OutcomeJudge {
   readonly #parts: JudgeParts;
   readonly #usual: Keyed<LatencyQuantile>;
-  /** The last reading of the clock, which serves the quantiles too. */
+  /** The last reading of the clock. The quantiles use it too, so that each call reads the clock once. */
   #nowMs = 0;
-  /** Most calls are like the one before. */
+  /** The last lookup: most calls are to the same method as the one before. */
   #last: UsualOf | undefined;
   #lastPeer = { told: "", peer: undefined as string | undefined };
 
@@ -246,17 +246,17 @@ export class OutcomeJudge {
     this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), parts.maxKeys);
   }
 
-  /** The permit of an attempt, which asks the judge before it is settled. */
+  /** The permit of an attempt. It asks the judge before it settles the breaker's own. */
   permit(inner: BreakerPermit, passage: ClientPassage, key: string): Permit {
     const { record } = passage;
-    // The user's function is told of it later, when the caller may have changed its object.
+    // The user's function sees the metadata when the attempt has ended; the caller may have changed its object by then.
     if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
-    // Retries and hedges ask as well what such calls take.
+    // Retries and hedges use the usual time too.
     record.usual = this.#usualOf(key, record.method);
     return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
   }
 
-  /** @param delivered It is a stream that had a message, and so is known of already. */
+  /** @param delivered It is a stream that had a message: its time has been recorded then. */
   judge(
     passage: ClientPassage,
     key: string,
@@ -277,17 +277,17 @@ export class OutcomeJudge {
   }
 
   /**
-   * A stream has had its first message. True when it counts for a success by that; where the user says how an attempt
-   * counts, its end is waited for.
+   * A stream has had its first message. True when that makes it a success. With `outcome`, the user decides at the
+   * end.
    */
   delivered({ record }: ClientPassage, key: string, sinceMs: number): boolean {
     this.#nowMs = this.#parts.clock.now();
-    // What follows takes as long as the application wants.
+    // How long the rest of the stream takes depends on the application.
     this.#usualOf(key, record.method).record(this.#nowMs - sinceMs);
     return this.#parts.outcome === undefined;
   }
 
-  /** The server that an attempt went to, if one was chosen. */
+  /** The address of the server that an attempt went to, if the balancer had chosen one. */
   peerOf(passage: ClientPassage): string | undefined {
     const told = passage.getPeer();
     const last = this.#lastPeer;
@@ -311,7 +311,7 @@ export class OutcomeJudge {
   ): boolean {
     const { failure } = attempt;
     if (outcome !== "failure" || failure?.code !== Status.DEADLINE_EXCEEDED) return false;
-    // Both sides know the deadline, and the server may be the first to say that it has passed.
+    // Both sides know the deadline, and the server may be the first to end the call by it.
     if (failure.origin !== "deadline" && failure.origin !== "remote") return false;
     const hadMs = record.deadlineMs - sinceMs;
     const usualMs = this.#usualOf(key, record.method).quantile(0.5);
@@ -326,7 +326,7 @@ export class OutcomeJudge {
     durationMs: number,
   ): Outcome | undefined {
     const { failure } = attempt;
-    // It has never been on its way.
+    // It was not sent.
     if (failure === undefined && outcome !== "success") return undefined;
     const { report } = this.#parts;
     const ended = {
@@ -387,7 +387,7 @@ interface UsualOf {
   readonly usual: LatencyQuantile;
 }
 
-/** A target has a scheme, and `unknown` no server yet. */
+/** What `getPeer` shows before a server is chosen is the target, which has a scheme, or `unknown`. */
 function addressOf(peer: string, target: string): string | undefined {
   const chosen = peer !== "" && peer !== target && peer !== "unknown" && !hasScheme(peer);
   return chosen ? peer : undefined;

@@ -8,77 +8,77 @@ import {
   wholeNumber,
 } from "../../core/options.js";
 
-/** When a breaker opens, how long it rests, and how it finds its way back. */
+/** When a breaker opens, how long it stays open, and how it closes again. */
 export interface BreakerOptions {
   /**
-   * So many failures in a row open the breaker, however far apart in time: a rare call that always
-   * fails opens it too. A failure lengthens the row only if its call began when the one before was known: calls that
-   * fail together are one event. A call that the other side sheds neither lengthens nor ends the row. At least 1;
-   * `false` switches the rule off. @defaultValue 5
+   * After this many consecutive failures the breaker opens, however far apart in time they are: a rare call that always
+   * fails opens it too. A failure counts here only if its call began after the previous failure was known, because calls
+   * that fail together are one event. A call that the server sheds neither adds to the failures nor resets them.
+   * At least 1; `false` switches the rule off. @defaultValue 5
    */
   readonly consecutiveFailures?: number | false;
   /**
-   * This share of failed calls in the window opens the breaker, if they are of at least three events. Above 0, up to 1;
-   * `false` switches the rule off. @defaultValue 0.5
+   * When this share of the calls in the window has failed, the breaker opens, if the failures come from at least three
+   * independent events. Above 0 and up to 1; `false` switches the rule off. @defaultValue 0.5
    */
   readonly failureRate?: number | false;
   /**
-   * A call that takes longer is slow, whether it fails or not. 1 ms to 24 days; `false` leaves the time
-   * out of account. @defaultValue false
+   * A call that takes longer is slow, whether it fails or not. 1 ms to 24 days; `false` for no such rule.
+   * @defaultValue false
    */
   readonly slowMs?: number | false;
   /**
-   * This share of slow calls in the window opens the breaker. Above 0, up to 1. Only together with
+   * When this share of the calls in the window was slow, the breaker opens. Above 0 and up to 1. Only together with
    * `slowMs`. @defaultValue 0.8
    */
   readonly slowRate?: number;
   /**
-   * With fewer calls than this in the window, the rates say nothing. At least 1.
+   * With fewer calls than this in the window, the rates do not open the breaker. At least 1.
    * @defaultValue 20, or `windowCalls` if that is less
    */
   readonly minCalls?: number;
-  /** How far back the rates look, in tenths. 1 ms to 24 days. @defaultValue 10_000 */
+  /** The length of the window, which slides by tenths of it. 1 ms to 24 days. @defaultValue 10_000 */
   readonly windowMs?: number;
   /**
-   * The rates look at so many last calls, however old, and not at `windowMs`. 1 to 10_000; `false`
+   * The window holds this many last calls, however old, instead of those of `windowMs`. 1 to 10_000; `false`
    * for a window by time. @defaultValue false
    */
   readonly windowCalls?: number | false;
   /**
-   * A call that is under way for so long counts as failed before it ends, and its end then counts for
-   * nothing. For callers that would wait much longer than that. 1 ms to 24 days; `false` waits for the
-   * end of every call. @defaultValue false
+   * A call that has been in flight for so long counts as failed at once, and its end is not counted. For callers
+   * that would wait much longer than that. 1 ms to 24 days; `false` waits for the end of every call.
+   * @defaultValue false
    */
   readonly inFlightMs?: number | false;
-  /** The first rest before probes. 1 ms to 24 days. @defaultValue 500 */
+  /** The first open period, before probes. 1 ms to 24 days. @defaultValue 500 */
   readonly openMs?: number;
   /**
-   * Each rest is so many times the one before, while probes fail. 1 to 10; 1 for rests that do not grow. With 1.2, a
-   * rest is never longer than `openMs` and a fifth of the time that the target has been away. @defaultValue 1.2
+   * While probes fail, each open period is this many times the one before. 1 to 10; with 1 they do not grow. With 1.2,
+   * a period is never longer than `openMs` plus a fifth of the time that the target has been down. @defaultValue 1.2
    */
   readonly openFactor?: number;
   /**
-   * No rest grows beyond this, and no server can ask for a longer one. From `openMs` to 24 days.
+   * The longest open period, also if a server asks for a longer wait. From `openMs` to 24 days.
    * @defaultValue 12 times `openMs`: 6_000
    */
   readonly maxOpenMs?: number;
   /**
-   * A rest is up to this share shorter or longer, by chance, so that many clients do not come back at
-   * once. 0 to 0.9. @defaultValue 0.2
+   * Jitter: an open period is up to this share shorter or longer, so that many clients do not come back at once.
+   * 0 to 0.9. @defaultValue 0.2
    */
   readonly openJitter?: number;
-  /** How many probes may be out at once while half-open. 1 to 1_000. @defaultValue 3 */
+  /** How many probes may run at once while half-open. 1 to 1_000. @defaultValue 3 */
   readonly probes?: number;
-  /** So many probes must succeed to close the breaker. 1 to 1_000. @defaultValue as many as `probes` */
+  /** How many probes must succeed to close the breaker. 1 to 1_000. @defaultValue as many as `probes` */
   readonly successesToClose?: number;
   /**
-   * How long a probe may hold its place. One that takes longer gives it back and counts for nothing,
-   * so set it above the time-out of an attempt. 1 ms to 24 days. @defaultValue 10_000
+   * How long a probe may hold its slot. One that takes longer gives it back and is not counted, so set this above the
+   * timeout of an attempt. 1 ms to 24 days. @defaultValue 10_000
    */
   readonly probeLeaseMs?: number;
   /**
-   * Once closed, a breaker lets a quarter of the calls through, and then more and more, until after so
-   * long it lets all through. 1 ms to 24 days; `false` lets all through at once.
+   * The length of the ramp. When the breaker closes, it admits a quarter of the calls, and a share that grows linearly
+   * until it admits all. 1 ms to 24 days; `false` admits all at once.
    * @defaultValue as long as `openMs`: 500
    */
   readonly rampMs?: number | false;
@@ -87,7 +87,7 @@ export interface BreakerOptions {
 /** Checked, complete and frozen. */
 export type ResolvedBreakerOptions = Readonly<Required<BreakerOptions>>;
 
-const names: readonly string[] = Object.keys({
+const known: readonly string[] = Object.keys({
   consecutiveFailures: 0,
   failureRate: 0,
   slowMs: 0,
@@ -110,27 +110,26 @@ const names: readonly string[] = Object.keys({
  * Fills in the defaults and refuses nonsense, once, before the first call.
  *
  * @param prefix Path of the options in error messages.
- * @param also Options that somebody else has taken out already.
- * @throws InvalidOptionError when an option is unknown or out of range, or when no rule is left that
- * could open the breaker.
+ * @param also Names of further options, which the caller has read. Used in the message about an unknown option.
+ * @throws InvalidOptionError when an option is unknown or out of range, or when all rules are switched off.
  */
 export function resolveBreakerOptions(
   given: BreakerOptions = {},
   prefix = "breaker",
   also: readonly string[] = [],
 ): ResolvedBreakerOptions {
-  const options = readOptions(prefix, given, names, also);
+  const options = readOptions(prefix, given, known, also);
   const rules = resolveRules(options, prefix);
   const { openMs = 500, openFactor = 1.2, openJitter = 0.2 } = options;
-  const restMs = durationMs(`${prefix}.openMs`, openMs, 1);
-  const { probes = 3, probeLeaseMs = 10_000, rampMs = restMs } = options;
-  // Who says how long the first rest is has a scale of time in mind, and so these follow it.
-  const { maxOpenMs = Math.min(12 * restMs, maxDurationMs), successesToClose = probes } = options;
+  const firstMs = durationMs(`${prefix}.openMs`, openMs, 1);
+  const { probes = 3, probeLeaseMs = 10_000, rampMs = firstMs } = options;
+  // These defaults scale with the first open period.
+  const { maxOpenMs = Math.min(12 * firstMs, maxDurationMs), successesToClose = probes } = options;
   return Object.freeze({
     ...rules,
-    openMs: restMs,
+    openMs: firstMs,
     openFactor: finiteNumber(`${prefix}.openFactor`, openFactor, 1, 10),
-    maxOpenMs: durationMs(`${prefix}.maxOpenMs`, maxOpenMs, restMs),
+    maxOpenMs: durationMs(`${prefix}.maxOpenMs`, maxOpenMs, firstMs),
     openJitter: finiteNumber(`${prefix}.openJitter`, openJitter, 0, 0.9),
     probes: wholeNumber(`${prefix}.probes`, probes, 1, 1_000),
     successesToClose: wholeNumber(`${prefix}.successesToClose`, successesToClose, 1, 1_000),
@@ -151,7 +150,7 @@ type Rules = Pick<
   | "inFlightMs"
 >;
 
-/** What opens a breaker. */
+/** The rules that open a breaker. */
 function resolveRules(options: BreakerOptions, prefix: string): Rules {
   const { consecutiveFailures = 5, failureRate = 0.5, slowMs = false, slowRate = 0.8 } = options;
   if (consecutiveFailures === false && failureRate === false && slowMs === false) {

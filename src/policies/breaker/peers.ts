@@ -1,32 +1,32 @@
-/** The counts of a peer are halved when there are so many, so that the latest weigh most. */
+/** At this number of calls the counts of a peer are halved, so that the latest calls weigh most. */
 const mostCalls = 64;
 
-/** So many servers behind one target are told apart, those heard of last. */
+/** How many servers behind one target are kept, those used last. */
 const mostPeers = 256;
 
 /** One of the servers behind a target. */
 class Peer {
   calls = 0;
-  /** Failed or slow. */
+  /** Failed or slow calls. */
   failures = 0;
-  /** Its last call failed, or was slow. */
+  /** The last call failed or was slow. */
   failed = false;
-  /** When it was heard of last. */
+  /** When the last call ended, in monotonic milliseconds. */
   atMs = 0;
 }
 
 /**
- * How the servers behind one target do, each for itself. A breaker stands before the balancer chooses one, so it may
- * refuse calls only when none of them is known to serve.
+ * How the calls to each server behind one target have ended. A breaker decides before the balancer chooses a server, so it
+ * may refuse calls only when no server is known to serve.
  */
 export class Peers {
   readonly #peers = new Map<string, Peer>();
   readonly #rememberMs: number;
-  /** Most calls go to the peer of the call before. */
+  /** The peer of the last call: most calls go to the same one. */
   #lastName: string | undefined;
   #last: Peer | undefined;
 
-  /** @param rememberMs What was heard of a peer longer ago than this says nothing of it. */
+  /** @param rememberMs A peer whose last call ended longer ago than this is taken for unknown. */
   constructor(rememberMs: number) {
     this.#rememberMs = rememberMs;
   }
@@ -48,14 +48,14 @@ export class Peers {
     peer.atMs = nowMs;
   }
 
-  /** No server can be reached: what was known of each is over. */
+  /** No server can be reached, so that what is known of each is out of date. */
   forget(): void {
     this.#peers.clear();
     this.#lastName = undefined;
     this.#last = undefined;
   }
 
-  /** The last call of some peer went well. */
+  /** Whether the last call to some peer succeeded. */
   someServed(nowMs: number): boolean {
     for (const peer of this.#peers.values()) {
       if (!peer.failed && this.#isRecent(peer, nowMs)) return true;
@@ -63,7 +63,7 @@ export class Peers {
     return false;
   }
 
-  /** Of the calls to some peer, a smaller share than this went wrong. */
+  /** Whether the share of failed or slow calls is below `rate` for some peer. */
   someBelow(rate: number, nowMs: number): boolean {
     for (const peer of this.#peers.values()) {
       if (peer.failures / peer.calls < rate && this.#isRecent(peer, nowMs)) return true;

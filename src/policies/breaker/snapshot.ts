@@ -15,18 +15,18 @@ import {
 } from "./states.js";
 
 /**
- * What a breaker knows at one moment, for people, for reports, and for another process: plain data,
- * whose times are durations and not readings of a clock. Not live.
+ * The state of a breaker at one moment, for people, reports and other processes. It is plain data, and its times are
+ * durations instead of readings of a clock.
  */
 export type BreakerSnapshot = {
   /** How long the present state has lasted, in milliseconds. */
   readonly forMs: number;
-  /** How often it has opened since it was last closed; the next rest grows with it. */
+  /** How often it has opened since it was closed last. Each open period is longer than the one before. */
   readonly openedInARow: number;
 } & (
   | ({
       readonly state: "closed";
-      /** How long it still lets not all calls through, in milliseconds; 0 when all pass. */
+      /** What is left of the ramp, in milliseconds; 0 when all calls pass. */
       readonly rampLeftMs: number;
     } & BreakerCounts)
   | ({ readonly state: "forced-closed" } & BreakerCounts)
@@ -37,11 +37,11 @@ export type BreakerSnapshot = {
 
 const states = ["closed", "forced-closed", "open", "half-open", "forced-open"] as const;
 
-/** The longest text of an opening that is taken over. */
+/** How much of `detail` is taken over, in characters. */
 const maxDetail = 200;
 
 /**
- * Reads a snapshot that may have been through JSON, a file and other hands.
+ * Checks a snapshot that may come from JSON, a file or another version.
  *
  * @param path Where it stands, for error messages.
  * @throws InvalidOptionError naming the field, its rule and what stands there.
@@ -69,10 +69,7 @@ export function readBreakerSnapshot(path: string, value: unknown): BreakerSnapsh
   }
 }
 
-/**
- * The state that a snapshot tells of, begun anew at `nowMs`. Where the options have changed since, theirs are
- * the bounds.
- */
+/** The state of a snapshot, continued from `nowMs` on, within the bounds of the present options. */
 export function stateOf(
   snapshot: BreakerSnapshot,
   known: BreakerKnowledge,
@@ -81,7 +78,7 @@ export function stateOf(
   const { options } = known;
   switch (snapshot.state) {
     case "closed": {
-      const state = Closed.again(known, nowMs, snapshot.rampLeftMs);
+      const state = Closed.afterProbes(known, nowMs, snapshot.rampLeftMs);
       state.restore(snapshot, nowMs);
       return state;
     }
@@ -96,7 +93,7 @@ export function stateOf(
       return { kind: "open", untilMs, detail: snapshot.detail, unconnected: false };
     }
     case "half-open":
-      // The last success has to be seen: nothing else closes a breaker.
+      // One success is left to be seen here: only the end of a probe closes a breaker.
       return new HalfOpen(known, Math.min(snapshot.succeeded, options.successesToClose - 1));
     case "forced-open":
       return { kind: "forced-open" };
@@ -121,7 +118,7 @@ function duration(fields: JsonFields, name: string): number {
   return durationMs(fields.at(name), fields.get(name));
 }
 
-/** A time that has passed, which may be longer than any option. */
+/** A time that has passed. It may be longer than any option. */
 function elapsed(fields: JsonFields, name: string): number {
   return finiteNumber(fields.at(name), fields.get(name), 0, Number.MAX_SAFE_INTEGER);
 }

@@ -13,52 +13,52 @@ import type { Peers } from "./peers.js";
 export interface Open {
   readonly kind: "open";
   readonly untilMs: number;
-  /** Written once at the opening, for the many refusals that follow. */
+  /** Why it opened. Written once, for the many refusals that follow. */
   readonly detail: string;
-  /** The channel has had no connection at some time since: the next one is news. */
+  /** The channel was without a connection at some time since: a connection that is seen now is a new one. */
   unconnected: boolean;
 }
 
-/** No call passes until somebody says so. */
-export interface ForcedOpen {
+/** No call passes until the breaker is released by hand. */
+interface ForcedOpen {
   readonly kind: "forced-open";
 }
 
-/** Each state that is entered is an object of its own, by which a permit knows the one that gave it. */
+/** Each time a state is entered it is a new object. A permit keeps the one that admitted its call. */
 export type BreakerState = Closed | Open | HalfOpen | ForcedOpen;
 
 /**
- * `closed`: calls pass and are counted. `open`: none passes. `half-open`: a few probes pass. Those that are
- * forced stay so until they are released.
+ * `closed`: calls pass and are counted. `open`: no call passes. `half-open`: a few probes pass. The forced states last
+ * until they are released.
  */
 export type BreakerStateName = BreakerState["kind"];
 
-/** What a closed breaker counts. A failure that is no evidence of its own is not among these. */
+/** What a closed breaker has counted. Of the failures that one event caused, some are left out. */
 export interface BreakerCounts {
-  /** Within the window. */
+  /** In the window. */
   readonly calls: number;
-  /** Within the window. */
+  /** In the window. */
   readonly failures: number;
-  /** Within the window; 0 without `slowMs`. */
+  /** In the window; 0 without `slowMs`. */
   readonly slow: number;
-  /** Each began after the one before it was known. */
+  /** Failures without a success between them, each of a call that began after the one before was known. */
   readonly consecutiveFailures: number;
 }
 
-/** What a breaker goes by in all its states. */
+/** What all states of a breaker share. */
 export interface BreakerKnowledge {
   readonly options: ResolvedBreakerOptions;
   readonly peers: Peers;
   readonly heard: HeardEvents;
 }
 
-/** A rate forgets a tenth of its window at a time (Hystrix, Linkerd). */
+/** The window slides by a tenth of its length at a time (as in Hystrix and Linkerd). */
 const windowBuckets = 10;
 
-/** Calls pass and are counted. `forced-closed`: whatever the counts say. */
+/** Calls pass and are counted. `forced-closed`: no count opens it. */
 export class Closed {
   readonly kind: "closed" | "forced-closed";
-  /** Set while it has just closed and lets not all through. */
+  /** Set after probes, until all calls pass again. */
   ramp: Ramp | undefined;
   readonly #options: ResolvedBreakerOptions;
   readonly #window: OutcomeWindow;
@@ -66,12 +66,13 @@ export class Closed {
   readonly #peers: Peers;
   readonly #heard: HeardEvents;
   #consecutiveFailures = 0;
-  /** Failed or slow calls that began when all those before them were known. */
+  /** Independent events: failed or slow calls that began when all events before were known. */
   #events = 0;
   /** Calls that have counted. */
   #counted = 0;
-  /** When the last events were: by the clock, or by the number of the call, as the window goes. */
+  /** When the last events were: monotonic milliseconds, or with `windowCalls` the number of the call. */
   readonly #eventsAt: number[] = [];
+  /** The latest time that a server asked to wait for, in monotonic milliseconds. */
   #notBeforeMs = Number.NEGATIVE_INFINITY;
 
   constructor(known: BreakerKnowledge, kind: Closed["kind"] = "closed") {
@@ -88,26 +89,30 @@ export class Closed {
     this.#inFlight = inFlightMs === false ? undefined : new InFlight(inFlightMs);
   }
 
-  /** Closed, after probes: with a ramp, unless there is none. */
-  static again(known: BreakerKnowledge, nowMs: number, leftMs = Number.POSITIVE_INFINITY): Closed {
+  /** The state after probes have succeeded: it begins with a ramp, unless `rampMs` is false. */
+  static afterProbes(
+    known: BreakerKnowledge,
+    nowMs: number,
+    leftMs = Number.POSITIVE_INFINITY,
+  ): Closed {
     const state = new Closed(known);
     const { rampMs } = known.options;
     if (rampMs !== false && leftMs > 0) state.ramp = new Ramp(nowMs, rampMs, leftMs);
     return state;
   }
 
-  /** For the calls that begin now: what went wrong before it was known is no news when they end. */
+  /** How many events are known. A call that begins now ends by a new event only if this has not changed meanwhile. */
   get events(): number {
     return this.#events;
   }
 
-  admit(call: UnderWay): void {
+  admit(call: CallInFlight): void {
     if (call.timed) this.#inFlight?.enter(call);
     if (this.ramp !== undefined) this.ramp.running += 1;
   }
 
-  /** What time has done: the ramp ends, and calls that take too long count as failed. */
-  look(nowMs: number): Trip | undefined {
+  /** Applies the passing of time: the ramp ends, and calls in flight for `inFlightMs` count as failed. */
+  advance(nowMs: number): Trip | undefined {
     if (this.ramp !== undefined && nowMs >= this.ramp.untilMs) this.ramp = undefined;
     let overdue = this.#inFlight?.takeOverdue(nowMs);
     while (overdue !== undefined) {
@@ -118,9 +123,9 @@ export class Closed {
     return undefined;
   }
 
-  /** The rule that the end of a call has broken, if any. */
+  /** Counts the end of a call. Returns the rule that it breaks, if any. */
   settle(
-    call: UnderWay,
+    call: CallInFlight,
     outcome: Outcome,
     ending: Ending | undefined,
     nowMs: number,
@@ -139,23 +144,23 @@ export class Closed {
     this.#window.refill(nowMs, counts);
     this.#consecutiveFailures = counts.consecutiveFailures;
     this.#counted = counts.calls;
-    // How they were spread is not known any more.
+    // A snapshot does not say which of them were independent: all are taken for that, as far as it matters.
     const events = Math.min(enoughEvents, Math.max(counts.failures, counts.slow));
     for (let event = 0; event < events; event += 1) this.#noteEvent(nowMs);
   }
 
   #count(
-    call: UnderWay,
+    call: CallInFlight,
     failed: boolean,
     ending: Ending | undefined,
     nowMs: number,
   ): Trip | undefined {
     const slow = isSlow(call, this.#options, nowMs);
-    const isNews = call.knownEvents === this.#events;
-    // The event that ended it has counted already, with the first call that it ended.
+    const independent = call.knownEvents === this.#events;
+    // The event that ended the call has counted already, with the first call that it ended.
     if (
       failed &&
-      (this.#heard.isKnown(ending, nowMs) || (ending?.connectionLost === true && !isNews))
+      (this.#heard.isKnown(ending, nowMs) || (ending?.connectionLost === true && !independent))
     ) {
       return undefined;
     }
@@ -165,10 +170,10 @@ export class Closed {
       this.#consecutiveFailures = 0;
       this.#heard.forget();
     }
-    // A server that sheds is not ill: that counts to the rate alone (Linkerd).
-    else if (isNews && ending?.unserved !== "shed") this.#consecutiveFailures += 1;
+    // A server that sheds load is not down: that counts for the failure rate alone (as in Linkerd).
+    else if (independent && ending?.unserved !== "shed") this.#consecutiveFailures += 1;
     if (!failed && !slow) return undefined;
-    if (isNews) {
+    if (independent) {
       this.#events += 1;
       this.#noteEvent(nowMs);
     }
@@ -192,14 +197,14 @@ export class Closed {
     if (this.#eventsAt.length > enoughEvents) this.#eventsAt.shift();
   }
 
-  /** No more than are enough. */
+  /** Events in the window, counted up to `enoughEvents`. */
   #eventsInWindow(nowMs: number): number {
     const { windowCalls, windowMs } = this.#options;
     const [now, reach] = windowCalls === false ? [nowMs, windowMs] : [this.#counted, windowCalls];
     return this.#eventsAt.filter((at) => now - at < reach).length;
   }
 
-  /** Some server behind the target does not break the rule, and the balancer may choose it. */
+  /** A server behind the target does not break the rule: the balancer may choose it. */
   #someServe(cause: Trip["cause"], nowMs: number): boolean {
     if (!this.#peers.several) return false;
     const { failureRate, slowRate } = this.#options;
@@ -211,7 +216,7 @@ export class Closed {
   }
 }
 
-/** It took longer than a call should. */
+/** Whether a call has taken longer than `slowMs`. */
 export function isSlow(
   { timed, sinceMs }: Probe,
   { slowMs }: ResolvedBreakerOptions,
@@ -220,12 +225,12 @@ export function isSlow(
   return slowMs !== false && timed && nowMs - sinceMs > slowMs;
 }
 
-/** It says that there was no connection, or is none any more. */
+/** Whether the call ended because there was no connection, or because it was lost. */
 function isUnconnected(ending: Ending | undefined): boolean {
   return ending?.event !== undefined || ending?.connectionLost === true;
 }
 
-/** The time before which the other side does not want to be asked again, as far as it may say so. */
+/** Until when the server asked to wait, in monotonic milliseconds; at most `maxOpenMs` from now. */
 function askedFor(
   ending: Ending | undefined,
   { maxOpenMs }: ResolvedBreakerOptions,
@@ -235,23 +240,23 @@ function askedFor(
   return askedMs === undefined ? Number.NEGATIVE_INFINITY : nowMs + Math.min(askedMs, maxOpenMs);
 }
 
-/** The place of one probe. An object of its own, so that no two places are the same. */
-export interface Probe {
+/** A call that takes a probe slot. */
+interface Probe {
   readonly sinceMs: number;
-  /** How long it takes says something. */
+  /** The duration counts. */
   readonly timed: boolean;
 }
 
 /**
- * A few probes pass. A probe is a lease: one that never ends, or ends in `ignored`, gives its place back, so
- * that a breaker never waits for a call that does not come back.
+ * A few probes pass. A probe holds its slot for `probeLeaseMs` at most, and gives it back when it ends in `ignored`: a
+ * breaker never waits for a call that does not end.
  */
 export class HalfOpen {
   readonly kind = "half-open";
   readonly #known: BreakerKnowledge;
-  /** Those that are out, in the order in which they expire. */
+  /** Running probes, in the order in which their slots expire. */
   readonly #probes: Probe[] = [];
-  /** Where there are several servers, the failure of one probe waits for what the others that are out have to say. */
+  /** The failure of a probe, where there are several servers: it is judged when the other running probes have ended. */
   #failed: Trip | undefined;
   #failedCount = 0;
   succeeded: number;
@@ -265,14 +270,14 @@ export class HalfOpen {
     return this.#probes.length;
   }
 
-  /** The probe that gives its place back next, if all places are taken. */
-  get inTheWay(): Probe | undefined {
+  /** The probe whose slot expires next, when all slots are taken. */
+  get nextToFree(): Probe | undefined {
     const taken = this.#probes.length + this.#failedCount;
     return taken < this.#known.options.probes ? undefined : this.#probes[0];
   }
 
-  /** Enough of them have succeeded. */
-  get convinced(): boolean {
+  /** Enough probes have succeeded to close the breaker. */
+  get hasRecovered(): boolean {
     return this.succeeded >= this.#known.options.successesToClose;
   }
 
@@ -280,8 +285,8 @@ export class HalfOpen {
     this.#probes.push(probe);
   }
 
-  /** What time has done: leases have lapsed, and a probe that takes too long has failed. */
-  look(nowMs: number): Trip | undefined {
+  /** Applies the passing of time: slots expire, and a probe in flight for `inFlightMs` has failed. */
+  advance(nowMs: number): Trip | undefined {
     const { inFlightMs, probeLeaseMs } = this.#known.options;
     if (inFlightMs !== false && inFlightMs < probeLeaseMs) {
       for (const { timed, sinceMs } of this.#probes) {
@@ -290,29 +295,28 @@ export class HalfOpen {
         }
       }
     }
-    let lapsed = 0;
+    let expired = 0;
     for (const { sinceMs } of this.#probes) {
       if (nowMs - sinceMs < probeLeaseMs) break;
-      lapsed += 1;
+      expired += 1;
     }
-    // The first to lapse stand in front.
-    if (lapsed > 0) this.#probes.splice(0, lapsed);
+    if (expired > 0) this.#probes.splice(0, expired);
     return this.#verdict(nowMs);
   }
 
-  /** Notes how a probe ended. One that has lost its place says nothing: another may stand there already. */
+  /** Counts the end of a probe. One whose slot has expired does not count: another probe may hold the slot. */
   settle(
     probe: Probe,
     outcome: Outcome,
     ending: Ending | undefined,
     nowMs: number,
   ): Trip | undefined {
-    const place = this.#probes.indexOf(probe);
-    if (place === -1) return undefined;
-    this.#probes.splice(place, 1);
+    const index = this.#probes.indexOf(probe);
+    if (index === -1) return undefined;
+    this.#probes.splice(index, 1);
     const { heard, options, peers } = this.#known;
     const failed = outcome === "failure";
-    // What is told from memory says nothing of now.
+    // A failed connect that grpc-js tells from memory says nothing about the present.
     if (outcome === "ignored" || (failed && heard.isKnown(ending, nowMs)))
       return this.#verdict(nowMs);
     const slow = isSlow(probe, options, nowMs);
@@ -330,7 +334,7 @@ export class HalfOpen {
     return this.#verdict(nowMs);
   }
 
-  /** When no probe is out any more. A server that served its last call may be chosen by the balancer again. */
+  /** Judges failed probes when none runs any more: the breaker opens unless a server has served its last call. */
   #verdict(nowMs: number): Trip | undefined {
     if (this.#failed === undefined || this.#probes.length > 0) return undefined;
     const failed = this.#failed;
@@ -340,7 +344,7 @@ export class HalfOpen {
   }
 }
 
-/** Of two failures, whatever keeps the breaker from asking for longer. */
+/** Of two failures, the one after which the breaker has to wait longer. */
 function later(one: Trip | undefined, other: Trip): Trip {
   return one !== undefined && one.notBeforeMs > other.notBeforeMs ? one : other;
 }
@@ -355,15 +359,15 @@ function probeFailed(
 
 /** Why a breaker changed its state. */
 export type BreakerCause =
-  /** So many failures came in a row. */
+  /** There were `consecutiveFailures` failures without a success between them. */
   | "consecutive-failures"
-  /** Too large a share of the calls in the window failed. */
+  /** The share of failed calls in the window reached `failureRate`. */
   | "failure-rate"
-  /** Too large a share of the calls in the window was slow. */
+  /** The share of slow calls in the window reached `slowRate`. */
   | "slow-rate"
-  /** The rest of an open breaker is over. */
+  /** The open period is over. */
   | "rest-over"
-  /** There was no connection, and now there is one. */
+  /** The channel has a connection again. */
   | "connected"
   /** A probe failed. */
   | "probe-failed"
@@ -371,9 +375,9 @@ export type BreakerCause =
   | "probes-succeeded"
   /** It was opened or closed by hand. */
   | "forced"
-  /** It was left to itself again. */
+  /** It was forced, and was released. */
   | "released"
-  /** It took over what another breaker knew. */
+  /** It took over a snapshot. */
   | "restored";
 
 /** What opens a breaker. */
@@ -382,33 +386,33 @@ export interface Trip {
     BreakerCause,
     "consecutive-failures" | "failure-rate" | "slow-rate" | "probe-failed"
   >;
-  /** The numbers behind it. */
+  /** For a person: the numbers behind it. */
   readonly detail: string;
-  /** Before this time, on the monotonic clock, the other side does not want to be asked again. */
+  /** Until when the server asked to wait, in monotonic milliseconds. `-Infinity` if it did not. */
   readonly notBeforeMs: number;
   /** There is no connection. */
   readonly unconnected: boolean;
 }
 
 /**
- * A rate needs bad calls of so many events, or all of its bad calls apart: calls that were under way together may have
- * failed of one thing, and their share says nothing of the next.
+ * A rate opens the breaker only if the bad calls come from this many independent events, or if all of them are
+ * independent. Calls that were in flight together may have failed for one reason, which says little about later calls.
  */
 const enoughEvents = 3;
 
-/** What a closed breaker knows when a call has just failed or was slow. */
-export interface Evidence {
+/** What a closed breaker knows when a call has failed or was slow. */
+interface Evidence {
   readonly failed: boolean;
   readonly slow: boolean;
   readonly consecutiveFailures: number;
   readonly totals: WindowTotals;
-  /** How many events in the window ended calls badly, counted up to `enoughEvents`. */
+  /** Independent events in the window, counted up to `enoughEvents`. */
   readonly events: number;
 }
 
 /**
- * The rule that a call has just broken, if any. A rate is looked at only when a call made it worse: a
- * success may complete `minCalls`, but it is no moment to open.
+ * The rule that a call has just broken, if any. A rate is checked only when a call has made it worse: a success may
+ * complete `minCalls`, but it does not open a breaker.
  */
 function brokenRule(
   options: ResolvedBreakerOptions,
@@ -455,21 +459,21 @@ function share(
     : `${some} of the last ${all} calls ${did}`;
 }
 
-/** The share of calls that a breaker lets through when it has just closed. */
+/** The share of calls that passes at the start of a ramp. */
 const firstShare = 0.25;
 
 /**
- * The way from a few probes back to all calls: a share that grows evenly from a quarter to all. A target
- * that has just recovered often has cold caches and no connections, and a flood would close it again.
+ * After probes, the share of calls that passes grows linearly from a quarter to all. A target that has just recovered
+ * often has cold caches and few connections: the full load at once could bring it down again.
  */
 export class Ramp {
   /** When all calls pass again, on the monotonic clock. */
   readonly untilMs: number;
   readonly #spanMs: number;
-  /** Calls that it has let through and that have not ended. */
+  /** Calls admitted during the ramp that have not ended. */
   running = 0;
 
-  /** @param leftMs How much of `spanMs` is still to come; all of it when it is more. */
+  /** @param leftMs What is left of `spanMs`; at most all of it. */
   constructor(nowMs: number, spanMs: number, leftMs: number) {
     this.#spanMs = spanMs;
     this.untilMs = nowMs + Math.min(leftMs, spanMs);
@@ -477,61 +481,58 @@ export class Ramp {
 
   /** From 0.25 to 1. */
   shareAt(nowMs: number): number {
-    const toCome = (this.untilMs - nowMs) / this.#spanMs;
-    return 1 - (1 - firstShare) * toCome;
+    const left = (this.untilMs - nowMs) / this.#spanMs;
+    return 1 - (1 - firstShare) * left;
   }
 }
 
-/** A call that may be looked at before it ends. It is itself its place in the row. */
-export interface UnderWay {
+/** A call in flight. It is also its own entry in the list of {@link InFlight}. */
+export interface CallInFlight {
   readonly sinceMs: number;
-  /** How long it takes says something. */
+  /** The duration counts. */
   readonly timed: boolean;
-  /** How many events the breaker knew of when the call began. */
+  /** How many events the breaker knew when the call began. */
   readonly knownEvents: number;
-  /** The row it stands in, and its neighbours there. */
-  row: InFlight | undefined;
-  older: UnderWay | undefined;
-  newer: UnderWay | undefined;
+  /** The list that it is in, and its neighbours there. */
+  list: InFlight | undefined;
+  older: CallInFlight | undefined;
+  newer: CallInFlight | undefined;
 }
 
-/**
- * The calls under way, in the order in which they began, to find those that take too long without
- * looking at the others. Each operation takes constant time.
- */
+/** Calls in flight, oldest first, to find those that take too long. Each operation takes constant time. */
 export class InFlight {
   readonly #limitMs: number;
-  #oldest: UnderWay | undefined;
-  #newest: UnderWay | undefined;
+  #oldest: CallInFlight | undefined;
+  #newest: CallInFlight | undefined;
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs;
   }
 
-  enter(call: UnderWay): void {
-    call.row = this;
+  enter(call: CallInFlight): void {
+    call.list = this;
     call.older = this.#newest;
     if (this.#newest === undefined) this.#oldest = call;
     else this.#newest.newer = call;
     this.#newest = call;
   }
 
-  /** False when it does not stand here: `takeOverdue` had it. */
-  leave(call: UnderWay): boolean {
-    if (call.row !== this) return false;
+  /** False when it is not in the list: `takeOverdue` has taken it out. */
+  leave(call: CallInFlight): boolean {
+    if (call.list !== this) return false;
     const { older, newer } = call;
     if (older === undefined) this.#oldest = newer;
     else older.newer = newer;
     if (newer === undefined) this.#newest = older;
     else newer.older = older;
-    call.row = undefined;
+    call.list = undefined;
     call.older = undefined;
     call.newer = undefined;
     return true;
   }
 
-  /** Takes out the oldest call, if it is under way for the limit or longer. */
-  takeOverdue(nowMs: number): UnderWay | undefined {
+  /** Takes out the oldest call, if it has been in flight for the limit or longer. */
+  takeOverdue(nowMs: number): CallInFlight | undefined {
     const oldest = this.#oldest;
     if (oldest === undefined || nowMs - oldest.sinceMs < this.#limitMs) return undefined;
     this.leave(oldest);

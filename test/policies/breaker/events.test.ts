@@ -31,9 +31,9 @@ describe("the events of a breaker", () => {
     expect(new Set(events.map((event) => event.type))).toEqual(new Set(["breaker.state"]));
     expect(events.map((event) => event.detail)).toEqual([
       "5 failures in a row",
-      "the rest is over",
+      "the open period is over",
       "a probe failed",
-      "the rest is over",
+      "the open period is over",
       "1 probe succeeded",
     ]);
     clock.advance(30);

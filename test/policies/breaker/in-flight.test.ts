@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Outcome } from "../../../src/core/permit.js";
-import { InFlight, type UnderWay } from "../../../src/policies/breaker/states.js";
+import { type CallInFlight, InFlight } from "../../../src/policies/breaker/states.js";
 import { setup, stream } from "./setup.js";
 
 describe("a breaker that looks at calls under way", () => {
@@ -78,8 +78,8 @@ describe("a breaker that looks at calls under way", () => {
     const [first, second] = [admit(), admit()];
     breaker.force("open");
     first.settle("success");
-    // The row of the earlier state has the other one alone, or each would keep all the others.
-    expect(first).toMatchObject({ row: undefined, newer: undefined });
+    // The list of the earlier state has the other one alone, or each would keep all the others.
+    expect(first).toMatchObject({ list: undefined, newer: undefined });
     expect(second).toMatchObject({ older: undefined });
   });
 
@@ -94,36 +94,36 @@ describe("a breaker that looks at calls under way", () => {
   });
 });
 
-describe("the row of calls under way", () => {
-  const call = (sinceMs: number): UnderWay => ({
+describe("the list of calls in flight", () => {
+  const call = (sinceMs: number): CallInFlight => ({
     sinceMs,
     timed: true,
     knownEvents: 0,
-    row: undefined,
+    list: undefined,
     older: undefined,
     newer: undefined,
   });
 
   it("gives out those that are overdue, the oldest first, and none that has left", () => {
-    const row = new InFlight(10);
+    const list = new InFlight(10);
     const calls = [0, 1, 2, 3, 4].map(call);
-    for (const each of calls) row.enter(each);
+    for (const each of calls) list.enter(each);
     const [first, second, third, fourth, last] = calls;
-    for (const gone of [first, third, last]) expect(gone && row.leave(gone)).toBe(true);
-    expect(row.takeOverdue(10)).toBeUndefined();
-    expect(row.takeOverdue(100)).toBe(second);
-    expect(row.takeOverdue(100)).toBe(fourth);
-    expect(row.takeOverdue(100)).toBeUndefined();
-    expect(fourth && row.leave(fourth)).toBe(false);
+    for (const gone of [first, third, last]) expect(gone && list.leave(gone)).toBe(true);
+    expect(list.takeOverdue(10)).toBeUndefined();
+    expect(list.takeOverdue(100)).toBe(second);
+    expect(list.takeOverdue(100)).toBe(fourth);
+    expect(list.takeOverdue(100)).toBeUndefined();
+    expect(fourth && list.leave(fourth)).toBe(false);
   });
 
   it("keeps no hold of a call that has left", () => {
-    const row = new InFlight(10);
+    const list = new InFlight(10);
     const calls = [0, 1, 2].map(call);
-    for (const each of calls) row.enter(each);
-    for (const each of calls.toReversed()) row.leave(each);
+    for (const each of calls) list.enter(each);
+    for (const each of calls.toReversed()) list.leave(each);
     for (const each of calls) {
-      expect(each).toMatchObject({ row: undefined, older: undefined, newer: undefined });
+      expect(each).toMatchObject({ list: undefined, older: undefined, newer: undefined });
     }
   });
 });
