@@ -1,13 +1,12 @@
 import type { CallOptions, ClientOptions, ServerInterceptor, ServerOptions } from "@grpc/grpc-js";
 import type { ObservedReport, PolicyControl } from "./core/control.js";
-import { oneOf, readOptions } from "./core/options.js";
+import { InvalidOptionError, isRecord, oneOf, readOptions } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
 import { safely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
 import {
-  checkOwn,
   type Environment,
   type EnvironmentOptions,
   environmentOf,
@@ -285,4 +284,20 @@ export function createWeir(given: WeirOptions = {}): Weir {
     environmentOf(environment, "createWeir"),
     resolveTelemetryOptions(telemetry, "createWeir.telemetry"),
   );
+}
+
+/**
+ * Checks the interceptors among the user's own options of a client or server. grpc-js would fail at the first call only.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+function checkOwn(option: string, own: object, lists: readonly string[]): void {
+  if (!isRecord(own)) throw new InvalidOptionError(option, "an object of options", own);
+  for (const name of lists) {
+    const list = own[name];
+    if (list === undefined) continue;
+    if (!Array.isArray(list) || list.some((entry) => typeof entry !== "function")) {
+      throw new InvalidOptionError(`${option}.${name}`, "an array of functions", list);
+    }
+  }
 }

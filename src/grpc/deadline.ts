@@ -12,51 +12,50 @@ import type { Clock } from "../core/clock.js";
 import { maxDurationMs } from "../core/options.js";
 
 /**
- * How long behind a call's own deadline the timer of grpc-js stands, in milliseconds. It is a net: were the toolkit's
- * timer lost, the call would end all the same. It is longer than a process is held up, because the toolkit's timer
- * looks whether the answer has come before it ends a call, and the one of grpc-js does not.
+ * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends the
+ * call before; this one is the safety net. It is long, because after the process was held up, the toolkit's timer first
+ * looks whether the answer has arrived, and that of grpc-js does not.
  */
 const netMs = 300_000;
 
-/** The wall clock has been set where it differs by more than this, in milliseconds, from what has passed. */
+/** A larger difference, in milliseconds, between wall clock and monotonic clock means that the wall clock was set. */
 const wallStepMs = 5;
 
 /**
- * A deadline in call options that a timer of the toolkit watches. To all who read it, it is the deadline that the
- * call obeys, and so it goes on the wire: grpc-js writes `grpc-timeout` when the stream is created, from what is left
- * by then. Only while grpc-js makes the call, and arms its own timer, is it later by the net.
+ * A deadline in call options that a timer of the toolkit enforces. Everybody reads the true deadline from it, also grpc-js
+ * when it writes `grpc-timeout`. Only while grpc-js makes the call, and starts its own timer, it is later by the safety net.
  *
- * grpc-js facts: `ResolvingCall` reads `getTime()` of a Date in its constructor to arm its timer, and
- * `LoadBalancingCall` reads it again when it creates the stream. A `parent`, or a `timeout` in a service config, has it
- * read as a number once, for both.
+ * This relies on how grpc-js reads a Date: `ResolvingCall` calls `getTime()` in its constructor to start its timer, and
+ * `LoadBalancingCall` calls it again when it creates the stream. With a `parent`, or a `timeout` in a service config,
+ * grpc-js reads the deadline as a number once, for both.
  */
 export class CallDeadline extends Date {
   readonly #dueMs: number;
   readonly #clock: Clock;
-  /** The channel of the call sees to the net, right where grpc-js makes the call. */
-  readonly #seenTo: boolean;
+  /** The channel of the call applies the safety net, so that {@link callBelow} need not. */
+  readonly #byChannel: boolean;
   #making = false;
 
   /**
    * @param dueMs The deadline on the monotonic clock.
-   * @param leftMs The same, from now.
-   * @param seenTo Whether the call's channel is one of {@link deadlineChannel}.
+   * @param leftMs Milliseconds from now to the deadline.
+   * @param byChannel Whether the call's channel is one of {@link deadlineChannel}.
    */
-  constructor(dueMs: number, leftMs: number, clock: Clock, seenTo: boolean) {
-    // Whole milliseconds, rounded down: nobody is told more than there is.
+  constructor(dueMs: number, leftMs: number, clock: Clock, byChannel: boolean) {
+    // Whole milliseconds, rounded down, so that nobody counts on more time than there is.
     super(Math.floor(clock.wallNow() + leftMs));
     this.#dueMs = dueMs;
     this.#clock = clock;
-    this.#seenTo = seenTo;
+    this.#byChannel = byChannel;
   }
 
-  /** On the monotonic clock. */
+  /** The deadline on the monotonic clock. */
   get dueMs(): number {
     return this.#dueMs;
   }
 
-  get seenTo(): boolean {
-    return this.#seenTo;
+  get byChannel(): boolean {
+    return this.#byChannel;
   }
 
   override getTime(): number {
@@ -64,14 +63,14 @@ export class CallDeadline extends Date {
     return this.#making ? epochMs + netMs : epochMs;
   }
 
-  /** A wall clock that was set since the call began does not change what is left. */
+  /** Epoch milliseconds. Setting the wall clock during a call does not change the time that is left. */
   override valueOf(): number {
     const epochMs = super.valueOf();
     const nowMs = toEpoch(this.#dueMs, this.#clock);
     return Math.abs(nowMs - epochMs) < wallStepMs ? epochMs : Math.floor(nowMs);
   }
 
-  /** Runs what makes a call of grpc-js. */
+  /** Runs `call`, which makes a call of grpc-js, with the safety net in place. */
   make<T>(call: () => T): T {
     this.#making = true;
     try {
@@ -82,7 +81,7 @@ export class CallDeadline extends Date {
   }
 }
 
-// A number to arithmetic, as the deadline may be that was given: a Date would be added as text.
+// A deadline may be a number as well, so code may calculate with it. A Date would be added as text.
 Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
   value(this: CallDeadline, hint: string): number | string {
     return hint === "string" ? this.toString() : this.valueOf();
@@ -91,7 +90,7 @@ Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
 
 type Channel = NonNullable<ClientOptions["channelOverride"]>;
 
-/** Makes a call of a channel, with the timer of grpc-js out of the way where one of the toolkit watches the deadline. */
+/** Makes a call of a channel. For a deadline that the toolkit enforces, the timer of grpc-js is the safety net only. */
 export function createCall(
   channel: Channel,
   ...[method, deadline, host, parent, flags]: Parameters<Channel["createCall"]>
@@ -99,7 +98,7 @@ export function createCall(
   if (!(deadline instanceof CallDeadline)) {
     return channel.createCall(method, deadline, host, parent, flags);
   }
-  // With a parent grpc-js reads the deadline once, for its timer and for the wire alike.
+  // With a parent, grpc-js reads the deadline once, both for its timer and for the wire.
   if (parent !== null && parent !== undefined) {
     return channel.createCall(method, deadline.valueOf(), host, parent, flags);
   }
@@ -107,19 +106,19 @@ export function createCall(
 }
 
 /**
- * Makes the call below an interceptor. Where no channel of {@link deadlineChannel} is at the bottom, this is as near to
- * the making of the grpc-js call as the toolkit comes.
+ * Makes the call below an interceptor. Where the channel is none of {@link deadlineChannel}, this applies the safety net: the
+ * innermost interceptor makes the call of grpc-js in it.
  */
 export function callBelow(nextCall: NextCall, options: InterceptorOptions): ReturnType<NextCall> {
   const { deadline, parent } = options;
-  return deadline instanceof CallDeadline && !deadline.seenTo && !parent
+  return deadline instanceof CallDeadline && !deadline.byChannel && !parent
     ? deadline.make(() => nextCall(options))
     : nextCall(options);
 }
 
 const deadlineChannels = new WeakMap<Channel, Channel>();
 
-/** The channel as calls are made by it: see {@link createCall}. The same one each time. */
+/** A channel that makes its calls with {@link createCall}. The same one each time. */
 export function deadlineChannel(channel: Channel): Channel {
   let made = deadlineChannels.get(channel);
   if (made === undefined) {
@@ -162,39 +161,39 @@ class DeadlineChannel implements Channel {
   }
 }
 
-/** How much earlier than the deadline that a server knows its callers may give up by theirs, in milliseconds. */
+/** How many milliseconds before a server's deadline its caller's may be over. */
 const earlierMs = 10;
 
 /**
- * Whether an inbound call that was cancelled now ran out of time. What a request needs to arrive, and rounding,
- * make a server's deadline a little later than its caller's.
+ * Whether an inbound call that is cancelled now ran out of time. A server's deadline is a little later than its caller's:
+ * by the time that the request took to arrive, and by rounding.
  */
 export function ranOutOfTime(nowMs: number, deadlineMs: number): boolean {
   return nowMs >= deadlineMs - earlierMs;
 }
 
 /**
- * Whether a status says that a time is up that both sides know: a server is told it, and may be the first to say so.
+ * Whether a status says that the deadline is over, and it is. Client and server both know the deadline, so the server may be
+ * the first to say so.
  *
- * @param dueMs When it is up, on the monotonic clock.
+ * @param dueMs The deadline on the monotonic clock.
  */
 export function timeIsUp(code: Status, nowMs: number, dueMs: number): boolean {
   return code === Status.DEADLINE_EXCEEDED && nowMs >= dueMs;
 }
 
-/** Whether `propagate_flags` let a call follow the call that it is made for in this: its deadline, its cancellation. */
+/** Whether a call follows the deadline, or the cancellation, of the call for which it is made (`propagate_flags`). */
 export function follows({ propagate_flags: flags }: CallOptions, what: propagate): boolean {
   return ((flags ?? propagate.DEFAULTS) & what) !== 0;
 }
 
 /**
- * Reads a gRPC deadline (a Date or epoch milliseconds) as monotonic milliseconds. Wall time is
- * looked at once, here, so a step of the system clock moves no running deadline. Deadlines further
- * than 24 days away are clamped to that: beyond 24.8 days a grpc-js server overflows and ends the
- * call at once.
+ * Converts a gRPC deadline (a Date or epoch milliseconds) to the monotonic clock. The wall clock is read once, here, so that
+ * setting it later moves no deadline. A deadline more than 24 days away becomes 24 days: beyond 24.8 days a grpc-js server
+ * overflows and ends the call at once.
  *
- * @returns `Infinity` for no deadline, `undefined` for one that is not a time at all (NaN, an
- * invalid Date, another type): grpc-js would leave such a call hanging.
+ * @returns `Infinity` for no deadline; `undefined` for a deadline that is no time (NaN, an invalid Date, another type), with
+ * which grpc-js would leave the call hanging.
  */
 export function toMonotonic(
   deadline: Deadline | null | undefined,
@@ -209,15 +208,15 @@ export function toMonotonic(
   return nowMs + Math.min(epochMs - clock.wallNow(), maxDurationMs);
 }
 
-/** A deadline that its owner cannot change: a Date can be set. */
+/** The deadline as a number, because the caller could change a Date during the call. */
 export function fixedDeadline(deadline: Date): Deadline {
   if (deadline instanceof CallDeadline) return deadline;
   const epochMs = deadline.getTime();
-  // One that is no time is refused where it is read, and named there.
+  // A deadline that is no time is refused by whoever reads it, with its value in the text.
   return Number.isNaN(epochMs) ? deadline : epochMs;
 }
 
-/** The other way, for `CallOptions.deadline`. */
+/** Converts a time of the monotonic clock to epoch milliseconds, for `CallOptions.deadline`. */
 export function toEpoch(monotonicMs: number, clock: Clock): number {
   if (monotonicMs === Number.POSITIVE_INFINITY) return monotonicMs;
   return clock.wallNow() + (monotonicMs - clock.now());

@@ -2,7 +2,7 @@ import { connectivityState, type StatusObject } from "@grpc/grpc-js";
 import { type Clock, type Random, systemClock, systemRandom } from "../core/clock.js";
 import { ObserveReport } from "../core/control.js";
 import type { DecisionEvent } from "../core/decision.js";
-import { InvalidOptionError, isRecord, optionalFunction, readOptions } from "../core/options.js";
+import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import { refusal } from "../core/permit.js";
 import {
   type ResetBudgets,
@@ -16,45 +16,46 @@ import { channelClosedStatus } from "./status/local.js";
 import { UnknownTexts } from "./status/origin.js";
 import { localRejection } from "./status/rejection.js";
 
-/** What every interceptor works with and no policy decides. */
+/** What all interceptors of a weir share: clock, chance, observers, and state that belongs to no single policy. */
 export interface Environment {
   readonly clock: Clock;
   readonly random: Random;
-  /** Where errors of the user's own functions go. */
+  /** Receives what functions of the user's throw. */
   readonly report: ReportError;
-  /** Told of every decision, after it was taken. */
+  /** Notified of every decision, after it was taken. */
   readonly onDecision: Observer<DecisionEvent> | undefined;
   readonly pendingCalls: PendingCalls;
+  /** Retry budgets, by their options. */
   readonly budgets: BudgetStore;
-  /** What policies that observe would have refused. */
+  /** What policies in mode `observe` would have refused. */
   readonly observed: ObserveReport;
-  /** Where status texts go that no version of Node or grpc-js is known to make. */
+  /** Receives status texts that no version of Node or grpc-js is known to make. */
   readonly unknownTexts: UnknownTexts;
-  /** The target of the calls, where a user said it of interceptors that stand alone. */
+  /** The `target` option of a standalone interceptor. */
   readonly target?: string | undefined;
-  /** The resets of streams that connections bear; `undefined` where nobody counts them. */
+  /** How many streams may still be reset on each connection; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
 }
 
-/** What can be handed in from outside. */
+/** The part of the environment that a user can set. */
 export interface EnvironmentOptions {
-  /** Time. @defaultValue the system's */
+  /** The source of time. @defaultValue the system's clocks and timers */
   readonly clock?: Clock;
-  /** Chance. @defaultValue the system's */
+  /** The source of chance. @defaultValue the system's */
   readonly random?: Random;
-  /** Told of every decision of every policy, after it was taken. What it throws costs the call nothing. */
+  /** Notified of every decision of every policy, after it was taken. An error that it throws does not affect the call. */
   readonly onDecision?: Observer<DecisionEvent>;
-  /** Told of errors that functions handed in by the user have thrown. @defaultValue a process warning */
+  /** Notified of errors that functions of yours have thrown. @defaultValue emits a process warning */
   readonly onError?: ReportError;
 }
 
 const environmentKeys = ["clock", "random", "onDecision", "onError"] as const;
 
-/** Names of the options in {@link EnvironmentOptions}, for policies that take them beside their own. */
+/** The names of the options in {@link EnvironmentOptions}, for policies that accept them beside their own. */
 export const environmentOptionNames: readonly string[] = environmentKeys;
 
 /**
- * Takes what surrounds a policy out of its options, so that the policy sees only its own and can refuse the rest.
+ * Takes the environment's options out of those of a policy. The policy refuses the names that it does not know in the rest.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -62,7 +63,6 @@ export function takeEnvironment<O extends EnvironmentOptions>(
   given: O,
   prefix: string,
 ): { readonly environment: Environment; readonly rest: Omit<O, keyof EnvironmentOptions> } {
-  // Refuses what is no object of options; which keys are known is the policy's to say.
   const options = readOptions(prefix, given);
   const { clock, random, onDecision, onError, ...rest } = options;
   return { environment: environmentOf({ clock, random, onDecision, onError }, prefix), rest };
@@ -98,16 +98,15 @@ export function environmentOf(
   };
 }
 
-/** Ends a waiting call with the status it is given. */
+/** Ends a waiting call with this status. */
 export type EndWaiting = (closed: StatusObject) => void;
 
 /**
- * The calls that wait for something: for a turn in a queue, for the next attempt, for a fallback. Closing the room, or
- * the channel of a call, ends them with UNAVAILABLE (reason `CLOSED`): nothing runs after the weir is closed, nothing
- * waits for a channel that is gone, and no caller is left without an answer.
+ * The client calls and guarded runs that wait: in a queue, for the next attempt, or for a fallback. When the weir is closed,
+ * or the channel of a call, they end with UNAVAILABLE (reason `CLOSED`), so that no caller waits for ever.
  */
 export class PendingCalls {
-  /** With what takes each away from its channel. */
+  /** Each with the function that ends its subscription to the channel. */
   readonly #calls = new Map<EndWaiting, (() => void) | undefined>();
   #closed = false;
 
@@ -115,18 +114,18 @@ export class PendingCalls {
     return this.#closed;
   }
 
-  /** Calls that wait now. */
+  /** How many wait now. */
   get size(): number {
     return this.#calls.size;
   }
 
-  /** What a call ends with that is made or would wait now; `undefined` while the weir and its channel are open. */
+  /** The status of a call that would begin or wait now; `undefined` while the weir and the call's channel are open. */
   closing(connection?: ChannelWatch): StatusObject | undefined {
     if (this.#closed) return closedStatus();
     return connection?.closed === true ? channelClosedStatus() : undefined;
   }
 
-  /** Where everything is closed already, `end` is called at once. */
+  /** Adds a call. If the weir or its channel is closed already, `end` is called at once. */
   enter(end: EndWaiting, connection?: ChannelWatch): void {
     const closed = this.closing(connection);
     if (closed !== undefined) {
@@ -143,11 +142,13 @@ export class PendingCalls {
     );
   }
 
+  /** Removes a call that waits no longer. */
   leave(end: EndWaiting): void {
     this.#calls.get(end)?.();
     this.#calls.delete(end);
   }
 
+  /** The weir is closed: ends all calls. */
   close(): void {
     this.#closed = true;
     for (const end of this.#calls.keys()) {
@@ -157,23 +158,7 @@ export class PendingCalls {
   }
 }
 
-/** The status of a call that was made or waited when the weir was closed. */
+/** The status of a call that began or waited when the weir was closed. */
 function closedStatus(): StatusObject {
   return localRejection(refusal("CLOSED", "The weir is closed"));
-}
-
-/**
- * Checks what a user adds of their own to the options of a client or server: grpc-js would only notice it in the first call.
- *
- * @throws InvalidOptionError naming the option, its rule and what it was given.
- */
-export function checkOwn(option: string, own: object, lists: readonly string[]): void {
-  if (!isRecord(own)) throw new InvalidOptionError(option, "an object of options", own);
-  for (const name of lists) {
-    const list = own[name];
-    if (list === undefined) continue;
-    if (!Array.isArray(list) || list.some((entry) => typeof entry !== "function")) {
-      throw new InvalidOptionError(`${option}.${name}`, "an array of functions", list);
-    }
-  }
 }

@@ -7,18 +7,18 @@ import type { FaultEnd, ResolvedFaultOptions } from "../policies/faults/options.
 import type { Environment } from "./environment.js";
 import { pushbackKey } from "./metadata.js";
 
-/** The environment variable without which nothing is injected. */
+/** Faults are injected only if this environment variable is `1`. */
 const switchName = "GRPC_WEIR_FAULTS";
 
 /**
- * Whether this process may inject faults. Asked once, while a policy is built: faults that stand in the code of a
- * service stay out of its production until whoever runs it says otherwise.
+ * Whether this process may inject faults. It is asked once, when a policy is built. Code with faults in it can go to
+ * production: whoever runs the process decides.
  */
 function faultsPermitted(): boolean {
   return process.env[switchName] === "1";
 }
 
-/** Faults for calls of one kind: `C` is what the user's predicate sees of a call. */
+/** The faults of a client or a server. `C` is what the user's predicate `when` sees of a call. */
 export class FaultsPolicy<C> extends Faults {
   readonly #when: ((call: C) => boolean) | undefined;
   readonly #report: ReportError;
@@ -37,14 +37,14 @@ export class FaultsPolicy<C> extends Faults {
     this.#report = report;
   }
 
-  /** Whether a call may be struck. A predicate that throws spares it. */
+  /** Whether a call may get a fault. If the predicate throws, it gets none. */
   concerns(call: C): boolean {
     if (this.#when === undefined) return true;
     const when = this.#when;
     return ask(() => when(call), yesOrNo, false, this.#report, "faults.when");
   }
 
-  /** Notes that a fault strikes, or would have. */
+  /** Notes the decision to inject a fault; `enforced: false` in mode `observe`. */
   note(
     kind: FaultKind,
     detail: string,
@@ -64,12 +64,12 @@ export class FaultsPolicy<C> extends Faults {
   }
 }
 
-/** What a decision says of a delay. */
+/** The detail of a decision about a delay. */
 export function delayText({ delayMs = 0 }: Fault): string {
   return `latency: ${Math.round(delayMs * 1_000) / 1_000} ms`;
 }
 
-/** What a decision says of the way a call goes wrong. */
+/** The detail of a decision about the end of a call. */
 export function endText(end: FaultEnd): string {
   switch (end.kind) {
     case "status":
@@ -91,21 +91,21 @@ export function faultStatus(
 ): StatusObject {
   const metadata = new Metadata();
   if (end.kind === "status" && end.pushbackMs !== undefined) {
-    // Whatever is negative says: do not retry (gRFC A6).
+    // A negative pushback asks for no retry (gRFC A6).
     metadata.set(pushbackKey, end.pushbackMs === "stop" ? "-1" : String(end.pushbackMs));
   }
   return { code: end.code, details: end.details, metadata };
 }
 
-/** Request: hold the call back for so many whole milliseconds. */
+/** Request: delay the call by this whole number of milliseconds. */
 const delayKey = "x-fault-delay-ms";
 /** Request: end the call with this status code, as a number. */
 const statusKey = "x-fault-status";
 
-/** The longest delay a caller may ask for. */
+/** The longest delay that a caller may ask for, in milliseconds. */
 const maxDelayMs = 60_000;
 
-/** The fault that a call asks for itself. Hostile values read as absent. */
+/** The fault that the caller asks for in the metadata. Invalid values count as absent. */
 export function readFault(metadata: Metadata): {
   readonly delayMs: number | undefined;
   readonly end: FaultEnd | undefined;

@@ -2,23 +2,23 @@ import { Metadata } from "@grpc/grpc-js";
 import type { AdmissionLevel } from "../core/admission-level.js";
 import { cohorts, isPriority, type Priority } from "../core/priority.js";
 
-/** Request: how much the call matters. Exactly `critical`, `high`, `normal` or `low`. */
+/** Request: the priority of the call, exactly `critical`, `high`, `normal` or `low`. */
 export const priorityKey = "x-request-priority";
-/** Request: who inside a priority is shed first, a whole number from 0 to 127. */
+/** Request: the order of load shedding inside a priority, a whole number from 0 to 127. Lower ones are shed first. */
 export const cohortKey = "x-request-cohort";
-/** Request: how many attempts of the same call came before, on attempts after the first (gRFC A6). */
+/** Request, on attempts after the first: how many attempts of the same call came before (gRFC A6). */
 export const previousAttemptsKey = "grpc-previous-rpc-attempts";
-/** Request: how many services above are retrying the call that this one is made for. */
+/** Request: how many services above are retrying the call for which this one is made. */
 export const retryDepthKey = "x-weir-retry-depth";
 /**
- * Trailer: the client that was given this status has retried the call, or decided not to, and nobody above should. A
- * client puts it into what it hands to the application, so that it travels with every copy of the metadata.
+ * Trailer: the client that received this status has retried the call or decided not to, and services above should not. A
+ * client sets it in the status that the application gets, so that it travels with every copy of the metadata.
  */
 export const retriesExhaustedKey = "x-weir-retries-exhausted";
-/** Trailer: when to retry, in milliseconds, or not at all (gRFC A6). */
+/** Trailer: after how many milliseconds to retry; a negative value for not at all (gRFC A6). */
 export const pushbackKey = "grpc-retry-pushback-ms";
 
-/** What a priority key says: a priority, nothing, or something that is none. */
+/** The priority in the metadata. Exactly one valid value counts. */
 export function readPriority(metadata: Metadata): Priority | "absent" | "invalid" {
   const values = metadata.get(priorityKey);
   if (values.length === 0) return "absent";
@@ -26,7 +26,7 @@ export function readPriority(metadata: Metadata): Priority | "absent" | "invalid
   return values.length === 1 && isPriority(value) ? value : "invalid";
 }
 
-/** The cohort that the caller names; `undefined` for none or for nonsense. */
+/** The cohort in the metadata; `undefined` for none, or for an invalid one. */
 export function readCohort(metadata: Metadata): number | undefined {
   const values = metadata.get(cohortKey);
   const [value] = values;
@@ -37,8 +37,8 @@ export function readCohort(metadata: Metadata): number | undefined {
 }
 
 /**
- * What the server asks of retries: `undefined` nothing, `stop` do not retry, or the exact wait in
- * milliseconds. Anything but one int32 is `stop`, as gRFC A6 wants; grpc-js's own retries go on at once.
+ * The server's pushback: the exact wait in milliseconds, or `stop` for no retry. `undefined` without pushback. Anything but
+ * one int32 is `stop`, as gRFC A6 requires; grpc-js's own retries go on at once instead.
  */
 export function readPushback(metadata: Metadata): number | "stop" | undefined {
   const values = metadata.get(pushbackKey);
@@ -50,12 +50,12 @@ export function readPushback(metadata: Metadata): number | "stop" | undefined {
   return ms >= 0 && ms <= 0x7fff_ffff ? ms : "stop";
 }
 
-/** How many attempts came before this one, as the caller says; 0 for the first or for nonsense. */
+/** How many attempts the caller says came before this one; 0 for the first, or for an invalid value. */
 export function readPreviousAttempts(metadata: Metadata): number {
   return readCount(metadata, previousAttemptsKey);
 }
 
-/** How many services above are retrying, as the caller says; 0 for none or for nonsense. */
+/** How many services above the caller says are retrying; 0 for none, or for an invalid value. */
 export function readRetryDepth(metadata: Metadata): number {
   return readCount(metadata, retryDepthKey);
 }
@@ -68,14 +68,15 @@ function readCount(metadata: Metadata, key: string): number {
 }
 
 /**
- * Trailer: from which place on the server refuses calls at present, and how long that holds, on every answer while
- * it does: `v=1;level=3;ttl-ms=1000`. See {@link AdmissionLevel} for what a level is. More fields may follow.
+ * Trailer of every answer while the server sheds load: the level from which on it refuses calls, and for how many
+ * milliseconds that holds, as `v=1;level=3;ttl-ms=1000`. {@link AdmissionLevel} explains levels. A later version may add
+ * fields.
  */
 export const admissionKey = "x-weir-admission";
 
-/** Longer values are nobody's. */
+/** Longer values are ignored. */
 const maxLength = 128;
-/** No word of a server holds longer, in milliseconds. */
+/** A longer time is shortened to this, in milliseconds. */
 const maxTtlMs = 2_000;
 const field = /^([a-z][a-z-]{0,15})=([\w.-]{1,32})$/;
 
@@ -83,7 +84,7 @@ export function formatAdmission({ level, ttlMs }: AdmissionLevel): string {
   return `v=1;level=${level};ttl-ms=${ttlMs}`;
 }
 
-/** What a server says of the calls it would refuse. What is malformed, repeated or too long reads as absent. */
+/** The level in the trailers of a server. A malformed, repeated or too long value counts as absent. */
 export function readAdmission(metadata: Metadata): AdmissionLevel | undefined {
   const values = metadata.get(admissionKey);
   const [value] = values;
@@ -92,44 +93,45 @@ export function readAdmission(metadata: Metadata): AdmissionLevel | undefined {
   }
   const fields = new Map<string, string>();
   for (const part of value.split(";")) {
-    const [, name, said] = field.exec(part) ?? [];
-    if (name === undefined || said === undefined || fields.has(name)) return undefined;
-    fields.set(name, said);
+    const [, name, text] = field.exec(part) ?? [];
+    if (name === undefined || text === undefined || fields.has(name)) return undefined;
+    fields.set(name, text);
   }
   if (fields.get("v") !== "1") return undefined;
   const level = fields.get("level") ?? "";
   const ttl = fields.get("ttl-ms") ?? "";
-  // From the first rank that can be refused to the end of the last.
+  // From the first rank that can be shed to the end of the last.
   if (!/^(?:[1-3](?:\.\d{1,4})?|4)$/.test(level) || !/^[1-9]\d{0,5}$/.test(ttl)) return undefined;
   return { level: Number(level), ttlMs: Math.min(Number(ttl), maxTtlMs) };
 }
 
-/** Metadata to which a policy of this process has put a level. What a service below said is not among it. */
-const toldHere = new WeakSet<Metadata>();
+/** Metadata in which a policy of this process has set the level. */
+const ownAdmission = new WeakSet<Metadata>();
 
-export function tellAdmission(metadata: Metadata, admission: string): void {
+/** Sets the level of this server. */
+export function setAdmission(metadata: Metadata, admission: string): void {
   metadata.set(admissionKey, admission);
-  toldHere.add(metadata);
+  ownAdmission.add(metadata);
 }
 
-/** A policy of this process has put the level there. */
-export function isToldHere(metadata: Metadata): boolean {
-  return toldHere.has(metadata);
+/** Whether the level is this server's, and not that of a service below. */
+export function isOwnAdmission(metadata: Metadata): boolean {
+  return ownAdmission.has(metadata);
 }
 
 /**
- * The trailers of a status as they leave this server: with its own level, if it has one to say, and without that of
- * a service below whose status a handler passes on. What the handler has given is left as it is.
+ * The trailers that this server sends: with its own level, if it sheds load, and without the level of a service below whose
+ * status a handler passes on. The given metadata are not changed.
  */
 export function withAdmission(
   metadata: Metadata | undefined,
   admission: string | undefined,
 ): Metadata | undefined {
   const foreign =
-    metadata !== undefined && metadata.get(admissionKey).length > 0 && !toldHere.has(metadata);
+    metadata !== undefined && metadata.get(admissionKey).length > 0 && !ownAdmission.has(metadata);
   if (admission === undefined && !foreign) return metadata;
   const own = metadata?.clone() ?? new Metadata();
   if (admission === undefined) own.remove(admissionKey);
-  else tellAdmission(own, admission);
+  else setAdmission(own, admission);
   return own;
 }

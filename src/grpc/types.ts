@@ -5,19 +5,19 @@ import type {
   ServerMethodDefinition,
 } from "@grpc/grpc-js";
 
-// grpc-js keeps these names to itself; they are derived from what it exports.
+// grpc-js does not export these types. They are derived from those that it exports.
 
 /** The call below an interceptor, on the client. */
 export type ClientCall = ReturnType<NextCall>;
-/** What is told of a call's response, on the client. */
+/** Receives the response of a call, on the client. */
 export type ClientListener = Required<NonNullable<Parameters<ClientCall["start"]>[1]>>;
-/** Write callback and flags that travel with an outbound message. */
+/** The write callback and flags of an outbound message. */
 export type MessageContext = Parameters<ClientCall["sendMessageWithContext"]>[0];
 /** The call below an interceptor, on the server. */
 export type ServerCall = ServerInterceptingCallInterface;
-/** What is told of a call's request, on the server. */
+/** Receives the request of a call, on the server. */
 export type ServerCallListener = Parameters<ServerCall["start"]>[0];
-/** What the transport knows of a peer, such as its certificate. */
+/** The identity of a peer, such as its certificate. */
 export type AuthContext = NonNullable<ReturnType<InterceptingCall["getAuthContext"]>>;
 /** A status as a handler or an interceptor sends it. */
 export type PartialStatus = Parameters<ServerCall["sendStatus"]>[0];

@@ -8,7 +8,7 @@ import { type Ending, type Outcome, type Refusal, refusal } from "../../core/per
 import { captureContext, type RestoreContext } from "../context/async-context.js";
 import { type InboundCall, runInbound } from "../context/inbound-call.js";
 import { ranOutOfTime } from "../deadline.js";
-import { tellAdmission, withAdmission } from "../metadata.js";
+import { setAdmission, withAdmission } from "../metadata.js";
 import { outcomeOf } from "../status/outcome.js";
 import { rejectionOf } from "../status/rejection.js";
 import { isRefusedHere, noteCopied } from "../status/relay.js";
@@ -205,7 +205,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const priority = inbound?.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
     const admission = this.#admissionToTell();
-    if (admission !== undefined) tellAdmission(status.metadata, admission);
+    if (admission !== undefined) setAdmission(status.metadata, admission);
     this.refuse(status);
   }
 

@@ -3,32 +3,31 @@ import { shown } from "../../core/user-code.js";
 import { degradationName } from "../../policies/fallback/chain.js";
 import type { PartialStatus } from "../types.js";
 
-/** Trailers, and headers of what a fallback answers: what of the answer is not what it should be. */
+/** Trailer, and header of an answer by a fallback: in which parts the answer is degraded. */
 const degradedKey = "x-weir-degraded";
 
-/** One thing that makes an answer less than it should be. */
+/** One cause of a degraded answer. */
 export interface Degradation {
-  /** Who says so: a `fallback` that answered for a service, or a `handler` that left something out. */
+  /** A `fallback` answered for a service, or a `handler` left something out. */
   readonly source: "fallback" | "handler";
-  /** Which fallback, or what the handler calls it. */
+  /** The name of the fallback, or the name that the handler gave. */
   readonly name: string;
   /** `pkg.Service/Method` of the call that the fallback answered, or of the handler. */
   readonly method?: string;
-  /** How old an answer is that had been stored, in milliseconds. */
+  /** The age of a stored answer, in milliseconds. */
   readonly ageMs?: number;
 }
 
 const maxEntries = 16;
 const maxEntryChars = 256;
-/** What is written; what is read may be twice that, from who counts otherwise. */
+/** The longest value that is written. A value up to twice as long is read, because other senders may count otherwise. */
 const maxValueChars = 2_048;
 
 const methodName = /^[A-Za-z0-9_.]{1,128}\/[A-Za-z0-9_]{1,64}$/;
 const parameter = /^([a-z][a-z-]{0,15})=([A-Za-z0-9._/-]{1,200})$/;
 
 /**
- * A bounded list of degradations without duplicates: one for each cause. The same one again counts with the
- * greater age. Of more than 16, or than 2,048 characters make up, the first stand for all.
+ * A list of degradations with one entry for each cause: of equal ones, the one with the greatest age. It keeps the first 16.
  */
 export class Degradations {
   readonly #entries = new Map<string, Degradation>();
@@ -52,6 +51,7 @@ export class Degradations {
 
 /**
  * The value of {@link degradedKey}: `fallback=stale-cache;age-ms=4200;method=shop.v1.Shop/List, handler=…`.
+ * Entries that would make it longer than 2,048 characters are left out.
  *
  * @internal Exported for its tests.
  */
@@ -73,8 +73,8 @@ function formatEntry({ source, name, method, ageMs }: Degradation): string {
 }
 
 /**
- * What the metadata says of degradation. An entry that is not well-formed is left out, and a value that is too long
- * says nothing: it came from elsewhere. Parameters that are not known are passed over.
+ * The degradations in metadata. Malformed entries, and what is beyond 4,096 characters, are left out. Unknown parameters of
+ * an entry are ignored.
  */
 export function readDegradations(metadata: Metadata): readonly Degradation[] {
   const values = metadata.get(degradedKey);
@@ -114,7 +114,7 @@ function parseEntry(text: string): Degradation | undefined {
   return entry;
 }
 
-/** A fallback has answered a call of the method. */
+/** The degradation of a call that a fallback answered. */
 export function fallbackDegradation(
   name: string,
   path: string,
@@ -125,7 +125,7 @@ export function fallbackDegradation(
   return ageMs === undefined ? degradation : { ...degradation, ageMs: Math.round(ageMs) };
 }
 
-/** What a handler says of its own answer. A name that is none is made one: a call is no place to throw. */
+/** The degradation that a handler reports. Characters that are not allowed in a name become `_`: a handler is not thrown at. */
 export function handlerDegradation(name: string, path: string): Degradation {
   const made = (typeof name === "string" ? name : shown(name))
     .slice(0, 64)
@@ -139,13 +139,13 @@ function methodOf(path: string): string {
   return path.startsWith("/") ? path.slice(1) : path;
 }
 
-/** Puts the mark into metadata. */
+/** Sets {@link degradedKey} in the metadata. */
 export function mark(metadata: Metadata, degradations: readonly Degradation[]): void {
   const text = formatDegradations(degradations);
   if (text !== "") metadata.set(degradedKey, text);
 }
 
-/** What a server sends for an answer whose handler has worked with degraded ones: the same, and the mark. */
+/** The status of an answer that is degraded: with {@link degradedKey} in its trailers. */
 export function markedStatus(
   status: PartialStatus,
   degradations: readonly Degradation[],
@@ -153,26 +153,26 @@ export function markedStatus(
   if (degradations.length === 0 || status.code !== Status.OK) return status;
   const metadata = status.metadata?.clone() ?? new Metadata();
   const all = new Degradations();
-  // A handler that has passed the trailers of its own call on has said some of it already.
+  // A handler may have passed on the trailers of a call of its own.
   for (const one of [...readDegradations(metadata), ...degradations]) all.add(one);
   mark(metadata, all.list);
   return { ...status, metadata };
 }
 
-/** Responses that a fallback of this process gave. */
+/** Responses that a fallback of this process answered with. */
 const responses = new WeakMap<object, readonly Degradation[]>();
 
-/** Notes that a fallback gave this response. */
+/** Notes that a fallback answered with this response. */
 export function noteResponse(response: unknown, degradations: readonly Degradation[]): void {
   if (typeof response === "object" && response !== null) responses.set(response, degradations);
 }
 
 /**
- * Tells whether an answer is less than it should be, and why: a fallback of this process gave it, or
- * a service below says that it had to make do. Empty for an answer that is what it should be.
+ * The causes for which an answer is degraded: a fallback of this process answered, or a service below reports a degraded
+ * answer. Empty for a complete answer.
  *
- * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which knows only of a
- *   fallback of this process), or a response message that a fallback of this process gave.
+ * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which have the fallbacks of this
+ *   process only), or a response message of a fallback of this process.
  */
 export function degradationOf(answered: unknown): readonly Degradation[] {
   if (typeof answered !== "object" || answered === null) return [];

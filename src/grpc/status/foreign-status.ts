@@ -2,28 +2,28 @@ import { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { PartialStatus } from "../types.js";
 
-// grpc-js hands on whatever an interceptor gives for a status, and looks at it only where it is shown or sent. Its
-// own `StatusBuilder` makes statuses without metadata, details or code. The toolkit reads statuses on their way, so
-// each is made whole where it enters. One that is whole stays the object that it is.
+// grpc-js hands on whatever an interceptor passes as a status: its own `StatusBuilder` makes statuses without metadata,
+// details or code. The toolkit reads statuses, so each is completed where it arrives. A complete status stays the same
+// object.
 
-/** The details of a status that is none at all. Its origin is `local-limit`: no server has said it. */
+/** The details where an interceptor passed no status at all. The origin is `local-limit`. */
 const noStatusText = "An interceptor ended the call without a status";
 
 /**
- * A status that a call below has ended with, made whole: a missing code is UNKNOWN, missing details are empty, and
- * metadata of another kind become `Metadata` with the values that metadata can carry.
+ * Completes the status of a call below: a missing code becomes UNKNOWN, missing details become empty, and metadata that are
+ * a plain object become `Metadata` with those of its values that metadata can carry.
  */
 export function receivedStatus(given: unknown): StatusObject {
   try {
     if (isWhole(given)) return given;
     return madeWhole(given);
   } catch {
-    // A getter of somebody else's threw.
+    // A getter of the status threw.
     return noStatus();
   }
 }
 
-/** The same for a status that a handler or a server interceptor sends. It may go without metadata. */
+/** Completes a status that a handler or a server interceptor sends. It may have no metadata. */
 export function sentStatus(given: unknown): PartialStatus {
   try {
     if (isWhole(given) || isSendable(given)) return given;
@@ -33,7 +33,7 @@ export function sentStatus(given: unknown): PartialStatus {
   }
 }
 
-/** What somebody else gave for metadata, as metadata. */
+/** Metadata as they are, and any other object as `Metadata` with those of its values that metadata can carry. */
 export function receivedMetadata(given: unknown): Metadata {
   if (isMetadata(given)) return given;
   const metadata = new Metadata();
@@ -46,14 +46,14 @@ export function receivedMetadata(given: unknown): Metadata {
       try {
         metadata.add(key, one);
       } catch {
-        // No metadata can carry it.
+        // The key or value is not allowed in metadata.
       }
     }
   }
   return metadata;
 }
 
-/** By what it can do: the metadata of another copy of grpc-js are as good. */
+/** By its methods: the metadata of another copy of grpc-js are no instance of this one's class. */
 function isMetadata(given: unknown): given is Metadata {
   if (given instanceof Metadata) return true;
   if (typeof given !== "object" || given === null) return false;
@@ -65,7 +65,7 @@ function isMetadata(given: unknown): given is Metadata {
   );
 }
 
-/** What may be a status. */
+/** A value that may be a status. */
 interface Loose {
   readonly code?: unknown;
   readonly details?: unknown;
@@ -78,7 +78,6 @@ function hasWords(given: unknown): given is Omit<StatusObject, "metadata"> {
   return Number.isInteger(code) && typeof details === "string";
 }
 
-// Asked in each layer, of a status that is whole as a rule.
 function isWhole(given: unknown): given is StatusObject {
   if (!hasWords(given)) return false;
   const { metadata }: Loose = given;

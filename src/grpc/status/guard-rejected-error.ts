@@ -4,23 +4,23 @@ import type { Refusal } from "../../core/permit.js";
 import { localRejection, refusalText, statusOf } from "./rejection.js";
 
 /**
- * What a guarded run rejects with when a policy refused the work or its time ran out. It has all that a handler's
- * callback takes (`callback(error)`), so that the caller gets the status of the reason, and `rejectionOf` reads it.
+ * A guarded run rejects with it when a policy refused the work, or when the time of the work was over. A handler can give
+ * it to its callback (`callback(error)`): then the caller gets the status of the reason. `rejectionOf` reads it.
  *
- * It has no stack: it is made by the thousand when a dependency is down, and the stack would cost more than all else.
+ * It has no stack: while a dependency is down there are thousands of these errors, and the stack costs more than the rest.
  */
 export class GuardRejectedError extends Error {
   /** The name of the guard. */
   readonly guard: string;
   readonly reason: RefusalReason;
-  /** After how many milliseconds trying again is worth it, where that is known. */
+  /** After how many milliseconds another try may succeed; `undefined` where that is not known. */
   readonly retryAfterMs: number | undefined;
   /** The gRPC status of the reason. */
   readonly code: status;
   readonly #refusal: Refusal;
   #metadata: Metadata | undefined;
 
-  /** Made by guards. `cause` is what an earlier attempt of the same run failed with. */
+  /** Made by guards. `cause` is the error of an earlier attempt of the same run. */
   constructor(guard: string, refused: Refusal, cause?: unknown) {
     const named = { ...refused, detail: `${guard}: ${refused.detail}` };
     const kept = Error.stackTraceLimit;
@@ -34,7 +34,7 @@ export class GuardRejectedError extends Error {
     this.#refusal = named;
   }
 
-  // On the prototype, so that the head of `stack`, which is written by the constructor of Error, has it.
+  // On the prototype: the constructor of Error writes the name into the first line of `stack`.
   override get name(): string {
     return "GuardRejectedError";
   }
@@ -44,12 +44,12 @@ export class GuardRejectedError extends Error {
     return this.message;
   }
 
-  /** With `google.rpc.ErrorInfo`, and RetryInfo where there is something to tell. Made when it is asked for. */
+  /** Trailers with `google.rpc.ErrorInfo`, and RetryInfo where `retryAfterMs` is known. Made at the first access. */
   get metadata(): Metadata {
     this.#metadata ??= localRejection(this.#refusal, { guard: this.guard }).metadata;
     return this.#metadata;
   }
 }
 
-/** False where the intrinsics are frozen. */
+/** False where the built-in objects are frozen. */
 const limitWritable = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")?.writable === true;

@@ -6,46 +6,47 @@ import { type ReportError, safely } from "../../core/user-code.js";
 import { previousAttemptsKey } from "../metadata.js";
 import { type Rejection, rejectionOf } from "./rejection.js";
 
-/** What an interceptor saw of an attempt, besides its status. */
+/** What an interceptor knows of an attempt when its status comes, besides the status. */
 export interface AttemptEvidence {
   /** Response headers arrived. */
   readonly sawHeaders: boolean;
   /** `call.getPeer()` when the status came. */
   readonly peer: string;
-  /** The channel's target; empty where it is not known. */
+  /** The channel's target; the empty string where it is not known. */
   readonly target: string;
-  /** The caller has called it off, with these words. */
+  /** The caller has cancelled the attempt, and the status repeats the text of that cancellation. */
   readonly ownCancel?: boolean;
-  /** Told of a text that was made in this process and is not known. */
+  /** Notified of a text that was made in this process and that no version of Node or grpc-js is known to make. */
   readonly unknown?: UnknownTexts;
-  /** Told whether the attempt ended by a reset of its stream. */
+  /** Notified whether the attempt ended by a reset of its stream. */
   readonly resets?: ResetBudgets | undefined;
 }
 
-// The texts of grpc-js and of Node. They are no API, and differ between versions: a test pins each on every version
-// that is supported. A text that is not known leaves the origin `transport`, which is the careful reading.
+// The texts of grpc-js and of Node. They are no API and differ between versions, so a test pins each of them on every
+// supported version. A text that is not known gives the origin `transport`, so that the call is retried only if its method
+// is idempotent.
 const sizeLimit =
   /^(Attempted to send message with a size larger than|Received message larger than max|Sent message larger than max|Received message that decompresses to a size larger than)/;
-/** The last two are the toolkit's own, of an interceptor below that threw or gave no status. */
+/** The last two are texts of the toolkit: an interceptor below threw, or ended the call without a status. */
 const local =
   /^(Request message serialization failure|Response message parsing error|Call could not be started|An interceptor ended the call without a status)/;
-/** grpc-js replaces the codes that it takes for the server's own, and says so before the text. */
+/** grpc-js puts a prefix before the text where it replaces a code that only servers may use. */
 const setup =
   /^(?:Invalid status from control plane: \d+ \w+ )?(?:Getting metadata from plugin failed with error: |"authorization" metadata cannot have multiple values$|Channel closed before call started$|Channel has been shut down$)/;
 const deadlineText = /^Deadline exceeded/;
 const cancelText = /^Cancelled (on client|by parent call)/;
-/** What the toolkit cancels an attempt with when another one has decided the call. */
+/** The text with which the toolkit cancels an attempt when another one has decided the call. */
 export const supersededText = "Another attempt has decided the call";
-/** A stream could not be created on a connection that was there. grpc-js tries again by itself, unless told not to. */
+/** No stream could be created on an existing connection. grpc-js retries by itself, unless that is switched off. */
 const notStartedText = /^Failed to start HTTP\/2 stream with error /;
-/** What is no server's doing, and names no HTTP/2 code. Node words the cause of a write error, and of a reset. */
+/** Broken streams and connections, without an HTTP/2 code in the text. The text of a write error or reset is Node's. */
 const transportText =
   /^(Received RST_STREAM with code |Write error: |Write failed with error |Connection dropped|Stream removed)|\b(read|write) E[A-Z]+\b/;
 const httpStatusText = /^Received HTTP status code \d/;
-/** A target has a scheme; the peer of a stream that was created is an address. */
+/** A target has a scheme. Once a stream has been created, the peer is an address instead. */
 const targetScheme = /^(dns|ipv4|ipv6|unix|unix-abstract|xds|passthrough|weir-memory):/;
 
-/** By their numbers (RFC 9113, section 7). */
+/** HTTP/2 error codes, in the order of their numbers (RFC 9113, section 7). */
 const http2Names = [
   "NO_ERROR",
   "PROTOCOL_ERROR",
@@ -64,7 +65,7 @@ const http2Names = [
 ] as const;
 type Http2Name = (typeof http2Names)[number];
 
-/** grpc-js has words of its own for some codes. */
+/** Texts that grpc-js uses instead of the name of a code. */
 const http2Words: Readonly<Partial<Record<string, Http2Name>>> = {
   "Stream refused by server": "REFUSED_STREAM",
   "Call cancelled": "CANCEL",
@@ -74,18 +75,18 @@ const http2Words: Readonly<Partial<Record<string, Http2Name>>> = {
 const http2Named = new RegExp(
   String.raw`\bNGHTTP2_(${http2Names.join("|")})\b|\b(${http2Names.filter((name) => name.includes("_")).join("|")})\b`,
 );
-/** A number is a code only behind a word of HTTP/2: an HTTP status and an exit code have numbers, too. */
+/** A number is a code only behind a word of HTTP/2, because HTTP statuses and exit codes are numbers as well. */
 const http2Numbered = /\b(?:RST_STREAM|GOAWAY|stream|session|connection)\b.*?\bcode:? (\d+)\b/i;
-/** The connection ended, not only the stream. */
+/** Texts of connections that ended, and not only a stream. */
 const connectionEnd =
   /\b(session closed|GOAWAY|connection (?:dropped|closed|reset))\b|\b(read|write) E(?:CONNRESET|PIPE|TIMEDOUT|CONNABORTED)\b/i;
 
-/** The text of a status says that the connection ended, and with it all that was on it. */
+/** Whether the text of a status says that the whole connection ended, with all calls on it. */
 export function endsConnection(details: string): boolean {
   return connectionEnd.test(details);
 }
 
-/** The HTTP/2 code in a text, whatever stands around it. */
+/** The HTTP/2 error code in a text. */
 function http2CodeIn(details: string): Http2Name | undefined {
   const word = http2Words[details];
   if (word !== undefined) return word;
@@ -95,7 +96,7 @@ function http2CodeIn(details: string): Http2Name | undefined {
   return numbered === null ? undefined : http2Names[Number(numbered[1])];
 }
 
-/** Reasons of statuses made here that are no refusal. */
+/** Statuses that this process made for another reason than a refusal by a policy. */
 const originOfReason: Readonly<Partial<Record<Reason, StatusOrigin>>> = {
   DEADLINE_EXCEEDED: "deadline",
   PARENT_CANCELLED: "caller",
@@ -106,17 +107,17 @@ const originOfReason: Readonly<Partial<Record<Reason, StatusOrigin>>> = {
 };
 
 /**
- * Whether a status is the echo of a cancellation with this text, whatever code the caller chose for it. A deadline that
- * passed says something about the server.
+ * Whether a status only repeats a cancellation with this text. The code may be any but DEADLINE_EXCEEDED: that a deadline
+ * passed is evidence about the server.
  */
 export function echoes({ code, details }: StatusObject, cancelled: string | undefined): boolean {
   return cancelled === details && code !== Status.DEADLINE_EXCEEDED;
 }
 
 /**
- * Tells where a status that is not OK came from. An OK status is the server's.
+ * Where a status came from. An OK status is always `remote`.
  *
- * @param ours What the toolkit says about it, where that has been read already.
+ * @param ours The rejection in the status, where the caller has read it already.
  */
 export function originOf(
   received: StatusObject,
@@ -139,7 +140,7 @@ export function originOf(
     if (notStartedText.test(details)) return "never-sent";
     const http2Code = http2CodeIn(details);
     if (http2Code === "REFUSED_STREAM" && !connectionEnd.test(details)) {
-      // A server that has begun to answer has not refused the stream before it looked at it.
+      // Behind headers it is no refusal: the server had begun to process the call.
       return seen.sawHeaders ? "transport" : "refused";
     }
     if (http2Code !== undefined || transportText.test(details)) return "transport";
@@ -154,14 +155,16 @@ export function originOf(
 }
 
 /**
- * Whether the status may have been made in this process. A trailers-only answer keeps the HTTP headers that came with
- * it, and trailers behind headers may bring metadata; nothing made here has either. A proxy that answers for a server it
- * could not reach, or gave up on, sends headers too, but not those of gRPC.
+ * Whether the status may have been made in this process:
+ *
+ * - The metadata of a trailers-only answer include its HTTP headers, such as `content-type: application/grpc`. A status
+ *   made here has none, and the answer of a proxy that is no gRPC has another content type.
+ * - Trailers behind headers may have metadata. A status made here has none.
  */
 function madeHere({ metadata }: StatusObject, { sawHeaders }: AttemptEvidence): boolean {
   if (speaksGrpc(metadata)) return false;
   if (!sawHeaders) return true;
-  // grpc-js counts its own attempts in the metadata of whatever they end with.
+  // grpc-js adds the number of its own earlier attempts to every status.
   return Object.keys(metadata.getMap()).every((key) => key === previousAttemptsKey);
 }
 
@@ -171,8 +174,8 @@ function speaksGrpc(metadata: Metadata): boolean {
 }
 
 /**
- * The address whose stream this process has reset, if the attempt ended like that: it was called off, or ran out of time,
- * or was not read to its end, and a stream had been created for it. Until then its peer is the target.
+ * The address of the server whose stream this process has reset; `undefined` where there was no reset. An attempt ends by a
+ * reset when it was cancelled, ran out of time, or had a message over the size limit, and a stream had been created for it.
  */
 export function resetPeer(
   origin: StatusOrigin,
@@ -183,11 +186,12 @@ export function resetPeer(
   return cut && isAddress(peer, target) ? peer : undefined;
 }
 
-/** Whether this is the peer of a stream that was created, and neither a target nor grpc-js's word for not knowing. */
+/** Whether the peer is the address of a server. Before a stream is created, it is the target or `unknown`. */
 export function isAddress(peer: string, target: string): boolean {
   return peer !== target && peer !== "unknown" && peer !== "" && !targetScheme.test(peer);
 }
 
+/** The mapping of https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Errors"; INTERNAL for other codes. */
 const codeOfHttp2: Readonly<Partial<Record<Http2Name, Status>>> = {
   REFUSED_STREAM: Status.UNAVAILABLE,
   CANCEL: Status.CANCELLED,
@@ -196,9 +200,9 @@ const codeOfHttp2: Readonly<Partial<Record<Http2Name, Status>>> = {
 };
 
 /**
- * The code by which a status counts. What grpc-js calls a broken stream depends on its version, on Node's and on whether
- * the call was writing: the HTTP/2 code in the text says more. A connection that ended is UNAVAILABLE, as it is in gRPC,
- * also where grpc-js says INTERNAL because of the code that it was closed with.
+ * The code by which policies count a status. For a broken stream, the code that grpc-js chooses depends on its version, on
+ * that of Node, and on whether the call was writing. The HTTP/2 code in the text does not, so that one is used. A
+ * connection that ended is UNAVAILABLE, as in other gRPC implementations, where grpc-js may say INTERNAL.
  */
 export function codeOf({ code, details }: StatusObject, origin: StatusOrigin): Status {
   if (origin !== "transport") return code;
@@ -207,22 +211,22 @@ export function codeOf({ code, details }: StatusObject, origin: StatusOrigin): S
   return http2Code === undefined ? code : (codeOfHttp2[http2Code] ?? Status.INTERNAL);
 }
 
-/** It names a target, and no server of it. */
+/** Whether the peer is a target, so that no server has been chosen yet. */
 export function hasScheme(peer: string): boolean {
   return targetScheme.test(peer);
 }
 
-/** No server was chosen for it: it waited for a connection, or found none. */
+/** Whether no server was chosen for the attempt: it waited for a connection, or found none. */
 export function neverLeft({ sawHeaders, peer, target }: AttemptEvidence): boolean {
   return !sawHeaders && (peer === target ? target !== "" : targetScheme.test(peer));
 }
 
-/** How many different texts are told before a stream of them is taken for noise. */
+/** How many different texts are reported. */
 const maxUnknownTexts = 20;
 
-/** Tells of each text that is not known once, so that a new version of Node or grpc-js is noticed. */
+/** Reports each unknown status text once, so that the change in a new version of Node or grpc-js is noticed. */
 export class UnknownTexts {
-  readonly #told = new Set<string>();
+  readonly #reported = new Set<string>();
   readonly #report: ReportError;
 
   constructor(report: ReportError) {
@@ -230,14 +234,14 @@ export class UnknownTexts {
   }
 
   note(details: string): void {
-    if (this.#told.size >= maxUnknownTexts) return;
-    // Ports and times make no other text.
+    if (this.#reported.size >= maxUnknownTexts) return;
+    // Texts that differ in ports or times only count as one.
     const text = String(details).replaceAll(/\d+/g, "0");
-    if (this.#told.has(text)) return;
-    this.#told.add(text);
-    const told = new Error(
+    if (this.#reported.has(text)) return;
+    this.#reported.add(text);
+    const error = new Error(
       `"${details}" is no status text that is known of Node or grpc-js: it counts as a broken connection`,
     );
-    safely(this.#report, told, "status origin");
+    safely(this.#report, error, "status origin");
   }
 }

@@ -14,9 +14,9 @@ import {
 } from "./rejection.js";
 
 /**
- * How an answer of the other side counts for breakers and limits. The failures are those that say
- * something about the server's health: UNKNOWN counts because it is what a handler that throws ends with;
- * ABORTED does not because it is the application's word for a conflict.
+ * How the answer of a server counts for circuit breakers and limits. A failure is a code that says something about the
+ * server's health. UNKNOWN is one, because a handler that throws ends with it. ABORTED is none, because applications use
+ * it for conflicts.
  */
 const outcomes = {
   [Status.OK]: "success",
@@ -38,37 +38,37 @@ const outcomes = {
   [Status.UNAUTHENTICATED]: "success",
 } as const satisfies Record<Status, Outcome>;
 
-/** How an answer with this code counts, if nothing but the code is known of it. */
+/** How an answer with this code counts, where only the code is known. */
 export function outcomeOf(code: Status): Outcome {
   return outcomes[code] ?? "failure";
 }
 
-/** What is known of the end of an attempt, besides what it failed with. */
+/** What is known of the end of an attempt, besides its failure. */
 export interface EndedEvidence {
-  /** No server was chosen for it. */
+  /** No server was chosen for the attempt. */
   readonly neverLeft?: boolean;
-  /** Its channel has a connection now. */
+  /** The channel has a connection now. */
   readonly connected?: boolean;
-  /** It is a stream that had a message from the other side. */
+  /** The attempt is a stream that received a message. */
   readonly delivered?: boolean;
 }
 
 /**
- * How servers in several languages say that a message is too large, under the code by which they also say that they
- * have too much to do. The next message may be smaller, and it is nothing against the server.
+ * Servers in several languages end a call with RESOURCE_EXHAUSTED and such a text when a message is too large. That is no
+ * overload: the next message may be smaller.
  */
 const tooLarge = /\b(larger than|exceeds)\b.*\b(max|maximum|size|limit)\b/i;
 
 /**
- * The status that an attempt has failed with. It is read once, where it arrives; policies and spans ask this object what
- * it says.
+ * The failure of an attempt: its status, read once where it arrives. Policies and spans read this object instead of the
+ * status.
  */
 export class Failure {
   readonly status: StatusObject;
   readonly origin: StatusOrigin;
-  /** What the toolkit says about the status, where it was refused here or by a server with the toolkit. */
+  /** Set where a policy refused the attempt, in this process or in a server that runs the toolkit. */
   readonly rejection: Rejection | undefined;
-  /** The code by which it counts: where a transport ended the attempt, what its text says it means. */
+  /** The code by which the failure counts. It differs from the status's code where a transport ended the attempt. */
   readonly code: Status;
 
   constructor(status: StatusObject, origin: StatusOrigin, rejection: Rejection | undefined) {
@@ -78,45 +78,46 @@ export class Failure {
     this.code = codeOf(status, origin);
   }
 
-  /** Reads a status; `undefined` for OK. */
+  /** The failure of a status; `undefined` for OK. */
   static read(status: StatusObject, seen: AttemptEvidence): Failure | undefined {
     if (status.code === Status.OK) return undefined;
     const rejection = rejectionOf(status);
     return new Failure(status, originOf(status, seen, rejection), rejection);
   }
 
-  /** The same failure, when more is known of where it came from. */
+  /** The same failure with another origin. */
   of(origin: StatusOrigin): Failure {
     return new Failure(this.status, origin, this.rejection);
   }
 
-  /** The same failure, as an interceptor has passed it on. */
+  /** The same failure with the status that an interceptor above has passed on. */
   as(status: StatusObject): Failure | undefined {
     if (status === this.status) return this;
     return status.code === Status.OK ? undefined : new Failure(status, this.origin, this.rejection);
   }
 
-  /** What the server asks of retries: a wait in milliseconds, or `stop`. */
+  /** The server's pushback: a wait in milliseconds, or `stop`. Only the server that was called is believed. */
   get pushback(): number | "stop" | undefined {
     return this.origin === "remote" ? readPushback(this.status.metadata) : undefined;
   }
 
-  /** The wait in milliseconds that the server asks for by `google.rpc.RetryInfo`. */
+  /** The wait in milliseconds in the server's `google.rpc.RetryInfo`. */
   get retryInfoMs(): number | undefined {
     if (this.origin !== "remote") return undefined;
     return decodeStatusDetails(this.status.metadata).retryDelayMs;
   }
 
-  /** A service below the one that answered has refused or failed, and the answer says so. */
+  /** Whether the server passed on the failure of a service below it. */
   get relayed(): boolean {
     return this.origin === "remote" && dealtWithBelow(this.status.metadata, this.rejection);
   }
 
   /**
-   * How the attempt counts: by where its status came from, then by its code.
+   * How the attempt counts, by the origin of its status and then by its code.
    *
-   * Nothing is held against a target that was not asked though it could have been: with a connection, an attempt that no
-   * server was chosen for waited for its own credentials. A stream that delivered was served, whatever ended it later.
+   * - An attempt that no server was chosen for, although there was a connection, waited for its own credentials. It is no
+   *   evidence about the target.
+   * - A stream that received a message was served, whatever ended it later.
    */
   outcome({ neverLeft, connected, delivered }: EndedEvidence = {}): Outcome {
     const { origin, code } = this;
@@ -135,16 +136,15 @@ export class Failure {
         if (neverLeft === true && connected === true) return "ignored";
         return delivered === true ? "success" : outcomeOf(code);
       case "remote":
-        // A server that sheds this call may serve the next, and says when to come back: that is no sign of ill health.
         if (saysNothingOfHealth(this.rejection)) return "ignored";
-        // It has done its own part, and may answer other calls by itself.
+        // A server that passes on a failure from below works itself.
         return this.relayed || delivered === true ? "success" : outcomeOf(code);
       default:
         return origin satisfies never;
     }
   }
 
-  /** What the status says beside its outcome. Whatever this process refused itself says nothing. */
+  /** What policies learn from the status besides its outcome. A status of this process teaches nothing. */
   ending(seen: EndedEvidence = {}): Ending {
     const { origin, status, pushback } = this;
     const unserved = this.#unserved(seen);
@@ -155,11 +155,11 @@ export class Failure {
     return { unserved, retryAfterMs: typeof pushback === "number" ? pushback : this.retryInfoMs };
   }
 
-  /** What kept it from being sent: grpc-js repeats the error of a failed connect to all calls until the next one. */
+  /** Names the failed connect behind the status: grpc-js ends all calls with its error until the next connect. */
   #event({ neverLeft }: EndedEvidence): string | undefined {
     const { origin, status, rejection } = this;
     if (origin === "never-sent") return rejection?.local === true ? connecting : status.details;
-    // The call gave up before the attempt to connect had ended.
+    // The deadline passed before the connect had ended.
     return origin === "deadline" && neverLeft === true ? connecting : undefined;
   }
 
@@ -167,13 +167,10 @@ export class Failure {
     const { origin, code, rejection } = this;
     if (origin === "local-policy" || origin === "local-limit") return undefined;
     if (origin === "local-setup" || origin === "caller") return undefined;
-    // A stream was served for as long as it lasted; with a connection, what was never sent waited for something here.
     if (delivered === true || (neverLeft === true && connected === true)) return undefined;
     if (origin === "attempt-timeout") return "unavailable";
     if (handlerNotRun(rejection)) return "shed";
-    // It was served for as long as the server serves a stream.
     if (saysNothingOfHealth(rejection)) return undefined;
-    // A service below it has refused, and it has done its own part.
     if (this.relayed) return undefined;
     if (code === Status.RESOURCE_EXHAUSTED) {
       return tooLarge.test(this.status.details) ? undefined : "shed";

@@ -11,7 +11,7 @@ import { retriesExhaustedKey } from "../metadata.js";
 /** `ErrorInfo.domain` of every rejection of the toolkit. */
 export const rejectionDomain = "grpc-weir";
 
-/** What a refused call ends with. */
+/** The status that a call ends with which is refused for this reason. */
 const statusOfReason = {
   CONCURRENCY_LIMIT: Status.RESOURCE_EXHAUSTED,
   LOAD_SHED: Status.RESOURCE_EXHAUSTED,
@@ -38,7 +38,7 @@ const statusOfReason = {
   WORK_TIMEOUT: Status.DEADLINE_EXCEEDED,
 } as const satisfies Record<RefusalReason, Status>;
 
-/** What a refused call is told before the numbers. The other reasons say it in words of their own. */
+/** The beginning of the status details, before the numbers. For the other reasons, the detail is a whole sentence. */
 const titles: Readonly<Partial<Record<RefusalReason, string>>> = {
   CONCURRENCY_LIMIT: "Concurrency limit reached",
   LOAD_SHED: "Load shed",
@@ -52,7 +52,7 @@ const titles: Readonly<Partial<Record<RefusalReason, string>>> = {
   RATE_LIMIT_EXCEEDED: "Rate limit exceeded",
 };
 
-/** The status of a refused call. */
+/** The status code of a refused call. */
 export function statusOf(reason: RefusalReason): Status {
   return statusOfReason[reason];
 }
@@ -64,39 +64,44 @@ export function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
   return `${title}: ${detail}${again(retryAfterMs)}`;
 }
 
-/** What a refusal is called, where it has numbers beside its name. */
+/** The beginning of the details, for reasons whose details go on with numbers. */
 export function titleOf(reason: RefusalReason): string | undefined {
   return titles[reason];
 }
 
+/** The end of the details: when to try again. */
 export function again(afterMs: number | undefined): string {
   return afterMs === undefined ? "" : `; try again in ${wireMs(afterMs)} ms`;
 }
 
-/** What the toolkit says about a status that it made itself, or that another toolkit made. */
+/** Why the toolkit refused a call, in this process or in the server that answered. */
 export interface Rejection {
   readonly reason: Reason;
-  /** True when this process refused the call; false when the answer of a server says so. */
+  /** True when this process refused the call; false when the status came from a server. */
   readonly local: boolean;
-  /** When trying again is worth it, in milliseconds, where that is known. */
+  /** After how many milliseconds another try may succeed. Absent where that is not known. */
   readonly retryAfterMs?: number;
   /**
-   * How many services have passed it on: 0 when the server that was called refused the call itself. A
-   * rejection that was passed on is not worth a retry here; a layer below has dealt with it.
+   * How many services have passed the status on: 0 when the server that was called refused the call itself. A status that
+   * was passed on is not retried here, because a service below has retried it or decided not to.
    */
   readonly hops: number;
-  /** Details such as `scope`, `priority`, `limit`. */
+  /** `ErrorInfo.metadata` of the status, such as `scope`, `priority` and `limit`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
- * Statuses made in this process, by the identity of their metadata: that is the one part of a status
- * which survives the copies that interceptors and the client surface make of it, up to the error that
- * the application catches. What stands on the wire can never put an entry here.
+ * The statuses that this process made, by the identity of their metadata. Interceptors and grpc-js copy a status on its
+ * way to the error that the application catches, but they hand the metadata on as it is. Nothing that a server sends can
+ * add an entry.
  */
 const madeHere = new WeakMap<Metadata, Rejection>();
 
-/** A status for a call that a policy in this process refused, marked as ours. */
+/**
+ * The status of a call that a policy of this process refused.
+ *
+ * @param info Goes into `ErrorInfo.metadata`, beside `scope: "client"`.
+ */
 export function localRejection(
   refusal: Refusal,
   info: Readonly<Record<string, string>> = {},
@@ -104,15 +109,17 @@ export function localRejection(
   const code = statusOfReason[refusal.reason];
   const details = refusalText(refusal);
   const metadata = new Metadata();
-  const told = { scope: "client", ...info };
-  metadata.set(statusDetailsKey, encodeRejection(code, details, refusal, told));
-  madeHere.set(metadata, rejection(refusal.reason, refusal.retryAfterMs, true, told));
+  const errorInfo = { scope: "client", ...info };
+  metadata.set(statusDetailsKey, encodeRejection(code, details, refusal, errorInfo));
+  madeHere.set(metadata, rejection(refusal.reason, refusal.retryAfterMs, true, errorInfo));
   return { code, details, metadata };
 }
 
 /**
- * Tells whether the toolkit refused a call, here or in a server, and why.
- * @param failed a status, or whatever a client method gave to the application or threw
+ * Whether the toolkit refused a call, in this process or in the server that answered, and why.
+ *
+ * @param failed A status, or an error that a client method gave to its callback, emitted or threw.
+ * @returns `undefined` for every other failure.
  */
 export function rejectionOf(failed: unknown): Rejection | undefined {
   const metadata = metadataOf(failed);
@@ -125,7 +132,7 @@ export function rejectionOf(failed: unknown): Rejection | undefined {
   return rejection(errorInfo.reason, retryDelayMs, false, errorInfo.metadata);
 }
 
-/** Reasons by which a server that runs the toolkit says that the handler was not reached. */
+/** The reasons of refusals before the handler of a server. */
 const notRun: ReadonlySet<Reason> = new Set([
   "CONCURRENCY_LIMIT",
   "LOAD_SHED",
@@ -136,8 +143,8 @@ const notRun: ReadonlySet<Reason> = new Set([
 ]);
 
 /**
- * A service below has dealt with the failure: it has refused what a handler asked of it, or somebody between it and us
- * has tried again or decided not to. Trying again here would multiply their attempts.
+ * Whether a service below has refused the call of a handler, or has retried it already or decided not to. Retries here
+ * would multiply the attempts of that service.
  */
 export function dealtWithBelow(metadata: Metadata, rejection: Rejection | undefined): boolean {
   return (
@@ -145,7 +152,7 @@ export function dealtWithBelow(metadata: Metadata, rejection: Rejection | undefi
   );
 }
 
-/** The server that was called has refused the call before its handler, and says so itself. */
+/** Whether the server that was called refused the call before its handler ran. */
 export function handlerNotRun(rejection: Rejection | undefined): boolean {
   return (
     rejection !== undefined &&
@@ -155,7 +162,10 @@ export function handlerNotRun(rejection: Rejection | undefined): boolean {
   );
 }
 
-/** What a server says of itself, and not of the call: it may serve the next one as well as ever. */
+/**
+ * Whether the status is no evidence of the server's health: it shed the call, or the stream was as old as the server lets
+ * streams be.
+ */
 export function saysNothingOfHealth(rejection: Rejection | undefined): boolean {
   return (
     handlerNotRun(rejection) ||
@@ -170,12 +180,12 @@ function metadataOf(failed: unknown): Metadata | undefined {
     const { metadata } = failed;
     return metadata instanceof Metadata ? metadata : undefined;
   } catch {
-    // Somebody else's error, with a property that throws: it is none of ours.
+    // An error with a property that throws. The toolkit makes none.
     return undefined;
   }
 }
 
-/** True for a status that this process made itself. Never deduced from what came over the wire. */
+/** Whether this process made the status. What a server sends has no influence on the answer. */
 export function isLocal(failed: { readonly metadata?: Metadata }): boolean {
   return failed.metadata !== undefined && madeHere.has(failed.metadata);
 }
@@ -186,16 +196,16 @@ function rejection(
   local: boolean,
   metadata: Readonly<Record<string, string>>,
 ): Rejection {
-  const told = readHops(metadata);
+  const counted = readHops(metadata);
   const { scope } = metadata;
-  // A client's own rejection reaches another process only by a handler that passed it on, counted or not.
-  const hops = local || scope !== "client" ? told : Math.max(1, told);
+  // A refusal by a client reaches another process only if a handler passed it on, whether or not that was counted.
+  const hops = local || scope !== "client" ? counted : Math.max(1, counted);
   return retryAfterMs === undefined
     ? { reason, local, hops, metadata }
     : { reason, local, retryAfterMs, hops, metadata };
 }
 
-/** The details of a status, with what they say of the refusal. */
+/** The serialised `google.rpc.Status` of a refusal. */
 export function encodeRejection(
   code: Status,
   message: string,
@@ -217,23 +227,28 @@ function readHops(metadata: Readonly<Record<string, string>>): number {
   return value !== undefined && /^\d{1,4}$/.test(value) ? Number(value) : 0;
 }
 
-/** A refusal by the toolkit in details that came from the hop below, as the next hop is told of it: a hop further away. */
+/**
+ * The `ErrorInfo` of a refusal that a service below sent, with one hop more: for the status that this server passes on.
+ * `undefined` where the details are no refusal of the toolkit.
+ */
 export function oneHopFurther(details: StatusDetails): StatusDetails["errorInfo"] {
   const { errorInfo } = details;
-  // Whatever its reason: a later version, which knows more of them, may be the one that reads it.
+  // Of any reason: the next reader may be a later version, which knows more of them.
   if (errorInfo?.domain !== rejectionDomain) return undefined;
   const { reason, domain, metadata } = errorInfo;
   return { reason, domain, metadata: { ...metadata, [hopsKey]: String(readHops(metadata) + 1) } };
 }
 
+// ---- `google.rpc.Status` in trailers (https://google.aip.dev/193).
+
 /** Trailer that carries a serialised `google.rpc.Status`. */
 export const statusDetailsKey = "grpc-status-details-bin";
 
 const typePrefix = "type.googleapis.com/google.rpc.";
-/** Details larger than this are not ours, and not worth decoding on the path of every failed call. */
+/** Larger details are not decoded: the toolkit writes none, and decoding is on the path of every failed call. */
 const maxDetailsBytes = 16 * 1024;
 
-/** The details of a status that the toolkit reads and writes. */
+/** The details that the toolkit reads and writes. */
 export interface StatusDetails {
   readonly errorInfo?: {
     readonly reason: string;
@@ -274,23 +289,23 @@ export function encodeStatusDetails(code: number, message: string, details: Stat
 const longestMs = 315_576_000_000 * 1000;
 
 /**
- * Whole milliseconds as they can be sent: a number that is too large for int64, or none at all, would throw where the
- * status is encoded, and the call that is refused would never be told.
+ * Whole milliseconds, rounded up, from 0 to `mostMs`. NaN becomes 0. The encoder throws for other numbers, and the refused
+ * call would then get no status.
  */
 export function wireMs(ms: number, mostMs = longestMs): number {
   return ms > 0 ? Math.min(Math.ceil(ms), mostMs) : 0;
 }
 
-/** A handler may end a call with anything for a code. What is no int32 is UNKNOWN, as gRPC reads it. */
+/** UNKNOWN for a code that is no int32: a handler may give anything. gRPC reads such codes as UNKNOWN, too. */
 function wireCode(code: number): number {
   return (code | 0) === code ? code : statusCode.unknown;
 }
 
 /**
- * The details of a status that is passed on to the next hop: its RetryInfo and the `ErrorInfo` of this domain are taken
- * out, `errorInfo` comes in their place, and what others have put there stays as it is.
+ * The details of a status that a server passes on: without RetryInfo and without the `ErrorInfo` of `domain`, which were
+ * meant for this server, and with `errorInfo` instead. Other details stay.
  *
- * @returns `undefined` when nothing is left; `unreadable` when they are malformed, repeated or too large.
+ * @returns `undefined` when no details are left; `unreadable` when the given ones are malformed, repeated or too large.
  */
 export function passOnStatusDetails(
   metadata: Metadata,
@@ -327,10 +342,10 @@ function isReadable(values: readonly unknown[]): values is readonly [Buffer] {
   return values.length === 1 && bytes instanceof Buffer && bytes.length <= maxDetailsBytes;
 }
 
-/** What has been read already, by the bytes that it was read from: each layer asks about the same status. */
+/** Decoded details by their bytes: every layer of a pipeline reads the same status. */
 const decoded = new WeakMap<Buffer, StatusDetails>();
 
-/** Reads the details of a status, once. What is malformed, repeated or too large reads as absent. */
+/** Reads the details of a status. Details that are malformed, repeated or too large count as absent. */
 export function decodeStatusDetails(metadata: Metadata): StatusDetails {
   const values: readonly unknown[] = metadata.get(statusDetailsKey);
   if (!isReadable(values)) return {};
@@ -343,7 +358,7 @@ export function decodeStatusDetails(metadata: Metadata): StatusDetails {
   return details;
 }
 
-/** Lets a clone have the same bytes, and not a copy of them, so that they are not read again. */
+/** Gives a clone the same bytes instead of a copy, so that they are not decoded again. */
 export function shareStatusDetails(from: Metadata, clone: Metadata): void {
   const values: readonly unknown[] = from.get(statusDetailsKey);
   if (isReadable(values)) clone.set(statusDetailsKey, values[0]);

@@ -1,7 +1,7 @@
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import {
   admissionKey,
-  isToldHere,
+  isOwnAdmission,
   pushbackKey,
   readPushback,
   retriesExhaustedKey,
@@ -20,44 +20,45 @@ import {
 } from "./rejection.js";
 import { RefusalMetadata } from "./server-rejection.js";
 
-// A handler may pass an error of its own call on in many ways: as it came, with a clone of its metadata, merged into
-// others, through JSON, as an error of its own with the same words. What is known of it is therefore read off what it
-// says, and off what the calls of the handler have failed with; the identity of an object is lost with the first copy.
+// When a handler ends with the error of a call that it made itself, parts of that error were meant for the handler and not
+// for the handler's caller: pushback, RetryInfo and the reason of a refusal. A handler passes an error on in many ways: as
+// it is, with a clone of its metadata, merged into other metadata, through JSON, or as a new error with the same text. So
+// the identity of objects does not tell. This file compares what the handler sends with what its calls have failed with.
 
-/** Copies to which a server policy has added something, and what it stands for. */
+/** Copies of metadata to which a server policy has added a trailer, and the metadata they were copied from. */
 const copiedFrom = new WeakMap<Metadata, Metadata>();
 
-/** Notes that `copy` stands for what was given: a refusal stays one. */
+/** Notes that `copy` was made of `given`, so that the copy of a refusal counts as the refusal. */
 export function noteCopied(copy: Metadata, given: Metadata): void {
   copiedFrom.set(copy, copiedFrom.get(given) ?? given);
 }
 
-/** A policy of this server has refused the call, or ended it, and no handler. */
+/** Whether a policy of this server made the metadata, and no handler. */
 export function isRefusedHere(metadata: Metadata): boolean {
   return RefusalMetadata.isOriginal(copiedFrom.get(metadata) ?? metadata);
 }
 
 /**
- * The status of a call after which the toolkit has given up retrying, as the application gets it: it says so, to
- * services above whose handlers pass it on. A status of this process's own says so already.
+ * The status that the application gets when the toolkit has given up retrying. It has a trailer that says so, which
+ * travels with the status if a handler passes it on. A status made in this process needs none: `rejectionOf` knows it.
  */
 export function retriesExhausted(status: StatusObject): StatusObject {
   if (status.code === Status.OK || isLocal(status)) return status;
-  // A clone: an interceptor below may end many calls with one object.
+  // A clone, because an interceptor below may end many calls with the same object.
   const metadata = status.metadata.clone();
   metadata.set(retriesExhaustedKey, "1");
   shareStatusDetails(status.metadata, metadata);
   return { ...status, metadata };
 }
 
-/** More than a handler's failed calls usually have to say. */
+/** How many waits, and how many failures, are remembered of a handler's calls. */
 const maxRemembered = 16;
 
-/** What the calls that a handler made have failed with, as far as it must not reach the handler's own caller. */
+/** The failures of the calls that a handler made, as far as they must not reach the handler's caller. */
 export class FailuresBelow {
-  /** Waits that were asked for: of the handler, not of its caller. */
+  /** Waits that services below asked the handler for, by pushback or RetryInfo. */
   readonly #waits = new Set<number | "stop">();
-  /** Failures that were retried already, or must not be. */
+  /** Failures that were retried already, or must not be retried. */
   readonly #exhausted: { readonly code: Status; readonly details: string }[] = [];
   #forgot = false;
 
@@ -74,14 +75,14 @@ export class FailuresBelow {
     }
   }
 
-  /** Whether a service below has asked for this wait. */
+  /** Whether a service below asked for this wait, or may have: then there were too many to remember. */
   askedFor(wait: number | "stop" | undefined): boolean {
     return wait !== undefined && (this.#forgot || this.#waits.has(wait));
   }
 
-  /** Whether the handler's status is one of those that were retried below, in the same words or in a longer text. */
+  /** Whether the handler's status has the code and the text of a failure that was retried below. It may add text. */
   exhausted({ code, details }: Pick<StatusObject, "code" | "details">): boolean {
-    // What a handler gives as details is anything.
+    // A handler may give anything as details.
     const text = String(details);
     return this.#exhausted.some(
       (one) => one.code === code && (one.details === "" ? text === "" : text.includes(one.details)),
@@ -95,22 +96,26 @@ export class FailuresBelow {
   }
 }
 
-/** What is known of the inbound call whose status leaves. */
+/** The inbound call whose status is sent. */
 interface Answering {
-  /** A policy of this server has answered it, and not its handler. */
+  /** A policy of this server answered it, and not its handler. */
   readonly answeredByPolicy: boolean;
   readonly failuresBelow: FailuresBelow | undefined;
 }
 
 /**
- * What a server sends for the status of its handler. What the handler has got from a service below was meant for the
- * handler's own call: pushback and RetryInfo are taken out, a refusal stays with its hops counted up, and where retries
- * are exhausted below, callers are told so. What the handler says itself is sent as it is.
+ * The status that a server sends when its handler passes on the failure of a service below:
+ *
+ * - pushback, RetryInfo and the level of the other server's admission are removed;
+ * - the reason of a refusal stays, with one hop more;
+ * - where a service below has given up retrying, the reason is `RETRY_EXHAUSTED_BELOW`.
+ *
+ * A status of the handler itself is sent as it is.
  */
 export function relayed(status: PartialStatus, call: Answering): PartialStatus {
   if (status.code === Status.OK || call.answeredByPolicy) return status;
   const given = metadataIn(status);
-  // Something that is no metadata: sending it says so.
+  // No metadata at all: grpc-js reports it when it sends the status.
   if (given === undefined && status.metadata) return status;
   if (given !== undefined && isRefusedHere(given)) return status;
   const metadata = given ?? new Metadata();
@@ -119,13 +124,13 @@ export function relayed(status: PartialStatus, call: Answering): PartialStatus {
   const exhausted = marked || below?.exhausted(status) === true;
   const pushback = readPushback(metadata);
   const hasDetails = metadata.get(statusDetailsKey).length > 0;
-  const told = metadata.get(admissionKey).length > 0 && !isToldHere(metadata);
-  if (!exhausted && pushback === undefined && !hasDetails && !told) return status;
+  const foreignLevel = metadata.get(admissionKey).length > 0 && !isOwnAdmission(metadata);
+  if (!exhausted && pushback === undefined && !hasDetails && !foreignLevel) return status;
   const details = decodeStatusDetails(metadata);
   const refusedBelow = oneHopFurther(details);
   const passedOn =
     exhausted ||
-    told ||
+    foreignLevel ||
     refusedBelow !== undefined ||
     isReceived(metadata) ||
     below?.askedFor(pushback) === true ||
@@ -134,7 +139,7 @@ export function relayed(status: PartialStatus, call: Answering): PartialStatus {
   const errorInfo = refusedBelow ?? (exhausted ? exhaustedBelow : undefined);
   const kept = metadata.clone();
   kept.remove(pushbackKey);
-  if (told) kept.remove(admissionKey);
+  if (foreignLevel) kept.remove(admissionKey);
   const bytes = passOnStatusDetails(metadata, status, rejectionDomain, errorInfo);
   if (bytes === "unreadable") {
     if (exhausted) kept.set(retriesExhaustedKey, "1");
@@ -146,7 +151,7 @@ export function relayed(status: PartialStatus, call: Answering): PartialStatus {
   return { ...status, metadata: kept };
 }
 
-/** What a server sends that passes everything on: all but what its own client has added. */
+/** The status that a server with `relay: "pass"` sends: as it is, without the trailer that its own client added. */
 export function passedThrough(status: PartialStatus): PartialStatus {
   const given = metadataIn(status);
   if (given === undefined || given.get(retriesExhaustedKey).length === 0) return status;
@@ -162,15 +167,15 @@ const exhaustedBelow = {
 } as const;
 
 /**
- * Metadata that came from a server, or a copy of it: a trailers-only answer keeps the headers of HTTP that came with
- * it, and nobody sets those by hand. A bare client's failure is known by it.
+ * Whether the metadata came from a server, or are a copy of such: a trailers-only answer includes its HTTP headers, which
+ * nobody sets by hand. This finds failures of clients without the toolkit.
  */
 function isReceived(metadata: Metadata): boolean {
   const [type] = metadata.get("content-type");
   return typeof type === "string" && type.startsWith("application/grpc");
 }
 
-/** Of whichever copy of grpc-js it comes: a process may have several. */
+/** The metadata of any copy of grpc-js: a process may have several. */
 function metadataIn({ metadata }: { readonly metadata?: unknown }): Metadata | undefined {
   return isMetadata(metadata) ? metadata : undefined;
 }

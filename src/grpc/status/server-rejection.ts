@@ -19,13 +19,12 @@ import {
   wireMs,
 } from "./rejection.js";
 
-/** Pushback by which a server asks not to be retried (gRFC A6). */
+/** The pushback of a server that asks not to be retried (gRFC A6). */
 const noRetry = "-1";
 
 /**
- * A status for a call that the server refuses before its handler runs. It asks the caller to come
- * back after `retryAfterMs`: as pushback, which every gRPC client knows, and as RetryInfo. Whose quota is used up
- * stands in QuotaFailure.
+ * The status of a call that a server refuses before its handler runs. It carries `retryAfterMs` as pushback, which every
+ * gRPC client knows, and as RetryInfo, and the subject of a quota as QuotaFailure.
  */
 export function serverRejection(
   refusal: Refusal,
@@ -42,20 +41,21 @@ export function serverRejection(
   return { code, details: answer.details, metadata };
 }
 
-/** What a caller who is refused is told, ready for the wire. */
+/** A refusal, encoded for the wire. */
 interface Answer extends EncodedDetails {
   readonly details: string;
   readonly pushback: string | undefined;
 }
 
-/** Answers that were given lately, by their reason and then by a number of priority and wait. */
+/** Answers that can be used again: by reason, then by a number made of priority and wait. */
 const standing = new Map<RefusalReason, Map<number, Answer>>();
 const maxStanding = 512;
 
 /**
- * A server under load says the same few things over and over, and what it spends on saying no is not there for those it
- * serves. So they stand without the numbers of the moment, which are for the server's own traces: each is encoded once, and
- * the compression of headers knows it the second time.
+ * An answer that is encoded once for all calls with the same reason, priority and wait. Under overload a server refuses
+ * most calls, and the CPU time for refusals is taken from the calls that it serves. Therefore these answers leave out the
+ * numbers of the moment, such as the queue's length: those stand in the server's traces. HTTP/2 header compression also
+ * sends an answer that is repeated as an index.
  */
 function standingAnswer(
   title: string,
@@ -65,7 +65,7 @@ function standingAnswer(
 ): Answer {
   const { reason } = refusal;
   const retryAfterMs = sentMs(refusal);
-  // No text is put together for it: that would be a good part of what the answer costs.
+  // A number, because making a text would be a good part of the cost of a refusal.
   const rank = priority === undefined ? priorities.length : priorityRank[priority];
   const waitMs = retryAfterMs ?? -1;
   const key = waitMs * (priorities.length + 1) + rank;
@@ -78,7 +78,7 @@ function standingAnswer(
   return answer;
 }
 
-/** The same in both places, and what a pushback can say: an int32 (gRFC A6). */
+/** The wait, at most what a pushback can carry: an int32 (gRFC A6). RetryInfo has the same. */
 function sentMs({ retryAfterMs }: Refusal): number | undefined {
   return retryAfterMs === undefined ? undefined : wireMs(retryAfterMs, 2 ** 31 - 1);
 }
@@ -99,17 +99,17 @@ function encodeAnswer(
   return { details, bytes, base64: bytes.toString("base64"), pushback };
 }
 
-/** Details of a status, as they are kept and as they stand on the wire. */
+/** Serialised details of a status. */
 export interface EncodedDetails {
-  /** Shared by all who are told the same: nobody writes into them. */
+  /** Shared by all calls with the same answer: never written to. */
   readonly bytes: Buffer;
   readonly base64: string;
 }
 
 /**
- * The metadata of a call that a server policy refused. grpc-js copies the metadata of each status, bytes too, and then
- * turns these into text; on a server that refuses most of its calls that is a good part of what a refusal costs. Here both
- * were done before.
+ * The metadata of a call that a server policy refused. grpc-js copies the metadata of each status and encodes the bytes in
+ * base64, which is a good part of the cost of a refusal. This class uses the bytes and the base64 text of an encoded answer
+ * again.
  */
 export class RefusalMetadata extends Metadata {
   readonly #details: EncodedDetails;
@@ -122,7 +122,7 @@ export class RefusalMetadata extends Metadata {
     if (pushback !== undefined) this.internalRepr.set(pushbackKey, [pushback]);
   }
 
-  /** Made by a policy of this server for this call. A copy may have come from anywhere, as what a client was told does. */
+  /** Whether a policy of this server made the metadata for this call. A clone may belong to any other call. */
   static isOriginal(metadata: Metadata): boolean {
     return metadata instanceof RefusalMetadata && metadata.#original;
   }

@@ -81,8 +81,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
         const attempt = attemptOf(this.options, this.#record);
         attempt.untilMs = dueMs;
         attempt.ownTime = true;
-        const seenTo = this.#record.connection !== undefined;
-        const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, seenTo);
+        const byChannel = this.#record.connection !== undefined;
+        const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, byChannel);
         options = { ...options, deadline };
       }
     }
