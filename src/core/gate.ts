@@ -43,6 +43,8 @@ export interface GateHost {
   /** A gate refused the call. Permits of the gates before it have been given back. */
   refused(refusal: Refusal, policy: PolicyName, waited: boolean): void;
   decide(decision: Decision): void;
+  /** True while nobody listens to decisions, so that none need be made. @defaultValue false */
+  readonly silent?: boolean;
   /** Counts what gates in `observe` would have refused, and how those calls ended. */
   readonly observed?: ObserveReport | undefined;
 }
@@ -59,9 +61,8 @@ export class GateRun<C> {
   readonly #gates: readonly Gate<C>[];
   readonly #call: C;
   readonly #host: GateHost;
-  readonly #held: Permit[] = [];
-  /** Permits of gates with `untilEnd`. */
-  #lasting: Permit[] | undefined;
+  /** The permits that the call holds, each at the index of its gate. */
+  readonly #permits: (Permit | undefined)[];
   /** Index of the first gate that takes a slot, while the call may not come so far yet. */
   #stopAt: number;
   /** Places in the queues of gates that observe. */
@@ -79,6 +80,7 @@ export class GateRun<C> {
     this.#call = call;
     this.#host = host;
     this.#stopAt = gates.length;
+    this.#permits = gates.map(noPermit);
   }
 
   /** The call stands in a queue. */
@@ -118,33 +120,44 @@ export class GateRun<C> {
 
   /** A stream has had its first message from the other side. Called once. */
   delivered(): void {
-    for (const permit of this.#held) permit.delivered?.();
+    for (const permit of this.#permits) permit?.delivered?.();
   }
 
   /** The call has been answered: settles the permits that are not held until the end. */
   answered(outcome: Outcome, ending?: Ending): void {
-    if (this.#over) return;
-    this.#giveBack(outcome, ending);
+    if (!this.#over) this.#end(false, outcome, ending);
   }
 
   /** The call has ended, admitted or not: it leaves the queue it stands in, and its permits are settled or given back. */
   settle(outcome: Outcome, ending?: Ending): void {
-    this.#giveBack(outcome, ending);
-    const lasting = this.#lasting;
-    this.#lasting = undefined;
-    for (const permit of lasting ?? []) permit.settle(outcome, ending);
+    this.#end(true, outcome, ending);
   }
 
-  #giveBack(outcome: Outcome, ending: Ending | undefined): void {
-    if (this.#over) return;
+  /** @param all Also the permits that are held until the end of the call. */
+  #end(all: boolean, outcome: Outcome, ending: Ending | undefined): void {
+    const first = !this.#over;
     this.#over = true;
     this.#waiting?.leave();
     this.#waiting = undefined;
-    if (this.#admitted) for (const permit of this.#held) permit.settle(outcome, ending);
-    // The last one first: a waiting call that is granted a permit finds those of the gates behind it free again.
-    else for (const permit of this.#held.reverse()) abandon(permit, this.#refused);
-    for (const shadow of this.#shadows ?? []) shadow.leave();
-    for (const { policy, reason } of this.#spared ?? []) {
+    const permits = this.#permits;
+    const last = permits.length - 1;
+    for (let passed = 0; passed <= last; passed += 1) {
+      // Those that come back unused, the last one first: a waiting call that is granted a permit finds those of the
+      // gates behind it free again.
+      const index = this.#admitted ? passed : last - passed;
+      const permit = permits[index];
+      if (permit === undefined || (!all && this.#gates[index]?.untilEnd === true)) continue;
+      permits[index] = undefined;
+      if (this.#admitted) permit.settle(outcome, ending);
+      else abandon(permit, this.#refused);
+    }
+    if (first) this.#endObserved(outcome);
+  }
+
+  #endObserved(outcome: Outcome): void {
+    if (this.#shadows !== undefined) for (const shadow of this.#shadows) shadow.leave();
+    if (this.#spared === undefined) return;
+    for (const { policy, reason } of this.#spared) {
       this.#host.observed?.ended(policy, reason, outcome);
     }
   }
@@ -162,7 +175,7 @@ export class GateRun<C> {
       const mode = gate?.modeFor(this.#call) ?? "off";
       if (gate === undefined || mode === "off") continue;
       if (mode === "observe") {
-        this.#observe(gate);
+        this.#observe(gate, this.#next - 1);
         continue;
       }
       const answer = gate.enter(this.#call, this.#onGranted);
@@ -204,7 +217,7 @@ export class GateRun<C> {
   /** False when the call is refused. */
   #take(result: WaitResult, gate: Gate<C>, waited: boolean): boolean {
     if (!isRefusal(result)) {
-      this.#hold(result, gate);
+      this.#hold(result, this.#next - 1);
       return true;
     }
     const { policy } = gate;
@@ -216,15 +229,15 @@ export class GateRun<C> {
     return false;
   }
 
-  #observe(gate: Gate<C>): void {
+  #observe(gate: Gate<C>, index: number): void {
     let queued: Queued | undefined;
     const answer = gate.enter(this.#call, (result, waitedMs) => {
       this.#decideQueue(queued, gate.policy, false, waitedMs);
-      this.#takeObserved(result, gate);
+      this.#takeObserved(result, gate, index);
     });
     if (answer === undefined) return;
     if (!isQueued(answer)) {
-      this.#takeObserved(answer, gate);
+      this.#takeObserved(answer, gate, index);
       return;
     }
     queued = answer;
@@ -233,17 +246,14 @@ export class GateRun<C> {
     this.#shadows.push(queued);
   }
 
-  #takeObserved(result: WaitResult, gate: Gate<C>): void {
+  #takeObserved(result: WaitResult, gate: Gate<C>, index: number): void {
     if (isRefusal(result)) this.#decideRefusal(result, gate.policy, false);
-    else this.#hold(result, gate);
+    else this.#hold(result, index);
   }
 
-  #hold(permit: Permit, { untilEnd }: Gate<C>): void {
+  #hold(permit: Permit, index: number): void {
     if (this.#over) abandon(permit, false);
-    else if (untilEnd === true) {
-      this.#lasting ??= [];
-      this.#lasting.push(permit);
-    } else this.#held.push(permit);
+    else this.#permits[index] = permit;
   }
 
   #decideQueue(
@@ -252,6 +262,7 @@ export class GateRun<C> {
     enforced: boolean,
     waitMs: number,
   ): void {
+    if (this.#host.silent === true) return;
     const atMs = this.#host.clock.now();
     const decision = { policy, verdict: "queue", enforced, atMs, waitMs } as const;
     const detail = queued?.detail;
@@ -260,6 +271,7 @@ export class GateRun<C> {
 
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {
     if (!enforced) this.#spare(policy, reason);
+    if (this.#host.silent === true) return;
     const atMs = this.#host.clock.now();
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
   }
@@ -271,4 +283,8 @@ export class GateRun<C> {
     this.#spared ??= [];
     this.#spared.push({ policy, reason });
   }
+}
+
+function noPermit(): Permit | undefined {
+  return undefined;
 }
