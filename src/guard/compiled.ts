@@ -1,6 +1,14 @@
 import type { ControlledPolicy } from "../core/control.js";
 import type { Decision, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
+import {
+  isQueued,
+  isRefusal,
+  type Outcome,
+  type Permit,
+  type Queued,
+  type Refusal,
+} from "../core/permit.js";
 import { notify } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment, PendingCalls } from "../grpc/environment.js";
@@ -55,8 +63,10 @@ export class CompiledGuard implements Policies {
   readonly timer: GuardTimer | undefined;
   readonly attemptTimer: GuardTimer | undefined;
   readonly marginMs: number;
-  /** What each attempt passes, in this order. */
+  /** What an attempt passes, in this order, that may have to wait or that a policy observes. */
   readonly gates: readonly Gate<GuardPassage>[];
+  /** A run is one attempt, and nothing but its work ends it. */
+  readonly single: boolean;
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
   readonly #report: Environment["report"];
   readonly #onDecision: Environment["onDecision"];
@@ -83,8 +93,33 @@ export class CompiledGuard implements Policies {
       ...(bulkhead === undefined ? [] : [bulkhead]),
       ...(breaker === undefined ? [] : [breakerAdmit(breaker)]),
     ];
+    this.single = (this.retry ?? this.timer ?? this.attemptTimer) === undefined;
     this.#report = environment.report;
     this.#onDecision = environment.onDecision;
+  }
+
+  /**
+   * Asks the policies in the order of {@link gates} where all are enforced, which costs a third of that row. A run that
+   * has to wait takes its slot in the queue to the gates. `undefined`: some policy observes or is off.
+   */
+  passAtOnce(run: GuardPassage): Passed | Refused | Queued | undefined {
+    const { bulkhead, breaker } = this;
+    const { key } = run;
+    if (bulkhead !== undefined && bulkhead.mode !== "enforce") return undefined;
+    if (breaker !== undefined && breaker.modeFor(key) !== "enforce") return undefined;
+    let slot: Permit | undefined;
+    if (bulkhead !== undefined) {
+      const open = breaker?.check(key);
+      if (open !== undefined) return { kind: "refused", policy: "breaker", refusal: open };
+      const answer = bulkhead.ask(run);
+      if (isQueued(answer)) return answer;
+      if (isRefusal(answer)) return { kind: "refused", policy: "bulkhead", refusal: answer };
+      slot = answer;
+    }
+    const answer = breaker?.acquire(key, run.priority === "critical");
+    if (answer === undefined || !isRefusal(answer)) return new Passed(slot, answer);
+    slot?.settle("ignored");
+    return { kind: "refused", policy: "breaker", refusal: answer };
   }
 
   /** Somebody wants to know of the decisions on a run. */
@@ -109,6 +144,36 @@ export class CompiledGuard implements Policies {
     const event = { ...decision, method: this.name, target: "", side: "guard" } as const;
     notify(onDecision, event, this.#report, "onDecision");
   }
+}
+
+/** What an attempt holds that has passed the policies at once. */
+export class Passed {
+  /** Of the bulkhead. */
+  readonly slot: Permit | undefined;
+  /** Of the breaker. */
+  readonly permit: Permit | undefined;
+
+  constructor(slot: Permit | undefined, permit: Permit | undefined) {
+    this.slot = slot;
+    this.permit = permit;
+  }
+
+  /** The attempt has an outcome, and its work may go on: it keeps its slot in the bulkhead. */
+  answered(outcome: Outcome): void {
+    this.permit?.settle(outcome);
+  }
+
+  settle(outcome: Outcome): void {
+    this.permit?.settle(outcome);
+    this.slot?.settle(outcome);
+  }
+}
+
+/** A policy does not let an attempt through. */
+export interface Refused {
+  readonly kind: "refused";
+  readonly policy: PolicyName;
+  readonly refusal: Refusal;
 }
 
 /** What the options of a guard come to. */

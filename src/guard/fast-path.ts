@@ -1,57 +1,34 @@
-import type { PolicyName } from "../core/decision.js";
-import { isQueued, isRefusal, type Permit, type Refusal } from "../core/permit.js";
 import { begun } from "../core/user-code.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
-import type { CompiledGuard } from "./compiled.js";
+import { type CompiledGuard, Passed, type Refused } from "./compiled.js";
 import { type GuardedWork, neverAborted } from "./options.js";
+import type { GuardPassage } from "./policies.js";
 import { GuardRun } from "./run.js";
 
-/**
- * Whether a run is one attempt that nothing but its work ends, behind policies that are all enforced. Most of a
- * {@link GuardRun} is not needed then, and costs more than the policies themselves.
- */
-export function isFast({
-  bulkhead,
-  breaker,
-  retry,
-  timer,
-  attemptTimer,
-  pendingCalls,
-}: CompiledGuard): boolean {
-  return (
-    (retry ?? timer ?? attemptTimer) === undefined &&
-    !pendingCalls.closed &&
-    (bulkhead === undefined || bulkhead.mode === "enforce") &&
-    (breaker === undefined || breaker.modeFor(undefined) === "enforce")
-  );
-}
+/** What the policies see of a run on the fast path. */
+const plain: GuardPassage = {
+  key: undefined,
+  priority: "normal",
+  weight: 1,
+  byMs: Number.POSITIVE_INFINITY,
+  timed: false,
+  queued: undefined,
+};
 
 /**
- * A run without an inbound call and without options, for a guard that {@link isFast}: what the work gives is handed on
- * by its own promise. A run that has to wait becomes a {@link GuardRun}.
+ * A run without an inbound call and without options, of a guard whose runs are one attempt that nothing but the work
+ * ends. Most of a {@link GuardRun} is not needed then, and costs more than the policies themselves: what the work gives
+ * is handed on by its own promise. A run that has to wait, or that a policy observes, becomes a whole one.
  */
 export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<T> {
-  const { bulkhead, breaker, counts } = guard;
-  let slot: Permit | undefined;
-  if (bulkhead !== undefined) {
-    const resting = breaker?.check(undefined);
-    if (resting !== undefined) return refuse(guard, "breaker", resting);
-    const entry = bulkhead.ask(undefined, "normal", Number.POSITIVE_INFINITY, 1);
-    if (isQueued(entry)) {
-      return new GuardRun(guard, work, undefined, undefined, undefined, entry).start();
-    }
-    if (isRefusal(entry)) return refuse(guard, "bulkhead", entry);
-    slot = entry;
+  const { breaker, counts } = guard;
+  const passed = guard.pendingCalls.closed ? undefined : guard.passAtOnce(plain);
+  if (passed === undefined) return new GuardRun(guard, work).start();
+  if (!(passed instanceof Passed)) {
+    if (passed.kind === "refused") return refuse(guard, passed);
+    return new GuardRun(guard, work, undefined, undefined, undefined, passed).start();
   }
-  let permit: Permit | undefined;
-  if (breaker !== undefined) {
-    const entry = breaker.acquire(undefined, false);
-    if (isRefusal(entry)) {
-      slot?.settle("ignored");
-      return refuse(guard, "breaker", entry);
-    }
-    permit = entry;
-  }
+  const { slot, permit } = passed;
   const succeeded = (value: T): T => {
     permit?.settle("success");
     slot?.settle("success");
@@ -78,10 +55,10 @@ export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<
 const never = (): AbortSignal => neverAborted;
 const atOnce = Promise.resolve();
 
-function refuse(guard: CompiledGuard, policy: PolicyName, refused: Refusal): Promise<never> {
+function refuse(guard: CompiledGuard, { policy, refusal }: Refused): Promise<never> {
   guard.counts.rejected += 1;
   if (guard.hears(undefined)) {
-    const { reason, detail } = refused;
+    const { reason, detail } = refusal;
     const atMs = guard.clock.now();
     const decision = { policy, verdict: "reject", enforced: true, atMs, reason, detail } as const;
     guard.decide(undefined, undefined, decision);
@@ -89,6 +66,6 @@ function refuse(guard: CompiledGuard, policy: PolicyName, refused: Refusal): Pro
   // A promise that is rejected before anybody can listen is taken for an unhandled one, which costs Node more than all
   // of this; one microtask later, somebody listens.
   return atOnce.then(() => {
-    throw new GuardRejectedError(guard.name, refused);
+    throw new GuardRejectedError(guard.name, refusal);
   });
 }

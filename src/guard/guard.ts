@@ -7,7 +7,7 @@ import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.j
 import type { Environment } from "../grpc/environment.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { type BuiltGuard, buildGuard, type CompiledGuard, type GuardCounts } from "./compiled.js";
-import { isFast, runFast } from "./fast-path.js";
+import { runFast } from "./fast-path.js";
 import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
 import type { GuardFallback } from "./policies.js";
 import { GuardRun } from "./run.js";
@@ -77,7 +77,7 @@ export class Guard<F = never> {
     const span =
       spans === undefined || spans.idle ? undefined : this.#startSpan(spans, options, inbound);
     const alone = options === undefined && inbound === undefined && span === undefined;
-    if (alone && this.#fallback === undefined && isFast(this.#compiled)) {
+    if (alone && this.#fallback === undefined && this.#compiled.single) {
       return runFast(this.#compiled, work);
     }
     const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);

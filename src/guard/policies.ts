@@ -103,12 +103,13 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   }
 
   enter(run: GuardPassage, onGranted: OnGranted): GateAnswer {
-    const entry = run.queued ?? this.ask(run.key, run.priority, run.byMs, run.weight);
+    const entry = run.queued ?? this.ask(run);
     if (!isQueued(entry)) return entry;
     const grant = this.#next;
     this.#next = new Grant();
     // Nothing in it throws or rejects.
     void grant.come().then(({ turn, waitedMs }) => {
+      if (turn === undefined) return;
       // The timer of the run is due at the same time as such a wait, and it is the one to say so.
       const dueAnyway = run.timed && isRefusal(turn) && turn.reason === "DEADLINE_EXPIRED";
       if (!dueAnyway) onGranted(turn, waitedMs);
@@ -117,7 +118,7 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   }
 
   /** Asks for slots. Who has to wait hands the answer in with {@link enter}, before anybody else asks. */
-  ask(key: string | undefined, priority: Priority, byMs: number, weight: number): GateAnswer {
+  ask({ key, priority, byMs, weight }: GuardPassage): GateAnswer {
     const bulkhead = this.#bulkheads.get(stateName(this.#name, key));
     return bulkhead.enter(priorityRank[priority], byMs, this.#next.onGranted, weight);
   }
@@ -132,24 +133,23 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
 class Grant {
   turn: WaitResult | undefined;
   waitedMs = 0;
-  #tell: ((grant: Granted) => void) | undefined;
+  #tell: ((grant: Grant) => void) | undefined;
 
-  readonly onGranted: OnGranted = (turn, waitedMs) => this.#tell?.({ turn, waitedMs });
+  readonly onGranted: OnGranted = (turn, waitedMs) => {
+    this.turn = turn;
+    this.waitedMs = waitedMs;
+    this.#tell?.(this);
+  };
 
   /**
    * The end of the wait as a promise, which carries the async context of who asks: a bulkhead grants a slot in the
    * context of whoever left it.
    */
-  come(): Promise<Granted> {
+  come(): Promise<Grant> {
     return new Promise((resolve) => {
       this.#tell = resolve;
     });
   }
-}
-
-interface Granted {
-  readonly turn: WaitResult;
-  readonly waitedMs: number;
 }
 
 const ordinary: BreakerCall = { timed: true, critical: false };

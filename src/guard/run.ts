@@ -10,7 +10,7 @@ import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js
 import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import type { RetryRules } from "../policies/retry/rules.js";
-import type { CompiledGuard } from "./compiled.js";
+import { type CompiledGuard, Passed } from "./compiled.js";
 import { type GuardedWork, type GuardRunOptions, neverAborted } from "./options.js";
 import type { GuardPassage, GuardRetry } from "./policies.js";
 import type { Expiring, GuardTime, GuardTimer } from "./timer.js";
@@ -34,8 +34,8 @@ const over = -1;
 export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   /** How many attempts have begun. */
   attempts = 0;
-  /** The slot in the queue that the run has already, for its first attempt. */
-  readonly queued: Queued | undefined;
+  /** The slot in the queue that the run has, before it comes to the gates. */
+  queued: Queued | undefined;
   readonly #guard: CompiledGuard;
   readonly #work: GuardedWork<T>;
   readonly #options: GuardRunOptions | undefined;
@@ -45,19 +45,13 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   #reject: (error: unknown) => void = unsettled;
   /** The number of the attempt whose end decides the run, `between` or `over`. */
   #current = between;
-  /** The way of the current attempt, or of the one that is to begin, through the policies. */
-  #passage: GateRun<GuardPassage> | undefined;
-  /** When the current attempt began, where the deadline of the inbound call may end it. */
-  #begunMs = 0;
+  /** What the current attempt holds of the policies, or the way through them of the one that is to begin. */
+  #passage: Passed | GateRun<GuardPassage> | undefined;
   // Of what follows, most runs have little, and each is an object of its own only where it is needed.
   #retry: Retry | undefined;
   /** The time of the run, where `timeoutMs` ends it first. */
   #time: GuardTime | undefined;
   #attemptTime: GuardTime | undefined;
-  /** Until when the inbound call leaves the run time, on the monotonic clock. */
-  #leftUntilMs = Number.POSITIVE_INFINITY;
-  #stopLeft: CancelTask | undefined;
-  #stopBackoff: CancelTask | undefined;
   /** What ends the run when the weir is closed, while it waits. */
   #closed: (() => void) | undefined;
   #subscriptions: Subscriptions | undefined;
@@ -100,7 +94,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   get byMs(): number {
     // The timer of the guard runs only where it ends first.
-    return this.#time?.dueMs ?? this.#leftUntilMs;
+    return this.#time?.dueMs ?? this.#subscriptions?.leftUntilMs ?? Number.POSITIVE_INFINITY;
   }
 
   get timed(): boolean {
@@ -148,7 +142,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (this.#inbound !== undefined && !this.#followInbound(this.#inbound, nowMs)) return false;
     if (signal !== undefined && !this.#followSignal(signal)) return false;
     if (timer !== undefined && nowMs + timer.ms < this.byMs) this.#time = timer.start(this, nowMs);
-    else if (this.#leftUntilMs !== Number.POSITIVE_INFINITY) this.#startLeft(nowMs);
+    else if (this.byMs !== Number.POSITIVE_INFINITY) this.#startLeft(this.byMs, nowMs);
     const aborts = (this.#time ?? attemptTimer) !== undefined && this.#work.length > 0;
     if (aborts || (attemptTimer !== undefined && retry !== undefined)) {
       this.#subscribe().restore = captureContext();
@@ -167,8 +161,10 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#cut("deadline", "reject", refused, "ignored");
       return false;
     }
-    this.#subscribe().inbound = inbound.onCancelled((ended) => this.#inboundEnded(ended));
-    this.#leftUntilMs = deadlineMs - Math.min(this.#guard.marginMs, (deadlineMs - nowMs) / 2);
+    const subscriptions = this.#subscribe();
+    subscriptions.leaveInbound = inbound.onCancelled((ended) => this.#inboundEnded(ended));
+    subscriptions.leftUntilMs =
+      deadlineMs - Math.min(this.#guard.marginMs, (deadlineMs - nowMs) / 2);
     return true;
   }
 
@@ -181,15 +177,14 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (signal.aborted) aborted();
     else {
       signal.addEventListener("abort", aborted, { once: true });
-      this.#subscribe().signal = () => signal.removeEventListener("abort", aborted);
+      this.#subscribe().leaveSignal = () => signal.removeEventListener("abort", aborted);
     }
     return !this.#over;
   }
 
   /** The handler needs a little of its time to answer. */
-  #startLeft(nowMs: number): void {
-    const dueMs = this.#leftUntilMs;
-    this.#stopLeft = expireAt(this.clock, dueMs, dueMs - nowMs, (lateMs) =>
+  #startLeft(dueMs: number, nowMs: number): void {
+    this.#subscribe().stopLeft = expireAt(this.clock, dueMs, dueMs - nowMs, (lateMs) =>
       this.#outOfTime("the time that the inbound call leaves is over", lateMs),
     );
   }
@@ -203,11 +198,29 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   /** Asks the policies for an attempt. False when it has to wait, or when they have ended the run. */
   #pass(): boolean {
-    const { gates } = this.#guard;
-    if (gates.length === 0) return true;
-    const passage = new GateRun<GuardPassage>(gates, this, this);
+    const guard = this.#guard;
+    if (guard.gates.length === 0) return true;
+    const passed = this.queued ?? guard.passAtOnce(this);
+    if (this.#over) {
+      // Somebody who was told of a policy has ended the run.
+      if (passed instanceof Passed) passed.settle("ignored");
+      else if (passed?.kind === "queued") passed.leave();
+      return false;
+    }
+    if (passed instanceof Passed) {
+      this.#passage = passed;
+      return true;
+    }
+    if (passed?.kind === "refused") {
+      this.note(passed.policy, "reject", true, passed.refusal);
+      if (!this.#over) this.refused(passed.refusal);
+      return false;
+    }
+    this.queued = passed;
+    const passage = new GateRun<GuardPassage>(guard.gates, this, this);
     this.#passage = passage;
     passage.run();
+    this.queued = undefined;
     if (!passage.waiting) return !this.#over;
     this.#wait();
     return false;
@@ -251,9 +264,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.attempts += 1;
     const number = this.attempts;
     this.#current = number;
-    if (this.#hasDeadline) this.#begunMs = this.clock.now();
+    if (this.#hasDeadline) this.#subscribe().begunMs = this.clock.now();
     if (guard.attemptTimer !== undefined) this.#startAttemptTime(guard.attemptTimer);
-    // Work that was given up settles its own slot, and nothing else.
+    // Whatever became of the run: the slot is free when the work has settled, and not before.
     const succeeded = (value: T): void => {
       if (this.#current === number) this.#succeed(value);
       else guard.counts.abandoned -= 1;
@@ -296,7 +309,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   #signal(): AbortSignal {
     const inbound = this.#inbound;
     const given = this.#options?.signal;
-    const timed = (this.#time ?? this.#guard.attemptTimer ?? this.#stopLeft) !== undefined;
+    const timed =
+      (this.#time ?? this.#guard.attemptTimer ?? this.#subscriptions?.stopLeft) !== undefined;
     if (!timed && inbound === undefined) return given ?? neverAborted;
     if (!timed && given === undefined && inbound !== undefined) return inbound.signal;
     const abort = new AbortController();
@@ -391,7 +405,10 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.note("retry", "retry", enforced, { waitMs: delayMs });
     if (this.#over) retry.budget?.giveBack(nowMs);
     else if (!enforced) this.#fail(error);
-    else this.#backOff({ policy: retry, error, rules, delayMs, withdrawnMs: nowMs });
+    else {
+      const withdrawnMs = nowMs;
+      this.#backOff({ policy: retry, error, rules, delayMs, withdrawnMs, stopTimer: undefined });
+    }
   }
 
   #backOff(retry: Retry): void {
@@ -401,8 +418,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#close();
       return;
     }
-    this.#stopBackoff = clock.schedule(retry.delayMs, () => {
-      this.#stopBackoff = undefined;
+    retry.stopTimer = clock.schedule(retry.delayMs, () => {
+      retry.stopTimer = undefined;
       this.#waited();
       if (this.#pass()) this.#begin();
     });
@@ -413,11 +430,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   #succeed(value: T): void {
     const { counts, breaker, retry } = this.#guard;
-    const passage = this.#passage;
-    // Before anybody is told that a breaker closes: nothing ends it any more.
+    // Before its permits are settled, and somebody is told that a breaker closes: nothing ends the run any more.
     this.#end();
-    passage?.answered("success");
-    if (this.#hasDeadline) breaker?.succeededIn(this.key, this.clock.now() - this.#begunMs);
+    if (this.#hasDeadline) breaker?.succeededIn(this.key, this.#tookMs);
     retry?.budget?.success();
     this.#attemptEnded();
     counts.succeeded += 1;
@@ -468,7 +483,12 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const { breaker } = this.#guard;
     if (breaker === undefined || !this.#hasDeadline || this.#current <= 0) return "failure";
     // Clients of the toolkit leave a little before the deadline that they name: the time it had is what has passed.
-    return breaker.outcomeOfDeadline(this.key, this.clock.now() - this.#begunMs);
+    return breaker.outcomeOfDeadline(this.key, this.#tookMs);
+  }
+
+  /** How long the current attempt has taken so far, where it {@link #hasDeadline}. */
+  get #tookMs(): number {
+    return this.clock.now() - (this.#subscriptions?.begunMs ?? 0);
   }
 
   /** The weir was closed while the run waited, or before it began. */
@@ -503,21 +523,24 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#guard.timer?.stop(this.#time);
       this.#time = undefined;
     }
-    this.#stopLeft?.();
     this.#subscriptions?.end();
     this.#stopAttemptTime();
     if (working) return;
-    this.#stopBackoff?.();
     this.#waited();
     this.#passage?.settle("ignored");
     const retry = this.#retry;
     if (retry?.withdrawnMs === undefined) return;
+    retry.stopTimer?.();
     // The budget gets back what it gave for an attempt that never began.
     retry.policy.budget?.giveBack(retry.withdrawnMs);
     retry.withdrawnMs = undefined;
   }
 
   // ---- what is told of the run
+
+  get silent(): boolean {
+    return this.#trace === undefined && !this.#guard.hears(this.#inbound);
+  }
 
   decide(decision: Decision): void {
     this.#guard.decide(this.#trace?.decisions, this.#inbound, decision);
@@ -530,7 +553,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     enforced: boolean,
     more: Partial<Pick<Decision, "reason" | "detail" | "waitMs">> = {},
   ): void {
-    if (this.#trace === undefined && !this.#guard.hears(this.#inbound)) return;
+    if (this.silent) return;
     const { reason, detail, waitMs } = more;
     this.decide({
       policy,
@@ -569,6 +592,8 @@ interface Retry {
   readonly delayMs: number;
   /** When the budget allowed it, until it begins. */
   withdrawnMs: number | undefined;
+  /** Ends the backoff. */
+  stopTimer: CancelTask | undefined;
 }
 
 /** What the span of a run is to be told. It is there only where somebody records. */
@@ -579,12 +604,15 @@ interface RunTrace {
   attempt: GuardAttemptSpan | undefined;
 }
 
-/** What a run has subscribed to: the inbound call and the caller's signal; and the signal that it gave to its work. */
+/** What bounds a run beside its guard: the inbound call and the caller's signal. And how it ends its own work. */
 class Subscriptions {
-  /** Takes the run out of the inbound call. */
-  inbound: (() => void) | undefined;
-  /** Takes the run out of the caller's signal. */
-  signal: (() => void) | undefined;
+  /** Until when the inbound call leaves the run time, on the monotonic clock. */
+  leftUntilMs = Number.POSITIVE_INFINITY;
+  stopLeft: CancelTask | undefined;
+  leaveInbound: (() => void) | undefined;
+  leaveSignal: (() => void) | undefined;
+  /** When the current attempt began, where the deadline of the inbound call may end it. */
+  begunMs = 0;
   /** Aborts the work of the current attempt. */
   abort: AbortController | undefined;
   /** A timer serves many runs. What is begun or told from it must find the async context of this one. */
@@ -596,8 +624,9 @@ class Subscriptions {
   }
 
   end(): void {
-    this.inbound?.();
-    this.signal?.();
+    this.stopLeft?.();
+    this.leaveInbound?.();
+    this.leaveSignal?.();
   }
 
   /** Aborts the work of the current attempt, in the context of the run. */
