@@ -52,7 +52,7 @@ export class FaultsPolicy<C> extends Faults {
     enforced: boolean,
     host: { decide(decision: Decision): void },
   ): void {
-    if (enforced) this.struck(kind);
+    if (enforced) this.countInjected(kind);
     host.decide({
       policy: "faults",
       verdict: "inject",

@@ -30,21 +30,21 @@ import { Failure } from "../../grpc/status/outcome.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
 
-/** What a client's fault predicate sees of an attempt. */
+/** An attempt, for the predicate `when` of a client's faults. */
 export interface FaultCall extends KeyedCall {
   /** 1 for the first attempt of its call. */
   readonly attempt: number;
 }
 
-/** Which faults strike the attempts of a client. */
+/** Which faults are injected into the attempts of a client. */
 export interface FaultsPolicyOptions extends FaultOptions, Pick<PolicyOptions, "mode"> {
-  /** Only attempts for which this is true are struck. @defaultValue all */
+  /** Which attempts may get a fault. If it throws, that is reported, and the attempt gets none. @defaultValue all */
   readonly when?: (call: FaultCall) => boolean;
 }
 
-/** Metadata of an answer that is trailers alone: the HTTP headers come with it. */
+/** `content-type` of a trailers-only answer: its metadata holds the HTTP headers too. */
 const trailersOnlyType = "application/grpc+proto";
-/** How grpc-js says that a connection broke. */
+/** The text of grpc-js for a connection that broke. */
 const droppedText = "Connection dropped";
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -61,8 +61,8 @@ export function faultsPolicy(
 }
 
 /**
- * The layer of a client's faults. It belongs innermost, so that every policy meets what it injects as if a server had
- * done it. There is none where the environment does not allow faults.
+ * The layer of a client's faults. It is the innermost one, so that to every policy an injected fault is the server's.
+ * `undefined` where the environment of the process does not allow faults.
  */
 export function faultsLayer(
   environment: Environment,
@@ -82,7 +82,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   readonly #pendingCalls: Environment["pendingCalls"];
   readonly #singleResponse: boolean;
   #enforced = true;
-  /** The fault that waits for the response. */
+  /** The fault that is injected into the response, once that has come so far. */
   #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
   #ownCancel = false;
   #messages = 0;
@@ -118,7 +118,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     this.#note("latency", delayText(fault));
-    // Whoever is told of it may call the call off.
+    // An observer of the decision may have cancelled the call.
     if (this.ended) return;
     if (this.#enforced) this.#delay(fault, fault.delayMs, metadata);
     else this.#strike(fault.end, metadata);
@@ -160,7 +160,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
         return;
       case "status": {
         const answer = faultStatus(end);
-        // What a server says in trailers alone is known by this, and so is this: it is to be taken for the server's.
+        // Marks a trailers-only answer, as which the status of a server is known.
         answer.metadata.set("content-type", trailersOnlyType);
         this.finish(answer);
         return;
@@ -170,12 +170,12 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     }
   }
 
-  /** Nobody below ends the call now: its deadline and the closing of the weir have to be watched here. */
+  /** There is no call below that would end: the deadline and the closing of the weir are watched here. */
   #hold(): void {
     const { clock } = this.#record;
     this.#policy.hold(this.#end);
     this.#pendingCalls.enter(this.#end, this.#record.connection);
-    // Where the toolkit watches the deadline itself, the call is ended from above.
+    // A deadline of this kind is watched by a layer above, which ends the call.
     if (this.options.deadline instanceof CallDeadline) return;
     const nowMs = clock.now();
     const dueMs = toMonotonic(this.options.deadline, clock, nowMs) ?? Number.POSITIVE_INFINITY;
@@ -196,7 +196,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   readonly #end = (status = resetStatus()): void => this.finish(status);
 
-  /** As grpc-js says it, which would have had the call by now. */
+  /** Ends the call in the words of grpc-js, which would have ended it. */
   #expire(): void {
     const seconds = Math.max(0, this.#record.clock.now() - this.#record.startedAtMs) / 1000;
     const details = `Deadline exceeded after ${seconds.toFixed(3)}s`;
@@ -220,7 +220,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   override onReceiveMessage(message: unknown): void {
     super.onReceiveMessage(message);
     const awaited = this.#awaited;
-    // A single response announces its failure with null; the status follows.
+    // grpc-js announces a single response that does not come by a message of null, before the status.
     if (awaited?.kind !== "midStream" || message === null) return;
     this.#messages += 1;
     if (this.#messages >= awaited.afterMessages) this.#break(awaited);
@@ -232,14 +232,14 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     super.endedWith(received);
   }
 
-  /** A server has said it, in trailers alone. */
+  /** Whether a server has answered, by a status alone. */
   #isAnswer(received: StatusObject): boolean {
     const evidence = { sawHeaders: false, peer: this.getPeer(), target: this.#record.target };
     const failure = Failure.read(received, evidence);
     return failure === undefined || failure.origin === "remote";
   }
 
-  /** False where the fault is observed: then the call goes on. */
+  /** False while faults are only observed: then the call goes on. */
   #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): boolean {
     this.#awaited = undefined;
     if (this.ended || this.#ownCancel) return false;
@@ -261,8 +261,8 @@ function resetStatus(): StatusObject {
 }
 
 /**
- * Faults as an interceptor of its own: what goes wrong on purpose, so that policies, deadlines and callers can be
- * tried out. Put it innermost. It does nothing unless the environment says `GRPC_WEIR_FAULTS=1` when it is built.
+ * Fault injection as an interceptor of its own, to try out policies, deadlines and callers. Put it innermost. It does
+ * nothing unless the environment variable `GRPC_WEIR_FAULTS` is `1` when it is built.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

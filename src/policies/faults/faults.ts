@@ -5,7 +5,7 @@ import { ask, type ReportError } from "../../core/user-code.js";
 import { WeakList } from "../../core/weak-list.js";
 import type { FaultEnd, ResolvedFaultOptions } from "./options.js";
 
-/** What strikes one call: it is held back, then it goes wrong, or one of the two. */
+/** What is injected into one call: a delay, a way to end, or first the one and then the other. */
 export interface Fault {
   readonly delayMs: number | undefined;
   readonly end: FaultEnd | undefined;
@@ -15,23 +15,22 @@ export type FaultKind = "latency" | FaultEnd["kind"];
 
 /** Numbers of one set of faults. `injected` and `spared` only grow. */
 export interface FaultsSnapshot {
-  /** Allowed by the environment. Without that nothing is injected, whatever the mode. */
+  /** The environment of the process allows faults. Without that nothing is injected, whatever the mode. */
   readonly enabled: boolean;
   readonly scale: number;
-  /** Calls that are held back or left without an answer now. */
+  /** Calls that are delayed or left without an answer now. */
   readonly active: number;
   readonly injected: Readonly<Record<FaultKind, number>>;
-  /** Calls that the dice had chosen, and that went on unharmed because `maxActive` were out. */
+  /** Calls that were drawn and went on without a fault, because `maxActive` others were delayed or left without an answer. */
   readonly spared: number;
 }
 
-/** The end of a call that is held back, for a process that closes down. */
-export type EndHeld = () => void;
+/** Ends a held call when the process closes down. */
+type EndHeld = () => void;
 
 /**
- * The dice of fault injection, and the count of the calls that are held. Two dice, as in gRFC A33: one for the
- * delay and one for how the call goes wrong, so that either comes with and without the other. A call
- * is active only while it is held back or left without an answer.
+ * Draws which faults calls get, and counts the calls that are held: delayed, or left without an answer. There are two
+ * draws, as in gRFC A33: one for the delay, one for how the call ends. So a call may get either of them, or both.
  */
 export class Faults implements ControlledPolicy {
   mode: Mode;
@@ -58,12 +57,12 @@ export class Faults implements ControlledPolicy {
     this.enabled = enabled;
   }
 
-  /** Factor of all rates, 0 to 1: what the options say is the most there can be. */
+  /** The factor of all rates, 0 to 1: it can lower the rates of the options, and not raise them. */
   get scale(): number {
     return this.#scale;
   }
 
-  /** @throws InvalidOptionError for anything but a number from 0 to 1. */
+  /** @throws InvalidOptionError unless it is a number from 0 to 1. */
   set scale(scale: number) {
     this.#scale = finiteNumber("faults.scale", scale, 0, 1);
   }
@@ -73,7 +72,7 @@ export class Faults implements ControlledPolicy {
     return this.#held.size;
   }
 
-  /** Throws the dice for one call. `undefined`: it goes on unharmed. */
+  /** Draws for one call. `undefined`: it gets no fault. */
   draw(): Fault | undefined {
     const { latency } = this.#options;
     const delayed = latency !== undefined && this.#random() < latency.rate * this.#scale;
@@ -81,7 +80,7 @@ export class Faults implements ControlledPolicy {
     return this.admit(delayed ? this.#lengthOf(latency.ms) : undefined, end);
   }
 
-  /** A fault that was asked for, or drawn: `undefined` while too many calls are held. */
+  /** The fault that was drawn or asked for, unless `maxActive` calls are held. */
   admit(delayMs: number | undefined, end: FaultEnd | undefined): Fault | undefined {
     if ((delayMs === undefined && end === undefined) || this.#closed) return undefined;
     if (this.#held.size >= this.#options.maxActive) {
@@ -91,22 +90,22 @@ export class Faults implements ControlledPolicy {
     return { delayMs, end };
   }
 
-  /** A call is held from now on. `end` is its name here, and ends it when all of them have to end. */
+  /** A call is held from now on. `end` identifies it, and is called if the faults are closed meanwhile. */
   hold(end: EndHeld): void {
     this.#held.add(end);
   }
 
-  /** It is held no longer, or never was. */
+  /** The call is not held, or no longer. */
   release(end: EndHeld): void {
     this.#held.delete(end);
   }
 
-  /** A fault has struck. */
-  struck(kind: FaultKind): void {
+  /** Counts a fault that was injected. */
+  countInjected(kind: FaultKind): void {
     this.#injected[kind] += 1;
   }
 
-  /** Ends the calls that are held. Nothing is injected any more. */
+  /** Ends the calls that are held. After that nothing is injected. */
   close(): void {
     this.#closed = true;
     for (const end of this.#held) end();
@@ -123,7 +122,7 @@ export class Faults implements ControlledPolicy {
     };
   }
 
-  /** One die for all of them, each with a stretch of it: a call goes wrong in one way. */
+  /** One draw for all ways to end, because a call ends in one way: each has a part of the range from 0 to 1. */
   #drawEnd(): FaultEnd | undefined {
     const { ends } = this.#options;
     if (ends.length === 0) return undefined;
@@ -136,7 +135,7 @@ export class Faults implements ControlledPolicy {
     return undefined;
   }
 
-  /** The user's own function may throw, or answer nonsense: then there is no delay. */
+  /** If the user's function throws or returns no duration, there is no delay. */
   #lengthOf(ms: (random: Random) => number): number | undefined {
     return ask(() => ms(this.#random), delay, undefined, this.#report, "faults.latency.ms");
   }
@@ -146,7 +145,7 @@ function delay(answer: unknown): number {
   return durationMs("faults.latency.ms()", answer);
 }
 
-/** The hand on all faults of a weir: their mode, and how much of their rates holds. */
+/** Controls all faults of a weir at run time: their mode, and a factor of their rates. */
 export class FaultsControl extends PolicyControl {
   readonly #faults = new WeakList<Faults>();
   #scale = 1;
@@ -163,14 +162,14 @@ export class FaultsControl extends PolicyControl {
   }
 
   /**
-   * Factor of all rates, 0 to 1. 0 stops injecting, 1 is what the options say. It holds for clients and servers that
-   * are built later too. @defaultValue 1
+   * The factor of all rates, 0 to 1. With 0 nothing is injected, with 1 the rates are those of the options. It holds for
+   * clients and servers that are built later too. @defaultValue 1
    */
   get scale(): number {
     return this.#scale;
   }
 
-  /** @throws InvalidOptionError for anything but a number from 0 to 1. */
+  /** @throws InvalidOptionError unless it is a number from 0 to 1. */
   set scale(scale: number) {
     this.#scale = finiteNumber('policy("faults").scale', scale, 0, 1);
     for (const faults of this.#faults) faults.scale = this.#scale;

@@ -10,48 +10,51 @@ import {
 } from "../../core/options.js";
 import { statusCode } from "../../core/status.js";
 
-/** How likely a fault is. */
+/** How often a fault is injected. */
 export interface FaultRate {
-  /** Share of the calls that it strikes, 0 to 1. @defaultValue 0.001 */
+  /** The share of the calls that get it, 0 to 1. @defaultValue 0.001 */
   readonly rate?: number;
 }
 
-/** The call is held back before it goes on. */
+/** The call is delayed before it goes on. */
 export interface LatencyFault extends FaultRate {
   /**
-   * How long, in milliseconds up to 24 days: a number, a range of which each length is as likely, or a function
-   * that makes one of the chance it is handed.
+   * How long, in milliseconds, up to 24 days: a number, a range with a uniform distribution, or a function that returns a
+   * number and is given a source of chance.
    */
   readonly ms: number | readonly [minMs: number, maxMs: number] | ((random: Random) => number);
 }
 
-/** The call does not go on and ends with a status. */
+/** The call is not sent on, and ends with a status. */
 export interface StatusFault extends FaultRate {
   /** A number of `grpc.status` other than OK, 1 to 16. @defaultValue 14, UNAVAILABLE */
   readonly code?: number;
   /** @defaultValue `Fault injected` */
   readonly details?: string;
-  /** Pushback that stands in the trailers: milliseconds, or `stop` for no retries. @defaultValue none */
+  /** `grpc-retry-pushback-ms` in the trailers: milliseconds, or `stop` for no retries. @defaultValue none */
   readonly pushbackMs?: number | "stop";
 }
 
-/** The call is never answered: it lasts until its deadline, or until the caller leaves. */
+/** The call gets no answer: it lasts until its deadline, or until the caller cancels it. */
 export interface DropFault extends FaultRate {}
 
-/** The connection of the call seems to break. */
+/** The call ends as if its connection had broken. */
 export interface ResetFault extends FaultRate {
   /**
-   * `request`: before the request is sent. `response`: when the response begins, so that the server has done the
-   * work and nobody hears of it. @defaultValue `request`
+   * `request`: before the request is sent. `response`: when the response begins, so that the server has done the work and
+   * the caller does not know. @defaultValue `request`
    */
   readonly at?: "request" | "response";
 }
 
-/** The response begins and breaks off with a status. A single response breaks off before its message. */
+/** The response begins, and then ends early with a status. A single response ends before its message. */
 export interface MidStreamFault extends FaultRate {
-  /** So many messages get through, a whole number. @defaultValue 1 */
+  /** How many messages get through, a whole number of at least 0. @defaultValue 1 */
   readonly afterMessages?: number;
-  /** Or so many bytes, rounded up to whole messages; a whole number. On servers only. */
+  /**
+   * In place of `afterMessages`, on servers only: how many bytes get through, rounded up to whole messages. A whole number
+   * of at least 0. @defaultValue none
+   */
   readonly afterBytes?: number;
   /** A number of `grpc.status` other than OK, 1 to 16. @defaultValue 14, UNAVAILABLE */
   readonly code?: number;
@@ -60,8 +63,8 @@ export interface MidStreamFault extends FaultRate {
 }
 
 /**
- * What goes wrong on purpose, and how often. Latency has a die of its own; the others share one, because a call
- * goes wrong in one way: their rates add up to 1 at most.
+ * Which faults are injected, and how often. Latency is drawn by itself. The others share one draw, because a call ends in
+ * one way: their rates add up to 1 at most.
  */
 export interface FaultOptions {
   /** @defaultValue none */
@@ -75,15 +78,15 @@ export interface FaultOptions {
   /** @defaultValue none */
   readonly midStream?: MidStreamFault;
   /**
-   * Calls that may be held back or left without an answer at once, a whole number of at least 1. While there are so
-   * many, no fault strikes. @defaultValue 100
+   * How many calls may be delayed or left without an answer at once, a whole number of at least 1. While there are so
+   * many, no further fault is injected. @defaultValue 100
    */
   readonly maxActive?: number;
 }
 
 export type FaultSide = "client" | "server";
 
-/** How a call goes wrong. */
+/** How a call with a fault ends. */
 export type FaultEnd =
   | {
       readonly kind: "status";
@@ -136,7 +139,7 @@ export function resolveFaultOptions(
     ...(midStream === undefined ? [] : [midStreamEnd(midStream, side, `${prefix}.midStream`)]),
   ];
   const total = ends.reduce((sum, { rate }) => sum + rate, 0);
-  // A hair above 1 is how 0.1 + 0.2 + 0.7 looks in binary.
+  // In binary, 0.1 + 0.2 + 0.7 is slightly above 1.
   if (total > 1 + 1e-9) {
     const rule = "given rates of status, drop, reset and midStream that add up to 1 at most";
     throw new InvalidOptionError(prefix, rule, total);
@@ -238,6 +241,6 @@ function codeAndDetails(
   if (typeof details !== "string") {
     throw new InvalidOptionError(`${prefix}.details`, "a string", details);
   }
-  // 0 is OK: a fault that succeeds is none.
+  // 0 is OK, which is no fault.
   return { code: wholeNumber(`${prefix}.code`, code, 1, 16), details };
 }

@@ -18,19 +18,23 @@ import type { PartialStatus, ServerCall } from "../../grpc/types.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
 
-/** What a server's fault predicate sees of a call. */
+/** A call, for the predicate `when` of a server's faults. */
 export type FaultInbound = Pick<
   CurrentCall,
   "method" | "kind" | "peer" | "priority" | "previousAttempts"
 >;
 
-/** Which faults strike the calls of a server. */
+/** Which faults are injected into the calls of a server. */
 export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
-  /** Only calls for which this is true are struck. @defaultValue all but health, reflection and channelz */
+  /**
+   * Which calls may get a fault. If it throws, that is reported, and the call gets none.
+   * @defaultValue all but health, reflection and channelz
+   */
   readonly when?: (call: FaultInbound) => boolean;
   /**
    * Whether a call may ask for a fault in its metadata: `x-fault-delay-ms` (0 to 60,000) and `x-fault-status` (a
-   * code, 1 to 16). It then gets that, and no other. Whoever reaches the server can ask. @defaultValue false
+   * code, 1 to 16). It then gets that fault and no other. Everybody who reaches the server can ask, unless `when` says
+   * otherwise. @defaultValue false
    */
   readonly headers?: boolean;
 }
@@ -60,8 +64,8 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
     this.#headers = headers;
   }
 
-  /** What strikes a call: what it asks for, where it may, or what the dice say. */
-  strikes(inbound: InboundCall, metadata: Metadata): Fault | undefined {
+  /** The fault of a call: the one that it asks for, if it may, or else a drawn one. */
+  faultFor(inbound: InboundCall, metadata: Metadata): Fault | undefined {
     if (!this.concerns(inbound)) return undefined;
     if (this.#headers) {
       const { delayMs, end } = readFault(metadata);
@@ -71,7 +75,7 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
   }
 }
 
-/** The interceptor of a server's faults, or none: where the environment does not allow faults, no call meets them. */
+/** The interceptor of a server's faults. None where the environment of the process does not allow faults. */
 export function serverFaultsInterceptors(
   environment: Environment,
   priority: PriorityReader,
@@ -94,11 +98,11 @@ class FaultyServerCall extends ForwardingServerCall {
   #inbound: InboundCall | undefined;
   #enforced = true;
   #stopTimer: CancelTask = () => {};
-  /** The fault that waits for the response. */
+  /** The fault that is injected into the response, once that has come so far. */
   #awaited: MidStream | undefined;
   #messages = 0;
   #bytes = 0;
-  /** What the handler sends now goes nowhere. */
+  /** The response has ended early: what the handler sends is dropped. */
   #broken = false;
 
   constructor(
@@ -117,7 +121,7 @@ class FaultyServerCall extends ForwardingServerCall {
     const policy = this.#policy;
     const inbound = this.#inboundOf(metadata);
     this.#inbound = inbound;
-    const fault = policy.strikes(inbound, metadata);
+    const fault = policy.faultFor(inbound, metadata);
     if (fault === undefined) {
       super.begunWith(metadata);
       return;
@@ -156,7 +160,7 @@ class FaultyServerCall extends ForwardingServerCall {
     }
     switch (end.kind) {
       case "drop":
-        // The end of the call is told to us as ever: its deadline passes, or the caller leaves.
+        // The call ends in the usual ways: its deadline passes, or the caller cancels it.
         this.#policy.hold(this.#closed);
         return;
       case "status": {
@@ -165,7 +169,7 @@ class FaultyServerCall extends ForwardingServerCall {
         return;
       }
       case "reset":
-        // No server has it: see the options.
+        // The options of a server refuse it.
         return;
       default:
         end satisfies never;
@@ -223,7 +227,7 @@ class FaultyServerCall extends ForwardingServerCall {
     if (!this.#broken) super.answerWith(status);
   }
 
-  /** False where the fault is observed: then the response goes on. */
+  /** False while faults are only observed: then the response goes on. */
   #breaks(end: MidStream): boolean {
     this.#awaited = undefined;
     this.#note(end.kind, endText(end));
@@ -233,17 +237,17 @@ class FaultyServerCall extends ForwardingServerCall {
 
   #break(end: MidStream): void {
     this.#answer();
-    // As after a lost connection: what the handler has under way for this call is called off.
+    // As after a lost connection, the handler's signal is aborted and its outbound calls are cancelled.
     this.#inbound?.finish("cancelled");
     super.answerWith(faultStatus(end));
   }
 
-  /** What is sent now is no word of the handler. */
+  /** What is sent now is not the handler's answer. */
   #answer(): void {
     if (this.#inbound !== undefined) this.#inbound.answeredByPolicy = true;
   }
 
-  /** Serialised once more, for the calls that are struck. What cannot be serialised ends the call below. */
+  /** Serialises the message once more, only for calls with such a fault. If that fails, the call below ends the call. */
   #sizeOf(message: unknown): number {
     try {
       return this.#method.responseSerialize(message).length;
@@ -260,8 +264,8 @@ class FaultyServerCall extends ForwardingServerCall {
 }
 
 /**
- * Faults as an interceptor of its own: what goes wrong on purpose, next to the handlers. Put it last. It does nothing
- * unless the environment says `GRPC_WEIR_FAULTS=1` when it is built.
+ * Fault injection as an interceptor of its own. Put it last, next to the handlers. It does nothing unless the environment
+ * variable `GRPC_WEIR_FAULTS` is `1` when it is built.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -39,15 +39,18 @@ export type ThrottlePolicyOptions = ThrottleOptions & PolicyOptions;
 
 /** Numbers of one key of a throttle policy. */
 export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
-  /** Calls that were held back because the target said that it would refuse them. Only grows. */
+  /** Calls that were held back because the target had announced that it would refuse them. Only grows. */
   readonly heldBack: number;
-  /** From which place on the target says that it refuses calls, while that holds. */
+  /**
+   * The level from which on the target announces to refuse unary calls, while that holds: 1 for `high` and below, 2 for
+   * `normal` and below, 3 for `low`.
+   */
   readonly level: number | undefined;
   /** The same for streams. */
   readonly streamLevel: number | undefined;
 }
 
-/** What is known of one target: by its refusals, and by its own word, which is about calls or about streams. */
+/** What is known of one target: from its refusals, and from the levels that it announces for unary calls and for streams. */
 interface Target {
   readonly throttle: Throttle;
   readonly calls: HeardLevel;
@@ -55,11 +58,11 @@ interface Target {
   heldBack: number;
 }
 
-/** The place of a call whose priority the server chooses: nobody's level is about it. */
+/** The place of a call whose priority the server decides: no level applies to it. */
 const unmarked = -1;
 
-/** Throttles by key: by target, unless the user names another key. */
-export class ThrottlePolicy implements ControlledPolicy {
+/** The throttles of a client by key: the target, unless `key` says otherwise. */
+class ThrottlePolicy implements ControlledPolicy {
   mode: Mode;
   readonly #options: ResolvedThrottleOptions;
   readonly #clock: Clock;
@@ -86,12 +89,12 @@ export class ThrottlePolicy implements ControlledPolicy {
     const heard = record.kind === "unary" ? target.calls : target.streams;
     const rank = priorityRank[record.priority ?? "normal"];
     const place = record.priority === undefined ? unmarked : placeOf(rank);
-    const heldBack = this.#heldBack(target, heard, place);
+    const heldBack = this.#refuseByLevel(target, heard, place);
     if (this.mode === "enforce") {
       const entry = heldBack ?? target.throttle.acquire(rank);
       return isRefusal(entry) ? entry : this.#listening(passage, heard, place, entry);
     }
-    // It goes on: what would have been done is only reported, and what the server does is counted.
+    // The call goes on. A refusal is only reported, and the call counts by its end.
     const refused = heldBack ?? target.throttle.check(rank);
     if (refused !== undefined) passage.wouldRefuse(refused, "throttle");
     return this.#listening(passage, heard, place, target.throttle.pass(rank));
@@ -107,15 +110,15 @@ export class ThrottlePolicy implements ControlledPolicy {
     return Object.fromEntries(entries);
   }
 
-  #heldBack(target: Target, heard: HeardLevel, place: number): Refusal | undefined {
-    // While the target says nothing, no clock is read for it.
+  #refuseByLevel(target: Target, heard: HeardLevel, place: number): Refusal | undefined {
+    // The usual case, without a level, reads no clock.
     if (heard.silent) return undefined;
     const nowMs = this.#clock.now();
     const leftMs = heard.holdsBackMs(place, nowMs);
     if (leftMs === undefined) return undefined;
     target.heldBack += 1;
     const first = priorities[Math.floor(heard.level(nowMs) ?? place)];
-    return refusal("SERVER_SHEDDING", `it refuses calls from ${first} on`, leftMs);
+    return refusal("SERVER_SHEDDING", `the server refuses calls from ${first} on`, leftMs);
   }
 
   #listening(passage: ClientPassage, heard: HeardLevel, place: number, held: Permit): Permit {
@@ -124,7 +127,7 @@ export class ThrottlePolicy implements ControlledPolicy {
   }
 }
 
-/** A permit that also hears what the answer says of the server's admission. */
+/** A permit that also reads the level that the server announces in its answer. */
 class ListeningPermit extends OncePermit {
   readonly #passage: ClientPassage;
   readonly #heard: HeardLevel;
@@ -149,11 +152,11 @@ class ListeningPermit extends OncePermit {
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     const { trailers } = this.#passage;
-    const said = trailers === undefined ? undefined : readAdmission(trailers);
-    if (said !== undefined) {
-      this.#heard.hear(said, this.#clock.now());
-      // The server has said whom it refuses. Held against it, that would outlast its word by a window.
-      if (ending?.unserved === "shed" && isDoomed(this.#place, said.level)) {
+    const announced = trailers === undefined ? undefined : readAdmission(trailers);
+    if (announced !== undefined) {
+      this.#heard.hear(announced, this.#clock.now());
+      // The level explains the refusal. Counted by the throttle too, the refusal would outlast the level by a window.
+      if (ending?.unserved === "shed" && isDoomed(this.#place, announced.level)) {
         this.#held.settle("ignored");
         return;
       }
@@ -182,9 +185,9 @@ export function throttlePolicy(
 }
 
 /**
- * Holds back attempts that their target would refuse, as an interceptor of its own. They end with RESOURCE_EXHAUSTED
- * (reason `THROTTLED`, or `SERVER_SHEDDING` with the time for which the server's word holds). Put it below `retry`, so
- * that it sees attempts, and `context` before it, so that it sees priorities.
+ * The throttle as an interceptor of its own. It holds back attempts that their target would refuse. They end with
+ * RESOURCE_EXHAUSTED: reason `THROTTLED`, or `SERVER_SHEDDING` with the time for which the announced level holds. Put it
+ * below `retry`, so that it sees attempts, and behind `context`, so that it sees priorities.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -14,43 +14,46 @@ import type { ResolvedThrottleOptions } from "./options.js";
 
 type ByPriority = Readonly<Record<Priority, number>>;
 
-/** Numbers of one throttle. `requests` and `accepts` are of the window; `throttled` only grows. */
+/** Numbers of one throttle. `requests` and `accepts` are those of the window; `throttled` only grows. */
 export interface ThrottleSnapshot {
   readonly requests: ByPriority;
   readonly accepts: ByPriority;
-  /** The share of each priority that is held back now. */
+  /** The share of each priority that is held back at present. */
   readonly rejectRatio: ByPriority;
   readonly throttled: number;
 }
 
 /**
- * Holds calls back that a target would refuse, as in "Handling Overload" of the SRE book: of R requests, with A
- * served, a share of (R − K·A) / (R + 1) is not sent. What is held back is a request too, so what is sent settles
- * near K times what is served. When a target has served all of that for a while, what it refused before is forgotten.
+ * Holds back calls that a target would refuse: adaptive throttling, as in "Handling Overload" of the SRE book
+ * (https://sre.google/sre-book/handling-overload/). Of R requests in the window, of which the target has served A, a
+ * share of (R − K·A) / (R + 1) is held back.
  *
- * Priorities stand together, the best first: K·A requests may go on, and what is over is held back from the lowest.
- * A priority that the target does not serve is also held back by its own numbers, but never more than a lower one.
- *
- * A request is counted when it starts, and as served until it ends otherwise: calls that run are no evidence
- * against a target, whether they are a burst to one that was idle or streams that last for hours.
+ * - A request that is held back counts as a request, so that what is sent settles near K times what is served.
+ * - When a target has served everything for a while (`recoveryMs`), its earlier refusals are dropped.
+ * - Priorities share K·A, the best first: the lowest is held back first. A priority that the target does not serve is
+ *   also held back by its own numbers, but never more than a lower one.
+ * - A request counts when it starts, and as served until it ends otherwise. Calls in flight say nothing against a
+ *   target, be it a burst to an idle one or streams that last for hours.
  */
 export class Throttle {
   readonly #options: ResolvedThrottleOptions;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #window: ThrottleWindow;
-  /** So many served calls in a row are no chance: of a target that still refuses all that is over K, one in fifty are. */
+  /** How many served calls in a row show a recovery. A target that still refuses all above K serves as many in one of fifty cases. */
   readonly #enoughInRow: number;
   #passedAtMs = Number.NEGATIVE_INFINITY;
-  /** Something of the window was not served, and when that was seen last. */
+  /** A request of the window was not served. */
   #troubled = false;
+  /** When a request was not served last, in monotonic milliseconds. */
   #unservedAtMs = Number.NEGATIVE_INFINITY;
-  /** Requests that were not served and began when all those before them were known. */
+  /** Independent events: requests that were not served and began when all events before were known. */
   #events = 0;
   readonly #heard = new HeardEvents();
   #servedInRow = 0;
-  /** How long all has to be served now: longer each time that it was not the recovery. */
+  /** How long everything has to be served now. It doubles each time that the target had not recovered after all. */
   #recoveryMs: number;
+  /** When earlier refusals were dropped last, in monotonic milliseconds. */
   #forgaveAtMs = Number.NEGATIVE_INFINITY;
   #throttled = 0;
 
@@ -63,7 +66,7 @@ export class Throttle {
     this.#enoughInRow = Math.max(options.minRequests, Math.ceil(4 / Math.log(options.k)));
   }
 
-  /** Asks for a permit; the lower `rank`, the longer it is spared. Refuses with `THROTTLED`. */
+  /** Gives a permit, or refuses with `THROTTLED`. Calls of a lower `rank` are held back last. */
   acquire(rank: number): Permit | Refusal {
     const refused = this.check(rank);
     if (refused === undefined) return this.#pass(rank);
@@ -71,7 +74,7 @@ export class Throttle {
     return refused;
   }
 
-  /** The refusal that `acquire` would answer with, for a call that goes on all the same: let it `pass` then. */
+  /** The refusal that `acquire` would give, for a call that goes on all the same: call `pass` for it then. */
   check(rank: number): Refusal | undefined {
     const nowMs = this.#clock.now();
     this.#window.advance(nowMs);
@@ -87,8 +90,8 @@ export class Throttle {
   }
 
   /**
-   * Counts a call that goes on in any case, by the end that it has. A target that serves so many a second serves as
-   * many of all that it is sent, so what it serves is what it would have served of fewer.
+   * Counts a call that goes on in any case, by its end. A target that serves a number of calls per second serves as many
+   * of a larger number, so that the counts are those of enforcing.
    */
   pass(rank: number): Permit {
     this.#window.advance(this.#clock.now());
@@ -118,14 +121,14 @@ export class Throttle {
     }
     const nowMs = this.#clock.now();
     this.#window.advance(nowMs);
-    const isNews = knownEvents === this.#events;
-    // One lost connection, or one failed connect, is one request that was not served, and the others were none.
+    const independent = knownEvents === this.#events;
+    // A lost connection or a failed connect counts as one request that was not served. The others do not count.
     if (
       unserved &&
       !this.#heard.isKnown(ending, nowMs) &&
-      (isNews || ending.connectionLost !== true)
+      (independent || ending.connectionLost !== true)
     ) {
-      if (isNews) this.#events += 1;
+      if (independent) this.#events += 1;
       this.#window.refuse(rank, slice);
       if (!this.#troubled) this.#relapse(nowMs);
       this.#unservedAtMs = nowMs;
@@ -134,8 +137,8 @@ export class Throttle {
   };
 
   /**
-   * A target that serves all it is sent for a while has recovered: what it is sent is K times what it served while it
-   * had too much, and a part of that would be refused.
+   * A target that serves everything for a while has recovered: it is sent K times what it served under overload, and would
+   * refuse a part of that.
    */
   #served(): void {
     this.#servedInRow += 1;
@@ -147,7 +150,7 @@ export class Throttle {
     this.#forgaveAtMs = nowMs;
   }
 
-  /** It refuses again. Soon after it was forgiven, that was too early. */
+  /** The target refuses again. If that is within a window of the recovery, the recovery was assumed too early. */
   #relapse(nowMs: number): void {
     const { recoveryMs, windowMs } = this.#options;
     this.#troubled = true;
@@ -157,13 +160,13 @@ export class Throttle {
       : recoveryMs;
   }
 
-  /** The share of a rank's calls that is held back. It never falls as the rank rises. */
+  /** The share of a rank's calls that is held back. It does not fall as the rank rises. */
   #ratio(rank: number): number {
     const { maxRejectRatio } = this.#options;
     return Math.min(maxRejectRatio, Math.max(this.#together(rank), this.#byItself(rank)));
   }
 
-  /** Of all requests, K·A may go on. The better ranks have them first. */
+  /** The share by the numbers of all ranks: K·A requests may go on, the better ranks first. */
   #together(rank: number): number {
     const { minRequests, k } = this.#options;
     let requests = 0;
@@ -173,18 +176,21 @@ export class Throttle {
       accepts += this.#window.accepts(each);
     }
     if (requests < minRequests || requests <= k * accepts) return 0;
-    let pendingCalls = k * accepts;
+    let left = k * accepts;
     let ratio = 0;
     for (let each = 0; each <= rank; each += 1) {
       const asked = this.#window.requests(each);
-      // A rank of few requests is not spared what a better one is not.
-      ratio = Math.max(ratio, (asked - Math.min(asked, pendingCalls)) / (asked + 1));
-      pendingCalls = Math.max(0, pendingCalls - asked);
+      // A rank with few requests is held back at least as much as a better one.
+      ratio = Math.max(ratio, (asked - Math.min(asked, left)) / (asked + 1));
+      left = Math.max(0, left - asked);
     }
     return ratio;
   }
 
-  /** By its own numbers, and no more than any lower rank by its own. Without numbers, as the next better rank. */
+  /**
+   * The share by the rank's own numbers, at most that of each lower rank by its own. A rank with fewer than `minRequests`
+   * requests has the share of the next better rank that has enough.
+   */
   #byItself(rank: number): number {
     const { minRequests, k } = this.#options;
     let from = rank;
@@ -219,7 +225,7 @@ type Settle = (
   ending: Ending | undefined,
 ) => void;
 
-/** All permits of a throttle share the function, so that passing costs one small object. */
+/** All permits of a throttle share one function, so that a call costs one small object. */
 class ThrottlePermit extends OncePermit {
   readonly #settle: Settle;
   readonly #rank: number;
@@ -249,17 +255,13 @@ function byPriority(value: (rank: number) => number): ByPriority {
   };
 }
 
-/** How many slices the window is cut into. */
+/** The window slides by a twentieth of its length at a time. */
 const slices = 20;
 
-/**
- * Requests and accepts of the last while, by rank, forgotten a slice at a time.
- *
- * @param ranks How many ranks there are: 0 to `ranks - 1`.
- */
-export class ThrottleWindow {
+/** Requests and accepts of the window, by rank from 0 to `ranks - 1`. */
+class ThrottleWindow {
   readonly #ranks: number;
-  /** The requests of each rank, then the accepts of each. */
+  /** Its counters are the requests of each rank, then the accepts of each. */
   readonly #ring: SliceRing;
 
   constructor(windowMs: number, ranks: number) {
@@ -267,7 +269,7 @@ export class ThrottleWindow {
     this.#ring = new SliceRing(windowMs, slices, 2 * ranks);
   }
 
-  /** Forgets what is too old at `nowMs`. */
+  /** Drops what is older than the window at `nowMs`. */
   advance(nowMs: number): void {
     this.#ring.advance(nowMs);
   }
@@ -280,27 +282,27 @@ export class ThrottleWindow {
     return this.#ring.total(this.#ranks + rank);
   }
 
-  /** Counts a request into the newest slice, and tells its number. */
+  /** Counts a request in the newest slice. Returns the number of the slice. */
   add(rank: number, accepted: boolean): number {
     this.#ring.add(rank);
     if (accepted) this.#ring.add(this.#ranks + rank);
     return this.#ring.newest;
   }
 
-  /** What was counted as accepted in a slice was not. One that is forgotten already counts as a request of now. */
+  /** A request that was counted as accepted was not. If its slice is dropped, it counts as a request of the newest one. */
   refuse(rank: number, slice: number): void {
     if (this.#ring.holds(slice)) this.#ring.add(this.#ranks + rank, -1, slice);
     else this.#ring.add(rank);
   }
 
-  /** What was counted as an accepted request in a slice was none. */
+  /** A request that was counted as accepted does not count. */
   takeBack(rank: number, slice: number): void {
     if (!this.#ring.holds(slice)) return;
     this.#ring.add(rank, -1, slice);
     this.#ring.add(this.#ranks + rank, -1, slice);
   }
 
-  /** What was not accepted was never asked for. */
+  /** Requests that were not accepted do not count any more. */
   forgive(): void {
     const ring = this.#ring;
     for (let slice = ring.newest; ring.holds(slice); slice -= 1) {
