@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+// #region server
 import { Server } from "@grpc/grpc-js";
 import { currentCall, detached, type ServerPolicy } from "grpc-weir";
 import type { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { type OrdersServiceServer, OrdersServiceService } from "../gen/demo/shop/v1/orders.js";
 import { weir } from "./client.js";
-
-// #region server
 
 /** For every server of the process: how much it can do at once is learnt. */
 export const serverPolicy: ServerPolicy = { admission: {} };
