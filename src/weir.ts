@@ -1,4 +1,4 @@
-import type { CallOptions, ClientOptions, ServerInterceptor, ServerOptions } from "@grpc/grpc-js";
+import type { CallOptions, ClientOptions, ServerOptions } from "@grpc/grpc-js";
 import type { ObservedReport, PolicyControl } from "./core/control.js";
 import { InvalidOptionError, isRecord, oneOf, readOptions } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
@@ -12,8 +12,6 @@ import {
   environmentOf,
   environmentOptionNames,
 } from "./grpc/environment.js";
-import { contextInterceptor as serverContextInterceptor } from "./grpc/server/context.js";
-import { serverGate } from "./grpc/server/policy.js";
 import type { PriorityCounts } from "./grpc/server/priority.js";
 import { type Guard, type GuardSnapshot, Guards } from "./guard/guard.js";
 import type { GuardOptions } from "./guard/options.js";
@@ -31,7 +29,6 @@ import {
 } from "./pipeline/load-report.js";
 import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
 import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
-import { streamAgeInterceptors } from "./policies/admission/server-stream-age.js";
 import type { BreakerControl } from "./policies/breaker/breakers.js";
 import {
   type DrainableServer,
@@ -42,7 +39,6 @@ import {
   resolveDrainOptions,
 } from "./policies/drain/server.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
-import { serverFaultsInterceptors } from "./policies/faults/server.js";
 import { spanLayers } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
@@ -81,8 +77,6 @@ export class Weir {
   readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new PolicyControls();
   readonly #servers = new WeakList<ServerPolicies>();
-  /** The server's policies behind an interceptor. */
-  readonly #behind = new WeakMap<ServerInterceptor, ServerPolicies>();
   /** What was built of a policy object, and what it said then. */
   readonly #clients = new WeakMap<
     ClientPolicy,
@@ -140,31 +134,12 @@ export class Weir {
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
-    const environment = this.#environment;
     checkOwn("server.own", own, ["interceptors"]);
-    const policies = new ServerPolicies(policy, environment);
+    const policies = new ServerPolicies(policy, this.#environment);
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    const gate = serverGate(environment, policies.priority, policies.gates, policies.requests);
-    // A grpc-js server keeps the interceptors, and with them what drains and closes them.
-    this.#behind.set(gate, policies);
-    return {
-      ...own,
-      interceptors: [
-        serverContextInterceptor(
-          environment,
-          policies.priority,
-          policies.relay,
-          policies.deadlines,
-        ),
-        serverSpanInterceptor(environment, this.#telemetry),
-        gate,
-        ...streamAgeInterceptors(environment, policies.admission),
-        ...(own.interceptors ?? []),
-        // Behind the user's own, which are to meet a fault as if the handler had it.
-        ...serverFaultsInterceptors(environment, policies.priority, policies.faults),
-      ],
-    };
+    const span = serverSpanInterceptor(this.#environment, this.#telemetry);
+    return { ...own, interceptors: policies.pipeline(span, own.interceptors) };
   }
 
   /**

@@ -1,6 +1,6 @@
 import type { PolicyName, RefusalReason } from "./decision.js";
 import { oneOf } from "./options.js";
-import { type Outcome, type Permit, permit } from "./permit.js";
+import type { Outcome } from "./permit.js";
 import { WeakList } from "./weak-list.js";
 
 /**
@@ -86,12 +86,6 @@ export class ObserveReport {
 
   ended(policy: PolicyName, reason: RefusalReason, outcome: Outcome): void {
     this.#of(policy, reason)[outcome] += 1;
-  }
-
-  /** Notes what would have been refused, and how it ends when that is settled: in place of the permit it did not get. */
-  spared(policy: PolicyName, reason: RefusalReason): Permit {
-    this.refused(policy, reason);
-    return permit((outcome) => this.ended(policy, reason, outcome));
   }
 
   snapshot(): ObservedReport {

@@ -113,6 +113,15 @@ export class GateRun<C> {
     );
   }
 
+  /** A policy that observes would have ended the call. Its outcome is noted when it ends. */
+  spare(policy: PolicyName, reason: RefusalReason): void {
+    this.#host.observed?.refused(policy, reason);
+    // When a wait ends after the call, the outcome of the call has been counted already.
+    if (this.#over) return;
+    this.#spared ??= [];
+    this.#spared.push({ policy, reason });
+  }
+
   /** For a gate that observes and hands out a permit all the same: notes that it would have refused the call. */
   wouldRefuse(refusal: Refusal, policy: PolicyName): void {
     this.#decideRefusal(refusal, policy, false);
@@ -270,18 +279,10 @@ export class GateRun<C> {
   }
 
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {
-    if (!enforced) this.#spare(policy, reason);
+    if (!enforced) this.spare(policy, reason);
     if (this.#host.silent === true) return;
     const atMs = this.#host.clock.now();
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
-  }
-
-  #spare(policy: PolicyName, reason: RefusalReason): void {
-    this.#host.observed?.refused(policy, reason);
-    // When a wait ends after the call, the outcome of the call has been counted already.
-    if (this.#over) return;
-    this.#spared ??= [];
-    this.#spared.push({ policy, reason });
   }
 }
 

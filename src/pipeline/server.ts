@@ -1,16 +1,14 @@
-import type { ControlledPolicy } from "../core/control.js";
-import type { PolicyName } from "../core/decision.js";
+import type { ServerInterceptor } from "@grpc/grpc-js";
 import { DueList } from "../core/due-list.js";
-import type { Gate } from "../core/gate.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
-import type { InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment } from "../grpc/environment.js";
-import { type Relay, resolveRelay } from "../grpc/server/context.js";
-import type { RequestBound } from "../grpc/server/gated-call.js";
+import { contextInterceptor, type Relay, resolveRelay } from "../grpc/server/context.js";
+import type { RequestBound, ServerGate } from "../grpc/server/gated-call.js";
 import {
   defaultRequestMs,
   type ServerPolicyOptions,
+  serverGate,
   splitServerOptions,
 } from "../grpc/server/policy.js";
 import {
@@ -22,15 +20,19 @@ import { type AdmissionOptions, resolveAdmissionOptions } from "../policies/admi
 import { AdmissionPolicy } from "../policies/admission/server.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "../policies/brownout/server.js";
 import { type ServerBulkheadOptions, ServerBulkheadPolicy } from "../policies/bulkhead/server.js";
-import { type DeadlineGuardPolicyOptions, deadlineGuards } from "../policies/deadline/server.js";
-import { DrainGate } from "../policies/drain/server.js";
-import { type ServerFaultsOptions, ServerFaultsPolicy } from "../policies/faults/server.js";
-import type { Pressure } from "../policies/pressure/options.js";
 import {
-  type QuotaOptions,
-  type QuotaPolicy,
-  quotaPolicies,
-} from "../policies/rate-limit/server.js";
+  type DeadlineGuardPolicyOptions,
+  deadlineGuards,
+  type GuardedServer,
+} from "../policies/deadline/server.js";
+import { DrainGate } from "../policies/drain/server.js";
+import {
+  type ServerFaultsOptions,
+  ServerFaultsPolicy,
+  serverFaultsInterceptors,
+} from "../policies/faults/server.js";
+import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
+import type { BuiltPolicy } from "./controls.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /** The policies of a server. `false` leaves a policy out. */
@@ -65,113 +67,111 @@ export interface ServerPolicy {
   readonly faults?: (ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
 
-/** The policies of a server, built once. */
+/** The policies of a server, built once, and the pipeline in which they stand. */
 export class ServerPolicies implements ReportedServer {
   readonly priority: PriorityReader;
-  readonly relay: Relay;
-  readonly gates: readonly Gate<InboundCall>[];
-  readonly built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
-  readonly quotas: readonly QuotaPolicy[];
-  readonly bulkhead: ServerBulkheadPolicy | undefined;
-  readonly admission: AdmissionPolicy | undefined;
-  readonly faults: ServerFaultsPolicy | undefined;
+  /** Those that have a mode of their own. */
+  readonly built: readonly BuiltPolicy[];
   readonly drain = new DrainGate();
+  readonly #environment: Environment;
+  readonly #relay: Relay;
+  readonly #row: ServerInterceptor;
+  readonly #faults: ServerFaultsPolicy | undefined;
+  readonly #admission: AdmissionPolicy | undefined;
+  /** Those in which calls wait. */
+  readonly #queues: readonly { drain(): void }[];
   /** Calls whose requests are not complete. */
-  readonly requests: RequestBound;
+  readonly #requests: RequestBound;
   /** Calls that run, by their deadlines. */
-  readonly deadlines: DueList;
+  readonly #deadlines: DueList;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: ServerPolicy, environment: Environment) {
-    const read = readOptions("server", given, [
-      "priority",
-      "deadlineGuard",
-      "requestMs",
-      "quota",
-      "bulkhead",
-      "admission",
-      "relay",
-      "brownout",
-      "faults",
-    ]);
-    // Several parts look into it.
-    const policy =
-      typeof read.admission === "object" && read.admission !== null
-        ? { ...read, admission: readOptions("server.admission", read.admission) }
-        : read;
-    const { deadlineGuard = {}, quota = false, bulkhead = false, admission = false } = policy;
-    const { brownout = false, faults = false } = policy;
-    const { requestMs = defaultRequestMs } = policy;
+    const policy = readPolicy(given);
     const clock = outsideClock(environment.clock);
-    this.requests = {
-      maxMs:
-        requestMs === false
-          ? Number.POSITIVE_INFINITY
-          : durationMs("server.requestMs", requestMs, 1),
+    this.#environment = environment;
+    this.#relay = resolveRelay(policy.relay, "server.relay");
+    this.#deadlines = new DueList(clock);
+    const { deadlineGuard = {}, requestMs = defaultRequestMs } = policy;
+    this.#requests = {
+      maxMs: requestMs === false ? Infinity : durationMs("server.requestMs", requestMs, 1),
       waiting: new DueList(clock),
     };
-    this.deadlines = new DueList(clock);
-    this.relay = resolveRelay(policy.relay, "server.relay");
-    this.priority = priorityReader(
-      priorityOptions(policy),
-      environment,
-      policy.priority === undefined && admission !== false
-        ? "server.admission.priority"
-        : "server.priority",
-    );
-    const gates: Gate<InboundCall>[] = [];
-    const built: { name: PolicyName; policy: ControlledPolicy }[] = [];
-    gates.push(this.drain);
-    const add = <P extends Gate<InboundCall> & ControlledPolicy>(gate: P): P => {
-      gates.push(gate);
-      built.push({ name: gate.policy, policy: gate });
-      return gate;
-    };
-    if (deadlineGuard !== false) {
-      const { guard, learned } = deadlineGuards(
-        deadlineGuard,
-        {
-          shedding: () => this.admission?.shedding ?? false,
-          lostMs: () => this.admission?.lostMs ?? 0,
-        },
-        environment,
-        "server.deadlineGuard",
-      );
-      add(guard);
-      if (learned !== undefined) add(learned);
-    }
-    this.quotas = quota === false ? [] : quotaPolicies(quota, environment, "server.quota");
-    this.quotas.forEach(add);
-    if (bulkhead !== false) {
-      const { mode, rest } = splitServerOptions(bulkhead, "server.bulkhead");
-      this.bulkhead = add(new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode));
-    }
-    if (admission !== false) {
-      const prefix = "server.admission";
-      const { mode, rest } = splitServerOptions(admission, prefix);
-      const resolved = resolveAdmissionOptions(rest, prefix, ["mode", "priority"]);
-      this.admission = add(new AdmissionPolicy(resolved, environment, mode));
-    }
-    if (brownout !== false) {
-      const prefix = "server.brownout";
-      const { mode, rest } = splitServerOptions(brownout, prefix);
-      const measured = admission !== false && admission.pressure !== false;
-      const source = this.admission && pressureOf(this.admission, measured);
-      add(new BrownoutPolicy({ ...rest, mode }, source, environment, prefix));
-    }
-    if (faults !== false) {
-      const { mode, rest } = splitServerOptions(faults, "server.faults");
-      this.faults = new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
-      built.push({ name: "faults", policy: this.faults });
-    }
-    this.gates = gates;
-    this.built = built;
+    this.priority = priorityReaderOf(policy, environment);
+
+    const admission = unlessOff(policy.admission, (options) => {
+      const { mode, rest } = splitServerOptions(options, "server.admission");
+      const resolved = resolveAdmissionOptions(rest, "server.admission", ["mode", "priority"]);
+      return new AdmissionPolicy(resolved, environment, mode);
+    });
+    const guards =
+      unlessOff(deadlineGuard, (options) =>
+        deadlineGuards(options, admission ?? calm, environment, "server.deadlineGuard"),
+      ) ?? [];
+    const quotas =
+      unlessOff(policy.quota, (options) => quotaPolicies(options, environment, "server.quota")) ??
+      [];
+    const bulkhead = unlessOff(policy.bulkhead, (options) => {
+      const { mode, rest } = splitServerOptions(options, "server.bulkhead");
+      return new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode);
+    });
+    const brownout = unlessOff(policy.brownout, (options) => {
+      const { mode, rest } = splitServerOptions(options, "server.brownout");
+      const pressure = admission && { now: () => admission.pressed };
+      return new BrownoutPolicy({ ...rest, mode }, pressure, environment, "server.brownout");
+    });
+    const faults = unlessOff(policy.faults, (options) => {
+      const { mode, rest } = splitServerOptions(options, "server.faults");
+      return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
+    });
+
+    // From the wire to the handler. Each part is asked for its mode by every call.
+    const row: readonly (ServerGate | undefined)[] = [
+      // Counts the calls, and refuses them while the server drains. Always enforced.
+      this.drain,
+      // The deadline guard, and what it learns of handlers: a mode each.
+      ...guards,
+      // A mode each.
+      ...quotas,
+      bulkhead,
+      admission,
+      // By the mode of admission, when a stream has become old.
+      admission?.streamAge,
+      // Refuses nobody: handlers ask it.
+      brownout,
+    ];
+    this.#row = serverGate(environment, this.priority, row, this.#requests);
+
+    this.#faults = faults;
+    this.#admission = admission;
+    this.#queues = [...quotas, bulkhead, admission].filter((queue) => queue !== undefined);
+    this.built = [...guards, ...quotas, bulkhead, admission, brownout, faults]
+      .filter((built) => built !== undefined)
+      .map((built) => ({ name: built.policy, policy: built }));
+  }
+
+  /**
+   * The interceptors of a server, from the wire to the handler. They keep the policies as long as a server keeps them.
+   *
+   * @param span What makes the spans of inbound calls.
+   * @param own Those of the user, next to the handlers.
+   */
+  pipeline(span: ServerInterceptor, own: readonly ServerInterceptor[] = []): ServerInterceptor[] {
+    const { priority } = this;
+    return [
+      contextInterceptor(this.#environment, priority, this.#relay, this.#deadlines),
+      span,
+      (method, call) => this.#row(method, call),
+      ...own,
+      // Behind the user's own, which meet a fault as if the handler had it.
+      ...serverFaultsInterceptors(this.#environment, priority, this.#faults),
+    ];
   }
 
   /** What the server has done until now, for load reports. What only observes has no capacity that could be used up. */
   workAt(nowMs: number): ServerWork {
     const { served } = this.drain;
-    const { admission } = this;
+    const admission = this.#admission;
     if (admission?.mode !== "enforce")
       return { served, shed: 0, takenMs: 0, limit: Infinity, streams: 0 };
     const { calls, streams } = admission.workAt(nowMs);
@@ -186,37 +186,59 @@ export class ServerPolicies implements ReportedServer {
 
   /** Refuses those who wait and those who come; calls that run are left to end. */
   stop(): void {
-    this.requests.waiting.close();
-    this.deadlines.close();
+    this.#requests.waiting.close();
+    this.#deadlines.close();
     this.drain.drain();
-    for (const quota of this.quotas) quota.drain();
-    this.bulkhead?.drain();
-    this.admission?.drain();
+    for (const queue of this.#queues) queue.drain();
   }
 
   /** Lets nothing run any more that is not a call. */
   close(): void {
     this.stop();
-    this.admission?.close();
-    this.faults?.close();
+    this.#admission?.close();
+    this.#faults?.close();
   }
 }
 
-/**
- * How full the server is, or how hard pressed its process where that is measured, whichever is more. What only observes
- * is full of calls that it would have refused: that moves nobody.
- */
-function pressureOf(admission: AdmissionPolicy, measured: boolean): Pressure {
-  const full = () => (admission.mode === "enforce" ? admission.load : 0);
-  return { now: () => Math.max(full(), measured ? admission.pressure.now() : 0) };
+/** @throws InvalidOptionError for what is no policy of a server. */
+function readPolicy(given: ServerPolicy): ServerPolicy {
+  const policy = readOptions("server", given, [
+    "priority",
+    "deadlineGuard",
+    "requestMs",
+    "quota",
+    "bulkhead",
+    "admission",
+    "relay",
+    "brownout",
+    "faults",
+  ]);
+  const { admission } = policy;
+  // Two parts look into it: admission itself, and the reader of priorities.
+  return typeof admission === "object" && admission !== null
+    ? { ...policy, admission: readOptions("server.admission", admission) }
+    : policy;
 }
 
-/** @throws InvalidOptionError when it stands in two places. */
-function priorityOptions({ priority, admission }: ServerPolicy): PriorityOptions | undefined {
+/** @throws InvalidOptionError when the options of priorities stand in two places. */
+function priorityReaderOf(
+  { priority, admission = false }: ServerPolicy,
+  environment: Environment,
+): PriorityReader {
   const nested = typeof admission === "object" ? admission?.priority : undefined;
   if (priority !== undefined && nested !== undefined) {
     const rule = "absent where server.priority is given";
     throw new InvalidOptionError("server.admission.priority", rule, nested);
   }
-  return priority === undefined ? nested : priority;
+  const prefix =
+    priority === undefined && admission !== false ? "server.admission.priority" : "server.priority";
+  return priorityReader(priority === undefined ? nested : priority, environment, prefix);
 }
+
+/** Builds a policy that is not left out. */
+function unlessOff<O, P>(options: O | false | undefined, build: (options: O) => P): P | undefined {
+  return options === false || options === undefined ? undefined : build(options);
+}
+
+/** What the deadline guard is told of a server that has no admission. */
+const calm: GuardedServer = { shedding: false, lostMs: 0 };

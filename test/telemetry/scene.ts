@@ -2,7 +2,6 @@ import {
   type ClientOptions,
   type Interceptor,
   Metadata,
-  type ServerInterceptor,
   type ServiceError,
   status as Status,
 } from "@grpc/grpc-js";
@@ -16,8 +15,6 @@ import { layered } from "../../src/grpc/client/layers.js";
 import { gatesLayer } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
 import { type Environment, environmentOf } from "../../src/grpc/environment.js";
-import { context as serverContext } from "../../src/grpc/server/context.js";
-import { serverGate } from "../../src/grpc/server/policy.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
 import { bulkheadGate, bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
 import { deadlineLayer, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
@@ -77,11 +74,7 @@ export async function openScene(transport: Transport, options: SceneOptions = {}
   const telemetry = resolveTelemetryOptions(options.telemetry);
   const policies = new ServerPolicies(options.server ?? {}, environment);
   const clientOptions = clientPipeline(environment, options);
-  const serverInterceptors: ServerInterceptor[] = [
-    serverContext({ clock, random }),
-    serverSpanInterceptor(environment, telemetry),
-    serverGate(environment, policies.priority, policies.gates),
-  ];
+  const serverInterceptors = policies.pipeline(serverSpanInterceptor(environment, telemetry));
   const link = await transport.open({
     service: ConformanceServiceService,
     implementation: { ...wellHandlers, ...options.handlers },

@@ -2,7 +2,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision, DecisionEvent } from "../../core/decision.js";
+import type { Decision, DecisionEvent, PolicyName } from "../../core/decision.js";
+import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
 import { notify, type Observer, type ReportError, safely } from "../../core/user-code.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
@@ -92,6 +93,8 @@ export class InboundCall implements CurrentCall {
   optionalWork: OptionalWorkJudge | undefined;
   /** A policy of this server has answered the call: what is sent now is no word of its handler. */
   answeredByPolicy = false;
+  /** The policies that the call passes. One of them may end it while its handler runs, or, not enforced, note that it would. */
+  row: { stop(refused: Refusal, policy: PolicyName, enforced: boolean): void } | undefined;
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;

@@ -1,7 +1,7 @@
 import { type Metadata, status as Status } from "@grpc/grpc-js";
 import { type Clock, heldUp } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision } from "../../core/decision.js";
+import type { Decision, PolicyName } from "../../core/decision.js";
 import type { Due, DueList } from "../../core/due-list.js";
 import { type Gate, type GateHost, GateRun } from "../../core/gate.js";
 import { type Ending, type Outcome, type Refusal, refusal } from "../../core/permit.js";
@@ -70,6 +70,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   dueMs = Number.POSITIVE_INFINITY;
   readonly #requests: RequestBound;
   #admitted = false;
+  /** A policy has ended it: what its handler still sends goes nowhere. */
+  #stopped = false;
   #settling = false;
   /** Who is told when it does, though the caller has left. */
   #overs: Set<() => void> | undefined;
@@ -94,6 +96,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const inbound = this.#inboundOf(metadata);
     const run = new GateRun(this.#gates, inbound, this);
     this.#passage = { inbound, run };
+    inbound.row = this;
     // A request that is a stream is the handler's to read. A single one is complete before its handler runs, so until
     // then it needs no slot: a caller that never sends it would hold one for nothing.
     if (inbound.kind === "unary" || inbound.kind === "server-stream") run.runToSlots();
@@ -209,6 +212,24 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     this.refuse(status);
   }
 
+  /** A policy that the call has passed ends it while its handler runs, or would end it. The handler is told that it is cancelled. */
+  stop(refused: Refusal, policy: PolicyName, enforced: boolean): void {
+    const passage = this.#passage;
+    if (passage === undefined) return;
+    const { inbound, run } = passage;
+    const { reason, detail } = refused;
+    this.decide({ policy, verdict: "stop", reason, enforced, atMs: this.clock.now(), detail });
+    if (!enforced) {
+      run.spare(policy, reason);
+      return;
+    }
+    this.#stopped = true;
+    inbound.answeredByPolicy = true;
+    // What the handler has under way for this call is cancelled with it.
+    runInbound(inbound, () => inbound.finish("cancelled"));
+    this.#answer(serverRejection(refused));
+  }
+
   get observed(): ObserveReport | undefined {
     return this.#passage?.inbound.observed;
   }
@@ -252,12 +273,21 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   // Of an OK that comes after the end this is all that is seen: grpc-js drops the message, and its status with it. And of
   // one whose caller reads nothing, too: the status follows when the message is written.
   override sendMessage(message: unknown, callback: () => void): void {
+    if (this.#stopped) {
+      // A handler that writes on must not wait for it.
+      process.nextTick(callback);
+      return;
+    }
     this.#handlerAnswered();
     if (this.#answersOnce) this.#settleSoon("success");
     super.sendMessage(message, callback);
   }
 
   protected override answerWith(status: PartialStatus): void {
+    if (!this.#stopped) this.#answer(status);
+  }
+
+  #answer(status: PartialStatus): void {
     this.#handlerAnswered();
     const given = status.metadata ?? undefined;
     this.#sent ??= this.#isRefusal(given) ? "refused" : status.code;

@@ -1,13 +1,11 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type Mode, modes } from "../../core/control.js";
 import { DueList } from "../../core/due-list.js";
-import type { Gate } from "../../core/gate.js";
 import { oneOf } from "../../core/options.js";
 import { outsideClock } from "../context/async-context.js";
-import type { InboundCall } from "../context/inbound-call.js";
 import { type Environment, type EnvironmentOptions, takeEnvironment } from "../environment.js";
 import { inboundFor } from "./context.js";
-import { GatedServerCall, type RequestBound } from "./gated-call.js";
+import { GatedServerCall, type RequestBound, type ServerGate } from "./gated-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /** Options that every server policy has beside its own. */
@@ -22,17 +20,19 @@ export interface ServerPolicyOptions {
 export const defaultRequestMs = 60_000;
 
 /**
- * One interceptor for a row of server policies that each call has to pass, in their order.
+ * One interceptor for a row of server policies that each call has to pass, in their order. Those that are `undefined` are
+ * left out.
  */
 export function serverGate(
   environment: Environment,
   priority: PriorityReader,
-  gates: readonly Gate<InboundCall>[],
+  row: readonly (ServerGate | undefined)[],
   requests: RequestBound = {
     maxMs: defaultRequestMs,
     waiting: new DueList(outsideClock(environment.clock)),
   },
 ): ServerInterceptor {
+  const gates = row.filter((gate) => gate !== undefined);
   return (method, call) =>
     new GatedServerCall(
       call,

@@ -32,7 +32,7 @@ import {
   resolveAdmissionOptions,
 } from "./options.js";
 import { PublishedLevel } from "./published-level.js";
-import { streamAgeInterceptors } from "./server-stream-age.js";
+import { StreamAge } from "./server-stream-age.js";
 import { LoadThresholds, PressureShedder, type Shedder } from "./shedders.js";
 
 /** The refusals that speak of load. A server that drains, or a call without time, says nothing of others. */
@@ -62,8 +62,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   mode: Mode;
   /** How hard pressed this process is. */
   readonly pressure: PressureMeter;
-  /** How old a stream may become, `Infinity` for no bound. */
-  readonly maxStreamAgeMs: number;
+  /** Ends old streams. `undefined` where they may become as old as they like. */
+  readonly streamAge: StreamAge | undefined;
   readonly #calls: Admission;
   readonly #streams: Admission | undefined;
   readonly #byPressure: PressureShedder | undefined;
@@ -78,7 +78,10 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const { clock, random, report } = environment;
     const { pressure, thresholds, streams } = options;
     this.#clock = clock;
-    this.maxStreamAgeMs = streams === "together" ? Number.POSITIVE_INFINITY : streams.maxAgeMs;
+    this.streamAge =
+      streams === "together" || streams.maxAgeMs === Number.POSITIVE_INFINITY
+        ? undefined
+        : new StreamAge(this, streams.maxAgeMs, environment);
     // Where time is virtual, what the real process does says nothing.
     const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
     const signals = pressure === false ? resolvePressureOptions() : pressure;
@@ -103,6 +106,15 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   /** How full the server is, from 0 to 1: the fuller of its pools. While it observes, how full it would be. */
   get load(): number {
     return Math.min(1, Math.max(this.#calls.load, this.#streams?.load ?? 0));
+  }
+
+  /**
+   * How hard pressed the server is, from 0 to 1: how full it is, or its process where that is measured, whichever is more.
+   * What only observes is full of calls that it would have refused, which presses nobody.
+   */
+  get pressed(): number {
+    const full = this.mode === "enforce" ? this.load : 0;
+    return this.#byPressure === undefined ? full : Math.max(full, this.pressure.now());
   }
 
   /** Calls are being refused, or are about to be: what is measured now is the overload. */
@@ -221,7 +233,5 @@ export function admission(
     environment,
     mode,
   );
-  const gate = serverGate(environment, priority, [policy]);
-  const [age] = streamAgeInterceptors(environment, policy);
-  return age === undefined ? gate : (method, call) => age(method, gate(method, call));
+  return serverGate(environment, priority, [policy, policy.streamAge]);
 }

@@ -108,25 +108,25 @@ export interface DeadlineGuardPolicyOptions
   readonly learned?: (FeasibilityOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
 
-/** Builds both parts. */
+/** The guard, and behind it what it learns, unless that is left out. */
 export function deadlineGuards(
   given: DeadlineGuardPolicyOptions,
   server: GuardedServer,
   environment: Environment,
   prefix: string,
-): { readonly guard: DeadlineGuardPolicy; readonly learned: FeasibilityPolicy | undefined } {
+): readonly (DeadlineGuardPolicy | FeasibilityPolicy)[] {
   const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
   const { mode = "enforce", learned = {}, ...rest } = options;
   const guard = new DeadlineGuardPolicy(
     resolveDeadlineGuardOptions(rest, prefix),
     oneOf(`${prefix}.mode`, mode, modes),
   );
-  if (learned === false) return { guard, learned: undefined };
+  if (learned === false) return [guard];
   const path = `${prefix}.learned`;
   const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
   const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
   oneOf(`${path}.mode`, learnedMode, modes);
-  return { guard, learned: new FeasibilityPolicy(resolved, server, environment, learnedMode) };
+  return [guard, new FeasibilityPolicy(resolved, server, environment, learnedMode)];
 }
 
 /**
@@ -153,9 +153,9 @@ export function deadlineGuard(
 /** What the guard asks of the server around it. */
 export interface GuardedServer {
   /** The server refuses calls for load at present. */
-  shedding(): boolean;
+  readonly shedding: boolean;
   /** For how long, on average, a call that is seen now has waited for the event loop, in milliseconds. */
-  lostMs(): number;
+  readonly lostMs: number;
 }
 
 /** Both numbers only grow. */
@@ -203,7 +203,7 @@ export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
       const neededMs = this.#feasibility.neededMs(method);
       if (this.mode === "enforce") inbound.neededMs = neededMs;
       if (neededMs > 0) {
-        const leftMs = deadlineMs - inbound.clock.now() - this.#server.lostMs();
+        const leftMs = deadlineMs - inbound.clock.now() - this.#server.lostMs;
         if (leftMs < neededMs) {
           if (!this.#feasibility.passes()) return this.#refuse(leftMs, neededMs);
           this.#passed += 1;
@@ -250,7 +250,7 @@ class Lesson extends OncePermit {
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     const inbound = this.#inbound;
     const startedMs = inbound.handlerStartedMs;
-    if (startedMs === undefined || this.#server.shedding()) return;
+    if (startedMs === undefined || this.#server.shedding) return;
     const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
     // The caller has left; what its handler takes shows when that answers, and if it does not, nothing does.
     if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());

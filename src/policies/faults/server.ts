@@ -44,6 +44,7 @@ type MidStream = Extract<FaultEnd, { kind: "midStream" }>;
 
 /** The faults of a server. */
 export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
+  readonly policy = "faults";
   readonly #headers: boolean;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */

@@ -11,7 +11,7 @@ import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { Limit } from "../../../src/policies/limits/limit.js";
 import * as server from "../../../src/server.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
-import { echo, handlers, kinds, payload, scene, startCall } from "../../scene.js";
+import { echo, handlers, kinds, path, payload, scene, startCall } from "../../scene.js";
 
 const aging = { admission: { streams: { maxAgeMs: 10_000 } } } as const;
 const streams = kinds.filter((kind) => kind !== "unary");
@@ -36,6 +36,25 @@ describe.each(streams)("a %s that has become old", (kind) => {
     const [admission] = weir.snapshot().policies.admission?.instances ?? [];
     expect(admission).toMatchObject({ streams: { running: 0, queued: 0 } });
     expect(clock.pending.refs).toBe(0);
+  });
+
+  it("is told so in its own call, also when it waited for its slot, and what it answers then goes nowhere", async () => {
+    const told: (string | undefined)[] = [];
+    const { start, link } = await scene({
+      client: { retry: false },
+      server: { admission: { streams: { limit: 1, maxQueued: 1, maxAgeMs: 1_000 } } },
+      handlers: handlers((_call, answer) => {
+        const call = currentCall();
+        call?.signal.addEventListener("abort", () => {
+          told.push(currentCall() === call ? call.method : undefined);
+          answer();
+        });
+      }),
+    });
+    const calls = [start(kind), start(kind)];
+    const ended = await link.until(Promise.all(calls.map((call) => call.ended)), 1e9);
+    expect(ended.map(({ code }) => code)).toEqual([Status.UNAVAILABLE, Status.UNAVAILABLE]);
+    expect(told).toEqual([path[kind], path[kind]]);
   });
 
   it("that ends before that has its own end, and leaves no timer behind", async () => {
