@@ -3,19 +3,19 @@ import { InvalidOptionError, oneOf } from "../../core/options.js";
 import { type IdempotencyLevel, idempotencyLevels, levelFromSchema } from "./levels.js";
 
 /**
- * What the schema says of methods. grpc-js keeps the options of a method from interceptors, so they are read from
- * a definition once, while the weir is built.
+ * The idempotency levels of methods, as the schema states them. grpc-js does not show the options of a method to
+ * interceptors, so they are read from a definition, once, while the weir is built.
  */
 export class MethodRegistry {
   readonly #levels: ReadonlyMap<string, IdempotencyLevel>;
 
-  /** Made with `methodRegistry`. */
+  /** @internal Use {@link methodRegistry}. */
   constructor(levels: ReadonlyMap<string, IdempotencyLevel>) {
     this.#levels = levels;
   }
 
   /**
-   * The idempotency level of a method, `unknown` for one that no source tells of.
+   * The idempotency level of a method; `unknown` if no source states one.
    *
    * @param path `/pkg.Service/Method`, with or without the slash in front.
    */
@@ -25,22 +25,23 @@ export class MethodRegistry {
 }
 
 /**
- * Reads `idempotency_level` (google/protobuf/descriptor.proto, `MethodOptions`) out of any mix of sources. Where
- * two state a level for the same method, the later one counts; a schema that states none takes nothing back, an
+ * Reads `idempotency_level` (`MethodOptions` in google/protobuf/descriptor.proto) from any mix of sources. If two sources
+ * state a level for the same method, the later one counts. A schema without a level does not change an earlier one; an
  * `unknown` in a plain object does.
  *
- * Not every definition carries the options. Services of ts-proto's `outputServices=grpc-js` and of the static
- * grpc-tools generator do not, and are refused rather than read as unknown. For them, give the descriptor set:
+ * Some definitions do not contain method options: services of ts-proto's `outputServices=grpc-js` and of the static
+ * grpc-tools generator. They are refused, because reading them as `unknown` would hide that. Give the descriptor set for
+ * them:
  *
  * ```ts
  * // buf build -o descriptors.binpb
  * methodRegistry(readFileSync("descriptors.binpb"));
  * ```
  *
- * proto-loader loses the options of a descriptor set that it loads (`loadFileDescriptorSetFromBuffer`), but keeps
- * the descriptors, which are read here: both the package definition and the bytes themselves will do.
+ * proto-loader drops the options of a descriptor set that it loads (`loadFileDescriptorSetFromBuffer`), but keeps the
+ * descriptors, which are read instead: both the package definition and the bytes themselves work.
  *
- * @throws InvalidOptionError naming the position of a source that is none, such as `methodRegistry[1]`.
+ * @throws InvalidOptionError for a source of another shape, naming its position, such as `methodRegistry[1]`.
  */
 export function methodRegistry(...sources: readonly MethodSource[]): MethodRegistry {
   const levels = new Map<string, IdempotencyLevel>();
@@ -53,8 +54,8 @@ export function methodRegistry(...sources: readonly MethodSource[]): MethodRegis
 }
 
 /**
- * What can tell of the options of methods. The shapes are those of the generators and loaders, described by what
- * is read of them, so that none has to be installed:
+ * A source of method options. The types describe only what is read of the output of generators and loaders, so that none
+ * of them has to be installed:
  *
  * - a serialized `FileDescriptorSet`, or the `fileDescriptorProtos` of proto-loader;
  * - levels by method, `{ "pkg.Service/Method": "idempotent" }`;
@@ -71,7 +72,7 @@ export type MethodSource =
   | { readonly fullName: string; readonly methods: object }
   | { readonly fileDescriptor: object };
 
-/** Whatever a source may have of what is looked for. Nothing of it is certain before it is looked at. */
+/** The properties that a source may have. Each has to be checked before it is used. */
 interface Shape {
   readonly fileDescriptor?: unknown;
   readonly fullName?: unknown;
@@ -88,6 +89,7 @@ interface Shape {
   readonly idempotency_level?: unknown;
 }
 
+/** Idempotency levels by `pkg.Service/Method`. */
 type Levels = Map<string, IdempotencyLevel>;
 
 const rule =
@@ -98,12 +100,12 @@ const noOptionsRule =
   "serialized FileDescriptorSet of `buf build -o` or `protoc --descriptor_set_out` instead";
 
 /**
- * The levels that a source states. Methods of which a schema says nothing are left out.
+ * The levels that a source states. Methods without one are left out.
  *
- * @param at Where the source stands, for errors.
- * @throws InvalidOptionError when it is no source, or one that cannot carry options.
+ * @param at The position of the source, for error messages.
+ * @throws InvalidOptionError for a value of another shape, or a definition without method options.
  */
-function levelsIn(source: unknown, at: string): MethodLevels {
+function levelsIn(source: unknown, at: string): Levels {
   if (source instanceof Uint8Array) return decoded([source], at);
   if (Array.isArray(source)) return decoded(source, at);
   if (!isShape(source)) throw new InvalidOptionError(at, rule, source);
@@ -136,7 +138,7 @@ function decoded(descriptors: readonly unknown[], at: string): Levels {
   return levels;
 }
 
-/** What a person wrote down. Here `unknown` is a statement too: it takes back what a schema says. */
+/** Levels by method, from a plain object. Here `unknown` counts: it replaces what a schema states. */
 function stated(source: object, at: string): Levels {
   const levels: Levels = new Map();
   const entries: readonly (readonly [string, unknown])[] = Object.entries(source);
@@ -150,7 +152,7 @@ function stated(source: object, at: string): Levels {
   return levels;
 }
 
-/** What proto-loader made: a package of services and messages, or one service. */
+/** The output of proto-loader: a package of services and messages, or one service. */
 function loaded(source: object, at: string): Levels {
   const levels: Levels = new Map();
   // The types of a package share one list of descriptors: it is read once.
@@ -164,7 +166,7 @@ function loaded(source: object, at: string): Levels {
   };
   const readMethod = ({ path, options, requestType }: Shape): void => {
     const name = String(path).replace(/^\//, "");
-    // Of a descriptor set that it loads, proto-loader fills the options with defaults; its descriptors are whole.
+    // proto-loader replaces the options of a descriptor set by defaults; its descriptors keep them.
     const inSchema = described(requestType);
     if (inSchema === undefined && !isShape(options)) {
       throw new InvalidOptionError(at, noOptionsRule, `${name} without options`);
@@ -207,7 +209,7 @@ function ofFileDescriptor({ package: pkg, service: services }: Shape): Levels {
   return levels;
 }
 
-/** A message or an enum of a package that proto-loader made. */
+/** A message or an enum of a package of proto-loader. */
 function isType(value: unknown): boolean {
   return isShape(value) && Array.isArray(value.fileDescriptorProtos);
 }
@@ -221,11 +223,8 @@ function isShape(value: unknown): value is Shape {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Idempotency levels by `pkg.Service/Method`. */
-export type MethodLevels = ReadonlyMap<string, IdempotencyLevel>;
-
-// Field numbers of google/protobuf/descriptor.proto. Six of them are all that is needed, and unlike a
-// registry of files, reading them does not ask for the imports of a file to be there.
+// Field numbers of google/protobuf/descriptor.proto. Reading these few by hand does not need the imports of a file, as a
+// registry of files would.
 const setFile = 1;
 const filePackage = 2;
 const fileService = 6;
@@ -235,22 +234,21 @@ const methodName = 1;
 const methodOptions = 4;
 const optionsIdempotencyLevel = 34;
 
-/** A field that is one of bytes, text or message; or a number. Others are skipped. */
+/** A length-delimited field (bytes, text or message) or a varint. Fields of other wire types are skipped. */
 interface Field {
   readonly number: number;
   readonly value: Uint8Array | number;
 }
 
 /**
- * The levels that a serialized `FileDescriptorSet` or a single `FileDescriptorProto` states. Methods that state
- * none are left out.
+ * The levels that a serialized `FileDescriptorSet` or `FileDescriptorProto` states. Methods without one are left out.
  *
- * @throws RangeError or Error when the bytes are no protobuf message.
+ * @throws RangeError or Error if the bytes are not a protobuf message.
  */
-function levelsInDescriptors(bytes: Uint8Array): MethodLevels {
-  const levels = new Map<string, IdempotencyLevel>();
+function levelsInDescriptors(bytes: Uint8Array): Levels {
+  const levels: Levels = new Map();
   const fields = fieldsOf(bytes);
-  // A set has files in field 1 and nothing else of its own; a file has its name there, and more beside it.
+  // Field 1 of a set holds its files, and is its only field. Field 1 of a file is its name, and it has others.
   const isFile = fields.some(({ number }) => number > setFile && number < 100);
   for (const file of isFile ? [fields] : messages(fields, setFile)) {
     const pkg = text(file, filePackage);
@@ -285,7 +283,7 @@ function messages(fields: readonly Field[], wanted: number): Field[][] {
 }
 
 function text(fields: readonly Field[], wanted: number): string {
-  // Of a field that should stand once and stands twice, the last counts.
+  // If a field that should occur once occurs twice, the last one counts.
   const field = fields.findLast(({ number }) => number === wanted);
   return field === undefined || typeof field.value === "number"
     ? ""

@@ -20,26 +20,26 @@ import { type Environment, environmentOf, environmentOptionNames } from "../../g
 import type { MessageContext } from "../../grpc/types.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
-/** What a call tells a key function beside its request. The metadata is the caller's: read it only. */
+/** The call, for a key function. Its metadata is the caller's own: do not change it. */
 export interface KeyRequest {
   /** `/pkg.Service/Method` */
   readonly method: string;
   readonly metadata: Pick<Metadata, "get" | "getMap">;
 }
 
-/** Which idempotency key a call is sent with, and what it is worth. */
+/** Which idempotency key a call is sent with, and what the server does with it. */
 export interface IdempotencyKeyOptions {
   /**
-   * Where the key of a call comes from that brings none itself:
+   * Where the key comes from, for calls that have none in their metadata:
    *
-   * - `uuid`: a random one for each call. It makes the attempts of one call the same to the server;
-   * - `request-hash`: SHA-256, in hex, of the method and the serialized request. Equal requests have equal
-   *   keys, from whichever process: only for requests that name what they are about, or the second order
-   *   of the same thing is taken for the first;
+   * - `uuid`: a random key for each call. To the server the attempts of one call are the same;
+   * - `request-hash`: SHA-256, in hex, of the method and the serialized request. Equal requests have equal keys, in all
+   *   processes. Only for requests with an identity of their own: otherwise a second order of the same thing is taken
+   *   for the first;
    * - a function of the request. `undefined` sends the call without a key.
    *
-   * The last two need the request before the call starts, so they suit unary and server-streaming methods.
-   * A call that streams its request ends with INTERNAL.
+   * The last two need the request before the call starts, so they work for unary and server-streaming methods. A call
+   * that streams its request ends with INTERNAL.
    *
    * @defaultValue "uuid"
    */
@@ -48,13 +48,14 @@ export interface IdempotencyKeyOptions {
     | "request-hash"
     | ((request: unknown, call: KeyRequest) => string | undefined);
   /**
-   * Whether the server is known to run a call once for each key. Then a call with a key may be retried and hedged
-   * as one of an idempotent method. A key by itself promises nothing. @defaultValue false
+   * Whether the server runs a call once for each key. Then a call with a key may be retried and hedged like a call of an
+   * idempotent method. A key alone does not make that safe. @defaultValue false
    */
   readonly honoured?: boolean;
   /**
-   * Makes the keys of `uuid`. They must differ between processes.
-   * @defaultValue `crypto.randomUUID`; UUIDs made of the `random` of the weir, where one was handed in
+   * Makes the keys for the source `uuid`. They must differ between processes. If it throws or returns no valid key, that
+   * is reported, and the default makes the key.
+   * @defaultValue `crypto.randomUUID`; with a `random` of your own, UUIDs made from it
    */
   readonly uuid?: () => string;
 }
@@ -71,7 +72,7 @@ const optionNames = [
 ] as const satisfies readonly (keyof IdempotencyKeyOptions)[];
 
 /**
- * @param alsoKnown Names of options that are somebody else's and stand beside.
+ * @param alsoKnown Names of further options, which the caller reads.
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolveIdempotencyKeyOptions(
@@ -92,9 +93,9 @@ export function resolveIdempotencyKeyOptions(
 }
 
 /**
- * Sends every call with an idempotency key, one for the call and so the same for all of its attempts: it
- * stands above whatever retries and hedges. A valid key in the caller's metadata is kept; one that is not
- * is reported, left as it is, and counts for nothing.
+ * Sends every call with an idempotency key. It stands above retries and hedges, so that all attempts of a call have the
+ * same key. A valid key in the caller's metadata is kept. An invalid one is reported and sent as it is, and does not
+ * make the call safe to retry.
  */
 export function idempotencyKeyLayer(
   environment: Environment,
@@ -104,7 +105,7 @@ export function idempotencyKeyLayer(
     new IdempotentCall(options, nextCall, options[recordKey], policy, environment);
 }
 
-/** Where reports of this policy come from. */
+/** The name of this policy in reports of errors. */
 const where = "idempotencyKey";
 
 class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
@@ -112,7 +113,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
   readonly #policy: ResolvedIdempotencyKeyOptions;
   readonly #reportError: ReportError;
   readonly #random: Random;
-  /** The metadata of a call whose key is made of the request, until that comes. */
+  /** The metadata of a call that waits for its request, to make the key of it. */
   #waiting: Metadata | undefined;
   #stopWaiting: (() => void) | undefined;
 
@@ -150,11 +151,11 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
       super.sendMessageWithContext(context, message);
       return;
     }
-    // Serialized for its key, it is not serialized again where it is sent.
+    // The bytes that are hashed are also the ones that are sent.
     const hashed = this.#policy.source === "request-hash";
     const { method_definition: definition } = this.options;
     const sent = hashed ? keepRequest(definition, message, this) : message;
-    // Forwarded first, so that the message takes the same way as without a key.
+    // The start is forwarded first, so that the message is sent in the usual way.
     this.#forwardWith(this.#keyOf(sent, metadata), metadata);
     super.sendMessageWithContext(context, sent);
     if (sent instanceof KeptRequest && sent !== message) sent.settle(this);
@@ -162,7 +163,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
 
   override halfClose(): void {
     const metadata = this.#waiting;
-    // No request came, so there is nothing to make a key of. What that means is the server's to say.
+    // There is no request to make a key of. The call goes on without one, and the server answers it.
     if (metadata !== undefined) this.#forwardWith(undefined, metadata);
     super.halfClose();
   }
@@ -173,8 +174,9 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   /**
-   * Puts the start off until the request is there. grpc-js sends it in the same tick; an interceptor above may
-   * take its time. A call that is over meanwhile goes on without a key, to where deadlines are watched.
+   * Delays the start until the request is there. grpc-js sends the request in the same tick; an interceptor above may take
+   * longer. If the call is cancelled or runs out of time meanwhile, it goes on without a key, to the layer of
+   * deadlines, which ends it.
    */
   #await(metadata: Metadata): void {
     const own = copyMetadata(metadata);
@@ -183,7 +185,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
     const giveUp = () => this.#forwardWith(undefined, own);
     const cancelled = follows(this.options, propagate.CANCELLATION);
     const unfollow = cancelled ? inbound?.onCancelled(giveUp) : undefined;
-    // A deadline that is no time is as good as none here: it is refused below.
+    // A deadline that is no time is ignored here. The layer of deadlines refuses it.
     const deadlineMs = toMonotonic(this.options.deadline, clock, clock.now());
     const stopTimer =
       deadlineMs === undefined || deadlineMs === Number.POSITIVE_INFINITY
@@ -195,7 +197,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
     };
   }
 
-  /** @param own A copy of the caller's metadata, who may send them again. */
+  /** @param own A copy of the metadata: the caller may use its own object again. */
   #forwardWith(key: string | undefined, own: Metadata): void {
     this.released();
     if (key !== undefined) {
@@ -221,7 +223,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
     });
   }
 
-  /** What goes wrong here is not the call's fault: it then has a key as random as any. */
+  /** If the key cannot be made, that is reported, and the call gets a random key. */
   #keyOf(message: unknown, metadata: Metadata): string | undefined {
     const { source } = this.#policy;
     const { method } = this.#record;
@@ -236,7 +238,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
 
   #hash(message: unknown): string {
     const { bytes } = keepRequest(this.options.method_definition, message, this);
-    // No path has a NUL, so no two pairs of path and request run together.
+    // A NUL, which no path contains, separates path and request.
     const hash = createHash("sha256").update(this.options.method_definition.path).update("\0");
     return hash.update(bytes).digest("hex");
   }
@@ -262,7 +264,7 @@ function uuidKey(answer: unknown): string {
   throw new TypeError(`uuid must return ${keyRule}`);
 }
 
-/** A UUID of version 4. By the system's own chance it is one that nobody can guess. */
+/** A UUID of version 4. With the random source of the system it cannot be guessed. */
 function uuidOf(random: Random): string {
   if (random === systemRandom) return randomUUID();
   const bytes = Buffer.from(Array.from({ length: 16 }, () => Math.floor(random() * 256)));
@@ -288,19 +290,19 @@ export function idempotencyKey(
 }
 
 /**
- * Request: names the call, so that a server that honours it runs the call once, however often it is
- * sent. The lower-case form of the header in the IETF draft "The Idempotency-Key HTTP Header Field".
+ * Request metadata: the key of the call. A server that honours it runs the call once, however often it is sent. The name is
+ * that of the IETF draft "The Idempotency-Key HTTP Header Field", in lower case.
  */
 const idempotencyKeyName = "idempotency-key";
 
-/** What the metadata of a call says of its idempotency key. */
-export type KeyInMetadata =
+/** The idempotency key in the metadata of a call. */
+type KeyInMetadata =
   | { readonly kind: "absent" }
   | { readonly kind: "invalid" }
   | { readonly kind: "key"; readonly key: string };
 
 /**
- * Several keys, a key that is too long or has other characters than printable ASCII: all are invalid.
+ * More than one key, and a key that {@link isIdempotencyKey} refuses, are invalid.
  *
  * @internal Exported for its tests.
  */

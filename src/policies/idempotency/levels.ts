@@ -1,8 +1,8 @@
 /**
- * What is known of running a method twice:
- * - `no-side-effects`: it changes nothing, so that it can be run as often as one likes
- * - `idempotent`: running it again changes nothing more
- * - `unknown`: nothing was said. That is not `no`: gRPC has no way to say no.
+ * Whether a method may run twice:
+ * - `no-side-effects`: it changes nothing, however often it runs;
+ * - `idempotent`: running it again changes nothing more;
+ * - `unknown`: the schema states nothing. It has no way to state that a method is not idempotent.
  *
  * The levels are those of `google.protobuf.MethodOptions.idempotency_level`.
  */
@@ -11,8 +11,8 @@ export type IdempotencyLevel = (typeof idempotencyLevels)[number];
 export const idempotencyLevels = ["no-side-effects", "idempotent", "unknown"] as const;
 
 /**
- * Reads an `idempotency_level` as descriptors (numbers) and code generators (names) give it. What is
- * neither reads as `unknown`: a level that a later protobuf adds must not allow a retry.
+ * Reads an `idempotency_level`, which is a number in descriptors and a name in generated code. Other values are
+ * `unknown`: a level that a later version of protobuf adds must not allow retries.
  */
 export function levelFromSchema(value: unknown): IdempotencyLevel {
   if (value === 1 || value === "NO_SIDE_EFFECTS") return "no-side-effects";
@@ -20,12 +20,12 @@ export function levelFromSchema(value: unknown): IdempotencyLevel {
   return "unknown";
 }
 
-/** The longest key that is taken, in characters. */
+/** The longest idempotency key, in characters. */
 export const maxIdempotencyKeyLength = 255;
 
 /**
- * A key is 1 to 255 printable ASCII characters, without spaces at its ends: HTTP/2 may take those away on the
- * way, and the server would hold another key than the client.
+ * 1 to 255 printable ASCII characters, without spaces at the ends. HTTP/2 may strip those on the way, so that the server
+ * would see another key than the client.
  */
 const keyForm = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 
