@@ -4,7 +4,7 @@ import { credentials, Metadata, type ServiceError, status as Status } from "@grp
 import type { Priority } from "grpc-weir";
 import { EdgeServiceClient } from "../gen/demo/shop/v1/edge.js";
 import type { Hop } from "./hop.js";
-import { type Answered, type CallResult, type End, report, type Tally } from "./messages.js";
+import { type CallResult, type End, report, type Tally } from "./messages.js";
 import { deadlineMs, type PlannedCall } from "./script.js";
 
 /** Calls that are late are sent so many at a time. */
@@ -35,22 +35,20 @@ export class Caller {
     await Promise.all(lanes.map((name) => lane(name, calls / primingLanes)));
   }
 
-  async run(plan: readonly PlannedCall[]): Promise<Answered> {
+  async run(plan: readonly PlannedCall[]): Promise<readonly CallResult[]> {
     const ticker = setInterval(() => report({ type: "tally", ...this.tally }), 200);
     const beginMs = performance.now();
     const ends: Promise<CallResult>[] = [];
-    let lateMs = 0;
     for (const planned of plan) {
       const waitMs = beginMs + planned.atMs - performance.now();
       // Where it is late, too: sent in one go, many calls would keep the answers of all others from being read.
       if (waitMs > 0) await sleep(waitMs);
       else if (ends.length % callsInOneGo === 0) await nextTurn();
-      lateMs = Math.max(lateMs, performance.now() - beginMs - planned.atMs);
       ends.push(this.#send(planned));
     }
     const calls = await Promise.all(ends);
     clearInterval(ticker);
-    return { calls, lateMs };
+    return calls;
   }
 
   get tally(): Tally {

@@ -4,8 +4,8 @@ import type { Order, Report, Role } from "./messages.js";
 import type { Way } from "./ways.js";
 
 const program = fileURLToPath(new URL("./process.js", import.meta.url));
-/** Long enough for a busy machine to start a process. */
-const patienceMs = 40_000;
+/** Long enough for a busy machine to start a process, and for the whole incident. */
+const patienceMs = 120_000;
 
 /** One process of the incident, seen from the one that directs it. */
 export class Member {
@@ -40,14 +40,11 @@ export class Member {
   }
 
   /** The next message of a type. */
-  next<T extends Report["type"]>(
-    type: T,
-    withinMs = patienceMs,
-  ): Promise<Extract<Report, { type: T }>> {
+  next<T extends Report["type"]>(type: T): Promise<Extract<Report, { type: T }>> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        reject(new Error(`the ${this.role} process did not say "${type}" in ${withinMs} ms`));
-      }, withinMs);
+        reject(new Error(`the ${this.role} process did not say "${type}" in ${patienceMs} ms`));
+      }, patienceMs);
       const listener = (message: Report) => {
         if (message.type !== type) return;
         clearTimeout(timer);

@@ -41,16 +41,11 @@ export type Report =
   | { readonly type: "opened" }
   | { readonly type: "primed" }
   | ({ readonly type: "tally" } & Tally)
-  | ({ readonly type: "results" } & Answered)
+  | { readonly type: "results"; readonly calls: readonly CallResult[] }
+  /** By how much the process was late in its work: it did not get to run. */
+  | { readonly type: "late"; readonly ms: number }
   | { readonly type: "spans"; readonly spans: readonly SpanRecord[] }
   | { readonly type: "stopped" };
-
-/** What a caller reports. */
-export interface Answered {
-  readonly calls: readonly CallResult[];
-  /** By how much a call was sent later than planned, at most: how long its process did not get to run. */
-  readonly lateMs: number;
-}
 
 /** How a call ended for its caller. `shed`: refused by a policy, early and on purpose. */
 export type End = "ok" | "shed" | "failed";

@@ -4,6 +4,7 @@ import { Caller } from "./caller.js";
 import { edgeServer } from "./edge.js";
 import { hopOf } from "./hop.js";
 import { inventoryServer } from "./inventory.js";
+import { watchLateness } from "./lateness.js";
 import { type Conditions, type Order, type Role, report } from "./messages.js";
 import { Network } from "./network.js";
 import { ordersServer } from "./orders.js";
@@ -74,7 +75,7 @@ async function obey(order: Order): Promise<void> {
     case "begin":
       await spans?.forget();
       if (caller === undefined) throw new Error("the shop is not open");
-      report({ type: "results", ...(await caller.run(order.calls)) });
+      report({ type: "results", calls: await caller.run(order.calls) });
       break;
     case "stop":
       clearInterval(breaks);
@@ -96,4 +97,5 @@ process.on("message", (order: Order) => {
 // The director decides when this ends; without it there is nothing to do.
 process.on("disconnect", () => process.exit(0));
 process.on("SIGINT", () => {});
+watchLateness((ms) => report({ type: "late", ms }));
 report({ type: "ready" });

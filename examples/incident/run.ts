@@ -1,10 +1,13 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Fleet, Member } from "./fleet.js";
-import type { Answered, SpanRecord, Tally } from "./messages.js";
+import type { CallResult, SpanRecord, Tally } from "./messages.js";
 import { outageMs, type Phase, type PlannedCall, phases } from "./script.js";
 
-export interface RunResult extends Answered {
+export interface RunResult {
+  readonly calls: readonly CallResult[];
+  /** By how much one of the processes did not get to run, at most. */
+  readonly lateMs: number;
   readonly spans: readonly SpanRecord[];
 }
 
@@ -46,15 +49,17 @@ export async function play(
 ): Promise<RunResult> {
   const { inventory, inventoryPort, replacement, shop } = cast;
   const spans: SpanRecord[] = [];
+  let lateMs = 0;
   const members = [inventory, replacement, shop];
   for (const member of members) {
     member.on((message) => {
       if (message.type === "spans") spans.push(...message.spans);
+      else if (message.type === "late") lateMs = Math.max(lateMs, message.ms);
       else if (message.type === "tally") onTally(message);
     });
   }
 
-  const results = shop.next("results", 90_000);
+  const results = shop.next("results");
   // Seen before it is awaited below, in case the director fails first.
   results.catch(() => {});
   shop.tell({ type: "begin", calls: plan });
@@ -72,7 +77,7 @@ export async function play(
     become(current, phase);
     await sleep(Math.max(0, endMs - performance.now()));
   }
-  const { calls, lateMs } = await results;
+  const { calls } = await results;
 
   const alive = members.filter((member) => member !== inventory);
   await Promise.all(alive.map(stop));

@@ -6,7 +6,7 @@ import { titles, ways } from "./ways.js";
 export interface Shown {
   readonly plan: readonly PlannedCall[];
   readonly results: Results;
-  /** By how much calls were sent later than planned, at most. */
+  /** By how much a process did not get to run, at most. */
   readonly lateMs: number;
   /** The trace that is printed. */
   readonly saved: Trace | undefined;

@@ -51,7 +51,7 @@ function run(name: string): Promise<Ended> {
   });
 }
 
-// They are run as `npm test` has built them.
+// They are run as `npm run test:deep` has built them.
 describe.each(examples)("examples/%s", (name) => {
   it("runs by itself and shows what it is for", { timeout: 90_000 }, async () => {
     const { code, output } = await run(name);

@@ -10,7 +10,7 @@ import type { Results } from "../../../examples/incident/table.js";
 import { summary, verdict } from "../../../examples/incident/verdict.js";
 import { explanations, titles, ways } from "../../../examples/incident/ways.js";
 
-// As `npm test` has built it.
+// As `npm run test:deep` has built it.
 const program = fileURLToPath(new URL("../../../build/examples/incident/main.js", import.meta.url));
 
 interface Ended {
@@ -60,7 +60,7 @@ function isAlive(pid: number): boolean {
 }
 
 async function allEnd(pids: readonly number[]): Promise<boolean> {
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < 400; tries += 1) {
     if (!pids.some(isAlive)) return true;
     await sleep(50);
   }
@@ -74,19 +74,23 @@ describe("the incident", () => {
       expect(output).toContain(`${titles[way].padEnd(13)} ${explanations[way]}`);
     for (const { happens } of phases)
       expect(output).toMatch(new RegExp(`^${happens} .*\\d %`, "m"));
-    expect(output).toMatch(/^A critical call that was saved: order-\d+/m);
-    expect(output).toMatch(/attempt 2: retry/);
     expect(output).toMatch(
       /^In the same incident grpc-weir served \d+ of \d{3} critical checkouts/m,
     );
     expect(output).not.toContain("\x1b");
     // Where its processes do not get to run, it says so, and its columns compare nothing.
-    if (!output.includes("the machine is busy")) expect(code, output).toBe(0);
+    if (output.includes("the machine is busy")) {
+      expect(code).toBe(1);
+      return;
+    }
+    expect(code, output).toBe(0);
+    expect(output).toMatch(/^A critical call that was saved: order-\d+/m);
+    expect(output).toMatch(/attempt 2: retry/);
   });
 
   const onLinux = it.runIf(process.platform === "linux");
 
-  onLinux("leaves no process behind when it is interrupted", { timeout: 60_000 }, async () => {
+  onLinux("leaves no process behind when it is interrupted", { timeout: 240_000 }, async () => {
     let children: number[] = [];
     const { code } = await play(/1\/7/, (pid) => {
       children = processesOf(pid);
@@ -97,7 +101,7 @@ describe("the incident", () => {
     expect(code).toBe(130);
   });
 
-  onLinux("leaves no process behind when it is killed", { timeout: 60_000 }, async () => {
+  onLinux("leaves no process behind when it is killed", { timeout: 240_000 }, async () => {
     let children: number[] = [];
     await play(/1\/7/, (pid) => {
       children = processesOf(pid);
@@ -107,7 +111,7 @@ describe("the incident", () => {
     expect(await allEnd(children)).toBe(true);
   });
 
-  onLinux("says so when one of its processes dies", { timeout: 60_000 }, async () => {
+  onLinux("says so when one of its processes dies", { timeout: 240_000 }, async () => {
     let children: number[] = [];
     const { code, output } = await play(/1\/7/, (pid) => {
       children = processesOf(pid);
