@@ -32,6 +32,8 @@ function addTests(name, file, exit) {
         total.passed += 1;
       } else if (test.status === "failed") {
         fail(`${name}: ${test.fullName}`);
+        const [replay] = test.failureMessages.join("\n").match(/^replay: .*$/m) ?? [];
+        if (replay !== undefined) console.log(`  ${replay}`);
       } else {
         total.skipped += 1;
         console.log(`skipped: ${name}: ${test.fullName}`);
