@@ -12,7 +12,7 @@ import { receivedStatus } from "../status/foreign-status.js";
 import { channelClosed, interceptorThrew } from "../status/local.js";
 import type { ClientListener, MessageContext } from "../types.js";
 
-// grpc-js keeps these names to itself; they are derived from what it exports.
+// grpc-js does not export these types. They are derived from those that it exports.
 export type Channel = NonNullable<ClientOptions["channelOverride"]>;
 export type ChannelCall = ReturnType<Channel["createCall"]>;
 type ParentCall = Parameters<Channel["createCall"]>[3];
@@ -23,17 +23,17 @@ export interface CallSetup {
   readonly host: string | null | undefined;
   readonly parent: ParentCall;
   readonly propagateFlags: number | null | undefined;
-  /** The peer of a call that has none yet, as grpc-js has it. */
+  /** The peer of a call that has no connection yet, as in grpc-js. */
   readonly target: string;
   /** Chooses the connection. Throws when the channel is closed. */
   readonly choose: (method: string, metadata: Metadata) => PartitionConnection;
 }
 
 /**
- * A call of a partitioned channel. What decides its connection is in its metadata, which come with `start`, so only
- * then is the real call made. What comes before is kept as grpc-js keeps it: one message, the latest.
+ * A call of a partitioned channel. The metadata decide which connection it uses, so the call of grpc-js is made in `start`. Of
+ * messages that come before that, the last one is kept, as in grpc-js.
  *
- * One object is both the call and the listener of the call below, to spare an allocation.
+ * One object is both the call and the listener of the call below, which saves an allocation.
  */
 export class PartitionedCall implements ChannelCall, ClientListener {
   readonly #setup: CallSetup;
@@ -99,7 +99,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
     return this.#call?.getPeer() ?? this.#setup.target;
   }
 
-  /** It names the call in traces of grpc-js only, where a call that has not started does not occur. */
+  /** Names the call in traces of grpc-js, which have no calls that have not been started. */
   getCallNumber(): number {
     return this.#call?.getCallNumber() ?? 0;
   }
@@ -125,7 +125,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
 
   onReceiveStatus(received: StatusObject): void {
     this.#leave();
-    // What could not be started has its status from here, and may have another from below.
+    // A call that could not be started has ended already, and may get a second status from below.
     if (this.#ended !== undefined) return;
     this.#listener?.onReceiveStatus(receivedStatus(received));
   }
@@ -141,7 +141,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
     return call;
   }
 
-  /** The parent was listened to from the start on; a cancellation before that would be missed. */
+  /** grpc-js follows the parent from when the call is made. This makes up for a cancellation before that. */
   #heedParent(call: ChannelCall): void {
     const { parent, propagateFlags } = this.#setup;
     if (!this.#parentLived || parent?.cancelled !== true) return;
@@ -150,7 +150,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
     }
   }
 
-  /** What could not be started. Left alone, the call below would keep its channel and its timer. */
+  /** Ends a call that could not be started, and cancels the call below, which would keep its channel busy. */
   #fail(failed: StatusObject): void {
     this.#leave();
     this.#end(failed);
@@ -163,7 +163,7 @@ export class PartitionedCall implements ChannelCall, ClientListener {
     this.#connection = undefined;
   }
 
-  /** Ends a call that never was one below. */
+  /** Ends a call that has none below. */
   #end(final: StatusObject): void {
     if (this.#ended !== undefined) return;
     this.#ended = final;
@@ -176,28 +176,28 @@ export class PartitionedCall implements ChannelCall, ClientListener {
   }
 }
 
-/** Numbers of one connection. */
+/** The numbers of one connection at one moment. */
 export interface ChannelConnectionSnapshot {
   readonly state: keyof typeof connectivityState;
-  /** Calls that have started and not ended. */
+  /** Calls that run. */
   readonly inFlight: number;
   /** Calls since the channel was made. */
   readonly started: number;
 }
 
-/** Numbers of one partition: the sums, and those of its connections. */
+/** The numbers of one partition at one moment: the sums, and those of its connections. */
 export interface ChannelPartitionSnapshot {
   readonly inFlight: number;
   readonly started: number;
   readonly connections: readonly ChannelConnectionSnapshot[];
 }
 
-/** One connection of a partition: a channel that shares its connection with no other. */
+/** One connection of a partition: a channel that does not share its connection. */
 export class PartitionConnection {
   readonly channel: Channel;
   #inFlight = 0;
   #started = 0;
-  /** When it was last chosen, counted in choices. */
+  /** The number of the choice by which it was last chosen. */
   #turn = 0;
 
   constructor(channel: Channel) {
@@ -217,7 +217,7 @@ export class PartitionConnection {
     this.#turn = turn;
   }
 
-  /** Whether the next call rather goes here. */
+  /** Whether the next call should use this connection rather than the other. */
   isBetterThan(other: PartitionConnection): boolean {
     const failing = this.#failing();
     if (failing !== other.#failing()) return !failing;
@@ -250,8 +250,8 @@ export class Partition {
   }
 
   /**
-   * The connection with the fewest calls in flight; among equals, the one whose turn it is. One that cannot connect
-   * comes last: its calls fail at once, so that it always has the fewest and would draw all others in.
+   * The connection with the fewest calls in flight; among equals, the one that was chosen longest ago. A connection that
+   * cannot connect comes last: its calls fail at once, so that it would always have the fewest and attract all calls.
    */
   pick(): PartitionConnection {
     const connection = this.connections.reduce((best, each) =>

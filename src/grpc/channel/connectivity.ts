@@ -8,7 +8,7 @@ interface Watcher {
   readonly stop: CancelTask;
 }
 
-/** The first that any connection is in, is the state of all: as `round_robin` of grpc-js sums its addresses up. */
+/** The first of these states that a connection is in counts for all, as in the `round_robin` of grpc-js. */
 const order = [
   connectivityState.READY,
   connectivityState.CONNECTING,
@@ -17,8 +17,8 @@ const order = [
 ] as const;
 
 /**
- * One connectivity state of many channels. A channel knows no way to stop watching it, so each is watched once at a
- * time and without a deadline, from the first watcher on; the deadlines are kept here.
+ * The common connectivity state of several channels. grpc-js cannot remove a watcher from a channel, so each channel has one
+ * watcher without a deadline, from the first call of `watch` on. The deadlines of watchers are kept here.
  */
 export class Connectivity {
   readonly #channels: readonly Channel[];
@@ -42,12 +42,12 @@ export class Connectivity {
     return order.find((state) => states.has(state)) ?? connectivityState.IDLE;
   }
 
-  /** Lets all connections connect. */
+  /** Lets all channels connect. */
   connect(): void {
     for (const channel of this.#channels) channel.getConnectivityState(true);
   }
 
-  /** Calls back once when the state is not `from` any more, or with an error when the deadline passes first. */
+  /** Calls back once: when the state is no longer `from`, or with an error when the deadline passes before. */
   watch(from: connectivityState, deadline: Date | number, callback: (error?: Error) => void): void {
     const waitMs = Number(deadline) - this.#clock.wallNow();
     const late = () => {
@@ -61,7 +61,7 @@ export class Connectivity {
       this.#watching = true;
       for (const channel of this.#channels) this.#follow(channel);
     }
-    // It may have changed since the caller looked.
+    // The state may have changed since the caller read it.
     if (this.state !== from) process.nextTick(() => this.#changed());
   }
 
@@ -75,7 +75,7 @@ export class Connectivity {
     const state = channel.getConnectivityState(false);
     if (state === connectivityState.SHUTDOWN) return;
     channel.watchConnectivityState(state, Infinity, () => {
-      // Before anybody is told, who might throw.
+      // Before the callbacks, because they may throw.
       this.#follow(channel);
       this.#changed();
     });
@@ -83,7 +83,7 @@ export class Connectivity {
 
   #changed(): void {
     const { state } = this;
-    // Those that are there now: who watches anew from inside a callback waits for the next change.
+    // A copy: a watcher that is added in a callback waits for the next change.
     const due = [...this.#watchers].filter(({ from }) => from !== state);
     for (const watcher of due) {
       if (!this.#watchers.delete(watcher)) continue;

@@ -10,27 +10,27 @@ import { type Priority, priorities } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
 import { environmentOf } from "../environment.js";
 
-/** What a call tells of itself when its partition is chosen. */
+/** What `partitionOf` sees of a call. */
 export interface PlacedCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
-  /** Of the metadata; `normal` where it names none, or nonsense. */
+  /** The priority in the metadata; `normal` where they have none, or an invalid one. */
   readonly priority: Priority;
-  /** As it goes to the server. To be read, not to be changed. */
+  /** The metadata as they are sent to the server. Do not change them. */
   readonly metadata: Metadata;
 }
 
-/** One partition of a channel: its size, and which calls are its own. */
+/** One partition of a channel: its size, and which calls use it. */
 export interface ChannelPartitionOptions {
   /**
-   * HTTP/2 connections of this partition, a whole number from 1 to 100. Each is opened when it is first needed.
-   * Under a balancer such as `round_robin` each stands for one to every address. @defaultValue 1
+   * HTTP/2 connections of this partition, a whole number from 1 to 100. Each is opened when it is first needed. With a
+   * load balancer such as `round_robin`, this is the number of connections to every address. @defaultValue 1
    */
   readonly connections?: number;
-  /** Takes calls of these priorities only. @defaultValue calls of any priority */
+  /** Only calls of these priorities use it. @defaultValue calls of any priority */
   readonly priorities?: readonly Priority[];
   /**
-   * Takes calls of these methods (`pkg.Service/Method`) or services (`pkg.Service`) only.
+   * Only calls of these methods (`pkg.Service/Method`) or services (`pkg.Service`) use it.
    * @defaultValue calls of any method
    */
   readonly methods?: readonly string[];
@@ -38,28 +38,32 @@ export interface ChannelPartitionOptions {
 
 export interface PartitionedChannelOptions<Name extends string = string> {
   /**
-   * The partitions by name, from 1 to 100. A call goes to the first, in the order written, whose `priorities` and
-   * `methods` both fit. A name starts with a letter.
+   * The partitions by name, from 1 to 100. A call uses the first of them whose `priorities` and `methods` both fit. A name
+   * starts with a letter.
    */
   readonly partitions: Readonly<Record<Name, ChannelPartitionOptions>>;
   /**
-   * Names the partition of a call; `undefined` leaves it to the rules of the partitions. It runs for each attempt.
-   * If it throws or names none that there is, that is reported, and the rules decide.
+   * Returns the name of a call's partition, or `undefined` to let `priorities` and `methods` decide. It runs for each
+   * attempt. If it throws or returns another name, that is reported, and `priorities` and `methods` decide.
    */
   readonly partitionOf?: (call: PlacedCall) => NoInfer<Name> | undefined;
-  /** Takes the calls that no rule fits. @defaultValue the one partition without `priorities` and `methods` */
+  /** The partition of calls that no other fits. @defaultValue the one partition without `priorities` and `methods` */
   readonly defaultPartition?: NoInfer<Name>;
   /**
-   * Channel options of every connection. `grpc.use_local_subchannel_pool` is always 1, and service configs from DNS
-   * are off unless you say otherwise: a retry policy in one would multiply the attempts. A connection that is lost is
-   * tried again after 100 ms, and at last every 5 s, unless you say otherwise. @defaultValue none
+   * Channel options of every connection. These differ from the defaults of grpc-js:
+   *
+   * - `grpc.use_local_subchannel_pool` is always 1, because each partition needs a connection of its own;
+   * - service configs from DNS are off unless you switch them on, because a retry policy in one multiplies the attempts;
+   * - a lost connection is tried again after 100 ms, and at most every 5 s, unless you set other times.
+   *
+   * @defaultValue none
    */
   readonly channelOptions?: ChannelOptions;
-  /** Hears of what `partitionOf` throws. @defaultValue a process warning */
+  /** Notified of what `partitionOf` throws. @defaultValue emits a process warning */
   readonly onError?: ReportError;
 }
 
-/** One partition as it is to be made. */
+/** The resolved options of one partition. */
 export interface PartitionPlan {
   readonly name: string;
   readonly connections: number;
@@ -89,7 +93,7 @@ export function resolvePartitionedChannelOptions(given: PartitionedChannelOption
   ]);
   const { partitionOf, onError, channelOptions: channels = {} } = options;
   optionalFunction(`${prefix}.partitionOf`, partitionOf);
-  // Any key will do: which options a channel knows is for grpc-js to say.
+  // With any key: grpc-js decides which options a channel has.
   const channelOptions = readOptions(`${prefix}.channelOptions`, channels);
   const partitions = readOptions(`${prefix}.partitions`, options.partitions);
   const plans = Object.entries(partitions).map(([name, own]) => planOf(name, own));
@@ -102,7 +106,7 @@ export function resolvePartitionedChannelOptions(given: PartitionedChannelOption
       "grpc.service_config_disable_resolution": 1,
       ...channelOptions,
       ...reconnectBackoff(channelOptions),
-      // Out of the pool of the process, all partitions would be given the same connection.
+      // From the pool of the process, all partitions would get the same connection.
       "grpc.use_local_subchannel_pool": 1,
     },
     report: environmentOf(
@@ -114,7 +118,7 @@ export function resolvePartitionedChannelOptions(given: PartitionedChannelOption
 
 function planOf(name: string, given: ChannelPartitionOptions): PartitionPlan {
   const option = `${prefix}.partitions.${name}`;
-  // A name like a number would change the order: JavaScript puts such keys first.
+  // JavaScript moves keys that are numbers to the front of an object, and the order matters.
   if (!/^[A-Za-z][\w.-]*$/.test(name)) {
     throw new InvalidOptionError(option, "named by a letter and then letters, digits, _ . -", name);
   }
@@ -162,7 +166,7 @@ function defaultOf(
     throw new InvalidOptionError(option, rule, defaultPartition);
   }
   oneOf(option, chosen, names);
-  // Nothing could ever lead to it.
+  // No call could use such a partition.
   const idle = open.find(({ name }) => name !== chosen);
   if (idle !== undefined && partitionOf === undefined) {
     const rule = "given priorities or methods: without partitionOf, no call would come to it";
@@ -174,13 +178,13 @@ function defaultOf(
 const initialKey = "grpc.initial_reconnect_backoff_ms";
 const maxKey = "grpc.max_reconnect_backoff_ms";
 
-/** The wait after the first failed attempt to connect, and the longest; grpc-js lets it grow by 1.6 each time. */
+/** The wait after the first failed connect, and the longest wait, in milliseconds. grpc-js multiplies it by 1.6 each time. */
 const initialMs = 100;
 const maxMs = 5_000;
 
 /**
- * How soon a channel connects again: grpc-js would wait a second at first and up to two minutes later. What the
- * options say themselves stays as it is, and a default that would contradict it gives way.
+ * Channel options that let a channel reconnect sooner: grpc-js waits a second at first, and up to two minutes later. Options of
+ * the user's own stay, and the other default is adapted to them.
  */
 export function reconnectBackoff(own: ChannelOptions): ChannelOptions {
   const { [initialKey]: ownInitialMs, [maxKey]: ownMaxMs } = own;

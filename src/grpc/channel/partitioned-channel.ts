@@ -34,8 +34,8 @@ export interface PartitionedChannelSnapshot<Name extends string = string> {
 type CreateCallArgs = Parameters<Channel["createCall"]>;
 
 /**
- * A channel whose calls ride different connections by class. Hand it to a client as `channelOverride`; it behaves as
- * one channel to one target.
+ * A channel that uses different connections for different classes of calls. Give it to a client as `channelOverride`; to the
+ * client it is one channel to one target.
  */
 export class PartitionedChannel<Name extends string = string> implements Channel {
   readonly #partitions: ReadonlyMap<string, Partition>;
@@ -67,7 +67,7 @@ export class PartitionedChannel<Name extends string = string> implements Channel
   /**
    * READY if any connection is; else CONNECTING, TRANSIENT_FAILURE or IDLE, if any is.
    *
-   * @param tryToConnect Unless one is ready, lets all connections connect that are idle.
+   * @param tryToConnect Lets all idle connections connect, unless one is ready.
    */
   getConnectivityState(tryToConnect: boolean): connectivityState {
     const { state, closed } = this.#connectivity;
@@ -84,7 +84,7 @@ export class PartitionedChannel<Name extends string = string> implements Channel
     this.#connectivity.watch(currentState, deadline, callback);
   }
 
-  /** That of one connection: grpc-js lets nobody else register with channelz. */
+  /** The reference of one connection, because only channels of grpc-js can register with channelz. */
   getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
     return this.#first.getChannelzRef();
   }
@@ -103,7 +103,7 @@ export class PartitionedChannel<Name extends string = string> implements Channel
     return new PartitionedCall({ method, deadline, host, parent, propagateFlags, target, choose });
   }
 
-  /** Closes all connections. Calls that are on one already are left to end, as by any channel. */
+  /** Closes all connections. Calls that run are left to end, as with any channel. */
   close(): void {
     if (!this.#connectivity.closed) this.#connectivity.close();
   }
@@ -112,7 +112,7 @@ export class PartitionedChannel<Name extends string = string> implements Channel
     const numbers = [...this.#partitions].map(
       ([name, partition]) => [name, partition.snapshot()] as const,
     );
-    // They were made of an object with these names.
+    // The partitions were made from an object with these names.
     const partitions = Object.fromEntries(numbers) as Record<Name, ChannelPartitionSnapshot>;
     return { partitions };
   }
@@ -124,25 +124,25 @@ export class PartitionedChannel<Name extends string = string> implements Channel
 
   #named(name: string): Partition {
     const partition = this.#partitions.get(name);
-    // The options and `placeBy` see to it that this does not happen.
+    // `resolvePartitionedChannelOptions` and `partitionBy` return known names only.
     if (partition === undefined) throw new Error(`There is no partition ${name}`);
     return partition;
   }
 
   #mustBeOpen(): void {
-    // In the words of grpc-js.
+    // The text of grpc-js.
     if (this.#connectivity.closed) throw new Error("Channel has been shut down");
   }
 }
 
 /**
- * A connection bulkhead: calls of different classes ride different HTTP/2 connections, so that one class cannot use
- * up what the calls of a connection share: its streams, its flow-control window, its socket.
+ * A bulkhead of connections: different classes of calls use different HTTP/2 connections, so that one class cannot use up what
+ * the calls of a connection share: its streams, its flow-control window and its socket.
  *
- * Give it to a client as `channelOverride`, with the client's own target and credentials. The channel options belong
- * here then: a client ignores those beside a `channelOverride`.
+ * Give it to a client as `channelOverride`, with the client's own target and credentials. Give the channel options here: a
+ * client with a `channelOverride` ignores its own.
  *
- * It bounds and refuses nothing. How many calls may run at once is for a bulkhead to say.
+ * It does not limit how many calls run at once; a bulkhead does.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -169,7 +169,7 @@ export function partitionedChannel<Name extends string>(
 /** Chooses the partition of a call by name. */
 export type PartitionOf = (method: string, metadata: Metadata) => string;
 
-/** The user's function first, then the rules in the order written, then the default. */
+/** By the user's function, else by the first rule that fits, else the default. */
 function partitionBy(plan: ChannelPlan): PartitionOf {
   const { partitions, partitionOf, defaultPartition, report } = plan;
   const ruled = partitions.filter(

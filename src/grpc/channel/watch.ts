@@ -1,9 +1,9 @@
 import { type CallProperties, connectivityState } from "@grpc/grpc-js";
 
-/** The channel of a client. grpc-js exports the class of that name only. */
+/** The channel of a client. The type of that name in grpc-js is the class only. */
 export type Channel = CallProperties<unknown, unknown>["channel"];
 
-/** Told of each change of a channel's connectivity state, from inside grpc-js's own change: it must not throw. */
+/** Receives each change of a channel's connectivity state. grpc-js calls it during the change, so it must not throw. */
 export type ConnectivityListener = (
   state: connectivityState,
   previous: connectivityState | undefined,
@@ -11,22 +11,22 @@ export type ConnectivityListener = (
 
 const watches = new WeakMap<Channel, ChannelWatch>();
 
-/** A channel that calls back this often without having changed is not watched any longer. */
+/** After so many callbacks in a row without a change, a channel is watched no longer. */
 const maxSpuriousCallbacks = 16;
 
 /**
- * The one watch of a channel: how it is connected, how often it failed to connect, and that it was closed. All calls
- * of the channel share it, because grpc-js has no way to take a watcher away again: one that waits for the next change
- * stays until there is one. It has no timer and holds neither the process nor a channel that nobody else holds.
+ * Watches a channel: its connectivity state, how often it failed to connect, and whether it was closed. All calls of the
+ * channel share one watch, because grpc-js cannot remove a watcher: it stays until the next change. The watch has no timer.
+ * It keeps neither the process running nor a channel in memory.
  *
- * It only looks. It never asks a channel to connect: grpc-js revives a closed one that is asked.
+ * It never asks a channel to connect: grpc-js reopens a closed channel that is asked.
  */
 export class ChannelWatch {
   /** The target as the channel writes it. */
   readonly target: string;
   readonly #channel: Channel;
   readonly #listeners = new Set<ConnectivityListener>();
-  /** As last seen; `undefined` where the channel does not say. */
+  /** The last known state; `undefined` where the channel does not report it. */
   #state: connectivityState | undefined;
   #closed = false;
   #failures = 0;
@@ -40,7 +40,7 @@ export class ChannelWatch {
     this.#arm();
   }
 
-  /** The watch of a channel, begun when it is asked for first. */
+  /** The watch of a channel, made at the first call. */
   static of(channel: Channel): ChannelWatch {
     const present = watches.get(channel);
     if (present !== undefined) return present;
@@ -49,33 +49,34 @@ export class ChannelWatch {
     return watch;
   }
 
-  /** SHUTDOWN from the moment of closing on, whatever grpc-js makes of the channel afterwards. */
+  /** The state now. SHUTDOWN once the channel was closed, even if grpc-js reopens it. */
   get state(): connectivityState | undefined {
     if (this.#closed) return connectivityState.SHUTDOWN;
-    // Read anew: a channel that cannot be watched still answers this.
+    // Read from the channel, because some channels cannot be watched.
     const state = this.#read();
     if (state === connectivityState.SHUTDOWN) this.#changed();
     return state;
   }
 
-  /** The channel was closed. It stays so, even where a name that resolves late revives the channel itself. */
+  /** Whether the channel was closed. grpc-js reopens a closed channel whose name is resolved late; that does not count. */
   get closed(): boolean {
     return this.state === connectivityState.SHUTDOWN;
   }
 
   /**
-   * How often the channel went into TRANSIENT_FAILURE. All calls that find no connection while the number stays the
-   * same heard of one event: grpc-js repeats the error of the last attempt to connect until there is a connection.
-   * Attempts that fail one after the other are told apart only if the balancer leaves the state between them;
-   * `pick_first` does not.
+   * How often the channel went into TRANSIENT_FAILURE. While the number stays the same, all calls without a connection fail
+   * by the same event, because grpc-js ends them with the error of the last connect. Several failed connects in a row count
+   * as one where the load balancer stays in the state between them, as `pick_first` does.
    */
   get failures(): number {
     return this.#failures;
   }
 
   /**
-   * Has `listener` told of every change from now on; closing is the last one. Nothing is told of the present state, and
-   * nothing at all on a closed channel. The result takes the listener away again and holds no channel.
+   * Calls `listener` at every change from now on; closing is the last one. It is not called with the present state, and not
+   * at all if the channel is closed.
+   *
+   * @returns Removes the listener.
    */
   subscribe(listener: ConnectivityListener): () => void {
     const listeners = this.#listeners;
@@ -100,12 +101,12 @@ export class ChannelWatch {
     }
     let arming = true;
     try {
-      // Without a deadline, which would be a timer that holds the process.
+      // Without a deadline: that would be a timer that keeps the process running.
       this.#channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => {
         if (!arming) this.#changed();
       });
     } catch {
-      // Closed since it was read, or a channel of somebody's that cannot be watched.
+      // The channel was closed in between, or cannot be watched.
       if (this.#read() === connectivityState.SHUTDOWN) this.#closed = true;
     }
     arming = false;
@@ -117,14 +118,14 @@ export class ChannelWatch {
     const state = this.#read();
     this.#state = state;
     this.#spurious = state === previous ? this.#spurious + 1 : 0;
-    // Before anybody is told, who may look or close.
+    // Before the listeners, because they may read the state or close the channel.
     if (this.#spurious < maxSpuriousCallbacks) this.#arm();
     if (state === undefined || state === previous) return;
     if (state === connectivityState.TRANSIENT_FAILURE) this.#failures += 1;
-    // Those that are there now: one that is added meanwhile waits for the next change.
+    // A copy: a listener that is added during the loop waits for the next change.
     const due = [...this.#listeners];
     for (const listener of due) {
-      // A listener before it may have closed the channel; everybody has been told of that by now.
+      // A listener before it may have closed the channel. All listeners have been called for that already.
       if (this.#state !== state) return;
       if (!this.#listeners.has(listener)) continue;
       if (this.#closed) this.#listeners.delete(listener);

@@ -21,8 +21,8 @@ import { asKept, copyMetadata } from "./kept-metadata.js";
 import { interceptorOf, type Layer } from "./layers.js";
 
 /**
- * The outermost layer of the client pipeline. It brings every event back into the caller's async context, and passes the
- * priority and the cohort of the inbound call on.
+ * The outermost layer of the client pipeline. It runs the caller's callbacks in the caller's async context, and passes on the
+ * priority, the cohort and the retry depth of the inbound call.
  */
 export function contextLayer(environment: Environment, waitForReady = false): Layer {
   return (options, nextCall) =>
@@ -48,7 +48,7 @@ class ContextCall extends ForwardingCall<OptionsWithRecord> {
   }
 
   protected override begin(metadata: Metadata): void {
-    // A channel that is closed is noticed below, where the call has its span.
+    // A closed channel is noticed below, inside the call's span.
     const closed = this.#pendingCalls.closing();
     if (closed !== undefined) {
       this.finish(closed);
@@ -63,7 +63,7 @@ class ContextCall extends ForwardingCall<OptionsWithRecord> {
     const adds = priority !== undefined && metadata.get(priorityKey).length === 0;
     const cohort = inbound?.cohortMarked === true ? inbound.cohort : undefined;
     const addsCohort = cohort !== undefined && metadata.get(cohortKey).length === 0;
-    // How many services above are retrying: also where this call is not retried itself.
+    // Passed on even if this call is not retried itself.
     const depth = inbound?.retryDepth ?? 0;
     const addsDepth = depth > 0 && metadata.get(retryDepthKey).length === 0;
     const waits = this.#waitForReady && metadata.getOptions().waitForReady === undefined;
@@ -71,7 +71,7 @@ class ContextCall extends ForwardingCall<OptionsWithRecord> {
       this.forward(metadata);
       return;
     }
-    // The metadata object is the caller's: what we add goes into a clone.
+    // The metadata are the caller's object.
     const own = asKept(copyMetadata(metadata));
     if (adds) {
       own.set(priorityKey, priority);
@@ -89,7 +89,7 @@ class ContextCall extends ForwardingCall<OptionsWithRecord> {
     else {
       let called = false;
       const restored: typeof callback = (error) => {
-        // Called back twice, a stream of Node throws where nobody catches it.
+        // A writable stream of Node that is called back twice throws an uncaught error.
         if (called) return;
         called = true;
         this.#record.restore(callback, error);
@@ -107,14 +107,14 @@ class ContextCall extends ForwardingCall<OptionsWithRecord> {
   }
 
   protected override endedWith(received: StatusObject): void {
-    // A handler may pass it on.
+    // In case the handler passes the failure on.
     if (received.code !== Status.OK) this.#record.inbound?.failedBelow(received);
     this.#record.restore(() => super.endedWith(received));
   }
 }
 
 /**
- * The context interceptor of its own: what the others need where no weir builds the pipeline. Put it first.
+ * The context layer as an interceptor of its own, for pipelines that are put together without a weir. Put it first.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

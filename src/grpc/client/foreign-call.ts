@@ -1,16 +1,16 @@
 import type { AuthContext, ClientCall, MessageContext } from "../types.js";
 
-// The call below an interceptor may be anybody's: grpc-js takes every object for one, and asks a unary call for three
-// methods only. What is missing in it, or throws, must not keep the toolkit from ending the call.
+// The call below may be an object of a foreign interceptor. grpc-js accepts any object, and calls only three methods of a
+// unary call. A method that is missing or throws must not keep the toolkit from ending the call.
 
 type AnyCall = Partial<ClientCall> | undefined;
 
-/** Throws, with a text for the status, where an interceptor has returned no call. */
+/** Throws an error with a text for the status, where an interceptor has returned no call. */
 export function mustBeCall(call: AnyCall | null): void {
   if (typeof call?.start !== "function") throw new TypeError("an interceptor returned no call");
 }
 
-/** Sends a message. A call that takes messages alone has nobody to call the write back. */
+/** Sends a message. A call that has `sendMessage` only does not call the write callback, so this does. */
 export function sendTo(call: Partial<ClientCall>, context: MessageContext, message: unknown): void {
   if (typeof call.sendMessageWithContext === "function") {
     call.sendMessageWithContext(context, message);
@@ -22,7 +22,7 @@ export function sendTo(call: Partial<ClientCall>, context: MessageContext, messa
   if (callback !== undefined) process.nextTick(callback);
 }
 
-/** The peer of a call that tells it. */
+/** The peer of a call; `undefined` where the call does not say. */
 export function peerOf(call: AnyCall): string | undefined {
   try {
     const peer: unknown = call?.getPeer?.();
@@ -32,7 +32,7 @@ export function peerOf(call: AnyCall): string | undefined {
   }
 }
 
-/** What a call tells of its connection, or null. */
+/** The identity of the server, as the call's connection knows it, or null. */
 export function authContextOf(call: AnyCall): AuthContext | null {
   try {
     return call?.getAuthContext?.() ?? null;

@@ -23,45 +23,46 @@ import {
 import { tellEnd } from "./response-sink.js";
 
 /**
- * The base of the toolkit's client interceptors: a call that passes everything on to the call below
- * and everything that comes back to the listener above. It overrides all of `InterceptingCall`,
- * whose own machinery loses messages and statuses as soon as anything in it is asynchronous.
+ * The base of most client layers: a call that passes everything from above to the call below, and everything from below to
+ * the listener above. It overrides all of `InterceptingCall`, which loses messages and statuses as soon as something in it is
+ * asynchronous.
  *
- * What it adds for its subclasses:
- * - the call below is created only when it is started (one that is created and never started keeps
- *   its channel busy and a timer running);
- * - `begin` may put the start off: what is sent meanwhile is kept as it is, in order, and one message at a time;
- * - `finish` ends the call now with a status of its own. Exactly one status goes up, asynchronously, and
- *   nothing after it;
- * - a call below that cannot be created, started or written to (the channel was closed, a foreign interceptor
- *   threw) ends with a status, so that permits and timers above it are given back;
- * - what a foreign interceptor below hands up for a status is made whole before a subclass sees it, and waits for the
- *   next tick where it comes while the call is being started or written to;
- * - a cancellation ends the call, whether or not the call below has an answer to it;
- * - a single response that did not come is told as grpc-js tells it: by a message of null before the status.
+ * For its subclasses it sees to this:
  *
- * One object is both the call and the listener of the call below, to spare an allocation per layer.
+ * - The call below is made when it is started. A call of grpc-js that is made and never started keeps its channel busy and
+ *   a timer running.
+ * - `begin` may delay the start. Messages that are sent meanwhile are kept as they are, and sent later in order, one at a
+ *   time.
+ * - `finish` ends the call with a status of the subclass. Exactly one status goes up, asynchronously, and nothing after it.
+ * - A call below that cannot be made, started or written to, because the channel was closed or a foreign interceptor threw,
+ *   ends with a status, so that permits and timers above are released.
+ * - A status from a foreign interceptor is completed before the subclass sees it. If it comes while the call is being
+ *   started or written to, it waits for the next tick.
+ * - A cancellation ends the call, even if the call below does not answer it.
+ * - Before the failing status of a single response, the listener gets a message of null, as from grpc-js.
+ *
+ * One object is both the call and the listener of the call below, which saves an allocation per layer.
  */
 export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   extends InterceptingCall
   implements ClientListener, KeepingCall
 {
   protected readonly options: O;
-  /** The call below, once it is started. */
+  /** The call below, once it has been started. */
   protected next: ClientCall | undefined;
   readonly #nextCall: NextCall;
   #listener: Partial<ClientListener> | undefined;
   #writes: WriteQueue | undefined;
   #readWanted = false;
-  /** A call below that was made for its target and waits to be started. */
+  /** A call below that was made to learn the target, and has not been started. */
   #made: ClientCall | undefined;
-  /** What was thrown instead. */
+  /** The error with which making that call failed. */
   #unmakeable: { readonly error: unknown } | undefined;
   #started = false;
   #cancelled: StatusObject | undefined;
-  /** A message was told, or the null that stands for none. */
+  /** A message has gone up. */
   #answered = false;
-  /** The call below is in one of its methods. */
+  /** A method of the call below is on the stack. */
   #calling = false;
   #ended = false;
 
@@ -72,24 +73,24 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.#nextCall = nextCall;
   }
 
-  /** The final status has been handed to the listener above, or is about to be. */
+  /** The final status has gone up, or will in the next tick. */
   protected get ended(): boolean {
     return this.#ended;
   }
 
   // ---- For subclasses.
 
-  /** Decides whether and when the call goes on. Forwards at once unless overridden. */
+  /** The call starts. Unless overridden, it is forwarded at once. */
   protected begin(metadata: Metadata): void {
     this.forward(metadata);
   }
 
-  /** The call has ended, whichever way. Called once; releases what the subclass holds. */
+  /** The call has ended, however. Called once; a subclass releases timers and permits here. */
   protected released(): void {}
 
   /**
-   * The target of the channel, where nothing else tells it: from a call below that is made ahead, and is the one that
-   * `forward` starts or that {@link unmake} does away with. `unknown` where who stands below does not tell it either.
+   * The target of the channel, learned from a call below, where it is not known otherwise. The call is made for that;
+   * `forward` starts it, or {@link unmake} cancels it. `unknown` where the call below does not know its target.
    */
   targetBelow(): string {
     if (this.#started && this.next !== undefined) return peerOf(this.next) ?? "unknown";
@@ -97,14 +98,14 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     try {
       this.#made ??= callBelow(this.#nextCall, this.options);
     } catch (error) {
-      // Told when it is to be started; who throws is not asked again.
+      // Reported when the call is started. A second try would run the interceptors below twice.
       this.#unmakeable = { error };
       return "unknown";
     }
     return targetOf(this.#made);
   }
 
-  /** Does away with a call that was made ahead: left alone, it would hold its channel and a timer. */
+  /** Cancels a call that was made to learn the target: left alone, it would keep its channel busy and a timer running. */
   protected unmake(): void {
     if (this.#made === undefined) return;
     callOff(this.#made, Status.CANCELLED, "Made for its target, and not started");
@@ -123,7 +124,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     return made;
   }
 
-  /** Starts the call below and sends what has been kept for it. */
+  /** Starts the call below and sends the messages that were kept. */
   protected forward(metadata: Metadata, options: InterceptorOptions = this.options): void {
     if (this.#ended || this.next !== undefined) return;
     const outer = this.#calling;
@@ -141,7 +142,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     }
   }
 
-  /** Ends the call with a status of our own, and calls off the call below. */
+  /** Ends the call with this status, and cancels the call below. */
   protected finish(final: StatusObject): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -149,18 +150,18 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.unmake();
     const listener = this.#listener;
     const unanswered = this.#unanswered;
-    // Before the write callbacks that are still out: who is told of a write goes on writing.
+    // Before the write callbacks that `abandon` calls: in a write callback, the caller may write again.
     process.nextTick(() => tellEnd(listener, final, unanswered));
     this.#writes?.abandon();
     this.released();
   }
 
-  /** The call below has ended, with a status that is whole. Passes it on unless overridden. */
+  /** The call below has ended, with a complete status. Unless overridden, it goes up. */
   protected endedWith(received: StatusObject): void {
     this.tellStatus(received);
   }
 
-  /** Tells the listener above, past whatever a subclass does with events from below. */
+  /** Passes headers to the listener above, past the overrides of a subclass. */
   protected tellMetadata(metadata: Metadata): void {
     if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
   }
@@ -179,7 +180,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     tellEnd(this.#listener, final, this.#unanswered);
   }
 
-  /** What a message meets that is sent now. */
+  /** Who handles a message that is sent now. */
   [reach](): Reach {
     return reachOf(this.next, this.options.method_definition);
   }
@@ -258,14 +259,13 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (next !== undefined) {
       const outer = this.#calling;
       this.#calling = true;
-      // After the end too, as grpc-js passes it on.
+      // Also after the end, as in grpc-js.
       callOff(next, code, details);
       this.#calling = outer;
-      // The status of grpc-js comes in the next tick, and so before this one. Where it does not come, the caller must
-      // not wait for it.
+      // grpc-js answers with a status in the next tick, before this one. If no status comes, this one ends the call.
       if (!this.#ended) process.nextTick(() => this.onReceiveStatus(cancelled));
     } else if (!this.#ended) {
-      // Not started yet: the status goes to the listener when there is one.
+      // A call that has not been started has no listener yet: it ends when it is started.
       if (this.#started) this.finish(cancelled);
       else {
         this.#cancelled ??= cancelled;
@@ -292,20 +292,20 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     this.tellMessage(message);
   }
 
-  /** What it is told is not whole yet. Subclasses read the status in `endedWith`. */
+  /** A status from below, which may be incomplete. Subclasses override `endedWith` instead. */
   onReceiveStatus(received: StatusObject): void {
     if (this.#ended) return;
     const whole = receivedStatus(received);
     if (!this.#calling) this.endedWith(whole);
     else {
-      // Inside a call of the caller's, who may not be ready for an end.
+      // A method of the caller is on the stack, and may not be ready for an end.
       process.nextTick(() => {
         if (!this.#ended) this.endedWith(whole);
       });
     }
   }
 
-  /** grpc-js tells a single response that does not come by a message of null. */
+  /** Whether the listener must get a message of null before the status. */
   get #unanswered(): boolean {
     return !this.#answered && !this.options.method_definition.responseStream;
   }
@@ -315,7 +315,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     return this.#writes;
   }
 
-  /** The message has to wait, and its owner may change it meanwhile. */
+  /** Keeps a message that has to wait, as it is now: the caller may change the object meanwhile. */
   #keep(context: MessageContext, message: unknown): void {
     const kept = keepRequest(this.options.method_definition, message, this);
     if (kept.failure !== undefined) {
@@ -327,33 +327,33 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (kept !== message) kept.settle(this);
   }
 
-  /** What stands below threw. Left alone, a call that it made would keep its channel and its timer. */
+  /** An interceptor below threw. Its call is cancelled: left alone, it would keep its channel busy and a timer running. */
   #failBelow(error: unknown): void {
     const failed = channelClosed(error) ?? interceptorThrew(error);
     callOff(this.next, failed.code, failed.details);
     this.next = undefined;
     this.#writes?.abandon();
-    // Through our own onReceiveStatus, so that a subclass settles as after any other end.
+    // Through `onReceiveStatus`, so that a subclass settles its permits as after any other end.
     process.nextTick(() => this.onReceiveStatus(failed));
   }
 }
 
-/** The target of the channel below a call that is not started; `unknown` where it does not tell. */
+/** The target of the channel below a call that has not been started; `unknown` where the call does not know it. */
 export function targetOf(call: ClientCall): string {
   return call instanceof ForwardingCall ? call.targetBelow() : (peerOf(call) ?? "unknown");
 }
 
 /**
- * Hands messages to a call one at a time, each after the write callback of the one before. grpc-js
- * keeps a single slot for a message that it cannot send yet, so two in a row without waiting lose
- * the first, and a half-close that overtakes a message ends the stream without it.
+ * Sends messages to a call one at a time, each after the write callback of the one before. grpc-js has one slot for a message
+ * that it cannot send yet: of two messages in a row the first is lost, and a half-close that overtakes a message ends the
+ * stream without it.
  */
 export class WriteQueue {
   readonly #definition: InterceptorOptions["method_definition"];
   readonly #waiting: { readonly context: MessageContext; readonly message: unknown }[] = [];
   #call: ClientCall | undefined;
   #onThrow: (error: unknown) => void = () => {};
-  /** The message that was handed on and whose callback is still out. */
+  /** The message that was sent and whose write callback has not been called. */
   #writing: MessageContext | undefined;
   #halfClosed = false;
 
@@ -361,7 +361,7 @@ export class WriteQueue {
     this.#definition = definition;
   }
 
-  /** Nothing is waiting and the next message may go straight to the call. */
+  /** Whether the next message may go straight to the call. */
   get idle(): boolean {
     return this.#call !== undefined && this.#writing === undefined && this.#waiting.length === 0;
   }
@@ -377,9 +377,10 @@ export class WriteQueue {
   }
 
   /**
-   * From now on messages go to this call.
-   * @param onThrow Told what the call throws: a message may be handed on from a timer or a write callback,
-   *   where it would reach nobody but the process.
+   * Sends the messages to this call from now on.
+   *
+   * @param onThrow Receives what the call throws. Messages are sent from timers and write callbacks as well, where an
+   *   error would end the process.
    */
   open(call: ClientCall, onThrow: (error: unknown) => void): void {
     this.#call = call;
@@ -388,7 +389,7 @@ export class WriteQueue {
     this.#closeIfLast();
   }
 
-  /** Gives up: completes the callbacks that are still out, so that no writer waits for ever. */
+  /** Drops the messages and calls their write callbacks, so that no writer waits for ever. */
   abandon(): void {
     this.#call = undefined;
     const writing = this.#writing;
@@ -419,8 +420,8 @@ export class WriteQueue {
   }
 
   /**
-   * The half-close goes out with the last message, not after its callback: apart, they are another
-   * sequence on the wire, and some servers answer it differently.
+   * Sends the half-close right behind the last message, without waiting for its write callback. Sent later, it would be an
+   * HTTP/2 frame of its own, which some servers answer differently.
    */
   #closeIfLast(): void {
     const call = this.#call;
@@ -434,7 +435,7 @@ export class WriteQueue {
   }
 }
 
-/** Calls a write callback later, as grpc-js does, without an error: the status tells what went wrong. */
+/** Calls a write callback in the next tick, as grpc-js does, and without an error: errors are in the status. */
 export function completeWrite(context: MessageContext): void {
   const { callback } = context;
   if (callback !== undefined) process.nextTick(callback);

@@ -24,22 +24,22 @@ import { localRejection } from "../status/rejection.js";
 import { ForwardingCall } from "./forwarding-call.js";
 import { keepMetadata } from "./kept-metadata.js";
 
-/** What a client gate sees: the call, and the attempt that wants to pass. */
+/** What the gates of a client see of an attempt. */
 export interface ClientPassage {
   readonly record: CallRecord;
   readonly attempt: AttemptRecord;
-  /** The trailers of the server's own answer. Absent until it came, and where something else ended the attempt. */
+  /** The trailers that the server sent. Absent until then, and where something else ended the attempt. */
   readonly trailers: Metadata | undefined;
-  /** A policy that observes would have refused the attempt, and goes on listening to it. */
+  /** Notes that a policy in mode `observe` would have refused the attempt. Its permit is held all the same. */
   wouldRefuse(refusal: Refusal, policy: PolicyName): void;
-  /** The address of the server that it went to; the target, or `unknown`, where none was chosen. */
+  /** The address of the server that the attempt went to; the target, or `unknown`, where none was chosen. */
   getPeer(): string;
 }
 
-/** How long after its start a call below may still be in the tick of it, in milliseconds, where that tick is long. */
+/** A call below that was started longer ago, in milliseconds, is past the tick of its start. */
 const freshMs = 50;
 
-/** An attempt that passes a row of gates before it goes on the wire, and settles with them when it ends. */
+/** An attempt that passes a row of gates before it is sent, and settles their permits when it ends. */
 export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHost, ClientPassage {
   readonly record: CallRecord;
   readonly attempt: AttemptRecord;
@@ -49,12 +49,12 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   readonly #pendingCalls: PendingCalls;
   #metadata: Metadata | undefined;
   #sawHeaders = false;
-  /** A stream of responses has had its first. */
+  /** A streamed response has had its first message. */
   #delivered = false;
   #ownCancel: string | undefined;
   /** When the call below was started. */
   #startedMs = 0;
-  /** The call below is about to be called off. */
+  /** The call below will be cancelled after this tick. */
   #callingOff = false;
 
   constructor(
@@ -73,12 +73,12 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
   }
 
   protected override begin(metadata: Metadata): void {
-    // grpc-js revives a channel whose name resolves after it was closed, and would answer this call.
+    // grpc-js reopens a channel whose name is resolved after it was closed, and would answer this call.
     if (this.record.connection?.closed === true) {
       this.finish(channelClosedStatus());
       return;
     }
-    // The gates tell targets apart, also where the interceptors came to the client without the rest of its options.
+    // Gates keep state by target. It is unknown where a client has the interceptors without the transformer.
     if (this.record.target === "") this.#learnTarget();
     this.#metadata = metadata;
     this.record.metadata = metadata;
@@ -103,7 +103,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
 
   protected override released(): void {
     this.#pendingCalls.leave(this.#closed);
-    // However the call ended; where its status told more, it is settled already.
+    // Has no effect where `endedWith` has settled the permits already.
     this.#run.settle("ignored");
   }
 
@@ -120,7 +120,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       }
     }
     this.#startedMs = this.clock.now();
-    // A queue gives a turn in the context of whoever left it; what is started here belongs to our caller.
+    // The turn in a queue comes in the async context of the call that left it.
     if (waited) this.record.restore(() => this.forward(metadata));
     else this.forward(metadata);
   }
@@ -150,8 +150,8 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       super.cancelWithStatus(code, details);
       return;
     }
-    // A grpc-js call that is cancelled in the tick of its start has its status, and is sent all the same: the handler
-    // runs until the deadline. Called off a turn later, it is called off on the wire, and hears of it once.
+    // A call of grpc-js that is cancelled in the tick of its start gets a status, but the request is sent and the handler
+    // runs until its deadline. Cancelled a turn later, it is cancelled on the server too.
     if (this.#callingOff) return;
     this.#callingOff = true;
     const cancelled = { code, details, metadata: new Metadata() };
@@ -159,7 +159,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     this.clock.afterPoll(() => callOff(next, code, details));
   }
 
-  /** The call below may not have come further than grpc-js's name resolution: its peer is the target as yet. */
+  /** Whether grpc-js may not have begun to send the call: until then, the peer is the target. */
   get #fresh(): boolean {
     if (this.#sawHeaders || this.clock.now() - this.#startedMs > freshMs) return false;
     const peer = this.getPeer();
@@ -202,7 +202,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
         connected: unsent && this.record.connection?.state === connectivityState.READY,
         delivered: this.#delivered,
       };
-      // The toolkit ended it late, having been held up itself: the server may have answered well in time.
+      // This process was held up and ended the attempt late: the server may have answered in time.
       const held = this.attempt.heldUp === true || this.record.heldUp;
       if (held || failure === undefined) this.#run.settle("ignored");
       else this.#run.settle(failure.outcome(seen), failure.ending(seen));

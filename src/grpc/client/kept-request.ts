@@ -5,24 +5,24 @@ import { lendMetadata } from "./kept-metadata.js";
 
 type Serialize = (message: unknown) => Buffer;
 
-/** What is known of a message while it is copied. */
+/** The state of a copy in the making. */
 interface Copying {
-  /** What was copied already: a message may refer to a part of itself twice (google-protobuf does). */
+  /** The objects that were copied already: a message may refer to a part of itself twice (google-protobuf does). */
   readonly seen: Map<object, object>;
-  /** Instances of classes are among it, which may keep state where no copy reaches: a private field, a WeakMap. */
+  /** The message has instances of classes. They may have state that cannot be copied: private fields, WeakMaps. */
   instances: boolean;
 }
 
 /**
- * A message as it was, of the same type, for those who read it later than its owner may change it. Made for what
- * generators of messages make: plain objects, arrays, maps, dates, buffers, and instances of classes that keep their
- * state in properties.
+ * A message as it was when the application gave it, for code that reads it later: the application may change the object
+ * meanwhile. It copies what code generators for messages use: plain objects, arrays, maps, sets, dates, buffers, and
+ * instances of classes with their state in properties.
  */
 export class MessageCopy {
   readonly #message: unknown;
   readonly #serialize: Serialize;
   readonly #copy: unknown;
-  /** Whether the copy is as good as the message. `undefined`: nobody has tried. */
+  /** Whether the copy can be used in place of the message. `undefined` until that is tried. */
   #faithful: boolean | undefined;
 
   constructor(message: unknown, serialize: Serialize) {
@@ -32,20 +32,20 @@ export class MessageCopy {
       this.#copy = copyOf(message, copying);
       this.#faithful = copying.instances ? undefined : true;
     } catch {
-      // A getter or a proxy of the user's threw. The object itself is the best there is.
+      // A getter or a proxy of the message threw. Then the object itself is used.
       this.#faithful = false;
     }
     this.#message = this.#faithful === true ? undefined : message;
   }
 
-  /** A message of its own for each who asks. */
+  /** Returns another copy at each call, so that its readers cannot disturb each other. */
   make(): unknown {
     this.#faithful ??= this.#serializes();
     if (!this.#faithful) return this.#message;
     return copyOf(this.#copy, { seen: new Map(), instances: false });
   }
 
-  /** What lost its private state throws as soon as something is asked of it. */
+  /** A copy that lost private state cannot be serialized. */
   #serializes(): boolean {
     try {
       this.#serialize(this.#copy);
@@ -96,7 +96,7 @@ function copyOfBytes(value: object): object | undefined {
   const bytes = new Uint8Array(value.buffer, byteOffset, byteLength).slice();
   if (value instanceof Uint8Array) return bytes;
   const make: unknown = value.constructor;
-  // A view of a kind that is not known keeps its own memory.
+  // An unknown kind of view is not copied.
   return typeof make === "function" ? Reflect.construct(make, [bytes.buffer]) : value;
 }
 
@@ -117,21 +117,20 @@ function copyOfObject(value: object, copying: Copying): object {
   copying.seen.set(value, copy);
   for (const key of Object.keys(copy)) {
     const item = copy[key];
-    // A property of this name would set the prototype.
+    // Assigning to `__proto__` would set the prototype.
     if (typeof item === "object" && key !== "__proto__") copy[key] = copyOf(item, copying);
   }
   return copy;
 }
 
-/** Of a message up to this size a copy costs less than looking whether one is needed. */
+/** Up to this size in bytes, copying costs less than finding out whether a copy is needed. */
 const copiedUnseen = 1_024;
-/** So many parts of a message are looked at for memory that its bytes may share. */
+/** At most this many parts of a message are searched for memory that its bytes may share. */
 const maxParts = 64;
 
 /**
- * The bytes of a message in memory that nobody else writes to. Serializers make new ones, but some give the buffer that they
- * were given, or a part of it: that is the caller's, who may fill it again. Others write each message into the same
- * memory and give the part that they filled.
+ * The bytes of a message in memory that nobody else writes to. Most serializers return new memory. Some return a buffer of
+ * the message itself, which the caller may fill again; others write all messages into the same memory. Those are copied.
  *
  * @internal Exported for its tests.
  */
@@ -159,15 +158,15 @@ type Definition = InterceptorOptions["method_definition"];
 type RequestSerialize = Definition["requestSerialize"];
 
 /**
- * What a message meets below: only calls of ours down to grpc-js (`open`), somebody else's call (`foreign`), or what
- * cannot be told yet (`unknown`), because the calls there are made later.
+ * Who handles a message below: only layers of the toolkit down to grpc-js (`open`), a foreign interceptor (`foreign`), or
+ * nobody knows yet (`unknown`), because the calls below are made later.
  */
 export type Reach = "open" | "foreign" | "unknown";
 
-/** Asked of our own calls. Of another copy of the toolkit nobody knows this symbol: its calls are foreign. */
+/** The method of the toolkit's calls that returns their reach. The calls of another copy of the toolkit are foreign. */
 export const reach: unique symbol = Symbol("grpc-weir.reach");
 
-/** A call of ours: it takes kept requests, and hands them on in the form that the call below takes. */
+/** A call of the toolkit: it accepts kept requests, and passes them on in the form that the call below accepts. */
 export interface KeepingCall {
   [reach](): Reach;
 }
@@ -176,7 +175,7 @@ function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
   return reach in call;
 }
 
-/** What a request meets that is given to `call`. */
+/** Who handles a request that is sent to `call`. */
 export function reachOf(call: ClientCall | undefined, definition: Definition): Reach {
   if (call === undefined) return "unknown";
   if (isKeeping(call)) return call[reach]();
@@ -184,33 +183,34 @@ export function reachOf(call: ClientCall | undefined, definition: Definition): R
 }
 
 /**
- * A request message as it was when the application handed it over. grpc-js serializes inside the call, so that a caller may
- * use its object again at once; whoever sends a message later, or again, has to keep it like this.
+ * A request message as it was when the application sent it. Plain grpc-js serializes a message before the application's call
+ * returns, so that the application may use the object again at once. Layers that send a message later, or again, keep it
+ * in this form.
  *
- * Between calls of ours it travels in the place of the message, down to grpc-js, whose serializer hands the bytes on. A
- * call of somebody else's is given a message: at first the caller's own object, as grpc-js would, and later copies.
+ * Between layers of the toolkit it travels in place of the message, down to grpc-js, whose serializer returns its bytes. A
+ * foreign interceptor gets a message: at first the application's own object, as from grpc-js, and later copies.
  */
 export class KeptRequest {
   readonly #serialize: RequestSerialize;
   readonly #below: Reach;
-  /** The caller's object, as long as the caller cannot have changed it: in the call that handed it over. */
+  /** The application's object, until the call returns in which the application sent it. After that it may be changed. */
   #given: { readonly message: unknown } | undefined;
   #copy: MessageCopy | undefined;
   #bytes: Buffer | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param below What the message meets. Somebody else may make another of it, so that it is serialized behind. */
+  /** @param below Who handles the message. A foreign interceptor may replace it, so that it is serialized after that. */
   constructor(serialize: RequestSerialize, message: unknown, below: Reach) {
     this.#serialize = serialize;
     this.#below = below;
     this.#given = { message };
     if (below === "foreign") this.copy();
     else this.#open(message);
-    // Perhaps somebody below makes it what the serializer takes. If not, it fails where it is sent.
+    // An interceptor below may turn it into what the serializer accepts. If not, it fails when it is sent.
     if (below === "unknown") this.#failure = undefined;
   }
 
-  /** Why the message cannot be sent, where it is certain that it cannot. */
+  /** Set where it is certain that the message cannot be serialized. */
   get failure(): { readonly error: unknown } | undefined {
     return this.#failure;
   }
@@ -222,14 +222,14 @@ export class KeptRequest {
     return this.#bytes ?? Buffer.alloc(0);
   }
 
-  /** The message, for somebody else's eyes. */
+  /** The message, for a foreign interceptor. */
   message(): unknown {
     if (this.#given !== undefined) return this.#given.message;
-    // Where only calls of ours were met before, none was made. The bytes are right all the same.
+    // No copy was made where only layers of the toolkit were expected. The bytes are right nevertheless.
     return this.#copy === undefined ? this : this.#copy.make();
   }
 
-  /** The message as it was, for whoever asks later. */
+  /** A copy of the message, for functions that read it later. */
   copy(): MessageCopy | undefined {
     if (this.#given !== undefined) {
       this.#copy ??= new MessageCopy(this.#given.message, this.#serialize);
@@ -238,9 +238,9 @@ export class KeptRequest {
   }
 
   /**
-   * The call that handed the message over is about to return: from now on the caller may change it.
+   * The application's call is about to return: from now on the application may change its object.
    *
-   * @param by The call that keeps it. What it could not tell before it may know now.
+   * @param by The call that keeps the message. It may now know who handles messages.
    */
   settle(by: KeepingCall): void {
     if (this.#below !== "open" && by[reach]() !== "open") this.copy();
@@ -257,9 +257,9 @@ export class KeptRequest {
 }
 
 /**
- * Keeps a message of a call. What is kept already stays as it is. The one who keeps it settles it.
+ * Keeps a message. A message that is kept already stays as it is. Who keeps a message calls `settle` on it.
  *
- * @param by The call that keeps it, and knows what it meets.
+ * @param by The call that keeps the message.
  */
 export function keepRequest(
   definition: Definition,
@@ -267,12 +267,12 @@ export function keepRequest(
   by: KeepingCall,
 ): KeptRequest {
   if (message instanceof KeptRequest) return message;
-  // Before it is asked what comes below, which depends on it.
+  // First, because the reach depends on it.
   const below = letOpen(definition) ? by[reach]() : "foreign";
   return new KeptRequest(definition.requestSerialize, message, below);
 }
 
-/** Hands a message to the call below, in the form that it takes. */
+/** Sends a message to the call below, in the form that this call accepts. */
 export function handOn(
   call: ClientCall,
   definition: Definition,
@@ -284,7 +284,7 @@ export function handOn(
   } else sendTo(call, context, message.message());
 }
 
-/** Starts the call below. Metadata that is needed again is not for somebody else, who may write to it. */
+/** Starts the call below. A foreign interceptor gets a copy of kept metadata, because it may write to them. */
 export function startOn(
   call: ClientCall,
   definition: Definition,
@@ -296,26 +296,26 @@ export function startOn(
   call.start(read ? metadata : lendMetadata(metadata), listener);
 }
 
-/** The message that the application gave, for functions that read it now. */
+/** The message that the application sent, for functions that read it now. */
 export function readable(message: unknown): unknown {
   return message instanceof KeptRequest ? message.message() : message;
 }
 
-/** The message that the application gave, for functions that read it later. */
+/** The message that the application sent, for functions that read it later. */
 export function readableLater(definition: Definition, message: unknown): MessageCopy | undefined {
   if (message instanceof KeptRequest) return message.copy();
   return new MessageCopy(message, definition.requestSerialize);
 }
 
-/** Marks a serializer that takes kept requests. */
+/** Marks a serializer that accepts kept requests. */
 const opens: unique symbol = Symbol("grpc-weir.opens");
 const opening = new WeakMap<RequestSerialize, RequestSerialize>();
-/** The latest of them: most calls are of the method of the one before. */
+/** The last one, because most calls have the same method as the one before. */
 let latest: { readonly closed: RequestSerialize; readonly open: RequestSerialize } | undefined;
 
 /**
- * From now on the serializer of this call takes kept requests, too. grpc-js makes a definition for each call and reads
- * from it message by message, so nothing is changed but this call. False where somebody has frozen it.
+ * Lets the serializer of this call accept kept requests, too. grpc-js makes a method definition for each call, and reads the
+ * serializer from it at each message, so this affects no other call. False where the definition is frozen.
  */
 function letOpen(definition: Definition): boolean {
   const { requestSerialize } = definition;
@@ -342,12 +342,12 @@ function opened(requestSerialize: RequestSerialize): RequestSerialize {
   return serialize;
 }
 
-/** The call of grpc-js that serializes. No other has a definition, and ours may be a copy that somebody made. */
+/** Whether this is the call of grpc-js that serializes with this definition, and not with a copy of it. */
 function serializes(call: ClientCall, definition: Definition): boolean {
   return "methodDefinition" in call && call.methodDefinition === definition;
 }
 
-/** The same, and its serializer takes kept requests. */
+/** Whether it is, and its serializer accepts kept requests. */
 function isBottom(call: ClientCall, definition: Definition): boolean {
   return serializes(call, definition) && opens in definition.requestSerialize;
 }

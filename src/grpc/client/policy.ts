@@ -10,7 +10,7 @@ import { serviceOf } from "../types.js";
 import { type ClientPassage, GatedCall } from "./gated-call.js";
 import type { Layer } from "./layers.js";
 
-/** A row of client policies that each attempt has to pass, in their order. Those that are absent are left out. */
+/** The policies that each attempt must pass before it is sent, in this order. Absent ones are left out. */
 export function gatesLayer(
   environment: Environment,
   row: readonly (Gate<ClientPassage> | undefined)[],
@@ -21,38 +21,39 @@ export function gatesLayer(
 }
 
 /**
- * What a call tells a key function, and the other functions by which a policy tells calls apart. Its metadata is what
- * the attempt is sent with, from the caller and from the interceptors above: read it only.
+ * What a function of yours sees of a call: a `key` function, or another by which a policy tells calls apart. The metadata are
+ * those that the attempt is sent with, from the caller and the interceptors above. Do not change them.
  */
 export interface KeyedCall extends Pick<CallRecord, "method" | "kind" | "target" | "priority"> {
   readonly metadata: Pick<Metadata, "get" | "getMap">;
 }
 
-/** Options that every keyed client policy has beside its own. */
+/** Options of all client policies that keep state by key. */
 export interface PolicyOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /**
-   * Names the state that a call belongs to. It runs for each attempt, so it should be cheap. What it throws, or answers
-   * beside a string, is reported, and the call belongs where it would without the function.
+   * Returns the key of a call: calls with the same key share state. It runs for each attempt, so it should be cheap. If it
+   * throws or returns no string, that is reported, and the call has the key that it has without the function.
    */
   readonly key?: (call: KeyedCall) => string;
 }
 
-/** Names of the options in {@link PolicyOptions}. */
+/** The names of the options in {@link PolicyOptions}. */
 export const policyOptionNames: readonly string[] = ["mode", "key"];
 
-/** Options of a policy that is used without a weir. */
+/** Options of an interceptor that is used without a weir. */
 export interface StandaloneOptions extends EnvironmentOptions {
   /**
-   * Names the server for policies that tell servers apart, where the interceptor is for one client only. Of the
-   * interceptors of a call, the first that has it says it for all. @defaultValue what the channel, or the call below, tells
+   * The name of the target, for policies that keep state by target. Use it if the interceptor serves one client only. The
+   * first interceptor of a call that has this option sets it for all.
+   * @defaultValue the target of the channel, as far as the call below knows it
    */
   readonly target?: string;
 }
 
 /**
- * Takes out what surrounds a policy that is used without a weir, the target too.
+ * Takes the options of the environment, and the target, out of those of an interceptor that is used without a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -69,7 +70,7 @@ export function takeStandalone<O extends StandaloneOptions>(
   return { environment: { ...environment, target }, rest };
 }
 
-/** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
+/** Takes the common options out. The policy refuses the names that it does not know in the rest. */
 export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
   options: O,
   prefix: string,
@@ -90,7 +91,7 @@ export function splitOptions<O extends PolicyOptions & StandaloneOptions>(
   };
 }
 
-/** The key function of a policy. The user's own may throw; then the call has the key that it has without it. */
+/** The key function of a policy: the user's, or `fallback` where there is none or it fails. */
 export function keyFunction(
   own: PolicyOptions,
   fallback: (record: CallRecord) => string,
@@ -113,11 +114,11 @@ function policyOptions(options: PolicyOptions, prefix: string): PolicyOptions {
   return options;
 }
 
-/** What a policy may keep its state for, by name: each always for one target only. */
+/** What a policy can keep state by. State is always of one target only. */
 export const callKeys = ["target", "service", "method"] as const;
 export type CallKey = (typeof callKeys)[number];
 
-/** Names the state that a call belongs to. */
+/** The key of a call. */
 type KeyOf = (record: Pick<CallRecord, "target" | "method">) => string;
 
 export function keyBy(key: CallKey): KeyOf {
@@ -131,7 +132,10 @@ export function keyBy(key: CallKey): KeyOf {
   }
 }
 
-/** A target and a part of the method. Most calls are like the one before, and making the key anew costs more than a decision. */
+/**
+ * A key of the target and a part of the method. The last key is remembered, because most calls have the same method as the
+ * one before, and making a key costs more than a decision.
+ */
 export function keyByPart(part: (method: string) => string): KeyOf {
   let last = { target: "", method: "", key: "" };
   return ({ target, method }) => {

@@ -10,33 +10,33 @@ import { handOn, type KeptRequest, startOn } from "./kept-request.js";
 
 type Definition = InterceptorOptions["method_definition"];
 
-/** Told what comes back of an attempt. */
+/** The call that an attempt belongs to. It receives the attempt's response. */
 export interface AttemptOwner {
   attemptMetadata(attempt: ReplayAttempt, metadata: Metadata): void;
   attemptMessage(attempt: ReplayAttempt, message: unknown): void;
   attemptStatus(attempt: ReplayAttempt, status: StatusObject): void;
-  /** The message with this number has been written by this attempt. */
+  /** The attempt has written the message with this number. */
   attemptWrote(attempt: ReplayAttempt, number: number): void;
 }
 
 /**
- * One attempt of a replayable call: how far it has sent the request, and what it received and nobody
- * has been shown yet. It sends one message at a time, each after the write callback of the one before,
- * because grpc-js loses messages that are sent without waiting.
+ * One attempt of a replayable call. It knows how much of the request it has sent, and what it has received and the caller has
+ * not seen. It sends one message at a time, each after the write callback of the one before, because grpc-js loses messages
+ * that are sent without waiting.
  */
 export class ReplayAttempt implements ClientListener {
   readonly record: AttemptRecord;
-  /** Response headers that wait for the commitment. */
+  /** Response headers that the caller has not seen. */
   heldMetadata: Metadata | undefined;
-  /** A single response that nobody wants yet: it is shown when no other attempt follows. */
+  /** A single response that is not wanted: it is shown only if no other attempt follows. */
   heldMessage: { readonly message: unknown } | undefined;
   sawHeaders = false;
   ended = false;
-  /** Another one has decided the call: this one sends no more of the request. */
+  /** Another attempt has decided the call: this one sends no more of the request. */
   lost = false;
-  /** Takes it out of the queue of those that are called off when their connection bears it. */
+  /** Takes the attempt out of the queue of those that are cancelled when their connection has resets left. */
   stopWaiting: (() => void) | undefined;
-  /** Number of the next message to send. */
+  /** The number of the next message to send. */
   cursor = 0;
   readonly #owner: AttemptOwner;
   readonly #buffer: ReplayBuffer;
@@ -45,11 +45,11 @@ export class ReplayAttempt implements ClientListener {
   #ownCancel: string | undefined;
   #writing = false;
   #halfClosed = false;
-  /** One read credit is out: grpc-js takes several for one. */
+  /** A read is outstanding: grpc-js counts several as one. */
   #reading = false;
-  /** The call below is in one of its methods. */
+  /** A method of the call below is on the stack. */
   #calling = false;
-  /** It threw, and is told nothing more. */
+  /** The call below threw: none of its methods is called any more. */
   #threw = false;
 
   constructor(
@@ -87,7 +87,7 @@ export class ReplayAttempt implements ClientListener {
     }
   }
 
-  /** Sends what the buffer holds, in order, and the half-close with the last message. */
+  /** Sends the messages in the buffer, in order, and the half-close with the last one. */
   pump(): void {
     const call = this.#call;
     if (call === undefined || this.ended || this.lost || this.#threw) return;
@@ -102,7 +102,7 @@ export class ReplayAttempt implements ClientListener {
     }
   }
 
-  /** Sends a message that need not be kept: everything before it is written. */
+  /** Sends a message past the buffer, where all messages before it are written. */
   send(context: MessageContext, message: unknown): void {
     const call = this.#call;
     if (call === undefined || this.#threw) {
@@ -121,7 +121,7 @@ export class ReplayAttempt implements ClientListener {
     }
   }
 
-  /** What stands below threw. The attempt ends as after any other failure, and leaves nothing open. */
+  /** An interceptor below threw. The attempt ends with a status, as after any other failure. */
   fail(error: unknown): void {
     this.#threw = true;
     const failed = channelClosed(error) ?? interceptorThrew(error);
@@ -137,7 +137,7 @@ export class ReplayAttempt implements ClientListener {
       this.cursor = number + 1;
       this.#writing = true;
       const callback = () => {
-        // Called back twice, or for a message before the last: the one that is out is not written by that.
+        // An interceptor may call back twice. That does not mean that the message after this one is written.
         if (!this.#writing || this.cursor !== number + 1) return;
         this.#writing = false;
         this.#owner.attemptWrote(this, number);
@@ -157,12 +157,12 @@ export class ReplayAttempt implements ClientListener {
     return this.#writing ? this.cursor - 1 : this.cursor;
   }
 
-  /** Everything so far is sent and written: a message may go straight to the call. */
+  /** Whether all messages so far are written, so that the next may go past the buffer. */
   get caughtUp(): boolean {
     return this.#call !== undefined && !this.#writing && this.cursor === this.#buffer.end;
   }
 
-  /** Another one has decided the call, and this one runs out: what comes is read, so that it comes to its end. */
+  /** Lets an attempt that has lost run on. Its response is read, so that it comes to its end. */
   runOut(stopWaiting: () => void): void {
     this.stopWaiting = stopWaiting;
     this.read();
@@ -195,7 +195,7 @@ export class ReplayAttempt implements ClientListener {
     this.#calling = outer;
   }
 
-  /** Whether this status is only the echo of what the attempt was called off with. */
+  /** Whether this status only repeats the text with which the attempt was cancelled. */
   cancelledBy(status: StatusObject): boolean {
     return echoes(status, this.#ownCancel);
   }
@@ -211,7 +211,7 @@ export class ReplayAttempt implements ClientListener {
       this.read();
       return;
     }
-    // Unary-response calls announce a failure with a message of null. It is no answer.
+    // grpc-js sends a message of null before the failing status of a single response.
     if (!this.ended && message !== null) this.#owner.attemptMessage(this, message);
   }
 
@@ -219,7 +219,7 @@ export class ReplayAttempt implements ClientListener {
     if (this.ended) return;
     const status = receivedStatus(received);
     if (this.#calling) {
-      // Inside a call of the caller's, or of the owner's: neither is ready for an end.
+      // A method of the caller or of the owner is on the stack, and not ready for an end.
       process.nextTick(() => this.#end(status));
     } else this.#end(status);
   }
@@ -231,7 +231,7 @@ export class ReplayAttempt implements ClientListener {
   }
 }
 
-/** One message of the request, kept until no attempt needs it any more. */
+/** One message of the request, kept until no attempt needs it. */
 interface BufferedEvent {
   readonly message: KeptRequest;
   readonly flags: number | undefined;
@@ -247,8 +247,8 @@ export interface ReplayLimits {
 }
 
 /**
- * The messages of a request, numbered from 0, for as long as an attempt may have to send them again.
- * Numbers go on when messages at the front are dropped.
+ * The messages of a request, kept as long as an attempt may have to send them. They are numbered from 0, also when messages at
+ * the front have been dropped.
  */
 export class ReplayBuffer {
   readonly #entries: BufferedEvent[] = [];
@@ -258,7 +258,7 @@ export class ReplayBuffer {
   #bytes = 0;
   #ended = false;
 
-  /** @param streamed Whether the request is streamed. A single message is in memory as a whole anyway, and not limited. */
+  /** @param streamed Whether the request is streamed. A single message is in memory anyway, and has no limit. */
   constructor(limits: ReplayLimits, streamed: boolean) {
     this.#limits = limits;
     this.#streamed = streamed;
@@ -269,7 +269,7 @@ export class ReplayBuffer {
     return this.#ended;
   }
 
-  /** The request has outgrown what may be kept of it. */
+  /** Whether the request is larger than its limits. */
   get overfull(): boolean {
     const { maxBufferBytes, maxBufferMessages } = this.#limits;
     return (
@@ -281,12 +281,12 @@ export class ReplayBuffer {
     this.#ended = true;
   }
 
-  /** Number of the next message to come. */
+  /** The number of the next message to come. */
   get end(): number {
     return this.#first + this.#entries.length;
   }
 
-  /** @param counts Whether another attempt may need it; only then its size counts. */
+  /** @param counts Whether another attempt may need the message. Only then its size counts. */
   push(context: MessageContext, message: KeptRequest, counts: boolean): void {
     const bytes = counts && this.#streamed ? sizeOf(message) : 0;
     this.#entries.push({ message, flags: context.flags, bytes, context });
@@ -299,7 +299,7 @@ export class ReplayBuffer {
     return this.#entries[number - this.#first];
   }
 
-  /** An attempt has written the message: the caller may go on. Only the first time counts. */
+  /** Calls the caller's write callback, when the first attempt has written the message. */
   written(number: number): void {
     const entry = this.#entries[number - this.#first];
     const context = entry?.context;
@@ -308,7 +308,7 @@ export class ReplayBuffer {
     context.callback?.();
   }
 
-  /** No attempt will need messages before this one. */
+  /** Drops the messages before this one, which no attempt will need. */
   dropBefore(number: number): void {
     while (this.#first < number && this.#entries.length > 0) {
       const entry = this.#entries.shift();
@@ -317,14 +317,14 @@ export class ReplayBuffer {
     }
   }
 
-  /** The request is another one from now on, of a single message. */
+  /** Replaces the request by another one, of a single message. */
   replace(message: KeptRequest): void {
     this.clear();
     this.#first = 0;
     this.#entries.push({ message, flags: undefined, bytes: 0, context: undefined });
   }
 
-  /** The call is over: frees everything and completes the callbacks that are still out. */
+  /** Drops all messages and calls the write callbacks that have not been called. */
   clear(): void {
     for (const { context } of this.#entries) if (context !== undefined) completeWrite(context);
     this.#first += this.#entries.length;
@@ -337,7 +337,7 @@ function sizeOf(message: KeptRequest): number {
   try {
     return message.bytes.length;
   } catch {
-    // It fails again where it is sent, and ends the call there.
+    // The serializer throws again when the message is sent, and that ends the call.
     return 0;
   }
 }

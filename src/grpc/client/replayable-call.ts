@@ -29,66 +29,23 @@ import {
 } from "./replay-attempt.js";
 import { ResponseSink } from "./response-sink.js";
 
-/** What a call with several attempts is asked while they run. The answers are the policy's, not the machinery's. */
-abstract class AttemptDecisions extends InterceptingCall {
-  /** An attempt ended, not OK and not committed. Launch another, conclude, or wait for those in flight. */
-  protected abstract afterFailure(attempt: ReplayAttempt, failure: Failure): void;
-
-  /**
-   * Whether a single response is what the caller wants. One that is not is held back: when its attempt has ended
-   * OK, `afterUnwanted` launches another or accepts it after all.
-   */
-  protected wants(_message: unknown): boolean {
-    return true;
-  }
-
-  /**
-   * What becomes of the headers of a single response. `held`: another attempt may follow a failure behind them, so they
-   * wait for the message. `final`: none can, so they are shown, and the attempt is the one that the caller sees. `shown`:
-   * none will, because attempts are only observed.
-   */
-  protected singleHeaders(): "held" | "final" | "shown" {
-    return "held";
-  }
-
-  protected abstract afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void;
-
-  /** An attempt ended OK. */
-  protected succeeded(_attempt: ReplayAttempt): void {}
-
-  /** An attempt that has lost is left to run: its connection bears no further reset now. */
-  protected leftToRun(_attempt: ReplayAttempt): void {}
-
-  /** A message of a streamed response came in. */
-  protected streamed(_message: unknown): void {}
-
-  /** The request is no longer kept: the attempt that has sent most of it, or the next one, is the last. */
-  protected outgrown(): void {}
-
-  /**
-   * The attempt that the caller sees has failed. True when the subclass goes on with another request, which it
-   * has said with `resumeWith`.
-   */
-  protected afterCommittedFailure(_attempt: ReplayAttempt, _failure: Failure): boolean {
-    return false;
-  }
-
-  /** The call has ended, or is being called off. Releases timers. */
-  protected abstract released(): void;
-}
-
 /**
- * A call that can run as several attempts, one after another or side by side. It keeps request and metadata
- * as they were given, sends them with each attempt, and shows the caller exactly one response.
+ * A call that can run as several attempts, one after another or side by side. It keeps request and metadata as the caller
+ * gave them, sends them with each attempt, and shows the caller exactly one response.
  *
- * An attempt is committed by its response headers (streamed responses), by its message or OK (single
- * responses, whose headers wait until then where another attempt may follow), or because the request has outgrown the buffer: then it
- * cannot be sent again. After that no other attempt starts. The source of these rules is gRFC A6; holding
- * back the headers of a single response is ours, and lets a failure behind headers be retried.
+ * An attempt is committed when the caller sees it; then no other attempt starts. It is committed by
  *
- * What to do after a failed attempt is the subclass's decision: it launches another or concludes.
+ * - its response headers, where the response is streamed;
+ * - its message or its OK, where the response is a single message: the headers wait for that as long as another attempt
+ *   may follow;
+ * - a request that has outgrown the replay buffer, so that it cannot be sent again.
+ *
+ * These are the rules of gRFC A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md). Holding back the
+ * headers of a single response goes beyond them, so that a failure behind headers can be retried.
+ *
+ * The subclass decides after a failed attempt: it launches another, or concludes the call.
  */
-export abstract class ReplayableCall extends AttemptDecisions implements AttemptOwner, KeepingCall {
+export abstract class ReplayableCall extends InterceptingCall implements AttemptOwner, KeepingCall {
   protected readonly record: CallRecord;
   protected readonly options: OptionsWithOwn;
   readonly #nextCall: NextCall;
@@ -116,22 +73,70 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.#buffer = new ReplayBuffer(limits, requestStream);
   }
 
-  // ---- For subclasses.
+  // ---- Decisions of the subclass.
 
-  protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
+  /** An uncommitted attempt has failed. Launch another, conclude the call, or wait for the attempts in flight. */
+  protected abstract afterFailure(attempt: ReplayAttempt, failure: Failure): void;
+
+  /**
+   * The attempt that the caller sees has failed. True when the subclass has given another request to `resumeWith`, and
+   * will launch an attempt that continues the response.
+   */
+  protected afterCommittedFailure(_attempt: ReplayAttempt, _failure: Failure): boolean {
+    return false;
+  }
+
+  /**
+   * Whether a single response is what the caller wants. Any other is held back until its attempt has ended OK; then
+   * `afterUnwanted` is called.
+   */
+  protected wants(_message: unknown): boolean {
+    return true;
+  }
+
+  /** An attempt has ended OK with a response that is not wanted. Launch another, or accept this one. */
+  protected afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
     this.accept(attempt, status);
   }
+
+  /**
+   * What to do with the headers of a single response:
+   *
+   * - `held`: wait for the message, because another attempt may follow a failure behind the headers;
+   * - `final`: show them, because no other attempt can follow; this attempt is the one that the caller sees;
+   * - `shown`: show them, because retries and hedges are only observed.
+   */
+  protected singleHeaders(): "held" | "final" | "shown" {
+    return "held";
+  }
+
+  /** An attempt has ended OK. */
+  protected succeeded(_attempt: ReplayAttempt): void {}
+
+  /** An attempt that has lost is not cancelled, because its connection has no stream resets left. */
+  protected leftToRun(_attempt: ReplayAttempt): void {}
+
+  /** A message of a streamed response is about to be shown. */
+  protected streamed(_message: unknown): void {}
+
+  /** The request has outgrown its buffer: the attempt that has sent most of it, or else the next one, is the last. */
+  protected outgrown(): void {}
+
+  /** The call has ended, or an attempt has been committed. Cancels timers. */
+  protected abstract released(): void;
+
+  // ---- For subclasses.
 
   protected get ended(): boolean {
     return this.#response?.ended === true;
   }
 
-  /** Another attempt could send the whole request. */
+  /** Whether another attempt could send the whole request. */
   protected get replayable(): boolean {
     return this.#attempts.committed === undefined && !this.#overflowed;
   }
 
-  /** Attempts that run. */
+  /** How many attempts run. */
   protected get inFlight(): number {
     return this.#attempts.live.length;
   }
@@ -157,17 +162,17 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
       attempt.fail(error);
       return;
     }
-    // Before the first read the response is not flow-controlled at all, so each attempt gets one.
+    // grpc-js applies flow control to a response only from the first read on.
     if (this.#streamedResponse) attempt.read();
     if (this.#overflowed) this.#commit(attempt);
     attempt.pump();
   }
 
-  /** Shows a held response after all. */
+  /** Shows a response that was held back as unwanted. */
   protected accept(attempt: ReplayAttempt, status: StatusObject): void {
     const held = attempt.heldMessage;
     if (this.ended || !this.#commit(attempt)) return;
-    // Whatever a listener above throws, the end is told.
+    // If a listener above throws, the call still ends.
     try {
       this.#showHeldMetadata(attempt);
     } finally {
@@ -179,7 +184,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     }
   }
 
-  /** The next attempt continues the response, with this request instead of the first. */
+  /** Lets the next attempt continue the response, with this request instead of the first. */
   protected resumeWith(request: unknown): void {
     const kept = keepRequest(this.options.method_definition, request, this);
     kept.settle(this);
@@ -187,7 +192,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.#buffer.replace(kept);
   }
 
-  /** Ends the call with the status of an attempt, shows the headers that came with it, and calls off the others. */
+  /** Ends the call with the status of an attempt, behind the headers of that attempt, and cancels the other attempts. */
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
     if (this.ended) return;
     try {
@@ -198,7 +203,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     }
   }
 
-  /** Calls everything off and ends the call with a status of our own, asynchronously. */
+  /** Cancels all attempts and ends the call with this status, asynchronously. */
   protected finish(status: StatusObject): void {
     if (this.ended) return;
     this.#response?.endLater(status);
@@ -307,7 +312,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     };
     const failure = endAttempt(attempt.record, status, evidence, record.clock.now());
     attempt.stopWaiting?.();
-    // One that has lost may run out. However it ends, it is not the call's end.
+    // The end of an attempt that has lost is not the end of the call.
     const { committed } = this.#attempts;
     if (this.ended || (committed !== undefined && committed !== attempt)) return;
     if (failure === undefined) {
@@ -329,7 +334,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 
   attemptWrote(attempt: ReplayAttempt, number: number): void {
     const { committed } = this.#attempts;
-    // One that has lost may have written more: it must not pull the caller on ahead of the one that goes on.
+    // An attempt that has lost may be ahead. The caller writes at the pace of the one that goes on.
     if (this.ended || (committed !== undefined && committed !== attempt)) return;
     this.#buffer.written(number);
     if (this.#attempts.committed === attempt) this.#buffer.dropBefore(number + 1);
@@ -338,7 +343,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
 
   // ---- Inside.
 
-  /** What a message meets that is sent now. Between two attempts, the next is expected to be like the last. */
+  /** Who handles a message that is sent now. Between two attempts, the next is expected to be like the last. */
   [reach](): Reach {
     const { method_definition: definition } = this.options;
     const { live, telling } = this.#attempts;
@@ -349,7 +354,7 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     return reachOf(telling?.call, definition);
   }
 
-  /** Makes the attempt the one that the caller sees. False when another one is. */
+  /** Makes the attempt the one that the caller sees. False when another one is already. */
   #commit(attempt: ReplayAttempt): boolean {
     if (this.#attempts.committed !== undefined) return this.#attempts.committed === attempt;
     this.#attempts.commit(attempt);
@@ -365,8 +370,8 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
   }
 
   /**
-   * The attempt is not the call's any longer. It is called off, at the cost of a reset, as long as its connection bears
-   * that; else it runs out, and what comes of it is dropped. One that does not end by itself is called off in its turn.
+   * Gives up an attempt. Cancelling it resets a stream, and servers limit resets. So it is cancelled only if its connection
+   * has resets left. Otherwise it runs on, its response is dropped, and it is cancelled when there are resets again.
    */
   #lose(attempt: ReplayAttempt): void {
     if (attempt.lost) return;
@@ -389,17 +394,17 @@ export abstract class ReplayableCall extends AttemptDecisions implements Attempt
     this.#response?.metadata(metadata);
   }
 
-  /** The request cannot be kept any longer: the attempt that has sent most of it stays, alone. */
+  /** The request cannot be kept any longer: the attempt that has sent most of it is the only one from now on. */
   #overflow(): void {
     this.#overflowed = true;
     this.outgrown();
     const { furthest } = this.#attempts;
-    // Between two attempts there is none; the next one to be launched will be the last.
+    // Between two attempts there is none: then the next one is the last.
     if (furthest !== undefined) this.#commit(furthest);
   }
 }
 
-/** The attempts of one call: those that run, and the one that the caller sees once it is decided. */
+/** The attempts of one call that run, and the committed one. */
 class AttemptSet {
   #live: readonly ReplayAttempt[] = [];
   #latest: ReplayAttempt | undefined;
@@ -414,7 +419,7 @@ class AttemptSet {
     return this.#committed;
   }
 
-  /** The one to ask about the peer: the committed, or the youngest. */
+  /** The attempt whose peer is the call's: the committed one, or else the latest. */
   get telling(): ReplayAttempt | undefined {
     return this.#committed ?? this.#latest;
   }
@@ -437,12 +442,12 @@ class AttemptSet {
     this.#live = this.#live.filter((other) => other !== attempt);
   }
 
-  /** The caller sees this one from now on. */
+  /** The caller sees this attempt from now on. */
   commit(attempt: ReplayAttempt): void {
     this.#committed = attempt;
   }
 
-  /** The committed attempt has failed, and another is going to continue its response. */
+  /** The committed attempt has failed, and another will continue its response. */
   reopen(): void {
     this.#committed = undefined;
   }
@@ -462,21 +467,20 @@ function attemptOptions(
   { deadlineMs, clock }: CallRecord,
   attempt: AttemptRecord,
 ): OptionsWithOwn {
-  // Before the copying and again after it: see the record's own key.
+  // Set before the copying and again after it, as in `recordTransformer`.
   const own: OptionsWithOwn = { [attemptKey]: attempt, ...options };
   own[attemptKey] = attempt;
-  // A later attempt reads the wall clock anew: it may have been set since the call began. A deadline that the toolkit
-  // watches does so by itself.
+  // The wall clock may have been set since the call began. A `CallDeadline` considers that itself.
   const again = attempt.number > 1 && deadlineMs !== Number.POSITIVE_INFINITY;
   if (again && !(own.deadline instanceof CallDeadline)) own.deadline = toEpoch(deadlineMs, clock);
   return own;
 }
 
 /**
- * The metadata of one attempt. It says how many attempts came before (gRFC A6), and how many services are retrying, this
- * one included.
+ * The metadata of one attempt, with the number of attempts before it (gRFC A6), and with the number of services that are
+ * retrying, this one included.
  *
- * @param base Kept, so that what an interceptor below adds for one attempt does not reach the next.
+ * @param base The metadata of the call. It is not written to.
  */
 function attemptMetadata(
   base: Metadata,

@@ -2,10 +2,10 @@ import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { ClientListener } from "../types.js";
 
 /**
- * Tells a listener the end of a call.
+ * Passes the final status of a call to a listener.
  *
- * @param unanswered A single response did not come. grpc-js tells that by a message of null before the status, and
- *   interceptors rely on it: those of gRPC proposal L5 keep the way on that they get with it.
+ * @param unanswered A single response did not come. Then grpc-js passes a message of null before the status. Interceptors
+ *   rely on that: those in the style of gRFC L5 keep the `next` of the message and call it later.
  */
 export function tellEnd(
   listener: Partial<ClientListener> | undefined,
@@ -15,14 +15,14 @@ export function tellEnd(
   try {
     if (unanswered) listener?.onReceiveMessage?.(null);
   } finally {
-    // The end must be told, whatever a listener makes of the message.
+    // If the listener throws over the message, the call still ends.
     listener?.onReceiveStatus?.(status);
   }
 }
 
 /**
- * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked
- * for one: an attempt reads its first before that, because a response nobody reads is not flow-controlled.
+ * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked for one. An attempt
+ * reads its first message before that, because grpc-js applies flow control only from the first read on.
  */
 export class ResponseSink {
   readonly #listener: Partial<ClientListener> | undefined;
@@ -31,29 +31,30 @@ export class ResponseSink {
   #readWanted = false;
   #headersShown = false;
   #answered = false;
-  /** A message that came before the caller asked for it, and the OK behind it. */
+  /** Messages that came before the caller asked for them. */
   #messages: unknown[] = [];
+  /** The OK behind those messages. */
   #status: StatusObject | undefined;
   #ended = false;
 
-  /** @param onEnd Told once, before the final status is shown. */
+  /** @param onEnd Called once, before the final status is shown. */
   constructor(listener: Partial<ClientListener> | undefined, streamed: boolean, onEnd: () => void) {
     this.#listener = listener;
     this.#streamed = streamed;
     this.#onEnd = onEnd;
   }
 
-  /** The caller waits for a message that no attempt has been asked for yet. */
+  /** The caller has asked for a message, and none was there. */
   get readWanted(): boolean {
     return this.#readWanted;
   }
 
-  /** The final status was shown, or is about to be. */
+  /** The final status was shown, or will be in the next tick. */
   get ended(): boolean {
     return this.#ended;
   }
 
-  /** Shows response headers, once: a response that is resumed has headers for each part of it. */
+  /** Shows response headers, once. A response that is resumed has headers with each of its parts. */
   metadata(metadata: Metadata): void {
     if (this.#ended || this.#headersShown) return;
     this.#headersShown = true;
@@ -71,18 +72,18 @@ export class ResponseSink {
     this.#listener?.onReceiveMessage?.(message);
   }
 
-  /** The caller asks for a message. False when one is at hand and will be shown. */
+  /** The caller asks for a message. False when one is there and will be shown. */
   read(): boolean {
     if (this.#messages.length === 0) {
       this.#readWanted = true;
       return true;
     }
-    // It stays at hand until it is shown: an OK that comes in between belongs behind it.
+    // The message stays in the list until it is shown, so that an OK that comes in between waits behind it.
     process.nextTick(() => this.#show());
     return false;
   }
 
-  /** An OK stands behind a message that the caller has not asked for: it is shown after that. */
+  /** Holds an OK back where the caller has not asked for a message before it. False where there is none. */
   holdBehindMessage(status: StatusObject): boolean {
     if (this.#messages.length === 0) return false;
     this.#status = status;
@@ -94,10 +95,10 @@ export class ResponseSink {
     if (this.#close()) tellEnd(this.#listener, status, this.#unanswered);
   }
 
-  /** The same, but later: for a status that is made while the caller is still in a call of ours. */
+  /** Shows the final status in the next tick, for a status that is made while a method of the caller is on the stack. */
   endLater(status: StatusObject): void {
     if (this.#ended) return;
-    // Before the write callbacks that are still out: who is told of a write goes on writing.
+    // Before the write callbacks that follow from `#close`: in a write callback, the caller may write again.
     process.nextTick(() => tellEnd(this.#listener, status, this.#unanswered));
     this.#close();
   }

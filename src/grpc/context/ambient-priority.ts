@@ -6,15 +6,15 @@ import { priorityKey } from "../metadata.js";
 
 const storage = new AsyncLocalStorage<Priority>();
 
-/** The priority of the work that runs, where `withPriority` has set one. */
+/** The priority that `withPriority` has set for the running code; `undefined` without one. */
 export function ambientPriority(): Priority | undefined {
   return storage.getStore();
 }
 
 /**
- * Runs `fn` with a priority of its own: the calls that are made in it, and in whatever it waits for, carry it unless
- * they bring one in their metadata or options. It goes before the priority of the inbound call, so a handler can make
- * a part of its work matter less, or more.
+ * Runs `fn` with a priority: calls that are made in it, and in everything that it awaits, have this priority, unless their
+ * metadata or options set another. It overrides the priority of the inbound call, so that a handler can lower or raise the
+ * priority of a part of its work.
  *
  * @returns What `fn` returns.
  * @throws InvalidOptionError when it is no priority.
@@ -31,7 +31,7 @@ export function withPriority<R>(priority: Priority, fn: () => R): R {
  */
 export function prioritized(priority: Priority, metadata: Metadata = new Metadata()): Metadata {
   const checked = oneOf("prioritized", priority, priorities);
-  // Another copy of grpc-js has a class of its own.
+  // By its methods, because another copy of grpc-js has another class.
   if (typeof metadata?.set !== "function" || typeof metadata.getMap !== "function") {
     throw new InvalidOptionError("prioritized.metadata", "a Metadata of grpc-js", metadata);
   }

@@ -5,24 +5,23 @@ import type { Clock } from "../../core/clock.js";
 export type RestoreContext = <A extends unknown[], R>(fn: (...args: A) => R, ...args: A) => R;
 
 /**
- * Captures the async context of the caller. grpc-js runs the callbacks of a call in whatever context
- * opened the connection, so one request would see another's AsyncLocalStorage values; everything
- * that leaves the toolkit towards the caller, and everything it starts later on the caller's
- * behalf, runs through the captured context.
+ * Captures the async context of the caller. grpc-js runs the callbacks of a call in the context in which the connection was
+ * opened, so that one request would see the AsyncLocalStorage values of another. The toolkit runs the caller's callbacks,
+ * and whatever it starts later for the call, in the captured context.
  */
 export function captureContext(): RestoreContext {
-  // Not AsyncLocalStorage.snapshot(): on Node 20 that costs some 40 µs, a good part of a whole call.
+  // AsyncLocalStorage.snapshot() would cost about 40 µs on Node 20, as much as a whole call.
   const scope = new AsyncResource("grpc-weir.call", { requireManualDestroy: true });
   return (fn, ...args) => scope.runInAsyncScope(fn, undefined, ...args);
 }
 
 /**
- * Runs a function in no call's context. What lives longer than a call and begins in one, such as a timer for all calls,
- * would hold it and all that it refers to.
+ * Runs a function in the context of no call. For what is started during a call and lives longer, such as a timer for all
+ * calls: it would keep the call's context in memory.
  */
 export const outside: RestoreContext = captureContext();
 
-/** The same clock, whose timers belong to no call. */
+/** The same clock, with timers that run in the context of no call. */
 export function outsideClock(clock: Clock): Clock {
   return {
     now: () => clock.now(),

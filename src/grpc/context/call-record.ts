@@ -28,40 +28,40 @@ import { currentInbound, type InboundCall } from "./inbound-call.js";
 
 const noMetadata = new Metadata();
 
-/** One try of a call on the wire, as far as the toolkit knows it. */
+/** What the toolkit knows of one attempt of a call. */
 export interface AttemptRecord extends Resettable {
   /** 1 for the first. */
   readonly number: number;
-  /** Attempts in vain before it: all before it, or those since the response last came on. */
+  /** How many attempts before it brought nothing: all, or those since a resumed response last had a message. */
   readonly previous: number;
-  /** Why it was started: the first, a retry, a hedge. */
+  /** Why it was started. */
   readonly cause: "first" | "retry" | "hedge";
   readonly startedAtMs: number;
-  /** How long the call waited before it, in milliseconds. */
+  /** How long the call waited before this attempt, in milliseconds. */
   readonly delayMs: number;
-  /** What the attempt before it ended with, where there was one. */
+  /** The status of the attempt before it, where there was one. */
   readonly after?: StatusObject | undefined;
-  /** Another attempt decided the call, and this one was called off. */
+  /** Another attempt decided the call, and this one was cancelled. */
   superseded?: boolean;
-  /** When its time is up, on the monotonic clock, as the server is told: that of the call, or its own. */
+  /** The deadline of the attempt on the monotonic clock, as it is sent to the server. */
   untilMs: number;
-  /** Its time is shorter than that of the call. */
+  /** The deadline is the attempt's own, and earlier than the call's. */
   ownTime?: boolean;
-  /** It ran out of its own time while this process was held up: that says nothing of who was called. */
+  /** It ran out of time while this process was held up: that is no evidence about the server. */
   heldUp?: boolean;
-  /** What was put in on purpose, in its order. */
+  /** The faults that were injected, in order. */
   faults?: readonly string[];
   /** Set when the attempt ended. */
   endedAtMs?: number;
-  /** What it failed with. Absent while it runs, and after OK. */
+  /** Absent while the attempt runs, and after OK. */
   failure?: Failure | undefined;
 }
 
 /**
- * Notes how an attempt ended, and reads what it failed with. The first to note it is the innermost interceptor, which
- * has the best evidence; the others get what it found.
+ * Notes the end of an attempt, and reads its status. The innermost layer does so first, and has the best evidence of the
+ * origin. Layers above get the failure that it read.
  *
- * @returns What it failed with; `undefined` for OK.
+ * @returns The failure; `undefined` for OK.
  */
 export function endAttempt(
   attempt: AttemptRecord,
@@ -75,20 +75,23 @@ export function endAttempt(
   const failure = Failure.read(status, evidence);
   const origin = failure?.origin ?? "remote";
   attempt.failure = failure && outOfTime(attempt, failure, nowMs);
-  // One that ran out of its own time has said so before it is called off: who does that tells how it ended.
+  // An attempt that ran out of its own time is noted before it is cancelled. The layer that cancels it counts the reset.
   if (origin !== "attempt-timeout") {
     evidence.resets?.ended(evidence.target, attempt, resetPeer(origin, evidence));
   }
   return attempt.failure;
 }
 
-/** Both sides know the time of an attempt, and the server may be the first to say that it is up. */
+/**
+ * A DEADLINE_EXCEEDED from the server when the deadline of the attempt is over counts as the deadline: client and server both
+ * know it, and the server may be the first to say so.
+ */
 function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Failure {
   const { code, origin } = failure;
   if (origin !== "remote" || code !== Status.DEADLINE_EXCEEDED) return failure;
   const { untilMs, ownTime } = attempt;
   if (heldUp(nowMs - untilMs)) attempt.heldUp = true;
-  // To be able to say so, a server ends its work a little before.
+  // A server ends its work a little before the deadline, so that its answer still arrives.
   if (ownTime === true) {
     return ranOutOfTime(nowMs, untilMs) ? failure.of("attempt-timeout") : failure;
   }
@@ -96,16 +99,15 @@ function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Fai
 }
 
 /**
- * One logical call on the client: what every policy and the telemetry know of it. It is made where
- * the channel is still visible (a `callInvocationTransformer`) and travels in the call options under a
- * symbol; an interceptor used alone makes it when it is absent.
+ * What all policies and the telemetry know of one call on the client. A `callInvocationTransformer` makes it, because that
+ * sees the channel, and it travels in the call options under a symbol. Interceptors without a weir make it if it is absent.
  */
 export class CallRecord {
   readonly method: string;
   readonly kind: CallKind;
-  /** How the channel is connected. Absent where nothing told the channel. */
+  /** The connectivity of the channel. Absent where the channel is not known. */
   readonly connection: ChannelWatch | undefined;
-  /** The call for whose handler this one was made, if any. */
+  /** The inbound call whose handler made this call, if any. */
   readonly inbound: InboundCall | undefined;
   /** Runs a function in the caller's async context. */
   readonly restore: RestoreContext;
@@ -113,35 +115,34 @@ export class CallRecord {
   readonly report: ReportError;
   readonly observed: ObserveReport;
   readonly unknownTexts: UnknownTexts;
-  /** What streams may be reset; `undefined` where nobody counts. */
+  /** How many streams may still be reset on each connection; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
   readonly startedAtMs: number;
-  /** Effective deadline on the monotonic clock, `Infinity` for none. */
+  /** The effective deadline on the monotonic clock, `Infinity` for none. */
   deadlineMs = Number.POSITIVE_INFINITY;
   /**
-   * The call ran out of time while this process was held up: how its attempts end by that says nothing of who was
-   * called.
+   * The call ran out of time while this process was held up: the end of its attempts is no evidence about the server.
    */
   heldUp = false;
-  /** How long such calls take, where a policy learns it. */
+  /** How long such calls usually take, where a policy learns it. */
   usual: LatencyQuantile | undefined;
-  /** Set by the call's options or by `withPriority`, until its metadata has been read. */
+  /** From the call's metadata, else from its options, else from `withPriority`, else from the inbound call. */
   priority: Priority | undefined;
-  /** What the attempt under way is sent with, where a policy below the retries has seen it. For reading only. */
+  /** The metadata of the attempt that runs, once it has come to the gates. For reading only. */
   metadata: Metadata = noMetadata;
-  /** Names the call to the server, the same with every attempt. Absent while no policy has seen to it. */
+  /** The key that all attempts of the call are sent with. Absent without one. */
   idempotencyKey: string | undefined;
-  /** The server is known to run a call once for each key, and this call has one. */
+  /** The call has an idempotency key, and the server is known to run a call once for each key. */
   keyHonoured = false;
-  /** What the answer had to make do with; empty for one that is what it should be. */
+  /** Why the answer is degraded; empty for a complete answer. */
   degradations: readonly Degradation[] = [];
-  /** The first and the latest: a stream that is resumed may have any number of attempts. */
+  /** The first ones and the latest: a stream that is resumed may have any number of attempts. */
   readonly attempts: AttemptRecord[] = [];
-  /** All there were. */
+  /** How many there were, with those that are no longer in the list. */
   attemptCount = 0;
   #attemptsDone = 0;
   #target: string;
-  /** The first and the latest. */
+  /** The first ones and the latest. */
   readonly decisions: Decision[] = [];
   readonly #onDecision: Observer<DecisionEvent> | undefined;
 
@@ -166,7 +167,7 @@ export class CallRecord {
     this.startedAtMs = context.clock.now();
   }
 
-  /** Notes a decision and tells the observer. */
+  /** Notes a decision and notifies the observer. */
   decide(decision: Decision): void {
     keep(this.decisions, decision);
     if (this.#onDecision === undefined) return;
@@ -198,20 +199,20 @@ export class CallRecord {
     return attempt;
   }
 
-  /** The channel's target, or an empty string where nothing told it. */
+  /** The channel's target; the empty string where it is not known. */
   get target(): string {
     return this.#target;
   }
 
   /**
-   * Takes the target from the peer of a call that was made below and has no connection yet: that is how grpc-js names the
-   * target of its channel. What is known already stays.
+   * Learns the target from a call of grpc-js without a connection, whose peer is the target of its channel. A target that
+   * is known already stays.
    */
   learnTarget(peer: string): void {
     if (this.#target === "" && peer !== "unknown") this.#target = peer;
   }
 
-  /** Reports once that something does not work as it should where the interceptors stand. */
+  /** Reports once that something does not work, because of how the interceptors are put together. */
   warnOnce(where: string, text: string): void {
     const topics = warned.get(this.report) ?? new Set<string>();
     if (topics.has(where)) return;
@@ -219,17 +220,17 @@ export class CallRecord {
     safely(this.report, new Error(text), where);
   }
 
-  /** Attempts since the call began, or since its response last came on. */
+  /** Attempts since the call began, or since a resumed response last had a message. */
   get attemptsInVain(): number {
     return this.attemptCount - this.#attemptsDone;
   }
 
-  /** The response has come on: the attempts so far were not in vain. */
+  /** A response that may be resumed has had a message: the attempts so far were not in vain. */
   cameOn(): void {
     this.#attemptsDone = this.attemptCount;
   }
 
-  /** Takes over what became of a call that was made for this one and others. */
+  /** Takes over the attempts and decisions of a call that was made for this one and others. */
   adopt({ attempts, attemptCount, decisions }: CallRecord): void {
     this.attemptCount += attemptCount;
     for (const attempt of attempts) keep(this.attempts, attempt);
@@ -237,21 +238,21 @@ export class CallRecord {
   }
 }
 
-/** What was reported once, by whom it was reported to. */
+/** What has been reported once, by the function that receives reports. */
 const warned = new WeakMap<ReportError, Set<string>>();
 
-/** How many attempts, and decisions, a record keeps: more than retries or hedges of one answer can make. */
+/** How many attempts, and decisions, a record keeps: more than retries or hedges of a single answer can make. */
 const mostKept = 128;
 
-/** Of more than that, those in the middle are forgotten: how it began, and how it ended, is worth most. */
+/** Adds an entry. A full list drops the one in the middle: the beginning and the end explain a call best. */
 function keep<T>(list: T[], entry: T): void {
   if (list.length === mostKept) list.splice(mostKept / 2, 1);
   list.push(entry);
 }
 
-/** Key of the record in CallOptions. Symbols survive grpc-js's copies of the options. */
+/** The key of the record in CallOptions. Symbols survive the copies that grpc-js makes of the options. */
 export const recordKey: unique symbol = Symbol("grpc-weir.record");
-/** Key of the attempt in the options that go below a retrying call. */
+/** The key of the attempt in the options below a retrying or hedging call. */
 export const attemptKey: unique symbol = Symbol("grpc-weir.attempt");
 
 /** The toolkit's own entries in CallOptions. */
@@ -272,11 +273,11 @@ export function withRecord(options: OptionsWithOwn, context: Environment): Optio
     return options;
   }
   const record = new CallRecord(context, options.method_definition, undefined);
-  // Without a deadline interceptor above, the call's own deadline is the effective one.
+  // Until a deadline layer sets it, the call's own deadline is the effective one.
   const { clock, startedAtMs } = record;
   const deadlineMs = toMonotonic(options.deadline, clock, startedAtMs) ?? Number.POSITIVE_INFINITY;
   record.deadlineMs = deadlineMs;
-  // A symbol that stands in the literal before the copying is ten times cheaper in V8 than one after it.
+  // In V8, a symbol before the spread costs a tenth of one after it.
   const own = { [recordKey]: record, ...options };
   if (own.deadline instanceof Date) own.deadline = fixedDeadline(own.deadline);
   return own;
@@ -286,14 +287,14 @@ function hasRecord(options: OptionsWithOwn): options is OptionsWithRecord {
   return options[recordKey] !== undefined;
 }
 
-/** The attempt these options belong to; without a retrying call above, the call's only one. */
+/** The attempt that these options belong to; without a retrying call above, the call's only one. */
 export function attemptOf(options: OptionsWithOwn, record: CallRecord): AttemptRecord {
   return options[attemptKey] ?? record.attempts[0] ?? record.startAttempt("first", 0);
 }
 
-/** What a caller can set for one call, beside the options that grpc-js knows. */
+/** What `weir.with` can set for one call, beside the options that grpc-js knows. */
 export interface CallOverrides {
-  /** Sent with the call, unless its metadata names a priority already. @defaultValue the inbound call's */
+  /** Sent with the call, unless its metadata have a priority. @defaultValue the priority of the inbound call */
   readonly priority?: Priority;
 }
 
@@ -307,8 +308,8 @@ export function withOverrides(options: CallOptions, overrides: CallOverrides): C
 }
 
 /**
- * Makes the call record, in the one place that sees the channel, and keeps the pipeline in calls that bring
- * interceptors of their own: grpc-js would let those replace it.
+ * Makes the record of each call, because only a transformer sees the channel. It also adds the pipeline to calls that have
+ * interceptors of their own: in grpc-js, those replace the interceptors of the client.
  */
 export function recordTransformer(
   environment: Environment,
@@ -321,8 +322,8 @@ export function recordTransformer(
     const connection = ChannelWatch.of(properties.channel);
     const record = new CallRecord(environment, properties.methodDefinition, connection);
     record.priority = callOptions[overridesKey]?.priority ?? record.priority;
-    // The symbol stands before the copying, where it is ten times cheaper in V8, and is set after it, because
-    // options that are used again bring the record of an earlier call.
+    // In V8, a symbol before the spread costs a tenth of one after it. It is set again after the spread, because options
+    // that are used for several calls have the record of an earlier one.
     const options: OptionsWithOverrides = { [recordKey]: record, ...callOptions };
     options[recordKey] = record;
     if (options.deadline instanceof Date) options.deadline = fixedDeadline(options.deadline);
@@ -335,7 +336,7 @@ export function recordTransformer(
     }
     const channel = deadlineChannel(properties.channel);
     if (own === undefined) return { ...properties, channel, callOptions: options };
-    // The definition may be one that the user's function gives to many calls, and ours is changed.
+    // A copy, because the toolkit changes the definition, and the user's function may return the same one again.
     const methodDefinition = { ...properties.methodDefinition };
     return { ...properties, channel, callOptions: options, methodDefinition };
   };

@@ -2,23 +2,23 @@ import type { Clock } from "../../core/clock.js";
 import type { Decision } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 
-/** What telemetry makes of guarded runs. */
+/** Makes spans of guarded runs. Guards know this interface, so that they need not know OpenTelemetry. */
 export interface GuardSpans {
-  /** Nobody records now: there is no span to begin. */
+  /** Nobody records spans now. */
   readonly idle: boolean;
-  /** Begins the span of a run; `undefined` where that fails. */
+  /** Starts the span of a run; `undefined` where that fails. */
   start(run: GuardedRun): GuardSpan | undefined;
 }
 
 export interface GuardedRun {
-  /** The guard's. */
+  /** The name of the guard. */
   readonly name: string;
   readonly key: string | undefined;
   readonly priority: Priority | undefined;
   readonly clock: Clock;
 }
 
-/** The span of one run, over all its attempts, and the time between them. */
+/** The span of one run, over all of its attempts. */
 export interface GuardSpan {
   attempt(attempt: GuardedAttempt): GuardAttemptSpan;
   end(ended: GuardEnded): void;
@@ -27,7 +27,7 @@ export interface GuardSpan {
 export interface GuardedAttempt {
   /** 1 for the first. */
   readonly number: number;
-  /** How long the run waited before it, in milliseconds. */
+  /** How long the run waited before this attempt, in milliseconds. */
   readonly delayMs: number;
   readonly startedAtMs: number;
 }
@@ -35,7 +35,7 @@ export interface GuardedAttempt {
 export interface GuardAttemptSpan {
   /** Runs the work with the span active. */
   run<R>(work: () => R): R;
-  /** `failed`: what it failed with. Ending twice does nothing. */
+  /** Ends the span. The second time it does nothing. */
   end(atMs: number, failed?: { readonly error: unknown }): void;
 }
 

@@ -10,44 +10,47 @@ import { type Degradation, Degradations, handlerDegradation } from "../status/de
 import { FailuresBelow } from "../status/relay.js";
 import type { CallKind, ServerCall } from "../types.js";
 
-/** What a handler can ask of the call that it serves. */
+/** The call that a handler serves. */
 export interface CurrentCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
   readonly kind: CallKind;
   readonly priority: Priority;
-  /** Who is behind the call, from 0 to 127: inside a priority the lower ones are shed first, in every service alike. */
+  /**
+   * A number from 0 to 127 for the user or tenant behind the call. Inside a priority, every service sheds lower cohorts
+   * first, so that it is the same users who are refused everywhere.
+   */
   readonly cohort: number;
-  /** The caller's address, as grpc-js tells it. */
+  /** The caller's address, from grpc-js. */
   readonly peer: string;
-  /** How many attempts of the same call came before this one. */
+  /** How many attempts of the same call came before this one, as the caller says. */
   readonly previousAttempts: number;
   /** Milliseconds until the caller's deadline, never below 0; `Infinity` without one. */
   remainingMs(): number;
   /**
-   * Aborted when the caller cancels, disconnects or runs out of time. Not when the call ends well: what a
-   * handler leaves running then is its own affair.
+   * Aborted when the caller cancels, disconnects or runs out of time. Not aborted when the handler answers: work that the
+   * handler leaves running then goes on.
    */
   readonly signal: AbortSignal;
   /**
-   * What the answer has had to make do with so far: calls of the handler that a fallback answered, here or in a
-   * service below, and what the handler said itself. It goes to the caller in the trailers of an OK.
+   * Why the answer is degraded so far: calls of the handler that a fallback answered, here or in a service below, and what
+   * the handler has passed to `degrade`. Sent to the caller in the trailers of an OK.
    */
   readonly degradations: readonly Degradation[];
   /**
-   * Says that the answer is less than it should be, such as `degrade("recommendations")` when they are left out.
-   * The name is letters, digits, `.`, `_` and `-`, at most 64; anything else in it becomes `_`.
+   * Marks the answer as degraded, such as `degrade("recommendations")` when the handler leaves those out. The name has at
+   * most 64 characters: letters, digits, `.`, `_` and `-`. Others become `_`.
    */
   degrade(name: string): void;
   /**
-   * Whether to leave out a piece of work that the answer can do without, because a flag or the pressure on the server
-   * says so: `if (call.shouldSkip("recommendations")) …`. The same answer for the same name as long as the call lasts.
-   * Always false without the policy `brownout`, and for a name that it does not know.
+   * Whether to leave out a piece of optional work, because of a flag or of the pressure on the server:
+   * `if (call.shouldSkip("recommendations")) …`. The same for the same name as long as the call lasts. Always false without
+   * the policy `brownout`, and for a name that the policy does not have.
    */
   shouldSkip(name: string): boolean;
 }
 
-/** Judges, for one call, what its handler can do without. */
+/** Decides which optional work one call leaves out. */
 export interface OptionalWorkJudge {
   shouldSkip(name: string): boolean;
 }
@@ -55,13 +58,13 @@ export interface OptionalWorkJudge {
 /** Who a caller has shown to be. grpc-js keeps the name to itself. */
 export type AuthContext = ReturnType<ServerCall["getAuthContext"]>;
 
-/** What is known of a caller. It is asked when somebody wants to know: most calls never are. */
+/** The caller of a call. Asked only on demand, because most calls do not need it. */
 export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
-/** The record of one inbound call: in AsyncLocalStorage for the handler and everything it calls. */
+/** The record of one inbound call. AsyncLocalStorage carries it to the handler and to everything that the handler calls. */
 export class InboundCall implements CurrentCall {
   readonly method: string;
   readonly kind: CallKind;
@@ -70,28 +73,28 @@ export class InboundCall implements CurrentCall {
   readonly startedAtMs: number;
   /** The caller's deadline on the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
-  /** Where it is noted what observed policies would have refused. */
+  /** Collects what policies in mode `observe` would have refused. */
   readonly observed: ObserveReport | undefined;
   readonly decisions: Decision[] = [];
   priority: Priority = "normal";
-  /** The caller set the priority; only then it is passed on to the calls of the handler. */
+  /** The caller set the priority. Only then the calls of the handler inherit it. */
   priorityMarked = false;
-  /** Who is behind the call, from 0 to 127: the lower ones are shed first. */
+  /** From 0 to 127: inside a priority, lower cohorts are shed first. */
   cohort = 0;
-  /** It is the cohort of a user or tenant, and not one by chance; only then it is passed on. */
+  /** The cohort is that of a user or tenant, and not a random one. Only then the calls of the handler inherit it. */
   cohortMarked = false;
-  /** When it was let through to its handler; `undefined` before that. */
+  /** When the call was passed to its handler; `undefined` before that. */
   handlerStartedMs: number | undefined;
-  /** How long such calls take as a rule, in milliseconds; 0 where that is not known. */
+  /** How long such calls usually take, in milliseconds; 0 where that is not known. */
   neededMs = 0;
   previousAttempts = 0;
-  /** How many services above are retrying. */
+  /** How many services above are retrying the call. */
   retryDepth = 0;
-  /** The metadata of the request, once it arrived. */
+  /** The metadata of the request, once it has arrived. */
   metadata: Metadata | undefined;
   /** Set by the policy that decides about optional work, where there is one. */
   optionalWork: OptionalWorkJudge | undefined;
-  /** A policy of this server has answered the call: what is sent now is no word of its handler. */
+  /** A policy of this server has answered the call, and not its handler. */
   answeredByPolicy = false;
   /** The policies that the call passes. One of them may end it while its handler runs, or, not enforced, note that it would. */
   row: { stop(refused: Refusal, policy: PolicyName, enforced: boolean): void } | undefined;
@@ -129,7 +132,7 @@ export class InboundCall implements CurrentCall {
     return this.#caller.getPeer();
   }
 
-  /** Who the caller has shown to be, as grpc-js tells it: with TLS, its certificate if it has one. */
+  /** The identity of the caller, from grpc-js: with TLS, its certificate if it has one. */
   authContext(): AuthContext {
     return this.#caller.getAuthContext();
   }
@@ -158,38 +161,39 @@ export class InboundCall implements CurrentCall {
     this.degraded([handlerDegradation(name, this.method)]);
   }
 
-  /** Notes what an outbound call of the handler had to make do with. */
+  /** Notes that an outbound call of the handler had a degraded answer. */
   degraded(degradations: readonly Degradation[]): void {
     if (degradations.length === 0) return;
     this.#degradations ??= new Degradations();
     for (const degradation of degradations) this.#degradations.add(degradation);
   }
 
-  /** What the calls made for this one have failed with so far, where one has. */
+  /** The failures of the handler's calls so far; `undefined` without any. */
   get failuresBelow(): FailuresBelow | undefined {
     return this.#failuresBelow;
   }
 
-  /** Notes what an outbound call of the handler has failed with. */
+  /** Notes the failure of an outbound call of the handler. */
   failedBelow(status: StatusObject): void {
     this.#failuresBelow ??= new FailuresBelow();
     this.#failuresBelow.note(status);
   }
 
-  /** How the call ended, or undefined while it runs. */
+  /** How the call ended; `undefined` while it runs. */
   get end(): InboundEnd | undefined {
     return this.#end;
   }
 
   /**
-   * Tells `task` when the call is called off: cancelled, or out of time. Never told of a call that ended
-   * well, and one set for all outbound calls, so that a fan-out adds no listener to the call itself.
-   * The result takes the task out again.
+   * Runs `task` when the call is cancelled or runs out of time, and not when the handler answers. All outbound calls of a
+   * handler share one set of tasks, so that many of them add no listeners to the call of grpc-js.
+   *
+   * @returns Removes the task.
    */
   onCancelled(task: (end: InboundEnd) => void): () => void {
     if (this.#end !== undefined) {
-      // Too late for a subscription: a call made after its inbound call was called off is called
-      // off as well, after the caller has it in hand.
+      // An outbound call that is made after its inbound call was cancelled is cancelled too, in the next tick: by then its
+      // maker has it.
       const end = this.#end;
       let wanted = end !== "finished";
       if (wanted) process.nextTick(() => wanted && task(end));
@@ -203,7 +207,7 @@ export class InboundCall implements CurrentCall {
     return () => tasks.delete(task);
   }
 
-  /** The call ended. Only the first end counts. */
+  /** The call has ended. Only the first end counts. */
   finish(end: InboundEnd): void {
     if (this.#end !== undefined) return;
     this.#end = end;
@@ -215,7 +219,7 @@ export class InboundCall implements CurrentCall {
       try {
         task(end);
       } catch (error) {
-        safely(this.report, error, "inbound call called off");
+        safely(this.report, error, "inbound call cancelled");
       }
     }
   }
@@ -231,20 +235,20 @@ export class InboundCall implements CurrentCall {
 
 const storage = new AsyncLocalStorage<InboundCall | undefined>();
 
-/** The inbound call whose handler runs, for the toolkit's own use. */
+/** The inbound call that the running code serves, for the toolkit's own use. */
 export function currentInbound(): InboundCall | undefined {
   return storage.getStore();
 }
 
 /**
- * The inbound call that the running code serves, or `undefined` outside a handler (and inside
- * `detached`). Needs the toolkit's server interceptors.
+ * The inbound call that the running code serves; `undefined` outside of a handler and inside `detached`. It needs the
+ * interceptors of `weir.server`, or `context` from `grpc-weir/server`.
  */
 export function currentCall(): CurrentCall | undefined {
   return storage.getStore();
 }
 
-/** Runs `fn` as part of the inbound call. */
+/** Runs `fn` with this call as the current one. */
 export function runInbound<A extends unknown[], R>(
   call: InboundCall,
   fn: (...args: A) => R,
@@ -254,8 +258,8 @@ export function runInbound<A extends unknown[], R>(
 }
 
 /**
- * Runs `fn` outside the inbound call: what it calls inherits neither the deadline nor the cancellation nor
- * the priority. For work that must outlive the answer, such as an audit record.
+ * Runs `fn` outside of the inbound call: calls made in it inherit no deadline, no cancellation and no priority. For work that
+ * must outlive the answer, such as an audit record.
  */
 export function detached<R>(fn: () => R): R {
   return storage.run(undefined, fn);
