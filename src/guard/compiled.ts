@@ -24,15 +24,15 @@ import {
 } from "./policies.js";
 import { GuardClock, GuardTimer } from "./timer.js";
 
-/** What became of runs. All but `abandoned` only grow. */
+/** How runs ended. All counts but `abandoned` only grow. */
 export interface GuardCounts {
-  /** Runs that the function had an answer for. */
+  /** Runs whose function gave an answer. */
   succeeded: number;
   /** Runs that ended with the function's error. */
   failed: number;
-  /** Runs that a policy refused or a time-out ended, or that were cancelled. */
+  /** Runs that a policy refused, that a timeout ended, or that were cancelled. */
   rejected: number;
-  /** Functions that still run, though their run has given up on them. They hold their slots in the bulkhead. */
+  /** Functions that are still running after their run has ended. They keep their slots in the bulkhead. */
   abandoned: number;
 }
 
@@ -40,22 +40,23 @@ interface Policies {
   readonly bulkhead: GuardBulkhead | undefined;
   readonly breaker: GuardBreaker | undefined;
   readonly retry: GuardRetry | undefined;
-  /** For whole runs. */
+  /** Of `timeoutMs`. */
   readonly timer: GuardTimer | undefined;
+  /** Of `attemptTimeoutMs`. */
   readonly attemptTimer: GuardTimer | undefined;
-  /** How much earlier than the inbound call's deadline a run ends, in milliseconds. */
+  /** How many milliseconds before the inbound call's deadline a run ends. */
   readonly marginMs: number;
 }
 
-/** An inbound call keeps so many decisions at most: a stream may last for days. */
+/** The most decisions that guards note on one inbound call: a stream may last for days. */
 const maxNoted = 128;
 
-/** The policies and numbers of one guard, as its runs use them. */
+/** One guard as its runs use it: its policies, in their order, and its counts. */
 export class CompiledGuard implements Policies {
   readonly name: string;
   readonly clock: GuardClock;
   readonly pendingCalls: PendingCalls;
-  /** Where it is noted what observed policies would have refused. */
+  /** Counts what policies in `observe` would have refused. */
   readonly observed: Environment["observed"];
   readonly bulkhead: GuardBulkhead | undefined;
   readonly breaker: GuardBreaker | undefined;
@@ -63,9 +64,9 @@ export class CompiledGuard implements Policies {
   readonly timer: GuardTimer | undefined;
   readonly attemptTimer: GuardTimer | undefined;
   readonly marginMs: number;
-  /** What an attempt passes, in this order, that may have to wait or that a policy observes. */
+  /** The policies that an attempt passes, in their order. See {@link passAtOnce} for the attempts that take no row. */
   readonly gates: readonly Gate<GuardPassage>[];
-  /** A run is one attempt, and nothing but its work ends it. */
+  /** True when a run is one attempt and the guard has no timeout, so that only the work itself ends it. */
   readonly single: boolean;
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
   readonly #report: Environment["report"];
@@ -99,8 +100,9 @@ export class CompiledGuard implements Policies {
   }
 
   /**
-   * Asks the policies in the order of {@link gates} where all are enforced, which costs a third of that row. A run that
-   * has to wait takes its slot in the queue to the gates. `undefined`: some policy observes or is off.
+   * Asks the policies in the order of {@link gates}, if all are enforced for this run: a call of each costs a third of a
+   * walk through the row. A run that gets a place in the queue takes it to the gates and waits there. `undefined`: some
+   * policy observes or is off, and nothing has been asked.
    */
   passAtOnce(run: GuardPassage): Passed | Refused | Queued | undefined {
     const { bulkhead, breaker } = this;
@@ -122,12 +124,12 @@ export class CompiledGuard implements Policies {
     return { kind: "refused", policy: "breaker", refusal: answer };
   }
 
-  /** Somebody wants to know of the decisions on a run. */
-  hears(inbound: InboundCall | undefined): boolean {
+  /** Whether anybody listens to the decisions about a run. */
+  listens(inbound: InboundCall | undefined): boolean {
     return inbound !== undefined || this.#onDecision !== undefined;
   }
 
-  /** Notes a decision where it is wanted, and notifies the observer. */
+  /** Notes a decision on the span and on the inbound call, if there are any, and notifies `onDecision`. */
   decide(
     notes: Decision[] | undefined,
     inbound: InboundCall | undefined,
@@ -146,11 +148,11 @@ export class CompiledGuard implements Policies {
   }
 }
 
-/** What an attempt holds that has passed the policies at once. */
+/** The permits of an attempt that has passed the policies at once. */
 export class Passed {
-  /** Of the bulkhead. */
+  /** The permit of the bulkhead. */
   readonly slot: Permit | undefined;
-  /** Of the breaker. */
+  /** The permit of the circuit breaker. */
   readonly permit: Permit | undefined;
 
   constructor(slot: Permit | undefined, permit: Permit | undefined) {
@@ -158,31 +160,32 @@ export class Passed {
     this.permit = permit;
   }
 
-  /** The attempt has an outcome, and its work may go on: it keeps its slot in the bulkhead. */
+  /** The attempt has an outcome. Its work may still be running, so it keeps its slot in the bulkhead. */
   answered(outcome: Outcome): void {
     this.permit?.settle(outcome);
   }
 
+  /** The work has ended. */
   settle(outcome: Outcome): void {
     this.permit?.settle(outcome);
     this.slot?.settle(outcome);
   }
 }
 
-/** A policy does not let an attempt through. */
+/** The refusal of an attempt, and the policy that refused it. */
 export interface Refused {
   readonly kind: "refused";
   readonly policy: PolicyName;
   readonly refusal: Refusal;
 }
 
-/** What the options of a guard come to. */
+/** What is built from the options of a guard. */
 export interface BuiltGuard<F> {
   readonly guard: CompiledGuard;
   readonly fallback: GuardFallback<F> | undefined;
-  /** For the work of the fallback: a time-out of its own, and no policy. */
+  /** Runs `fallback.answer`: it has a timeout of its own and no policies. */
   readonly fallbackGuard: CompiledGuard;
-  /** All policies, to be controlled at run time. */
+  /** The policies whose modes can be changed at run time. */
   readonly policies: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
 }
 
@@ -230,7 +233,7 @@ export function buildGuard<F>(
   return {
     guard,
     fallback: answers,
-    // What becomes of it is told by the guard, as one decision.
+    // The guard itself notifies of the fallback, by one decision.
     fallbackGuard: new CompiledGuard(
       name,
       clock,

@@ -5,7 +5,7 @@ import { type GuardedWork, neverAborted } from "./options.js";
 import type { GuardPassage } from "./policies.js";
 import { GuardRun } from "./run.js";
 
-/** What the policies see of a run on the fast path. */
+/** What the policies see of a run without options and without an inbound call. */
 const plain: GuardPassage = {
   key: undefined,
   priority: "normal",
@@ -16,9 +16,9 @@ const plain: GuardPassage = {
 };
 
 /**
- * A run without an inbound call and without options, of a guard whose runs are one attempt that nothing but the work
- * ends. Most of a {@link GuardRun} is not needed then, and costs more than the policies themselves: what the work gives
- * is handed on by its own promise. A run that has to wait, or that a policy observes, becomes a whole one.
+ * Runs work without an inbound call and without options, for a guard that is `single`: only the work itself can end such
+ * a run, and the promise of the work becomes the promise of the run. Most of a {@link GuardRun} is not needed then, and it
+ * would cost more than the policies themselves. A run that has to wait, or that a policy observes, becomes a `GuardRun`.
  */
 export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<T> {
   const { breaker, counts } = guard;
@@ -44,7 +44,7 @@ export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<
   let made: T | Promise<T>;
   try {
     made = begun(work, never);
-    // Within: what only looks like a promise throws here.
+    // Inside the `try`, because an object that only looks like a promise throws here.
     if (made instanceof Promise) return made.then(succeeded, failed);
   } catch (error) {
     return Promise.reject(error).then(succeeded, failed);
@@ -57,14 +57,14 @@ const atOnce = Promise.resolve();
 
 function refuse(guard: CompiledGuard, { policy, refusal }: Refused): Promise<never> {
   guard.counts.rejected += 1;
-  if (guard.hears(undefined)) {
+  if (guard.listens(undefined)) {
     const { reason, detail } = refusal;
     const atMs = guard.clock.now();
     const decision = { policy, verdict: "reject", enforced: true, atMs, reason, detail } as const;
     guard.decide(undefined, undefined, decision);
   }
-  // A promise that is rejected before anybody can listen is taken for an unhandled one, which costs Node more than all
-  // of this; one microtask later, somebody listens.
+  // Rejected one microtask later, when the caller listens: Node takes a promise that is rejected before that for an
+  // unhandled one at first, which costs more than everything else here.
   return atOnce.then(() => {
     throw new GuardRejectedError(guard.name, refusal);
   });

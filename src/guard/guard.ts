@@ -12,12 +12,12 @@ import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
 import type { GuardFallback } from "./policies.js";
 import { GuardRun } from "./run.js";
 
-/** The numbers of one guard at one moment. All but `abandoned` only grow. */
+/** The counts of one guard. All but `abandoned` only grow. */
 export interface GuardSnapshot extends Readonly<GuardCounts> {
   readonly name: string;
 }
 
-/** Ends after which nobody waits for an answer, so that no fallback need give one. */
+/** Reasons after which nobody waits for an answer, so that the fallback is not asked. */
 const nobodyWaits: ReadonlySet<string> = new Set([
   "PARENT_CANCELLED",
   "DEADLINE_EXPIRED",
@@ -26,11 +26,10 @@ const nobodyWaits: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Policies around work that is no gRPC call: a database pool, an HTTP client, a file. They are those of a client, in
- * the same order: fallback, deadline, retry, breaker, bulkhead with its queue, time-out of an attempt, the work.
+ * Policies around work that is no gRPC call: a database pool, an HTTP client, a file. They are those of a client, in the
+ * same order: fallback, deadline, retry, circuit breaker, bulkhead with its queue, attempt timeout, the work.
  *
- * Inside a handler, a run is bounded by the deadline and the cancellation of the inbound call, and stands in queues
- * by its priority.
+ * Inside a handler, a run ends at the deadline and at the cancellation of the inbound call, and queues with its priority.
  */
 export class Guard<F = never> {
   readonly name: string;
@@ -39,7 +38,7 @@ export class Guard<F = never> {
   readonly #fallbackGuard: CompiledGuard;
   readonly #spans: GuardSpans | undefined;
 
-  /** Made with `weir.guard`. */
+  /** Use `weir.guard` to make one. */
   constructor({ guard, fallback, fallbackGuard }: BuiltGuard<F>, spans: GuardSpans | undefined) {
     this.name = guard.name;
     this.#compiled = guard;
@@ -52,13 +51,13 @@ export class Guard<F = never> {
    * Runs `work` behind the policies. It rejects
    *
    * - with what the work throws or rejects with, the same object;
-   * - with a `GuardRejectedError` when a policy refused the work or its time is up: at once, even if the work does not
-   *   heed its signal. Until it settles, such work holds its place in the bulkhead;
-   * - with the reason of `options.signal` when that is aborted.
+   * - with a `GuardRejectedError` when a policy refuses the work or a timeout expires: at once, even if the work ignores its
+   *   signal. Such work keeps its slot in the bulkhead until it settles;
+   * - with the reason of `given.signal` when that is aborted.
    *
-   * @param work Gets a signal that is aborted when the run ends before it: at `timeoutMs` or `attemptTimeoutMs`, when
-   *   the inbound call is cancelled or its deadline passes, or by `options.signal`. A function that declares no
-   *   parameter is called without one. With `retry` it may be called several times.
+   * @param work Gets a signal that is aborted when the run ends before the work: at `timeoutMs` or `attemptTimeoutMs`, when
+   *   the inbound call is cancelled or its deadline passes, or by `given.signal`. A function that declares no parameter is
+   *   called without one. With `retry` it may be called several times.
    */
   run<T>(work: GuardedWork<T>, given?: GuardRunOptions): Promise<T | F> {
     let options: GuardRunOptions | undefined;
@@ -71,7 +70,7 @@ export class Guard<F = never> {
       }
     }
     const current = currentInbound();
-    // What a handler leaves running when it has answered is its own affair.
+    // Work that a handler begins after its answer does not end with the call.
     const inbound = current?.end === "finished" ? undefined : current;
     const spans = this.#spans;
     const span =
@@ -131,7 +130,7 @@ export class Guard<F = never> {
         throw error;
       }
       failed = undefined;
-      // What the handler answers with now is less than it should be, and its caller is told.
+      // The handler's answer is now less than it should be; the trailers tell its caller.
       inbound?.degrade(this.name);
       return answered.answer;
     } finally {
@@ -151,7 +150,7 @@ export class Guard<F = never> {
       fallback.counts.answered += 1;
       return { answer };
     } catch (failure) {
-      // Whoever ended the run while the fallback was at work gets what they would have got without it.
+      // If something ended the run while the fallback was at work, the run rejects as it would without a fallback.
       if (options?.signal?.aborted === true) return { ended: options.signal.reason };
       const ours = failure instanceof GuardRejectedError && failure.guard === this.name;
       if (ours && nobodyWaits.has(failure.reason)) return { ended: failure };
@@ -161,14 +160,14 @@ export class Guard<F = never> {
   }
 }
 
-/** What came of a fallback: an answer, none, or the end of the run while it was at work. */
+/** The result of a fallback: an answer, none, or the error of the run if it ended while the fallback was at work. */
 type FallbackEnd<F> =
   | { readonly answer: F }
   | { readonly unanswered: true }
   | { readonly ended: unknown };
 
 /**
- * The options of one run, read once: the caller's object may be another by the time that they matter.
+ * Copies and checks the options of one run. The caller may change its object while the run goes on.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -186,7 +185,7 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
   return options;
 }
 
-/** Takes in the policies of a guard that was built. */
+/** Makes the policies of a new guard controllable at run time. */
 export type ControlPolicies = (
   built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
 ) => void;
@@ -208,10 +207,10 @@ export class Guards {
   }
 
   /**
-   * Builds the guard of a name, or finds it: a name stands for one guard.
+   * Finds the guard of a name, or builds it: each name has one guard.
    *
-   * @throws InvalidOptionError for an option out of range; for a name that has a guard already with other options;
-   *   and without options, for a name that has none.
+   * @throws InvalidOptionError for an option out of range, for a name whose guard was built with other options, and
+   *   without options for a name that has no guard.
    */
   get<F>(name: string, options: GuardOptions<F> | undefined): Guard<F> {
     if (typeof name !== "string" || name === "") {
@@ -220,10 +219,10 @@ export class Guards {
     const known = this.#guards.get(name);
     if (known !== undefined) {
       if (options !== undefined && options !== known.options) {
-        const rule = "absent: this guard has been built, with other options";
+        const rule = "absent: this guard has been built with other options";
         throw new InvalidOptionError(`guard("${name}")`, rule, options);
       }
-      // What its fallback answers is known where it was built; here, whoever asks for it says so.
+      // The type of its fallback's answer is known where it was built. Here the caller states it.
       return known.guard as Guard<F>;
     }
     if (options === undefined) {

@@ -7,12 +7,12 @@ import { defaultMarginMs } from "../policies/deadline/options.js";
 import { type BackoffOptions, defaultBaseMs } from "../policies/retry/backoff.js";
 import type { RetryBudgetOptions } from "../policies/retry/budget.js";
 
-/** What a guard runs. A function that declares no parameter is called without a signal, and none is made for it. */
+/** The function that a guard runs. Where it declares no parameter, it is called without a signal, and none is made. */
 export type GuardedWork<T> = (signal: AbortSignal) => T | PromiseLike<T>;
 
 /**
- * The signal of work that nothing can cancel. It is shared by all such work, so it keeps no listener: none would ever be
- * called, and those that nobody removes would pile up.
+ * The signal of work that nothing cancels. All such work shares it, so it keeps no listener: it would never call one, and
+ * listeners that nobody removes would pile up.
  */
 export const neverAborted: AbortSignal = Object.defineProperty(
   new AbortController().signal,
@@ -20,24 +20,24 @@ export const neverAborted: AbortSignal = Object.defineProperty(
   { value: () => {} },
 );
 
-/** How many runs may work at once, and how long the others may wait. */
+/** How many runs may be in progress at once, and how long the others may wait. */
 export interface GuardBulkheadOptions extends BulkheadOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
 }
 
-/** When to stop trying for a while. */
+/** When the guard stops calling the dependency for a while. */
 export interface GuardBreakerOptions extends BreakerOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /**
-   * Whether an error that the function rejected with counts as a failure. One that does not count is a success: the
-   * dependency works, and said no. Time-outs count always. @defaultValue every error but an `AbortError`
+   * Whether an error of the function counts as a failure. An error that does not count is a success: the dependency
+   * works, and has refused the request. Timeouts always count as failures. @defaultValue every error but an `AbortError`
    */
   readonly countError?: (error: unknown) => boolean;
 }
 
-/** Which failed attempts are tried again. */
+/** Which failed attempts are retried. */
 export interface GuardRetryOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -46,62 +46,68 @@ export interface GuardRetryOptions {
   /** @defaultValue full jitter, 100 ms ×2, up to 2 s */
   readonly backoff?: BackoffOptions;
   /**
-   * Whether to try again after this error: what the function rejected with, or a {@link GuardRejectedError} with
-   * reason `WORK_TIMEOUT` where an attempt took longer than `attemptTimeoutMs`. @defaultValue every error but an
-   * `AbortError`
+   * Whether to retry after this error. It is the error of the function, or a {@link GuardRejectedError} with reason
+   * `WORK_TIMEOUT` where an attempt took longer than `attemptTimeoutMs`. @defaultValue every error but an `AbortError`
    */
   readonly retryError?: (error: unknown) => boolean;
   /**
-   * A run that is made for a call which so many services above are retrying already is not retried here: layers
-   * multiply. 1 to 100. @defaultValue 1
+   * A run is not retried when this many services above are retrying the inbound call already: the attempts of several
+   * layers multiply. 1 to 100. @defaultValue 1
    */
   readonly maxDepth?: number;
-  /** How many extra attempts the guard makes. `false` for no bound. @defaultValue the defaults of `RetryBudgetOptions` */
+  /** Bounds the extra attempts of all runs together. `false` for no bound. @defaultValue the defaults of `RetryBudgetOptions` */
   readonly budget?: RetryBudgetOptions | false;
 }
 
-/** What answers when the work can not. It needs an `answer` or a `value`. */
+/** What answers when a run has failed: either `answer` or `value`. */
 export type GuardFallbackOptions<F> = {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /** How long `answer` may take. 1 ms to 24 days. @defaultValue 1_000 */
   readonly timeoutMs?: number;
-  /** Whether there is an answer to this error. @defaultValue to every error */
+  /** Whether the fallback answers to this error. @defaultValue to every error */
   readonly when?: (error: unknown) => boolean;
 } & (
   | {
-      /** What to answer. What it throws or rejects with is dropped: the run then rejects as without it. */
+      /** Gives the answer. If it throws or rejects, its own error is dropped and the run rejects as without a fallback. */
       readonly answer: (error: unknown, signal: AbortSignal) => F | PromiseLike<F>;
       readonly value?: never;
     }
-  | { readonly answer?: never; readonly value: F }
+  | {
+      readonly answer?: never;
+      /** The answer to every error. */
+      readonly value: F;
+    }
 );
 
-/** The policies of a guard. What is not named is off. */
+/** The policies of a guard. A policy that is not named is off. */
 export interface GuardOptions<F = never> {
   /**
-   * How long a run may take altogether: waits, attempts, and the time between them, without the fallback. 1 ms to 24
-   * days. @defaultValue no bound but the inbound call's deadline
+   * How long a run may take in milliseconds: queue, attempts and the time between them, without the fallback. 1 ms to 24
+   * days; with `retry`, more than its `backoff.baseMs`. @defaultValue no bound but the inbound call's deadline
    */
   readonly timeoutMs?: number;
   /**
-   * How much earlier than the inbound call's deadline a run must end, so that the handler can still answer. A run that
-   * begins with less than twice that has half of what is left. 0 to 24 days. @defaultValue 5
+   * How many milliseconds before the inbound call's deadline a run ends, so that the handler can still answer. A run that
+   * begins with less than twice that gets half of the time that is left. 0 to 24 days. @defaultValue 5
    */
   readonly marginMs?: number;
-  /** How long one attempt may take, behind the queue. 1 ms to 24 days. @defaultValue no bound of its own */
+  /**
+   * How long one attempt may take in milliseconds, without its wait in the queue. 1 ms to `timeoutMs`.
+   * @defaultValue no bound of its own
+   */
   readonly attemptTimeoutMs?: number;
   /** @defaultValue off */
   readonly bulkhead?: GuardBulkheadOptions | false;
   /** @defaultValue off */
   readonly breaker?: GuardBreakerOptions | false;
-  /** @defaultValue off: whether running the work twice does no harm is for you to say */
+  /** @defaultValue off: only you know whether the work may run twice */
   readonly retry?: GuardRetryOptions | false;
   /** @defaultValue off */
   readonly fallback?: GuardFallbackOptions<F> | false;
 }
 
-const known = [
+const optionNames = [
   "timeoutMs",
   "attemptTimeoutMs",
   "marginMs",
@@ -111,33 +117,38 @@ const known = [
   "fallback",
 ] as const satisfies readonly (keyof GuardOptions)[];
 
-/** What holds for one run. */
+/** The options of one run. */
 export interface GuardRunOptions {
   /**
-   * Ends the run: it rejects with the signal's reason, at once. Beside this, the run follows the inbound call.
+   * Ends the run when it is aborted: the run rejects at once with the signal's reason. A run inside a handler ends with
+   * its inbound call, too.
    */
   readonly signal?: AbortSignal;
-  /** The order in the queue. @defaultValue the inbound call's; outside of one, `normal` */
+  /** The order in the queue of the bulkhead. @defaultValue the inbound call's; outside of a handler, `normal` */
   readonly priority?: Priority;
-  /** How many places of the bulkhead the run takes, a whole number of at least 1. @defaultValue 1 */
+  /** How many slots of the bulkhead the run takes, a whole number of at least 1. @defaultValue 1 */
   readonly weight?: number;
   /**
-   * Runs with a key have a breaker and a bulkhead of their own, such as one for each shard or tenant. State is kept
-   * for the 1,000 keys that were used last. @defaultValue one state for all runs without a key
+   * Each key has a circuit breaker and a bulkhead of its own, for example one for each shard or tenant. The guard keeps
+   * the state of the 1,000 keys that were used last. @defaultValue all runs without a key share one
    */
   readonly key?: string;
 }
 
-/** Checked. */
+/** The checked options that belong to no policy, in milliseconds. */
 export interface GuardTimeouts {
   readonly timeoutMs: number | undefined;
   readonly attemptTimeoutMs: number | undefined;
   readonly marginMs: number;
 }
 
-/** Reads the options, those of the policies too: more than one part of a guard looks into them. */
+/**
+ * Copies the options and those of each policy, so that each is read once however many parts of a guard look at it.
+ *
+ * @throws InvalidOptionError for what is no object of options, and for an unknown option.
+ */
 export function readGuardOptions<F>(given: GuardOptions<F>, prefix: string): GuardOptions<F> {
-  const policies = Object.entries(readOptions(prefix, given, known)).map(
+  const policies = Object.entries(readOptions(prefix, given, optionNames)).map(
     ([name, options]: [string, unknown]) => [
       name,
       typeof options === "object" && options !== null
@@ -149,7 +160,7 @@ export function readGuardOptions<F>(given: GuardOptions<F>, prefix: string): Gua
 }
 
 /**
- * Checks the options that are not a policy's own.
+ * Checks the options that belong to no policy.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

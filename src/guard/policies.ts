@@ -46,46 +46,46 @@ import {
 } from "./options.js";
 import { QueueClock } from "./timer.js";
 
-/** What the policies see of a run that asks for an attempt. */
+/** What the policies see of a run that wants to begin an attempt. */
 export interface GuardPassage {
   readonly key: string | undefined;
   readonly priority: Priority;
-  /** How many slots of the bulkhead it takes. */
+  /** How many slots of the bulkhead the run takes. */
   readonly weight: number;
   /** By when the run must end, on the monotonic clock; `Infinity` for any time. */
   readonly byMs: number;
-  /** A timer of its own ends the run by then. */
+  /** Whether the run has a timer of its own that ends it at `byMs`. */
   readonly timed: boolean;
-  /** The slot in the queue that it has already, from the fast path. */
+  /** The place in the bulkhead's queue that the run already has from `passAtOnce`. */
   readonly queued: Queued | undefined;
 }
 
-/** What the policies of one guard have in common. */
+/** What the policies of one guard share. */
 export interface GuardScope {
-  /** The guard's name. */
+  /** The name of the guard. */
   readonly name: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly report: ReportError;
 }
 
-/** State is kept for so many keys. */
+/** The number of keys whose state is kept, those used last. */
 const maxKeys = 1_000;
 
-/** The name of the state of a key: that of the guard for runs without one. */
+/** The name under which the state of a key is kept and shown: for runs without a key, the name of the guard. */
 function stateName(name: string, key: string | undefined): string {
   return key === undefined ? name : `${name} ${boundedKey(key)}`;
 }
 
-/** Bulkheads by key. A run keeps its slot until its work has settled, also where the run has ended before that. */
+/** Bulkheads by key. A run keeps its slot until its work has settled, even if the run itself has ended before. */
 export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   readonly policy = "bulkhead";
   readonly untilEnd = true;
   mode: Mode;
   readonly #name: string;
   readonly #bulkheads: Keyed<Bulkhead>;
-  /** For the next run that has to wait. Most need not, and making one for each costs. */
-  #next = new Grant();
+  /** Receives the result of the next run that has to wait. Most runs need not wait, so it is made ahead and reused. */
+  #next = new Wait();
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(options: GuardBulkheadOptions, scope: GuardScope, prefix: string) {
@@ -103,21 +103,21 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   }
 
   enter(run: GuardPassage, onGranted: OnGranted): GateAnswer {
-    const entry = run.queued ?? this.ask(run);
-    if (!isQueued(entry)) return entry;
-    const grant = this.#next;
-    this.#next = new Grant();
-    // Nothing in it throws or rejects.
-    void grant.come().then(({ turn, waitedMs }) => {
-      if (turn === undefined) return;
-      // The timer of the run is due at the same time as such a wait, and it is the one to say so.
-      const dueAnyway = run.timed && isRefusal(turn) && turn.reason === "DEADLINE_EXPIRED";
-      if (!dueAnyway) onGranted(turn, waitedMs);
+    const answer = run.queued ?? this.ask(run);
+    if (!isQueued(answer)) return answer;
+    const wait = this.#next;
+    this.#next = new Wait();
+    // The callback does not throw, and the promise does not reject.
+    void wait.ended().then(({ result, waitedMs }) => {
+      if (result === undefined) return;
+      // The run's own timer is due at the same moment, and ends the run with the reason of its timeout.
+      const expires = run.timed && isRefusal(result) && result.reason === "DEADLINE_EXPIRED";
+      if (!expires) onGranted(result, waitedMs);
     });
-    return entry;
+    return answer;
   }
 
-  /** Asks for slots. Who has to wait hands the answer in with {@link enter}, before anybody else asks. */
+  /** Asks for slots. A run that is queued must pass its place to {@link enter} before another run asks. */
   ask({ key, priority, byMs, weight }: GuardPassage): GateAnswer {
     const bulkhead = this.#bulkheads.get(stateName(this.#name, key));
     return bulkhead.enter(priorityRank[priority], byMs, this.#next.onGranted, weight);
@@ -129,25 +129,25 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   }
 }
 
-/** What a bulkhead tells the end of a wait. It is made before anybody knows whether there will be a wait. */
-class Grant {
-  turn: WaitResult | undefined;
+/** Receives how the wait of one run ends. */
+class Wait {
+  result: WaitResult | undefined;
   waitedMs = 0;
-  #tell: ((grant: Grant) => void) | undefined;
+  #resolve: ((ended: Wait) => void) | undefined;
 
-  readonly onGranted: OnGranted = (turn, waitedMs) => {
-    this.turn = turn;
+  readonly onGranted: OnGranted = (result, waitedMs) => {
+    this.result = result;
     this.waitedMs = waitedMs;
-    this.#tell?.(this);
+    this.#resolve?.(this);
   };
 
   /**
-   * The end of the wait as a promise, which carries the async context of who asks: a bulkhead grants a slot in the
-   * context of whoever left it.
+   * The end of the wait as a promise, so that the run goes on in its own async context: the bulkhead grants a slot in the
+   * context of the run that gave it back.
    */
-  come(): Promise<Grant> {
+  ended(): Promise<Wait> {
     return new Promise((resolve) => {
-      this.#tell = resolve;
+      this.#resolve = resolve;
     });
   }
 }
@@ -155,15 +155,15 @@ class Grant {
 const ordinary: BreakerCall = { timed: true, critical: false };
 const critical: BreakerCall = { timed: true, critical: true };
 
-/** How far back the usual time of a success is learned from, and from how many at least, as for calls. */
+/** The usual duration of a success is the median of the last 5 minutes, and needs 20 successes, as for calls. */
 const usual = { windowMs: 300_000, minSamples: 20 } as const;
 
-/** Breakers by key. */
+/** Circuit breakers by key. */
 export class GuardBreaker extends BreakerSet {
   readonly #name: string;
   readonly #countError: GuardBreakerOptions["countError"];
   readonly #report: ReportError;
-  /** How long successes take, of attempts that a caller's deadline may end. */
+  /** How long successful attempts took that had the deadline of an inbound call. */
   readonly #usual: Keyed<LatencyQuantile>;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -198,30 +198,31 @@ export class GuardBreaker extends BreakerSet {
     return breaker.acquire(isCritical ? critical : ordinary);
   }
 
-  /** An attempt succeeded that a caller's deadline could have ended. */
+  /** An attempt with the deadline of an inbound call succeeded after `tookMs` milliseconds. */
   succeededIn(key: string | undefined, tookMs: number): void {
     this.#usual.get(stateName(this.#name, key)).record(tookMs);
   }
 
-  /** What half of the successes take at least, where that is known. */
+  /** The median duration of successes in milliseconds; `undefined` while fewer than 20 are known. */
   usualMs(key: string | undefined): number | undefined {
     return this.#usual.get(stateName(this.#name, key)).quantile(0.5);
   }
 
   /**
-   * How an attempt counts that a caller's deadline ended: half of the successes may take longer than it had. While that is
-   * not known, it is the caller's affair.
+   * How an attempt counts that ended with the deadline of the inbound call, after `hadMs` milliseconds. It is a failure if
+   * half of the successes take less time than it had. Otherwise, and while that is not known, the deadline was too short,
+   * which says nothing about the dependency.
    */
   outcomeOfDeadline(key: string | undefined, hadMs: number): Outcome {
     const usualMs = this.#usual.get(stateName(this.#name, key)).quantile(0.5);
     return usualMs === undefined || hadMs < usualMs ? "ignored" : "failure";
   }
 
-  /** How an attempt counts that failed with this error. */
+  /** How an attempt counts that ended with this error. */
   outcomeOf(error: unknown): Outcome {
     const countError = this.#countError;
     if (countError === undefined) {
-      // Whoever called it off, and what a policy of this process refused below, says nothing of the dependency.
+      // A cancellation, and a refusal by a policy of this process, say nothing about the dependency.
       return isAbort(error) || refusedHere(error) ? "ignored" : "failure";
     }
     const where = "guard.breaker.countError";
@@ -230,7 +231,7 @@ export class GuardBreaker extends BreakerSet {
   }
 }
 
-/** The cheap question before the queue: who would be refused behind it need not stand in it. It takes nothing. */
+/** Asks before the queue whether the circuit breaker is open, so that no run waits in vain. It takes no permit. */
 export function breakerCheck(breaker: GuardBreaker, bulkhead: GuardBulkhead): Gate<GuardPassage> {
   return {
     policy: "breaker",
@@ -242,7 +243,7 @@ export function breakerCheck(breaker: GuardBreaker, bulkhead: GuardBulkhead): Ga
   };
 }
 
-/** Behind the queue, so that waiting there is neither slowness nor an expired probe. */
+/** Takes the permit behind the queue, so that the wait there counts neither as slowness nor as an expired probe. */
 export function breakerAdmit(breaker: GuardBreaker): Gate<GuardPassage> {
   return {
     policy: "breaker",
@@ -260,10 +261,10 @@ const retryOptionNames = [
   "budget",
 ] as const satisfies readonly (keyof GuardRetryOptions)[];
 
-/** Extra attempts of guarded work: the rules and budgets of calls, with a judgement of errors instead of statuses. */
+/** Retries of guarded work: the rules and budgets of calls, applied to errors in place of statuses. */
 export class GuardRetry implements ControlledPolicy {
   mode: Mode;
-  /** How often each decision was taken, observed ones included. */
+  /** How often each decision was taken, in `observe` too. Both only grow. */
   readonly counts = { retried: 0, stopped: 0 };
   readonly budget: RetryBudget | undefined;
   readonly #name: string;
@@ -278,7 +279,7 @@ export class GuardRetry implements ControlledPolicy {
     const { mode, rest } = takeMode(options, prefix);
     const { retryError, ...own } = rest;
     this.mode = mode;
-    // Who asks for retries says by that that running the work twice does no harm.
+    // Whoever configures retries states by that that the work may run twice.
     this.#options = resolveRetryOptions({ ...own, idempotent: true }, prefix);
     this.#retryError = optionalFunction(`${prefix}.retryError`, retryError);
     const { budget } = this.#options;
@@ -293,7 +294,7 @@ export class GuardRetry implements ControlledPolicy {
     return new RetryRules(this.#options, this.#random);
   }
 
-  /** What the rules go by. */
+  /** Describes a failed attempt to the rules. */
   judge(
     error: unknown,
     run: {
@@ -330,11 +331,11 @@ export class GuardRetry implements ControlledPolicy {
   }
 }
 
-/** What answers in place of guarded work. */
+/** Answers in place of work that has failed. */
 export class GuardFallback<F> implements ControlledPolicy {
   mode: Mode;
   readonly timeoutMs: number;
-  /** How often it was asked and had an answer, or had none. Both only grow. */
+  /** How often it was asked and gave an answer, or gave none. Both only grow. */
   readonly counts = { answered: 0, unanswered: 0 };
   readonly #options: GuardFallbackOptions<F>;
   readonly #scope: GuardScope;
@@ -354,17 +355,18 @@ export class GuardFallback<F> implements ControlledPolicy {
     this.#scope = scope;
   }
 
+  /** Whether it answers to this error. */
   wants(error: unknown): boolean {
     const { when } = this.#options;
     if (when === undefined) return true;
     return ask(() => when(error), yesOrNo, false, this.#scope.report, "guard.fallback.when");
   }
 
-  /** The work that gives the answer to an error. */
+  /** The work that answers to an error. */
   answerTo(error: unknown): GuardedWork<F> {
     const { answer, value } = this.#options;
     if (answer === undefined) return () => value;
-    // A signal is made for functions that declare one.
+    // A signal is made only for functions that declare one.
     return answer.length < 2
       ? () => given(() => answer(error, neverAborted))
       : (signal) => given(() => answer(error, signal));
@@ -375,26 +377,26 @@ export class GuardFallback<F> implements ControlledPolicy {
   }
 }
 
-/** What a function rejects with that was cancelled, or that cancels itself. It says nothing of what it calls. */
+/** Whether a function ended because it was cancelled. Then it says nothing about the dependency. */
 function isAbort(error: unknown): boolean {
   try {
-    // Not by its class: errors of another realm, such as a vm context or a test environment, have another one.
+    // By name and not by class: errors from another realm, such as a vm context or a test environment, have another class.
     if (typeof error !== "object" || error === null) return false;
     const { name }: { readonly name?: unknown } = error;
     return name === "AbortError";
   } catch {
-    // A property that throws.
+    // Its `name` throws.
     return false;
   }
 }
 
-/** A policy of this process refused what the work asked for: a call it made, or a guard inside. Not: it took too long. */
+/** Whether a policy of this process refused a call or a guarded run that the work made. Timeouts do not count as refusals. */
 function refusedHere(error: unknown): boolean {
-  const told = rejectionOf(error);
-  return told?.local === true && !timedOut.has(told.reason);
+  const rejection = rejectionOf(error);
+  return rejection?.local === true && !timeouts.has(rejection.reason);
 }
 
-const timedOut: ReadonlySet<string> = new Set([
+const timeouts: ReadonlySet<string> = new Set([
   "WORK_TIMEOUT",
   "ATTEMPT_TIMEOUT",
   "CONNECTION_TIMEOUT",
@@ -403,7 +405,7 @@ const timedOut: ReadonlySet<string> = new Set([
   "DEADLINE_EXCEEDED",
 ]);
 
-/** Takes the mode out of the options of a policy, so that it sees only its own. */
+/** Splits off the mode, so that the policy can check the options that are left. */
 function takeMode<O extends { readonly mode?: Mode }>(
   given: O,
   prefix: string,

@@ -13,28 +13,28 @@ import type { RetryRules } from "../policies/retry/rules.js";
 import { type CompiledGuard, Passed } from "./compiled.js";
 import { type GuardedWork, type GuardRunOptions, neverAborted } from "./options.js";
 import type { GuardPassage, GuardRetry } from "./policies.js";
-import type { Expiring, GuardTime, GuardTimer } from "./timer.js";
+import type { Expiring, GuardTimer, RunningTimeout } from "./timer.js";
 
-/** The number of the current attempt while there is none: the run waits for the first or the next one. */
+/** `#current` while no attempt is under way: the run waits for the first or the next one. */
 const between = 0;
-/** The number of the current attempt once the run has ended. */
+/** `#current` once the run has ended. */
 const over = -1;
 
 /**
- * One run of guarded work. Each attempt passes the policies of the guard, and may wait in the bulkhead's queue; a failed
- * one may be followed by another, after a backoff. The run ends once, by the first of
+ * One run of guarded work. Each attempt passes the policies of the guard, and may wait in the bulkhead's queue. A failed
+ * attempt may be followed by another one, after a backoff. The run ends once, by the first of
  *
- * - the work: it succeeded, or failed and is not tried again;
+ * - the work: it succeeds, or fails and is not retried;
  * - a policy that refuses an attempt;
  * - `timeoutMs`, the deadline or the cancellation of the inbound call, the caller's signal, or the close of the weir.
  *
- * The end of a run does not end its work. The work is asked to end by its signal; until it does, it keeps its slot in
+ * The end of a run does not stop its work. The signal of the work is aborted; until the work settles, it keeps its slot in
  * the bulkhead, and nothing else.
  */
 export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   /** How many attempts have begun. */
   attempts = 0;
-  /** The slot in the queue that the run has, before it comes to the gates. */
+  /** The place in the bulkhead's queue that the run has before it comes to the gates. */
   queued: Queued | undefined;
   readonly #guard: CompiledGuard;
   readonly #work: GuardedWork<T>;
@@ -43,16 +43,16 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   readonly #trace: RunTrace | undefined;
   #resolve: (value: T) => void = unsettled;
   #reject: (error: unknown) => void = unsettled;
-  /** The number of the attempt whose end decides the run, `between` or `over`. */
+  /** The number of the attempt under way, {@link between} or {@link over}. */
   #current = between;
-  /** What the current attempt holds of the policies, or the way through them of the one that is to begin. */
+  /** The permits of the attempt under way, or the next attempt's walk through the gates. */
   #passage: Passed | GateRun<GuardPassage> | undefined;
-  // Of what follows, most runs have little, and each is an object of its own only where it is needed.
+  // Most runs need few of the following fields, so each is made when it is needed.
   #retry: Retry | undefined;
-  /** The time of the run, where `timeoutMs` ends it first. */
-  #time: GuardTime | undefined;
-  #attemptTime: GuardTime | undefined;
-  /** What ends the run when the weir is closed, while it waits. */
+  /** `timeoutMs`, if it ends before the time that the inbound call leaves. */
+  #timeout: RunningTimeout | undefined;
+  #attemptTimeout: RunningTimeout | undefined;
+  /** Ends the run when the weir is closed while the run waits. */
   #closed: (() => void) | undefined;
   #subscriptions: Subscriptions | undefined;
 
@@ -93,21 +93,21 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   get byMs(): number {
-    // The timer of the guard runs only where it ends first.
-    return this.#time?.dueMs ?? this.#subscriptions?.leftUntilMs ?? Number.POSITIVE_INFINITY;
+    // The timeout runs only if it is the earlier of the two.
+    return this.#timeout?.dueMs ?? this.#subscriptions?.leftUntilMs ?? Number.POSITIVE_INFINITY;
   }
 
   get timed(): boolean {
-    return this.#time !== undefined;
+    return this.#timeout !== undefined;
   }
 
   get #over(): boolean {
     return this.#current === over;
   }
 
-  // ---- the start, and all that bounds the run
+  // ---- The start, and what may end the run from outside.
 
-  /** Once. */
+  /** Called once. */
   start(): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -122,11 +122,11 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#close();
       return;
     }
-    // One reading of the clock serves everything that is decided before the first attempt.
+    // One reading of the clock serves all decisions before the first attempt.
     const holds = timer !== undefined || retry !== undefined || this.#inbound !== undefined;
     const nowMs = holds ? clock.hold() : 0;
     try {
-      if (!this.#bound(nowMs)) return;
+      if (!this.#subscribeAll(nowMs)) return;
       if (retry !== undefined && retry.mode !== "off") retry.budget?.call();
       if (!this.#pass()) return;
     } finally {
@@ -135,15 +135,16 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#begin();
   }
 
-  /** Subscribes to all that may end the run. False when something has ended it already. */
-  #bound(nowMs: number): boolean {
+  /** Subscribes to everything that may end the run. False when the run has ended by that already. */
+  #subscribeAll(nowMs: number): boolean {
     const { timer, attemptTimer, retry } = this.#guard;
     const signal = this.#options?.signal;
     if (this.#inbound !== undefined && !this.#followInbound(this.#inbound, nowMs)) return false;
     if (signal !== undefined && !this.#followSignal(signal)) return false;
-    if (timer !== undefined && nowMs + timer.ms < this.byMs) this.#time = timer.start(this, nowMs);
-    else if (this.byMs !== Number.POSITIVE_INFINITY) this.#startLeft(this.byMs, nowMs);
-    const aborts = (this.#time ?? attemptTimer) !== undefined && this.#work.length > 0;
+    if (timer !== undefined && nowMs + timer.ms < this.byMs)
+      this.#timeout = timer.start(this, nowMs);
+    else if (this.byMs !== Number.POSITIVE_INFINITY) this.#startInboundTimer(this.byMs, nowMs);
+    const aborts = (this.#timeout ?? attemptTimer) !== undefined && this.#work.length > 0;
     if (aborts || (attemptTimer !== undefined && retry !== undefined)) {
       this.#subscribe().restore = captureContext();
     }
@@ -158,7 +159,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     }
     if (deadlineMs <= nowMs) {
       const refused = refusal("DEADLINE_EXPIRED", "the deadline had passed");
-      this.#cut("deadline", "reject", refused, "ignored");
+      this.#endBy("deadline", "reject", refused, "ignored");
       return false;
     }
     const subscriptions = this.#subscribe();
@@ -172,7 +173,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const aborted = () => {
       if (this.#over) return;
       this.note("deadline", "cancel", true, { detail: "the signal of the run was aborted" });
-      this.#leave(signal.reason, "ignored");
+      this.#endEarly(signal.reason, "ignored");
     };
     if (signal.aborted) aborted();
     else {
@@ -182,9 +183,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     return !this.#over;
   }
 
-  /** The handler needs a little of its time to answer. */
-  #startLeft(dueMs: number, nowMs: number): void {
-    this.#subscribe().stopLeft = expireAt(this.clock, dueMs, dueMs - nowMs, (lateMs) =>
+  /** Ends the run `marginMs` before the deadline of the inbound call: its handler needs time to answer. */
+  #startInboundTimer(dueMs: number, nowMs: number): void {
+    this.#subscribe().stopInboundTimer = expireAt(this.clock, dueMs, dueMs - nowMs, (lateMs) =>
       this.#outOfTime("the time that the inbound call leaves is over", lateMs),
     );
   }
@@ -194,15 +195,15 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     return this.#subscriptions;
   }
 
-  // ---- the policies
+  // ---- The policies.
 
-  /** Asks the policies for an attempt. False when it has to wait, or when they have ended the run. */
+  /** Asks the policies for an attempt. False when the run has to wait or has ended. */
   #pass(): boolean {
     const guard = this.#guard;
     if (guard.gates.length === 0) return true;
     const passed = this.queued ?? guard.passAtOnce(this);
     if (this.#over) {
-      // Somebody who was told of a policy has ended the run.
+      // An observer of a policy has ended the run, for example by its signal.
       if (passed instanceof Passed) passed.settle("ignored");
       else if (passed?.kind === "queued") passed.leave();
       return false;
@@ -227,24 +228,24 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   admitted(waited: boolean): void {
-    // Without a wait, whoever asked the policies goes on.
+    // Without a wait, `#pass` returns and its caller begins the attempt.
     if (!waited) return;
     this.#waited();
     this.#begin();
   }
 
-  /** An attempt that may not begin ends the run: with what the attempt before failed with, if there was one. */
+  /** A policy refused the attempt, which ends the run: with the error of the attempt before, if there was one. */
   refused(refused: Refusal): void {
     const before = this.#retry;
     if (before === undefined) {
-      this.#leave(new GuardRejectedError(this.#guard.name, refused), "ignored");
+      this.#endEarly(new GuardRejectedError(this.#guard.name, refused), "ignored");
       return;
     }
     this.#noteStop(before.policy, refused.reason);
     this.#fail(before.error);
   }
 
-  /** The run waits, in the queue or for the next attempt; the close of the weir ends it. */
+  /** The run waits, in the queue or for the next attempt. The close of the weir ends it now. */
   #wait(): void {
     this.#closed ??= () => this.#close();
     this.#guard.pendingCalls.enter(this.#closed);
@@ -254,7 +255,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (this.#closed !== undefined) this.#guard.pendingCalls.leave(this.#closed);
   }
 
-  // ---- an attempt
+  // ---- An attempt.
 
   #begin(): void {
     const guard = this.#guard;
@@ -265,8 +266,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const number = this.attempts;
     this.#current = number;
     if (this.#hasDeadline) this.#subscribe().begunMs = this.clock.now();
-    if (guard.attemptTimer !== undefined) this.#startAttemptTime(guard.attemptTimer);
-    // Whatever became of the run: the slot is free when the work has settled, and not before.
+    if (guard.attemptTimer !== undefined) this.#startAttemptTimeout(guard.attemptTimer);
+    // Even if the run has ended before, the slot is given back only when the work has settled.
     const succeeded = (value: T): void => {
       if (this.#current === number) this.#succeed(value);
       else guard.counts.abandoned -= 1;
@@ -280,7 +281,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     let made: T | Promise<T>;
     try {
       made = this.#trace === undefined ? this.#callWork() : this.#callTraced(this.#trace);
-      // Within: what only looks like a promise throws here.
+      // Inside the `try`, because an object that only looks like a promise throws here.
       if (made instanceof Promise) {
         made.then(succeeded, failed);
         return;
@@ -305,12 +306,13 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     return trace.attempt.run(() => this.#callWork());
   }
 
-  /** The signal for the attempt that begins: one that exists, where that tells all there is to tell. */
+  /** The signal for the attempt: an existing one if no other event ends the work, and a new one otherwise. */
   #signal(): AbortSignal {
     const inbound = this.#inbound;
     const given = this.#options?.signal;
     const timed =
-      (this.#time ?? this.#guard.attemptTimer ?? this.#subscriptions?.stopLeft) !== undefined;
+      (this.#timeout ?? this.#guard.attemptTimer ?? this.#subscriptions?.stopInboundTimer) !==
+      undefined;
     if (!timed && inbound === undefined) return given ?? neverAborted;
     if (!timed && given === undefined && inbound !== undefined) return inbound.signal;
     const abort = new AbortController();
@@ -318,9 +320,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     return abort.signal;
   }
 
-  #startAttemptTime(timer: GuardTimer): void {
+  #startAttemptTimeout(timer: GuardTimer): void {
     const expire = (_timer: GuardTimer, lateMs: number) => {
-      this.#attemptTime = undefined;
+      this.#attemptTimeout = undefined;
       const held = heldUp(lateMs);
       const detail = `no result of attempt ${this.attempts} within ${timer.ms} ms`;
       const refused = refusal("WORK_TIMEOUT", detail);
@@ -331,19 +333,19 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#current = between;
       this.#abandon(error, held ? "ignored" : "failure");
       subscriptions?.abortWork(error);
-      if (subscriptions === undefined) this.#judge(error, held);
-      else subscriptions.inContext(() => this.#judge(error, held));
+      if (subscriptions === undefined) this.#retryOrFail(error, held);
+      else subscriptions.inContext(() => this.#retryOrFail(error, held));
     };
-    this.#attemptTime = timer.start({ expire }, this.clock.now());
+    this.#attemptTimeout = timer.start({ expire }, this.clock.now());
   }
 
-  #stopAttemptTime(): void {
-    if (this.#attemptTime === undefined) return;
-    this.#guard.attemptTimer?.stop(this.#attemptTime);
-    this.#attemptTime = undefined;
+  #stopAttemptTimeout(): void {
+    if (this.#attemptTimeout === undefined) return;
+    this.#guard.attemptTimer?.stop(this.#attemptTimeout);
+    this.#attemptTimeout = undefined;
   }
 
-  /** The attempt is given up: its work runs on, and nobody waits for it. */
+  /** The attempt has ended before its work, which keeps running. */
   #abandon(error: unknown, outcome: Outcome): void {
     const passage = this.#passage;
     this.#passage = undefined;
@@ -358,21 +360,21 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (trace !== undefined) trace.attempt = undefined;
   }
 
-  // ---- another attempt, or the end
+  // ---- Another attempt, or the end.
 
   #attemptFailed(error: unknown): void {
     const { breaker } = this.#guard;
     const passage = this.#passage;
     this.#current = between;
     this.#passage = undefined;
-    this.#stopAttemptTime();
+    this.#stopAttemptTimeout();
     passage?.answered(breaker?.outcomeOf(error) ?? "failure");
     this.#attemptEnded({ error });
-    this.#judge(error, false);
+    this.#retryOrFail(error, false);
   }
 
-  /** @param held The attempt was out of time while this process was held up. */
-  #judge(error: unknown, held: boolean): void {
+  /** @param held The attempt timeout expired late because this process was busy. */
+  #retryOrFail(error: unknown, held: boolean): void {
     const { retry, breaker, clock } = this.#guard;
     if (this.#over) return;
     if (retry === undefined || retry.mode === "off") {
@@ -387,14 +389,14 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       usualMs: breaker?.usualMs(this.key),
       depth: this.#inbound?.retryDepth ?? 0,
     });
-    // Whether it is tried again was for the user to say, who may have ended the run instead.
+    // `retryError` is a function of the user, and may have ended the run.
     if (this.#over) return;
     if (failed.wanted === true && !held) retry.budget?.failure();
     const decision = rules.decide(failed);
     const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
     if (decision.kind === "stop" || refused !== undefined) {
       const reason = decision.kind === "stop" ? decision.reason : "RETRY_BUDGET";
-      // What is never retried is no decision of ours.
+      // An error that is never retried is no decision of the policy.
       if (reason !== "RETRY_NOT_ELIGIBLE") this.#noteStop(retry, reason, refused?.detail);
       this.#fail(error);
       return;
@@ -426,11 +428,11 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#wait();
   }
 
-  // ---- the ends
+  // ---- The ends.
 
   #succeed(value: T): void {
     const { counts, breaker, retry } = this.#guard;
-    // Before its permits are settled, and somebody is told that a breaker closes: nothing ends the run any more.
+    // First, so that an observer of the breaker, which may close now, cannot end the run otherwise.
     this.#end();
     if (this.#hasDeadline) breaker?.succeededIn(this.key, this.#tookMs);
     retry?.budget?.success();
@@ -439,7 +441,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#resolve(value);
   }
 
-  /** Ends the run with what its last attempt failed with. */
+  /** Ends the run with the error of its last attempt. */
   #fail(error: unknown): void {
     if (this.#over) return;
     const { counts, name } = this.#guard;
@@ -450,11 +452,11 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   expire(timer: GuardTimer, lateMs: number): void {
-    this.#time = undefined;
+    this.#timeout = undefined;
     const waits = this.#retry === undefined ? ", not begun" : ", waiting to retry";
     const where = this.#current > 0 ? "" : waits;
     const refused = refusal("WORK_TIMEOUT", `no result within ${timer.ms} ms${where}`);
-    this.#cut("timeouts", "expire", refused, heldUp(lateMs) ? "ignored" : "failure");
+    this.#endBy("timeouts", "expire", refused, heldUp(lateMs) ? "ignored" : "failure");
   }
 
   #inboundEnded(end: InboundEnd): void {
@@ -464,12 +466,12 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       return;
     }
     const refused = refusal("PARENT_CANCELLED", "the inbound call was cancelled");
-    this.#cut("deadline", "cancel", refused, "ignored");
+    this.#endBy("deadline", "cancel", refused, "ignored");
   }
 
   #outOfTime(detail: string, lateMs: number): void {
     const outcome = heldUp(lateMs) ? "ignored" : this.#outcomeOfDeadline();
-    this.#cut("deadline", "expire", refusal("DEADLINE_EXCEEDED", detail), outcome);
+    this.#endBy("deadline", "expire", refusal("DEADLINE_EXCEEDED", detail), outcome);
   }
 
   get #hasDeadline(): boolean {
@@ -482,32 +484,32 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   #outcomeOfDeadline(): Outcome {
     const { breaker } = this.#guard;
     if (breaker === undefined || !this.#hasDeadline || this.#current <= 0) return "failure";
-    // Clients of the toolkit leave a little before the deadline that they name: the time it had is what has passed.
+    // The attempt had the time that has passed: clients of the toolkit leave a little before their deadline.
     return breaker.outcomeOfDeadline(this.key, this.#tookMs);
   }
 
-  /** How long the current attempt has taken so far, where it {@link #hasDeadline}. */
+  /** How long the attempt has taken so far in milliseconds, if {@link #hasDeadline}. */
   get #tookMs(): number {
     return this.clock.now() - (this.#subscriptions?.begunMs ?? 0);
   }
 
   /** The weir was closed while the run waited, or before it began. */
   #close(): void {
-    this.#cut("deadline", "cancel", refusal("CLOSED", "the weir is closed"), "ignored");
+    this.#endBy("deadline", "cancel", refusal("CLOSED", "the weir is closed"), "ignored");
   }
 
-  /** Ends the run before its work, for a reason of ours. `outcome`: how that counts for an attempt under way. */
-  #cut(policy: PolicyName, verdict: Verdict, refused: Refusal, outcome: Outcome): void {
+  /** Ends the run before its work, by a decision of the guard. `outcome`: how an attempt under way counts. */
+  #endBy(policy: PolicyName, verdict: Verdict, refused: Refusal, outcome: Outcome): void {
     if (this.#over) return;
     this.note(policy, verdict, true, refused);
-    this.#leave(new GuardRejectedError(this.#guard.name, refused, this.#retry?.error), outcome);
+    this.#endEarly(new GuardRejectedError(this.#guard.name, refused, this.#retry?.error), outcome);
   }
 
-  #leave(error: unknown, outcome: Outcome): void {
-    // Whoever was told of the decision may have ended the run otherwise.
+  #endEarly(error: unknown, outcome: Outcome): void {
+    // An observer of the decision may have ended the run.
     if (this.#over) return;
     const working = this.#current > 0;
-    // Before anybody is told of what comes of it for the breaker: the first end counts.
+    // First, so that an observer of the breaker, which may open now, cannot end the run otherwise.
     this.#end();
     if (working) this.#abandon(error, outcome);
     this.#guard.counts.rejected += 1;
@@ -515,38 +517,38 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#subscriptions?.abortWork(error);
   }
 
-  /** Nothing ends the run any more, and it waits for nothing. */
+  /** The run has ended: stops its timers, leaves what it waits for and takes back its subscriptions. */
   #end(): void {
     const working = this.#current > 0;
     this.#current = over;
-    if (this.#time !== undefined) {
-      this.#guard.timer?.stop(this.#time);
-      this.#time = undefined;
+    if (this.#timeout !== undefined) {
+      this.#guard.timer?.stop(this.#timeout);
+      this.#timeout = undefined;
     }
     this.#subscriptions?.end();
-    this.#stopAttemptTime();
+    this.#stopAttemptTimeout();
     if (working) return;
     this.#waited();
     this.#passage?.settle("ignored");
     const retry = this.#retry;
     if (retry?.withdrawnMs === undefined) return;
     retry.stopTimer?.();
-    // The budget gets back what it gave for an attempt that never began.
+    // The attempt that the budget allowed never began.
     retry.policy.budget?.giveBack(retry.withdrawnMs);
     retry.withdrawnMs = undefined;
   }
 
-  // ---- what is told of the run
+  // ---- Decisions and spans.
 
   get silent(): boolean {
-    return this.#trace === undefined && !this.#guard.hears(this.#inbound);
+    return this.#trace === undefined && !this.#guard.listens(this.#inbound);
   }
 
   decide(decision: Decision): void {
     this.#guard.decide(this.#trace?.decisions, this.#inbound, decision);
   }
 
-  /** Notes a decision that was taken now. */
+  /** Records a decision taken now. */
   note(
     policy: PolicyName,
     verdict: Verdict,
@@ -572,7 +574,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.note("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
   }
 
-  /** Ends the span of the run, once its fallback has had its say. `failed`: what the caller gets. */
+  /** Ends the span of the run, after its fallback. `failed`: the error that the caller gets. */
   endSpan(failed: { readonly error: unknown } | undefined): void {
     const trace = this.#trace;
     if (trace === undefined) return;
@@ -583,39 +585,39 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
 function unsettled(): void {}
 
-/** What an attempt that follows another goes by. */
+/** The retry that a run waits for, or whose attempt is under way. */
 interface Retry {
   readonly policy: GuardRetry;
-  /** What the attempt before it failed with. */
+  /** The error of the attempt before. */
   readonly error: unknown;
   readonly rules: RetryRules;
   readonly delayMs: number;
-  /** When the budget allowed it, until it begins. */
+  /** When the budget allowed the attempt; `undefined` once it has begun. */
   withdrawnMs: number | undefined;
-  /** Ends the backoff. */
+  /** Stops the backoff. */
   stopTimer: CancelTask | undefined;
 }
 
-/** What the span of a run is to be told. It is there only where somebody records. */
+/** The spans of a run, which exist only if somebody records, and the decisions to note on them. */
 interface RunTrace {
   readonly span: GuardSpan;
   readonly decisions: Decision[];
-  /** The span of the current attempt. */
+  /** The span of the attempt under way. */
   attempt: GuardAttemptSpan | undefined;
 }
 
-/** What bounds a run beside its guard: the inbound call and the caller's signal. And how it ends its own work. */
+/** What a run is subscribed to, the inbound call and the caller's signal, and the signal of its own work. */
 class Subscriptions {
   /** Until when the inbound call leaves the run time, on the monotonic clock. */
   leftUntilMs = Number.POSITIVE_INFINITY;
-  stopLeft: CancelTask | undefined;
+  stopInboundTimer: CancelTask | undefined;
   leaveInbound: (() => void) | undefined;
   leaveSignal: (() => void) | undefined;
-  /** When the current attempt began, where the deadline of the inbound call may end it. */
+  /** When the attempt began, if the inbound call has a deadline. */
   begunMs = 0;
-  /** Aborts the work of the current attempt. */
+  /** Aborts the work of the attempt. */
   abort: AbortController | undefined;
-  /** A timer serves many runs. What is begun or told from it must find the async context of this one. */
+  /** Restores the async context of the run, in callbacks of timers that many runs share. */
   restore: RestoreContext | undefined;
 
   inContext(task: () => void): void {
@@ -624,12 +626,12 @@ class Subscriptions {
   }
 
   end(): void {
-    this.stopLeft?.();
+    this.stopInboundTimer?.();
     this.leaveInbound?.();
     this.leaveSignal?.();
   }
 
-  /** Aborts the work of the current attempt, in the context of the run. */
+  /** Aborts the work of the attempt, in the async context of the run. */
   abortWork(reason: unknown): void {
     const { abort } = this;
     if (abort === undefined) return;

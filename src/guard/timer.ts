@@ -1,58 +1,60 @@
 import { type CancelTask, type Clock, expireAt, type ScheduleOptions } from "../core/clock.js";
 import { captureContext } from "../grpc/context/async-context.js";
 
-/** What is told when a time is up, and how late that is told, in milliseconds. It must not throw. */
+/** Is called when a timeout expires. `lateMs`: how late that is, in milliseconds. It must not throw. */
 export interface Expiring {
   expire(timer: GuardTimer, lateMs: number): void;
 }
 
-/** A time that is running. Its neighbours in the timer come before and after it. */
-export interface GuardTime {
+/** A running timeout, in the list of its timer. */
+export interface RunningTimeout {
   readonly of: Expiring;
+  /** When it expires, on the monotonic clock. */
   readonly dueMs: number;
-  earlier: GuardTime | undefined;
-  later: GuardTime | undefined;
+  earlier: RunningTimeout | undefined;
+  later: RunningTimeout | undefined;
 }
 
 /**
- * One timer for all that may take equally long: who came first is due first, so a list is all it takes to know who
- * is next. Starting and stopping cost a few pointers; a timer of Node costs more than the rest of a guarded run.
+ * One timer of Node for all timeouts of the same length. The timeout that started first expires first, so a linked list
+ * has them in order, and starting or stopping one costs a few pointers. A timer of Node for each would cost more than the
+ * rest of a guarded run.
  *
- * The timer is ref'ed as long as any time runs.
+ * The timer keeps the process alive while any timeout runs.
  */
 export class GuardTimer {
   readonly ms: number;
   readonly #clock: Clock;
-  // The timer outlives whoever armed it, so it must not run in their async context, nor keep it.
+  // The timer outlives the run that armed it, so it must neither fire in the async context of that run nor retain it.
   readonly #restore = captureContext();
-  #first: GuardTime | undefined;
-  #last: GuardTime | undefined;
+  #first: RunningTimeout | undefined;
+  #last: RunningTimeout | undefined;
   #stopTimer: CancelTask | undefined;
-  #resting = false;
+  #stopping = false;
 
   constructor(clock: Clock, ms: number) {
     this.#clock = clock;
     this.ms = ms;
   }
 
-  start(of: Expiring, nowMs: number): GuardTime {
+  start(of: Expiring, nowMs: number): RunningTimeout {
     const last = this.#last;
-    const time: GuardTime = { of, dueMs: nowMs + this.ms, earlier: last, later: undefined };
+    const time: RunningTimeout = { of, dueMs: nowMs + this.ms, earlier: last, later: undefined };
     this.#last = time;
     if (last === undefined) this.#first = time;
     else last.later = time;
-    // A timer that runs still was armed for somebody earlier; it looks who is next when it fires.
+    // A timer that is still armed fires for an earlier timeout, and is armed for the next one then.
     if (this.#stopTimer === undefined) this.#arm(time.dueMs, this.ms);
     return time;
   }
 
-  /** Once for each time that is not up. */
-  stop(time: GuardTime): void {
+  /** To be called once at most, and not after the timeout has expired. */
+  stop(time: RunningTimeout): void {
     this.#remove(time);
-    if (this.#first === undefined && !this.#resting) this.#rest();
+    if (this.#first === undefined && !this.#stopping) this.#stopWhenIdle();
   }
 
-  #remove({ earlier, later }: GuardTime): void {
+  #remove({ earlier, later }: RunningTimeout): void {
     if (earlier === undefined) this.#first = later;
     else earlier.later = later;
     if (later === undefined) this.#last = earlier;
@@ -64,7 +66,7 @@ export class GuardTimer {
     this.#stopTimer = this.#restore(expireAt, this.#clock, dueMs, delayMs, fire);
   }
 
-  /** @param firedMs When the timer fired; the sockets have been read since then. What is due later has to look itself. */
+  /** @param firedMs When the timer fired. Sockets have been read since then only, so a later timeout waits for its own turn. */
   #fire(firedMs: number): void {
     for (;;) {
       const first = this.#first;
@@ -81,12 +83,12 @@ export class GuardTimer {
     }
   }
 
-  /** No time runs. Who comes in the same turn of the loop finds the timer armed; else it is taken down. */
-  #rest(): void {
-    this.#resting = true;
+  /** No timeout runs. If none starts in this turn of the event loop, the timer is stopped. */
+  #stopWhenIdle(): void {
+    this.#stopping = true;
     this.#restore(() =>
       this.#clock.afterPoll(() => {
-        this.#resting = false;
+        this.#stopping = false;
         if (this.#first !== undefined) return;
         this.#stopTimer?.();
         this.#stopTimer = undefined;
@@ -96,14 +98,14 @@ export class GuardTimer {
 }
 
 /**
- * The clock of a queue, in which most wait equally long: they share a timer. What is scheduled here runs in no one's
- * async context; turns find back into that of their run by themselves.
+ * The clock of a bulkhead's queue. Most waits there have the same length, and share a {@link GuardTimer}. What it schedules
+ * runs in no async context; a granted run restores its own.
  */
 export class QueueClock implements Clock {
   readonly #clock: Clock;
   readonly #waits: GuardTimer;
 
-  /** @param waitMs How long most wait. */
+  /** @param waitMs The length of most waits, in milliseconds. */
   constructor(clock: Clock, waitMs: number) {
     this.#clock = clock;
     this.#waits = new GuardTimer(clock, waitMs);
@@ -121,15 +123,15 @@ export class QueueClock implements Clock {
     if (delayMs !== this.#waits.ms || options?.ref === false) {
       return this.#clock.schedule(delayMs, task, options);
     }
-    let time: GuardTime | undefined;
+    let timeout: RunningTimeout | undefined;
     const expire = () => {
-      time = undefined;
+      timeout = undefined;
       task();
     };
-    time = this.#waits.start({ expire }, this.#clock.now());
+    timeout = this.#waits.start({ expire }, this.#clock.now());
     return () => {
-      if (time !== undefined) this.#waits.stop(time);
-      time = undefined;
+      if (timeout !== undefined) this.#waits.stop(timeout);
+      timeout = undefined;
     };
   }
 
@@ -139,8 +141,8 @@ export class QueueClock implements Clock {
 }
 
 /**
- * The clock of a guard's policies. While one run passes them it stands still, so that they share one reading: a
- * reading costs more than the decisions that are made by it.
+ * The clock of a guard's policies. It stands still while one run passes them, so that they share one reading: reading the
+ * clock costs more than what the policies do with it.
  */
 export class GuardClock implements Clock {
   readonly #clock: Clock;
@@ -151,7 +153,7 @@ export class GuardClock implements Clock {
     this.#clock = clock;
   }
 
-  /** Reads the time and stands still. Nothing of the user's may run before the `release`. */
+  /** Reads the time and stands still until `release`. The user's work must not run in between. */
   hold(): number {
     this.#heldMs = this.#clock.now();
     this.#held = true;
