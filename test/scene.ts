@@ -7,6 +7,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
+import { expect, onTestFinished } from "vitest";
 import type { DecisionEvent } from "../src/core/decision.js";
 import {
   ConformanceServiceClient,
@@ -80,15 +81,14 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
   const transport = inMemoryTransport(options);
   const { clock, random } = transport;
   const decisions: DecisionEvent[] = [];
+  const errors: unknown[] = [];
+  onTestFinished(() => expect(errors).toEqual([]));
   const weir = createWeir({
     clock,
     random,
     onDecision: (decision) => decisions.push(decision),
-    onError:
-      options.onError ??
-      ((error) => {
-        throw error;
-      }),
+    // What it throws would be reported as a warning, which fails nothing.
+    onError: options.onError ?? ((error) => errors.push(error)),
   });
   const serverOptions =
     options.server === undefined && options.ownServer === undefined

@@ -223,9 +223,18 @@ describe("a brownout", () => {
   it("goes by the pressure where a flag answers what is no answer", async () => {
     for (const said of ["off", null, 0]) {
       const flag = () => said as never;
-      const world = await asking({ optional: { extras: {} }, pressure: () => 1, flag }, ["extras"]);
+      const errors: unknown[] = [];
+      const world = await asking(
+        { optional: { extras: {} }, pressure: () => 1, flag },
+        ["extras"],
+        {
+          onError: (error) => errors.push(error),
+        },
+      );
       await world.call("unary");
       expect(world.skipped.map(({ reason }) => reason)).toEqual(["BROWNOUT_PRESSURE"]);
+      // Nothing at all is an answer: the flag does not say.
+      expect(errors).toHaveLength(said === null ? 0 : 1);
     }
   });
 
