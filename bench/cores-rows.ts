@@ -131,6 +131,7 @@ function retry(): Row["decide"] {
     pushback: undefined,
     retryInfoMs: undefined,
     handlerNotRun: false,
+    depth: 0,
     remainingMs: 10_000,
     replayable: true,
   };

@@ -35,7 +35,7 @@ export interface FailedAttempt {
   /** A service below has given up on it already, and the server passed that on. */
   readonly relayed?: boolean;
   /** How many services above are retrying the call that this one is made for. */
-  readonly depth?: number;
+  readonly depth: number;
   /** The request can still be sent again. */
   readonly replayable: boolean;
 }
@@ -72,7 +72,7 @@ export class RetryRules {
     if (failed.relayed === true) return stop("RETRY_EXHAUSTED_BELOW");
     const idempotent = failed.idempotent ?? this.#options.idempotent;
     if (!eligible(failed, this.#options, idempotent)) return stop("RETRY_NOT_ELIGIBLE");
-    if ((failed.depth ?? 0) >= this.#options.maxDepth) return stop("RETRY_DEPTH");
+    if (failed.depth >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
     const byWord = onItsWord(failed, this.#options, idempotent);
     const spent = failed.attempts >= this.#options.maxAttempts || (byWord && this.#believed);
