@@ -45,6 +45,16 @@ describe("state by key", () => {
     expect(states.entries().map(([key]) => key)).toEqual(["h"]);
   });
 
+  it("looks at what it kept each time it keeps something more", () => {
+    const states = keyed(1);
+    const a = states.get("a");
+    a.busy = true;
+    for (const key of ["b", "c"]) states.get(key).busy = true;
+    a.busy = false;
+    states.get("d");
+    expect(states.get("a")).not.toBe(a);
+  });
+
   it("does not grow by more than what is in use", () => {
     const states = keyed(10);
     for (let index = 0; index < 10_000; index += 1) {

@@ -46,6 +46,45 @@ it("what a window says is of its own calls alone, whatever the one before was", 
   expect(last?.p90Ms).toBeLessThan(21);
 });
 
+it("shows the first window to those who look, though it answers with none", () => {
+  const window = new SampleWindow(1_000, 2);
+  const nothing = { samples: 0, meanMs: 0, p90Ms: 0, goodPerSecond: 0, meanInFlight: 0 };
+  expect(window).toMatchObject({ ...nothing, maxInFlight: 0 });
+  for (const nowMs of [0, 250, 500, 750, 1_000]) window.record(nowMs, 40, 3, true);
+  expect(window).toMatchObject({ samples: 5, meanMs: 40, goodPerSecond: 5, meanInFlight: 3 });
+  expect(window.maxInFlight).toBe(3);
+});
+
+it.each([
+  [[9, 1], 20],
+  [[8, 2], 300],
+  [[18, 2], 20],
+  [[17, 3], 300],
+])("nine in ten calls do not exceed the p90, within 5 %: %j fast and slow ones", (counts, p90) => {
+  const [fast = 0, slow = 0] = counts;
+  const window = new SampleWindow(1_000, 2);
+  window.record(0, 1, 1, true);
+  window.record(1_000, 1, 1, true);
+  for (let call = 1; call <= fast; call += 1) window.record(1_001, 20, 1, true);
+  for (let call = 1; call <= slow; call += 1)
+    window.record(1_001 + (call / slow) * 1_000, 300, 1, true);
+  expect(window.samples).toBe(fast + slow);
+  expect(window.p90Ms).toBeGreaterThan(0.95 * p90);
+  expect(window.p90Ms).toBeLessThan(1.05 * p90);
+});
+
+it.each([
+  [0, 0.05, 0.055],
+  [0.05, 0.05, 0.055],
+  [1, 0.95, 1.05],
+  [1e12, 1e6, 2e6],
+])("the p90 of calls that take %d ms lies between %d and %d", (tookMs, above, below) => {
+  const window = new SampleWindow(1_000, 2);
+  for (const nowMs of [0, 500, 1_000]) window.record(nowMs, tookMs, 1, true);
+  expect(window.p90Ms).toBeGreaterThan(above);
+  expect(window.p90Ms).toBeLessThan(below);
+});
+
 it("a window goes on until it has enough calls, and its rate is that of the time it took", () => {
   const window = new SampleWindow(1_000, 3);
   for (const nowMs of [0, 500, 1_000]) window.record(nowMs, 10, 1, true);

@@ -57,6 +57,23 @@ describe.each(streams)("a %s that has become old", (kind) => {
     expect(told).toEqual([path[kind], path[kind]]);
   });
 
+  it("is ended up to a tenth of its age sooner, by chance, lest all come back together", async () => {
+    const { start, link, clock } = await scene({
+      client: { retry: false },
+      server: aging,
+      handlers: handlers(() => {}),
+    });
+    const startedMs = clock.now();
+    const ages = Array.from({ length: 20 }, () =>
+      start(kind).ended.then(() => clock.now() - startedMs),
+    );
+    const ended = await link.until(Promise.all(ages), 1e9);
+    expect(Math.min(...ended)).toBeGreaterThan(9_000);
+    expect(Math.min(...ended)).toBeLessThan(9_300);
+    expect(Math.max(...ended)).toBeGreaterThan(9_700);
+    expect(Math.max(...ended)).toBeLessThan(10_010);
+  });
+
   it("that ends before that has its own end, and leaves no timer behind", async () => {
     const { call, clock } = await scene({ server: aging });
     expect((await call(kind)).code).toBe(Status.OK);

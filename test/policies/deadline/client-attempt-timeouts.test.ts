@@ -1,5 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
+import { currentCall } from "../../../src/grpc/context/inbound-call.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { echo, handlers, kinds, payload, scene } from "../../scene.js";
 
@@ -46,6 +47,25 @@ describe.each(kinds)("timeouts of %s", (method) => {
     const ended = await call(method);
     expect(rejectionOf(ended.error ?? {})?.reason).toBe("FIRST_RESPONSE_TIMEOUT");
     expect(clock.now() - beganMs).toBe(80);
+  });
+
+  it("of an attempt leave it the deadline of its call, where that is sooner", async () => {
+    for (const [deadlineMs, leftMs] of [
+      [40, 40],
+      [60_000, 100],
+    ] as const) {
+      const left: number[] = [];
+      const { call, clock } = await scene({
+        client: { timeouts: { attemptMs: 100 }, retry: false },
+        server: {},
+        handlers: handlers((_call, answer) => {
+          left.push(currentCall()?.remainingMs() ?? Number.NaN);
+          answer();
+        }),
+      });
+      expect((await call(method, { deadline: clock.wallNow() + deadlineMs })).code).toBe(Status.OK);
+      expect(left).toEqual([leftMs]);
+    }
   });
 
   it("bound a call that sets a later deadline", async () => {

@@ -171,6 +171,32 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBeLessThan(100);
   });
 
+  it("tries with less once slow calls have become ever more for two windows, and not after one", () => {
+    let demand = 20;
+    // Without a ceiling no surge is seen before its calls have ended.
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => undefined,
+      heldUp: () => 0.5,
+      demand: () => demand,
+      late: () => false,
+    });
+    const feed = fed(limit);
+    feed(4, 200, 60);
+    demand += 10;
+    feed(1, 200, 60);
+    expect(limit.phase).toBe("open");
+    // No more than chance makes of 30.
+    demand += 10;
+    feed(2, 200, 60);
+    expect(limit.phase).toBe("open");
+    demand += 20;
+    feed(1, 200, 60);
+    demand += 20;
+    feed(1, 200, 60);
+    expect(limit.phase).toBe("trial");
+  });
+
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
     const limit = new ElasticLimit(bounds, {
       saturated: () => false,

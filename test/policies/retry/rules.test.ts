@@ -162,6 +162,7 @@ describe("whether another attempt is made", () => {
     expect(word({ depth: 1 })).toBe(100);
     expect(word({ depth: 2 })).toBe("RETRY_DEPTH");
     expect(rules().word({ depth: 1 })).toBe("RETRY_DEPTH");
+    expect(rules().word({ depth: 0 })).toBe(100);
   });
 
   it("follows the caller's own judgement of an answer in place of the codes", () => {
