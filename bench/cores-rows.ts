@@ -168,6 +168,7 @@ function queue(): Row["decide"] {
   for (let number = 0; number < waiting; number += 1) waiters.push(number, number % 4);
   return (number) => {
     waiters.push(number, number % 4);
-    return waiters.popFirst();
+    const next = waiters.first();
+    return next !== undefined && waiters.remove(next);
   };
 }

@@ -1,40 +1,40 @@
 import type { Random } from "./clock.js";
 import { cohorts } from "./priority.js";
 
-/** What a server says of the calls it would refuse. */
+/** Which calls a server refuses at present, as it announces it in its answers. */
 export interface AdmissionLevel {
   /**
-   * Calls whose place is at or above it are refused: places go from 0, the last of `critical` to be refused, to just
-   * below 4, the first of `low`. See {@link placeOf}.
+   * Calls whose place is at this level or above are refused. Places go from 0, refused last, to just below 4, refused first.
+   * See {@link placeOf}.
    */
   readonly level: number;
-  /** How long that holds, in milliseconds. */
+  /** How long the level holds, in milliseconds. */
   readonly ttlMs: number;
 }
 
 /**
- * The place of a call: its rank, and behind the point its cohort, of which the lower ones are refused first. A call
- * without a cohort is refused with the last of its rank.
+ * The place of a call in the order of shedding: its rank, and as the fraction its cohort. Inside a rank, lower cohorts have
+ * higher places and are refused first. A call without a cohort is refused with the last of its rank.
  */
 export function placeOf(rank: number, cohort = cohorts - 1): number {
   return rank + (cohorts - 1 - cohort) / cohorts;
 }
 
-/** `critical` is refused by nobody's level. */
+/** Whether a level refuses a call at this place. It never refuses `critical`. */
 export function isDoomed(place: number, level: number): boolean {
   return place >= 1 && place >= level;
 }
 
-/** So many answers in a row have to say it. */
+/** A level counts once this many answers in a row had one. */
 const agreeing = 5;
 
 /**
- * The admission level of one target, as its answers tell it. Behind a target may stand many servers, of which one
- * sheds: a level counts only when the last five answers all had one, and then the highest of the five does. An
- * answer without a level speaks for a server that sheds nothing, and ends it at once; so does time.
+ * The admission level of one target, as a client learns it from answers. A target may have many servers, of which only one
+ * sheds. So a level counts only when the last five answers all had one, and then the highest of the five counts. It ends
+ * with an answer without a level, which came from a server that sheds nothing, and when its time is up.
  *
- * Of the calls that are held back, a small share goes on all the same, and one each quarter of the time that the level
- * holds, or nobody would see that it has been lifted.
+ * To see when the level is lifted, some of the calls that it refuses are sent all the same, as probes: a small share of
+ * them, and one in each quarter of the time for which the level holds.
  */
 export class HeardLevel {
   readonly #random: Random;
@@ -50,12 +50,12 @@ export class HeardLevel {
     this.#random = random;
   }
 
-  /** An answer came without a level. */
+  /** Notes an answer without a level. */
   silence(): void {
     this.#heard = 0;
   }
 
-  /** An answer came with a level. */
+  /** Notes an answer with a level. */
   hear({ level, ttlMs }: AdmissionLevel, nowMs: number): void {
     if (nowMs >= this.#untilMs) this.#heard = 0;
     this.#levels[this.#heard % agreeing] = level;
@@ -65,18 +65,18 @@ export class HeardLevel {
     this.#probeEveryMs = ttlMs / 4;
   }
 
-  /** Nobody has a level to say. Cheap: no clock is needed to ask. */
+  /** True while too few answers had a level. Needs no clock, so that it costs nothing while no server sheds. */
   get silent(): boolean {
     return this.#heard < agreeing;
   }
 
-  /** The level in force, if there is one. */
+  /** The level in force; `undefined` for none. */
   level(nowMs: number): number | undefined {
     if (this.silent || nowMs >= this.#untilMs) return undefined;
     return Math.max(...this.#levels);
   }
 
-  /** For how many milliseconds a call is held back; `undefined`: it goes on, as a probe if need be. */
+  /** How many milliseconds a call should wait before another try; `undefined` when it may be sent, perhaps as a probe. */
   holdsBackMs(place: number, nowMs: number): number | undefined {
     const level = this.level(nowMs);
     if (level === undefined || !isDoomed(place, level)) return undefined;

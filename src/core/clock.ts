@@ -1,24 +1,22 @@
 /**
- * The port through which every policy and every interceptor reads and waits for time. Nothing else
- * in the toolkit reaches for a timer, so a test or a simulation can hand in a virtual clock.
+ * The source of time of every policy and interceptor. Nothing else in the toolkit reads a clock or sets a timer, so a test
+ * or a simulation can pass in a virtual clock.
  */
 export interface Clock {
-  /** Monotonic milliseconds. Only differences between readings mean anything. */
+  /** Monotonic milliseconds. Only the difference of two readings has a meaning. */
   now(): number;
-  /** Milliseconds since the epoch. gRPC deadlines are given in it; durations are never measured with it. */
+  /** Milliseconds since the Unix epoch, for the deadlines of gRPC. It may jump, so no duration is measured with it. */
   wallNow(): number;
   /**
-   * Runs `task` once, `delayMs` from now, and never inside the call that schedules it.
-   * Calling the result cancels the task; cancelling twice, or after the task ran, does nothing.
+   * Runs `task` once, `delayMs` milliseconds from now, and never inside the call that schedules it.
    *
-   * A timer keeps the process alive (`ref: true`, the default) when a call waits for it.
-   * Housekeeping passes `ref: false`.
+   * @param options A timer that a call waits for keeps the process alive; housekeeping passes `ref: false`.
+   * @returns Cancels the task. Does nothing when the task has run or was cancelled before.
    */
   schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask;
   /**
-   * Runs `task` once, after input that is already waiting in the sockets has been read. A timer that
-   * fires late asks for it before it declares a time-out: the answer may be there, unread, because
-   * Node runs due timers before it polls.
+   * Runs `task` once, after input that waits in the sockets has been read. A timer uses it before it declares a time-out:
+   * Node runs due timers before it reads sockets, so the answer may have arrived and not be read yet.
    */
   afterPoll(task: () => void): CancelTask;
 }
@@ -52,33 +50,32 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
   afterPoll(task) {
-    // The check phase follows the poll phase of the same turn, whatever phase we are in now; from
-    // inside the check phase, the next turn's poll comes first.
+    // `setImmediate` runs in the check phase of the event loop, which follows the poll phase. Called from inside the check
+    // phase, it runs in the next one, after another poll.
     const immediate = setImmediate(task);
     return () => clearImmediate(immediate);
   },
 };
 
-/** A timer later than this, in milliseconds, was held up by a busy process, not by its own imprecision. */
+/** A timer that is later than this many milliseconds was delayed by a busy process, and not by its own imprecision. */
 const heldUpMs = 20;
 
 /**
- * Whether a wait that ended by the clock says nothing of who was waited for: this process was held up, and may have
- * sent or read too late by just that time.
+ * Whether a time-out says nothing about the other side, because this process was too busy: it may have sent the request or
+ * read the answer too late.
  *
- * @param lateMs How late the timer was.
+ * @param lateMs How late the timer was, in milliseconds.
  */
 export function heldUp(lateMs: number): boolean {
   return lateMs > heldUpMs;
 }
 
 /**
- * Runs `task` when a time is up. Node runs due timers before it reads its sockets, so what the wait was for may be
- * there already, unread: however late the timer is, the sockets are read once more before the task runs.
+ * Runs `task` when a time is up, after the sockets have been read once more: what was waited for may have arrived already.
  *
- * @param dueMs When it is up, on the monotonic clock.
- * @param delayMs The same, from now; given besides so that nobody reads the clock twice.
- * @param task Is told how late the timer was, in milliseconds.
+ * @param dueMs When the time is up, on the monotonic clock.
+ * @param delayMs The same from now on. Given too, so that the clock is not read again.
+ * @param task Gets how late the timer was, in milliseconds.
  */
 export function expireAt(
   clock: Clock,
@@ -93,8 +90,8 @@ export function expireAt(
   return () => cancel();
 }
 
-/** The port of chance: a number in [0, 1), as from `Math.random`. */
+/** The source of chance: a number from 0 to below 1, as from `Math.random`. */
 export type Random = () => number;
 
-/** The chance of the process. Not for secrets. */
+/** The chance of the process, `Math.random`. Not for secrets. */
 export const systemRandom: Random = () => Math.random();

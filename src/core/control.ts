@@ -4,24 +4,26 @@ import type { Outcome } from "./permit.js";
 import { WeakList } from "./weak-list.js";
 
 /**
- * How a policy takes part: `enforce` it acts; `observe` it records what it would have done, on state
- * of its own, and changes nothing; `off` it does nothing. Changed while running without losing counters.
+ * How a policy takes part. It can be switched while calls run, and counters are kept.
+ *
+ * - `enforce`: the policy acts.
+ * - `observe`: it records what it would have done, on its own state, and changes nothing.
+ * - `off`: it does nothing.
  */
 export type Mode = "enforce" | "observe" | "off";
 
 export const modes = ["enforce", "observe", "off"] as const satisfies readonly Mode[];
 
-/** A policy that can be switched and looked into while it works. */
+/** A policy that can be switched and inspected at run time. */
 export interface ControlledPolicy {
   mode: Mode;
-  /** Its numbers now, for people and reports; by key where the policy keeps state by key. */
+  /** Its numbers now, for people and reports; by key where it keeps state by key. */
   snapshot(): unknown;
 }
 
 /**
- * The hand on one kind of policy: all that a weir has built of it, for whichever client or server, and that is still in
- * use. It holds none of it: a policy goes with the options, clients and calls that it was built for. Switching the mode
- * loses no counters.
+ * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
+ * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.
  */
 export class PolicyControl {
   readonly name: PolicyName;
@@ -33,14 +35,14 @@ export class PolicyControl {
     this.name = name;
   }
 
-  /** Takes a policy in. A mode that was set through this control before holds for it as well. */
+  /** Adds a policy. It gets the mode that was set through this control, if any was. */
   add(policy: ControlledPolicy): void {
     if (this.#mode !== undefined) policy.mode = this.#mode;
     this.#firstMode ??= policy.mode;
     this.#policies.add(policy);
   }
 
-  /** The mode that was set here last; before that, the mode the first policy was built with. */
+  /** The mode that was set here last, or else the mode that the first policy was built with. */
   get mode(): Mode {
     return this.#mode ?? this.#firstMode ?? "enforce";
   }
@@ -51,22 +53,22 @@ export class PolicyControl {
     for (const policy of this.#policies) policy.mode = this.#mode;
   }
 
-  /** One entry for each policy that is in use, in the order of building. */
+  /** One entry for each policy that is in use, in the order in which they were built. */
   snapshot(): readonly unknown[] {
     return [...this.#policies].map((policy) => policy.snapshot());
   }
 }
 
-/** Calls that an observed policy would have refused for one reason, and how they ended all the same. They only grow. */
+/** Calls that a policy in `observe` would have refused for one reason, and how they ended instead. All only grow. */
 export interface ObservedRefusals {
   readonly refused: number;
   readonly success: number;
   readonly failure: number;
-  /** Their caller left, or another policy refused them: how they would have ended is not known. */
+  /** The caller left, or another policy refused them, so how they would have ended is not known. */
   readonly ignored: number;
 }
 
-/** By policy and reason. What would have been refused and has not ended yet is in `refused` only. */
+/** By policy and reason. A call that has not ended yet is counted in `refused` only. */
 export type ObservedReport = Readonly<
   Partial<Record<PolicyName, Readonly<Partial<Record<RefusalReason, ObservedRefusals>>>>>
 >;
@@ -74,8 +76,8 @@ export type ObservedReport = Readonly<
 type Counts = { -readonly [K in keyof ObservedRefusals]: number };
 
 /**
- * What policies that observe would have done, and what it would have cost: of the calls that they would have refused,
- * those that ended well would have been lost, and those that failed would have been spared.
+ * What policies in `observe` would have done, and what that would have cost. Of the calls that they would have refused,
+ * those that succeeded would have been lost, and those that failed would have been spared.
  */
 export class ObserveReport {
   readonly #counts = new Map<PolicyName, Map<RefusalReason, Counts>>();

@@ -19,10 +19,18 @@ export type PolicyName =
 
 /**
  * What a policy did to a call:
- * `admit` it went on, `queue` it waited, `reject` it was refused, `retry` another attempt follows, `hedge` another
- * attempt runs beside those under way, `fallback` it is answered by something else, `skip` optional work was left
- * out, `inject` a fault was put in,
- * `stop` no attempt follows, `expire` its time ran out, `cancel` it was called off.
+ *
+ * - `admit`: it let the call go on.
+ * - `queue`: the call waited.
+ * - `reject`: it refused the call.
+ * - `retry`: another attempt follows.
+ * - `hedge`: another attempt starts beside those that run.
+ * - `fallback`: something else answers the call.
+ * - `skip`: it left out optional work.
+ * - `inject`: it injected a fault.
+ * - `stop`: no further attempt follows.
+ * - `expire`: the time of the call ran out.
+ * - `cancel`: it cancelled the call.
  */
 export type Verdict =
   | "admit"
@@ -38,102 +46,101 @@ export type Verdict =
   | "cancel";
 
 /**
- * One decision of one policy about one call: the unit of telemetry. Decisions that change nothing
- * (an admission without a wait) are not recorded.
+ * One decision of one policy about one call, as spans, metrics and logs report it. A decision that changes nothing, such
+ * as an admission without a wait, is not recorded.
  */
 export interface Decision {
   readonly policy: PolicyName;
   readonly verdict: Verdict;
-  /** Absent where the verdict says it all, as with `retry`. */
+  /** Absent where the verdict says enough, as with `retry`. */
   readonly reason?: Reason;
-  /** False when the policy only observes: the call went on as if the policy were not there. */
+  /** False in mode `observe`: the call went on as if the policy were not there. */
   readonly enforced: boolean;
-  /** When, on the monotonic clock. */
+  /** When it was made, in milliseconds of the monotonic clock. */
   readonly atMs: number;
-  /** For `retry` and `queue`: how long the call waits or waited, in milliseconds. */
+  /** With `retry`: how long the call will wait. With `queue`: how long it waited. In milliseconds. */
   readonly waitMs?: number;
-  /** For a person: the numbers behind it, such as `in flight 64 of 64`. */
+  /** For people: the numbers behind it, such as `running 64 of 64, queued 100 of 100`. */
   readonly detail?: string;
 }
 
-/** A decision with the call, or the guarded run, that it was about. */
+/** A decision, and the call or the guarded run that it was about. */
 export interface DecisionEvent extends Decision {
-  /** The call's path, or the guard's name. */
+  /** The path of the method, such as `/pkg.Service/Method`, or the name of the guard. */
   readonly method: string;
   readonly target: string;
   readonly side: "client" | "server" | "guard";
 }
 
 /**
- * Why a policy refused a call, or ended it. A call ends with the status of its reason.
+ * Why a policy refused a call or ended it. Each reason has a status, with which the call ends.
  *
- * The codes of both lists stand in statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs; `docs/reasons.md`
- * explains each.
+ * The reasons of this list and the next appear in statuses (`google.rpc.ErrorInfo.reason`), spans, metrics and logs.
+ * `docs/reasons.md` explains each, and what to do about it.
  */
 export const refusalReasons = [
-  /** The server runs as many calls as its limit allows, its queue is full, and nobody in it is worse. */
+  /** The server runs as many calls as its limit allows, and its queue is full of calls that matter as much or more. */
   "CONCURRENCY_LIMIT",
-  /** The server sheds this priority at its present load, or a better call took its place in the queue. */
+  /** The server sheds calls of this priority at its present load, or a call that matters more took its place in the queue. */
   "LOAD_SHED",
   /**
-   * The bulkhead, or the call's partition of it, is full, and its queue too; or the call weighs more than all there is
-   * for it. On a client or a server.
+   * The bulkhead or the partition of the call is full, and so is its queue; or the call weighs more than its partition may
+   * hold. On a client or a server.
    */
   "BULKHEAD_FULL",
-  /** The call waited in a queue as long as it may: that of a bulkhead, or of a server's admission. */
+  /** The call waited for as long as it may, in the queue of a bulkhead or of a server's admission. */
   "QUEUE_TIMEOUT",
-  /** The breaker for this key is open. */
+  /** The circuit breaker of this key is open. */
   "BREAKER_OPEN",
-  /** The breaker is half-open and its probes are all out. */
+  /** The circuit breaker is half-open, and all its probes are running. */
   "BREAKER_PROBING",
-  /** The breaker has just closed, and lets a growing share of the calls through. */
+  /** The circuit breaker has just closed, and lets through only a share of the calls, which grows. */
   "BREAKER_RAMPING",
-  /** The target refuses so much of what it is sent that this call was not sent. */
+  /** The target refuses so many calls that this one was not sent (adaptive throttling). */
   "THROTTLED",
-  /** The server has told that it sheds calls of this priority, so this one was not sent. */
+  /** The server has announced that it sheds calls of this priority, so this one was not sent. */
   "SERVER_SHEDDING",
-  /** The key has used up its rate or quota, and no token comes in time. */
+  /** The rate or quota of the key is used up, and no token comes in time. */
   "RATE_LIMIT_EXCEEDED",
   /** The deadline had passed before the call could start, or while it waited in a queue. */
   "DEADLINE_EXPIRED",
-  /** Too little time is left for the call to be worth starting. */
+  /** The time until the deadline is shorter than such calls need. */
   "DEADLINE_INFEASIBLE",
   /** The deadline passed while the call ran. */
   "DEADLINE_EXCEEDED",
-  /** The server is about to go. */
+  /** The server is shutting down. */
   "DRAINING",
-  /** The caller has begun a call and not sent its request in time. */
+  /** The client started a call and did not send its request in time. */
   "REQUEST_TIMEOUT",
-  /** The stream has been open for as long as the server lets streams be. */
+  /** The stream has been open for as long as the server allows. */
   "STREAM_AGED",
   /** The inbound call for which this one was made has been cancelled. */
   "PARENT_CANCELLED",
-  /** The weir, or the client's channel, was closed. */
+  /** The weir or the channel of the client was closed. */
   "CLOSED",
-  /** No connection became ready in the time an attempt, or a retry, may wait for one. */
+  /** No connection became ready in the time that an attempt or a retry may wait for one. */
   "CONNECTION_TIMEOUT",
-  /** An attempt took longer than it may. */
+  /** The attempt took longer than its own time limit. */
   "ATTEMPT_TIMEOUT",
-  /** Nothing of the response came in time. */
+  /** No part of the response came in time. */
   "FIRST_RESPONSE_TIMEOUT",
   /** The next message of a streamed response did not come in time. */
   "IDLE_TIMEOUT",
-  /** Guarded work that is no gRPC call took longer than it may. */
+  /** Guarded work that is not a gRPC call took longer than its time limit. */
   "WORK_TIMEOUT",
 ] as const;
 
 /**
- * Why a policy did not go on, or what it did to a call. They stand in decisions and spans; the call ends with the status
- * that it has without them.
+ * Why a policy did what it did, where that gives the call no status: it keeps the status that it has without the policy.
  */
 export const decisionReasons = [
   /** No attempt is left. */
   "RETRY_ATTEMPTS_SPENT",
-  /** The status, its origin or the method's idempotency forbids another attempt. */
+  /** The status, where it came from, or the idempotency of the method forbids another attempt. */
   "RETRY_NOT_ELIGIBLE",
   /** The next attempt could not start before the deadline. */
   "RETRY_PAST_DEADLINE",
-  /** The next attempt could start before the deadline, and not end by it, by what such calls usually take. */
+  /** The next attempt could start before the deadline, but going by the usual time of such calls it would end too late. */
   "RETRY_INFEASIBLE",
   /** The server asked not to be retried. */
   "RETRY_PUSHBACK_STOP",
@@ -141,23 +148,23 @@ export const decisionReasons = [
   "RETRY_COMMITTED",
   /** The budget for extra attempts to this target is spent. */
   "RETRY_BUDGET",
-  /** The connection bears no further reset of a stream now, so an attempt was not called off, or not sent. */
+  /** The connection may carry no further stream reset now, so an attempt was not cancelled, or not sent. */
   "RESET_BUDGET",
-  /** The call is itself part of a retry of a service above; one layer of retries is enough. */
+  /** The call belongs to a retry of a service upstream: only one layer retries. */
   "RETRY_DEPTH",
-  /** A service below has already retried and given up. */
+  /** A service downstream has already retried and given up. */
   "RETRY_EXHAUSTED_BELOW",
-  /** The retry waits until the channel, which could not connect, does. */
+  /** The channel could not connect, and the retry waits until it does. */
   "RETRY_AWAITS_CONNECTION",
-  /** The server named a wait that is too long to be meant. */
+  /** The pushback of the server is longer than the longest wait that is obeyed. */
   "RETRY_WAIT_TOO_LONG",
-  /** No fallback had an answer either. */
+  /** No fallback had an answer. */
   "FALLBACK_UNANSWERED",
   /** A flag switches this optional work off. */
   "BROWNOUT_FLAG",
-  /** The pressure is too high for this optional work. */
+  /** The pressure on the process is too high for this optional work. */
   "BROWNOUT_PRESSURE",
-  /** A fault was put in on purpose. */
+  /** A fault was injected on purpose. */
   "FAULT_INJECTED",
 ] as const;
 

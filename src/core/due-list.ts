@@ -1,19 +1,20 @@
 import type { CancelTask, Clock } from "./clock.js";
 
-/** What is due at some time, on the monotonic clock. */
+/** An entry of a {@link DueList}. */
 export interface Due {
+  /** When its time is up, on the monotonic clock. */
   readonly dueMs: number;
-  /** It is still in the list, and its time is up. */
+  /** Called when its time is up and it is still in the list. */
   due(): void;
 }
 
-/** So close to each other, times are one: the list is gone through for all of them together. */
+/** The least time between two walks through the list, in milliseconds: entries that are due within it are called together. */
 const togetherMs = 20;
 
 /**
- * Things of which most are gone long before their time is up, with one timer for all of them: adding and removing one costs
- * no timer. They are told up to 20 ms late, and after the sockets were read: what would remove one may lie there.
- * The timer keeps no process alive.
+ * One timer for many entries, most of which are removed long before their time is up: adding and removing one is cheap.
+ * Entries are called up to 20 ms late, and only after the sockets have been read, because what is read there may remove
+ * them. The timer does not keep the process alive.
  */
 export class DueList {
   readonly #clock: Clock;
@@ -30,7 +31,7 @@ export class DueList {
     return this.#all.size;
   }
 
-  /** @param nowMs The time now, so that the clock is read once. */
+  /** @param nowMs The time now, so that the clock is not read again. */
   add(due: Due, nowMs: number): void {
     this.#all.add(due);
     if (due.dueMs < this.#firesMs) this.#fireAt(due.dueMs, nowMs);
@@ -41,7 +42,7 @@ export class DueList {
     if (this.#closed) this.#stopIfEmpty();
   }
 
-  /** From now on no timer runs while nothing is in the list. */
+  /** From now on, no timer runs while the list is empty. */
   close(): void {
     this.#closed = true;
     this.#stopIfEmpty();
@@ -77,9 +78,9 @@ export class DueList {
           failed ??= { error };
         }
       }
-      // One that was added meanwhile has seen to itself.
+      // An entry that `due` has added may have set the timer already, for an earlier time.
       if (nextMs < this.#firesMs) this.#fireAt(Math.max(nextMs, nowMs + togetherMs), nowMs);
-      // The others are told all the same.
+      // Only now, so that all others have been called.
       if (failed !== undefined) throw failed.error;
     });
   };

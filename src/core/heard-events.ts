@@ -1,30 +1,30 @@
 import type { Ending } from "./permit.js";
 
-/** Of more events than that, those heard of first are forgotten: as many servers tell their last error in turn. */
+/** How many events are kept; the oldest is forgotten first. Behind one target, this many servers may fail in turn. */
 const mostNames = 16;
 
 /**
- * How long a failed connect is told from memory: until the next attempt to connect, by the backoff that grpc-js has
- * unless it is told otherwise (1 s, 1.6 times as long each time up to 2 minutes, and a fifth longer by chance). Nothing
- * that it shows tells one attempt from the next. With a shorter backoff some attempts are taken for one.
+ * How long grpc-js repeats the error of a failed connect: until its next attempt to connect. Nothing in the error tells one
+ * attempt from the next, so this follows the default connection backoff of grpc-js (1 s, growing by 1.6 up to 2 minutes, and
+ * up to a fifth longer at random). With a shorter backoff, several attempts count as one event.
  */
 const memory = { firstMs: 1_200, factor: 1.6, mostMs: 144_000 } as const;
 
-/** The event of calls that gave up while the channel was connecting: one attempt to connect may take very long. */
+/** The event of calls that gave up while the channel was connecting. One attempt to connect may take very long. */
 export const connecting = "connecting";
 
-/** Names that have been heard of, so that an event is evidence once, however many calls hear of it. */
+/** The events that are known already, so that each counts once, however many calls it ends. See `Ending.event`. */
 export class HeardEvents {
-  /** By name, until when the same words are about the same event. */
+  /** By name: until when the same name means the same event. */
   readonly #heard = new Map<string, { untilMs: number; forMs: number }>();
 
-  /** True when the end of a call tells of an event that is known already. Notes one that is not. */
+  /** True when the call was ended by an event that is known already. Notes the event when it is new. */
   isKnown(ending: Pick<Ending, "event"> | undefined, nowMs: number): boolean {
     const name = ending?.event;
     if (name === undefined) return false;
     const present = this.#heard.get(name);
     if (present !== undefined && nowMs < present.untilMs) return true;
-    // Whoever waited for a connection has heard of the end of that attempt now.
+    // The attempt to connect that calls were waiting for has ended.
     this.#heard.delete(connecting);
     if (present !== undefined) {
       present.forMs = Math.min(present.forMs * memory.factor, memory.mostMs);
@@ -37,7 +37,7 @@ export class HeardEvents {
     return false;
   }
 
-  /** A call was served, so whatever fails from now on is another event. */
+  /** A call was served, so a failure from now on is a new event. */
   forget(): void {
     if (this.#heard.size > 0) this.#heard.clear();
   }

@@ -1,15 +1,15 @@
 import { InvalidOptionError } from "./options.js";
 
 /**
- * An object of a parsed JSON document that knows where it stands, so that what is wrong with it can be named by its
- * path. A field that is `null` reads as absent, as in the JSON form of protobuf messages.
+ * An object in a parsed JSON document, with its path, so that errors can name the field. A field that is `null` counts as
+ * absent, as in the JSON encoding of protobuf messages.
  */
 export class JsonFields {
-  /** Such as `serviceConfig.methodConfig[0]`. */
+  /** For example `serviceConfig.methodConfig[0]`. */
   readonly path: string;
   readonly #fields: Readonly<Record<string, unknown>>;
 
-  /** @throws InvalidOptionError when the value is no object. */
+  /** @throws InvalidOptionError when the value is not an object. */
   constructor(path: string, value: unknown) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new InvalidOptionError(path, "an object", value);
@@ -18,6 +18,7 @@ export class JsonFields {
     this.#fields = value as Readonly<Record<string, unknown>>;
   }
 
+  /** The path of a field. */
   at(name: string): string {
     return `${this.path}.${name}`;
   }
@@ -35,12 +36,12 @@ export class JsonFields {
     return Object.keys(this.#fields).filter((name) => this.has(name));
   }
 
-  /** @throws InvalidOptionError when the field is there and no object. */
+  /** @throws InvalidOptionError when the field is present and not an object. */
   object(name: string): JsonFields | undefined {
     return this.has(name) ? new JsonFields(this.at(name), this.get(name)) : undefined;
   }
 
-  /** @throws InvalidOptionError when the field is there and no array. */
+  /** @throws InvalidOptionError when the field is present and not an array. */
   list(name: string): readonly unknown[] | undefined {
     if (!this.has(name)) return undefined;
     const value = this.get(name);
@@ -48,7 +49,7 @@ export class JsonFields {
     return value;
   }
 
-  /** @throws InvalidOptionError when an item is no object. */
+  /** The items of an array of objects; none when the field is absent. @throws InvalidOptionError when one is not an object. */
   objects(name: string): readonly JsonFields[] {
     const path = this.at(name);
     return (this.list(name) ?? []).map((item, index) => new JsonFields(`${path}[${index}]`, item));

@@ -1,31 +1,30 @@
 import { LRUCache } from "lru-cache";
 
-/** How many keys a policy keeps state for, unless told otherwise. */
+/** How many keys a policy keeps state for by default. */
 const defaultMaxKeys = 1_000;
 
 /**
- * State by key, made when it is first asked for and bounded in number: of more keys than that, those
- * used longest ago are forgotten. What such state has handed out stays valid; a key that comes back
- * starts anew.
+ * State by key, made on first use and bounded in number: beyond `maxKeys`, the key that was used longest ago is forgotten
+ * and starts anew when it comes back. Permits and the like that forgotten state has given out stay valid.
  */
 export class Keyed<T extends object> {
   readonly #states: LRUCache<string, T>;
   readonly #make: (key: string) => T;
   readonly #inUse: ((state: T) => boolean) | undefined;
-  /** States that would have been forgotten while they were in use. */
+  /** States beyond `maxKeys` that are in use. */
   readonly #kept = new Map<string, T>();
-  /** The key that was asked for last: it is asked for next as a rule, and can not have been forgotten. */
+  /** The key that was used last. It is usually the next one too, and the one that cannot have been forgotten. */
   #last: { readonly key: string; readonly state: T } | undefined;
 
   /**
-   * @param inUse Says of a state that it must not be forgotten yet: somebody waits in it, or holds something of it that a
-   *   state made anew would hand out once more. Such states are kept beyond `maxKeys`, until they are found idle.
+   * @param inUse True for state that must not be forgotten yet: a call waits in it, or holds something of it that new state
+   *   would hand out a second time. Such state is kept beyond `maxKeys` until it is found idle.
    */
   constructor(make: (key: string) => T, maxKeys = defaultMaxKeys, inUse?: (state: T) => boolean) {
     this.#make = make;
     this.#inUse = inUse;
     this.#states = new LRUCache<string, T>({
-      // With a `max`, the cache would take the memory for all of them at once.
+      // `maxSize`, because with `max` the cache allocates the memory for all keys at once.
       maxSize: maxKeys,
       sizeCalculation: () => 1,
       ...(inUse === undefined
@@ -41,9 +40,9 @@ export class Keyed<T extends object> {
     return state;
   }
 
-  /** The states there are now, most recently used first: a list of its own, so that keys may be used meanwhile. */
+  /** All keys and states now, the most recently used first: a copy, so that keys may be used meanwhile. */
   entries(): readonly [string, T][] {
-    // Those that are kept now: looking at one may put it behind the others.
+    // A copy, because `#look` changes the map.
     const kept = [...this.#kept.keys()];
     for (const key of kept) this.#look(key);
     return [...this.#states.entries(), ...this.#kept];
@@ -59,7 +58,7 @@ export class Keyed<T extends object> {
     return made;
   }
 
-  /** Each state that is kept makes room for itself: two of the oldest are looked at for it. */
+  /** Keeps a state that is in use. The oldest ones are looked at as well, so that idle ones do not pile up. */
   #evicted(key: string, state: T): void {
     this.#kept.set(key, state);
     let looks = 3;
@@ -71,7 +70,7 @@ export class Keyed<T extends object> {
     this.#look(key);
   }
 
-  /** Lets go of a kept state that is idle, and puts one that is not behind the others. */
+  /** Forgets a kept state that is idle, and puts one that is in use at the end. */
   #look(key: string): void {
     const state = this.#kept.get(key);
     this.#kept.delete(key);
@@ -79,19 +78,19 @@ export class Keyed<T extends object> {
   }
 }
 
-/** Keys longer than this are shortened: what a caller sends must not decide how much memory a key takes. */
+/** Longer keys are shortened, so that a caller cannot decide how much memory a key takes. In UTF-16 units. */
 const maxLength = 256;
 const keptLength = 200;
 
-/** The key under which state is kept for a name: the name itself, or a short stand-in for a long one. */
+/** The key for a name: the name itself, or its beginning, length and hash for a long one. */
 export function boundedKey(name: string): string {
   if (name.length <= maxLength) return name;
-  // The beginning alone would take tokens with a common header for one. Joined and not added: a sum of strings
-  // would keep the whole name alive.
+  // The hash, because long names such as tokens often begin alike. `join`, because V8 keeps the whole name in memory for a
+  // string that is made by `+`.
   return [name.slice(0, keptLength), name.length, hash(name, 0), hash(name, 1)].join("~");
 }
 
-/** FNV-1a over 16-bit units: to tell names apart, not to withstand somebody who looks for two that collide. */
+/** FNV-1a over UTF-16 units. It tells names apart; it does not resist an attacker who looks for collisions. */
 function hash(text: string, seed: number): string {
   let state = (0x811c9dc5 ^ seed) >>> 0;
   for (let index = 0; index < text.length; index += 1) {

@@ -1,6 +1,6 @@
 /**
- * What options say now, to be told from what they say later: plain objects and arrays are copied, to any depth; all else,
- * getters too, is taken as it is.
+ * A copy of options, to find out later whether they have changed. Plain objects and arrays are copied to any depth; other
+ * values, and getters, are compared by identity.
  */
 export class OptionsCopy {
   readonly #copy: unknown;
@@ -9,12 +9,12 @@ export class OptionsCopy {
     this.#copy = copyOf(options);
   }
 
-  /** Whether they still say the same. */
+  /** Whether the options are still equal to the copy. */
   saysSame(options: unknown): boolean {
     try {
       return same(this.#copy, options);
     } catch {
-      // An object that can not be looked into any more is not the same as before.
+      // A proxy may throw when it is read. Such options count as changed.
       return false;
     }
   }
@@ -23,7 +23,7 @@ export class OptionsCopy {
 function copyOf(options: unknown): unknown {
   if (Array.isArray(options)) return options.map(copyOf);
   if (!isPlain(options)) return options;
-  return new Map(Object.keys(options).map((key) => [key, copyOf(said(options, key))]));
+  return new Map(Object.keys(options).map((key) => [key, copyOf(propertyOf(options, key))]));
 }
 
 function same(copy: unknown, options: unknown): boolean {
@@ -34,17 +34,17 @@ function same(copy: unknown, options: unknown): boolean {
   const keys = Object.keys(options);
   return (
     keys.length === copy.size &&
-    keys.every((key) => copy.has(key) && same(copy.get(key), said(options, key)))
+    keys.every((key) => copy.has(key) && same(copy.get(key), propertyOf(options, key)))
   );
 }
 
-function said(options: object, key: string): unknown {
+function propertyOf(options: object, key: string): unknown {
   const property: { readonly get?: unknown; readonly value?: unknown } | undefined =
     Object.getOwnPropertyDescriptor(options, key);
   return property?.get ?? property?.value;
 }
 
-/** An object that was written down, and not made by a class. */
+/** An object literal, and not an instance of a class. */
 function isPlain(value: unknown): value is object {
   if (typeof value !== "object" || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);

@@ -1,25 +1,23 @@
-/**
- * Thrown while a policy is built, when an option makes no sense. It is never thrown while a call
- * runs: options are checked once, before the first call.
- */
+/** Thrown while a policy is built, when an option makes no sense. Options are checked once, so no call throws it. */
 export class InvalidOptionError extends RangeError {
   override readonly name = "InvalidOptionError";
-  /** Path of the option, for example `retry.maxAttempts`. */
+  /** The path of the option, for example `retry.maxAttempts`. */
   readonly option: string;
 
   constructor(option: string, rule: string, received: unknown) {
-    super(`${option} must be ${rule}, got ${show(received)}`);
+    super(`${option} must be ${rule}, got ${shown(received)}`);
     this.option = option;
   }
 }
 
-/** The longest duration an option may name: grpc-js servers overflow beyond 24.8 days. */
+/** The longest duration of an option: 24 days in milliseconds. Timers of Node, and grpc-js servers, overflow beyond 24.8 days. */
 export const maxDurationMs = 24 * 24 * 60 * 60 * 1000;
 
-function show(value: unknown): string {
+/** A value of any kind, for an error message. */
+export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
   if (typeof value === "object" && value !== null) return kindOf(value);
-  return String(value);
+  return typeof value === "function" ? "a function" : String(value);
 }
 
 function kindOf(value: object): string {
@@ -27,7 +25,7 @@ function kindOf(value: object): string {
     if (Array.isArray(value)) return "an array";
     return value instanceof Map ? "a Map" : value instanceof Set ? "a Set" : "an object";
   } catch {
-    // A proxy that will not be looked at.
+    // A proxy may throw when it is inspected.
     return "an object";
   }
 }
@@ -104,23 +102,21 @@ export function methodOrService(option: string, name: string): string {
   return name.replace(/^\//, "");
 }
 
-/** An object with entries of its own. A list, a Map and a Set have theirs where nobody would look. */
+/** An object that can hold options. Arrays, Maps and Sets cannot: their entries are no properties. */
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !(Symbol.iterator in value);
 }
 
 /**
- * Reads options, once: what a getter says now is what holds, and what becomes of the object later changes nothing.
- * Options may be inherited, as from a class with getters or from `Object.create(defaults)`; a method that is inherited
- * keeps its `this`.
+ * Reads all options once, into a frozen object: getters are called now, and a later change of the object has no effect.
+ * Options may be inherited, from a class with getters or from `Object.create(defaults)`; an inherited method keeps its
+ * `this`.
  *
- * What is no object of options is refused, and so is every key that is not known: a misspelt option would otherwise be a
- * default nobody asked for.
+ * An unknown option is refused, because a misspelt one would silently mean the default.
  *
- * @param known Without it, whatever there is: which keys are known is for somebody else to say.
- * @param also Options that somebody else has taken out already: they are named, and not accepted here.
- * @returns A frozen object whose properties are all its own.
- * @throws InvalidOptionError naming the option that is not known, or can not be read.
+ * @param known The names of the options. Without them all options are read, and the caller checks the names.
+ * @param also Names of options that the caller has taken out already. They only appear in the error about an unknown one.
+ * @throws InvalidOptionError when the value is not an object of options, or for an option that is unknown or cannot be read.
  */
 export function readOptions<O extends object>(
   option: string,
@@ -163,14 +159,14 @@ function read(option: string, value: object, key: string): unknown {
   return typeof found === "function" && !Object.hasOwn(value, key) ? found.bind(value) : found;
 }
 
-/** The usual case looks at no prototype. */
+/** The keys of options. An object literal, the usual case, is read without its prototype. */
 function keysOf(value: object): readonly string[] {
   return Object.getPrototypeOf(value) === Object.prototype ? Object.keys(value) : allKeys(value);
 }
 
 /**
- * The keys of an object and of what it inherits from, up to what all objects have. Of what is not enumerable, accessors
- * and methods count: that is what a class is made of.
+ * The keys of an object and of all it inherits from, without those of `Object.prototype`. Of the keys that are not
+ * enumerable, accessors and methods count: the members of a class are not enumerable.
  */
 function allKeys(value: object): readonly string[] {
   const keys = new Set<string>();
@@ -186,12 +182,12 @@ function allKeys(value: object): readonly string[] {
   return [...keys];
 }
 
-/** `Object.prototype`, of this realm or of another. */
+/** Whether it is `Object.prototype`, of this realm or of another. */
 function isRoot(object: object): boolean {
   return Object.getPrototypeOf(object) === null && Object.hasOwn(object, "isPrototypeOf");
 }
 
-/** What was thrown, as a text. It may be anything. */
+/** The message of what was thrown, which may be any value. */
 function textOf(error: unknown): string {
   try {
     return error instanceof Error ? error.message : String(error);

@@ -1,14 +1,14 @@
 import type { Random } from "./clock.js";
 
-/** What a wait of no time becomes when it is asked for again, in milliseconds, and what that grows to. */
+/** The first pause and the longest one, in milliseconds. */
 const firstMs = 10;
 const longestMs = 250;
 
 /**
- * How long somebody is left alone at least who answers "try again at once", again and again: what a store or a server
- * says of the time to wait must not make a loop hot. It grows from 10 ms to 250 ms, less up to a half by chance.
+ * The shortest pause before a store or a server is asked again that keeps answering "try again at once": its answers must
+ * not make this process loop. It grows from 10 ms to 250 ms, and each pause is shorter by up to a half at random.
  *
- * @param times How often that was the answer, in a row; 0 asks for no pause.
+ * @param times How many such answers came in a row. 0: no pause.
  */
 export function pauseMs(times: number, random: Random): number {
   if (times === 0) return 0;

@@ -1,9 +1,9 @@
-/** How much a call matters, from most to least. The order is the order of service. */
+/** How important a call is, from most to least. Calls are served in this order. */
 export const priorities = ["critical", "high", "normal", "low"] as const;
 
 export type Priority = (typeof priorities)[number];
 
-/** Rank of a priority: 0 is served first. */
+/** The rank of a priority; 0 is served first. */
 export const priorityRank = {
   critical: 0,
   high: 1,
@@ -15,22 +15,23 @@ export function isPriority(value: unknown): value is Priority {
   return value === "critical" || value === "high" || value === "normal" || value === "low";
 }
 
-/** How many cohorts there are. */
+/** The number of cohorts. */
 export const cohorts = 128;
 
-/** For how long a key stays in its cohort. Each hour others come first, so that nobody is always the last. */
+/** How long a key stays in its cohort: an hour, in milliseconds. Then it gets another, so that no user is always shed first. */
 const cohortPeriodMs = 3_600_000;
 
 /**
- * The cohort of a user or tenant in an hour: the same in every service, so that those who are shed by one are shed by
- * all, and a call that needs three services is not refused by chance three times (WeChat's DAGOR).
+ * The cohort of a user or tenant in the hour of `wallMs`. It is the same in every service, so that services shed the same
+ * users, and a call that needs three services does not run the risk three times (DAGOR, "Overload Control for Scaling WeChat
+ * Microservices", 2018).
  *
- * @param wallMs Milliseconds since the epoch.
+ * @param wallMs Milliseconds since the Unix epoch.
  * @returns A whole number from 0 to 127.
  */
 export function cohortOf(key: string, wallMs: number): number {
   const period = Math.floor(wallMs / cohortPeriodMs);
-  // FNV-1a over the key and the hour, and the last step of MurmurHash3: neighbours must not stay neighbours.
+  // FNV-1a over the hour and the key, then the finalizer of MurmurHash3, so that similar keys get unrelated cohorts.
   let hash = 0x811c9dc5 ^ (period & 0xff);
   hash = Math.imul(hash, 0x01000193) ^ ((period >>> 8) & 0xffff);
   for (let index = 0; index < key.length; index += 1) {

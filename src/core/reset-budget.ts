@@ -2,11 +2,12 @@ import type { CancelTask, Clock } from "./clock.js";
 import { finiteNumber, readOptions, wholeNumber } from "./options.js";
 
 /**
- * How many streams of a connection a client may reset. A server that gets more closes the connection, and with it every
- * call that was going well. The defaults stay a fifth under what Node's HTTP/2 server bears: 1,000 at once and 33 a second.
+ * How many streams a client may reset on one connection. A server that gets too many closes the connection, with all calls
+ * on it (the defence against HTTP/2 Rapid Reset, CVE-2023-44487). The defaults are a fifth below what the HTTP/2 server of
+ * Node allows: 1,000 at once and 33 a second.
  */
 export interface ResetOptions {
-  /** Resets in a row after a long rest, a whole number from 4 to 1,000,000. @defaultValue 800 */
+  /** Resets at once after a time without any, a whole number from 4 to 1,000,000. @defaultValue 800 */
   readonly burst?: number;
   /** Resets per second in the long run, from 0.1 to 1,000,000. @defaultValue 26 */
   readonly perSecond?: number;
@@ -27,16 +28,16 @@ export function resolveResetOptions(
   });
 }
 
-/** What a reset would be caused for. */
+/** Why a policy would reset a stream: a hedge that lost, or an attempt that timed out. */
 export type ResetUse = "loser" | "timeout";
 
 /**
- * The share of the burst that is left untouched by each use. The callers' own cancellations and deadlines come first:
- * they are never held back. A timeout ends an attempt that somebody waits for; a loser holds nobody up.
+ * The share of the burst that each use leaves to others. Cancellations and deadlines of callers are never held back, and
+ * have all of it. A time-out comes next, because somebody waits for it; a hedge that lost holds nobody up.
  */
 const kept: Readonly<Record<ResetUse, number>> = { loser: 0.5, timeout: 0.25 };
 
-/** The resets that one connection has left. */
+/** The resets that one connection has left: a token bucket. */
 export class ResetBudget {
   readonly #options: ResolvedResetOptions;
   #left: number;
@@ -55,17 +56,17 @@ export class ResetBudget {
     return this.#left;
   }
 
-  /** A reset that nobody could hold back. With none left the connection is closed, and another begins with as few. */
+  /** Counts a reset. With none left the server closes the connection, and the next one starts with none left too. */
   count(nowMs: number): void {
     this.#left = Math.max(0, this.left(nowMs) - 1);
   }
 
-  /** One that was counted, and did not become a reset. */
+  /** Takes back one that was counted and did not become a reset. */
   giveBack(nowMs: number): void {
     this.#left = Math.min(this.#options.burst, this.left(nowMs) + 1);
   }
 
-  /** Milliseconds until one may be caused for this use; 0 for now. */
+  /** Milliseconds until a reset is allowed for this use; 0 for now. */
   waitMs(use: ResetUse, nowMs: number): number {
     const { burst, perSecond } = this.#options;
     const missing = burst * kept[use] + 1 - this.left(nowMs);
@@ -73,9 +74,9 @@ export class ResetBudget {
   }
 }
 
-/** What may be called off at the cost of a reset: an attempt. */
+/** An attempt, which can be cancelled at the cost of a reset. */
 export interface Resettable {
-  /** The budget that its reset was taken from before it was known to become one. */
+  /** The budget that its reset was taken from when it was cancelled. */
   resetFrom?: ResetBudget | undefined;
 }
 
@@ -89,16 +90,16 @@ interface Queue {
   stop: CancelTask | undefined;
 }
 
-/** All connections to the addresses of one target. */
+/** The connections to all addresses of one target. */
 interface Target {
   readonly peers: Map<string, ResetBudget>;
   readonly queues: Readonly<Record<ResetUse, Queue>>;
 }
 
 /**
- * The resets that this process causes, by target and address: grpc-js has one connection to an address, which the clients
- * of a target share. An attempt does not tell its address before it has ended, so what is decided before goes by
- * the address of the target that has least left.
+ * The resets that this process causes, by target and address. grpc-js has one connection to each address, which all clients
+ * of a target share. The address of an attempt is known only when it has ended, so decisions before go by the address of the
+ * target that has the fewest resets left.
  */
 export class ResetBudgets {
   readonly #options: ResolvedResetOptions;
@@ -110,9 +111,7 @@ export class ResetBudgets {
     this.#clock = clock;
   }
 
-  /**
-   * Whether the subject may be called off now. True takes the reset from the budget; `ended` settles it.
-   */
+  /** Whether the attempt may be cancelled now. If so, takes a reset from the budget; `ended` corrects it. */
   take(target: string, use: ResetUse, subject: Resettable): boolean {
     const nowMs = this.#clock.now();
     const lowest = this.#lowest(target, nowMs);
@@ -123,7 +122,7 @@ export class ResetBudgets {
     return true;
   }
 
-  /** Whether nothing may be reset for this use now. */
+  /** Whether no stream of the target may be reset for this use now. */
   low(target: string, use: ResetUse): boolean {
     if (this.#targets.size === 0) return false;
     const nowMs = this.#clock.now();
@@ -131,7 +130,7 @@ export class ResetBudgets {
     return lowest !== undefined && lowest.waitMs(use, nowMs) > 0;
   }
 
-  /** Runs `task` once a reset may be caused for the subject, and takes it. Nothing runs after the result was called. */
+  /** Takes a reset for the attempt as soon as one is allowed, and then runs `task`. The result cancels that. */
   later(target: string, use: ResetUse, subject: Resettable, task: () => void): CancelTask {
     const { queues } = this.#of(target);
     const queue = queues[use];
@@ -145,7 +144,7 @@ export class ResetBudgets {
     };
   }
 
-  /** The subject has ended: by a reset of the stream to this peer, or without one. */
+  /** The attempt has ended: by a reset of the stream to `peer`, or without a reset. */
   ended(target: string, subject: Resettable, peer: string | undefined): void {
     const taken = subject.resetFrom;
     if (peer === undefined && taken === undefined) return;
@@ -157,7 +156,7 @@ export class ResetBudgets {
     budget?.count(nowMs);
   }
 
-  /** Addresses that something is remembered of. */
+  /** How many addresses have a budget. */
   get size(): number {
     let size = 0;
     for (const { peers } of this.#targets.values()) size += peers.size;
@@ -167,7 +166,7 @@ export class ResetBudgets {
   #await(target: string, use: ResetUse, queue: Queue): void {
     const nowMs = this.#clock.now();
     const waitMs = this.#lowest(target, nowMs)?.waitMs(use, nowMs) ?? 0;
-    // What waits is on the wire, and holds the process by that as long as it has to be held.
+    // No need to keep the process alive: the attempts that wait are on the wire, and their sockets do that.
     queue.stop = this.#clock.schedule(waitMs, () => this.#serve(target, use, queue), {
       ref: false,
     });
@@ -197,7 +196,7 @@ export class ResetBudgets {
     const { peers } = this.#of(target);
     const present = peers.get(peer);
     if (present !== undefined) return present;
-    // Addresses come and go; one that has all its resets again is as good as unknown.
+    // Addresses come and go. One that has all its resets again is the same as an unknown one.
     this.#forget(nowMs);
     const made = new ResetBudget(this.#options, nowMs);
     this.#of(target).peers.set(peer, made);
@@ -227,8 +226,8 @@ export class ResetBudgets {
 const shared = new WeakMap<Clock, Map<string, ResetBudgets>>();
 
 /**
- * The budgets of the process. grpc-js shares connections between clients with equal options, whoever made them, so
- * whoever has the same clock and the same limits counts together.
+ * The budgets that all clients of the process with the same clock and the same limits share, because grpc-js shares
+ * connections between clients with equal options.
  */
 export function sharedResetBudgets(options: ResolvedResetOptions, clock: Clock): ResetBudgets {
   const key = `${options.burst}/${options.perSecond}`;

@@ -1,24 +1,24 @@
 import { type CancelTask, type Clock, type Random, systemClock, systemRandom } from "./clock.js";
+import { shown } from "./options.js";
 
 /**
- * Every call of a function that a user handed in goes through this module. Such a function may throw, reject, answer
- * with something else than its type says, or with a promise where a value is wanted; none of that may reach the call
- * that it was asked for, and somebody is told of each. A test finds the calls that go another way.
+ * Every call of a user's function goes through this module. Such a function may throw, reject, return something that its
+ * type does not allow, or return a promise where a value is expected. None of that may harm the call that it was called
+ * for, and all of it is reported. A test finds calls of user functions that do not go through here.
  *
- * What it can not do: a function of the user's may end the very call that it is told of. Whoever goes on after one
- * looks again whether the call is over.
+ * A user's function may also end the very call that it was called for. Code that goes on after one checks that.
  */
 
-/** A function of the user's that is told about things after they happened. It may be async; nobody waits for it. */
+/** A user's function that is called after something happened. It may be async; nothing waits for it. */
 export type Observer<E> = (event: E) => void;
 
-/** Where an error goes that a user's own function threw. */
+/** Told of errors that a user's function threw or rejected with. `where` names the function. */
 export type ReportError = (error: unknown, where: string) => void;
 
-/** Turns an answer of a user's function into what was asked for. Throws a TypeError for what is none. */
+/** Checks what a user's function returned. Throws a `TypeError` when it is not what was asked for. */
 export type ReadAnswer<T> = (answer: unknown) => T;
 
-/** Tells an observer. A broken observer costs the call nothing: what it throws or rejects with is reported. */
+/** Calls an observer. What it throws or rejects with is reported, and nothing else happens. */
 export function notify<E>(
   observer: Observer<E> | undefined,
   event: E,
@@ -34,7 +34,7 @@ export function notify<E>(
   }
 }
 
-/** Calls something of the user's that is told and not asked. False when it threw. */
+/** Calls a user's function whose result is not used. False when it threw. */
 export function tell(call: () => unknown, report: ReportError, where: string): boolean {
   try {
     heed(call(), report, where);
@@ -45,18 +45,18 @@ export function tell(call: () => unknown, report: ReportError, where: string): b
   }
 }
 
-/** Calls a reporter that may itself be broken. */
+/** Calls a reporter, which may itself throw or reject. */
 export function safely(report: ReportError, error: unknown, where: string): void {
   try {
     const answer: unknown = report(error, where);
-    // A reporter that fails has nobody left to tell.
+    // There is nobody left to report to.
     if (isPromiseLike(answer)) adopt(answer).catch(() => {});
   } catch {
-    // Likewise.
+    // As above.
   }
 }
 
-/** The reporter for those who handed none in: a warning of the process. */
+/** The default reporter: a warning of the process. */
 export function warn(error: unknown, where: string): void {
   process.emitWarning(`${where} threw: ${textOf(error)}`, { type: "GrpcWeirWarning" });
 }
@@ -70,8 +70,8 @@ function textOf(error: unknown): string {
 }
 
 /**
- * Asks a function of the user's that answers at once. When it throws, or answers with a promise or with something that
- * `read` does not take, that is reported, and `otherwise` is the answer.
+ * Calls a user's function that returns a value. When it throws, returns a promise, or returns something that `read` throws
+ * for, that is reported and the result is `otherwise`.
  */
 export function ask<T, F = T>(
   question: () => unknown,
@@ -88,7 +88,7 @@ export function ask<T, F = T>(
   }
 }
 
-/** The same for a function of one thing, made once for all the times that it is asked. */
+/** The same as a function of one argument, for what is called many times. */
 export function asking<C, T, F>(
   question: (about: C) => unknown,
   read: ReadAnswer<T>,
@@ -107,7 +107,7 @@ export function asking<C, T, F>(
 }
 
 /**
- * Asks a function of the user's that may answer with a promise: that is one of ours then.
+ * Calls a user's function that may return a promise. A foreign promise is adopted by one of Node's.
  *
  * @throws what the function throws.
  */
@@ -115,7 +115,7 @@ export function given<T>(question: () => T | PromiseLike<T>): T | Promise<T> {
   return known(question());
 }
 
-/** The same for work that is given a signal. Work that declares no parameter is called without one. */
+/** The same for work that gets an `AbortSignal`. Work that declares no parameter is called without one. */
 export function begun<T>(
   work: (signal: AbortSignal) => T | PromiseLike<T>,
   signal: () => AbortSignal,
@@ -123,16 +123,16 @@ export function begun<T>(
   return known(work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(signal()));
 }
 
-/** @throws what the answer throws when it is asked for its `then`. */
+/** @throws what the answer throws when its `then` is read. */
 function known<T>(answer: T | PromiseLike<T>): T | Promise<T> {
   if (isPlainPromise(answer)) return answer;
   return isPromiseLike(answer) ? adopt(answer) : answer;
 }
 
 /**
- * Asks a function of the user's that may answer with a promise. Tells what it answers, or what it throws or rejects
- * with: at once when that is known at once, and else in a turn of its own, so that what a listener throws is not taken
- * for the user's.
+ * Calls a user's function that may return a promise, and calls `told` with the value or `failed` with the error. Both are
+ * called at once where the result is known at once, and otherwise from a microtask of their own, so that what they throw is
+ * not taken for an error of the user's function.
  */
 export function whenKnown<T>(
   question: () => T | PromiseLike<T>,
@@ -142,7 +142,7 @@ export function whenKnown<T>(
   let answer: T | Promise<T>;
   try {
     answer = given(question);
-    // Within: what only looks like a promise throws here.
+    // Inside the `try`: what only looks like a promise may throw here.
     if (answer instanceof Promise) {
       answer.then(
         (value) => queueMicrotask(() => told(value)),
@@ -158,10 +158,9 @@ export function whenKnown<T>(
 }
 
 /**
- * Tells what is known at once from what is promised, whoever's promises they are: of another realm, of a library, and
- * proxies of them. It asks as `await` does, for a `then`.
+ * Whether a value is a promise, of Node, another realm or a library. Decides by `then`, as `await` does.
  *
- * @throws what the object throws that is asked.
+ * @throws what the value throws when its `then` is read.
  *
  * @internal Exported for its tests.
  */
@@ -172,7 +171,7 @@ export function isPromiseLike<T>(answer: T | PromiseLike<T>): answer is PromiseL
 }
 
 /**
- * A promise of ours for one of somebody else's, whose `then` may throw, call back twice, or return nothing.
+ * A promise of Node's for a foreign one, whose `then` may throw, call back twice, or return nothing.
  *
  * @internal Exported for its tests.
  */
@@ -182,10 +181,7 @@ export function adopt<T>(answer: PromiseLike<T>): Promise<T> {
   });
 }
 
-/**
- * A promise of Node's own, as plain as `async` makes them. It is taken as it is, because adopting it would cost turns; all
- * others are adopted.
- */
+/** A promise of Node's, as `async` functions return them. It is used as it is, because adopting it costs microtasks. */
 function isPlainPromise<T>(answer: T | PromiseLike<T>): answer is Promise<T> {
   return (
     answer instanceof Promise &&
@@ -194,27 +190,27 @@ function isPlainPromise<T>(answer: T | PromiseLike<T>): answer is Promise<T> {
   );
 }
 
-/** Reports what an answer nobody waits for rejects with. */
+/** Reports the rejection of a promise that nothing waits for. */
 function heed(answer: unknown, report: ReportError, where: string): void {
   if (!isPromiseLike(answer)) return;
   adopt(answer).catch((error: unknown) => safely(report, error, where));
 }
 
-/** @throws TypeError for a promise. What that rejects with has been told by this. */
+/** @throws TypeError for a promise. A rejection of it is ignored: the error says enough. */
 function atOnce(answer: unknown): unknown {
   if (!isPromiseLike(answer)) return answer;
   adopt(answer).catch(() => {});
   throw new TypeError("it answered with a promise, and is not awaited");
 }
 
-/** Reads the answer of a predicate. What is falsy is false; what else is no boolean is no answer. */
+/** Reads a boolean. Anything falsy is false. */
 export function yesOrNo(answer: unknown): boolean {
   if (typeof answer === "boolean") return answer;
   if (!answer) return false;
   throw new TypeError(`it must answer true or false, got ${shown(answer)}`);
 }
 
-/** Reads the answer of a predicate that may have none. */
+/** Reads a boolean that may be absent. */
 export function yesNoOrNothing(answer: unknown): boolean | undefined {
   if (typeof answer === "boolean") return answer;
   if (answer === undefined || answer === null) return undefined;
@@ -232,7 +228,7 @@ export function share(answer: unknown): number {
   return Math.min(1, Math.max(0, finite(answer)));
 }
 
-/** Reads a key; `undefined` for none. Only what is told apart by its text is one. */
+/** Reads a key; `undefined` for none. Strings, numbers, booleans and bigints are keys. */
 export function keyText(answer: unknown): string | undefined {
   if (typeof answer === "string") return answer;
   if (answer === undefined || answer === null) return undefined;
@@ -242,20 +238,13 @@ export function keyText(answer: unknown): string | undefined {
   throw new TypeError(`a key must be a string, got ${shown(answer)}`);
 }
 
-/** Something for an error message, whatever it is. */
-export function shown(answer: unknown): string {
-  if (typeof answer === "string") return JSON.stringify(answer.slice(0, 80));
-  if (typeof answer === "object" && answer !== null) return "an object";
-  return typeof answer === "function" ? "a function" : String(answer);
-}
-
 /**
- * A clock of the user's, of which the first mistake of each kind is reported: a reading that is no number is the one
- * before, and what can not be scheduled with it is scheduled with the system's. A task runs once, and never inside the
- * call that schedules it.
+ * Makes a user's clock safe. The first mistake is reported. A reading that is not a number is replaced by the one before; a
+ * task that it fails to schedule is scheduled with the system's clock. A task runs once, and never inside the call that
+ * schedules it.
  */
 export function userClock(clock: Clock, report: ReportError): Clock {
-  // One for each clock, and one of them as it is: who shares a clock shares what is kept by it.
+  // The same safe clock for the same clock: state that is shared by clock stays shared.
   const present = clock === systemClock ? clock : safeClocks.get(clock);
   if (present !== undefined) return present;
   const made = safeClock(clock, report);
@@ -311,10 +300,10 @@ function cancelling(answer: unknown): CancelTask {
   return () => answer();
 }
 
-/** The largest number below 1 that a draw can be. */
+/** The largest number below 1. */
 const almostOne = 1 - 2 ** -53;
 
-/** Chance of the user's: a draw that is not from 0 to below 1 is brought there, or is the system's. */
+/** Makes a user's random source safe: a draw outside of 0 to below 1 is moved there, and a failed one is the system's. */
 export function userRandom(random: Random, report: ReportError): Random {
   const complain = once(report, "random");
   return () => {
@@ -325,7 +314,7 @@ export function userRandom(random: Random, report: ReportError): Random {
   };
 }
 
-/** They are asked all the time: the first mistake is told. */
+/** Reports the first error only: clocks and random sources are used all the time. */
 function once(report: ReportError, where: string): ReportError {
   let told = false;
   return (error) => {

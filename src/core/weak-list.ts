@@ -1,13 +1,13 @@
-/** How long a list gets before it is looked through for the first time. */
+/** The length from which on the list is searched for collected items. */
 const leastSweep = 32;
 
 /**
- * Things in the order they came in, for as long as somebody else holds them: what is collected is in the list no more.
- * The list takes a few words for each, and gives them back as it goes on.
+ * Items in the order in which they were added, without keeping them alive: collected items are no longer in the list. Their
+ * places are freed now and then, as items are added.
  */
 export class WeakList<T extends object> implements Iterable<T> {
   #refs: WeakRef<T>[] = [];
-  /** It is looked through when it has become twice as long as what lived the last time. */
+  /** The length at which it is searched next: twice the items that were alive the last time. */
   #sweepAt = leastSweep;
 
   add(item: T): void {
@@ -18,7 +18,7 @@ export class WeakList<T extends object> implements Iterable<T> {
     this.#refs.push(new WeakRef(item));
   }
 
-  /** What lives. */
+  /** The items that are alive. */
   *[Symbol.iterator](): Iterator<T> {
     for (const ref of this.#refs) {
       const item = ref.deref();

@@ -14,7 +14,8 @@ import {
   type TracerProvider,
   trace,
 } from "@opentelemetry/api";
-import { ask, type ReportError, shown, tell, yesOrNo } from "../core/user-code.js";
+import { shown } from "../core/options.js";
+import { ask, type ReportError, tell, yesOrNo } from "../core/user-code.js";
 import { copyMetadata } from "../grpc/client/kept-metadata.js";
 import { rpcMethod } from "./attributes.js";
 import type { ResolvedTelemetryOptions } from "./options.js";

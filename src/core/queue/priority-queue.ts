@@ -1,117 +1,61 @@
-/** A place in a {@link PriorityQueue}. It stays valid, and useless, after the item has left. */
+/** The place of an item in a {@link PriorityQueue}. After the item has left, it does nothing. */
 export interface QueueHandle<T> {
   readonly item: T;
   readonly rank: number;
 }
 
-/**
- * Items in the order in which they are served: by rank, the lowest number first, and inside a rank by arrival. A
- * handle takes an item out of the middle, because callers leave queues too.
- *
- * `first` takes constant time; everything that changes the queue takes O(log n).
- */
-export class PriorityQueue<T> {
-  readonly #heap = new Heap<T>();
-  #arrivals = 0;
-
-  get size(): number {
-    return this.#heap.size;
-  }
-
-  /**
-   * Adds an item. The lower the rank, the sooner it is served; infinities are ranks too.
-   * Throws a `RangeError` for a rank that is not a number.
-   */
-  push(item: T, rank: number): QueueHandle<T> {
-    // One NaN would compare false with everything and quietly break the order of all the others.
-    if (Number.isNaN(rank)) throw new RangeError("rank must be a number, got NaN");
-    const node = new Node(item, rank, this.#arrivals++);
-    this.#heap.add(node);
-    return node;
-  }
-
-  /** The handle of the item to serve next: lowest rank, oldest inside it. */
-  first(): QueueHandle<T> | undefined {
-    return this.#heap.top();
-  }
-
-  /** Takes out what {@link first} shows. */
-  popFirst(): QueueHandle<T> | undefined {
-    return this.#take(this.#heap.top());
-  }
-
-  /** The handles of all items, in no order: a list of its own, so that items may be taken out meanwhile. */
-  handles(): readonly QueueHandle<T>[] {
-    return this.#heap.all();
-  }
-
-  /** Takes an item out, wherever it stands. False when it has left already or stands in another queue. */
-  remove(handle: QueueHandle<T>): boolean {
-    if (!(handle instanceof Node) || !this.#heap.has(handle)) return false;
-    this.#take(handle);
-    return true;
-  }
-
-  #take(node: Node<T> | undefined): Node<T> | undefined {
-    if (node === undefined) return undefined;
-    this.#heap.delete(node);
-    return node;
-  }
-}
-
-class Node<T> implements QueueHandle<T> {
-  readonly item: T;
-  readonly rank: number;
-  readonly arrival: number;
-  /** Its place in the heap, kept by that; meaningless once the node has left. */
-  index = -1;
-
-  constructor(item: T, rank: number, arrival: number) {
-    this.item = item;
-    this.rank = rank;
-    this.arrival = arrival;
-  }
-}
-
-/** The total order of the queue: no two nodes are equal. */
-function precedes<T>(a: Node<T>, b: Node<T>): boolean {
-  return a.rank === b.rank ? a.arrival < b.arrival : a.rank < b.rank;
-}
-
-/** Children per node. Four make the tree half as deep as two, and siblings share a cache line. */
+/** Children of a node. With four the tree is half as deep as with two, and siblings share a cache line. */
 const fanOut = 4;
 
-/** A heap that knows where each of its nodes stands. */
-class Heap<T> {
+/**
+ * Items in the order in which they are served: by rank, the lowest first, and inside a rank by arrival. An item can also be
+ * taken out of the middle by its handle, because callers leave queues.
+ *
+ * `first` takes constant time; all that changes the queue takes O(log n).
+ */
+export class PriorityQueue<T> {
+  /** A heap, in which each node knows its index. */
   readonly #nodes: Node<T>[] = [];
+  #arrivals = 0;
 
   get size(): number {
     return this.#nodes.length;
   }
 
-  top(): Node<T> | undefined {
+  /**
+   * Adds an item.
+   *
+   * @param rank The lower, the sooner it is served. May be infinite.
+   * @throws RangeError when the rank is NaN.
+   */
+  push(item: T, rank: number): QueueHandle<T> {
+    // NaN compares false with everything, and would silently break the order of all other items.
+    if (Number.isNaN(rank)) throw new RangeError("rank must be a number, got NaN");
+    const node = new Node(item, rank, this.#arrivals++);
+    this.#nodes.push(node);
+    this.#rise(node, this.#nodes.length - 1);
+    return node;
+  }
+
+  /** The handle of the item that is next. */
+  first(): QueueHandle<T> | undefined {
     return this.#nodes[0];
   }
 
-  all(): readonly Node<T>[] {
+  /** The handles of all items, in no order: a copy, so that items may be taken out meanwhile. */
+  handles(): readonly QueueHandle<T>[] {
     return [...this.#nodes];
   }
 
-  has(node: Node<T>): boolean {
-    return this.#nodes[node.index] === node;
-  }
-
-  add(node: Node<T>): void {
-    this.#nodes.push(node);
-    this.#rise(node, this.#nodes.length - 1);
-  }
-
-  delete(node: Node<T>): void {
-    const index = node.index;
+  /** Takes an item out, wherever it stands. False when it has left already, or is in another queue. */
+  remove(handle: QueueHandle<T>): boolean {
+    if (!(handle instanceof Node) || this.#nodes[handle.index] !== handle) return false;
+    const { index } = handle;
     const filler = this.#nodes.pop();
-    if (filler === undefined || filler === node) return;
-    // The filler comes from another branch: it may belong above the gap as well as below it.
+    if (filler === undefined || filler === handle) return true;
+    // The filler comes from another branch, so it may belong above the gap or below it.
     if (this.#rise(filler, index) === index) this.#sink(filler, index);
+    return true;
   }
 
   #place(node: Node<T>, index: number): void {
@@ -151,4 +95,23 @@ class Heap<T> {
     }
     this.#place(node, index);
   }
+}
+
+class Node<T> implements QueueHandle<T> {
+  readonly item: T;
+  readonly rank: number;
+  readonly arrival: number;
+  /** Its index in the heap. Meaningless once the node has left. */
+  index = -1;
+
+  constructor(item: T, rank: number, arrival: number) {
+    this.item = item;
+    this.rank = rank;
+    this.arrival = arrival;
+  }
+}
+
+/** Whether `a` is served before `b`. No two nodes are equal. */
+function precedes<T>(a: Node<T>, b: Node<T>): boolean {
+  return a.rank === b.rank ? a.arrival < b.arrival : a.rank < b.rank;
 }

@@ -2,14 +2,14 @@ import type { Clock, Random } from "../clock.js";
 import { Keyed } from "../keyed.js";
 import type { WorksOn } from "../permit.js";
 
-/** Weight of the newest call in the average: about the last twenty count. */
+/** Weight of the newest call in the average: about the last twenty calls count. */
 const weight = 0.1;
 
-/** How long a handler that works on for nobody is counted before anything is known of its kind. */
+/** How long an abandoned handler keeps its permit while nothing is known about handlers of its kind. */
 const unknownMs = 10_000;
-/** It is counted for at least so long, where such handlers answer. */
+/** How long it keeps its permit at least, where such handlers do answer. */
 const shortestMs = 1_000;
-/** So many in a row that did not answer show that such handlers stop without a word. */
+/** After so many abandoned handlers in a row that never answered, such handlers are taken to stop silently. */
 const silentFrom = 3;
 
 /** Bounds of the advice, in milliseconds. */
@@ -17,11 +17,9 @@ const minRetryAfterMs = 20;
 const maxRetryAfterMs = 5_000;
 
 /**
- * Keeps an average of how long calls hold a permit, and reckons from it when a refused call is worth
- * trying again: once those ahead of it have had their turn.
- *
- * It is advice and no promise. Each answer is drawn from once to twice the estimate, or a crowd that was
- * refused together would come back together.
+ * Averages how long calls hold a permit, and estimates from it when permits come free. The answer goes to refused calls
+ * as the time after which another try is worth it. It is advice and no promise: each answer is drawn at random from once to
+ * twice the estimate, so that calls that were refused together do not come back together.
  */
 export class RetryAfterEstimate {
   readonly #random: Random;
@@ -29,27 +27,33 @@ export class RetryAfterEstimate {
   #seen = false;
   readonly #kinds = new Keyed(() => ({ longestMs: 0, silent: 0 }));
 
-  /** `guessMs` stands in for the average until the first call has ended. */
+  /** @param guessMs Used for the average until the first call has ended. */
   constructor(random: Random, guessMs: number) {
     this.#random = random;
     this.#averageMs = guessMs;
   }
 
-  /** @param kind What handlers of one kind have in common: their method. */
+  /**
+   * A permit has been given back.
+   *
+   * @param heldMs How long it was held.
+   * @param kind What tells one kind of handler from another: its method.
+   */
   record(heldMs: number, kind = ""): void {
     const known = this.#kinds.get(kind);
-    // It fades, so that one that took an hour is forgotten some hundred calls later.
+    // The longest fades, so that one that took an hour is forgotten after some hundred calls.
     known.longestMs = Math.max(heldMs, known.longestMs * 0.99);
     this.#averageMs = this.#seen ? this.#averageMs + weight * (heldMs - this.#averageMs) : heldMs;
     this.#seen = true;
   }
 
   /**
-   * Frees what a call holds whose caller has left while its handler works on: when that has answered, however long it
-   * takes. What such a late answer took is learnt from like any other.
+   * For a call whose caller has left while its handler works on: calls `free` when the handler answers, and records how
+   * long it took.
    *
-   * A handler that stops without a word when its caller leaves would hold it for good. So it does for no longer than twice
-   * the longest that handlers of its kind took of late; and where none of the last three answered, for no longer than that.
+   * A handler may also stop silently when its caller leaves, and would then hold its permit for ever. So `free` is called
+   * without a time after twice the longest that handlers of its kind took recently, or after once that time where the last
+   * three did not answer.
    */
   freeWhenOver(
     { worksOn, kind = "" }: { readonly worksOn: WorksOn; readonly kind?: string | undefined },
@@ -66,44 +70,45 @@ export class RetryAfterEstimate {
     });
   }
 
-  /** Less than a tenth of the average: no work was done for it. */
+  /** Whether a permit was held for less than a tenth of the average: the call was refused at a glance, and no work done. */
   isInstant(heldMs: number): boolean {
     return this.#seen && heldMs < this.#averageMs / 10;
   }
 
   /**
-   * Milliseconds from now until so many permits have come free, of `atOnce` that are all out; they have been held for
-   * `heldMs` on average.
+   * Estimates in how many milliseconds `permits` permits will have come free.
+   *
+   * @param atOnce How many permits there are. All of them are out.
+   * @param heldMs How long they have been held, on average.
    */
   untilFree(permits: number, atOnce: number, heldMs: number): number {
     const averageMs = this.#averageMs;
     const rounds = Math.floor((permits - 1) / atOnce);
     const nth = permits - rounds * atOnce;
-    // Some began sooner and some later; how far apart is not known. In a steady load, evenly over an average; in a burst
-    // all at once; one alone is as old as it is.
+    // When each of them began is not known. Under a steady load they began evenly over the average; in a burst all at once.
     const apartMs = Math.min(heldMs, averageMs / 2) * (1 - 1 / atOnce);
     const ageMs = heldMs + apartMs - ((2 * nth - 1) / atOnce) * apartMs;
     const evenlyMs = (nth * averageMs) / atOnce;
-    // Of one that has taken longer than the average, that says nothing any more.
+    // A call that has taken longer than the average already is expected to end like any other from now on.
     const leftMs = ageMs > averageMs ? evenlyMs : Math.max(averageMs - ageMs, evenlyMs / 4);
     return rounds * averageMs + leftMs;
   }
 
-  /** So many permits come free in a millisecond. */
+  /** How many permits come free in a millisecond, of `atOnce` that are out. */
   perMs(atOnce: number): number {
     return atOnce / Math.max(1, this.#averageMs);
   }
 
-  /** Whole milliseconds from 20 to 5,000: once to twice `nextMs`, after `beforeMs`. */
+  /** Draws whole milliseconds from 20 to 5,000: `beforeMs`, and once to twice `nextMs`. */
   draw(nextMs: number, beforeMs = 0): number {
     const spreadMs = Math.min(Math.max(nextMs, minRetryAfterMs), maxRetryAfterMs / 2);
-    // Bounded before the draw, so that the bounds do not gather the crowd again.
+    // Bounded before the draw: bounding the result would give many calls the same time.
     const boundedMs = Math.min(beforeMs, maxRetryAfterMs / 2 - spreadMs);
     return Math.round(boundedMs + spreadMs * (1 + this.#random()));
   }
 }
 
-/** How long a handler that works on for nobody is counted, by what is known of its kind. */
+/** How long an abandoned handler keeps its permit at most, by what is known about its kind. */
 function countedMs({ longestMs, silent }: { longestMs: number; silent: number }): number {
   const stops = silent >= silentFrom;
   if (longestMs === 0) return stops ? shortestMs : unknownMs;
@@ -112,34 +117,31 @@ function countedMs({ longestMs, silent }: { longestMs: number; silent: number })
 
 /** What stands between a refused call and a permit. */
 export interface Ahead {
-  /** Calls that wait in a queue. */
+  /** Calls in the queue. */
   readonly queued: number;
   /** Permits that may be out at once. */
   readonly atOnce: number;
-  /** Of the refused call: 0 is the best. Those who were sent away with a worse one come after it. */
+  /** The rank of the refused call; 0 is served first. Refused calls of a worse rank are taken to come back after it. */
   readonly rank: number;
 }
 
-/** For so many rounds of permits, calls that were sent away are counted as coming back. */
+/** Of the refused calls that will come back, at most so many times all permits are counted. */
 const maxRounds = 4;
-/**
- * Calls that come back do not come one exactly after the other, and one that comes back too soon has spent an attempt. So
- * each is given room for two.
- */
+/** Room for two calls for each that comes back: they do not come evenly, and one that comes too soon wastes an attempt. */
 const roomFor = 2;
 
 /**
- * Says of the permits of one pool when another try is worth it: when those who wait, and those who were sent away before and
- * come back sooner, have had their turn.
+ * Estimates when another try of a refused call is worth it, for one pool of permits: after the calls in the queue, and after
+ * the calls that were refused before it and will come back sooner.
  */
 export class Prospects {
   readonly #retryAfterEstimate: RetryAfterEstimate;
   readonly #clock: Pick<Clock, "now">;
   #running = 0;
-  /** The sum of the times at which those that run began, from `#zeroMs`. */
+  /** The sum of the times at which the running calls began, counted from `#zeroMs`. */
   #beganMs = 0;
   readonly #zeroMs: number;
-  /** By rank, how many have been sent away and have not had their turn yet, as far as it can be told. */
+  /** By rank: an estimate of the refused calls that have not been served since, as of `#awayAtMs`. */
   readonly #away: number[] = [];
   #awayAtMs: number;
 
@@ -150,19 +152,19 @@ export class Prospects {
     this.#awayAtMs = this.#zeroMs;
   }
 
-  /** A call has got a permit. */
+  /** A call was given a permit. */
   began(nowMs: number): void {
     this.#running += 1;
     this.#beganMs += nowMs - this.#zeroMs;
   }
 
-  /** It has given it back. */
+  /** A call that was given a permit at `sinceMs` has given it back. */
   ended(sinceMs: number): void {
     this.#running -= 1;
     this.#beganMs -= sinceMs - this.#zeroMs;
   }
 
-  /** Whole milliseconds from 20 to 5,000 until another try of a call that is refused now is worth it. */
+  /** Milliseconds, whole, from 20 to 5,000, after which another try is worth it for a call that is refused now. */
   retryAfterMs({ queued, atOnce, rank }: Ahead): number {
     const retryAfterEstimate = this.#retryAfterEstimate;
     const nowMs = this.#clock.now();
@@ -179,8 +181,8 @@ export class Prospects {
   }
 
   /**
-   * The same in round numbers: multiples of 5, 10 or 100 ms. A server that refuses many calls has few different things to
-   * say then, and says them at less cost: what is encoded once, and indexed by the compression of headers, is sent again.
+   * The same, rounded up to a multiple of 5, 10 or 100 ms. A server that refuses many calls then sends few different values,
+   * which costs less: a status that was encoded once is used again, and header compression has it in its table.
    */
   roundRetryAfterMs(ahead: Ahead): number {
     const ms = this.retryAfterMs(ahead);

@@ -3,42 +3,42 @@ import { durationMs, wholeNumber } from "../options.js";
 import { SliceRing } from "./slice-ring.js";
 
 export interface LatencyQuantileOptions {
-  /** How far back samples count, in sixths. 1 ms to 24 days. */
+  /** How far back samples count, in milliseconds from 1 to 24 days. They are forgotten a sixth of it at a time. */
   readonly windowMs: number;
-  /** With fewer samples than this nothing is known yet. At least 1. @defaultValue 100 */
+  /** With fewer samples there is no quantile. A whole number of at least 1. @defaultValue 100 */
   readonly minSamples?: number;
 }
 
-/** The largest relative error of an estimate, for times between the two bounds below. */
+/** The largest relative error of a quantile, for times between the two bounds below. */
 const quantileError = 0.05;
 
-/** Shorter times count as this. */
+/** Shorter times count as this many milliseconds. */
 const shortestMs = 0.1;
 
-/** Longer times count as this: ten minutes. */
+/** Longer times count as this many milliseconds: ten minutes. */
 const longestMs = 600_000;
 
 /**
- * Each bucket reaches this much further than the one before. Its estimate lies between its ends so
- * that it is off by the same share from both (DDSketch, Masson, Rim and Lee 2019).
+ * The upper bound of a bucket, divided by that of the one before. The estimate of a bucket is off by the same share from both
+ * its bounds (DDSketch: Masson, Rim and Lee, 2019).
  */
 const growth = (1 + quantileError) / (1 - quantileError);
 const logGrowth = Math.log(growth);
 const bucketCount = bucketOf(longestMs) + 1;
-/** What the ring counts besides: all samples. */
+/** The counter after the buckets: all samples. */
 const samples = bucketCount;
 
 const slices = 6;
 
-/** Readers see one picture for so long, and for so many new samples, before it is drawn anew. */
+/** The sums that quantiles are read from are computed again after so many milliseconds or so many new samples. */
 const freshMs = 10;
 const freshSamples = 64;
 
 /**
- * How long one method's attempts have taken lately, as quantiles. Samples fall into buckets that grow
- * by a constant factor, in slices of time that leave the window one by one.
+ * Quantiles of how long the attempts of one method took recently. Samples are counted in buckets whose bounds grow by a
+ * constant factor, in a sliding window of time.
  *
- * Recording takes constant time and allocates nothing but at first. A method costs some 5 kB, once there is a sample.
+ * `record` takes constant time and allocates nothing, except the first time: then about 5 kB.
  *
  * @throws InvalidOptionError when an option is out of range.
  */
@@ -46,13 +46,13 @@ export class LatencyQuantile {
   readonly #clock: Pick<Clock, "now">;
   readonly #windowMs: number;
   readonly #minSamples: number;
-  /** Samples by bucket, from the first one on. */
+  /** Samples by bucket. Absent before the first sample. */
   #ring: SliceRing | undefined;
 
-  /** Samples up to each bucket, as of the last reading. */
+  /** The samples in each bucket and all before it, as of `#drawnMs`. */
   #upTo: Uint32Array | undefined;
   #drawnMs = Number.NEGATIVE_INFINITY;
-  /** Samples since then; `Infinity` when some have left. */
+  /** Samples since then; `Infinity` when some have left the window. */
   #unseen = Number.POSITIVE_INFINITY;
 
   constructor(options: LatencyQuantileOptions, clock: Pick<Clock, "now">) {
@@ -61,17 +61,17 @@ export class LatencyQuantile {
     this.#minSamples = wholeNumber("quantile.minSamples", options.minSamples ?? 100, 1);
   }
 
-  /** Samples in the window. One counts for at least 5/6 of the window and for less than all of it. */
+  /** Samples in the window. */
   get count(): number {
     return this.#advance(this.#clock.now());
   }
 
   /**
-   * Adds what one attempt took. What is no time (negative, NaN) is left out.
+   * Adds the time that one attempt took, in milliseconds. A negative time or NaN is ignored.
    *
-   * An attempt that was cancelled because another one was faster belongs here too, with the time it had
-   * run, if that is more than the quantile in use: without it the slow ones would vanish, the quantile
-   * would sink, and hedges would make more hedges.
+   * An attempt that was cancelled because another one was faster should be recorded too, with the time it had run, if that is
+   * longer than the quantile in use. Otherwise slow attempts would be missing, the quantile would fall, and hedges would cause
+   * more hedges.
    */
   record(ms: number): void {
     if (!(ms >= 0)) return;
@@ -83,11 +83,11 @@ export class LatencyQuantile {
   }
 
   /**
-   * The time that a share `q` of the samples did not exceed (nearest rank), within 5 %. `undefined`
-   * while there are too few samples. It may miss the last 10 ms, or the last 64 samples of them;
-   * what has left the window is never in it.
+   * The time in milliseconds that a share `q` of the samples did not exceed (nearest rank), within 5 %. `undefined` while
+   * there are too few samples. Samples of the last 10 ms may be missing, up to 64 of them; samples that have left the window
+   * never count.
    *
-   * @param q From 0, the shortest, to 1, the longest.
+   * @param q From 0, the shortest time, to 1, the longest.
    */
   quantile(q: number): number | undefined {
     const nowMs = this.#clock.now();
@@ -97,7 +97,7 @@ export class LatencyQuantile {
     return estimate(firstAtLeast(upTo, Math.max(1, Math.ceil(q * drawn))));
   }
 
-  /** Samples up to each bucket, as of now or of a moment ago. */
+  /** `#upTo`, computed again where it is too old. */
   #draw(nowMs: number): Uint32Array {
     this.#upTo ??= new Uint32Array(bucketCount);
     if (this.#unseen === 0) return this.#upTo;
@@ -112,7 +112,7 @@ export class LatencyQuantile {
     return this.#upTo;
   }
 
-  /** Forgets what is too old, and tells how many samples are left. */
+  /** Forgets what is too old. Returns how many samples are left. */
   #advance(nowMs: number): number {
     const ring = this.#ring;
     if (ring === undefined) return 0;
@@ -135,7 +135,7 @@ function estimate(bucket: number): number {
   return (2 * shortestMs * growth ** bucket) / (growth + 1);
 }
 
-/** The first place whose number is at least `wanted`; the last one when none is. */
+/** The first index whose number is at least `wanted`; the last index when none is. */
 function firstAtLeast(ascending: Uint32Array, wanted: number): number {
   let low = 0;
   let high = ascending.length - 1;

@@ -1,48 +1,42 @@
 import { durationMs, wholeNumber } from "../options.js";
 import { SliceRing } from "./slice-ring.js";
 
-/** What a window has seen. All three are whole numbers; `failures` and `slow` are parts of `calls`. */
+/** What a window holds. All three are whole numbers; `failures` and `slow` are included in `calls`. */
 export interface WindowTotals {
   readonly calls: number;
   readonly failures: number;
   readonly slow: number;
 }
 
-/**
- * The recent outcomes of calls, forgotten as they age. Times are monotonic milliseconds and may start
- * anywhere. A time before the newest one counts as the newest.
- */
+/** The outcomes of recent calls. Times are monotonic milliseconds that may start anywhere, and never decrease. */
 export interface OutcomeWindow {
-  /** Adds one finished call. Allocates nothing. */
+  /** Adds a finished call. Allocates nothing. */
   record(nowMs: number, failed: boolean, slow: boolean): void;
-  /**
-   * What the window holds at `nowMs`. The answer is a live view, the same object each time: read it
-   * at once, and copy it to keep it.
-   */
+  /** What the window holds at `nowMs`. The same object each time, updated in place: copy it to keep it. */
   totals(nowMs: number): WindowTotals;
   /** Forgets everything. */
   clear(): void;
   /**
-   * Forgets everything, and takes over what another window held: as calls of `nowMs`, for how old each was
-   * is not known any more. Of more calls than fit, the shares stay.
+   * Replaces everything by what another window held, as calls of `nowMs`: how old each was is not known. When they are more
+   * than fit, as many as fit are taken, with the same shares of failures and slow calls.
    */
   refill(nowMs: number, totals: WindowTotals): void;
 }
 
 export interface TimeWindowOptions {
-  /** How far back the window reaches. 1 ms to 24 days. */
+  /** How far back the window reaches, in milliseconds from 1 to 24 days. */
   readonly spanMs: number;
-  /** How many slices the span is cut into, 1 to 1_000. Calls are forgotten a slice at a time. */
+  /** How many slices the window has, from 1 to 1,000. Calls are forgotten a slice at a time. */
   readonly buckets: number;
 }
 
 export interface CountWindowOptions {
-  /** How many calls the window holds, 1 to 1_000_000. One byte each. */
+  /** How many calls the window holds, from 1 to 1,000,000. Each takes one byte. */
   readonly size: number;
 }
 
 /**
- * The calls of the last `spanMs`, forgotten a slice at a time: see {@link SliceRing}.
+ * A window over the calls of the last `spanMs` milliseconds. See {@link SliceRing}.
  *
  * @throws InvalidOptionError when an option is out of range.
  */
@@ -53,7 +47,7 @@ export function timeWindow(options: TimeWindowOptions): OutcomeWindow {
 }
 
 /**
- * The last `size` calls, however old.
+ * A window over the last `size` calls, however old they are.
  *
  * @throws InvalidOptionError when an option is out of range.
  */
@@ -65,10 +59,10 @@ type Tally = { -readonly [K in keyof WindowTotals]: number };
 
 const nothing: WindowTotals = { calls: 0, failures: 0, slow: 0 };
 
-/** So many calls of another window a ring takes over at most. */
+/** The most calls that a window over time takes over: its counters end at 2 ** 32. */
 const mostRefilled = 2 ** 31;
 
-/** What the ring counts. */
+/** The counters of the ring. */
 const ofCalls = 0;
 const ofFailures = 1;
 const ofSlow = 2;
@@ -118,7 +112,7 @@ const slowBit = 2;
 class CountWindow implements OutcomeWindow {
   readonly #ring: Uint8Array;
   readonly #totals: Tally = { ...nothing };
-  /** Where the next call goes; once the ring is full, the oldest call stands there. */
+  /** Index of the next call. In a full ring, the oldest call stands there. */
   #cursor = 0;
 
   constructor(size: number) {
@@ -145,21 +139,21 @@ class CountWindow implements OutcomeWindow {
   }
 
   clear(): void {
-    // What the ring still holds is never read: only a full ring looks at its oldest call.
+    // The ring need not be cleared: only a full ring reads its oldest call.
     Object.assign(this.#totals, nothing);
   }
 
   refill(nowMs: number, totals: WindowTotals): void {
     this.clear();
     const { calls, failures, slow } = inShares(totals, this.#ring.length);
-    // The bad ones last, so that they are the last to be forgotten.
+    // Failures and slow calls last, so that they are forgotten last.
     for (let call = 0; call < calls; call += 1) {
       this.record(nowMs, call >= calls - failures, call >= calls - slow);
     }
   }
 }
 
-/** Of no more calls than so many, the same shares. */
+/** The same shares, of `most` calls at most. */
 function inShares(totals: WindowTotals, most: number): WindowTotals {
   if (totals.calls <= most) return totals;
   const ofMost = (part: number) => Math.round((part / totals.calls) * most);

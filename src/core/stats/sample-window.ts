@@ -1,28 +1,29 @@
-/** What a window of calls looked like when it closed. A live view: read it before the next `record`. */
+/** Numbers of a window of calls that has closed. The same object each time: read it before the next `record`. */
 export interface WindowSummary {
   readonly samples: number;
   readonly meanMs: number;
   /** The time that nine of ten calls did not exceed, within 5 %. */
   readonly p90Ms: number;
-  /** Calls that were served in time, per second. */
+  /** Calls per second that were served in time. */
   readonly goodPerSecond: number;
-  /** Mean of what ran when the calls were admitted. */
+  /** How many calls were running when each of these was admitted: the mean. */
   readonly meanInFlight: number;
+  /** The same: the maximum. */
   readonly maxInFlight: number;
 }
 
-/** Buckets grow by a tenth, and an estimate lies in the middle of one: it is off by less than 5 %. */
+/** The bounds of the buckets grow by a tenth. An estimate is the middle of a bucket, so it is off by less than 5 %. */
 const growth = 1.1;
 const logGrowth = Math.log(growth);
 const shortestMs = 0.05;
 const buckets = 180;
 
 /**
- * Calls that ended lately, summed up window by window. A window closes by time, once it has enough samples: closing it
- * by their number alone would take the fastest for the whole (the slow ones have not ended yet). The first window is
- * left out for the same reason (Netflix concurrency-limits).
+ * Sums up calls that have ended, window by window. A window closes after `windowMs`, once it has `minSamples`. Closed by the
+ * number of samples alone it would hold the fastest calls, because the slow ones have not ended yet; for the same reason the
+ * first window is not reported (as in Netflix concurrency-limits).
  *
- * Recording takes constant time and allocates nothing.
+ * `record` takes constant time and allocates nothing.
  */
 export class SampleWindow implements WindowSummary {
   samples = 0;
@@ -47,7 +48,7 @@ export class SampleWindow implements WindowSummary {
     this.#minSamples = minSamples;
   }
 
-  /** Adds a call. Answers with the summary when this call closes the window. */
+  /** Adds a call. Returns the summary when this call closes a window. */
   record(
     nowMs: number,
     tookMs: number,
@@ -102,10 +103,7 @@ function bucketOf(ms: number): number {
   return Math.min(buckets - 1, Math.floor(Math.log(ms / shortestMs) / logGrowth));
 }
 
-/**
- * The median of the last so many values. Adding one takes constant time and allocates nothing; asking sorts them, so it
- * is for those who ask now and then.
- */
+/** The median of the last `size` values. `add` takes constant time; `median` sorts them, so it is for rare use. */
 export class RecentMedian {
   readonly #values: Float64Array;
   #added = 0;
@@ -119,7 +117,7 @@ export class RecentMedian {
     this.#added += 1;
   }
 
-  /** `undefined` while there are fewer than `minValues`. */
+  /** `undefined` while fewer than `minValues` were added. */
   median(minValues: number): number | undefined {
     if (this.#added < minValues) return undefined;
     const known = this.#values.slice(0, Math.min(this.#added, this.#values.length)).sort();

@@ -1,10 +1,10 @@
 /**
- * Counters of the last while, forgotten a slice of time at a time, as in Hystrix: what is counted stays for at least
- * `spanMs - spanMs / slices` and for less than `spanMs`. Times are monotonic milliseconds that may start anywhere; one
- * before the newest counts as the newest.
+ * Counters over a sliding window of time, which is cut into slices and forgets one slice at a time, as in Hystrix: what is
+ * counted stays for at least `spanMs - spanMs / slices` and for less than `spanMs`. Times are monotonic milliseconds that may
+ * start anywhere; a time before the newest counts as the newest.
  *
- * Each operation takes constant time, amortised, after however long a silence. All memory is taken when it is made: four
- * bytes for each counter of each slice. A counter holds whole numbers from 0 to below 2 ** 32.
+ * Every operation takes constant time, amortised. All memory is allocated in the constructor: four bytes for each counter of
+ * each slice. Counters are whole numbers from 0 to below 2 ** 32.
  */
 export class SliceRing {
   readonly #sliceMs: number;
@@ -15,10 +15,14 @@ export class SliceRing {
   readonly #totals: Uint32Array;
   /** Number of the newest slice, counted from the zero of the clock. */
   #newest = Number.NEGATIVE_INFINITY;
-  /** Where its counters begin. */
+  /** Index of its first counter. */
   #offset = 0;
 
-  /** @param counters How many are kept: they are known by their numbers, from 0 on. */
+  /**
+   * @param spanMs How far back the window reaches.
+   * @param slices How many slices the window has.
+   * @param counters How many counters there are. They are named by number, from 0.
+   */
   constructor(spanMs: number, slices: number, counters: number) {
     this.#sliceMs = spanMs / slices;
     this.#slices = slices;
@@ -27,7 +31,7 @@ export class SliceRing {
     this.#totals = new Uint32Array(counters);
   }
 
-  /** Number of the newest slice. It does not change but in `advance`. */
+  /** Number of the newest slice. Only `advance` changes it. */
   get newest(): number {
     return this.#newest;
   }
@@ -39,7 +43,7 @@ export class SliceRing {
     if (passed <= 0) return;
     this.#newest = index;
     if (passed >= this.#slices) {
-      // All that was known is too old: one lap is enough, however many have passed.
+      // Everything is too old.
       this.clear();
       return;
     }
@@ -49,28 +53,28 @@ export class SliceRing {
     }
   }
 
-  /** What a counter has come to, over all slices. */
+  /** The sum of a counter over all slices. */
   total(counter: number): number {
     return this.#totals[counter] ?? 0;
   }
 
-  /** What was counted in a slice that is still held. */
+  /** A counter of one slice that is in the window. */
   within(slice: number, counter: number): number {
     return this.#counts[this.#place(slice, counter)] ?? 0;
   }
 
-  /** Counts into the newest slice, or into another one that is still held. */
+  /** Adds to a counter, in the newest slice or in another one that is in the window. */
   add(counter: number, change = 1, slice = this.#newest): void {
     bump(this.#counts, this.#place(slice, counter), change);
     bump(this.#totals, counter, change);
   }
 
-  /** The number of the slice that a time falls into. */
+  /** The number of the slice that a time belongs to. */
   sliceAt(ms: number): number {
     return Math.floor(ms / this.#sliceMs);
   }
 
-  /** A slice that is not newer than the newest is not forgotten yet. */
+  /** Whether a slice, which is not newer than the newest, is in the window. */
   holds(slice: number): boolean {
     return slice > this.#newest - this.#slices;
   }

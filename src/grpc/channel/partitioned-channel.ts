@@ -5,9 +5,9 @@ import {
   type Metadata,
 } from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../../core/clock.js";
-import { InvalidOptionError } from "../../core/options.js";
+import { InvalidOptionError, shown } from "../../core/options.js";
 import type { Priority } from "../../core/priority.js";
-import { ask, keyText, shown } from "../../core/user-code.js";
+import { ask, keyText } from "../../core/user-code.js";
 import { readPriority } from "../metadata.js";
 import { serviceOf } from "../types.js";
 import {

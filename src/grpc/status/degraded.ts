@@ -1,5 +1,5 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
-import { shown } from "../../core/user-code.js";
+import { shown } from "../../core/options.js";
 import { degradationName } from "../../policies/fallback/chain.js";
 import type { PartialStatus } from "../types.js";
 

@@ -5,6 +5,7 @@ import {
   InvalidOptionError,
   optionalFunction,
   readOptions,
+  shown,
   wholeNumber,
 } from "../../core/options.js";
 import {
@@ -15,7 +16,7 @@ import {
   refusal,
 } from "../../core/permit.js";
 import { type SemaphoreHost, SemaphoreWaiter } from "../../core/queue/waiting-call.js";
-import { ask, keyText, type ReportError, shown, warn } from "../../core/user-code.js";
+import { ask, keyText, type ReportError, warn } from "../../core/user-code.js";
 import {
   type PartitionOptions,
   type PartitionShares,

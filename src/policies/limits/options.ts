@@ -6,9 +6,10 @@ import {
   isRecord,
   oneOf,
   readOptions,
+  shown,
   wholeNumber,
 } from "../../core/options.js";
-import { ask, type ReportError, shown, tell } from "../../core/user-code.js";
+import { ask, type ReportError, tell } from "../../core/user-code.js";
 import { AimdLimit, type AimdOptions } from "./aimd.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic.js";
 import { Gradient2Limit, type Gradient2Options } from "./gradient2.js";

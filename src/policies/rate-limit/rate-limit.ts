@@ -1,6 +1,6 @@
 import type { Clock, Random } from "../../core/clock.js";
 import { boundedKey } from "../../core/keyed.js";
-import { optionalFunction } from "../../core/options.js";
+import { optionalFunction, shown } from "../../core/options.js";
 import { pauseMs } from "../../core/pause.js";
 import {
   type GateAnswer,
@@ -10,7 +10,7 @@ import {
   type Refusal,
   refusal,
 } from "../../core/permit.js";
-import { asking, type ReportError, shown } from "../../core/user-code.js";
+import { asking, type ReportError } from "../../core/user-code.js";
 import type { ResolvedRateLimitOptions } from "./options.js";
 import { RateQueue, type RateRequest, RateWaiter, type RateWaiterHost } from "./queue.js";
 import {
