@@ -22,7 +22,7 @@ import type { CallTrace, TracedOptions } from "./call-span.js";
 import { noteStatus } from "./spans.js";
 import type { Tracing } from "./tracing.js";
 
-/** An attempt that goes on the wire: with a span, and with its context in the metadata. */
+/** An attempt that goes on the wire, with a span, and with the trace context in its metadata. */
 export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
   readonly #record: CallRecord;
   readonly #trace: CallTrace;
@@ -49,7 +49,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
 
   protected override begin(metadata: Metadata): void {
     const { context, recording } = this.#trace;
-    // Where the call is not recorded, its context goes out, and with it that nobody records.
+    // If the call is not recorded, its own context is sent, which tells the server not to record either.
     const span = recording ? this.#startSpan() : undefined;
     if (this.#tracing.records(span)) this.#span = span;
     const outgoing = span === undefined ? context : trace.setSpan(context, span);
@@ -84,7 +84,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     const nowMs = this.#record.clock.now();
     const peer = this.getPeer();
     const origin = this.#origin(attempt, final, nowMs);
-    // One that another attempt has made superfluous has not failed.
+    // An attempt that another attempt has superseded has not failed.
     const superseded = final.details === supersededText;
     this.#tracing.guard(() => {
       span.setAttribute(own.attemptOrigin, origin);
@@ -96,7 +96,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     });
   }
 
-  /** Nearest the wire, this is who knows best where a status came from, unless it was made above. */
+  /** Where the status came from: read here, nearest to the wire, unless a policy above has made the status. */
   #origin(attempt: AttemptRecord, final: StatusObject, nowMs: number): StatusOrigin {
     const { failure } = attempt;
     const noted = failure?.status;
@@ -131,7 +131,7 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
     };
     if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
     if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
-    // Now, and not when the attempt was decided on: it may have stood in a queue since.
+    // Now, and not when the attempt was decided: it may have waited in a queue since.
     const startTime = this.#trace.time.at(record.clock.now());
     const options = { kind: SpanKind.CLIENT, startTime, attributes };
     const name = `Attempt.${method.replace("/", ".")}`;

@@ -3,8 +3,10 @@ import { status as Status } from "@grpc/grpc-js";
 import type { Attributes } from "@opentelemetry/api";
 
 /**
- * The attributes of the OpenTelemetry semantic conventions that the toolkit sets. Copied, so that the
- * package need not be installed; a test compares them with it.
+ * The attributes of the OpenTelemetry semantic conventions that the toolkit sets. They are copied, so that the package of
+ * the conventions need not be installed; a test compares them with it.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/rpc/
  */
 export const conventional = {
   systemName: "rpc.system.name",
@@ -19,15 +21,19 @@ export const conventional = {
   peerPort: "network.peer.port",
 } as const;
 
-/** The attributes of gRFC A72 on the span of an attempt. */
+/**
+ * The attributes of gRFC A72 on the span of an attempt.
+ *
+ * @see https://github.com/grpc/proposal/blob/master/A72-open-telemetry-tracing.md
+ */
 export const grfc = {
-  /** How many attempts of the same call came before. On server spans only where there were some. */
+  /** How many attempts of the same call came before. On server spans only if there were some. */
   previousAttempts: "previous-rpc-attempts",
-  /** Always false: the retries inside grpc-js cannot be seen from an interceptor. */
+  /** Always false: an interceptor cannot see the retries inside grpc-js. */
   transparentRetry: "transparent-retry",
 } as const;
 
-/** The toolkit's own attributes. There are no conventions for what they say. */
+/** The toolkit's own attributes, for which there are no conventions. */
 export const own = {
   /** Attempt: 1 for the first of its call. */
   attemptNumber: "weir.attempt.number",
@@ -35,45 +41,45 @@ export const own = {
   attemptCause: "weir.attempt.cause",
   /** Attempt, after the first: how long the call waited before it, in milliseconds. */
   attemptDelayMs: "weir.attempt.delay_ms",
-  /** Attempt, after a failed one: the name of the code which that one ended with. */
+  /** Attempt, after a failed one: the name of the code with which that one ended. */
   attemptAfter: "weir.attempt.after",
   /** Attempt: where its status came from, such as `remote`, `transport`, `never-sent`, `deadline`. */
   attemptOrigin: "weir.attempt.origin",
-  /** Attempt: true when another attempt decided the call and this one was called off. It is no error then. */
+  /** Attempt: true when another attempt decided the call and this one was cancelled. It is no error then. */
   attemptSuperseded: "weir.attempt.superseded",
-  /** Attempt: what was put in on purpose, such as `latency` and `status`; absent where nothing was. */
+  /** Attempt: the injected faults, such as `latency` and `status`; absent if there were none. */
   attemptFaults: "weir.attempt.faults",
-  /** Call: how many attempts were started, refused ones included. */
+  /** Call: how many attempts were started, refused attempts included. */
   callAttempts: "weir.call.attempts",
-  /** Call, both sides: `critical`, `high`, `normal` or `low`, where it is known. */
+  /** Call, both sides: `critical`, `high`, `normal` or `low`, if it is known. */
   callPriority: "weir.call.priority",
-  /** Call, both sides: the time it was given, in milliseconds from its start; absent without a deadline. */
+  /** Call, both sides: the time from its start to its deadline, in milliseconds; absent without a deadline. */
   callDeadlineMs: "weir.call.deadline_ms",
-  /** Call, both sides: why a policy refused it; `docs/reasons.md` explains each. */
+  /** Call, both sides: the reason code of the refusal; see `docs/reasons.md`. */
   rejectionReason: "weir.rejection.reason",
-  /** Client call that was refused: true when this process refused it, false when a server did. */
+  /** Client call that was refused: whether this process refused it, and not a server. */
   rejectionLocal: "weir.rejection.local",
-  /** Decision event: the policy that decided. */
+  /** Decision event: the policy that took the decision. */
   decisionPolicy: "weir.decision.policy",
-  /** Decision event: what it did, such as `queue`, `reject`, `retry`. */
+  /** Decision event: what the policy did, such as `queue`, `reject`, `retry`. */
   decisionVerdict: "weir.decision.verdict",
-  /** Decision event: why, where the verdict does not say it all. */
+  /** Decision event: the reason code, if the verdict alone does not say why. */
   decisionReason: "weir.decision.reason",
   /** Decision event: false when the policy only observes. */
   decisionEnforced: "weir.decision.enforced",
   /** Decision event, `queue` and `retry`: how long the call waits or waited, in milliseconds. */
   decisionWaitMs: "weir.decision.wait_ms",
-  /** Decision event: the numbers behind it, for a person. */
+  /** Decision event: the numbers behind the decision, for a person. */
   decisionDetail: "weir.decision.detail",
 } as const;
 
-/** Name of the event that a decision of a policy becomes on the span of its call. */
+/** The name of the events for decisions, on the span of the call. */
 export const decisionEvent = "weir.decision";
 
-/** Value of `rpc.system.name`. */
+/** The value of `rpc.system.name`. */
 export const grpcSystem = "grpc";
 
-/** The name of a status code; a number that is none stands for itself. */
+/** The name of a status code; the number itself if it is no known code. */
 export function statusName(code: number): string {
   return Status[code] ?? String(code);
 }
@@ -83,12 +89,12 @@ export function rpcMethod(path: string): string {
   return path.startsWith("/") ? path.slice(1) : path;
 }
 
-/** Schemes that may stand before a name without slashes; in `orders:8443`, `orders` is none. */
+/** The schemes that may stand before a name without slashes. In `orders:8443`, `orders` is the host and no scheme. */
 const schemes = new Set(["dns", "ipv4", "ipv6", "xds", "passthrough"]);
 
 /**
- * `server.address` and `server.port` of a channel's target. They name what the client was told to reach, not
- * the socket: a target with several addresses, or one that cannot be read, is given whole.
+ * `server.address` and `server.port` of the target of a channel. They name what the client was configured to reach, and not
+ * the socket. A target with several addresses, or one that cannot be parsed, becomes the address as a whole.
  */
 export function serverAttributes(target: string): Attributes {
   if (target === "") return {};
@@ -102,7 +108,7 @@ export function serverAttributes(target: string): Attributes {
   return hostAttributes(name, target);
 }
 
-/** The same of an `:authority`. */
+/** `server.address` and `server.port` of an `:authority`. */
 export function authorityAttributes(authority: string): Attributes {
   return authority === "" ? {} : hostAttributes(authority, authority);
 }
@@ -115,12 +121,12 @@ function hostAttributes(name: string, whole: string): Attributes {
   return { [conventional.serverAddress]: host, [conventional.serverPort]: Number(port) };
 }
 
-/** `network.peer.*` of what `getPeer()` says; nothing where that is not the address of a connection. */
+/** `network.peer.*` of the result of `getPeer()`; empty if that is not the address of a connection. */
 export function peerAttributes(peer: string): Attributes {
   if (peer.startsWith("/")) return { [conventional.peerAddress]: peer };
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|(.+)):(\d{1,5})$/.exec(peer) ?? [];
   const address = bracketed ?? plain;
-  // Until there is a connection, it is the target.
+  // Until there is a connection, `getPeer()` gives the target.
   if (address === undefined || isIP(address) === 0) return {};
   return { [conventional.peerAddress]: address, [conventional.peerPort]: Number(port) };
 }

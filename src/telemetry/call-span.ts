@@ -22,7 +22,7 @@ import {
 import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
 import { instrumentedSpan, type Tracing } from "./tracing.js";
 
-/** A call with a span that covers all its attempts, and the time between them. */
+/** A call with a span over all of its attempts and the time between them. */
 export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #tracing: Tracing;
@@ -47,7 +47,7 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     this.#parent = parent;
   }
 
-  // The span starts here, not with the object: a call that is created and never started has no end.
+  // The span starts here and not with the object: a call that is made and never started does not end.
   protected override begin(metadata: Metadata): void {
     const record = this.#record;
     const time = new SpanTime(record.clock);
@@ -107,7 +107,7 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     return this.#tracing.startSpan(name, options, this.#parent);
   }
 
-  /** What is known at the end, and no convention names. */
+  /** The toolkit's own attributes that are known at the end. */
   #facts(final: StatusObject): Attributes {
     const { attemptCount, deadlineMs, startedAtMs } = this.#record;
     const facts: Attributes = { [own.callAttempts]: attemptCount };
@@ -122,7 +122,7 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
     return facts;
   }
 
-  /** Until it has a connection, the call on the wire gives its target for a peer. */
+  /** Takes the target from the call below, which gives it as its peer until there is a connection. */
   #learnTarget(): void {
     const recorded = this.#recorded;
     const peer = this.getPeer();
@@ -131,29 +131,29 @@ export class CallSpanCall extends ForwardingCall<OptionsWithOwn> {
   }
 }
 
-/** What the attempts of a call need to know of its span. */
+/** What the attempts of a call need to know about its span. */
 export interface CallTrace {
-  /** With the call span in it. */
+  /** The context with the call span in it. */
   readonly context: Context;
-  /** The call span is recorded: so are its attempts. */
+  /** Whether the call span is recorded, and so its attempts too. */
   readonly recording: boolean;
   readonly time: SpanTime;
 }
 
-/** Key of the trace in CallOptions: below retries and queues, what is active may be another call's. */
+/** Key of the trace in `CallOptions`. Below retries and queues, the active context may be that of another call. */
 const traceKey: unique symbol = Symbol("grpc-weir.trace");
 
 export type TracedOptions = OptionsWithOwn & { [traceKey]?: CallTrace | undefined };
 
 /** A copy of the options with the trace in it. */
 function withTrace(options: OptionsWithOwn, callTrace: CallTrace): TracedOptions {
-  // A key that is new to a copy costs V8 a microsecond; one that stands there before the copying, a tenth.
+  // V8 takes a microsecond to add a key to a copied object, and a tenth of that if the key is there before the copying.
   const copy: TracedOptions = { [traceKey]: callTrace, ...options };
   copy[traceKey] = callTrace;
   return copy;
 }
 
-/** The trace of the call; where no call span interceptor stands above, what was active for the caller. */
+/** The trace of the call. If no interceptor for call spans stands above, its context is the one that was active for the caller. */
 export function traceOf(options: TracedOptions, record: CallRecord): CallTrace {
   return (
     options[traceKey] ?? {

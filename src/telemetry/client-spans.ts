@@ -43,16 +43,16 @@ function layersOf(tracing: Tracing): Required<SpanLayers> {
   };
 }
 
-/** The two interceptors of a client's traces. */
+/** The two interceptors that make the spans of a client. */
 export interface ClientSpans {
-  /** A span for each call. Put it outermost, behind `context`. */
+  /** Makes a span for each call. Put it outermost, directly below `context`. */
   readonly call: Interceptor;
-  /** A span for each attempt, and the trace context in its metadata. Put it innermost, behind all policies. */
+  /** Makes a span for each attempt, and puts the trace context into its metadata. Put it innermost, below all policies. */
   readonly attempt: Interceptor;
 }
 
 /**
- * The spans of a client, for who orders the interceptors without a weir.
+ * The interceptors for the spans of a client, if you order the interceptors without a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -63,7 +63,7 @@ export function clientSpans(options: TelemetryOptions & EnvironmentOptions = {})
     const interceptor = interceptorOf(environment, layer);
     return (callOptions, nextCall) => {
       if (telemetry.tracing && !tracing.idle) return interceptor(callOptions, nextCall);
-      // A call that is not traced needs no record for it.
+      // Without spans, no call record is needed.
       return nextCall(callOptions) as ReturnType<Interceptor>;
     };
   };

@@ -23,8 +23,8 @@ import { noteDecisions, SpanTime } from "./spans.js";
 import { Tracing } from "./tracing.js";
 
 /**
- * One span of kind INTERNAL for each guarded run, with the decisions of the policies as events, and one below it for
- * each attempt, which is active while the work runs. `undefined` where there are to be none.
+ * Makes a span of kind INTERNAL for each guarded run, with the decisions of the policies as events, and a child span for
+ * each attempt, which is active while the work runs. `undefined` if tracing is off.
  */
 export function guardSpans(
   options: ResolvedTelemetryOptions,
@@ -40,15 +40,15 @@ export function guardSpans(
   };
 }
 
-/** The toolkit's own attributes of guarded runs, beside those that calls have too. */
+/** The attributes that only guarded runs have. */
 const guardAttributes = {
   /** Run and attempt: the name of the guard. */
   name: "weir.guard.name",
-  /** Run: the key of its breaker and its bulkhead, where it had one. */
+  /** Run: the key of its circuit breaker and bulkhead, if it has one. */
   key: "weir.guard.key",
 } as const;
 
-/** A guarded run with a span that covers all its attempts, the time between them, and its fallback. */
+/** The span of a guarded run, over all of its attempts, the time between them and its fallback. */
 class GuardRunSpan implements GuardSpan {
   readonly #run: GuardedRun;
   readonly #tracing: Tracing;
@@ -64,7 +64,7 @@ class GuardRunSpan implements GuardSpan {
     this.#context = trace.setSpan(on, span);
   }
 
-  /** Begins the span of a run, below what is active. */
+  /** Starts the span of a run, as a child of the active span. */
   static start(run: GuardedRun, tracing: Tracing): GuardRunSpan | undefined {
     const parent = context.active();
     const time = new SpanTime(run.clock);
@@ -78,7 +78,7 @@ class GuardRunSpan implements GuardSpan {
   }
 
   attempt({ number, delayMs, startedAtMs }: GuardedAttempt): GuardAttemptSpan {
-    // Where the run is not recorded, its work learns from the context that nobody records.
+    // If the run is not recorded, the context passes that on to the work.
     const span = this.#tracing.records(this.#span)
       ? this.#startAttempt(number, delayMs, startedAtMs)
       : undefined;
@@ -134,7 +134,7 @@ function noteFailure(span: Span, failed: { readonly error: unknown } | undefined
   span.setStatus({ code: SpanStatusCode.ERROR, message });
 }
 
-/** The name of the code where there is one, as on calls; else the name of the error's class. */
+/** The name of the status code for a refusal, as on calls; otherwise the name of the error. */
 function errorType(error: unknown): string {
   if (error instanceof GuardRejectedError) return statusName(error.code);
   return error instanceof Error ? error.name : typeof error;

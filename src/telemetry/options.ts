@@ -7,21 +7,22 @@ import {
   takeEnvironment,
 } from "../grpc/environment.js";
 
-/** Which OpenTelemetry the toolkit tells, and whether. Without an SDK, nothing is recorded. */
+/** Whether the toolkit makes spans, and with which OpenTelemetry. Without an SDK nothing is recorded. */
 export interface TelemetryOptions {
   /** `false`: no spans, and no trace context in the metadata. @defaultValue true */
   readonly tracing?: boolean;
-  /** Where spans go. @defaultValue the global one, whenever it is registered */
+  /** Makes the spans. @defaultValue the global provider, which may be registered later */
   readonly tracerProvider?: TracerProvider;
-  /** What carries the trace context in the metadata. @defaultValue the global one, whenever it is registered */
+  /** Writes and reads the trace context in the metadata. @defaultValue the global one, which may be registered later */
   readonly propagator?: TextMapPropagator;
 }
 
+/** The checked options. */
 export interface ResolvedTelemetryOptions {
   readonly tracing: boolean;
-  /** Absent: the global one. */
+  /** `undefined` for the global one. */
   readonly tracerProvider: TracerProvider | undefined;
-  /** Absent: the global one. */
+  /** `undefined` for the global one. */
   readonly propagator: TextMapPropagator | undefined;
 }
 
@@ -62,7 +63,7 @@ function mustHave<T extends object>(
 }
 
 /**
- * Reads the options of telemetry that is used without a weir.
+ * Reads the options of an interceptor for spans that is used without a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

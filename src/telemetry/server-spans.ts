@@ -32,9 +32,9 @@ import { serverInstrumented, Tracing } from "./tracing.js";
 const passThrough: ServerInterceptor = (_method, call) => call as ReturnType<ServerInterceptor>;
 
 /**
- * One span of kind SERVER for each inbound call, refused ones included, with the decisions of the policies as
- * events. It is active for the handler and all its events. It belongs directly behind the context
- * interceptor; without that, it knows neither priority nor decisions.
+ * Makes a span of kind SERVER for each inbound call, refused calls included, with the decisions of the policies as events.
+ * The span is active in the handler and in all events of the call. The interceptor belongs directly behind the context
+ * interceptor, from which it has the priority and the decisions.
  */
 export function serverSpanInterceptor(
   environment: Environment,
@@ -48,8 +48,8 @@ export function serverSpanInterceptor(
 }
 
 /**
- * The spans of a server, for who orders the interceptors without a weir. Put it behind `context`, before all
- * policies.
+ * The interceptor for the spans of a server, if you order the interceptors without a weir. Put it directly behind
+ * `context`, before all policies.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -60,7 +60,11 @@ export function serverSpans(
   return serverSpanInterceptor(environment, telemetry);
 }
 
-/** The codes that are an error of the server. The others are answers that the caller has earned. */
+/**
+ * The codes that make the span of a server an error: those that are the fault of the server.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+ */
 const serverErrors: ReadonlySet<Status> = new Set([
   Status.UNKNOWN,
   Status.DEADLINE_EXCEEDED,
@@ -70,7 +74,7 @@ const serverErrors: ReadonlySet<Status> = new Set([
   Status.DATA_LOSS,
 ]);
 
-/** An inbound call with a span, which is active in all its events. */
+/** An inbound call with a span, which is active in all of its events. */
 class ServerSpanCall extends ForwardingServerCall {
   readonly #path: string;
   readonly #clock: Clock;
@@ -78,7 +82,7 @@ class ServerSpanCall extends ForwardingServerCall {
   readonly #time: SpanTime;
   readonly #startedAtMs: number;
   #deadlineMs = Number.POSITIVE_INFINITY;
-  /** The record, where a context interceptor stands nearer the wire. */
+  /** The record of the call, if a context interceptor stands nearer the wire. */
   #inbound: InboundCall | undefined;
   #context: Context | undefined;
   /** From the start to the end, and only if somebody records. */
@@ -99,11 +103,11 @@ class ServerSpanCall extends ForwardingServerCall {
     this.#startedAtMs = clock.now();
   }
 
-  // Every event is wrapped, not only the first: grpc-js starts handlers from different ones.
+  // Each event is wrapped: grpc-js starts a handler from the metadata, a message or the half-close, by the kind of call.
 
   protected override begunWith(metadata: Metadata): void {
     const present = currentInbound();
-    // In a process that calls itself, what is current may be the call of the client's handler.
+    // In a process that calls itself, the current inbound call may be that of the calling handler.
     const inbound = present?.metadata === metadata ? present : undefined;
     this.#inbound = inbound;
     this.#deadlineMs = inbound === undefined ? this.#readDeadline() : inbound.deadlineMs;
@@ -112,8 +116,8 @@ class ServerSpanCall extends ForwardingServerCall {
     const active = span === undefined ? parent : trace.setSpan(parent, span);
     this.#context = active;
     if (this.#tracing.records(span)) this.#span = span;
-    // The metadata of an inbound call is its own. In it, the span made by OpenTelemetry's own
-    // instrumentation finds ours as its parent; else it would stand beside it.
+    // OpenTelemetry's own instrumentation takes the parent of its span from the metadata. With the context in it, that is
+    // the span made here; without it, the two spans would be siblings. The metadata belongs to this call alone.
     if (span !== undefined && serverInstrumented()) this.#tracing.injectInto(active, metadata);
     this.#tracing.run(active, () => super.begunWith(metadata));
   }
@@ -182,7 +186,7 @@ class ServerSpanCall extends ForwardingServerCall {
     });
   }
 
-  /** Nobody sent a status: the caller left, or its time is over. The record has read the clock for that. */
+  /** The status when none was sent: the caller cancelled, or the deadline passed. The record of the call knows which. */
   #ownCancel(nowMs: number): { readonly code: Status; readonly details: string } {
     const late =
       this.#inbound === undefined

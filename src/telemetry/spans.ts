@@ -3,7 +3,7 @@ import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { conventional, decisionEvent, own, statusName } from "./attributes.js";
 
-/** Notes how the call or attempt ended. `failed`: as an error, which not every code is on a server. */
+/** Notes how a call or attempt ended. `failed`: whether the span is an error; on a server not every code is one. */
 export function noteStatus(
   span: Span,
   ended: { readonly code: number; readonly details?: string | null | undefined },
@@ -13,11 +13,11 @@ export function noteStatus(
   span.setAttribute(conventional.statusCode, name);
   if (!failed) return;
   span.setAttribute(conventional.errorType, name);
-  // The code stands in the attribute: the description is the message alone.
+  // The message without the code, which is an attribute already.
   span.setStatus({ code: SpanStatusCode.ERROR, message: ended.details ?? "" });
 }
 
-/** Notes the decisions of the policies as events, at the times when they were taken. */
+/** Adds the decisions of the policies to a span, as events with the times at which they were taken. */
 export function noteDecisions(span: Span, decisions: readonly Decision[], time: SpanTime): void {
   for (const decision of decisions) {
     const attributes: Attributes = {
@@ -33,8 +33,8 @@ export function noteDecisions(span: Span, decisions: readonly Decision[], time: 
 }
 
 /**
- * Turns readings of the toolkit's clock into times of spans. The wall clock is read once for each call, so
- * that a step of it bends no duration, and a virtual clock gives virtual spans.
+ * Turns readings of the toolkit's clock into times of spans. It reads the wall clock once for each call, so that a step of
+ * the wall clock does not change durations. With a virtual clock, spans have virtual times.
  */
 export class SpanTime {
   readonly #offsetMs: number;
@@ -43,7 +43,7 @@ export class SpanTime {
     this.#offsetMs = clock.wallNow() - clock.now();
   }
 
-  /** A pair, not a number: small numbers are read as `performance.now()`, and a virtual clock may be young. */
+  /** A pair and no number: OpenTelemetry takes small numbers, as a virtual clock gives them, for `performance.now()`. */
   at(monotonicMs: number): HrTime {
     const epochMs = this.#offsetMs + monotonicMs;
     const seconds = Math.floor(epochMs / 1000);

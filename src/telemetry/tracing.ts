@@ -30,8 +30,8 @@ const tracerName = "grpc-weir";
 export const tracerVersion = "0.1.0";
 
 /**
- * The OpenTelemetry that the user has set up, now or later. What it throws is reported and costs the call
- * its telemetry only.
+ * The OpenTelemetry that the user has set up, or sets up later. Errors that it throws are reported; the call loses its
+ * telemetry by them, and nothing else.
  */
 export class Tracing {
   readonly #options: ResolvedTelemetryOptions;
@@ -43,7 +43,7 @@ export class Tracing {
     this.#report = report;
   }
 
-  /** Nothing records spans, and nothing carries a context over the wire: there is nothing to do. */
+  /** True when there is neither a tracer nor a propagator, so that there is nothing to do. */
   get idle(): boolean {
     return this.tracer() === undefined && !this.#carries();
   }
@@ -51,7 +51,7 @@ export class Tracing {
   /** The tracer, or `undefined` while no SDK is registered. */
   tracer(): Tracer | undefined {
     if (this.#tracer !== undefined) return this.#tracer;
-    // Asked of each call until there is one.
+    // Looked up for each call until there is one.
     this.#tracer = ask(this.#provided, readTracer, undefined, this.#report, "tracerProvider");
     return this.#tracer;
   }
@@ -66,13 +66,13 @@ export class Tracing {
     return ask(start, readSpan, undefined, this.#report, "tracerProvider");
   }
 
-  /** Whether anybody will read what is told to a span. */
+  /** Whether a span is recorded, so that its attributes and events are read. */
   records(span: Span | undefined): span is Span {
     if (span === undefined) return false;
     return ask(() => span.isRecording(), yesOrNo, false, this.#report, "tracerProvider");
   }
 
-  /** Does something with a context active. A context manager that fails costs it the context, and nothing else. */
+  /** Runs a task with a context active. If the context manager fails, the task runs without. */
   run<R>(active: Context, task: () => R): R {
     let outcome: { readonly result: R } | { readonly thrown: unknown } | undefined;
     const once = () => {
@@ -88,12 +88,12 @@ export class Tracing {
     return resultOf(outcome);
   }
 
-  /** Does something with a span. Its processors and exporters are the user's, and may throw. */
+  /** Runs a task that changes or ends a span. The processors and exporters of the user may throw. */
   guard(task: () => void): void {
     tell(task, this.#report, "tracerProvider");
   }
 
-  /** The metadata with the context in it: a copy, or the same object where there was nothing to add. */
+  /** The metadata with the context in it: a copy, or the same object if the propagator adds nothing. */
   inject(active: Context, metadata: Metadata): Metadata {
     const carrier = new OutgoingCarrier(metadata);
     const inject = () => this.#propagator().inject(active, carrier, outgoingSetter);
@@ -101,13 +101,13 @@ export class Tracing {
     return carrier.metadata;
   }
 
-  /** Puts the context into metadata that belongs to us. */
+  /** Puts the context into metadata that belongs to this call. */
   injectInto(active: Context, metadata: Metadata): void {
     const inject = () => this.#propagator().inject(active, metadata, metadataSetter);
     tell(inject, this.#report, "propagator");
   }
 
-  /** The caller's context. It stands on the root: what is active where requests arrive is nobody's. */
+  /** The context of the caller, on top of the root: the context that is active when a request arrives belongs to no call. */
   extract(metadata: Metadata): Context {
     const extract = () => this.#propagator().extract(ROOT_CONTEXT, metadata, metadataGetter);
     return ask(extract, readContext, ROOT_CONTEXT, this.#report, "propagator");
@@ -123,7 +123,7 @@ export class Tracing {
   }
 }
 
-/** The global provider stands in for one that may be registered later, and tells whether it was. */
+/** The global provider is a proxy for one that may be registered later. It has this method, which tells whether that has happened. */
 interface StandIn extends TracerProvider {
   getDelegateTracer?(name: string, version: string): Tracer | undefined;
 }
@@ -134,7 +134,7 @@ function tracerOf(provider: StandIn): Tracer | undefined {
     : provider.getDelegateTracer(tracerName, tracerVersion);
 }
 
-// What a tracer or a propagator gives is used in many places: it is looked at once.
+// What a tracer or a propagator returns is used in many places, so it is checked where it comes in.
 
 function readTracer(answer: unknown): Tracer | undefined {
   return answer === undefined ? undefined : having<Tracer>(answer, "startSpan");
@@ -161,7 +161,7 @@ function resultOf<R>(
   return outcome.result;
 }
 
-/** Metadata that is copied when something is written: it is the caller's, and often nothing is. */
+/** Metadata that is copied at the first write: it belongs to the caller, and often nothing is written. */
 class OutgoingCarrier {
   metadata: Metadata;
   #copied = false;
@@ -170,7 +170,7 @@ class OutgoingCarrier {
     this.metadata = metadata;
   }
 
-  /** Replaces: an instrumentation outside may have put its own, older context there. */
+  /** Replaces the value: an instrumentation above may have put its own context there. */
   set(key: string, value: string): void {
     if (!this.#copied) {
       this.#copied = true;
@@ -184,13 +184,13 @@ const outgoingSetter: TextMapSetter<OutgoingCarrier> = {
   set: (carrier, key, value) => carrier.set(key, value),
 };
 
-/** Writes into metadata that belongs to us. */
+/** Writes into metadata that belongs to this call. */
 const metadataSetter: TextMapSetter<Metadata> = {
   set: (metadata, key, value) => metadata.set(key, value),
 };
 
 /**
- * All values of a key: `tracestate` and `baggage` may come in several pieces.
+ * Gives all values of a key: `tracestate` and `baggage` may come in several pieces.
  *
  * @internal Exported for its tests.
  */
@@ -202,10 +202,10 @@ export const metadataGetter: TextMapGetter<Metadata> = {
   keys: (metadata) => Object.keys(metadata.getMap()),
 };
 
-/** Instrumentation scope of OpenTelemetry's own instrumentation of grpc-js. */
+/** The instrumentation scope of OpenTelemetry's own instrumentation of grpc-js. */
 const scope = "@opentelemetry/instrumentation-grpc";
 
-/** What the SDK's spans tell, beside what the API promises. */
+/** What the spans of the SDK have beyond the API. */
 interface ReadableSpan extends Span {
   readonly name?: unknown;
   readonly kind?: unknown;
@@ -213,9 +213,9 @@ interface ReadableSpan extends Span {
 }
 
 /**
- * The span that OpenTelemetry's own instrumentation has made for this call, if it is at work. The toolkit's
- * interceptors run inside it; it serves as call span, because a call is to have one span of kind CLIENT.
- * The name is looked at, too: a call that an interceptor makes on the side stands inside as well.
+ * The span that OpenTelemetry's own instrumentation has made for this call, if it is in use. The toolkit's interceptors
+ * run inside that span, and take it as the call span, so that a call has one span of kind CLIENT. The name is compared,
+ * too: a further call that an interceptor makes runs inside the same span.
  */
 export function instrumentedSpan(active: Context, path: string): Span | undefined {
   const span: ReadableSpan | undefined = trace.getSpan(active);
@@ -224,8 +224,8 @@ export function instrumentedSpan(active: Context, path: string): Span | undefine
 }
 
 /**
- * OpenTelemetry's own instrumentation is at work on servers. It makes its span inside the handler, from the
- * metadata that the handler sees.
+ * Whether OpenTelemetry's own instrumentation is in use on servers. It makes its span inside the handler, with a parent
+ * from the metadata that the handler gets.
  */
 export function serverInstrumented(): boolean {
   const register: unknown = Reflect.get(Server.prototype, "register");
