@@ -22,15 +22,13 @@ import { localRejection, rejectionOf } from "../../grpc/status/rejection.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { noteAnswer } from "./client-degraded.js";
 import type { FallbackPolicy } from "./client-policy.js";
-import type { FallbackAnswer } from "./client-providers.js";
+import { askForAnswer, type FallbackAnswer } from "./client-providers.js";
 import type { StaleCache } from "./stale-cache/client-cache.js";
-import { lookUpFresh } from "./stale-cache/client-lookup.js";
 import { type AnswerRecording, captureResponses } from "./stale-cache/client-recording.js";
 import {
-  type Flight,
   failedForOpener,
+  SharedCall,
   type SharedResult,
-  sharedCall,
   type Waiter,
 } from "./stale-cache/client-single-flight.js";
 
@@ -65,7 +63,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   #ownCancel = false;
   /** What the service ended with, while a fallback is looked for. */
   protected failure: StatusObject | undefined;
-  #flight: Flight | undefined;
+  #shared: SharedCall | undefined;
   #recording: AnswerRecording | undefined;
   #time: PrimaryTime | undefined;
   #stopLookUp: (() => void) | undefined;
@@ -168,29 +166,29 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       super.cancelWithStatus(code, details);
       return;
     }
-    this.#flight?.leave(this, code, details);
+    this.#shared?.leave(this, code, details);
     this.finish({ code, details, metadata: new Metadata() });
   }
 
   override getPeer(): string {
-    return this.#flight?.peer ?? super.getPeer();
+    return this.#shared?.peer ?? super.getPeer();
   }
 
   override getAuthContext(): ReturnType<ForwardingCall["getAuthContext"]> {
-    return this.#flight?.authContext ?? super.getAuthContext();
+    return this.#shared?.authContext ?? super.getAuthContext();
   }
 
   override [reach](): Reach {
-    const flight = this.#flight;
-    if (flight === undefined) return super[reach]();
-    return reachOf(flight.call, this.options.method_definition);
+    const shared = this.#shared;
+    if (shared === undefined) return super[reach]();
+    return reachOf(shared.call, this.options.method_definition);
   }
 
   protected override released(): void {
     this.environment.pendingCalls.leave(this.closed);
     this.#stopLookUp?.();
     this.#time?.end();
-    this.#flight?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
+    this.#shared?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
   }
 
   // ---- The way to the service.
@@ -243,19 +241,29 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     if (key !== undefined && cache?.options.singleFlight === true && !alone) {
       // Who matters more does not wait for who matters less, nor who wants to fail at once for who waits for a connection.
       const { waitForReady = false } = this.metadata.getOptions();
-      const flightKey = `${record.priority ?? ""} ${waitForReady} ${key}`;
+      const sharedKey = `${record.priority ?? ""} ${waitForReady} ${key}`;
       const { untilMs } = time;
       // As the call below would say it: a handler may also have passed its own metadata on.
       const retryDepth = Math.max(record.inbound?.retryDepth ?? 0, readRetryDepth(this.metadata));
-      this.#flight = cache.flights.join(flightKey, { untilMs, retryDepth }, this, () =>
-        sharedCall(this.#nextCall, this.options, this.environment, {
-          record,
-          metadata: this.metadata,
-          request: this.#sent,
-          untilMs,
-          retryDepth,
-          recording: cache.record(key),
-        }),
+      const opener = {
+        record,
+        metadata: this.metadata,
+        request: this.#sent,
+        untilMs,
+        retryDepth,
+      };
+      this.#shared = cache.sharedCalls.join(
+        sharedKey,
+        opener,
+        this,
+        (onEnd) =>
+          new SharedCall(
+            this.#nextCall,
+            this.options,
+            this.environment,
+            { ...opener, recording: cache.record(key) },
+            onEnd,
+          ),
       );
       return;
     }
@@ -268,8 +276,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   /** The shared call has failed for somebody else's reason: this one asks the service itself. */
-  #leaveFlight(time: PrimaryTime): void {
-    this.#flight = undefined;
+  #leaveShared(time: PrimaryTime): void {
+    this.#shared = undefined;
     this.decide("queue", "shared a call that failed for its first caller");
     this.#alone(time);
     super.sendMessageWithContext({}, this.#sent);
@@ -285,37 +293,37 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
     // From here on, what the service says is nobody's any more.
     this.#stage = "elsewhere";
-    if (this.#flight !== undefined) this.#flight.leave(this, status.code, detail);
+    if (this.#shared !== undefined) this.#shared.leave(this, status.code, detail);
     else callOff(this.next, status.code, detail);
     this.#fail(status);
   }
 
   /** What is sent and read goes to the call below, or waits for it. */
   get #below(): boolean {
-    return this.#flight === undefined && this.#stage !== "elsewhere";
+    return this.#shared === undefined && this.#stage !== "elsewhere";
   }
 
   // ---- From below.
 
-  landed({ metadata, message, status }: SharedResult): void {
+  onSharedResult({ metadata, message, status }: SharedResult): void {
     const { record } = this;
-    const flight = this.#flight;
+    const shared = this.#shared;
     record.restore(() => {
-      if (this.ended || this.#stage !== "primary" || flight === undefined) return;
+      if (this.ended || this.#stage !== "primary" || shared === undefined) return;
       if (this.closing === undefined && closedLocally(status)) {
         // The client of whoever opened the shared call was closed, and not this one's.
         this.#time?.end();
-        this.#flight = undefined;
+        this.#shared = undefined;
         this.#launch();
         return;
       }
-      if (flight.opener === this) {
-        record.adopt(flight.record);
+      if (shared.isOpenedBy(this)) {
+        record.adopt(shared.record);
       } else {
         const time = this.#time;
         const everybodys = this.policy.cache?.options.vary === "shared";
         if (everybodys && time !== undefined && failedForOpener(status)) {
-          this.#leaveFlight(time);
+          this.#leaveShared(time);
           return;
         }
         this.decide("queue", "shared a call that was under way");
@@ -395,6 +403,50 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 function closedLocally(status: StatusObject): boolean {
   const told = rejectionOf(status);
   return endedByClosing(status) || (told?.local === true && told.reason === "CLOSED");
+}
+
+/**
+ * Looks for a fresh answer for at most `timeoutMs` of the cache. Calls one of the two once: `found`, in a tick of its own,
+ * because the caller is still sending its request; `without` at once, if the store answers at once.
+ *
+ * @returns A function that ends the search.
+ */
+function lookUpFresh(
+  cache: StaleCache,
+  { clock, kind }: CallRecord,
+  { method_definition: definition }: OptionsWithOwn,
+  key: string,
+  found: (answer: FallbackAnswer) => void,
+  without: () => void,
+): () => void {
+  let over = false;
+  const end = () => {
+    if (over) return false;
+    over = true;
+    stopTimer();
+    return true;
+  };
+  const goOn = () => {
+    if (end()) without();
+  };
+  const { timeoutMs } = cache.slot.limits;
+  const stopTimer = expireAt(clock, clock.now() + timeoutMs, timeoutMs, goOn);
+  const show = (answer: FallbackAnswer) => {
+    if (end()) found(answer);
+  };
+  const stop = askForAnswer(
+    kind,
+    () => cache.askFresh(kind, definition, key),
+    (answer) => {
+      if (answer === undefined) goOn();
+      else process.nextTick(show, answer);
+    },
+    goOn,
+  );
+  return () => {
+    end();
+    stop();
+  };
 }
 
 /**

@@ -68,7 +68,7 @@ export class StaleCache implements FallbackSource {
   readonly when: FallbackSource["when"];
   readonly harmless = true;
   readonly options: ResolvedStaleCacheOptions;
-  readonly flights = new SingleFlight();
+  readonly sharedCalls = new SingleFlight();
   readonly counts = { stale: 0, fresh: 0, missed: 0, stored: 0, notStored: 0, storeFailures: 0 };
   readonly #store: AnswerCache;
   readonly #environment: Environment;
@@ -151,9 +151,9 @@ export class StaleCache implements FallbackSource {
   }
 
   snapshot(): StaleCacheSnapshot {
-    const { flights } = this;
+    const { sharedCalls } = this;
     const store = this.#store instanceof MemoryAnswerCache ? this.#store.snapshot() : {};
-    return { ...this.counts, shared: flights.shared, flights: flights.size, ...store };
+    return { ...this.counts, shared: sharedCalls.shared, flights: sharedCalls.size, ...store };
   }
 
   #find(

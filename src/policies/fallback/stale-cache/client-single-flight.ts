@@ -1,10 +1,4 @@
-import {
-  type InterceptorOptions,
-  type Metadata,
-  type NextCall,
-  status as Status,
-  type StatusObject,
-} from "@grpc/grpc-js";
+import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { authContextOf, peerOf } from "../../../grpc/client/foreign-call.js";
 import { asKept, copyMetadata } from "../../../grpc/client/kept-metadata.js";
 import { handOn, startOn } from "../../../grpc/client/kept-request.js";
@@ -19,118 +13,123 @@ import { decodeStatusDetails, rejectionOf } from "../../../grpc/status/rejection
 import type { AuthContext, ClientCall, ClientListener } from "../../../grpc/types.js";
 import { type AnswerRecording, freshMessage, responseBytes } from "./client-recording.js";
 
-/** How a shared call ended, for one of those who wait for it. */
+/** The end of a shared call, for one of the calls that wait for it. */
 export interface SharedResult {
   readonly metadata: Metadata | undefined;
-  /** A message of its own for each; `undefined` where there was none. */
+  /** Each waiting call gets a message of its own; `undefined` where there was none. */
   readonly message: unknown;
-  /** A failure is one object for all: its identity tells where it came from. */
+  /** A failure is the same object for all: where it came from is known by its identity. */
   readonly status: StatusObject;
 }
 
 /** A call that waits for a shared one. */
 export interface Waiter {
-  /** Told once, in a turn of its own, unless it has left. */
-  landed(sharedResult: SharedResult): void;
+  /** Called once, in a tick of its own, unless the call has left before. */
+  onSharedResult(result: SharedResult): void;
 }
 
-/** What a shared call is made of. */
-export interface SharedCall {
-  /** The record of the shared call, and of nobody who waits for it. */
-  readonly record: CallRecord;
-  /** Until when it may last, on the monotonic clock. Nobody who would wait longer is taken along. */
-  readonly deadlineMs: number;
-  /** How many services above its first caller are retrying. Nobody is taken along above whom there are fewer. */
+/** What a call asks of a shared call. */
+interface Demands {
+  /** Until when it would wait, in monotonic milliseconds. */
+  readonly untilMs: number;
+  /** How many services above it are retrying. */
   readonly retryDepth: number;
-  readonly definition: InterceptorOptions["method_definition"];
-  /** Kept as they were given: it may leave later. */
+}
+
+/** The call that makes a shared one. */
+interface Opener extends Demands {
+  readonly record: CallRecord;
   readonly metadata: Metadata;
   readonly request: unknown;
-  /** Makes the call below. May throw. */
-  open(): ClientCall;
-  /** A message like the one that was received, for another one who waits. */
-  another(message: unknown): unknown;
-  /** It ended well. */
-  succeeded(message: unknown, status: StatusObject): void;
+  readonly recording: AnswerRecording;
 }
 
-/** Calls on the wire that are shared by all who ask the same at the same time. */
+/** Calls on the wire that equal calls at the same time share. */
 export class SingleFlight {
-  readonly #flights = new Map<string, Flight>();
+  readonly #calls = new Map<string, SharedCall>();
   #shared = 0;
 
-  /** Calls that waited for another one's. Only grows. */
+  /** Calls that waited for the call of another. Only grows. */
   get shared(): number {
     return this.#shared;
   }
 
-  /** Calls on the wire. */
+  /** Calls on the wire that may be shared now. */
   get size(): number {
-    return this.#flights.size;
+    return this.#calls.size;
   }
 
   /**
-   * Joins the call under way for the key, if it serves the passenger as well as one of its own: it lasts as long, and is
-   * retried as often. Otherwise starts one.
-   *
-   * @param untilMs How long the passenger would wait, on the monotonic clock.
+   * Joins the shared call of the key, if it serves the waiting call as well as a call of its own: it may last as long, and
+   * is retried as often. Otherwise makes one.
    */
   join(
     key: string,
-    { untilMs, retryDepth }: { readonly untilMs: number; readonly retryDepth: number },
+    demands: Demands,
     waiter: Waiter,
-    sharedCall: () => SharedCall,
-  ): Flight {
-    const present = this.#flights.get(key);
-    if (
-      present !== undefined &&
-      untilMs <= present.deadlineMs &&
-      retryDepth >= present.retryDepth
-    ) {
+    make: (onEnd: () => void) => SharedCall,
+  ): SharedCall {
+    const present = this.#calls.get(key);
+    if (present?.serves(demands) === true) {
       this.#shared += 1;
-      present.board(waiter);
+      present.add(waiter);
       return present;
     }
-    const flight = new Flight(sharedCall(), () => {
-      // Another one may have taken its place, for those who wait longer.
-      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    const call = make(() => {
+      // Another one may have taken its place, for calls that wait longer.
+      if (this.#calls.get(key) === call) this.#calls.delete(key);
     });
-    this.#flights.set(key, flight);
-    flight.board(waiter);
-    flight.start();
-    return flight;
+    this.#calls.set(key, call);
+    call.add(waiter);
+    call.start();
+    return call;
   }
 }
 
 /**
- * One call on the wire and those who wait for it. Each leaves when it likes, and none ends the call for the others: it is
- * called off when the last has left.
+ * One call on the wire, and the calls that wait for it. Each of them may leave at any time without ending the call for the
+ * others; the last one to leave cancels it.
+ *
+ * It has a record of its own, and twice the time of the call that made it, so that it serves all that join while that
+ * call waits and would wait as long themselves.
  */
-export class Flight implements ClientListener {
-  readonly #sharedCall: SharedCall;
+export class SharedCall implements ClientListener {
+  readonly record: CallRecord;
+  readonly #nextCall: NextCall;
+  readonly #options: OptionsWithOwn;
+  readonly #opener: Opener;
+  /** Until when it may last, in monotonic milliseconds. */
+  readonly #deadlineMs: number;
   readonly #onEnd: () => void;
   readonly #waiters = new Set<Waiter>();
-  #opener: Waiter | undefined;
+  #first: Waiter | undefined;
   #call: ClientCall | undefined;
   #metadata: Metadata | undefined;
   #message: unknown;
   #over = false;
 
-  constructor(sharedCall: SharedCall, onEnd: () => void) {
-    this.#sharedCall = sharedCall;
+  constructor(
+    nextCall: NextCall,
+    options: OptionsWithOwn,
+    environment: Environment,
+    opener: Opener,
+    onEnd: () => void,
+  ) {
+    this.#nextCall = nextCall;
+    this.#options = options;
+    this.#opener = opener;
     this.#onEnd = onEnd;
-  }
-
-  get deadlineMs(): number {
-    return this.#sharedCall.deadlineMs;
-  }
-
-  get retryDepth(): number {
-    return this.#sharedCall.retryDepth;
-  }
-
-  get record(): CallRecord {
-    return this.#sharedCall.record;
+    const { record, untilMs } = opener;
+    const { requestStream, responseStream } = options.method_definition;
+    this.#deadlineMs = untilMs + Math.max(0, untilMs - record.clock.now());
+    this.record = new CallRecord(
+      environment,
+      { path: record.method, requestStream, responseStream },
+      record.connection,
+    );
+    this.record.learnTarget(record.target || "unknown");
+    this.record.priority = record.priority;
+    this.record.deadlineMs = this.#deadlineMs;
   }
 
   get call(): ClientCall | undefined {
@@ -145,22 +144,28 @@ export class Flight implements ClientListener {
     return authContextOf(this.#call);
   }
 
-  /** Who started it. */
-  get opener(): Waiter | undefined {
-    return this.#opener;
+  /** Whether it does for a call what one of its own would: last as long, and be retried as often. */
+  serves({ untilMs, retryDepth }: Demands): boolean {
+    return untilMs <= this.#deadlineMs && retryDepth >= this.#opener.retryDepth;
   }
 
-  board(waiter: Waiter): void {
-    this.#opener ??= waiter;
+  /** Whether this call has made it. */
+  isOpenedBy(waiter: Waiter): boolean {
+    return this.#first === waiter;
+  }
+
+  add(waiter: Waiter): void {
+    this.#first ??= waiter;
     this.#waiters.add(waiter);
   }
 
   start(): void {
-    const { definition, metadata, request } = this.#sharedCall;
+    const { method_definition: definition } = this.#options;
+    const { metadata, request } = this.#opener;
     try {
-      const call = this.#sharedCall.open();
+      const call = callBelow(this.#nextCall, this.#ownOptions());
       this.#call = call;
-      startOn(call, definition, metadata, this);
+      startOn(call, definition, sharedMetadata(metadata), this);
       handOn(call, definition, {}, request);
       call.halfClose();
     } catch (error) {
@@ -170,7 +175,7 @@ export class Flight implements ClientListener {
     }
   }
 
-  /** The passenger waits no longer. The last one to go calls the call off, with its own words. */
+  /** The waiting call leaves. If it is the last one, the shared call is cancelled with its code and details. */
   leave(waiter: Waiter, code: Status, details: string): void {
     if (!this.#waiters.delete(waiter) || this.#waiters.size > 0 || this.#over) return;
     this.#end();
@@ -182,7 +187,7 @@ export class Flight implements ClientListener {
   }
 
   onReceiveMessage(message: unknown): void {
-    // A failure announces itself with null.
+    // grpc-js announces a failure by a message of null.
     if (message !== null) this.#message ??= message;
   }
 
@@ -192,28 +197,46 @@ export class Flight implements ClientListener {
     this.#end();
     const message = this.#message;
     if (status.code === Status.OK && message !== undefined) {
-      this.#sharedCall.succeeded(message, status);
+      const { recording } = this.#opener;
+      recording.message(message);
+      recording.ended(status);
     }
     let first = true;
     for (const waiter of this.#waiters) {
-      const sharedResult = first
-        ? { metadata: this.#metadata, message, status }
-        : this.#copy(status);
+      const result = first ? { metadata: this.#metadata, message, status } : this.#copy(status);
       first = false;
-      // One whose listener throws must not keep the answer from the others.
+      // In a tick each, so that a listener that throws does not keep the answer from the others.
       process.nextTick(() => {
-        if (this.#waiters.delete(waiter)) waiter.landed(sharedResult);
+        if (this.#waiters.delete(waiter)) waiter.onSharedResult(result);
       });
     }
   }
 
+  #ownOptions(): OptionsWithOwn {
+    const own: OptionsWithOwn = { [recordKey]: this.record, ...this.#options };
+    own[recordKey] = this.record;
+    const deadlineMs = this.#deadlineMs;
+    if (deadlineMs !== Number.POSITIVE_INFINITY) {
+      // Nothing below has to watch it: each waiting call has an earlier deadline, and the last one to leave cancels this.
+      const { clock, connection } = this.record;
+      const leftMs = deadlineMs - clock.now();
+      own.deadline = new CallDeadline(deadlineMs, leftMs, clock, connection !== undefined);
+    }
+    return own;
+  }
+
   #copy(status: StatusObject): SharedResult {
-    const message = this.#message;
     return {
       metadata: this.#metadata?.clone(),
-      message: message === undefined ? undefined : this.#sharedCall.another(message),
+      message: this.#copyOf(this.#message),
       status: status.code === Status.OK ? { ...status, metadata: status.metadata.clone() } : status,
     };
+  }
+
+  #copyOf(message: unknown): unknown {
+    const bytes = responseBytes(message);
+    // Without its bytes there is one object for all. The recording reports that.
+    return bytes === undefined ? message : freshMessage(this.#options.method_definition, bytes);
   }
 
   #end(): void {
@@ -222,73 +245,10 @@ export class Flight implements ClientListener {
   }
 }
 
-/** The call that opens a shared one. */
-interface Opener {
-  readonly record: CallRecord;
-  readonly metadata: Metadata;
-  readonly request: unknown;
-  /** Until when it waits itself, on the monotonic clock. */
-  readonly untilMs: number;
-  readonly retryDepth: number;
-  readonly recording: AnswerRecording;
-}
-
-/**
- * The call that those who ask the same share. It has a record of its own, because it may outlive the call that opened it,
- * and twice that one's time: so it serves all who join while the opener waits and would wait as long themselves.
- * Nobody waits longer than they would, and the server is told when the last has gone.
- */
-export function sharedCall(
-  nextCall: NextCall,
-  options: OptionsWithOwn,
-  environment: Environment,
-  { record, metadata, request, untilMs, retryDepth, recording }: Opener,
-): SharedCall {
-  const { method_definition: definition } = options;
-  const { requestStream, responseStream } = definition;
-  const { clock } = record;
-  const shared = new CallRecord(
-    environment,
-    { path: record.method, requestStream, responseStream },
-    record.connection,
-  );
-  shared.learnTarget(record.target || "unknown");
-  shared.priority = record.priority;
-  const deadlineMs = untilMs + Math.max(0, untilMs - clock.now());
-  shared.deadlineMs = deadlineMs;
-  return {
-    record: shared,
-    deadlineMs,
-    definition,
-    retryDepth,
-    metadata: sharedMetadata(metadata),
-    request,
-    open() {
-      const own: OptionsWithOwn = { [recordKey]: shared, ...options };
-      own[recordKey] = shared;
-      if (deadlineMs !== Number.POSITIVE_INFINITY) {
-        // Whoever waits for it watches a deadline that is no later, and the last to leave calls it off.
-        const leftMs = deadlineMs - clock.now();
-        own.deadline = new CallDeadline(deadlineMs, leftMs, clock, record.connection !== undefined);
-      }
-      return callBelow(nextCall, own);
-    },
-    another(message) {
-      const bytes = responseBytes(message);
-      // Without its bytes there is one object for all; the recording tells of it.
-      return bytes === undefined ? message : freshMessage(definition, bytes);
-    },
-    succeeded(message, status) {
-      recording.message(message);
-      recording.ended(status);
-    },
-  };
-}
-
-/** What a caller says of itself that may be worse than what others would say who share the call. */
+/** Metadata about the caller, by which a server might refuse the call although it would serve the others. */
 const ofOneCaller = [cohortKey, previousAttemptsKey];
 
-/** The metadata of a call that belongs to nobody in particular. */
+/** The metadata of a shared call, without what is about its first caller. */
 function sharedMetadata(metadata: Metadata): Metadata {
   if (ofOneCaller.every((key) => metadata.get(key).length === 0)) return metadata;
   const shared = copyMetadata(metadata);
@@ -297,8 +257,8 @@ function sharedMetadata(metadata: Metadata): Metadata {
 }
 
 /**
- * Whether a shared call has failed for a reason that may be its first caller's: who that is, what it may ask for, or a
- * policy of this process whose state goes by the caller.
+ * Whether a shared call may have failed for a reason that concerns only the caller that made it: its identity, its
+ * permissions or its quota, or a policy of this process that tells callers apart.
  */
 export function failedForOpener(status: StatusObject): boolean {
   const { code } = status;
