@@ -4,7 +4,7 @@ import { durationMs, InvalidOptionError, wholeNumber } from "../../core/options.
 import { type Permit, permit } from "../../core/permit.js";
 import type { StatusOrigin } from "../../core/status.js";
 
-/** What a provider said. `none`: it has no answer to this call. */
+/** The reply of a provider. `none`: it has no answer to this call. */
 export type FallbackReply<A> =
   | { readonly kind: "answer"; readonly answer: A }
   | { readonly kind: "none" }
@@ -12,23 +12,23 @@ export type FallbackReply<A> =
 
 /** Numbers of one provider. All but `running` only grow. */
 export interface FallbackProviderSnapshot {
-  /** Calls that it works for, streams that it still gives included. */
+  /** Calls that it works for, streamed answers that have not ended included. */
   readonly running: number;
   readonly answered: number;
   /** It had no answer. */
   readonly none: number;
   /** It threw, or its promise was rejected. */
   readonly failed: number;
-  /** It took longer than it may. */
+  /** It took longer than its `timeoutMs`, or than the call had left. */
   readonly timedOut: number;
-  /** It worked for as many calls as it may already, and was passed over. */
+  /** It was passed over, because it worked for `maxConcurrent` calls. */
   readonly busy: number;
   /** In `observe`: it would have been asked, or would have answered. */
   readonly observed: number;
 }
 
-/** The places of one provider, and its numbers. */
-export class FallbackSlot {
+/** How many calls a provider works for, with its limits and its numbers. */
+export class ProviderLoad {
   readonly limits: ResolvedFallbackLimits;
   readonly counts = { answered: 0, none: 0, failed: 0, timedOut: 0, busy: 0, observed: 0 };
   #running = 0;
@@ -37,7 +37,7 @@ export class FallbackSlot {
     this.limits = limits;
   }
 
-  /** A permit to work for one call; `undefined` when it works for as many as it may. */
+  /** A permit to work for one call; `undefined` while it works for `maxConcurrent`. */
   tryEnter(): Permit | undefined {
     if (this.#running >= this.limits.maxConcurrent) {
       this.counts.busy += 1;
@@ -54,47 +54,49 @@ export class FallbackSlot {
   }
 }
 
-/** A provider, as far as the order of asking goes. */
+/** What the chain needs to know of a provider. */
 export interface FallbackCandidate {
-  readonly slot: FallbackSlot;
+  readonly load: ProviderLoad;
 }
 
-/** What goes on around a call that looks for another answer. */
-export interface FallbackHost<P extends FallbackCandidate, A> {
+/** The call that looks for another answer. */
+interface FallbackHost<P extends FallbackCandidate, A> {
   readonly clock: Clock;
-  /** When the call's own time is over, `Infinity` for never. */
+  /** The deadline of the call in monotonic milliseconds; `Infinity` for none. */
   readonly deadlineMs: number;
   /** Whether the provider is for this failure. */
   accepts(provider: P): boolean;
   /**
-   * Asks a provider, which may take until `dueMs`. What it says counts once, and not after that.
-   * @returns What calls it off.
+   * Asks a provider, which may take until `dueMs`, in monotonic milliseconds. Only the first reply counts.
+   *
+   * @returns A function that cancels the question.
    */
-  ask(provider: P, dueMs: number, told: (reply: FallbackReply<A>) => void): () => void;
-  /** A provider threw. The next is asked. */
+  ask(provider: P, dueMs: number, onReply: (reply: FallbackReply<A>) => void): () => void;
+  /** A provider threw. The next one is asked. */
   failed(provider: P, error: unknown): void;
-  /** The permit is the host's now: an answer that is given bit by bit is work until its end. */
+  /** A provider has answered. The host settles the permit: a streamed answer holds it until its end. */
   answered(answer: A, provider: P, permit: Permit): void;
   /**
-   * No provider has an answer. `tried` says what became of each that was for this failure, for a person; it is empty
-   * where none was.
+   * No provider has an answer.
+   *
+   * @param tried For a person: the result of each provider that was for this failure. Empty if none was.
    */
   unanswered(tried: string): void;
 }
 
 /** One question to one provider. */
 interface Question {
-  /** Nobody waits for its reply any more. */
+  /** A reply does not count any more. */
   over: boolean;
-  callOff: (() => void) | undefined;
+  cancel: (() => void) | undefined;
   stopTimer: CancelTask | undefined;
   readonly permit: Permit;
 }
 
 /**
- * The way of one failed call along the chain of its providers, in their order, until one of them answers. Each is given
- * its own time and never more than the call has left; its permit is settled exactly once, and what it
- * says after its time, or after the call has ended, is dropped.
+ * Asks the providers of a failed call one after another, until one answers. Each may take its `timeoutMs`, and never more
+ * than the call has left. A reply that comes later, or after the call has ended, is dropped. Each permit is settled
+ * exactly once.
  */
 export class FallbackRun<P extends FallbackCandidate, A> {
   readonly #providers: readonly P[];
@@ -102,7 +104,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   readonly #tried: string[] = [];
   #next = 0;
   #question: Question | undefined;
-  /** Nobody is asked any more: somebody has answered, nobody could, or the call has ended. */
+  /** No further provider is asked: one has answered, none could, or the call has ended. */
   #over = false;
   #aborted = false;
 
@@ -111,12 +113,12 @@ export class FallbackRun<P extends FallbackCandidate, A> {
     this.#host = host;
   }
 
-  /** Asks the first. Tells the host, now or later, and once. */
+  /** Asks the first provider. Calls `answered` or `unanswered` of the host once, now or later. */
   start(): void {
     this.#goOn();
   }
 
-  /** The call has ended: the provider at work is called off. */
+  /** The call has ended. Cancels the question to the provider that works for it. */
   abort(): void {
     if (this.#over) return;
     this.#over = true;
@@ -131,16 +133,16 @@ export class FallbackRun<P extends FallbackCandidate, A> {
       const provider = this.#providers[this.#next];
       if (provider === undefined) break;
       this.#next += 1;
-      // A function of the user's, who may end the call in it.
+      // Calls a function of the user's, which may end the call.
       if (!host.accepts(provider) || this.#over) continue;
-      const { limits } = provider.slot;
+      const { limits } = provider.load;
       const nowMs = host.clock.now();
       const leftMs = host.deadlineMs - nowMs;
       if (!(leftMs > 0)) {
         this.#note(provider, "no time left");
         break;
       }
-      const permit = provider.slot.tryEnter();
+      const permit = provider.load.tryEnter();
       if (permit === undefined) this.#note(provider, "busy");
       else if (!this.#ask(provider, permit, nowMs, Math.min(limits.timeoutMs, leftMs))) return;
     }
@@ -149,36 +151,36 @@ export class FallbackRun<P extends FallbackCandidate, A> {
     host.unanswered(this.#tried.join(", "));
   }
 
-  /** True when the provider has said at once that it has nothing. */
+  /** True if the provider has replied at once, without an answer. */
   #ask(provider: P, permit: Permit, nowMs: number, limitMs: number): boolean {
     const host = this.#host;
-    const question: Question = { over: false, callOff: undefined, stopTimer: undefined, permit };
+    const question: Question = { over: false, cancel: undefined, stopTimer: undefined, permit };
     this.#question = question;
     let atOnce = true;
     const dueMs = nowMs + limitMs;
-    const callOff = host.ask(provider, dueMs, (reply) => {
+    const cancel = host.ask(provider, dueMs, (reply) => {
       if (question.over) return;
       if (reply.kind === "answer") {
         this.#over = true;
         this.#close(question, false);
-        provider.slot.counts.answered += 1;
+        provider.load.counts.answered += 1;
         host.answered(reply.answer, provider, permit);
         return;
       }
       this.#close(question, false);
       permit.settle("failure");
-      // A provider knows the time as well, and may be the first to say that it is over.
+      // A provider knows its deadline, and may fail by it before the timer here fires.
       if (reply.kind === "error" && host.clock.now() >= dueMs) this.#timedOut(provider, limitMs);
       else this.#count(provider, reply);
       if (!atOnce) this.#goOn();
     });
     atOnce = false;
     if (question.over) {
-      // The call ended while the provider was being asked: it has started all the same.
-      if (this.#aborted) callOff();
+      // The call ended while the provider was being asked.
+      if (this.#aborted) cancel();
       return !this.#over;
     }
-    question.callOff = callOff;
+    question.cancel = cancel;
     question.stopTimer = expireAt(host.clock, dueMs, limitMs, () => {
       this.#close(question, true);
       this.#timedOut(provider, limitMs);
@@ -188,56 +190,57 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   }
 
   #timedOut(provider: P, limitMs: number): void {
-    provider.slot.counts.timedOut += 1;
+    provider.load.counts.timedOut += 1;
     this.#note(provider, `no answer within ${Math.round(limitMs)} ms`);
   }
 
-  #close(question: Question, ownCancel: boolean): void {
+  /** @param cancel The provider is still at work. */
+  #close(question: Question, cancel: boolean): void {
     if (question.over) return;
     question.over = true;
     question.stopTimer?.();
     this.#question = undefined;
-    if (!ownCancel) return;
+    if (!cancel) return;
     question.permit.settle("ignored");
-    question.callOff?.();
+    question.cancel?.();
   }
 
   #count(provider: P, reply: Exclude<FallbackReply<A>, { readonly kind: "answer" }>): void {
     if (reply.kind === "none") {
-      provider.slot.counts.none += 1;
+      provider.load.counts.none += 1;
       this.#note(provider, "nothing");
       return;
     }
-    provider.slot.counts.failed += 1;
+    provider.load.counts.failed += 1;
     this.#note(provider, "failed");
     this.#host.failed(provider, reply.error);
   }
 
-  #note({ slot }: P, what: string): void {
-    this.#tried.push(`${slot.limits.name}: ${what}`);
+  #note({ load }: P, what: string): void {
+    this.#tried.push(`${load.limits.name}: ${what}`);
   }
 }
 
-/** What every provider of fallback answers can be told. */
+/** Options of every provider. */
 export interface FallbackLimits {
   /**
-   * What it is called in marks, decisions and numbers: letters, digits, `.`, `_` and `-`, at most 64. Two providers of
-   * one chain need two names. @defaultValue the name of its kind
+   * The name in marks, decisions and numbers: letters, digits, `.`, `_` and `-`, at most 64. It must be unique in the
+   * chain. @defaultValue the name of its kind
    */
   readonly name?: string;
-  /** Calls of one policy that it may work for at once, at least 1. @defaultValue 10, as in Hystrix */
+  /** How many calls of one policy it may work for at once, at least 1. @defaultValue 10, as in Hystrix */
   readonly maxConcurrent?: number;
 }
 
 /** The limits of a provider, checked. */
 export interface ResolvedFallbackLimits {
   readonly name: string;
-  /** How long it may take for one call, and what it counts for in the reserve. */
+  /** How long it may take for one call. It counts towards the reserve. */
   readonly timeoutMs: number;
   readonly maxConcurrent: number;
 }
 
-/** What names something that degrades an answer. */
+/** A name in the mark of a degraded answer. */
 export const degradationName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -261,14 +264,14 @@ export function resolveFallbackLimits(
   });
 }
 
-/** How much of a call's time is kept for its fallback, at most: the call itself comes first. */
+/** The largest share of a call's time that is kept for its fallback. The call itself comes first. */
 const largestShare = { asked: 1 / 2, byDefault: 1 / 4 } as const;
 
 /**
- * How much earlier than its deadline a call must be answered, so that a fallback can still answer for it.
+ * The reserve in milliseconds: how much earlier than its deadline a call must be answered, so that a fallback has time.
  *
- * @param reserveMs What the user asked for; else the time that the providers may take altogether.
- * @param availableMs The time the call has; without a deadline nothing is kept.
+ * @param reserveMs The user's option. `undefined`: the sum of the timeouts of the providers.
+ * @param availableMs The time that the call has left; `Infinity` without a deadline, and then nothing is kept.
  */
 export function fallbackReserveMs(
   reserveMs: number | undefined,
@@ -291,9 +294,9 @@ const helpedCodes: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * Whether another answer helps against a failure, unless the user says otherwise: where the service could not do its
- * part. Not where the caller asked for something that it cannot have, nor where this process could not send
- * or read a message: hiding that would hide a mistake.
+ * The default of `when`: whether a fallback answers a failure. It does if the service could not do its work. It does not if
+ * the caller asked for something that it cannot have, nor if this process could not send or read a message: that would
+ * hide a mistake.
  */
 export function fallbackHelps(failed: {
   readonly code: number;

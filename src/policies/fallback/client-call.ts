@@ -25,13 +25,13 @@ import {
   reportFailure,
 } from "./client-providers.js";
 
-/** A call with one request message, whose failure is answered by the first provider that has an answer. */
+/** A call with one request message. If it fails, the first provider that has an answer replaces the failure. */
 export class FallbackCall extends PrimaryCall {
   #run: FallbackRun<FallbackSource, FallbackAnswer> | undefined;
   #stream: FallbackStream | undefined;
   #stopTimer: CancelTask | undefined;
-  /** Calls off the provider that works for the call: it is asked, or gives its answer still. */
-  #callOff: (() => void) | undefined;
+  /** Cancels the provider that works for the call: it is being asked, or its streamed answer has not ended. */
+  #cancelProvider: (() => void) | undefined;
   #permit: Permit | undefined;
 
   protected override failed(status: StatusObject): void {
@@ -49,14 +49,14 @@ export class FallbackCall extends PrimaryCall {
     this.#run = new FallbackRun<FallbackSource, FallbackAnswer>(policy.sources, {
       clock: record.clock,
       deadlineMs: record.deadlineMs,
-      // Who was closed meanwhile takes on nothing more.
+      // No provider is asked once the weir or the client is closed.
       accepts: (source) => this.closing === undefined && accepts(source, question.failure, report),
-      ask: (source, dueMs, told) => {
-        const callOff = askProvider(source, question, dueMs, told);
-        this.#callOff = callOff;
-        return callOff;
+      ask: (source, dueMs, onReply) => {
+        const cancel = askProvider(source, question, dueMs, onReply);
+        this.#cancelProvider = cancel;
+        return cancel;
       },
-      failed: ({ slot }, error) => reportFailure(error, slot.limits.name, report),
+      failed: ({ load }, error) => reportFailure(error, load.limits.name, report),
       answered: (answer, source, permit) => {
         environment.pendingCalls.leave(this.closed);
         this.#answered(answer, source, permit);
@@ -75,7 +75,7 @@ export class FallbackCall extends PrimaryCall {
   }
 
   protected override fresh(answer: FallbackAnswer): void {
-    const name = this.policy.cache?.slot.limits.name ?? "";
+    const name = this.policy.cache?.load.limits.name ?? "";
     this.decide("fallback", `${name}, fresh${ageText(answer)}`);
     this.#give(answer, []);
   }
@@ -91,13 +91,13 @@ export class FallbackCall extends PrimaryCall {
     this.#run?.abort();
     this.#stream?.stop();
     this.#permit?.settle("ignored");
-    this.#callOff?.();
-    this.#callOff = undefined;
+    this.#cancelProvider?.();
+    this.#cancelProvider = undefined;
   }
 
-  #answered(answer: FallbackAnswer, { slot }: FallbackSource, permit: Permit): void {
+  #answered(answer: FallbackAnswer, { load }: FallbackSource, permit: Permit): void {
     const { record } = this;
-    const { name } = slot.limits;
+    const { name } = load.limits;
     const code = Status[this.failure?.code ?? Status.UNKNOWN];
     this.#permit = permit;
     this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
@@ -114,11 +114,11 @@ export class FallbackCall extends PrimaryCall {
     };
     const done = () => {
       this.#permit?.settle("success");
-      this.#callOff = undefined;
+      this.#cancelProvider = undefined;
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
       this.tellStatus(status);
     };
-    // Whatever a listener above throws, what follows is told.
+    // A listener above may throw. The rest is told all the same.
     try {
       this.tellMetadata(marked(degradations));
     } finally {
@@ -142,12 +142,12 @@ export class FallbackCall extends PrimaryCall {
     const stream = new FallbackStream(iterator, first, { message, done, broken });
     if (this.ended) return;
     this.#stream = stream;
-    this.#bound();
+    this.#endAtDeadline();
     if (this.readWanted) stream.read();
   }
 
-  /** Where no deadline interceptor stands above, nobody else ends a stream whose time is over. */
-  #bound(): void {
+  /** Without a layer of deadlines above, ends a streamed answer at the deadline of the call. */
+  #endAtDeadline(): void {
     const { clock, deadlineMs, restore } = this.record;
     if (deadlineMs === Number.POSITIVE_INFINITY) return;
     if (this.options.deadline instanceof CallDeadline) return;
@@ -157,7 +157,7 @@ export class FallbackCall extends PrimaryCall {
     this.#stopTimer = expireAt(clock, deadlineMs, leftMs, () => restore(end));
   }
 
-  /** A streamed answer has broken off: what has been given is not the whole of it, so the failure stands. */
+  /** A streamed answer has broken off. It is not complete, so the call ends with its own failure. */
   #broken(error: unknown): void {
     reportFailure(error, "stream", this.environment.report);
     const details = "A stored answer could not be read";
@@ -176,16 +176,15 @@ function marked(degradations: readonly Degradation[]): Metadata {
   return metadata;
 }
 
-/** Told what a streamed answer gives. */
-export interface FallbackStreamReader {
+interface FallbackStreamReader {
   message(message: unknown): void;
   /** There are no more messages. */
   done(): void;
-  /** It broke off. */
+  /** The answer broke off. */
   broken(error: unknown): void;
 }
 
-/** A streamed answer of a provider, shown as fast as the caller reads: one message for each read. */
+/** A streamed answer of a provider. It is read as fast as the caller reads: one message for each read. */
 export class FallbackStream {
   readonly #iterator: AnyIterator;
   readonly #reader: FallbackStreamReader;
@@ -204,13 +203,13 @@ export class FallbackStream {
     else this.#first = first;
   }
 
-  /** The caller wants a message. */
+  /** The caller reads a message. */
   read(): void {
     if (this.#reading || this.#over) return;
     this.#reading = true;
     const first = this.#first;
     this.#first = undefined;
-    // Later, because the caller is in a call of ours; an iterator that is not asynchronous would recurse.
+    // In the next tick, because the caller is inside `startRead`: an iterator that is not asynchronous would recurse.
     if (first !== undefined) process.nextTick(() => this.#take(first));
     else {
       whenKnown(
@@ -221,7 +220,7 @@ export class FallbackStream {
     }
   }
 
-  /** The call has ended. Who asked for the answer closes the iterator. */
+  /** The call has ended. The iterator is closed by whoever asked for the answer. */
   stop(): void {
     this.#over = true;
   }

@@ -3,19 +3,19 @@ import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
 import { type Degradation, readDegradations } from "../../grpc/status/degraded.js";
 
-/** Notes what an answer had to make do with, for the call and for the inbound call it is made for. */
+/** Notes how an answer is degraded, for the call and for the inbound call that it is made for. */
 export function noteDegradations(record: CallRecord, degradations: readonly Degradation[]): void {
   if (degradations.length === 0) return;
   record.degradations = degradations;
   record.inbound?.degraded(degradations);
 }
 
-/** Notes what the service below says of its answer. */
+/** Notes the mark of a service below in its answer. */
 export function noteAnswer(record: CallRecord, { code, metadata }: StatusObject): void {
   if (code === Status.OK) noteDegradations(record, readDegradations(metadata));
 }
 
-/** A call of a handler, which has no fallback of its own: the mark of a service below goes up with the handler's answer. */
+/** A call of a handler without a fallback: the mark of a service below is noted, to be sent with the handler's answer. */
 export class WatchedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
 

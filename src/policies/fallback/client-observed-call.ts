@@ -20,8 +20,8 @@ import {
 import { type AnswerRecording, captureResponses } from "./stale-cache/client-recording.js";
 
 /**
- * A call whose fallback only observes. Answers are stored, so that a cache is warm when it is switched on, and
- * looked up; functions of the user's are not called, and count as if they had an answer. The call goes on as it would.
+ * A call whose fallback only observes, and does not change it. Answers are stored and looked up, so that a cache is warm
+ * when the fallback is enforced. Functions of the user's are not called, and count as if they had an answer.
  */
 export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
@@ -99,7 +99,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     super.endedWith(received);
   }
 
-  /** A weir, or a client, that is closed takes on nothing more. */
+  /** Neither the weir nor the client is closed. */
   get #open(): boolean {
     return this.#environment.pendingCalls.closing(this.#record.connection) === undefined;
   }
@@ -109,7 +109,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     const question: FallbackQuestion = {
       record,
       metadata: this.#metadata,
-      // No function is called that would ask for it.
+      // It is for functions, and none is called.
       request: undefined,
       definition: this.options.method_definition,
       key: this.#key,
@@ -122,16 +122,16 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
     if (chain.length > 0) this.#preview(chain, question);
   }
 
-  /** Finds the first that would answer. A store that is slow is waited for here, and not by the call. */
+  /** Finds the first provider that would answer. The call does not wait for a slow store. */
   #preview([source, ...rest]: readonly FallbackSource[], question: FallbackQuestion): void {
     if (source === undefined) {
       this.#note("stop", "no provider would have an answer");
       return;
     }
-    const { slot } = source;
-    const { name } = slot.limits;
+    const { load } = source;
+    const { name } = load.limits;
     const would = (answer?: FallbackAnswer) => {
-      slot.counts.observed += 1;
+      load.counts.observed += 1;
       const age = answer?.ageMs === undefined ? "" : `, ${Math.round(answer.ageMs)} ms old`;
       this.#note("fallback", `${name}${age}, instead of ${Status[question.failure.code]}`);
     };

@@ -19,14 +19,14 @@ import {
 } from "./client-providers.js";
 import { StaleCache, type StaleCacheSnapshot } from "./stale-cache/client-cache.js";
 
-/** Where the answer to a failed call comes from instead. */
+/** Where the answer to a failed call comes from. */
 export interface FallbackOptions {
-  /** Asked in this order until one has an answer; at least one. */
+  /** They are asked in this order until one has an answer. At least one. */
   readonly providers: readonly FallbackProvider[];
   /**
-   * How much earlier than its deadline a call must be answered, so that the providers still have time: milliseconds up
-   * to 24 days, and never more than half of what the call has.
-   * @defaultValue what the providers may take altogether, and at most a quarter of what the call has
+   * How much earlier than its deadline a call must be answered, so that the providers have time. Up to 24 days; never
+   * more than half of the call's time is kept.
+   * @defaultValue the sum of the timeouts of the providers, and at most a quarter of the call's time
    */
   readonly reserveMs?: number;
 }
@@ -42,21 +42,21 @@ export interface FallbackSnapshot {
   readonly cache?: StaleCacheSnapshot;
 }
 
-/** How many methods a policy remembers that it has told about. */
-const maxTold = 1_000;
+/** How many methods out of scope a policy reports at most. */
+const maxReported = 1_000;
 
-/** One chain of providers, with what it keeps. */
+/** The chain of providers of a client or a method, and its state. */
 export class FallbackPolicy implements ControlledPolicy {
   mode: Mode;
   readonly sources: readonly FallbackSource[];
   readonly cache: StaleCache | undefined;
-  /** Functions of the user's are asked, with the request. */
+  /** A provider calls a function of the user's, with the request. */
   readonly asksFunctions: boolean;
   unanswered = 0;
   readonly #reserveMs: number | undefined;
   readonly #environment: Environment;
-  readonly #told = new Set<string>();
-  #late: readonly ResolvedFallbackLimits[] | undefined;
+  readonly #reported = new Set<string>();
+  #afterDeadline: readonly ResolvedFallbackLimits[] | undefined;
 
   constructor(
     providers: readonly FallbackProvider[],
@@ -72,25 +72,25 @@ export class FallbackPolicy implements ControlledPolicy {
     this.asksFunctions = this.sources.some(({ harmless }) => !harmless);
   }
 
-  /** How much of the time that a call has is kept for the providers that would answer when it is over. */
+  /** How much of a call's time, in milliseconds, is kept for the providers that answer when the service was too slow. */
   reserveMs(availableMs: number): number {
     if (availableMs === Number.POSITIVE_INFINITY) return 0;
-    this.#late ??= this.#whoAnswersLate();
-    if (this.#late.length === 0) return 0;
-    return fallbackReserveMs(this.#reserveMs, this.#late, availableMs);
+    this.#afterDeadline ??= this.#providersAfterDeadline();
+    if (this.#afterDeadline.length === 0) return 0;
+    return fallbackReserveMs(this.#reserveMs, this.#afterDeadline, availableMs);
   }
 
-  /** Says once for each method that a policy which stands for it can do nothing for it. */
-  tellOutOfScope({ method, kind }: CallRecord): void {
-    if (this.#told.has(method) || this.#told.size >= maxTold) return;
-    this.#told.add(method);
-    const text = `${method} streams its request (${kind}): a fallback could not be given all of it. Its calls pass through; say fallback: false for it`;
+  /** Reports once for each method that a fallback cannot answer its calls. */
+  reportOutOfScope({ method, kind }: CallRecord): void {
+    if (this.#reported.has(method) || this.#reported.size >= maxReported) return;
+    this.#reported.add(method);
+    const text = `${method} streams its request (${kind}), which a fallback cannot be given as a whole. Its calls have no fallback. Set fallback: false for this method`;
     safely(this.#environment.report, new Error(text), "fallback");
   }
 
-  /** Asked once: without a provider for it, time that is kept would be time lost. */
-  #whoAnswersLate(): readonly ResolvedFallbackLimits[] {
-    const detail = "Deadline exceeded, less what is kept for the fallback";
+  /** The providers for DEADLINE_EXCEEDED. Each `when` is asked once: without such a provider, no time is kept. */
+  #providersAfterDeadline(): readonly ResolvedFallbackLimits[] {
+    const detail = "Deadline exceeded, less the time that is kept for the fallback";
     const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
     const late: FallbackFailure = {
       ...status,
@@ -99,11 +99,11 @@ export class FallbackPolicy implements ControlledPolicy {
     };
     const { report } = this.#environment;
     const sources = this.sources.filter((source) => accepts(source, late, report));
-    return sources.map(({ slot }) => slot.limits);
+    return sources.map(({ load }) => load.limits);
   }
 
   snapshot(): FallbackSnapshot {
-    const entries = this.sources.map(({ slot }) => [slot.limits.name, slot.snapshot()] as const);
+    const entries = this.sources.map(({ load }) => [load.limits.name, load.snapshot()] as const);
     const { unanswered, cache } = this;
     const snapshot = { providers: Object.fromEntries(entries), unanswered };
     return cache === undefined ? snapshot : { ...snapshot, cache: cache.snapshot() };
@@ -128,18 +128,18 @@ export function fallbackPolicy(
   const names = new Set<string>();
   let caches = 0;
   for (const [index, provider] of providers.entries()) {
-    const slot = `${prefix}.providers[${index}]`;
+    const at = `${prefix}.providers[${index}]`;
     if (!(provider instanceof FallbackProvider)) {
       const rule = "made by staleCache, alternative, value, staticValue or empty";
-      throw new InvalidOptionError(slot, rule, provider);
+      throw new InvalidOptionError(at, rule, provider);
     }
     const { name } = provider.limits;
     if (names.has(name)) {
-      throw new InvalidOptionError(`${slot}.name`, "another than those before it", name);
+      throw new InvalidOptionError(`${at}.name`, "another than those before it", name);
     }
     names.add(name);
     caches += provider.stores ? 1 : 0;
-    if (caches > 1) throw new InvalidOptionError(slot, "the only stale cache of the chain", name);
+    if (caches > 1) throw new InvalidOptionError(at, "the only stale cache of the chain", name);
   }
   if (reserveMs !== undefined) durationMs(`${prefix}.reserveMs`, reserveMs);
   return new FallbackPolicy(providers, reserveMs, own.mode, environment);

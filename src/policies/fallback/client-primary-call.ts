@@ -33,14 +33,18 @@ import {
 } from "./stale-cache/client-single-flight.js";
 
 /**
- * Where a call stands: it waits for its `request`, looks into the cache (`lookup`), runs (`primary`), or has `begun` to
- * show a response that nothing can replace; or its answer comes from `elsewhere`.
+ * The stage of a call:
+ * - `request`: it waits for its request;
+ * - `lookup`: it looks for a fresh answer in the cache;
+ * - `primary`: it waits for the service;
+ * - `begun`: the caller has got a part of the response, so that no other answer can replace it;
+ * - `elsewhere`: the service is not waited for any more. The answer comes from a provider.
  */
 type Stage = "request" | "lookup" | "primary" | "begun" | "elsewhere";
 
 /**
- * The part of a call that may be answered by a fallback in which the service itself is asked: with less time than the call
- * has, together with others who ask the same, and unless there is an answer that is still fresh.
+ * The first part of a call with a fallback: a fresh answer from the cache, or the call to the service. That has less time
+ * than the call itself (the reserve), and may be shared with equal calls.
  */
 export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> implements Waiter {
   protected readonly record: CallRecord;
@@ -49,19 +53,19 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected metadata = new Metadata();
   /** The request, for functions that answer in place of the service. */
   protected request: MessageCopy | undefined;
-  /** Names the call in the cache. */
+  /** The key of the call in the cache. */
   protected key: string | undefined;
-  /** The caller waits for a message. */
+  /** The caller has asked for a message that it has not got. */
   protected readWanted = false;
   protected heldMetadata: Metadata | undefined;
   readonly #nextCall: NextCall;
   readonly #single: boolean;
   #asked = false;
-  /** The request of a call that may look into the cache before it goes on, or be shared. */
+  /** The request, if it is kept for the cache or for a shared call. */
   #sent: KeptRequest | undefined;
   #stage: Stage = "request";
   #ownCancel = false;
-  /** What the service ended with, while a fallback is looked for. */
+  /** The failure of the service, while the providers are asked. */
   protected failure: StatusObject | undefined;
   #shared: SharedCall | undefined;
   #recording: AnswerRecording | undefined;
@@ -86,10 +90,10 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- For the subclass.
 
-  /** The service has failed, and nothing of its response was shown. */
+  /** The service has failed, and the caller has got nothing of its response. */
   protected abstract failed(status: StatusObject): void;
 
-  /** The cache has an answer that is as good as a new one. */
+  /** The cache has a fresh answer. */
   protected abstract fresh(answer: FallbackAnswer): void;
 
   /** Ends the call with a status of the service, behind the headers that came with it. */
@@ -101,14 +105,14 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     }
   }
 
-  /** What the call ends with where the weir, or its channel, was closed. */
+  /** The status for the call, if the weir or its channel is closed. */
   protected get closing(): StatusObject | undefined {
     return this.environment.pendingCalls.closing(this.record.connection);
   }
 
   /**
-   * The weir, or the channel, was closed while the call waited for something else than the service. It ends with what
-   * the service said, where it was asked.
+   * The weir or the channel was closed while the call waited for the cache or for a provider. The call ends with the failure
+   * of the service, if there is one.
    */
   protected readonly closed = (closed: StatusObject): void => {
     const failure = this.failure;
@@ -128,14 +132,14 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   protected override begin(metadata: Metadata): void {
     this.metadata = keepMetadata(metadata);
-    // The key of a call has its request in it.
+    // With a cache, the call waits for its request, which is part of the key.
     if (this.policy.cache === undefined) this.#launch();
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
     const { method_definition: definition } = this.options;
     const { cache, asksFunctions } = this.policy;
-    // Serialized for its key, it is not serialized again where it is sent.
+    // The bytes that are serialized for the key are also the ones that are sent.
     const first = !this.#asked && cache !== undefined;
     const sent = first ? keepRequest(definition, message, this) : message;
     if (!this.#asked) {
@@ -143,7 +147,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       if (asksFunctions) this.request = readableLater(definition, sent);
       if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
         this.#sent = sent;
-        this.#depart(sent);
+        this.#begin(sent);
       }
     }
     if (this.#below) super.sendMessageWithContext(context, sent);
@@ -191,9 +195,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.#shared?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
   }
 
-  // ---- The way to the service.
+  // ---- To the service.
 
-  #depart(request: KeptRequest): void {
+  #begin(request: KeptRequest): void {
     const { record, options, metadata } = this;
     const { cache } = this.policy;
     this.key = cache?.keyOf({ record, options, metadata }, request);
@@ -236,14 +240,14 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const time = new PrimaryTime(record, (availableMs) => policy.reserveMs(availableMs));
     this.#time = time;
     time.whenOver(() => this.#timeUp(time));
-    // grpc-js ends a call with its `parent`, unless the deadline interceptor has seen to that: it is not for others.
+    // Without a layer of deadlines, grpc-js cancels a call with its `parent`: such a call cannot be shared.
     const alone = !this.#single || this.options.parent !== undefined;
     if (key !== undefined && cache?.options.singleFlight === true && !alone) {
-      // Who matters more does not wait for who matters less, nor who wants to fail at once for who waits for a connection.
+      // A call does not wait for one of lower priority, nor for one that waits for a connection if it would fail at once.
       const { waitForReady = false } = this.metadata.getOptions();
       const sharedKey = `${record.priority ?? ""} ${waitForReady} ${key}`;
       const { untilMs } = time;
-      // As the call below would say it: a handler may also have passed its own metadata on.
+      // The depth that the call would be sent with: a handler may have passed on the metadata of its inbound call.
       const retryDepth = Math.max(record.inbound?.retryDepth ?? 0, readRetryDepth(this.metadata));
       const opener = {
         record,
@@ -275,7 +279,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.forward(this.metadata, time.shorten(this.options, this.#single));
   }
 
-  /** The shared call has failed for somebody else's reason: this one asks the service itself. */
+  /** The shared call has failed for a reason that may concern only its opener. This call asks the service itself. */
   #leaveShared(time: PrimaryTime): void {
     this.#shared = undefined;
     this.decide("queue", "shared a call that failed for its first caller");
@@ -284,21 +288,21 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     super.halfClose();
   }
 
-  /** The time before the reserve is over. */
+  /** The time of the service, without the reserve, is over. */
   #timeUp({ availableMs, reserveMs }: PrimaryTime): void {
     if (this.ended || this.#stage !== "primary") return;
     const kept = `${Math.round(reserveMs)} ms are kept for the fallback`;
     this.decide("expire", kept, "DEADLINE_EXCEEDED");
     const detail = `Deadline exceeded after ${(Math.max(0, availableMs) / 1000).toFixed(3)}s, ${kept}`;
     const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
-    // From here on, what the service says is nobody's any more.
+    // From here on, what comes from the service is dropped.
     this.#stage = "elsewhere";
     if (this.#shared !== undefined) this.#shared.leave(this, status.code, detail);
     else callOff(this.next, status.code, detail);
     this.#fail(status);
   }
 
-  /** What is sent and read goes to the call below, or waits for it. */
+  /** There is a call below of this call's own, or there will be one: what is sent and read goes there. */
   get #below(): boolean {
     return this.#shared === undefined && this.#stage !== "elsewhere";
   }
@@ -311,7 +315,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     record.restore(() => {
       if (this.ended || this.#stage !== "primary" || shared === undefined) return;
       if (this.closing === undefined && closedLocally(status)) {
-        // The client of whoever opened the shared call was closed, and not this one's.
+        // The client of the opener was closed, and the client of this call was not.
         this.#time?.end();
         this.#shared = undefined;
         this.#launch();
@@ -321,12 +325,12 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         record.adopt(shared.record);
       } else {
         const time = this.#time;
-        const everybodys = this.policy.cache?.options.vary === "shared";
-        if (everybodys && time !== undefined && failedForOpener(status)) {
+        const sameForAll = this.policy.cache?.options.vary === "shared";
+        if (sameForAll && time !== undefined && failedForOpener(status)) {
           this.#leaveShared(time);
           return;
         }
-        this.decide("queue", "shared a call that was under way");
+        this.decide("queue", "shared a call that was in flight");
       }
       if (metadata !== undefined) this.onReceiveMetadata(metadata);
       try {
@@ -343,7 +347,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   override onReceiveMessage(message: unknown): void {
-    // A single response announces its failure with null.
+    // grpc-js announces a single response that does not come by a message of null.
     if (message === null || !this.#begins()) return;
     this.#recording?.message(message);
     this.readWanted = false;
@@ -360,7 +364,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       const time = this.#stage === "primary" ? this.#time : undefined;
       const untilMs = time?.untilMs ?? Number.POSITIVE_INFINITY;
       const over = timeIsUp(received.code, this.record.clock.now(), untilMs);
-      // With a reserve, what is over is the time of the service; else it is that of the call.
+      // With a reserve, the time of the service is over; without one, the time of the call.
       if (!over || time === undefined) this.#fail(received);
       else if (time.reserveMs > 0) this.#timeUp(time);
       else this.conclude(received);
@@ -376,7 +380,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const begun = this.#stage === "begun";
     this.#stage = "elsewhere";
     this.#time?.end();
-    // Who is closed takes on nothing more, and who has left wants no answer.
+    // No other answer replaces a response that has begun, nor is one wanted after a cancellation or a close.
     if (begun || this.#ownCancel || this.closing !== undefined) this.conclude(status);
     else {
       this.failure = status;
@@ -384,7 +388,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     }
   }
 
-  /** Something of the response is about to be shown. False when it is nobody's any more. */
+  /** The caller is about to get a part of the response. False if the response is dropped. */
   #begins(): boolean {
     if (this.#stage === "begun") return true;
     if (this.#stage !== "primary" || this.ended) return false;
@@ -429,7 +433,7 @@ function lookUpFresh(
   const goOn = () => {
     if (end()) without();
   };
-  const { timeoutMs } = cache.slot.limits;
+  const { timeoutMs } = cache.load.limits;
   const stopTimer = expireAt(clock, clock.now() + timeoutMs, timeoutMs, goOn);
   const show = (answer: FallbackAnswer) => {
     if (end()) found(answer);
@@ -450,16 +454,16 @@ function lookUpFresh(
 }
 
 /**
- * The time that the service itself is given: that of the call, less what is kept for its fallback. What stands below
- * reads the time of a call from its record, so it stands there until the service has answered.
+ * The time that the service has: that of the call without the reserve. Layers below read the deadline of a call from its
+ * record, so the record has the shorter one until the service has answered.
  */
-export class PrimaryTime {
-  /** Until when, on the monotonic clock. */
+class PrimaryTime {
+  /** Until when, in monotonic milliseconds. */
   readonly untilMs: number;
   readonly availableMs: number;
   readonly reserveMs: number;
   readonly #record: CallRecord;
-  /** What the record said before. */
+  /** The deadline of the call itself, while the record has the shorter one. */
   #ownMs: number | undefined;
   #stopTimer: CancelTask | undefined;
 
@@ -471,7 +475,7 @@ export class PrimaryTime {
     this.availableMs = this.untilMs - nowMs;
   }
 
-  /** Runs `task` in the caller's context when it is over. Without a reserve, the call's deadline sees to that. */
+  /** Runs `task` in the caller's context when the time is over. Not without a reserve: then the call's own deadline ends it. */
   whenOver(task: () => void): void {
     if (this.reserveMs === 0) return;
     const { clock, restore } = this.#record;
@@ -479,8 +483,8 @@ export class PrimaryTime {
   }
 
   /**
-   * Takes the reserve out of what the call below is told. On the wire only of a single response, which can be
-   * replaced to its end: a stream that has begun may use all the time there is.
+   * Takes the reserve off the deadline of the call below. The server is told the shorter deadline only for a single response,
+   * which can be replaced until its end: a stream that has begun may use all of the call's time.
    */
   shorten(options: OptionsWithOwn, single: boolean): OptionsWithOwn {
     if (this.reserveMs === 0) return options;
@@ -494,7 +498,7 @@ export class PrimaryTime {
     return { ...options, deadline };
   }
 
-  /** The service has answered, or is no longer asked: the time of the call is its own again. */
+  /** The service has answered, or is not waited for any more: the record has the call's own deadline again. */
   end(): void {
     this.#stopTimer?.();
     this.#stopTimer = undefined;

@@ -19,55 +19,56 @@ import type { CallKind } from "../../grpc/types.js";
 import {
   type FallbackLimits,
   type FallbackReply,
-  FallbackSlot,
   fallbackHelps,
+  ProviderLoad,
   type ResolvedFallbackLimits,
   resolveFallbackLimits,
 } from "./chain.js";
 import type { Known } from "./stale-cache/answer-cache.js";
 
-/** The failure for which another answer is looked for. */
+/** The failure of a call, for which a fallback looks for another answer. */
 export interface FallbackFailure extends StatusObject {
   readonly origin: StatusOrigin;
   /** Set when a policy refused the call, in this process or in a server. */
   readonly rejection: Rejection | undefined;
 }
 
-/** What a function that answers in place of a service is told of the call. */
+/** The failed call, for a function that answers it. */
 export interface FallbackContext {
   /** `/pkg.Service/Method`. */
   readonly method: string;
   readonly kind: CallKind;
   readonly failure: FallbackFailure;
-  /** What the request was sent with: a copy of its own. */
+  /** A copy of the metadata that the request was sent with. */
   readonly metadata: Metadata;
-  /** Aborted when the answer is not waited for any more: the call was cancelled, or its time or yours is over. */
+  /** Aborted when the answer is no longer needed: the call was cancelled, or its time or that of the provider is over. */
   readonly signal: AbortSignal;
   /**
-   * Until when an answer counts, in milliseconds since the epoch, as `CallOptions.deadline` takes it. A streamed answer
-   * must have begun by then.
+   * Until when an answer counts, in milliseconds since the epoch, as in `CallOptions.deadline`. A streamed answer must have
+   * begun by then.
    */
   readonly deadline: number;
 }
 
-/** Options that every provider has. */
+/** Options of every provider. */
 export interface FallbackProviderOptions extends FallbackLimits {
   /**
-   * Whether it is for this failure. A cancellation by the caller is never asked about. What throws counts as the
-   * default. It is asked once, too, about a call whose time is over: only then some of a call's time is kept for it.
+   * Whether the provider answers this failure. It is not asked about calls that their caller cancelled. If it throws,
+   * the default decides. It is also asked once about a DEADLINE_EXCEEDED: only if it returns true then, some of a call's
+   * time is kept for the provider.
    * @defaultValue UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS, unless
    *   this process could not send or read a message
    */
   readonly when?: (failure: FallbackFailure) => boolean;
 }
 
-/** The same, for providers that take time. */
+/** Options of providers that take time. */
 export interface TimedProviderOptions extends FallbackProviderOptions {
-  /** How long it may take, from 1 ms to 24 days; never longer than the call has left. */
+  /** How long it may take, 1 ms to 24 days; never longer than the call has left. @defaultValue see each provider */
   readonly timeoutMs?: number;
 }
 
-/** A failed call, as a provider is asked about it. */
+/** The failed call, for a provider. */
 export interface AskedCall {
   readonly kind: CallKind;
   /** A copy of the request as it was when the call was made. */
@@ -75,26 +76,26 @@ export interface AskedCall {
   readonly definition: InterceptorOptions["method_definition"];
   /** The key of the call in the stale cache, where there is one. */
   readonly key: string | undefined;
-  /** Made when it is asked for: most providers do without. */
+  /** Made only for providers that need it. */
   readonly context: () => FallbackContext;
-  /** The deadline of the context for a call made by the toolkit, which ends it then. Absent for any time. */
+  /** The deadline for a call that the toolkit makes itself, and ends by it. `undefined` for none. */
   readonly watched: () => CallDeadline | undefined;
 }
 
-/** An answer, before its messages are looked at. */
+/** The answer of a provider, before it is checked. */
 export interface ProvidedAnswer {
-  /** The message of a single response; what can be iterated over where the response is streamed. */
+  /** The message of a single response; an iterable of messages for a streamed one. */
   readonly response: unknown;
   readonly ageMs?: number;
 }
 
-/** A provider at work for one policy. */
+/** A provider as part of one policy, with its state there. */
 export interface FallbackSource {
-  readonly slot: FallbackSlot;
+  readonly load: ProviderLoad;
   readonly when: FallbackProviderOptions["when"];
-  /** Asking it has no effect, so that `observe` may. It does without the request. */
+  /** It calls no function of the user's, so that it is asked in `observe` too. It does not need the request. */
   readonly harmless: boolean;
-  /** May throw. `undefined`: it has no answer to this call. */
+  /** `undefined`: it has no answer to this call. May throw. */
   ask(call: AskedCall): Known<ProvidedAnswer | undefined>;
 }
 
@@ -102,7 +103,7 @@ export interface FallbackSource {
 export abstract class FallbackProvider {
   readonly limits: ResolvedFallbackLimits;
   readonly when: FallbackProviderOptions["when"];
-  /** It keeps the answers of the calls that succeed. */
+  /** It stores the answers of calls that succeed. */
   readonly stores: boolean = false;
 
   constructor(
@@ -114,36 +115,36 @@ export abstract class FallbackProvider {
     this.when = optionalFunction(`${prefix}.when`, options.when);
   }
 
-  /** What works for one policy: its places, its numbers, its cache. */
+  /** Makes the state of the provider in one policy. */
   abstract build(environment: Environment): FallbackSource;
 }
 
 const providerKeys = ["name", "maxConcurrent", "when"] as const;
 export const timedProviderKeys = [...providerKeys, "timeoutMs"] as const;
 
-/** Whether a provider is for a failure. */
+/** Whether a provider answers a failure. */
 export function accepts(
-  { when, slot }: Pick<FallbackSource, "when" | "slot">,
+  { when, load }: Pick<FallbackSource, "when" | "load">,
   failure: FallbackFailure,
   report: ReportError,
 ): boolean {
   const { code, origin, rejection } = failure;
   const helps = () => fallbackHelps({ code, origin, reason: rejection?.reason });
   if (when === undefined) return helps();
-  const where = `fallback ${slot.limits.name}.when`;
+  const where = `fallback ${load.limits.name}.when`;
   return ask(() => when(failure), yesOrNo, undefined, report, where) ?? helps();
 }
 
-/** What a function may answer: the message of a single response, or the messages of a streamed one. */
+/** The result of a function: the message of a single response, or the messages of a streamed one. */
 export type FallbackResponse<Response> = Response | AsyncIterable<Response> | Iterable<Response>;
 
-/** A function that answers in place of a service. `undefined` says that it has no answer, and the next is asked. */
+/** A function that answers in place of a service. With `undefined`, the next provider is asked. */
 export type FallbackFunction<Request, Response> = (
   request: Request,
   context: FallbackContext,
 ) => Known<FallbackResponse<Response> | undefined>;
 
-/** What counts as time of a provider that answers at once: the reserve must leave it some. */
+/** The share of a provider that answers at once in the reserve. */
 const atOnceMs = 10;
 
 class FunctionProvider extends FallbackProvider {
@@ -166,8 +167,8 @@ class FunctionProvider extends FallbackProvider {
   }
 
   override build(): FallbackSource {
-    const slot = new FallbackSlot(this.limits);
-    return { slot, when: this.when, harmless: this.#harmless, ask: this.#ask };
+    const load = new ProviderLoad(this.limits);
+    return { load, when: this.when, harmless: this.#harmless, ask: this.#ask };
   }
 }
 
@@ -176,10 +177,10 @@ function provided(response: unknown): ProvidedAnswer | undefined {
 }
 
 /**
- * Asks somebody else: a function that calls another service, or the same method of another client. What it gives is
- * the answer. It may take `timeoutMs` (default 1,000).
+ * Answers with the result of a function that calls another service, or of the same method of another client. It may take
+ * `timeoutMs` (default 1,000).
  *
- * A streamed response may be any iterable of messages; it is read as fast as the caller reads.
+ * A streamed response may be any iterable of messages. It is read as fast as the caller reads.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -210,7 +211,7 @@ export function alternative(
 }
 
 /**
- * Makes an answer in this process. It may take `timeoutMs` (default 100).
+ * Answers with the result of a function that needs no other service. It may take `timeoutMs` (default 100).
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -229,8 +230,8 @@ export function value<Request, Response>(
 }
 
 /**
- * Answers with what it was given: a message, or an array of messages where the response is streamed. All calls are given
- * the same object; who wants one for each uses `value`.
+ * Answers with a constant: a message, or an array of messages for a streamed response. All calls get the same object; use
+ * `value` to make one for each call.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -252,7 +253,7 @@ export function staticValue(
 }
 
 /**
- * Answers with nothing: the message in which every field has its default, or a stream without messages.
+ * Answers with the message in which every field has its default, or with a stream without messages.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -273,7 +274,7 @@ function functionOf(source: unknown, prefix = "alternative"): (call: AskedCall) 
   return ({ request, context }) => source(request, context()) as unknown;
 }
 
-/** The call of a client's method, in the way of clients that were generated or made from a definition. */
+/** Calls a method of a client that was generated or made from a definition. */
 function methodOf(client: object, name: string): (call: AskedCall) => Known<unknown> {
   const method: unknown = (client as Readonly<Record<string, unknown>> | null)?.[name];
   if (typeof method !== "function") {
@@ -287,12 +288,12 @@ function methodOf(client: object, name: string): (call: AskedCall) => Known<unkn
       deadline === undefined
         ? method.apply(client, args)
         : deadline.make(() => method.apply(client, args));
-    // A client that is a stand-in may give nothing to be cancelled.
+    // A client that is a test double may return nothing.
     const abortWith = (call: CancellableCall | undefined) =>
       signal.addEventListener("abort", () => call?.cancel(), { once: true });
     if (kind === "server-stream") {
       const stream = start(request, metadata, options);
-      // Who reads it is told by the iteration. An error after that would end the process.
+      // The iteration throws the error. Without a listener, one that comes later would end the process.
       stream?.on("error", () => {});
       abortWith(stream);
       return stream;
@@ -310,7 +311,7 @@ interface CancellableCall {
   on(event: "error", listener: () => void): unknown;
 }
 
-/** What is known of a failure. The attempt that ended with it has the best evidence of where it came from. */
+/** The failure of a call. Where it came from is taken from the attempt that ended with it, if there is one. */
 export function failureOf(
   status: StatusObject,
   { attempts, target }: CallRecord,
@@ -323,8 +324,8 @@ export function failureOf(
 }
 
 /**
- * Tells what a provider threw. The status of a call of its own is no defect: services fail, and the numbers and
- * the decision say it.
+ * Reports what a provider threw. The status of a gRPC call that it made is left out: that services fail is normal, and the
+ * numbers and the decision show it.
  */
 export function reportFailure(error: unknown, provider: string, report: ReportError): void {
   const isStatus =
@@ -336,18 +337,22 @@ export function reportFailure(error: unknown, provider: string, report: ReportEr
   if (!isStatus) safely(report, error, `fallback ${provider}`);
 }
 
-/** A failed call, as providers are asked about it one after another. */
+/** The failed call, for all providers of the chain. */
 export interface FallbackQuestion {
   readonly record: CallRecord;
   readonly metadata: Metadata;
-  /** The request as it was when the call was made. Absent where no function of the user's may ask for it. */
+  /** The request as it was when the call was made. Absent if no function of the user's is called. */
   readonly request: MessageCopy | undefined;
   readonly definition: InterceptorOptions["method_definition"];
   readonly key: string | undefined;
   readonly failure: FallbackFailure;
 }
 
-/** Asks one provider, in the caller's context. @returns What calls it off. */
+/**
+ * Asks one provider, in the async context of the caller.
+ *
+ * @returns A function that cancels the question.
+ */
 export function askProvider(
   source: FallbackSource,
   question: FallbackQuestion,
@@ -357,10 +362,10 @@ export function askProvider(
   const { record, definition, key } = question;
   const request = source.harmless ? undefined : question.request?.make();
   let abort: AbortController | undefined;
-  let gone = false;
+  let cancelled = false;
   const context = (): FallbackContext => {
     abort ??= new AbortController();
-    if (gone) abort.abort();
+    if (cancelled) abort.abort();
     return {
       method: record.method,
       kind: record.kind,
@@ -384,13 +389,13 @@ export function askProvider(
     ),
   );
   return () => {
-    gone = true;
+    cancelled = true;
     abort?.abort();
     stop();
   };
 }
 
-/** An answer that can be given. A streamed one has begun: its first message is there, or its end. */
+/** A checked answer. A streamed one has begun: its first message, or its end, is there. */
 export type FallbackAnswer = { readonly ageMs: number | undefined } & (
   | { readonly kind: "one"; readonly message: unknown }
   | {
@@ -403,10 +408,10 @@ export type FallbackAnswer = { readonly ageMs: number | undefined } & (
 export type AnyIterator = AsyncIterator<unknown> | Iterator<unknown>;
 
 /**
- * Asks for an answer, and looks at what it is. Tells once: the answer, nothing, or what went wrong. Now or
- * later; what comes later comes in a turn of its own, so that what a listener throws is not taken for the provider's.
+ * Asks for an answer and checks it. Calls one of the two functions once, at once or later. Later it is in a tick of its own,
+ * so that what a listener throws is not taken for an error of the provider.
  *
- * @returns What gives up: a stream that has begun, or begins later, is closed.
+ * @returns A function that cancels: a stream that has begun, or begins later, is closed.
  */
 export function askForAnswer(
   kind: CallKind,
@@ -414,14 +419,14 @@ export function askForAnswer(
   told: (answer: FallbackAnswer | undefined) => void,
   failed: (error: unknown) => void,
 ): () => void {
-  let gone = false;
+  let cancelled = false;
   let begun: AnyIterator | undefined;
   const begin = (response: unknown, ageMs: number | undefined) =>
     whenKnown(
       () => {
         const iterator = iteratorOf(response);
         begun = iterator;
-        if (gone) closeIterator(iterator);
+        if (cancelled) closeIterator(iterator);
         return iterator.next();
       },
       (first) => {
@@ -448,12 +453,12 @@ export function askForAnswer(
     failed,
   );
   return () => {
-    gone = true;
+    cancelled = true;
     if (begun !== undefined) closeIterator(begun);
   };
 }
 
-/** Lets a generator run its `finally`. Whatever comes of that, nobody waits for it. */
+/** Lets a generator run its `finally`. The result is not waited for. */
 function closeIterator(iterator: AnyIterator): void {
   whenKnown(
     () => iterator.return?.(),
@@ -462,7 +467,7 @@ function closeIterator(iterator: AnyIterator): void {
   );
 }
 
-/** Codecs of protobuf give objects, others anything; a stream is no message. */
+/** Codecs of protobuf make objects, others may make anything but null. A stream is no message. */
 function isMessage(response: unknown): boolean {
   if (response === null) return false;
   return typeof response !== "object" || !(Symbol.asyncIterator in response);
@@ -479,8 +484,8 @@ function iteratorOf(response: unknown): AnyIterator {
 }
 
 /**
- * What is wrong with what an iterator gave. No message, shown as one, would end the caller's stream in its midst: the
- * call would never be told how it ended.
+ * The error in the result of an iterator, if there is one. Passed on as a message, null or undefined would end the caller's
+ * stream without a status.
  */
 export function faultOf(result: IteratorResult<unknown, unknown>): TypeError | undefined {
   if (typeof result !== "object" || result === null) {

@@ -13,9 +13,9 @@ import {
 } from "./client-policy.js";
 
 /**
- * Answers calls that fail from somewhere else. It stands above the retries, so that it sees a call when they have given up, and
- * below the deadline, of which it keeps a part. Where there is no fallback it listens to what services below say
- * of their answers, for the handler that made the call.
+ * Answers failed calls from the providers of a fallback. It stands above the retries, so that it sees a call when these have
+ * given up, and below the deadline, of which it keeps a part. A call without a fallback is only watched, if a handler
+ * has made it: the mark of a degraded answer is passed on to the handler's own.
  */
 export function fallbackLayer(environment: Environment, policy: FallbackPolicy | undefined): Layer {
   return (options, nextCall) => {
@@ -26,7 +26,7 @@ export function fallbackLayer(environment: Environment, policy: FallbackPolicy |
         const Call = mode === "enforce" ? FallbackCall : ObservedFallbackCall;
         return new Call(options, nextCall, record, policy, environment);
       }
-      policy.tellOutOfScope(record);
+      policy.reportOutOfScope(record);
     }
     if (record.inbound !== undefined) return new WatchedCall(options, nextCall, record);
     return nextCall(options);
@@ -37,8 +37,8 @@ export function fallbackLayer(environment: Environment, policy: FallbackPolicy |
  * A fallback chain as an interceptor of its own, with the same providers for all methods. Put it above `retry`
  * and below `deadline`.
  *
- * The call ends with OK, marked in its headers and trailers (`degradationOf`), when a provider answers; otherwise with
- * its own failure, untouched. Methods that stream their request pass through, which is reported once for each.
+ * If a provider answers, the call ends with OK and a mark in its headers and trailers (`degradationOf`). Otherwise it ends
+ * with its own failure. Methods that stream their request have no fallback, which is reported once for each.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

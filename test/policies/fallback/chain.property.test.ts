@@ -60,13 +60,13 @@ it("whatever providers say and callers do: one end, in order, in time, and every
         };
         for (let step = 0; step < 100; step += 1) {
           clock.advance(5);
-          for (const { slot } of chain) {
-            const { running } = slot.snapshot();
+          for (const { load } of chain) {
+            const { running } = load.snapshot();
             const given = scenes.flatMap(({ scene }) =>
-              scene.answers.filter(({ by }) => by === slot.limits.name),
+              scene.answers.filter(({ by }) => by === load.limits.name),
             );
             // Permits of answers are the hosts' to give back, and these never do.
-            if (running < given.length || running > slot.limits.maxConcurrent) {
+            if (running < given.length || running > load.limits.maxConcurrent) {
               throw new Error(`running ${running}, given ${given.length}`);
             }
           }
@@ -85,7 +85,7 @@ it("whatever providers say and callers do: one end, in order, in time, and every
           expect(Math.max(0, ...ownCancel)).toBeLessThanOrEqual(1);
           for (const { permit } of scene.answers) permit.settle("success");
         }
-        for (const { slot } of chain) expect(slot.snapshot().running).toBe(0);
+        for (const { load } of chain) expect(load.snapshot().running).toBe(0);
         expect(clock.pending.refs).toBe(0);
       },
     ),

@@ -24,8 +24,8 @@ describe("a chain of fallbacks", () => {
     scene.last.told(answer("from b"));
     expect(scene.names).toEqual(["a", "b"]);
     expect(scene.answers).toMatchObject([{ answer: "from b", by: "b" }]);
-    expect(first.slot.snapshot()).toMatchObject({ running: 0, none: 1, answered: 0 });
-    expect(second.slot.snapshot()).toMatchObject({ running: 1, answered: 1 });
+    expect(first.load.snapshot()).toMatchObject({ running: 0, none: 1, answered: 0 });
+    expect(second.load.snapshot()).toMatchObject({ running: 1, answered: 1 });
     expect(scene.clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
@@ -33,13 +33,13 @@ describe("a chain of fallbacks", () => {
     const only = candidate("a", { atOnce: answer("now") });
     const scene = new FallbackScene([only]);
     scene.run.start();
-    expect(only.slot.snapshot().running).toBe(1);
+    expect(only.load.snapshot().running).toBe(1);
     scene.run.abort();
     expect(scene.last.ownCancel).toBe(0);
-    expect(only.slot.snapshot().running).toBe(1);
+    expect(only.load.snapshot().running).toBe(1);
     scene.answers[0]?.permit.settle("success");
     scene.answers[0]?.permit.settle("failure");
-    expect(only.slot.snapshot().running).toBe(0);
+    expect(only.load.snapshot().running).toBe(0);
   });
 
   it("passes over those who are not for this failure, and says nothing of them", () => {
@@ -71,7 +71,7 @@ describe("a chain of fallbacks", () => {
     expect(first?.ownCancel).toBe(0);
     scene.clock.advance(1);
     expect(first?.ownCancel).toBe(1);
-    expect(slow.slot.snapshot()).toMatchObject({ running: 0, timedOut: 1 });
+    expect(slow.load.snapshot()).toMatchObject({ running: 0, timedOut: 1 });
     expect(scene.asked.map(({ atMs, dueMs }) => [atMs, dueMs])).toEqual([
       [0, 100],
       [100, 150],
@@ -91,7 +91,7 @@ describe("a chain of fallbacks", () => {
     first?.told(none);
     expect(scene.answers).toEqual([]);
     expect(scene.names).toEqual(["a", "b"]);
-    expect(slow.slot.snapshot()).toMatchObject({ running: 0, answered: 0, none: 0 });
+    expect(slow.load.snapshot()).toMatchObject({ running: 0, answered: 0, none: 0 });
   });
 
   it("gives none more time than the call has left, and asks nobody after that", () => {
@@ -120,7 +120,7 @@ describe("a chain of fallbacks", () => {
     const second = new FallbackScene([shared, candidate("b", { atOnce: answer("b") })]);
     second.run.start();
     expect(second.answers).toMatchObject([{ by: "b" }]);
-    expect(shared.slot.snapshot()).toMatchObject({ running: 1, busy: 1 });
+    expect(shared.load.snapshot()).toMatchObject({ running: 1, busy: 1 });
     first.last.told(none);
     expect(first.unanswered).toEqual(["a: nothing"]);
     const third = new FallbackScene([shared]);
@@ -137,7 +137,7 @@ describe("a chain of fallbacks", () => {
     scene.last.told(answer("nobody wants it"));
     scene.clock.advance(10_000);
     expect(scene.last).toMatchObject({ name: "a", ownCancel: 1 });
-    expect(only.slot.snapshot()).toMatchObject({ running: 0, answered: 0, timedOut: 0 });
+    expect(only.load.snapshot()).toMatchObject({ running: 0, answered: 0, timedOut: 0 });
     expect([scene.answers, scene.unanswered]).toEqual([[], []]);
     expect(scene.clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
@@ -148,7 +148,7 @@ describe("a chain of fallbacks", () => {
     scene.duringAsk = () => scene.run.abort();
     scene.run.start();
     expect(scene.last).toMatchObject({ name: "a", ownCancel: 1 });
-    expect(only.slot.snapshot().running).toBe(0);
+    expect(only.load.snapshot().running).toBe(0);
     expect(scene.unanswered).toEqual([]);
     expect(scene.clock.pending.refs).toBe(0);
   });

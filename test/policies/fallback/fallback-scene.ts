@@ -3,7 +3,7 @@ import {
   type FallbackCandidate,
   type FallbackReply,
   FallbackRun,
-  FallbackSlot,
+  ProviderLoad,
 } from "../../../src/policies/fallback/chain.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 
@@ -31,7 +31,7 @@ export function candidate(
   } = {},
 ): Candidate {
   const { timeoutMs = 100, maxConcurrent = 10, ...rest } = more;
-  return { slot: new FallbackSlot({ name, timeoutMs, maxConcurrent }), ...rest };
+  return { load: new ProviderLoad({ name, timeoutMs, maxConcurrent }), ...rest };
 }
 
 /** A failed call that asks candidates, and what came of it. */
@@ -56,9 +56,9 @@ export class FallbackScene {
       clock,
       deadlineMs: this.startMs + withinMs,
       accepts: ({ accepts = true }) => accepts,
-      ask: ({ slot, atOnce }, dueMs, told) => {
+      ask: ({ load, atOnce }, dueMs, told) => {
         const asked: Asked = {
-          name: slot.limits.name,
+          name: load.limits.name,
           atMs: clock.now() - this.startMs,
           dueMs: dueMs - this.startMs,
           told,
@@ -72,8 +72,8 @@ export class FallbackScene {
         };
       },
       failed: (_candidate, error) => this.errors.push(error),
-      answered: (answer, { slot }, permit) => {
-        this.answers.push({ answer, by: slot.limits.name, permit });
+      answered: (answer, { load }, permit) => {
+        this.answers.push({ answer, by: load.limits.name, permit });
         this.onAnswer();
       },
       unanswered: (tried) => this.unanswered.push(tried),

@@ -1,32 +1,30 @@
 /**
- * Where answers are kept to be given again: in memory, or in a store that several processes share. Values are
- * opaque bytes, so that a store needs nothing but get and set with a time to live.
- *
- * A store that fails or hangs costs no call more than the time the policy gives it.
+ * A store of answers: in memory, or shared by several processes. Values are opaque bytes, so that a store needs only get
+ * and set with a time to live. A store that fails or hangs costs a call at most the `timeoutMs` of the cache.
  */
 export interface AnswerCache {
-  /** What was set under the key and has not expired, or nothing. */
+  /** The value of the key, if it has one that has not expired. */
   get(key: string): Known<Uint8Array | null | undefined>;
-  /** Keeps the value for `ttlMs` milliseconds, or less: a store may forget what it has no room for. */
+  /** Keeps the value for at most `ttlMs` milliseconds. A store may drop values earlier to make room. */
   set(key: string, value: Uint8Array, ttlMs: number): Known<unknown>;
 }
 
-/** Something that is known now, or will be. */
+/** A value, or a promise of one. */
 export type Known<T> = T | PromiseLike<T>;
 
-/** An answer with the time at which it was given. */
+/** An answer, and when it was stored. */
 export interface StoredAnswer {
-  /** Milliseconds since the epoch: another process may read it. */
+  /** Milliseconds since the epoch, which other processes can read. */
   readonly storedAtMs: number;
-  /** The same on a monotonic clock, and which clock that was: no other one can tell anything by it. */
+  /** The same in milliseconds of a monotonic clock, with the number of that clock. Only that clock can use it. */
   readonly reading?: { readonly clock: number; readonly nowMs: number };
   /** Serialized messages, one for a single response. */
   readonly messages: readonly Uint8Array[];
 }
 
-/** With the wall clock alone. */
+/** The format without a reading of a monotonic clock. */
 const byWall = 1;
-/** With a reading of a monotonic clock too. */
+/** The format with such a reading. */
 const byReading = 2;
 const headBytes = 1 + 8;
 const readingBytes = 8 + 8;
@@ -37,7 +35,7 @@ export function storedBytes(messages: readonly Uint8Array[]): number {
   return messages.reduce((sum, { length }) => sum + lengthBytes + length, headBytes);
 }
 
-/** A copy in bytes of its own: what a message was read from may be a slice of something much larger. */
+/** Copies the messages: the bytes of a message may be a slice of a much larger buffer. */
 export function encodeAnswer({ storedAtMs, reading, messages }: StoredAnswer): Uint8Array {
   const more = reading === undefined ? 0 : readingBytes;
   const bytes = new Uint8Array(storedBytes(messages) + more);
@@ -58,8 +56,8 @@ export function encodeAnswer({ storedAtMs, reading, messages }: StoredAnswer): U
 }
 
 /**
- * The answer in the bytes. Its messages are views on them: who hands one out makes a copy. `undefined` for anything
- * else that stands in the store under our key.
+ * Decodes a stored answer. Its messages are views of the bytes; copy one before handing it out. `undefined` for bytes of
+ * another format.
  */
 export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
   if (!(bytes instanceof Uint8Array) || bytes.length < headBytes) return undefined;

@@ -14,7 +14,7 @@ import type { KeptRequest } from "../../../grpc/client/kept-request.js";
 import type { KeyedCall } from "../../../grpc/client/policy.js";
 import type { CallRecord, OptionsWithOwn } from "../../../grpc/context/call-record.js";
 import type { Environment } from "../../../grpc/environment.js";
-import { FallbackSlot } from "../chain.js";
+import { ProviderLoad } from "../chain.js";
 import {
   type AskedCall,
   FallbackProvider,
@@ -38,33 +38,35 @@ import {
   resolveMemoryAnswerCacheOptions,
 } from "./memory-answer-cache.js";
 
-/** By how much the wall clocks of two processes may differ before a stored answer has no age. */
+/** If a stored answer is from the future by more than this, its age is unknown. Wall clocks may differ by so much. */
 const maxSkewMs = 1_000;
 
-/** Numbers of one stale cache. Those of the store are there where it has them; the others only grow. */
+/** Numbers of one stale cache. All but `flights`, `entries` and `bytes` only grow. */
 export interface StaleCacheSnapshot {
-  /** Answers that were given instead of a failure. */
+  /** Answers that replaced a failure. */
   readonly stale: number;
-  /** Answers that were given without a call. */
+  /** Answers that replaced a call. */
   readonly fresh: number;
   /** Failures for which there was no answer, or one that was too old. */
   readonly missed: number;
   readonly stored: number;
   /** Answers that were not stored: too long, or their bytes are not known. */
   readonly notStored: number;
-  /** Calls that shared another one's call on the wire. */
+  /** Calls that shared the call of another on the wire. */
   readonly shared: number;
   /** Calls to the store that failed. */
   readonly storeFailures: number;
   /** Calls on the wire that may be shared now. */
   readonly flights: number;
+  /** With the memory of this process as the store. */
   readonly entries?: number;
+  /** The same. */
   readonly bytes?: number;
 }
 
-/** The answers of one policy: those that are kept, and those that are on their way. */
+/** The stored answers of one policy, and its shared calls. */
 export class StaleCache implements FallbackSource {
-  readonly slot: FallbackSlot;
+  readonly load: ProviderLoad;
   readonly when: FallbackSource["when"];
   readonly harmless = true;
   readonly options: ResolvedStaleCacheOptions;
@@ -72,7 +74,7 @@ export class StaleCache implements FallbackSource {
   readonly counts = { stale: 0, fresh: 0, missed: 0, stored: 0, notStored: 0, storeFailures: 0 };
   readonly #store: AnswerCache;
   readonly #environment: Environment;
-  #toldOfBytes = false;
+  #reportedBytes = false;
 
   constructor(
     { limits, when }: FallbackProvider,
@@ -80,7 +82,7 @@ export class StaleCache implements FallbackSource {
     store: AnswerCache,
     environment: Environment,
   ) {
-    this.slot = new FallbackSlot(limits);
+    this.load = new ProviderLoad(limits);
     this.when = when;
     this.options = options;
     this.#store = store;
@@ -89,13 +91,13 @@ export class StaleCache implements FallbackSource {
 
   /** `undefined`: the answer to this call is not stored. */
   keyOf(call: CacheableCall, request: KeptRequest): string | undefined {
-    // Who names its call to the server means it to have an effect.
+    // A call with an idempotency key is meant to have an effect.
     if (call.record.idempotencyKey !== undefined) return undefined;
     let bytes: Uint8Array;
     try {
       bytes = request.bytes;
     } catch {
-      // Sending it will say so.
+      // The call will fail by it when the request is sent.
       return undefined;
     }
     return cacheKey(this.options.vary, call, bytes, this.#environment.report);
@@ -103,14 +105,14 @@ export class StaleCache implements FallbackSource {
 
   ask({ kind, definition, key }: AskedCall): Known<ProvidedAnswer | undefined> {
     if (key === undefined) return undefined;
-    // Where its age is not known, the store has kept it no longer than it may.
+    // An answer of unknown age is used: the store has kept it for `staleIfErrorMs` at most.
     const ages = { maxMs: this.options.staleIfErrorMs, ifUnknownMs: 0 };
     return this.#find(kind, definition, key, ages, (found) => {
       this.counts[found ? "stale" : "missed"] += 1;
     });
   }
 
-  /** A stored answer that is as good as a new one. */
+  /** A stored answer that is not older than `freshMs`. */
   askFresh(
     kind: AskedCall["kind"],
     definition: AskedCall["definition"],
@@ -122,12 +124,12 @@ export class StaleCache implements FallbackSource {
     });
   }
 
-  /** Notes an answer while it is given, to store it when it has ended well. */
+  /** Starts to record an answer, to store it when it has ended with OK. */
   record(key: string): AnswerRecording {
     return new AnswerRecording(key, this.options.maxAnswerBytes, this);
   }
 
-  /** Stores an answer. The call does not wait for it. */
+  /** Stores an answer. The call does not wait for the store. */
   keep(key: string, messages: readonly Uint8Array[]): void {
     this.counts.stored += 1;
     const { clock, random } = this.#environment;
@@ -143,10 +145,10 @@ export class StaleCache implements FallbackSource {
 
   notKept(bytesUnknown: boolean): void {
     this.counts.notStored += 1;
-    if (!bytesUnknown || this.#toldOfBytes) return;
-    this.#toldOfBytes = true;
+    if (!bytesUnknown || this.#reportedBytes) return;
+    this.#reportedBytes = true;
     const text =
-      "An interceptor below has changed a response, or it is no object: it is not stored";
+      "A response is not stored: an interceptor below has replaced it, or it is no object";
     safely(this.#environment.report, new Error(text), "staleCache");
   }
 
@@ -163,7 +165,7 @@ export class StaleCache implements FallbackSource {
     ages: Ages,
     count: (found: boolean) => void,
   ): Known<ProvidedAnswer | undefined> {
-    const said = (bytes: Uint8Array | null | undefined) => {
+    const read = (bytes: Uint8Array | null | undefined) => {
       let answer: ProvidedAnswer | undefined;
       try {
         answer = this.#read(kind, definition, bytes, ages);
@@ -179,8 +181,8 @@ export class StaleCache implements FallbackSource {
     } catch (error) {
       got = this.#storeFailed(error);
     }
-    if (!(got instanceof Promise)) return said(got);
-    return got.then(said, (error: unknown) => said(this.#storeFailed(error)));
+    if (!(got instanceof Promise)) return read(got);
+    return got.then(read, (error: unknown) => read(this.#storeFailed(error)));
   }
 
   #storeFailed(error: unknown): undefined {
@@ -189,9 +191,9 @@ export class StaleCache implements FallbackSource {
   }
 
   /**
-   * The greater of what two clocks say: the wall clock may have been set back, and a monotonic one stands still while a
-   * machine sleeps. An answer of another process has only the wall clock; `undefined` where that has it come from the
-   * future, so that nobody knows how old it is.
+   * The age in milliseconds: the greater of the ages by two clocks, because the wall clock may have been set back, and a
+   * monotonic clock stands still while a machine sleeps. For an answer of another process there is only the wall clock.
+   * `undefined` if that puts it into the future.
    */
   #ageOf({ storedAtMs, reading }: StoredAnswer): number | undefined {
     const { clock, random } = this.#environment;
@@ -223,13 +225,13 @@ export class StaleCache implements FallbackSource {
   }
 }
 
-/** How old an answer may be, and for how old one counts whose age is not known. */
+/** The greatest age of an answer that is used, and the age that one of unknown age is taken for. */
 interface Ages {
   readonly maxMs: number;
   readonly ifUnknownMs: number;
 }
 
-/** Names of clocks: counted in this process, and by chance, so that no other process has the same. */
+/** Numbers of clocks: a count plus a random fraction, so that no other process has the same. */
 const clockNames = new WeakMap<Clock, number>();
 let clocksNamed = 0;
 
@@ -243,7 +245,7 @@ function nameOf(clock: Clock, random: Random): number {
   return name;
 }
 
-/** Reads the messages of a streamed answer one by one, as they are asked for. */
+/** Decodes the messages of a streamed answer one by one, when they are read. */
 function* readEach(
   messages: readonly Uint8Array[],
   read: (message: Uint8Array) => unknown,
@@ -269,14 +271,13 @@ class StaleCacheProvider extends FallbackProvider {
 }
 
 /**
- * Keeps successful answers, and gives one that is not older than `staleIfErrorMs` when a call fails. Calls that are alike
- * and made at the same time share one call on the wire. It may take `timeoutMs` (default 100).
+ * Stores successful answers, and answers a failed call with one that is not older than `staleIfErrorMs`. Equal calls at
+ * the same time share one call on the wire. It may take `timeoutMs` (default 100).
  *
- * Use it for methods that only read: a call whose answer comes from here, or that shares another one's, does
- * not reach the server. Calls with an idempotency key are left alone.
+ * Use it only for methods that read: a call that is answered from the cache, or that shares a call, does not reach the
+ * server. Calls with an idempotency key are left out.
  *
- * @throws InvalidOptionError when neither `vary` nor `shared` says whose answers they are, and for options that
- *   make no sense.
+ * @throws InvalidOptionError if neither `vary` nor `shared` is given, and for an option that is unknown or out of range.
  */
 export function staleCache(options: StaleCacheOptions): FallbackProvider {
   if (options === undefined) {
@@ -286,28 +287,28 @@ export function staleCache(options: StaleCacheOptions): FallbackProvider {
   return new StaleCacheProvider(readOptions("staleCache", options, known));
 }
 
-/** Stored answers for calls that fail (stale-if-error, RFC 5861). Only for methods that change nothing. */
+/** Stored answers for failed calls (stale-if-error of RFC 5861). Only for methods that change nothing. */
 export interface StaleCacheOptions extends TimedProviderOptions {
   /**
-   * What tells callers apart whose answers differ: metadata keys, or a function. Either this or `shared` must be given.
-   * Credentials of single calls (`CallOptions.credentials`) put their metadata in where keys do not see it: such calls
-   * are stored only with a function.
+   * What tells callers apart that get different answers: metadata keys, or a function. Either this or `shared` must be
+   * given. The metadata of call credentials (`CallOptions.credentials`) is added below and cannot be read here: answers to
+   * such calls are stored only with a function.
    */
   readonly vary?: readonly string[] | VaryFunction;
   /** The answers are the same for all callers. */
   readonly shared?: true;
-  /** How old an answer may be that is given instead of a failure, 1 ms to 24 days. @defaultValue 3_600_000 (an hour) */
+  /** The greatest age of an answer that replaces a failure, 1 ms to 24 days. @defaultValue 3_600_000 (an hour) */
   readonly staleIfErrorMs?: number;
-  /** How old an answer may be that is given without a call, up to 24 days; 0 for none. @defaultValue 0 */
+  /** The greatest age of an answer that replaces a call, up to 24 days; 0 for none. @defaultValue 0 */
   readonly freshMs?: number;
   /**
-   * Whether calls that are alike, made at the same time, share one call on the wire: methods with a single response
-   * only. @defaultValue true
+   * Whether equal calls at the same time share one call on the wire. Only for methods with a single response.
+   * @defaultValue true
    */
   readonly singleFlight?: boolean;
-  /** Longer answers are not stored; bytes, at least 1. @defaultValue 262_144 (256 KiB) */
+  /** Answers of more bytes are not stored. At least 1. @defaultValue 262_144 (256 KiB) */
   readonly maxAnswerBytes?: number;
-  /** Where answers are kept. @defaultValue the memory of this process, bounded by `memory` */
+  /** Where answers are stored. @defaultValue the memory of this process, bounded by `memory` */
   readonly store?: AnswerCache;
   /** Bounds of the memory, where no store is given. @defaultValue 1,000 answers, 16 MiB */
   readonly memory?: MemoryAnswerCacheOptions;
@@ -324,7 +325,7 @@ const staleCacheKeys = [
   "memory",
 ] as const satisfies readonly (keyof StaleCacheOptions)[];
 
-export interface ResolvedStaleCacheOptions {
+interface ResolvedStaleCacheOptions {
   readonly vary: Vary;
   readonly staleIfErrorMs: number;
   readonly freshMs: number;
@@ -364,20 +365,20 @@ function resolveStaleCacheOptions(
   });
 }
 
-/** What a function that tells callers apart is told. */
+/** A call, for a function that tells callers apart. */
 export interface VaryingCall extends KeyedCall {
-  /** What the call is sent with. Not to be changed. */
+  /** The metadata that the call is sent with. Do not change it. */
   readonly metadata: Metadata;
 }
 
-/** Names the caller, as far as answers depend on it. `undefined`: do not store this call's answer. */
+/** Returns a text that is the same for all callers that get the same answers. `undefined`: the answer is not stored. */
 export type VaryFunction = (call: VaryingCall) => string | undefined;
 
-/** How callers are told apart. `shared`: answers are the same for all of them. */
-export type Vary = readonly string[] | VaryFunction | "shared";
+/** How callers are told apart. `shared`: all get the same answers. */
+type Vary = readonly string[] | VaryFunction | "shared";
 
 /**
- * There is no default: an answer that was meant for one caller and given to another is worse than none.
+ * There is no default: an answer that goes to the wrong caller is worse than none.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -403,16 +404,13 @@ function isMetadataKey(key: unknown): key is string {
 }
 
 /** A call whose answer may be stored. */
-export interface CacheableCall {
+interface CacheableCall {
   readonly record: CallRecord;
   readonly options: OptionsWithOwn;
   readonly metadata: Metadata;
 }
 
-/**
- * The key of a call: its target, its method, its request and its caller, as a digest. `undefined` where the caller
- * cannot be told.
- */
+/** The key of a call: a digest of target, method, caller and request. `undefined` if the caller is not known. */
 function cacheKey(
   vary: Vary,
   { record, options, metadata }: CacheableCall,
@@ -428,7 +426,7 @@ function cacheKey(
     if (caller === undefined) return undefined;
     add(hash, caller);
   } else if (vary !== "shared") {
-    // Credentials of a single call put their metadata in below: keys cannot tell such callers apart.
+    // The metadata of call credentials is added below, so that keys cannot tell such callers apart.
     if (options.credentials !== undefined) return undefined;
     for (const key of vary) {
       const values = metadata.get(key);
@@ -440,7 +438,7 @@ function cacheKey(
   return hash.digest("base64url");
 }
 
-/** With its length before it, so that no two lists of parts look alike. */
+/** Adds a part with its length, so that different lists of parts have different digests. */
 function add(hash: Hash, part: string | Uint8Array): void {
   const bytes = typeof part === "string" ? Buffer.from(part) : part;
   hash.update(`${bytes.length}:`).update(bytes);

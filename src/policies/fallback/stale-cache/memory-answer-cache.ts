@@ -5,9 +5,9 @@ import type { AnswerCache } from "./answer-cache.js";
 
 /** Bounds of a cache of answers in memory. */
 export interface MemoryAnswerCacheOptions {
-  /** Answers that are kept, 1 to 1,000,000; of more, those used longest ago are forgotten. @defaultValue 1_000 */
+  /** How many answers are kept, 1 to 1,000,000; those used longest ago are dropped. @defaultValue 1_000 */
   readonly maxEntries?: number;
-  /** Bytes of the answers and their keys, at least 1; the same holds. @defaultValue 16_777_216 (16 MiB) */
+  /** How many bytes of answers and keys are kept, at least 1. @defaultValue 16_777_216 (16 MiB) */
   readonly maxBytes?: number;
 }
 
@@ -26,7 +26,7 @@ export function resolveMemoryAnswerCacheOptions(
   });
 }
 
-/** What a cache in memory holds. */
+/** The size of a cache in memory. */
 export interface MemoryAnswerCacheSnapshot {
   readonly entries: number;
   readonly bytes: number;
@@ -37,7 +37,7 @@ interface StoredAnswer {
   readonly expiresAtMs: number;
 }
 
-/** Answers in the memory of this process. What has expired goes when it is asked for, or when room is needed. */
+/** Answers in the memory of this process. An expired answer is dropped when it is read, or to make room. */
 export class MemoryAnswerCache implements AnswerCache {
   readonly #entries: LRUCache<string, StoredAnswer>;
   readonly #maxEntries: number;
@@ -47,9 +47,9 @@ export class MemoryAnswerCache implements AnswerCache {
     this.#clock = clock;
     this.#maxEntries = maxEntries;
     this.#entries = new LRUCache({
-      // The number of entries is bounded below: with a `max`, the cache would take the memory for all of them at once.
+      // The number of entries is bounded in `set`: with a `max`, the cache would allocate memory for all of them at once.
       maxSize: maxBytes,
-      // A key is a string of one byte a character, as a digest is.
+      // Keys are digests, with one byte for each character.
       sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
     });
   }
@@ -73,13 +73,13 @@ export class MemoryAnswerCache implements AnswerCache {
 }
 
 /**
- * A cache of answers in the memory of this process, to be shared by several policies.
+ * A cache of answers in the memory of this process, which several policies can share.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function memoryAnswerCache(
   given: MemoryAnswerCacheOptions & {
-    /** Time. @defaultValue the system's */
+    /** The clock for the age of answers. @defaultValue the system's clock */
     readonly clock?: Clock;
   } = {},
 ): MemoryAnswerCache {

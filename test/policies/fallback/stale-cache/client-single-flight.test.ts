@@ -88,7 +88,7 @@ describe("calls that are alike", () => {
     expect(second?.payload.toString()).toBe("abc");
     expect(made.cache()).toMatchObject({ flights: 0, stored: 1 });
     expect(made.decisions).toMatchObject([
-      { verdict: "queue", detail: "shared a call that was under way" },
+      { verdict: "queue", detail: "shared a call that was in flight" },
       { verdict: "queue" },
     ]);
   });
