@@ -22,21 +22,23 @@ import { Slots } from "./slots.js";
 type Waiter = SemaphoreWaiter<AdmissionCall>;
 
 /**
- * Decides which calls a server takes on. Up to the limit they run, then they wait, best priority first; as the load
- * rises shedders refuse the lower priorities, and in a full queue the overflow policy says who has to go.
+ * Admission control for one pool of slots: decides which calls a server runs, queues and refuses. Calls run up to the
+ * limit. Beyond it they wait, best priority first. As the load rises, shedders refuse the lower priorities; when the queue
+ * is full, the overflow policy decides which call is refused.
  *
- * `critical` is asked by no shedder, waits ahead of all others, may exceed the limit by its headroom, and finds a full
- * queue only when everybody in it is critical too.
+ * `critical` calls are not shed, wait ahead of all others, may exceed the limit by their headroom, and are refused for a
+ * full queue only when all calls in it are critical.
  */
 export class Admission {
   readonly #options: AdmissionPoolOptions;
   readonly #clock: Clock;
   readonly #shedders: readonly Shedder[];
-  readonly #line: AdmissionQueue<Waiter>;
+  readonly #waiting: AdmissionQueue<Waiter>;
   readonly #host: SemaphoreHost<AdmissionCall>;
   readonly #prospects: Prospects;
   readonly #latencyTarget = new LatencyTarget();
   readonly #lateness = new Lateness();
+  /** What shedders are given of the server. One object, filled anew for each call. */
   readonly #server = {
     load: 0,
     nowMs: 0,
@@ -69,12 +71,12 @@ export class Admission {
         ceilingMs: () => this.#latencyTarget.ms,
         heldUp: () => this.#lateness.takeHeldUp(),
         late: (nowMs) => this.#lateness.ranOut(nowMs),
-        demand: () => this.#slots.taken + this.#line.size,
+        demand: () => this.#slots.taken + this.#waiting.size,
       },
       report,
     );
     const turnMs = () => this.#latencyTarget.turnMs;
-    const turn = options.byTurns
+    const eventLoop = options.byTurns
       ? new EventLoopBudget(clock, turnMs, () => this.#serve())
       : undefined;
     const retryAfterEstimate = new RetryAfterEstimate(random, options.maxWaitMs);
@@ -83,14 +85,14 @@ export class Admission {
     this.#slots = new Slots(options, {
       clock,
       limit,
-      turn,
+      eventLoop,
       retryAfterEstimate,
       prospects: this.#prospects,
       lateness: this.#lateness,
       onFree,
     });
     this.#bounds = new QueueBounds(options, this.#latencyTarget, this.#slots);
-    this.#line = new AdmissionQueue({ ...options.queue, ranks: priorities.length });
+    this.#waiting = new AdmissionQueue({ ...options.queue, ranks: priorities.length });
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
@@ -105,97 +107,106 @@ export class Admission {
     };
   }
 
-  /** How full it is: (running + queued) / (limit + maxQueued). A little above 1 while critical calls use their headroom. */
+  /** (running + queued) / (limit + maxQueued): from 0 to 1, a little above while critical calls use their headroom. */
   get load(): number {
     const { taken, count } = this.#slots;
-    const { size } = this.#line;
+    const { size } = this.#waiting;
     const maxQueued = this.#bounds.maxQueued;
-    // Slots that are free while calls wait are none: what is short then is the time of the event loop.
+    // While calls wait for the event loop, free slots are no capacity: the load is how full the queue is.
     return taken < count && size > 0 ? size / maxQueued : (taken + size) / (count + maxQueued);
   }
 
   /**
-   * Asks for a permit.
+   * Asks for a slot.
    *
-   * Refuses with `DRAINING`, `DEADLINE_EXPIRED`, `LOAD_SHED` (a shedder says so) or `CONCURRENCY_LIMIT` (no permit, no
-   * place). A wait may end with `QUEUE_TIMEOUT`, `DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE` (when its turn came too
-   * little time was left), `DRAINING`, or `LOAD_SHED` when another call took the place. A refusal that another try
-   * may overcome carries `retryAfterMs`.
+   * Refuses at once with
+   * - `DRAINING`,
+   * - `DEADLINE_EXPIRED`,
+   * - `LOAD_SHED`: a shedder refuses the call,
+   * - `CONCURRENCY_LIMIT`: no slot is free and the queue is full.
+   *
+   * A wait ends with a permit, or with
+   * - `QUEUE_TIMEOUT`: it was as long as it may be,
+   * - `DEADLINE_EXPIRED`,
+   * - `DEADLINE_INFEASIBLE`: a slot was free, and too little time was left for the handler,
+   * - `LOAD_SHED`: another call took its place in the queue,
+   * - `DRAINING`.
+   *
+   * A refusal for load has `retryAfterMs`, in milliseconds.
    */
   enter(call: AdmissionCall, onGranted: OnGranted): GateAnswer {
     const nowMs = this.#clock.now();
-    // What there is room for may have grown without a call that ended.
+    // The limit may have grown since the last call ended: those who wait come first.
     this.#serve(nowMs);
     if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
-    this.#bounds.see(this.#line.overloaded(nowMs));
+    this.#bounds.setStanding(this.#waiting.overloaded(nowMs));
     const { priority, deadlineMs } = call;
     if (deadlineMs <= nowMs)
       return this.#refuse(call, "DEADLINE_EXPIRED", "the deadline had passed");
     const shed = this.#shedNow(call, nowMs);
     if (shed !== undefined) return shed;
     if (this.#hasRoom(priority === "critical", nowMs)) {
-      this.#latencyTarget.see(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
+      this.#latencyTarget.note(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
-      this.#line.served(priorityRank[priority]);
+      this.#waiting.served(priorityRank[priority]);
       return this.#admit(call, nowMs);
     }
     return this.#queue(call, nowMs, onGranted);
   }
 
   /**
-   * Whether a call would be refused if it asked now. For calls that cannot use a slot yet: the refusal then costs less than
-   * their request. Next to nothing is looked at while there is room and nobody waits.
+   * Refuses a call that `enter` would refuse now, and takes no slot. For calls whose request has not arrived yet: a refusal
+   * costs less than reading the request. Cheap while a slot is free and the queue is empty.
    */
   check(call: AdmissionCall): Refusal | undefined {
     if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
-    if (this.#line.size === 0 && this.#slots.taken < this.#slots.count) return undefined;
+    if (this.#waiting.size === 0 && this.#slots.taken < this.#slots.count) return undefined;
     const nowMs = this.#clock.now();
     this.#serve(nowMs);
-    this.#bounds.see(this.#line.overloaded(nowMs));
+    this.#bounds.setStanding(this.#waiting.overloaded(nowMs));
     const shed = this.#shedNow(call, nowMs);
     if (shed !== undefined) return shed;
     if (this.#hasRoom(call.priority === "critical", nowMs)) return undefined;
     const maxQueued = this.#bounds.maxQueued;
-    if (this.#line.size < maxQueued || this.#victim(call, nowMs, maxQueued) !== undefined) {
+    if (this.#waiting.size < maxQueued || this.#victim(call, nowMs, maxQueued) !== undefined) {
       return undefined;
     }
     return this.#full(call);
   }
 
   /**
-   * Fixes the limit while calls run. A higher one serves the queue at once; under a lower one, calls that run stay, and
-   * nobody is admitted until there are few enough. Throws `InvalidOptionError` below 1.
+   * Sets a fixed limit while calls run. A higher limit serves the queue at once. Under a lower one the calls that run go
+   * on, and none is admitted until fewer run.
+   *
+   * @throws InvalidOptionError below 1.
    */
   resize(limit: number): void {
     this.#slots.resize(limit);
     this.#serve();
   }
 
-  /** A handler has held the event loop for so long, in milliseconds. */
+  /** A handler has held the event loop for `tookMs` milliseconds. */
   ran(tookMs: number): void {
     this.#slots.ran(tookMs);
   }
 
-  /** Refuses those who wait and those who come, with `DRAINING`. Calls that run are left to end. */
+  /** Refuses the calls that wait and all that come, with `DRAINING`. Calls that run go on. */
   drain(): void {
     this.#draining = true;
     const nowMs = this.#clock.now();
-    for (
-      let place = this.#line.shift(nowMs);
-      place !== undefined;
-      place = this.#line.shift(nowMs)
-    ) {
-      const { item } = place;
-      item.refuse(this.#refuse(item.tag, "DRAINING", "the server began to drain"));
+    for (;;) {
+      const next = this.#waiting.shift(nowMs)?.item;
+      if (next === undefined) return;
+      next.refuse(this.#refuse(next.tag, "DRAINING", "the server began to drain"));
     }
   }
 
-  /** Calls are late, or will be: a queue has stood for too long to be a burst. */
+  /** Calls are late, or will be because the queue is a standing one and no burst. */
   isLate(nowMs: number): boolean {
-    return this.#line.overloaded(nowMs) || this.#lateness.isLate(nowMs);
+    return this.#waiting.overloaded(nowMs) || this.#lateness.isLate(nowMs);
   }
 
-  /** How its slots have been used until now. */
+  /** How the slots have been used until now. */
   workAt(nowMs: number): AdmissionWork {
     const { count, taken } = this.#slots;
     return { limit: count, taken, takenMs: this.#slots.takenMsAt(nowMs), shed: this.#shed };
@@ -207,7 +218,7 @@ export class Admission {
       maxQueued: this.#bounds.maxQueued,
       running: this.#slots.taken,
       abandoned: this.#slots.abandoned,
-      queued: this.#line.size,
+      queued: this.#waiting.size,
       draining: this.#draining,
       admitted: { ...this.#admitted },
       refused: { ...this.#refused },
@@ -215,7 +226,7 @@ export class Admission {
     };
   }
 
-  /** What a shedder says of the call; none is asked of a critical one. */
+  /** The refusal of a shedder, if one refuses the call. Critical calls are not shed. */
   #shedNow(call: AdmissionCall, nowMs: number): Refusal | undefined {
     if (call.priority === "critical") return undefined;
     const shed = this.#judge(call, nowMs);
@@ -226,8 +237,8 @@ export class Admission {
     const server = this.#server;
     server.load = this.load;
     server.nowMs = nowMs;
-    server.worstWaiting = priorities[this.#line.worstRank];
-    server.owed = this.#line.isOwed(priorityRank[call.priority]);
+    server.worstWaiting = priorities[this.#waiting.worstRank];
+    server.owed = this.#waiting.isOwed(priorityRank[call.priority]);
     for (const shedder of this.#shedders) {
       const shed = shedder.judge(call, server);
       if (shed !== undefined) return `${shed}, ${this.#occupancy()}`;
@@ -235,9 +246,12 @@ export class Admission {
     return undefined;
   }
 
-  /** Nobody waits while there is room, but from inside a turn, or behind one who may not use the headroom. */
+  /**
+   * The call may take a slot now: one is free and no call waits ahead of it. Calls can wait while a slot is free: the queue
+   * is being served, or what is free is headroom, which only critical calls may use.
+   */
   #hasRoom(critical: boolean, nowMs: number): boolean {
-    const { size, firstRankWaits } = this.#line;
+    const { size, firstRankWaits } = this.#waiting;
     return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical, nowMs);
   }
 
@@ -245,58 +259,58 @@ export class Admission {
     const rank = priorityRank[call.priority];
     const maxQueued = this.#bounds.maxQueued;
     let evicted: Waiter | undefined;
-    if (this.#line.size >= maxQueued) {
+    if (this.#waiting.size >= maxQueued) {
       const victim = this.#victim(call, nowMs, maxQueued);
       if (victim === undefined) return this.#full(call);
-      this.#line.remove(victim);
+      this.#waiting.remove(victim);
       evicted = victim.item;
     }
-    // Only those who have a prospect say what time callers give: not whoever asks.
-    this.#latencyTarget.see(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
-    if (this.#line.size === 0) this.#bounds.begin();
+    // Deadlines are noted of calls that run or wait, not of those that are refused.
+    this.#latencyTarget.note(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
+    if (this.#waiting.size === 0) this.#bounds.begin();
     const waiter = new SemaphoreWaiter(this.#host, call, nowMs, call.deadlineMs, onGranted);
-    const place = this.#line.push(waiter, rank, nowMs);
-    waiter.wait({ cancel: () => this.#line.remove(place) });
-    // Only now, with the place taken: the evicted call may come back at once, from inside its callback.
+    const ticket = this.#waiting.push(waiter, rank, nowMs);
+    waiter.wait({ cancel: () => this.#waiting.remove(ticket) });
+    // After the call stands in the queue: the evicted call may ask again at once, from inside its callback.
     if (evicted !== undefined) this.#evict(evicted, call.priority);
     return waiter.entered();
   }
 
-  /** Who would give a full queue's place to the call. */
+  /** The waiting call that is evicted from a full queue for this one; `undefined` when this one is refused. */
   #victim({ priority }: AdmissionCall, nowMs: number, maxQueued: number) {
     if (maxQueued === 0) return undefined;
     const { overflow, maxAgeMs } = this.#options.queue;
-    return this.#line.victim(overflow, priorityRank[priority], nowMs, maxAgeMs);
+    return this.#waiting.victim(overflow, priorityRank[priority], nowMs, maxAgeMs);
   }
 
   #evict(evicted: Waiter, by: Priority): void {
     evicted.refuse(this.#refuse(evicted.tag, "LOAD_SHED", `gave its place to a ${by} call`));
   }
 
-  /** Gives free slots to those who wait. The outermost call serves them all: a grant may free a slot at once. */
+  /** Gives free slots to the calls that wait. A grant may free a slot at once and come here again: the outermost call goes on. */
   #serve(atMs?: number): void {
-    if (this.#serving || this.#line.size === 0) return;
+    if (this.#serving || this.#waiting.size === 0) return;
     this.#serving = true;
     const nowMs = atMs ?? this.#clock.now();
     for (;;) {
-      if (!this.#slots.isFree(this.#line.firstRankWaits, nowMs)) break;
-      const overloaded = this.#line.overloaded(nowMs);
-      const place = this.#line.shift(nowMs);
-      if (place === undefined) break;
-      const { item, rank, owed } = place;
-      const spent = this.#spent(place, nowMs, overloaded);
-      if (spent !== undefined) item.refuse(spent);
+      if (!this.#slots.isFree(this.#waiting.firstRankWaits, nowMs)) break;
+      const overloaded = this.#waiting.overloaded(nowMs);
+      const ticket = this.#waiting.shift(nowMs);
+      if (ticket === undefined) break;
+      const { item, rank, owed } = ticket;
+      const refused = this.#tooLate(ticket, nowMs, overloaded);
+      if (refused !== undefined) item.refuse(refused);
       else {
         this.#slots.take(nowMs);
-        this.#line.served(rank, owed);
+        this.#waiting.served(rank, owed);
         item.grant();
       }
     }
     this.#serving = false;
   }
 
-  /** Why a call whose turn has come is not worth a slot any more. */
-  #spent(
+  /** The refusal of a call that waited for a slot and is not worth one any more. */
+  #tooLate(
     { item, rank, sinceMs, owed }: QueueTicket<Waiter>,
     nowMs: number,
     overloaded: boolean,
@@ -304,8 +318,8 @@ export class Admission {
     const call = item.tag;
     const waitedMs = nowMs - sinceMs;
     const { order, targetMs } = this.#options.queue;
-    // In a standing queue a call that waited longer has been overtaken, and would be late (CoDel's target). Whoever is owed a
-    // turn has waited for it behind all others.
+    // In a standing queue, a call that waited for longer than the target has been overtaken and would be late (CoDel's
+    // target). A call that is owed its slot has waited behind all others, and keeps it.
     if (order === "adaptive-lifo" && overloaded && waitedMs > targetMs && rank > 0 && !owed) {
       const detail = `waited ${Math.round(waitedMs)} ms in a standing queue, ${this.#occupancy()}`;
       return this.#refuse(call, "QUEUE_TIMEOUT", detail);
@@ -329,12 +343,12 @@ export class Admission {
 
   #refuse(call: AdmissionCall, reason: RefusalReason, detail: string): Refusal {
     this.#refused[call.priority] += 1;
-    // Another try here is of no use to a call without time, or on a server that is about to go.
+    // A retry does not help a call that has no time left, or one on a server that drains.
     if (reason !== "LOAD_SHED" && reason !== "CONCURRENCY_LIMIT" && reason !== "QUEUE_TIMEOUT") {
       return refusal(reason, detail);
     }
     this.#shed += 1;
-    const queued = this.#line.size;
+    const queued = this.#waiting.size;
     const atOnce = this.#slots.count;
     const rank = priorityRank[call.priority];
     return refusal(reason, detail, this.#prospects.roundRetryAfterMs({ queued, atOnce, rank }));
@@ -342,28 +356,28 @@ export class Admission {
 
   #occupancy(): string {
     const { taken, count } = this.#slots;
-    return `running ${taken} of ${count}, queued ${this.#line.size} of ${this.#bounds.maxQueued}`;
+    return `running ${taken} of ${count}, queued ${this.#waiting.size} of ${this.#bounds.maxQueued}`;
   }
 }
 
 type ByPriority = Record<Priority, number>;
 
-/** What admission knows of a call. */
+/** What admission needs to know of a call. */
 export interface AdmissionCall extends ShedCall {
-  /** On the monotonic clock, `Infinity` for none. */
+  /** In milliseconds on the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
-  /** What it is compared with when it ends: calls of the same method. @defaultValue all are of one */
+  /** How long it runs is compared with calls of the same method. @defaultValue all calls count as one method */
   readonly method?: string;
-  /** How long such calls run as a rule, in milliseconds; 0 where that is not known. */
+  /** How long its handler usually runs, in milliseconds; 0 where that is not known. */
   readonly neededMs: number;
 }
 
-/** Numbers of one pool of slots. `admitted`, `refused` and `left` (the queue, unserved) only grow. */
+/** Numbers of one pool of slots. `admitted`, `refused` and `left` (calls that left the queue) only grow. */
 export interface AdmissionSnapshot {
   readonly limit: number;
   readonly maxQueued: number;
   readonly running: number;
-  /** Of those that run, the ones whose callers have left while their handlers work on. */
+  /** Running calls whose callers have left while their handlers go on. */
   readonly abandoned: number;
   readonly queued: number;
   readonly draining: boolean;
@@ -375,25 +389,24 @@ export interface AdmissionSnapshot {
 /** How the slots of a pool have been used. `takenMs` and `shed` only grow. */
 export interface AdmissionWork {
   readonly limit: number;
-  /** Slots that are taken now. */
+  /** Slots in use now. */
   readonly taken: number;
-  /** The time for which slots have been taken, summed over all slots, in milliseconds. */
+  /** The time for which slots have been in use, summed over all slots, in milliseconds. */
   readonly takenMs: number;
-  /** Calls that were refused for load: by a shedder, a full queue, or a wait that took too long. */
+  /** Calls that were refused for load: by a shedder, for a full queue, or after the longest wait. */
   readonly shed: number;
 }
 
-/** What an admission stands on beside its options. */
+/** What an admission is given beside its options. */
 export interface AdmissionParts {
-  /** This process has no more to give. For limits that learn. @defaultValue never */
+  /** The process is saturated. Asked by limits that learn. @defaultValue never */
   readonly saturated?: () => boolean;
-  /** Asked in their order before anything else. @defaultValue none */
+  /** Asked in their order, before a slot or the queue is. @defaultValue none */
   readonly shedders?: readonly Shedder[];
-  /** Hears of an `onTurn` that throws. @defaultValue the error is thrown from a task of its own */
+  /** Is given what an `onGranted` throws. @defaultValue the error is thrown from a task of its own */
   readonly report?: ReportError;
 }
 
-/** Counts that begin. */
 function zeros(): ByPriority {
   return { critical: 0, high: 0, normal: 0, low: 0 };
 }

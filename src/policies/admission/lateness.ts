@@ -1,61 +1,69 @@
 import { Keyed } from "../../core/keyed.js";
 import type { Outcome } from "../../core/permit.js";
 
-/** Answers from which the usual time of a method is learnt at once. */
-const lessonSize = 32;
-/** How long it takes until calls that became slower count as usual, while nothing is late and while something is. */
+/** Answers of a method from which its usual time is learnt at once. */
+const batchSize = 32;
+/**
+ * Time constants, in milliseconds, with which the usual time follows calls that become slower: while calls are in time, and
+ * while they are late.
+ */
 const learnMs = 300_000;
 const learnLateMs = 3_000_000;
-/** A call that takes so many times what the slow ones take is none of them. */
+/** A call that takes more than so many times the slow ones is slower than usual. */
 const tailTimes = 1.2;
-/** What is left of the time of the slow ones after a lesson without any. */
+/** What is left of the time of the slow calls after a batch that has none. */
 const tailFades = 0.9;
 /** A call is held up when it takes so many times what is usual, and half of the time that its caller gave. */
 const usualTimes = 1.5;
-/** The same of a call whose caller gave no time, which is never less than a second. */
-const patience = 10;
-const patientMs = 1_000;
-/** Calls are late when so many of them, and this share, ran out of time within a second or two. */
+/** A call without a deadline is held up when it takes so many times what is usual, and at least a second. */
+const unboundedTimes = 10;
+const unboundedMs = 1_000;
+/** Calls are late when at least so many, and at least this share, ran out of time within the last one to two seconds. */
 const fewestLate = 3;
 const lateShare = 0.05;
-/** Most calls are late when this share ran out of time. */
+/** The share of calls that ran out of time from which most calls are late. */
 const ranOutShare = 0.5;
-const spanMs = 1_000;
+/** Length of a window of calls, in milliseconds. The present one and the one before count. */
+const windowMs = 1_000;
 
-/** A call that ran, as far as it tells whether calls are late. */
+/** What lateness needs to know of a call. */
 export interface TimedCall {
   readonly method?: string;
-  /** On the monotonic clock, `Infinity` for none. */
+  /** In milliseconds on the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
 }
 
 /**
- * Tells whether calls are late, by those that ended.
+ * Tells from the calls that ended whether calls are late.
  *
- * Each call is measured by its own method and its own deadline, so that what one caller gives, or what one method takes,
- * says nothing of the others: a call is held up when it took longer than half of its caller's time *and* longer than such
- * calls usually take, and it is late when it ran out of a time that would usually have done. A caller that asks for more
- * than there is says nothing.
+ * Each call is compared with its own method and its own deadline, so that neither a caller with a short deadline nor a slow
+ * method says anything of other calls.
  *
- * What is usual is learnt from answers, quickly where they become faster and slowly where they become slower, so that an
- * overload is not taken for usual.
+ * - *Held up*: the call took longer than half of its caller's time, and longer than such calls usually take.
+ * - *Late*: it ran out of a time that is usually enough.
+ * - A call with less time than such calls usually need is not counted when it runs out of it.
+ *
+ * The usual time of a method is learnt from its answers: at once when they become faster, slowly when they become slower, so
+ * that an overload does not become usual.
  */
 export class Lateness {
   readonly #usual = new Keyed(() => new UsualTime());
+  /** Since `takeHeldUp`. */
   #ended = 0;
   #heldUp = 0;
+  /** When the present window began. */
   #sinceMs = Number.NEGATIVE_INFINITY;
   #now = { ended: 0, late: 0, ranOut: 0 };
   #before = { ended: 0, late: 0, ranOut: 0 };
 
-  /** How long calls of a method usually take, in milliseconds; `undefined` while too few were answered. */
+  /** How long calls of a method usually take, in milliseconds; `undefined` until enough were answered. */
   usualMs(method = ""): number | undefined {
     return this.#usual.get(method).ms;
   }
 
   /**
-   * A call has ended that ran since `sinceMs`. Answers whether that says anything: a call that had less time than such
-   * calls usually need, and ran out of it, says something about its caller.
+   * Counts a call that has ended and ran since `sinceMs`. False when its outcome is no evidence: it ran out of a time that is
+   * less than such calls usually need.
    */
   record(call: TimedCall, sinceMs: number, nowMs: number, outcome: Outcome): boolean {
     if (outcome === "ignored") return false;
@@ -63,14 +71,14 @@ export class Lateness {
     const { ms: usualMs, tailMs } = usual;
     const tookMs = nowMs - sinceMs;
     if (outcome === "success") this.answered(call, tookMs, nowMs);
-    // What is not known yet is no evidence.
+    // Without a usual time there is nothing to compare it with.
     if (usualMs === undefined) return true;
     const leftMs = call.deadlineMs - sinceMs;
     const neededMs = Math.max(usualTimes * usualMs, tailTimes * tailMs);
     if (leftMs < neededMs) return outcome === "success";
     const unbounded = leftMs === Number.POSITIVE_INFINITY;
     const allowedMs = unbounded
-      ? Math.max(patience * usualMs, tailTimes * tailMs, patientMs)
+      ? Math.max(unboundedTimes * usualMs, tailTimes * tailMs, unboundedMs)
       : Math.max(leftMs / 2, neededMs);
     this.#advance(nowMs);
     this.#ended += 1;
@@ -83,12 +91,12 @@ export class Lateness {
     return true;
   }
 
-  /** A handler has answered, in time or for nobody any more. */
+  /** A handler has answered, in time or after its caller has left. Its method learns from it. */
   answered({ method = "" }: TimedCall, tookMs: number, nowMs: number): void {
     this.#usual.get(method).add(tookMs, nowMs, this.isLate(nowMs) ? learnLateMs : learnMs);
   }
 
-  /** The share of the calls since the last time this was taken that were held up. */
+  /** The share of calls, from 0 to 1, that were held up since the last time this was called. */
   takeHeldUp(): number {
     const share = this.#ended === 0 ? 0 : this.#heldUp / this.#ended;
     this.#ended = 0;
@@ -96,13 +104,13 @@ export class Lateness {
     return share;
   }
 
-  /** Calls that could have been served in time were not, within the last second or two. */
+  /** Calls that could have been served in time were late, within the last one to two seconds. */
   isLate(nowMs: number): boolean {
     this.#advance(nowMs);
     return this.#areMany(this.#now.late + this.#before.late, lateShare);
   }
 
-  /** Half of the calls ran out of such a time. One without a deadline has none: what its caller waits is not known. */
+  /** Half of the calls ran out of a time that is usually enough. Calls without a deadline are not among them. */
   ranOut(nowMs: number): boolean {
     this.#advance(nowMs);
     return this.#areMany(this.#now.ranOut + this.#before.ranOut, ranOutShare);
@@ -114,10 +122,10 @@ export class Lateness {
 
   #advance(nowMs: number): void {
     const passedMs = nowMs - this.#sinceMs;
-    if (passedMs < spanMs) return;
+    if (passedMs < windowMs) return;
     const spare = this.#before;
     this.#before = this.#now;
-    if (passedMs >= 2 * spanMs) this.#before = { ended: 0, late: 0, ranOut: 0 };
+    if (passedMs >= 2 * windowMs) this.#before = { ended: 0, late: 0, ranOut: 0 };
     this.#now = spare;
     spare.ended = 0;
     spare.late = 0;
@@ -130,23 +138,23 @@ export class Lateness {
 class UsualTime {
   ms: number | undefined;
   /**
-   * What the slow ones among them take. A method may do two things, such as answer from a cache or ask for the value: then
-   * the slow ones are no less usual than the others.
+   * What its slow calls take, in milliseconds. A method may have quick and slow answers, such as from a cache and from the
+   * source of the value: then the slow ones are usual, too.
    */
   tailMs = 0;
-  readonly #lesson = new Float64Array(lessonSize);
+  readonly #batch = new Float64Array(batchSize);
   #size = 0;
   #learntMs = 0;
 
-  /** @param spanMs How long it takes until a slower time is the usual one. */
-  add(tookMs: number, nowMs: number, spanMs: number): void {
-    this.#lesson[this.#size] = tookMs;
+  /** @param followMs Time constant with which it follows calls that became slower, in milliseconds. */
+  add(tookMs: number, nowMs: number, followMs: number): void {
+    this.#batch[this.#size] = tookMs;
     this.#size += 1;
-    if (this.#size < lessonSize) return;
+    if (this.#size < batchSize) return;
     this.#size = 0;
-    this.#lesson.sort();
-    const median = this.#lesson[lessonSize >> 1] ?? 0;
-    const slow = this.#lesson[lessonSize - 1] ?? 0;
+    this.#batch.sort();
+    const median = this.#batch[batchSize >> 1] ?? 0;
+    const slow = this.#batch[batchSize - 1] ?? 0;
     const before = this.ms;
     const sinceMs = nowMs - this.#learntMs;
     this.#learntMs = nowMs;
@@ -155,9 +163,9 @@ class UsualTime {
       this.tailMs = slow;
       return;
     }
-    const slower = 1 - Math.exp(-sinceMs / spanMs);
+    const slower = 1 - Math.exp(-sinceMs / followMs);
     this.ms = median <= before ? median : before + (median - before) * slower;
-    // A lesson may by chance have none of the slow ones.
+    // A batch may by chance have no slow call.
     const faded = Math.max(slow, tailFades * this.tailMs);
     this.tailMs = Math.min(faded, this.tailMs + Math.max(0, slow - this.tailMs) * slower);
   }

@@ -23,64 +23,65 @@ import {
   resolveThresholds,
 } from "./shedders.js";
 
-/** The slots that calls run in, and the queue in front of them. */
+/** A pool of slots for calls, and the queue in front of it. */
 export interface PoolOptions {
   /**
-   * Calls that may run at once: a whole number, `adaptive`, an algorithm with its options, or a limit of one's own.
+   * Calls that may run at once: a whole number of at least 1, `adaptive`, an algorithm with its options, or a limit of your
+   * own.
    * @defaultValue "adaptive"
    */
   readonly limit?: LimitOptions;
   /**
-   * The hard cap, for critical calls with their headroom too. A whole number of at least 1.
-   * @defaultValue none beside the limit and the headroom
+   * The hard cap on calls that run at once, critical ones included. A whole number of at least 1.
+   * @defaultValue none: the limit and the headroom of critical calls are the bound
    */
   readonly maxConcurrent?: number;
   /**
    * Calls that may wait, a whole number; 0 for no queue.
-   * @defaultValue the limit; of one that is learnt, as it stands, but no more than handlers get through in the longest
-   * wait, by how long they hold the event loop, and at least 16
+   * @defaultValue the limit. Of a learnt limit, its present value, at least 16, and no more calls than can run in the longest
+   * wait by the time for which handlers hold the event loop
    */
   readonly maxQueued?: number;
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
-   * @defaultValue 1_000, and for a call with a deadline no more than a third of the time that it comes with; but 100 for those
-   * who come to a queue that has not been empty for `queue.intervalMs`. For critical calls always 1_000, and two thirds
+   * @defaultValue 1_000; 100 in a standing queue, which has not been empty for `queue.intervalMs`; and at most a third of the
+   * time until the deadline of the call. Critical calls: 1_000 always, and at most two thirds
    */
   readonly maxWaitMs?: number;
   readonly queue?: QueueOptions;
 }
 
 export interface AdmissionOptions extends PoolOptions {
-  /** Loads from which priorities are refused; `false` for none. */
+  /** Loads from which priorities are refused; `false` for none. @defaultValue low 0.70, normal 0.85, high 0.95 */
   readonly thresholds?: AdmissionThresholds | false;
   /**
-   * Share of the limit, from 0 to 1, by which critical calls may exceed it; rounded up to whole calls.
+   * Share of the limit, from 0 to 1, by which critical calls may exceed it, rounded up to whole calls.
    * @defaultValue 0.1
    */
   readonly criticalHeadroom?: number;
   /**
-   * Refuses a growing share of the calls while the process is hard pressed (short of memory, or busy and late in its event
-   * loop) and calls are late for it: some that would usually have been served in time ran out of it, or the queue has stood
-   * for too long to be a burst. A signal of one's own needs no such proof. `false` for never. What is read for it also
-   * tells limits that learn when the process is saturated.
+   * Sheds a growing share of the calls while the process is hard pressed (short of memory, or busy and late in its event
+   * loop) and calls are late: calls ran out of a time that is usually enough, or the queue is a standing one. Signals of your
+   * own shed without that condition. `false` never sheds. Learnt limits use the readings, too.
+   * @defaultValue on, with the defaults of `PressureOptions` and `PressureShedderOptions`
    */
   readonly pressure?: (PressureOptions & PressureShedderOptions) | false;
   /**
-   * Slots of their own for calls that stream, either way, or `together` with the others. A stream is admitted once,
-   * when it is opened. @defaultValue a limit of 1_000 and no queue
+   * A pool of slots for calls that stream in either direction, or `together` for one pool with all others. A stream takes
+   * its slot when it is opened, and keeps it. @defaultValue a pool with a limit of 1_000 and no queue
    */
   readonly streams?: StreamPoolOptions | "together";
   /**
-   * Whether callers are told which priorities have no prospect at present (trailer `x-weir-admission`), so that they
-   * need not send them. @defaultValue true
+   * Tells callers which priorities the server has no room for at present (trailer `x-weir-admission`), so that they need not
+   * send them. @defaultValue true
    */
   readonly publish?: boolean;
 }
 
 export interface StreamPoolOptions extends PoolOptions {
   /**
-   * Streams that are older end with UNAVAILABLE (reason `STREAM_AGED`), so that callers open them anew, elsewhere if
-   * balancing says so. Each ages up to a tenth sooner by chance. 1 ms to 24 days. @defaultValue never
+   * Age in milliseconds at which a stream ends with UNAVAILABLE (reason `STREAM_AGED`), so that its caller opens it anew and
+   * load balancing can move it. By chance up to a tenth less. 1 ms to 24 days. @defaultValue never
    */
   readonly maxAgeMs?: number;
 }
@@ -92,15 +93,16 @@ export interface AdmissionPoolOptions {
   /** `undefined`: as many as may run, and at least `minQueued`. */
   readonly maxQueued: number | undefined;
   readonly minQueued: number;
-  /** In a queue that stands, and in a burst. */
+  /** The longest wait in a standing queue, in milliseconds. */
   readonly maxWaitMs: number;
+  /** The longest wait in a burst, in milliseconds. */
   readonly burstWaitMs: number;
+  /** The longest wait as a share of the time until the deadline of the call. */
   readonly maxWaitShare: number;
-  /** The same of critical calls. */
   readonly criticalMaxWaitMs: number;
   readonly criticalWaitShare: number;
   readonly criticalHeadroom: number;
-  /** Calls also wait for the next turn of the event loop while the handlers of this one hold it. */
+  /** Bounds how much of one turn of the event loop calls take. */
   readonly byTurns: boolean;
   readonly queue: ResolvedQueueOptions;
 }
@@ -116,11 +118,10 @@ export interface ResolvedAdmissionOptions extends AdmissionPoolOptions {
 const poolKeys = ["limit", "maxConcurrent", "maxQueued", "maxWaitMs", "queue"];
 const keys = [...poolKeys, "thresholds", "criticalHeadroom", "pressure", "streams", "publish"];
 
-/** Fills in the defaults. Throws `InvalidOptionError` for a value out of range or an unknown option. */
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveAdmissionOptions(
   given: AdmissionOptions = {},
   prefix = "admission",
-
   also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
   const options = readOptions(prefix, given, keys, also);
@@ -145,7 +146,7 @@ function resolvePool(
   prefix: string,
 ): AdmissionPoolOptions {
   const { limit = "adaptive", maxConcurrent, maxQueued, maxWaitMs } = options;
-  const places =
+  const ownMaxQueued =
     maxQueued === undefined ? undefined : wholeNumber(`${prefix}.maxQueued`, maxQueued, 0);
   const ownWaitMs =
     maxWaitMs === undefined ? undefined : durationMs(`${prefix}.maxWaitMs`, maxWaitMs);
@@ -155,10 +156,10 @@ function resolvePool(
       maxConcurrent === undefined
         ? Number.POSITIVE_INFINITY
         : wholeNumber(`${prefix}.maxConcurrent`, maxConcurrent, 1),
-    // Without a wait there is no place to wait in, and load is what runs.
-    maxQueued: maxWaitMs === 0 ? 0 : places,
+    // A longest wait of 0 is no queue, and the load is then (running / limit).
+    maxQueued: maxWaitMs === 0 ? 0 : ownMaxQueued,
     minQueued: typeof limit === "number" ? 0 : 16,
-    // A number is the word of somebody who knows the handlers, and without a queue there is nowhere to wait.
+    // A fixed limit was chosen by somebody who knows the handlers, and without a queue calls cannot wait for the next turn.
     byTurns: typeof limit !== "number" && maxQueued !== 0 && maxWaitMs !== 0,
     maxWaitMs: ownWaitMs ?? 100,
     burstWaitMs: ownWaitMs ?? 1_000,
@@ -215,32 +216,42 @@ function resolveStreams(
   });
 }
 
-/** In which order calls wait for a slot, and who has to go when there are too many. */
+/** In which order calls wait for a slot, and which call is refused when too many wait. */
 export interface QueueOptions {
   /**
-   * `priority`: the best first, by arrival inside a priority. `fifo`: by arrival. `adaptive-lifo`: like `priority`, but
-   * in a standing queue the newest of a priority first, and who has waited longer than `targetMs` is refused.
+   * - `priority`: the best priority first, and by arrival inside it.
+   * - `fifo`: by arrival.
+   * - `adaptive-lifo`: like `priority`, but in a standing queue the newest call of a priority first, and calls that have
+   *   waited for longer than `targetMs` are refused.
+   *
    * Critical calls are first in each. @defaultValue "priority"
    */
   readonly order?: QueueOrder;
   /**
-   * Who goes when the queue is full: `evict-lowest` the newest call of the lowest priority, if that is lower than the
-   * newcomer's; `reject-new` the newcomer; `drop-oldest` who has waited longest; `drop-newest` who came last;
-   * `age-out` who has waited `maxAgeMs`, and the newcomer while nobody has. No critical call goes for another.
-   * @defaultValue "evict-lowest"
+   * Which call is refused when the queue is full:
+   * - `evict-lowest`: the newest call of the lowest priority, if that is lower than the new one's, else the new call;
+   * - `reject-new`: the new call;
+   * - `drop-oldest`: the call that has waited longest;
+   * - `drop-newest`: the waiting call that came last;
+   * - `age-out`: the oldest call, if it has waited `maxAgeMs`, else the new call.
+   *
+   * A critical call is never evicted. @defaultValue "evict-lowest"
    */
   readonly overflow?: OverflowPolicy;
   /**
-   * Share of the turns that `high`, `normal` and `low` calls are each owed, from 0 to 0.25, so that a steady load of better
-   * calls does not starve them: neither thresholds nor a full queue refuse a call that is owed a turn, and no other call
-   * puts it out. Critical calls give none of their turns, and may put it out. @defaultValue 0.02
+   * Share of all slots that `high`, `normal` and `low` calls are each owed, from 0 to 0.25, so that a steady load of better
+   * calls does not starve them. A call that is owed a slot is refused neither by thresholds nor for a full queue, and only a
+   * critical call can evict it. Critical calls give up none of their slots for it. @defaultValue 0.02
    */
   readonly minShare?: number;
-  /** For `age-out`: a call that has waited so long may be put out. 0 to 24 days. @defaultValue 50 */
+  /** For `age-out`: how long a call has waited that may be evicted, in milliseconds. 0 to 24 days. @defaultValue 50 */
   readonly maxAgeMs?: number;
-  /** For `adaptive-lifo`: a queue that has not been empty for so long is a standing one. 1 ms to 24 days. @defaultValue 100 */
+  /** A queue that has not been empty for so long, in milliseconds, is a standing queue. 1 ms to 24 days. @defaultValue 100 */
   readonly intervalMs?: number;
-  /** For `adaptive-lifo`: in a standing queue, calls that waited longer are refused. 0 to 24 days. @defaultValue 5 */
+  /**
+   * For `adaptive-lifo`: the wait in milliseconds after which calls in a standing queue are refused. 0 to 24 days.
+   * @defaultValue 5
+   */
   readonly targetMs?: number;
 }
 

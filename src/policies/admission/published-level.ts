@@ -1,38 +1,40 @@
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
 import { type OutcomeWindow, timeWindow } from "../../core/stats/outcome-window.js";
 
-/** How far back the server looks. */
+/** How far back it looks, in milliseconds. */
 const spanMs = 1_000;
-/** Fewer refusals than this may be a hiccup. */
+/** Refusals of a priority that it takes to publish it. */
 const minRefused = 5;
-/** The share of all admitted calls that may be lost by sending the priority away before it comes. */
+/** The most that may be lost when a priority stays away: a share of all admitted calls. */
 const maxLoss = 0.05;
-/** So many admissions in a row, and it is no longer refused. */
+/** So many admitted calls of a priority in a row end its publication. */
 const enoughInRow = 2;
 
-/** The rank of `high`: that of `critical` is never sent away. */
+/** The rank of `high`: `critical` is never published. */
 const firstRank = priorityRank.high;
 const lastRank = priorityRank.low;
-const nothing = lastRank + 1;
+const none = lastRank + 1;
 
 /**
- * Learns from what a server refuses which priorities have no prospect of being served at present, so that callers
- * can be told. A priority is doomed when it was refused five times in the last second, while hardly anything (5 %) of
- * what was admitted was of it or a lower one: so the room goes to better calls, and nothing is lost if it stays away.
- * Where most of the load is of one priority, some of it is served, and nobody is sent away.
+ * The lowest priorities that a server has no room for at present. It is published to callers (`x-weir-admission`), which
+ * then need not send such calls.
  *
- * It stays so until two of its calls in a row are admitted, or none was refused for a second: probes that callers
- * send are enough to keep it or to lift it.
+ * A priority is published when, in the last second, it was refused five times and at most 5 % of all admitted calls were of
+ * it or a lower one: nearly all room goes to better calls, so next to nothing is lost when it stays away. Where most of the
+ * load has one priority, some of it is admitted, and nothing is published.
+ *
+ * It stays published until two of its calls in a row are admitted, or none is refused for a second. The probes that callers
+ * go on to send are enough for both.
  */
 export class PublishedLevel {
   readonly #ranks: readonly Seen[] = priorities.map(() => ({
     window: timeWindow({ spanMs, buckets: 10 }),
     admittedInRow: 0,
   }));
-  #level = nothing;
+  #level = none;
   #refusing = false;
 
-  /** Something was refused lately. While not, there is no level, and no clock is needed to know it. */
+  /** A call was refused of late. While it is false there is no level, and the clock need not be read to know it. */
   get refusing(): boolean {
     return this.#refusing;
   }
@@ -43,7 +45,7 @@ export class PublishedLevel {
     seen.window.record(nowMs, false, false);
     seen.admittedInRow += 1;
     if (rank < this.#level || seen.admittedInRow < enoughInRow) return;
-    // What was refused before is no reason to refuse again.
+    // Refusals from before must not publish it again.
     for (let lifted = this.#level; lifted <= rank; lifted += 1) this.#seen(lifted).window.clear();
     this.#level = rank + 1;
   }
@@ -55,7 +57,7 @@ export class PublishedLevel {
     this.#refusing = true;
   }
 
-  /** The best rank that is doomed, and all worse ones with it; `undefined` while nothing is. */
+  /** The best rank that is published; all worse ones are, too. `undefined` while none is. */
   level(nowMs: number): number | undefined {
     if (!this.#refusing) return undefined;
     let refused = 0;
@@ -66,7 +68,7 @@ export class PublishedLevel {
       admitted += calls - failures;
     }
     this.#refusing = refused > 0;
-    let level: number = nothing;
+    let level: number = none;
     let worseAdmitted = 0;
     for (let rank: number = lastRank; rank >= firstRank; rank -= 1) {
       const { calls, failures } = this.#seen(rank).window.totals(nowMs);
@@ -76,7 +78,7 @@ export class PublishedLevel {
       if (stays || begins) level = rank;
     }
     this.#level = level;
-    return level === nothing ? undefined : level;
+    return level === none ? undefined : level;
   }
 
   #seen(rank: number): Seen {
@@ -86,7 +88,7 @@ export class PublishedLevel {
   }
 }
 
-/** What became of the calls of one rank. */
+/** The calls of one rank: refused ones count as failures. */
 interface Seen {
   readonly window: OutcomeWindow;
   admittedInRow: number;

@@ -4,8 +4,9 @@ import type { AdmissionPoolOptions } from "./options.js";
 import type { Slots } from "./slots.js";
 
 /**
- * How many calls may wait, and how long. A burst is let wait for as long as its callers can spare, since it will be worked
- * off. A queue that stands will not: it makes all late and serves nobody more, so it is kept short (CoDel, RFC 8289).
+ * How many calls may wait, and for how long. In a burst calls wait for as long as their callers can spare, because the queue
+ * will empty. A standing queue will not: it makes all calls late and serves no more of them, so it is kept short (CoDel,
+ * RFC 8289).
  */
 export class QueueBounds {
   readonly #options: AdmissionPoolOptions;
@@ -25,20 +26,20 @@ export class QueueBounds {
     this.#burstMs = options.burstWaitMs;
   }
 
-  /** Somebody waits where nobody did. */
+  /** The first call is queued. */
   begin(): void {
     const { burstWaitMs, maxWaitShare } = this.#options;
-    // What callers as a rule can wait. The ceiling is half of what they come with.
+    // The share of the median time until their deadlines that callers can wait; the latency target is half of that time.
     const sparedMs = 2 * maxWaitShare * (this.#latencyTarget.ms ?? Number.POSITIVE_INFINITY);
     this.#burstMs = Math.min(burstWaitMs, sparedMs);
   }
 
-  /** Whether the queue has stood for so long that it is no burst. */
-  see(standing: boolean): void {
+  /** Whether the queue is a standing one, and no burst. */
+  setStanding(standing: boolean): void {
     this.#standing = standing;
   }
 
-  /** How many may wait: no more than get through in the longest wait. */
+  /** How many calls may wait: no more than can run in the longest wait. */
   get maxQueued(): number {
     const { maxQueued, minQueued, maxWaitMs } = this.#options;
     if (maxQueued !== undefined) return maxQueued;
@@ -47,7 +48,7 @@ export class QueueBounds {
     return Math.max(minQueued, longest);
   }
 
-  /** The longest wait of a call that comes now with so much time, in milliseconds; its time may be infinite. */
+  /** The longest wait of a call that comes now, in milliseconds. `leftMs` until its deadline, may be `Infinity`. */
   longestWaitMs(priority: Priority, leftMs: number): number {
     const { burstWaitMs, maxWaitMs, maxWaitShare } = this.#options;
     const { criticalMaxWaitMs, criticalWaitShare } = this.#options;
@@ -57,34 +58,35 @@ export class QueueBounds {
   }
 }
 
-/** Deadlines that are kept, and how many it needs. */
+/** How many of the last deadlines count, and how many are needed before there is a target. */
 const kept = 101;
 const needed = 20;
-/** The most that calls may take of one turn of the event loop, and as a share of the ceiling. */
+/** The most of one turn of the event loop that calls may take: in milliseconds, and as a share of the target. */
 const turnMs = 20;
 const turnShare = 1 / 8;
 
-/** A deadline never counts for less than so many times what such calls usually take. */
+/** A deadline counts for at least so many times what calls of its method usually take. */
 const usualTimes = 3;
 
 /**
- * How long calls may take before something is wrong: half of the median deadline that callers give of late. Callers that
- * give less than calls usually take say nothing, and nobody brings it down to where calls that wait for nothing stand.
+ * How long calls should take at most: half of the median time that recent callers gave. Callers that give less time than
+ * such calls usually take are not counted, so that they cannot bring the target down to what healthy calls need.
  */
 export class LatencyTarget {
   readonly #deadlines = new RecentMedian(kept);
 
   /**
-   * A call has come with so much time; `Infinity` for one without a deadline.
+   * Notes how much time a caller gave.
    *
-   * @param usualMs How long such calls usually take, as far as it is known.
+   * @param leftMs Milliseconds until the deadline; `Infinity` without one, which is not counted.
+   * @param usualMs How long such calls usually take, in milliseconds; 0 where that is not known.
    */
-  see(leftMs: number, usualMs = 0): void {
+  note(leftMs: number, usualMs = 0): void {
     if (leftMs === Number.POSITIVE_INFINITY || leftMs < usualMs) return;
     this.#deadlines.add(Math.max(leftMs, usualTimes * usualMs));
   }
 
-  /** In milliseconds; `undefined` while too few calls have deadlines. */
+  /** The target in milliseconds; `undefined` while too few calls have deadlines. */
   get ms(): number | undefined {
     const median = this.#deadlines.median(needed);
     return median === undefined ? undefined : median / 2;

@@ -1,9 +1,9 @@
-/** How those who wait are served. */
+/** In which order waiting calls are served. See {@link AdmissionQueue}. */
 export type QueueOrder = (typeof queueOrders)[number];
 
 export const queueOrders = ["priority", "fifo", "adaptive-lifo"] as const;
 
-/** Who gives way when the line is full. */
+/** Which call is refused when the queue is full. See `QueueOptions.overflow`. */
 export type OverflowPolicy = (typeof overflowPolicies)[number];
 
 export const overflowPolicies = [
@@ -18,39 +18,44 @@ export interface AdmissionQueueOptions {
   readonly order: QueueOrder;
   /** How many ranks there are; 0 is served first. */
   readonly ranks: number;
-  /** Share of the turns that each rank but the first is owed. From 0 to below 1 over their number. */
+  /** Share of all slots that each rank but the first is owed: from 0 to below 1 over the number of ranks. 0 for none. */
   readonly minShare: number;
-  /** For `adaptive-lifo`: a line that has not been empty for so long is overloaded. */
+  /** For `adaptive-lifo`: a queue that has not been empty for so long, in milliseconds, is a standing queue. */
   readonly intervalMs: number;
 }
 
-/** A place in the line. */
+/** The place of one call in the queue. */
 export interface QueueTicket<T> {
   readonly item: T;
   readonly rank: number;
+  /** When it was queued, in milliseconds on the monotonic clock. */
   readonly sinceMs: number;
-  /** Its turn has come before that of better ones, because its rank was owed one. */
+  /** It was served before calls of better ranks, because its rank was owed a slot. */
   readonly owed: boolean;
 }
 
-/** So many turns may a rank be owed. A long rush of others is not paid for by all who come later at once. */
+/** The most slots that a rank may be owed, so that after a long rush of better calls worse ones do not all go first. */
 const mostOwed = 2;
-/** Shares are added up, and a sum may be a hair below the whole number that it is meant to be. */
-const hair = 1e-9;
+/** Shares are added up in floating point: a sum may be slightly below the whole number that it stands for. */
+const rounding = 1e-9;
 
 /**
- * Those who wait for a turn. Every order and every overflow policy finds its call in constant time, and a call that
- * leaves takes nobody's place with it. The first rank is served before all others, whatever the order; among those:
+ * The calls that wait for a slot. Every order and every overflow policy finds its call in constant time, and a call leaves
+ * from any place. The first rank is served before all others, whatever the order. Among the others:
  *
- * - `priority`: the best rank first, by arrival inside it;
+ * - `priority`: the best rank first, and by arrival inside a rank;
  * - `fifo`: by arrival;
- * - `adaptive-lifo`: like `priority`; but while the line is overloaded the newest of a rank is served first, because the
- *   oldest has little time left, and serving each in its turn would be late for all (Facebook, Fail at Scale).
+ * - `adaptive-lifo`: like `priority`, but in a standing queue the newest call of a rank first. The oldest has little time
+ *   left, and in order of arrival all would be late (Facebook, "Fail at Scale", ACM Queue 2015).
  *
- * A steady load of better calls would starve the worse ranks (Kubernetes API Priority and Fairness). So each but the first
- * is owed a small share of all turns, whether it waits at the time or not: it may come back when it is refused. What it
- * gets anyway is taken off. With a whole turn owed, one of the rank finds a place in a full line, keeps it against all but
- * the first rank, and has the next turn that the first rank does not take.
+ * A steady load of better calls would starve the worse ranks (see Kubernetes API Priority and Fairness). So each rank but
+ * the first is owed a small share of all slots (`minShare`). The share adds up while none of the rank waits, too, because
+ * its callers may come back after a refusal. Slots that the rank gets anyway are taken off. A rank that is owed a whole slot
+ * has these rights, for one call each:
+ *
+ * - it finds a place in a full queue;
+ * - only the first rank can evict it;
+ * - it gets the next slot that the first rank does not take.
  */
 export class AdmissionQueue<T> {
   readonly #options: AdmissionQueueOptions;
@@ -68,17 +73,17 @@ export class AdmissionQueue<T> {
     return this.#size;
   }
 
-  /** How many of a rank wait. */
+  /** How many calls of a rank wait. */
   waiting(rank: number): number {
     return this.#ranks[rank]?.size ?? 0;
   }
 
-  /** Somebody of the first rank waits. */
+  /** A call of the first rank waits. */
   get firstRankWaits(): boolean {
     return this.#ranks[0]?.first !== undefined;
   }
 
-  /** The worst rank of those who wait; -1 when nobody does. */
+  /** The worst rank that waits; -1 when the queue is empty. */
   get worstRank(): number {
     let rank = this.#ranks.length - 1;
     while (rank >= 0 && this.#ranks[rank]?.first === undefined) rank -= 1;
@@ -94,25 +99,25 @@ export class AdmissionQueue<T> {
     return node;
   }
 
-  /** Leaves the line. False when the place has been left already. */
-  remove(place: QueueTicket<T>): boolean {
-    if (!(place instanceof Node) || !place.waits) return false;
-    const node: Node<T> = place;
+  /** Takes a call out. False when it is out already. */
+  remove(ticket: QueueTicket<T>): boolean {
+    if (!(ticket instanceof Node) || !ticket.waits) return false;
+    const node: Node<T> = ticket;
     node.waits = false;
     this.#ranks[node.rank]?.remove(node);
     this.#size -= 1;
     return true;
   }
 
-  /** The next call of the rank that comes has a turn to come: more are owed than wait. */
+  /** The next call of the rank that comes is owed a slot: the rank is owed more than it has calls in the queue. */
   isOwed(rank: number): boolean {
     const one = this.#ranks[rank];
-    return rank > 0 && one !== undefined && one.turnsOwed > one.size;
+    return rank > 0 && one !== undefined && one.slotsOwed > one.size;
   }
 
   /**
-   * One of a rank has had a turn, from the line or without a wait. The worse ranks are owed a share of it; of one that was
-   * owed itself, all are, so that each has its share of all turns.
+   * A call of a rank was given a slot, after a wait or at once. Every worse rank is owed a share of it. Of a slot that was
+   * `owed` itself all ranks but the first are, so that each has its share of all slots.
    */
   served(rank: number, owed = false): void {
     const { minShare, order } = this.#options;
@@ -120,7 +125,7 @@ export class AdmissionQueue<T> {
     for (let other = owed ? 1 : rank + 1; other < this.#ranks.length; other += 1) {
       const one = this.#ranks[other];
       if (one === undefined) continue;
-      // By arrival, those who wait have turns to come that cannot be paid yet.
+      // In `fifo` order a rank cannot be served ahead of its turn, so it may be owed a slot for each call that waits.
       const most = order === "fifo" ? mostOwed + one.size : mostOwed;
       one.owed = Math.min(most, one.owed + minShare);
     }
@@ -128,23 +133,26 @@ export class AdmissionQueue<T> {
     if (one !== undefined) one.owed = Math.max(0, one.owed - 1);
   }
 
-  /** Takes out who is next; `undefined` when nobody waits. Whoever is really served is told to `served`. */
+  /** Takes out the call that is next; `undefined` when the queue is empty. Call `served` if the call is given a slot. */
   shift(nowMs: number): QueueTicket<T> | undefined {
     const next = this.#next(nowMs);
     if (next !== undefined) this.remove(next);
     return next;
   }
 
-  /** The line has not been empty for an interval: it is a standing queue and no burst (CoDel, RFC 8289). */
+  /** The queue has not been empty for `intervalMs`: it is a standing queue and no burst (CoDel, RFC 8289). */
   overloaded(nowMs: number): boolean {
     return this.#size > 0 && nowMs - this.#emptyMs > this.#options.intervalMs;
   }
 
   /**
-   * Whom a newcomer puts out of a full line; `undefined` when it is the newcomer who has to go. Nobody of the first
-   * rank gives way, not even to another of it: it would be refused while worse ones have a place. A newcomer of the
-   * first rank finds a place while anybody else has one. Of the others, nobody gives way who is owed a turn, and a newcomer
-   * who is finds a place while anybody has one who is not.
+   * The call that is evicted from a full queue for a new one; `undefined` when the new one is refused.
+   *
+   * - A call of the first rank is never evicted.
+   * - A new call of the first rank evicts a call of any other rank.
+   * - A call that is owed a slot is evicted for the first rank only.
+   * - A new call that is owed a slot evicts any call that is neither owed one nor of the first rank.
+   * - Otherwise the overflow policy decides.
    */
   victim(
     policy: OverflowPolicy,
@@ -189,8 +197,8 @@ export class AdmissionQueue<T> {
     const { order } = this.#options;
     if (order === "fifo") return this.#oldest();
     const best = this.#ranks.find(({ first }) => first !== undefined);
-    // The best has its turn anyway.
-    const owed = this.#ranks.find((rank) => rank !== best && rank.size > 0 && rank.turnsOwed > 0);
+    // The best rank is next anyway.
+    const owed = this.#ranks.find((rank) => rank !== best && rank.size > 0 && rank.slotsOwed > 0);
     const chosen = owed ?? best;
     const newest = order === "adaptive-lifo" && this.overloaded(nowMs);
     const next = newest ? chosen?.last : chosen?.first;
@@ -198,12 +206,12 @@ export class AdmissionQueue<T> {
     return next;
   }
 
-  /** Who has waited longest, of all but the first rank. */
+  /** The call that has waited longest, of all ranks but the first. */
   #oldest(): Node<T> | undefined {
     return this.#extreme(({ first }) => first, isBefore);
   }
 
-  /** One of all but the first rank: of those that are found in each, the one that comes before the others. */
+  /** Finds one call in each rank but the first, and answers the one of them that `comesBefore` all others. */
   #extreme(
     find: (rank: Rank<T>) => Node<T> | undefined,
     comesBefore: (one: Node<T>, other: Node<T>) => boolean,
@@ -219,7 +227,7 @@ export class AdmissionQueue<T> {
     return extreme;
   }
 
-  /** The newest of the worst rank, if that is strictly worse. Of those who are owed no turn, or of `all`. */
+  /** The newest call of the worst rank that is worse than `rank`: of calls that are owed no slot, or of `all`. */
   #worse(rank: number, all = false): Node<T> | undefined {
     for (let worst = this.#ranks.length - 1; worst > rank; worst -= 1) {
       const newest = all ? this.#ranks[worst]?.last : this.#ranks[worst]?.newestToGo;
@@ -255,30 +263,30 @@ class Node<T> implements QueueTicket<T> {
   }
 }
 
-/** Those of one rank, by arrival. */
+/** The waiting calls of one rank, by arrival. */
 class Rank<T> {
   first: Node<T> | undefined;
   last: Node<T> | undefined;
   size = 0;
-  /** What it is owed, in turns. */
+  /** How many slots it is owed, fractions included. */
   owed = 0;
 
-  /** The whole turns of that: so many of the rank keep their places. */
-  get turnsOwed(): number {
-    return Math.floor(this.owed + hair);
+  /** Whole slots that it is owed: its oldest calls, so many, cannot be evicted. */
+  get slotsOwed(): number {
+    return Math.floor(this.owed + rounding);
   }
 
-  /** The one of those who may have to go that came first. */
+  /** The oldest call that can be evicted. */
   get oldestToGo(): Node<T> | undefined {
-    let kept = this.turnsOwed;
+    let kept = this.slotsOwed;
     let node = this.first;
     for (; kept > 0; kept -= 1) node = node?.after;
     return node;
   }
 
-  /** The one of those who may have to go that came last. */
+  /** The newest call that can be evicted. */
   get newestToGo(): Node<T> | undefined {
-    return this.size > this.turnsOwed ? this.last : undefined;
+    return this.size > this.slotsOwed ? this.last : undefined;
   }
 
   append(node: Node<T>): void {

@@ -7,16 +7,17 @@ import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { isExempt } from "../../grpc/server/policy.js";
 
-/** Up to this share of its age a stream ends sooner, or all that were opened together would come back together. */
+/** By up to this share of its age a stream ends sooner, so that streams opened together are not all opened anew together. */
 const spread = 0.1;
 
 /**
- * Ends streams that have become old, so that a long one does not stay for ever with the server that it was opened on:
- * UNAVAILABLE (reason `STREAM_AGED`). The handler is told as when its caller leaves, and the caller opens the stream anew.
- * Unary calls pass, and so do health, reflection, channelz and ORCA: the end of a health watch says that the server is gone.
+ * Ends old streams with UNAVAILABLE (reason `STREAM_AGED`), so that a long stream does not stay for ever with the server
+ * that it was opened on: its caller opens it anew, and load balancing can move it. The handler is cancelled. Unary calls are
+ * not concerned, nor are health, reflection, channelz and ORCA: to a caller, the end of a health watch means that the server
+ * is gone.
  *
- * The mode is asked when a stream has become old: `enforce` ends it, `observe` notes that once, and `off` does nothing.
- * A stream that stays open is looked at again when it has become as old once more.
+ * The mode of admission counts when the stream is old: `enforce` ends it, `observe` records once that it would end, `off` does
+ * nothing. A stream that stays open is looked at again after the same time.
  */
 export class StreamAge implements Gate<InboundCall> {
   readonly policy = "admission";
@@ -25,7 +26,10 @@ export class StreamAge implements Gate<InboundCall> {
   readonly #clock: Clock;
   readonly #random: Random;
 
-  /** @param admission Whose mode holds; it may change while streams are open. */
+  /**
+   * @param admission Its mode counts, and may change while streams are open.
+   * @param maxAgeMs The age at which a stream is old, in milliseconds.
+   */
   constructor(
     admission: { readonly mode: Mode },
     maxAgeMs: number,
@@ -49,13 +53,13 @@ export class StreamAge implements Gate<InboundCall> {
     return this.#admission.mode;
   }
 
-  /** After how many milliseconds a stream is old. */
+  /** The age at which one stream is old, in milliseconds. */
   drawAgeMs(): number {
     return this.#maxAgeMs * (1 - spread * this.#random());
   }
 }
 
-/** A stream that becomes old, until it has ended or was answered. */
+/** Watches the age of one stream until it has been answered or has ended. */
 class OpenStream extends OncePermit {
   readonly #age: StreamAge;
   readonly #inbound: InboundCall;

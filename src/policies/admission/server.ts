@@ -1,7 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
-import type { Reason } from "../../core/decision.js";
+import type { RefusalReason } from "../../core/decision.js";
 import {
   type GateAnswer,
   isQueued,
@@ -35,34 +35,42 @@ import { PublishedLevel } from "./published-level.js";
 import { StreamAge } from "./server-stream-age.js";
 import { LoadThresholds, PressureShedder, type Shedder } from "./shedders.js";
 
-/** The refusals that speak of load. A server that drains, or a call without time, says nothing of others. */
-const shed: ReadonlySet<Reason> = new Set(["LOAD_SHED", "CONCURRENCY_LIMIT", "QUEUE_TIMEOUT"]);
-/** A load from which handlers may run longer than they do in calm. */
-const busy = 0.7;
-/** How long callers may go by what they were told, in milliseconds. */
-const toldForMs = 1_000;
+/** The reasons that are about load, and so about other calls of the same priority. */
+const loadReasons: ReadonlySet<RefusalReason> = new Set([
+  "LOAD_SHED",
+  "CONCURRENCY_LIMIT",
+  "QUEUE_TIMEOUT",
+]);
+/** The load from which handlers may run longer than they usually do. */
+const busyLoad = 0.7;
+/** How long a published level holds, in milliseconds. */
+const levelTtlMs = 1_000;
 
-/** The numbers of a server's admission. */
+/** The numbers of a server's admission: those of the pool of calls, and beside them the others. */
 export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
-  /** The slots of streams; absent where they have none of their own. */
+  /** The pool of streams; absent where they share that of all calls. */
   readonly streams?: AdmissionSnapshot;
   readonly pressure: PressureSnapshot;
-  /** The share of the calls that are not critical that is refused for pressure, from 0 to 1. */
+  /** The share of the calls that are not critical that is shed by pressure, from 0 to 1. */
   readonly shedShare: number;
 }
 
 /**
- * Admission of one server: slots and a queue for its calls, and others for its streams. Refusals are
- * RESOURCE_EXHAUSTED (`LOAD_SHED`, `CONCURRENCY_LIMIT`, `QUEUE_TIMEOUT`) with pushback, DEADLINE_EXCEEDED
- * (`DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE`) or UNAVAILABLE (`DRAINING`). Exempt: health, reflection, channelz, ORCA.
+ * Admission control of one server: a pool of slots and a queue for its calls, and another pool for its streams. It refuses
+ * with
+ * - RESOURCE_EXHAUSTED (`LOAD_SHED`, `CONCURRENCY_LIMIT`, `QUEUE_TIMEOUT`) and pushback,
+ * - DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`, `DEADLINE_INFEASIBLE`),
+ * - UNAVAILABLE (`DRAINING`).
+ *
+ * Health, reflection, channelz and ORCA are exempt.
  */
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";
   readonly takesSlot = true;
   mode: Mode;
-  /** How hard pressed this process is. */
+  /** Measures how hard pressed this process is. */
   readonly pressure: PressureMeter;
-  /** Ends old streams. `undefined` where they may become as old as they like. */
+  /** Ends old streams. `undefined` where no age is set. */
   readonly streamAge: StreamAge | undefined;
   readonly #calls: Admission;
   readonly #streams: Admission | undefined;
@@ -70,8 +78,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly #clock: Clock;
   readonly #callLevel: PublishedLevel | undefined;
   readonly #streamLevel: PublishedLevel | undefined;
-  /** What was said last: it stands on every answer, and rarely changes. */
-  #told = { level: Number.NaN, text: "" };
+  /** The level that was published last, and its text: it stands in every answer, and rarely changes. */
+  #published = { level: Number.NaN, text: "" };
 
   constructor(options: ResolvedAdmissionOptions, environment: Environment, mode: Mode = "enforce") {
     this.mode = mode;
@@ -82,7 +90,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       streams === "together" || streams.maxAgeMs === Number.POSITIVE_INFINITY
         ? undefined
         : new StreamAge(this, streams.maxAgeMs, environment);
-    // Where time is virtual, what the real process does says nothing.
+    // Under a virtual clock, readings of the real process mean nothing.
     const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
     const signals = pressure === false ? resolvePressureOptions() : pressure;
     const meter = new PressureMeter(signals, reader, clock, report);
@@ -103,26 +111,26 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     }
   }
 
-  /** How full the server is, from 0 to 1: the fuller of its pools. While it observes, how full it would be. */
+  /** How full the fuller of the pools is, from 0 to 1. In mode `observe`, how full it would be. */
   get load(): number {
     return Math.min(1, Math.max(this.#calls.load, this.#streams?.load ?? 0));
   }
 
   /**
-   * How hard pressed the server is, from 0 to 1: how full it is, or its process where that is measured, whichever is more.
-   * What only observes is full of calls that it would have refused, which presses nobody.
+   * How hard pressed the server is, from 0 to 1: the greater of its load and of the pressure of its process, where that is
+   * measured. In mode `observe` the load has calls in it that it would have refused, and does not count.
    */
   get pressed(): number {
     const full = this.mode === "enforce" ? this.load : 0;
     return this.#byPressure === undefined ? full : Math.max(full, this.pressure.now());
   }
 
-  /** Calls are being refused, or are about to be: what is measured now is the overload. */
+  /** The server is loaded, or sheds by pressure: how long handlers run now is not how long they usually run. */
   get shedding(): boolean {
-    return this.load >= busy || this.#shedShare > 0;
+    return this.load >= busyLoad || this.#shedShare > 0;
   }
 
-  /** For how long a call that is seen now has waited for the event loop, on average, in milliseconds. */
+  /** How long a call that is read now has waited for the event loop on average, in milliseconds. */
   get lostMs(): number {
     return this.pressure.loopDelayMs / 2;
   }
@@ -134,15 +142,15 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
     const pool = this.#pool(inbound.kind);
     const level = this.#levelFor(inbound);
-    // What observes refuses nobody.
+    // In mode `observe` calls are not refused, so there is nothing to publish.
     if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onGranted);
     const { priority, startedAtMs } = inbound;
-    const entry = pool.enter(inbound, (turn, waitedMs) => {
-      note(level, priority, turn, startedAtMs + waitedMs);
-      onGranted(turn, waitedMs);
+    const answer = pool.enter(inbound, (result, waitedMs) => {
+      note(level, priority, result, startedAtMs + waitedMs);
+      onGranted(result, waitedMs);
     });
-    if (!isQueued(entry)) note(level, priority, entry, startedAtMs);
-    return entry;
+    if (!isQueued(answer)) note(level, priority, answer, startedAtMs);
+    return answer;
   }
 
   refusesEarly(inbound: InboundCall): Refusal | undefined {
@@ -159,29 +167,29 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   admissionToTell(inbound: InboundCall): string | undefined {
-    const shedding = this.#levelFor(inbound);
-    if (shedding?.refusing !== true || this.mode !== "enforce") return undefined;
-    const level = shedding.level(this.#clock.now());
+    const published = this.#levelFor(inbound);
+    if (published?.refusing !== true || this.mode !== "enforce") return undefined;
+    const level = published.level(this.#clock.now());
     if (level === undefined) return undefined;
-    if (level !== this.#told.level) {
-      this.#told = { level, text: formatAdmission({ level, ttlMs: toldForMs }) };
+    if (level !== this.#published.level) {
+      this.#published = { level, text: formatAdmission({ level, ttlMs: levelTtlMs }) };
     }
-    return this.#told.text;
+    return this.#published.text;
   }
 
-  /** Refuses those who wait and those who come. */
+  /** Refuses the calls that wait and all that come. */
   drain(): void {
     this.#calls.drain();
     this.#streams?.drain();
   }
 
-  /** Reads nothing of the process any more. */
+  /** Drains, and stops reading the process. */
   close(): void {
     this.drain();
     this.pressure.close();
   }
 
-  /** How the slots of calls have been used until now, and those of streams where they have their own. */
+  /** How the pools have been used until now: that of calls, and that of streams where there is one. */
   workAt(nowMs: number): { readonly calls: AdmissionWork; readonly streams?: AdmissionWork } {
     const calls = this.#calls.workAt(nowMs);
     return this.#streams === undefined
@@ -199,7 +207,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     };
   }
 
-  /** Asked of the time as well: while nothing comes that could be shed, nobody else says that the pressure is gone. */
+  /** Sets the share anew if that is due: without calls to shed, nothing else does. */
   get #shedShare(): number {
     return this.#byPressure?.shareAt(this.#clock.now()) ?? 0;
   }
@@ -208,19 +216,19 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
   }
 
-  /** Callers are told of the slots that their call is about: an answer to a stream speaks of streams. */
+  /** The level of the pool that the call belongs to. */
   #levelFor({ kind }: InboundCall): PublishedLevel | undefined {
     return kind === "unary" ? this.#callLevel : this.#streamLevel;
   }
 }
 
-function note(level: PublishedLevel, priority: Priority, turn: WaitResult, nowMs: number): void {
-  if (!isRefusal(turn)) level.admitted(priority, nowMs);
-  else if (shed.has(turn.reason)) level.refused(priority, nowMs);
+function note(level: PublishedLevel, priority: Priority, result: WaitResult, nowMs: number): void {
+  if (!isRefusal(result)) level.admitted(priority, nowMs);
+  else if (loadReasons.has(result.reason)) level.refused(priority, nowMs);
 }
 
 /**
- * Admission as an interceptor of its own.
+ * Admission control as an interceptor of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -3,34 +3,34 @@ import { cohorts, type Priority, priorities, priorityRank } from "../../core/pri
 import type { PressureMeter } from "../pressure/meter.js";
 import { isProcessSignal } from "../pressure/options.js";
 
-/** What a shedder is told of a call. */
+/** What a shedder sees of a call. */
 export interface ShedCall {
   readonly priority: Priority;
-  /** Who is behind it, from 0 to 127: inside a priority the lower cohorts are shed first, the same ones everywhere. */
+  /** The group of users it is of, from 0 to 127. Inside a priority the lower cohorts are shed first, in all services alike. */
   readonly cohort: number;
 }
 
-/** How full a server is. */
+/** What a shedder sees of the server. */
 export interface ServerLoad {
   /** (running + queued) / (limit + maxQueued), from 0 to 1, or a little above while critical calls use their headroom. */
   readonly load: number;
   readonly nowMs: number;
   /** The lowest priority that waits for a slot; `undefined` when nobody does. */
   readonly worstWaiting: Priority | undefined;
-  /** The priority of the call has had less than the share of the turns that it is owed: its next call has one to come. */
+  /** The next call of the priority is owed a slot (`QueueOptions.minShare`). */
   readonly owed: boolean;
 }
 
-/** Refuses calls before the queue, while there still is room for better ones. `critical` calls never reach it. */
+/** Refuses calls before the queue is full, so that room is left for better ones. It is not asked of `critical` calls. */
 export interface Shedder {
-  /** Why the call is refused, for a person; `undefined` when it is not. Runs for each call. */
+  /** Why the call is refused, for people; `undefined` when it is not. Runs for each call. */
   judge(call: ShedCall, server: ServerLoad): string | undefined;
 }
 
 /**
- * Loads, above 0 and up to 1, from which a priority is refused. Load is (running + queued) divided by
- * (limit + maxQueued). They rise with the priority: low ≤ normal ≤ high. 1 is no threshold: such calls
- * are refused only when nothing is left, neither a permit nor a place nor a worse call to evict.
+ * Loads, above 0 and up to 1, from which a priority is refused. Load is (running + queued) / (limit + maxQueued). They rise
+ * with the priority: low ≤ normal ≤ high. At 1 there is no threshold: calls are refused only when no slot is free, the queue
+ * is full, and no worse call can be evicted.
  */
 export interface AdmissionThresholds {
   /** @defaultValue 0.70 */
@@ -44,12 +44,12 @@ export interface AdmissionThresholds {
 export type ResolvedThresholds = Readonly<Required<AdmissionThresholds>>;
 
 /**
- * Refuses each priority from a load of its own; but nobody for the sake of those below: while a lower priority waits, it is
- * the one that has to go when the queue is full. And nobody who is owed a turn.
+ * Refuses each priority from a load of its own. Not while a lower priority waits, whose calls are evicted first when the
+ * queue is full; and no call that is owed a slot.
  */
 export class LoadThresholds implements Shedder {
   readonly #thresholds: ResolvedThresholds;
-  /** What is said of each, put together once: writing a fraction out costs more than to compare with it. */
+  /** The texts of refusals, made once: to format a fraction costs more than to compare with it. */
   readonly #reached: Readonly<Record<keyof ResolvedThresholds, string>>;
 
   constructor(thresholds: ResolvedThresholds) {
@@ -65,8 +65,8 @@ export class LoadThresholds implements Shedder {
   judge({ priority }: ShedCall, { load, worstWaiting, owed }: ServerLoad): string | undefined {
     if (priority === "critical" || owed) return undefined;
     const threshold = this.#thresholds[priority];
-    // At 1 the load can only say that the queue is full, and a full queue has a rule of its own. A share of whole
-    // numbers may be a hair below the threshold that it is meant to be.
+    // At a load of 1 the queue is full, which has rules of its own. The tolerance is for a load that equals the threshold
+    // but for the rounding of floating point.
     if (threshold >= 1 || load < threshold - 1e-9) return undefined;
     if (worstWaiting !== undefined && priorityRank[worstWaiting] > priorityRank[priority]) {
       return undefined;
@@ -95,33 +95,35 @@ export function resolveThresholds(given: AdmissionThresholds, path: string): Res
 
 export interface PressureShedderOptions {
   /**
-   * Names of the signals that shed. A busy event loop alone does not: at its best a server is as busy as that.
-   * @defaultValue memory, loopDelayMs and the signals of one's own
+   * Names of the signals that shed. How busy the event loop is (`eventLoop`) is not among the defaults: a server at its best
+   * throughput is just as busy. @defaultValue `memory`, `loopDelayMs` and the signals of your own
    */
   readonly shedOn?: readonly string[];
   /** The pressure that shedding aims at, above 0 and below 1. @defaultValue 0.5 */
   readonly target?: number;
-  /** The most that is shed of what is not critical, above 0 and up to 1. @defaultValue 0.95 */
+  /** The largest share of the calls that are not critical that may be shed, above 0 and up to 1. @defaultValue 0.95 */
   readonly maxShare?: number;
 }
 
-/** How often the share is reconsidered. */
+/** How often the share is set, in milliseconds. */
 const stepMs = 100;
-/** What a second of full excess pressure adds to the share. */
+/** What a second at the highest pressure adds to the share. */
 const gainPerSecond = 1;
-/** How fast the share falls while there is no pressure at all: all of it in four seconds. */
+/** By how much the share falls in a second without any pressure: from all to nothing in four seconds. */
 const reliefPerSecond = 0.25;
-/** Time in which the mix of arrivals forgets half of what it knew. */
+/** Half-life of what is known of the mix of arrivals, in milliseconds. */
 const mixHalfLifeMs = 1_000;
 
 /**
- * Sheds by pressure: while it is above the target, a growing share of the calls is refused, the lowest priority first
- * and inside it the lowest cohorts, so that it is the same users everywhere who wait. The share is turned into a
- * level by the mix in which calls arrive of late, as in Uber's Cinnamon; it moves by the excess over time (the
- * integral part of their controller), because a share read from the pressure itself would swing with it.
+ * Sheds by pressure. While the pressure is above the target, a growing share of the calls is refused: the lowest priority
+ * first, and inside it the lowest cohorts, so that it is the same users in all services who go without.
  *
- * What the process reads of itself counts while calls are late: a process may be hard pressed and serve all calls in time,
- * and refusing some would serve nobody then. A signal of the user's own is the user's word, and counts by itself.
+ * The share is turned into a priority and a cohort by the mix in which calls arrived of late, as in Uber's Cinnamon. It moves
+ * by the excess of the pressure over time (the integral part of their controller): a share that followed the pressure itself
+ * would swing with it.
+ *
+ * Signals that the process reads of itself count only while calls are late. A process may be hard pressed and serve all calls
+ * in time; shedding would then help nobody. Signals of the user's own always count.
  */
 export class PressureShedder implements Shedder {
   readonly #meter: Pick<PressureMeter, "of">;
@@ -130,15 +132,15 @@ export class PressureShedder implements Shedder {
   readonly #ofProcess: readonly string[];
   readonly #own: readonly string[];
   readonly #late: (nowMs: number) => boolean;
-  /** Arrivals by rank, fading. */
+  /** Recent arrivals by rank; older ones count less. */
   readonly #mix: number[] = priorities.map(() => 0);
   #share = 0;
   #steppedMs = Number.NEGATIVE_INFINITY;
-  /** Ranks above are shed; of this rank, the cohorts below the second. */
+  /** Ranks above `#rank` are shed, and of `#rank` itself the cohorts below `#cohort`. */
   #rank: number = priorities.length;
   #cohort = 0;
 
-  /** @param late Calls that could have been served in time are not, or a queue says that they will not be. */
+  /** @param late Calls are late that could have been served in time, or will be because the queue is a standing one. */
   constructor(
     options: Required<PressureShedderOptions>,
     meter: Pick<PressureMeter, "of">,
@@ -170,7 +172,7 @@ export class PressureShedder implements Shedder {
     const sinceMs = nowMs - this.#steppedMs;
     this.#steppedMs = nowMs;
     const fades = 0.5 ** (sinceMs / mixHalfLifeMs);
-    // A silence is time without pressure, and the reading at its end is of this moment only.
+    // A second or more without a call counts as time without pressure: the reading is only of this moment.
     const silenceMs = sinceMs > 10 * stepMs ? sinceMs : 0;
     const spanMs = silenceMs > 0 ? stepMs : sinceMs;
     const pressure = Math.max(
@@ -182,14 +184,14 @@ export class PressureShedder implements Shedder {
     const before = Math.max(0, this.#share - (reliefPerSecond * silenceMs) / 1000);
     const share = before + (change * spanMs) / 1000;
     this.#share = Math.min(this.#maxShare, Math.max(0, share));
-    this.#place();
+    this.#setLevel();
     for (let rank = 0; rank < this.#mix.length; rank += 1) {
       this.#mix[rank] = (this.#mix[rank] ?? 0) * fades;
     }
   }
 
-  /** Finds the level under which the share of the arrivals lies. */
-  #place(): void {
+  /** Finds the rank and the cohort below which the share of the arrivals lies. */
+  #setLevel(): void {
     let arrivals = 0;
     for (let rank = 1; rank < this.#mix.length; rank += 1) arrivals += this.#mix[rank] ?? 0;
     let left = this.#share * arrivals;

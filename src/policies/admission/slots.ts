@@ -7,31 +7,31 @@ import type { EventLoopBudget } from "./event-loop-budget.js";
 import type { Lateness, TimedCall } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
 
-/** What slots stand on. */
+/** What slots are given beside their options. */
 export interface SlotsParts {
   readonly clock: Pick<Clock, "now">;
   readonly limit: RampingLimit;
-  /** The time of the event loop that calls share; `undefined` where they do not. */
-  readonly turn: EventLoopBudget | undefined;
-  /** Learns how long a slot is held. */
+  /** Bounds how much of one turn of the event loop calls take; `undefined` for no bound. */
+  readonly eventLoop: EventLoopBudget | undefined;
+  /** Learns from how long slots are held. */
   readonly retryAfterEstimate: RetryAfterEstimate;
   /** Knows since when slots are held. */
   readonly prospects: Prospects;
   /** Learns whether calls are late. */
   readonly lateness: Lateness;
-  /** A slot has been given back. */
+  /** Called when a slot has been given back. */
   readonly onFree: () => void;
 }
 
-/** The slots that calls run in: how many there are now, how many are taken, and what is learnt when one is given back. */
+/** The slots that calls run in: how many there are, how many are in use, and what the limit learns when one is given back. */
 export class Slots {
   readonly #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
   readonly #parts: SlotsParts;
-  readonly #turn: EventLoopBudget | undefined;
+  readonly #eventLoop: EventLoopBudget | undefined;
   #limit: RampingLimit;
   #taken = 0;
   #abandoned = 0;
-  /** What `takenMsAt` has come to, and until when. */
+  /** The sum of `takenMsAt` until `#takenUntilMs`. */
   #takenMs = 0;
   #takenUntilMs: number;
 
@@ -42,7 +42,7 @@ export class Slots {
     this.#options = options;
     this.#parts = parts;
     this.#limit = parts.limit;
-    this.#turn = parts.turn;
+    this.#eventLoop = parts.eventLoop;
     this.#takenUntilMs = parts.clock.now();
   }
 
@@ -50,7 +50,7 @@ export class Slots {
     return this.#taken;
   }
 
-  /** Of those, the ones whose callers have left while their handlers work on. */
+  /** Taken slots whose callers have left while their handlers go on. */
   get abandoned(): number {
     return this.#abandoned;
   }
@@ -59,7 +59,7 @@ export class Slots {
     return Math.min(this.#limit.current, this.#options.maxConcurrent);
   }
 
-  /** There is one for a call; for critical ones there are some more. */
+  /** A call may take a slot now. Critical calls have headroom beyond the limit. */
   isFree(critical: boolean, nowMs: number): boolean {
     const { count } = this;
     if (!this.#fits(count, critical)) return false;
@@ -67,15 +67,15 @@ export class Slots {
       this.#limit.rampHolds?.(nowMs);
       if (!this.#fitsRamp(critical)) return false;
     }
-    return this.#turn === undefined || this.#turn.hasRoom;
+    return this.#eventLoop === undefined || this.#eventLoop.hasRoom;
   }
 
-  /** So many calls come through in some time, at best. A queue that is longer keeps some waiting in vain. */
+  /** The most calls that can run in `ms` milliseconds, as far as is known: in a longer queue some would wait in vain. */
   atBestIn(ms: number): number {
-    return this.#turn?.atBestIn(ms) ?? Number.POSITIVE_INFINITY;
+    return this.#eventLoop?.atBestIn(ms) ?? Number.POSITIVE_INFINITY;
   }
 
-  /** The time for which slots have been taken, summed over all slots, in milliseconds. Only grows. */
+  /** The time for which slots have been in use, summed over all slots, in milliseconds. Only grows. */
   takenMsAt(nowMs: number): number {
     this.#takenMs += this.#taken * (nowMs - this.#takenUntilMs);
     this.#takenUntilMs = nowMs;
@@ -85,7 +85,7 @@ export class Slots {
   take(nowMs: number): void {
     this.takenMsAt(nowMs);
     this.#taken += 1;
-    this.#turn?.began();
+    this.#eventLoop?.began();
   }
 
   /** The permit of a call that has taken a slot. */
@@ -100,12 +100,12 @@ export class Slots {
     this.#parts.onFree();
   }
 
-  /** A handler has held the event loop for so long. */
+  /** A handler has held the event loop for `tookMs` milliseconds. */
   ran(tookMs: number): void {
-    this.#turn?.ran(tookMs);
+    this.#eventLoop?.ran(tookMs);
   }
 
-  /** Throws `InvalidOptionError` below 1. */
+  /** @throws InvalidOptionError below 1. */
   resize(limit: number): void {
     this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
   }
@@ -114,7 +114,7 @@ export class Slots {
     const { clock, retryAfterEstimate, prospects, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
-    // A request that is refused at a glance says nothing of how long calls take, and neither does one that was given up.
+    // How long a request took that was refused at a glance, or that was cancelled, is no evidence of how long calls take.
     const instant = ending?.erred === true && retryAfterEstimate.isInstant(tookMs);
     if (outcome !== "ignored" && !instant && lateness.record(call, sinceMs, nowMs, outcome)) {
       this.#limit.record(nowMs, tookMs, inFlight, outcome);
@@ -125,7 +125,7 @@ export class Slots {
       this.giveBack(nowMs);
       return;
     }
-    // It takes as much as before.
+    // The handler goes on, and holds its slot as before.
     this.#abandoned += 1;
     const { worksOn } = ending;
     retryAfterEstimate.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
@@ -141,17 +141,17 @@ export class Slots {
     return ramp === undefined || this.#fits(ramp, critical);
   }
 
-  /** One more runs in so many, or in their headroom. */
+  /** One more call fits into `count` slots, or a critical one into their headroom. */
   #fits(count: number, critical: boolean): boolean {
     if (!critical) return this.#taken < count;
-    // 70 × 0.1 is a hair above 7 in binary, and a hair is not an eighth call.
+    // In floating point 70 × 0.1 is slightly above 7, which would round up to 8.
     const headroom = Math.ceil(count * this.#options.criticalHeadroom - 1e-9);
     return this.#taken < Math.min(count + headroom, this.#options.maxConcurrent);
   }
 }
 
-/** Takes a slot back: whose it was, since when it ran, how many did when it was admitted, and how it ended. */
-export type SettleSlot = (
+/** Takes a slot back. `inFlight`: how many calls ran when this one was admitted, itself included. */
+type SettleSlot = (
   call: TimedCall,
   sinceMs: number,
   inFlight: number,
@@ -159,7 +159,7 @@ export type SettleSlot = (
   ending: Ending | undefined,
 ) => void;
 
-/** The slot of one call that runs. */
+/** The permit of one running call. */
 class Slot extends OncePermit {
   readonly #call: TimedCall;
   readonly #sinceMs: number;

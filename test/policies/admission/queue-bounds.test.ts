@@ -43,23 +43,23 @@ describe("the queue of a burst", () => {
 describe("a queue that stands", () => {
   it("is as short as what gets through in 100 ms, and who comes waits no longer", () => {
     const standing = bounds();
-    standing.see(true);
+    standing.setStanding(true);
     expect(standing.maxQueued).toBe(50);
     expect(standing.longestWaitMs("normal", Infinity)).toBe(100);
     expect(standing.longestWaitMs("critical", Infinity)).toBe(1_000);
-    standing.see(false);
+    standing.setStanding(false);
     expect(standing.maxQueued).toBe(500);
   });
 
   it("is no longer than that of a burst", () => {
     const standing = bounds({ ceilingMs: 60 });
-    standing.see(true);
+    standing.setStanding(true);
     expect(standing.maxQueued).toBe(20);
   });
 
   it("keeps to what somebody has said", () => {
     const standing = bounds({ options: { maxWaitMs: 400 } });
-    standing.see(true);
+    standing.setStanding(true);
     expect(standing.maxQueued).toBe(200);
     expect(standing.longestWaitMs("high", Infinity)).toBe(400);
   });

@@ -94,7 +94,7 @@ describe.each(each)("admission in %s order, which makes room by %s", (order, ove
           { ms: undefined },
           { count: 1, atBestIn: () => 1 },
         );
-        patience.see(true);
+        patience.setStanding(true);
         const admission = new Admission(resolved, clock, seededRandom(1), {
           report: (error) => failures.push(error),
         });
