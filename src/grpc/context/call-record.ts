@@ -187,7 +187,7 @@ export class CallRecord {
   ): AttemptRecord {
     const attempt: AttemptRecord = {
       number: this.attemptCount + 1,
-      previous: this.attemptsInVain,
+      previous: this.attemptsSinceProgress,
       cause,
       startedAtMs: this.clock.now(),
       delayMs,
@@ -221,12 +221,12 @@ export class CallRecord {
   }
 
   /** Attempts since the call began, or since a resumed response last had a message. */
-  get attemptsInVain(): number {
+  get attemptsSinceProgress(): number {
     return this.attemptCount - this.#attemptsDone;
   }
 
-  /** A response that may be resumed has had a message: the attempts so far were not in vain. */
-  cameOn(): void {
+  /** A response that is resumed has had a message since the last attempt began. */
+  progressed(): void {
     this.#attemptsDone = this.attemptCount;
   }
 

@@ -2,39 +2,38 @@ import type { Random } from "../../core/clock.js";
 import { durationMs, finiteNumber, oneOf, readOptions } from "../../core/options.js";
 
 /**
- * Milliseconds to wait before retry number `retry`, which starts at 1. `previousMs` is the delay
- * before the retry before, 0 at the first. A caller that starts the sequence anew, as gRFC A6 asks
- * after a server's pushback, passes 1 and 0 again.
+ * Returns the milliseconds to wait before retry number `retry`, counted from 1. `previousMs` is the wait before the last retry,
+ * 0 for the first. To start the sequence again, as gRFC A6 requires after a pushback, pass 1 and 0.
  */
 export type Backoff = (retry: number, previousMs: number, random: Random) => number;
 
 /**
- * How a delay is spread, so that calls that failed together do not return together. `cap` is the
- * delay without jitter, `U` a uniform choice:
+ * How waits are randomized, so that calls that failed at the same time are not retried at the same time. `cap` is the wait
+ * without jitter, `U` a uniform random number:
  *
  * - `none`: `cap`
- * - `full`: `U(0, cap)`: the least work for the server
- * - `equal`: `cap / 2 + U(0, cap / 2)`: never at once
- * - `decorrelated`: `min(maxMs, U(baseMs, 3 * previous))`, where the first previous is `baseMs`;
- *   the multiplier plays no part
- * - `proportional`: `cap * U(0.8, 1.2)`, as in gRFC A6: up to a fifth above `maxMs`
+ * - `full`: `U(0, cap)`, the least load for the server
+ * - `equal`: `cap / 2 + U(0, cap / 2)`, never at once
+ * - `decorrelated`: `min(maxMs, U(baseMs, 3 * previous))`, where the first `previous` is `baseMs`; without the multiplier
+ * - `proportional`: `cap * U(0.8, 1.2)`, as in gRFC A6, so that it can be a fifth above `maxMs`
  */
 export type Jitter = (typeof jitters)[number];
 
 const jitters = ["none", "full", "equal", "decorrelated", "proportional"] as const;
 
+/** How long to wait before a retry. */
 export interface BackoffOptions {
-  /** Delay before the first retry, before jitter. 0 ms to 24 days. @defaultValue 100 */
+  /** The wait before the first retry, before jitter, in milliseconds. 0 to 24 days. @defaultValue 100 */
   readonly baseMs?: number;
-  /** What the growing delay stops at. At least `baseMs`, at most 24 days. @defaultValue 2_000 */
+  /** The longest wait, before jitter, in milliseconds. At least `baseMs`, at most 24 days. @defaultValue 2_000 */
   readonly maxMs?: number;
-  /** Each delay is so many times the one before. 1 (constant) to 100. @defaultValue 2 */
+  /** Each wait is this many times the one before. 1 (constant) to 100. @defaultValue 2 */
   readonly multiplier?: number;
   /** @defaultValue "full" */
   readonly jitter?: Jitter;
 }
 
-/** The first delay where the options name none, in milliseconds. */
+/** The default of `baseMs`. */
 export const defaultBaseMs = 100;
 
 const defaults = {
@@ -45,19 +44,18 @@ const defaults = {
 } as const satisfies Required<BackoffOptions>;
 
 /**
- * Delays that grow by a factor up to a limit: `cap = min(maxMs, baseMs * multiplier ^ (retry - 1))`,
- * then jitter. The growth is that of gRFC A6; `full`, `equal` and `decorrelated` jitter are those of
- * "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
+ * Exponential backoff: `cap = min(maxMs, baseMs * multiplier ^ (retry - 1))`, then jitter, as in gRFC A6. The jitter `full`,
+ * `equal` and `decorrelated` is that of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
  *
- * @param prefix Path of the options in error messages.
- * @throws InvalidOptionError when an option is unknown or out of range.
+ * @param prefix The path of the options, for errors.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function exponentialBackoff(given: BackoffOptions = {}, prefix = "backoff"): Backoff {
   const options = readOptions(prefix, given, Object.keys(defaults));
   const { baseMs, maxMs, multiplier, jitter } = checked(options, prefix);
 
   const capMs = (retry: number) =>
-    // A power that has overflowed would turn a base of 0 into NaN.
+    // 0 * Infinity, from a power that overflows, would be NaN.
     Math.min(maxMs, baseMs * Math.min(multiplier ** (retry - 1), Number.MAX_VALUE));
 
   switch (jitter) {
@@ -71,7 +69,7 @@ export function exponentialBackoff(given: BackoffOptions = {}, prefix = "backoff
       return (retry, _previousMs, random) => capMs(retry) * (0.8 + 0.4 * random());
     case "decorrelated":
       return (_retry, previousMs, random) => {
-        // Below the base at the first retry; above the limit only when it was not a delay of ours.
+        // Below `baseMs` at the first retry.
         const fromMs = Math.min(maxMs, Math.max(baseMs, previousMs));
         return Math.min(maxMs, baseMs + random() * (3 * fromMs - baseMs));
       };

@@ -12,37 +12,35 @@ import type { Ending } from "../../core/permit.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 
 /**
- * How much extra load retries and hedges may put on one target. Two budgets work together, and an
- * extra attempt needs both: the ratio bounds what a calm target gets on top of its calls; the tokens
- * stop extra attempts within a few failures when the target breaks.
+ * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both: the
+ * ratio limits the extra attempts of a target that works; the tokens stop them after a few failures when a target breaks.
  */
 export interface RetryBudgetOptions {
   /**
-   * Extra attempts per call over the window. Above 0, up to 1; `false` switches this budget off.
+   * Extra attempts per call, over the window. Above 0, up to 1; `false` switches this budget off.
    * @defaultValue 0.2
    */
   readonly ratio?: number | false;
   /**
-   * Extra attempts per second of the window that are allowed on top of `ratio`, so that a client
-   * with few calls may retry at all. 0 to 1_000_000. @defaultValue 3
+   * Extra attempts per second that are allowed on top of `ratio`, so that a client with few calls can retry. 0 to 1_000_000.
+   * @defaultValue 3
    */
   readonly minPerSecond?: number;
-  /** How far back the ratio looks, in tenths. 1_000 ms to 24 days. @defaultValue 10_000 */
+  /** The window of the ratio, in milliseconds. 1_000 to 24 days. @defaultValue 10_000 */
   readonly windowMs?: number;
   /**
-   * Tokens of gRFC A6: a failure takes one, and extra attempts stop while half of them or fewer are
-   * left. 0.001 to 1_000, decimals past the third are ignored; `false` switches this budget off.
-   * @defaultValue 100
+   * Tokens (retry throttling in gRFC A6): a failure takes one, and there are no extra attempts while half of them or fewer are
+   * left. 0.001 to 1_000, decimals past the third are ignored; `false` switches this budget off. @defaultValue 100
    */
   readonly maxTokens?: number | false;
   /**
-   * Tokens that a success gives back. 0.001 to 1_000, decimals past the third are ignored, as A6 asks.
+   * Tokens that a success gives back. 0.001 to 1_000; decimals past the third are ignored, as gRFC A6 requires.
    * @defaultValue 0.1
    */
   readonly tokenRatio?: number;
 }
 
-/** Checked, complete and frozen. Tokens are whole thousandths from here on. */
+/** Checked options with defaults. Tokens are counted in whole thousandths. */
 export interface ResolvedRetryBudgetOptions {
   readonly ratio: number | false;
   readonly minPerSecond: number;
@@ -60,11 +58,10 @@ const defaults = {
 } as const satisfies Required<RetryBudgetOptions>;
 
 /**
- * Fills in the defaults and refuses nonsense, once, before the first call. The ratio and its reserve
- * are those of Finagle's `RetryBudget`, the tokens those of gRFC A6.
+ * Checks the options and fills in defaults. The default of the ratio and its reserve are those of Finagle's `RetryBudget`.
  *
- * @param prefix Path of the options in error messages.
- * @throws InvalidOptionError when an option is unknown or out of range, or when both budgets are off.
+ * @param prefix The path of the options, for errors.
+ * @throws InvalidOptionError naming the option, its rule and what it was given; also when both budgets are off.
  */
 export function resolveRetryBudgetOptions(
   given: RetryBudgetOptions = {},
@@ -96,33 +93,33 @@ export function resolveRetryBudgetOptions(
 
 function milliTokens(option: string, value: number): number {
   const tokens = finiteNumber(option, value, 0.001, 1_000);
-  // Cut where the number is written in decimals: times 1_000, 0.57 would lose its last thousandth.
+  // From the decimal text, because 0.57 * 1_000 is a little less than 570.
   const [whole = "0", decimals = ""] = String(tokens).split(".");
   return Number(whole) * 1_000 + Number(decimals.slice(0, 3).padEnd(3, "0"));
 }
 
-/** No extra attempt now. The reason code for it is `RETRY_BUDGET`. */
+/** The budget allows no extra attempt now. The reason code is `RETRY_BUDGET`. */
 export interface RetryBudgetRefusal {
-  /** Which of the two budgets said no. */
+  /** Which of the two budgets is used up. */
   readonly budget: "ratio" | "tokens";
-  /** For a person: the numbers behind it, such as `49.5 of 100 tokens left, more than 50 needed`. */
+  /** The numbers behind the refusal, for people: `49.5 of 100 tokens left, more than 50 needed`. */
   readonly detail: string;
 }
 
-/** What is known of the event that an attempt failed of, where it may have ended others. */
+/** The event by which an attempt failed. The same event may have ended other attempts. */
 export interface FailedEvent extends Pick<Ending, "event" | "connectionLost"> {
-  /** When the attempt began, on the monotonic clock. */
+  /** When the attempt started, on the monotonic clock. */
   readonly startedAtMs: number;
 }
 
-/** What a budget knows at one moment. Not live. `allowed` and `refused` only grow. */
+/** The numbers of a budget at one moment. `allowed` and `refused` only grow. */
 export interface RetryBudgetSnapshot {
-  /** Within the window. Absent when this budget is off. */
+  /** In the window. Absent when this budget is off. */
   readonly ratio?: {
     readonly calls: number;
     /** Extra attempts that were allowed and not given back. */
     readonly extras: number;
-    /** Extra attempts that would be allowed at once, a whole number. */
+    /** How many extra attempts would be allowed now. */
     readonly available: number;
   };
   /** Absent when this budget is off. */
@@ -132,18 +129,17 @@ export interface RetryBudgetSnapshot {
 }
 
 /**
- * The extra load that retries and hedges together may put on one target. First attempts are counted
- * and never refused. An extra attempt needs both budgets: the share of calls (Finagle's `RetryBudget`)
- * and the tokens (retry throttling of gRFC A6).
+ * Limits the extra load that retries and hedges together put on one target. First attempts are counted and never refused. An
+ * extra attempt needs both budgets: the ratio of calls (Finagle's `RetryBudget`) and the tokens (retry throttling of gRFC A6).
  *
- * No timer runs, and nothing but a refusal allocates.
+ * It has no timer, and allocates only when it refuses.
  */
 export class RetryBudget {
   readonly #clock: Pick<Clock, "now">;
   readonly #ratio: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
   readonly #heard = new HeardEvents();
-  /** When an attempt was last told that its connection is lost. */
+  /** When an attempt last ended with its connection. */
   #lostAtMs = Number.NEGATIVE_INFINITY;
   #allowed = 0;
   #refused = 0;
@@ -158,24 +154,23 @@ export class RetryBudget {
         : new TokenBudget(maxMilliTokens, options.milliTokenRatio);
   }
 
-  /** A call began, whatever becomes of it. Its retries and hedges are not calls. */
+  /** A call starts. Its retries and hedges are not calls. */
   call(): void {
     this.#ratio?.deposit(this.#clock.now());
   }
 
-  /** An attempt ended with OK. A6 says a success, and means the status: headers are none yet. */
+  /** An attempt ended with OK. */
   success(): void {
     this.#heard.forget();
     this.#tokens?.success();
   }
 
   /**
-   * An attempt failed in a way that counts: with a code that the policy retries, or with a pushback
-   * that says stop, whatever the code. Told for the last attempt of a call too. Not for what this
-   * process refused itself.
+   * An attempt failed with a code that may be retried, or with a pushback that asks for no retry. Also called for the last
+   * attempt of a call, and not for refusals by this process.
    *
-   * @param failed One event takes one token: a lost connection is told to all attempts on it, a failed connect to all
-   * that ask until the next.
+   * @param failed One event takes one token: a lost connection ends all attempts on it, and a failed connect ends all attempts
+   * until the next connect.
    */
   failure(failed?: FailedEvent): void {
     if (this.#tokens === undefined || this.#isKnown(failed)) return;
@@ -191,13 +186,13 @@ export class RetryBudget {
   }
 
   /**
-   * Asks for one extra attempt. After a failed attempt, tell `failure()` first: A6 looks at the tokens
-   * that are left after it. What is allowed is taken; what is refused costs neither budget anything.
+   * Takes one extra attempt from the budget. After a failed attempt call `failure()` first: gRFC A6 counts the tokens that are
+   * left after it. A refusal takes nothing.
    *
-   * @returns nothing when the attempt may start.
+   * @returns `undefined` when the attempt may start.
    */
   tryWithdraw(): RetryBudgetRefusal | undefined {
-    // The tokens are only looked at, so asking them first leaves nothing to undo.
+    // The tokens first, because an extra attempt takes none of them: nothing has to be given back if the ratio refuses.
     const refusal = this.#tokens?.refusal() ?? this.#ratio?.withdraw(this.#clock.now());
     if (refusal === undefined) this.#allowed += 1;
     else this.#refused += 1;
@@ -205,11 +200,11 @@ export class RetryBudget {
   }
 
   /**
-   * Returns what `tryWithdraw` took, once, for an attempt that never started: the call ended during
-   * the backoff, or a policy below refused the attempt.
+   * Gives back, once, what `tryWithdraw` took, for an attempt that was not sent: the call ended during the backoff, or a policy
+   * below refused the attempt.
    *
-   * @param withdrawnMs When it was taken, on the monotonic clock. After a wait, it matters: what was
-   * taken longer ago than the window has expired and gives nothing back. Left out, it was just now.
+   * @param withdrawnMs When it was taken, on the monotonic clock. Longer ago than the window, nothing is given back.
+   * @defaultValue now
    */
   giveBack(withdrawnMs = this.#clock.now()): void {
     this.#ratio?.giveBack(withdrawnMs, this.#clock.now());
@@ -228,16 +223,16 @@ export class RetryBudget {
 }
 
 const slices = 10;
-/** What the ring counts: calls, and extra attempts. */
+/** The two counters of the ring: calls, and extra attempts. */
 const calls = 0;
 const extras = 1;
 
-/** Shares such as 0.29 are no binary fractions: 100 calls of 0.29 must still be worth 29 attempts. */
+/** 0.29 is no binary fraction; nevertheless 100 calls allow 29 extra attempts. */
 const tolerance = 1e-9;
 
 /**
- * Calls deposit, extra attempts withdraw, and both are forgotten as they age, a slice of the window
- * at a time. So the extra attempts of any window stay within its own calls and the reserve.
+ * Counts calls and extra attempts in a window, which moves by a tenth of its length. So the extra attempts of any window are
+ * limited by the calls of that window and the reserve.
  */
 class RatioBudget {
   readonly #ratio: number;
@@ -287,19 +282,19 @@ class RatioBudget {
   snapshot(nowMs: number) {
     const ring = this.#ring;
     ring.advance(nowMs);
-    // What has been withdrawn may outlive the deposits it was taken from.
+    // Calls may leave the window before the extra attempts that they allowed.
     const available = Math.max(0, Math.floor(this.#balance()));
     return { calls: ring.total(calls), extras: ring.total(extras), available };
   }
 
-  /** In extra attempts. */
+  /** How many more extra attempts the window allows, as a fraction. */
   #balance(): number {
     const ring = this.#ring;
     return this.#reserve + ring.total(calls) * this.#ratio - ring.total(extras) + tolerance;
   }
 }
 
-/** Whole thousandths of a token, or ten successes of 0.1 would not make one. */
+/** Counts whole thousandths of a token, because ten times 0.1 is not 1 in binary fractions. */
 class TokenBudget {
   readonly #max: number;
   readonly #perSuccess: number;
@@ -334,8 +329,8 @@ class TokenBudget {
 }
 
 /**
- * The retry budgets of a process, by target. All clients that ask with equal options share them: a target does
- * not bear more extra attempts because it is reached through more channels.
+ * The retry budgets of a weir, by target. All clients with equal options share them: a target cannot serve more extra attempts
+ * because several clients call it.
  */
 export class BudgetStore {
   readonly #clock: Clock;
@@ -357,7 +352,7 @@ export class BudgetStore {
   }
 }
 
-/** The numbers of budgets, by target. */
+/** The numbers of all budgets, by target. */
 export function budgetSnapshots(
   budgets: Keyed<RetryBudget> | undefined,
 ): Readonly<Record<string, RetryBudgetSnapshot>> {

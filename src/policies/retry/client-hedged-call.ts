@@ -9,13 +9,13 @@ import type { ResolvedHedgeOptions } from "./options.js";
 import { type FailedAttempt, isInfeasible, isTooLong } from "./rules.js";
 
 /**
- * A call that sends another attempt when the first takes long, and takes the answer that comes first (gRFC A6,
- * hedging). The others are called off. A failure that is not fatal brings the next attempt forward.
+ * A call that sends another attempt when the first takes long, and uses the first answer (gRFC A6, hedging). The other attempts
+ * are cancelled. After a failure that is not fatal, the next attempt is sent at once.
  */
 export class HedgedCall extends RepeatingCall {
-  /** Why no further attempts are sent: the server has asked for none, or the budget has none. */
+  /** Why no further attempt is sent, once that is decided. */
   #stoppedBy: Reason | undefined;
-  /** An attempt is decided on and paid for, and waits for its time. */
+  /** An attempt has been decided on and taken from the budget, and waits to be sent. */
   #pending = false;
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
@@ -31,8 +31,8 @@ export class HedgedCall extends RepeatingCall {
     const usedMs = this.#delayMs ?? 0;
     for (const { startedAtMs, number, endedAtMs } of this.record.attempts) {
       const tookMs = nowMs - startedAtMs;
-      // A loser would have taken at least so long. Leaving it out would teach that calls are fast, and hedges
-      // would breed hedges.
+      // An attempt that lost would have taken longer than it has so far. Without it, the learned wait would become shorter
+      // with each hedge, and cause more hedges.
       if (number === attempt.record.number || (endedAtMs === undefined && tookMs >= usedMs)) {
         latency.record(tookMs);
       }
@@ -42,7 +42,7 @@ export class HedgedCall extends RepeatingCall {
   protected override afterFailure(attempt: ReplayAttempt, failure: Failure): void {
     const { status, origin, rejection } = failure;
     if (origin === "local-policy" || origin === "local-setup") {
-      // This process refused this attempt, or could not set it up. Those under way may still answer.
+      // A policy below refused the attempt, or it could not be set up. Attempts in flight may still answer.
       this.last ??= { status, attempt };
       this.refund(attempt);
       this.#obey(withoutHedge(this.#underWay, rejection?.reason ?? "RETRY_NOT_ELIGIBLE"));
@@ -62,7 +62,7 @@ export class HedgedCall extends RepeatingCall {
       maxAttempts: this.#maxAttempts,
       stopped: this.#stoppedBy !== undefined,
     });
-    // What could not be sent then is not waited for.
+    // If the attempt could not be sent then, the call does not wait for it.
     if (decision.kind === "launch" && this.#tooDeep) {
       this.#obey(withoutHedge(this.#underWay, "RETRY_DEPTH"));
     } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
@@ -86,7 +86,10 @@ export class HedgedCall extends RepeatingCall {
   protected override outgrown(): void {
     if (this.#delayMs === undefined || !this.#mayHedge) return;
     this.#stoppedBy = "RETRY_COMMITTED";
-    this.tell("stop", { reason: "RETRY_COMMITTED", detail: "the request has outgrown its buffer" });
+    this.decide("stop", {
+      reason: "RETRY_COMMITTED",
+      detail: "the request has outgrown its buffer",
+    });
   }
 
   #obey(decision: HedgeDecision): void {
@@ -101,7 +104,7 @@ export class HedgedCall extends RepeatingCall {
         }
         return;
       case "fail":
-        // An earlier stop is the cause of this one.
+        // The reason for which hedging was stopped before.
         this.#fail(
           decision.reason === "RETRY_PUSHBACK_STOP"
             ? (this.#stoppedBy ?? decision.reason)
@@ -120,7 +123,7 @@ export class HedgedCall extends RepeatingCall {
     this.conclude(last.status, last.attempt);
   }
 
-  /** Behind a failure: the budget is asked now, as gRFC A6 wants, and not after the wait. */
+  /** Sends an attempt after a failure. The budget is asked before the wait, as gRFC A6 requires. */
   #hedgeIn(delayMs: number): void {
     const withdrawnMs = this.record.clock.now();
     if (this.#refused()) return;
@@ -142,46 +145,46 @@ export class HedgedCall extends RepeatingCall {
     this.#pending = false;
   }
 
-  /** Attempts that may still answer: those that run, and the one that is on its way. */
+  /** How many attempts may still answer: those in flight, and the one that waits to be sent. */
   get #underWay(): number {
     return this.inFlight + (this.#pending ? 1 : 0);
   }
 
-  /** No connection came in time for the attempt that waited for one. */
+  /** The attempt that waited for a connection got none in time. */
   #unconnected(reason: Reason): void {
     this.#pending = false;
     if (this.inFlight === 0) this.#fail(reason);
-    else this.tell("stop", { reason });
+    else this.decide("stop", { reason });
   }
 
-  /** Beside the attempts under way, when they take long. */
+  /** Sends an attempt when those in flight take longer than this. */
   #hedgeAfter(delayMs: number): void {
     if (this.ended || !this.replayable || !this.#mayHedge) return;
     this.waitThen(
       delayMs,
       (waitedMs) => {
-        if (!this.#unbearable() && !this.#infeasible() && !this.#refused()) this.#send(waitedMs);
+        if (!this.#outOfResets() && !this.#infeasible() && !this.#refused()) this.#send(waitedMs);
       },
       (reason) => this.#unconnected(reason),
     );
   }
 
-  /** The connection bears no attempt that may have to be reset. Those in flight may still answer. */
-  #unbearable(): boolean {
+  /** Stops hedging if the connection has no stream resets left, because one of two attempts will have to be reset. */
+  #outOfResets(): boolean {
     const { resets, target } = this.record;
     if (resets?.low(target, "timeout") !== true) return false;
     this.#hedgeNoMore("RESET_BUDGET");
     return true;
   }
 
-  /** Those in flight may still answer. */
+  /** Stops hedging. Attempts in flight may still answer. */
   #hedgeNoMore(reason: Reason): void {
     this.#stoppedBy = reason;
     this.released();
-    this.tell("stop", { reason });
+    this.decide("stop", { reason });
   }
 
-  /** It could not end in time. Those in flight may still answer, and no later one would end sooner. */
+  /** Stops hedging if another attempt could not end before the deadline. */
   #infeasible(): boolean {
     const { deadlineMs, clock, usual } = this.record;
     if (!isInfeasible(usual?.quantile(0.5), deadlineMs - clock.now())) return false;
@@ -189,22 +192,22 @@ export class HedgedCall extends RepeatingCall {
     return true;
   }
 
-  /** Asks the budget for an attempt. Without one, those in flight may still answer. */
+  /** Takes an attempt from the budget. True, and hedging stops, if the budget refuses. */
   #refused(): boolean {
     const refused = this.budget?.tryWithdraw();
     if (refused === undefined) return false;
-    // Asked no more for this call: the budget will not have grown by the next delay.
+    // The budget is not asked again for this call: it will hardly have grown by then.
     this.#stoppedBy = "RETRY_BUDGET";
     this.released();
     if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
-    else this.tell("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
+    else this.decide("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
     return true;
   }
 
   #send(delayMs: number): void {
     this.#pending = false;
     this.policy.counts.retried += 1;
-    this.tell("hedge", { waitMs: delayMs });
+    this.decide("hedge", { waitMs: delayMs });
     if (!this.enforced) {
       if (this.inFlight === 0) this.#fail("RETRY_ATTEMPTS_SPENT");
       return;
@@ -229,7 +232,7 @@ export class HedgedCall extends RepeatingCall {
     return !this.#tooDeep && mayHedge(progress);
   }
 
-  /** Layers above retry the inbound call already. */
+  /** Whether services above are retrying the inbound call already. */
   get #tooDeep(): boolean {
     const { record, policy } = this;
     return (record.inbound?.retryDepth ?? 0) >= policy.options.maxDepth;

@@ -1,7 +1,7 @@
 import type { StatusObject } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import { Keyed } from "../../core/keyed.js";
-import { optionalFunction, readOptions } from "../../core/options.js";
+import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
 import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 import type { StatusOrigin } from "../../core/status.js";
 import type { PolicyOptions } from "../../grpc/client/policy.js";
@@ -12,7 +12,7 @@ import { budgetSnapshots, type RetryBudget, type RetryBudgetSnapshot } from "./b
 import { hedgeDelayMs } from "./hedging.js";
 import type { ResolvedHedgeOptions, ResolvedRetryOptions, RetryOptions } from "./options.js";
 
-/** What a judgement of a failed attempt has to go by. */
+/** A failed attempt, as `retryStatus` sees it. */
 export interface FailedStatus extends StatusObject {
   readonly origin: StatusOrigin;
   /** 1 for the first. */
@@ -21,18 +21,18 @@ export interface FailedStatus extends StatusObject {
 
 /** How a server-streamed response is continued after a failure. */
 export interface ResumeOptions {
-  /** What the next request needs to know of the last message, such as its position. `undefined`: not here. */
+  /** Returns the position of a message, for the next request. `undefined` where the response cannot be continued. */
   readonly token: (message: unknown) => unknown;
-  /** The request that continues behind the token. It must not change the first request. */
+  /** Returns the request that continues behind the token. It must not change the first request. */
   readonly request: (first: unknown, token: unknown) => unknown;
 }
 
-/** The caller's own part in decisions about retries. */
+/** Functions of yours that take part in decisions about retries. */
 export interface RetryJudgement {
-  /** Whether a status may be retried, in place of `codes`. Origin and idempotency still have to allow it. */
+  /** Whether a status may be retried. Replaces `codes`; the origin and idempotency must still allow the retry. */
   readonly retryStatus?: (failed: FailedStatus) => boolean;
   /**
-   * Whether an OK with this response is tried again, for methods with a single response that are known to be
+   * Whether a call that ended OK with this response is retried, for methods with a single response that are known to be
    * idempotent. When no attempt is left, the caller gets the response.
    */
   readonly retryResponse?: (response: unknown) => boolean;
@@ -48,25 +48,24 @@ export function resolveJudgement(judgement: RetryJudgement, prefix: string): Ret
   optionalFunction(`${prefix}.retryResponse`, judgement.retryResponse);
   if (judgement.resume === undefined) return judgement;
   const resume = readOptions(`${prefix}.resume`, judgement.resume, ["token", "request"]);
-  mustBeFunction(`${prefix}.resume.token`, resume.token);
-  mustBeFunction(`${prefix}.resume.request`, resume.request);
+  for (const name of ["token", "request"] as const) {
+    if (typeof resume[name] === "function") continue;
+    throw new InvalidOptionError(`${prefix}.resume.${name}`, "a function", resume[name]);
+  }
   return { ...judgement, resume };
 }
 
-function mustBeFunction(option: string, value: unknown): void {
-  optionalFunction(option, (value ?? null) as () => unknown);
-}
-
-/** All counts only grow. */
+/** The numbers of a retry or hedge policy at one moment. Counts only grow. */
 export interface RetrySnapshot {
-  /** Attempts that were decided on after a failed one, or beside one. */
+  /** Decisions to make an extra attempt, after a failed one or beside one. */
   readonly retried: number;
-  /** Failures that could have been retried by their kind, and were not. */
+  /** Decisions to make no further attempt after a failure that may be retried by its code. */
   readonly stopped: number;
+  /** By target. */
   readonly budgets: Readonly<Record<string, RetryBudgetSnapshot>>;
 }
 
-/** Extra attempts for one method or for all: one behind the other, or, with hedge options, side by side. */
+/** The extra attempts of a method, or of all methods: retries, or, with hedge options, hedges. */
 export class RetryPolicy implements ControlledPolicy {
   readonly name: "retry" | "hedge";
   mode: Mode;
@@ -104,12 +103,12 @@ export class RetryPolicy implements ControlledPolicy {
     return this.#budgets?.get(target);
   }
 
-  /** How long attempts of this method have taken lately. */
+  /** The time that attempts of this method took in the last minute. */
   latencyOf({ target, method }: CallRecord): LatencyQuantile {
     return this.#latencies.get(`${target} ${method}`);
   }
 
-  /** When to send another attempt beside the first; `undefined` while that is not known, or not done. */
+  /** How long to wait before another attempt beside the first; `undefined` without hedges, or while that is not known. */
   hedgeDelayMs(record: CallRecord): number | undefined {
     const { hedge } = this;
     if (hedge === undefined) return undefined;
@@ -119,8 +118,8 @@ export class RetryPolicy implements ControlledPolicy {
   }
 
   /**
-   * Whether running the method twice does no harm: by a key that the server honours, by the policy, or by the
-   * schema; `undefined` where nobody has said.
+   * Whether the method may run twice, as known from an idempotency key that the server honours, from the options, or from the
+   * schema. `undefined` where it is not known.
    */
   idempotent({ method, keyHonoured }: CallRecord): boolean | undefined {
     if (keyHonoured) return true;

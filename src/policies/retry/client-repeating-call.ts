@@ -21,24 +21,24 @@ import type { RetryBudget } from "./budget.js";
 import type { RetryPolicy } from "./client-policy.js";
 import { type FailedAttempt, qualifies } from "./rules.js";
 
-/** How long a call without a deadline waits for a connection before an attempt, unless `connectionMs` says otherwise. */
-const patienceMs = 2_000;
+/** How long a call without a deadline waits for a connection before an attempt, in milliseconds, without `connectionMs`. */
+const connectionWaitMs = 2_000;
 
-/** What of a call's time is kept for the attempt behind such a wait. */
+/** How much of a call's time is kept for the attempt after such a wait, in milliseconds. */
 const leastAttemptMs = 10;
 
-/** What calls with extra attempts have in common, whether these come one behind the other or side by side. */
+/** What retried and hedged calls have in common. */
 export abstract class RepeatingCall extends ReplayableCall {
   protected readonly policy: RetryPolicy;
-  /** As it was when the call began: one call is not half observed. */
+  /** The mode when the call began: a change of mode does not affect calls that run. */
   protected readonly enforced: boolean;
-  /** What the last attempt on the wire ended with. */
+  /** The last attempt that was sent and has failed. */
   protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
   protected readonly environment: Environment;
   /** `connectionMs` of the method's timeouts. */
   protected readonly connectionMs: number | undefined;
   #stopWaiting: CancelTask | undefined;
-  /** No attempt follows, and layers above need not try either. */
+  /** No attempt follows, and services above should not retry the call either. */
   #gaveUp = false;
 
   constructor(
@@ -57,7 +57,7 @@ export abstract class RepeatingCall extends ReplayableCall {
   }
 
   override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
-    // Where nothing else tells the target, the first attempt does, and the budget is the target's.
+    // After `super.start`: without a channel, the target of the budget is known from the first attempt on.
     super.start(metadata, listener);
     this.budget?.call();
   }
@@ -75,18 +75,18 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.budget?.success();
   }
 
-  /** The channel is closed, so that no attempt can follow. */
+  /** Whether the channel is closed, so that no attempt can follow. */
   protected closing(status: StatusObject): boolean {
     return this.record.connection?.closed === true || endedByClosing(status);
   }
 
   /**
-   * Runs `then` in the caller's context after `delayMs`, and once the channel is not failing to connect, unless the call
-   * ends or is committed before. While the channel fails, grpc-js ends every call at once with what the last attempt
-   * to connect ended with: an attempt then would be spent in vain.
+   * Runs `then` in the caller's async context after `delayMs`, but not before the channel has a connection or is idle. While a
+   * channel cannot connect, grpc-js ends every call at once with the error of the last connect, so that an attempt would be
+   * wasted. Nothing runs if the call ends, or an attempt is committed, before.
    *
    * @param without Called instead, with the reason, when the channel did not connect in time.
-   * @param withdrawnMs When the budget allowed what follows; it gets it back when that is called off.
+   * @param withdrawnMs When the budget allowed the attempt. It is given back if the attempt is not made.
    */
   protected waitThen(
     delayMs: number,
@@ -120,22 +120,22 @@ export abstract class RepeatingCall extends ReplayableCall {
     const goOn = (task: () => void) => {
       this.#stopWaiting = undefined;
       leave();
-      // The status came in whatever context the connection was opened in; the attempt is our caller's.
+      // The status came in the async context in which the connection was opened.
       record.restore(task);
     };
-    let patience: { readonly untilMs: number; readonly reason: Reason } | undefined;
+    let limit: { readonly untilMs: number; readonly reason: Reason } | undefined;
     const due = () => {
       const nowMs = clock.now();
       const { connection } = record;
       if (connection === undefined || !failing(connection.state)) {
-        goOn(() => then(patience === undefined ? delayMs : nowMs - startedAtMs));
+        goOn(() => then(limit === undefined ? delayMs : nowMs - startedAtMs));
         return;
       }
-      if (patience === undefined) {
-        patience = this.#patience(nowMs);
-        this.tell("queue", { reason: "RETRY_AWAITS_CONNECTION" });
+      if (limit === undefined) {
+        limit = this.#connectionLimit(nowMs);
+        this.decide("queue", { reason: "RETRY_AWAITS_CONNECTION" });
       }
-      const { untilMs, reason } = patience;
+      const { untilMs, reason } = limit;
       stopTimer = clock.schedule(Math.max(0, untilMs - nowMs), () => {
         giveBack();
         goOn(() => without(reason));
@@ -144,7 +144,7 @@ export abstract class RepeatingCall extends ReplayableCall {
         if (failing(state) || state === connectivityState.SHUTDOWN) return;
         stopWatching();
         stopTimer();
-        // Not from inside the change: grpc-js is still telling others of it.
+        // Later, because grpc-js is still notifying other watchers of the change.
         stopTimer = clock.schedule(0, due);
       });
     };
@@ -156,20 +156,20 @@ export abstract class RepeatingCall extends ReplayableCall {
     pendingCalls.enter(end, record.connection);
   }
 
-  /** Until when a call waits for a connection before its next attempt, and why no longer. */
-  #patience(nowMs: number): { readonly untilMs: number; readonly reason: Reason } {
+  /** Until when the call waits for a connection before its next attempt, and the reason for which it then ends. */
+  #connectionLimit(nowMs: number): { readonly untilMs: number; readonly reason: Reason } {
     const lastMs = this.record.deadlineMs - leastAttemptMs;
     const untilMs =
       lastMs === Number.POSITIVE_INFINITY
-        ? nowMs + (this.connectionMs ?? patienceMs)
+        ? nowMs + (this.connectionMs ?? connectionWaitMs)
         : Math.min(nowMs + (this.connectionMs ?? Number.POSITIVE_INFINITY), lastMs);
     return { untilMs, reason: untilMs < lastMs ? "CONNECTION_TIMEOUT" : "RETRY_PAST_DEADLINE" };
   }
 
-  /** Why no attempt follows a failure behind which none can, by the rules for those behind which one could. */
+  /** The reason for which a failure after the commitment is not retried, by the rules for failures before it. */
   protected abstract stopsBehind(failed: FailedAttempt): Reason;
 
-  /** The caller has seen some of the response, or the request is no longer kept. */
+  /** No retry is possible: the caller has seen a part of the response, or the request is no longer kept. */
   protected override afterCommittedFailure(attempt: ReplayAttempt, failure: Failure): boolean {
     if (this.closing(failure.status)) return false;
     const reason = this.stopsBehind({ ...this.#known(attempt, failure), replayable: false });
@@ -178,13 +178,14 @@ export abstract class RepeatingCall extends ReplayableCall {
   }
 
   /**
-   * What is known of a failed attempt. Takes a token from the budget where the failure is of that kind, unless the
-   * attempt has `delivered` part of a response that goes on.
+   * What is known of a failed attempt, for the rules. Takes a token from the budget if the failure counts there.
+   *
+   * @param delivered The attempt has delivered a part of a response that will be resumed: then it takes no token.
    */
   protected judge(attempt: ReplayAttempt, failure: Failure, delivered = false): FailedAttempt {
     const { policy } = this;
     const failed = this.#known(attempt, failure);
-    // What a hedge may follow is what the hedges' own codes say.
+    // Hedges have their own list of codes.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
     const held = attempt.record.heldUp === true;
     const unwanted = failure.status.code === Status.OK;
@@ -201,8 +202,8 @@ export abstract class RepeatingCall extends ReplayableCall {
     return {
       code,
       origin,
-      // Where the response has just come on, the attempt that brought it there is the first of the next.
-      attempts: Math.max(1, record.attemptsInVain),
+      // At least 1: a response that is resumed may have had a message since this attempt began.
+      attempts: Math.max(1, record.attemptsSinceProgress),
       trailersOnly: !attempt.sawHeaders,
       pushback,
       retryInfoMs,
@@ -217,35 +218,35 @@ export abstract class RepeatingCall extends ReplayableCall {
     };
   }
 
-  /** An attempt that the budget allowed was refused by a policy below: it has cost the target nothing. */
+  /** A policy below refused an attempt that the budget allowed: the budget gets it back. */
   protected refund({ record: { number, startedAtMs, delayMs } }: ReplayAttempt): void {
     if (number > 1) this.budget?.giveBack(startedAtMs - delayMs);
   }
 
   protected override conclude(status: StatusObject, attempt?: ReplayAttempt): void {
-    const told = this.#gaveUp ? retriesExhausted(status) : status;
-    // A handler may pass it on, also where no context interceptor stands above to note it.
-    if (!this.ended && told.code !== Status.OK) this.record.inbound?.failedBelow(told);
-    super.conclude(told, attempt);
+    const final = this.#gaveUp ? retriesExhausted(status) : status;
+    // Also noted here, because without a weir there may be no context layer above.
+    if (!this.ended && final.code !== Status.OK) this.record.inbound?.failedBelow(final);
+    super.conclude(final, attempt);
   }
 
   protected override leftToRun({ record: { number } }: ReplayAttempt): void {
-    this.tell("skip", { reason: "RESET_BUDGET", detail: `attempt ${number} runs out` });
+    this.decide("skip", { reason: "RESET_BUDGET", detail: `attempt ${number} runs out` });
   }
 
-  /** Notes that no attempt follows, and that layers above need not try either. */
+  /** Notes that no attempt follows, and that services above should not retry the call either. */
   protected stop(reason: Reason, detail?: string): void {
-    // A call of one attempt that could not be repeated, or was to have one only, has used up nothing.
-    const alone = reason === "RETRY_COMMITTED" || reason === "RETRY_ATTEMPTS_SPENT";
-    const untried = alone && this.record.attemptCount === 1;
-    // A client that was closed here says nothing of what another instance of this service could do.
+    // A call that could have one attempt only was not retried: services above may retry it.
+    const single = reason === "RETRY_COMMITTED" || reason === "RETRY_ATTEMPTS_SPENT";
+    const untried = single && this.record.attemptCount === 1;
+    // If the client was closed here, another instance of this service may still succeed.
     if (this.enforced && !untried && reason !== "CLOSED") this.#gaveUp = true;
     this.policy.counts.stopped += 1;
-    this.tell("stop", detail === undefined ? { reason } : { reason, detail });
+    this.decide("stop", detail === undefined ? { reason } : { reason, detail });
   }
 
   /** Notes a decision of this policy. */
-  protected tell(
+  protected decide(
     verdict: Verdict,
     more: { readonly reason?: Reason; readonly waitMs?: number; readonly detail?: string },
   ): void {
@@ -254,7 +255,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.record.decide({ policy: name, verdict, enforced: this.enforced, atMs, ...more });
   }
 
-  /** Asks a function of the user's; when it fails, that is reported, and `otherwise` is the answer. */
+  /** Calls a function of the user's. If it fails, that is reported, and the result is `otherwise`. */
   protected ask<T, F>(
     question: () => unknown,
     read: ReadAnswer<T>,
@@ -273,7 +274,7 @@ export abstract class RepeatingCall extends ReplayableCall {
   }
 }
 
-/** Whether an attempt would fail at once, or as soon as the attempt to connect that is under way does. */
+/** Whether the channel cannot connect, or is trying to: an attempt would fail at once, or when that connect fails. */
 function failing(state: connectivityState | undefined): boolean {
   return state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.CONNECTING;
 }

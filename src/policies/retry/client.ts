@@ -26,18 +26,17 @@ import {
 } from "./options.js";
 import { type FailedAttempt, RetryRules } from "./rules.js";
 
-/** What makes extra attempts of a method's calls. */
+/** The policies that make extra attempts of a method's calls. */
 export interface AttemptPolicies {
   readonly retry: RetryPolicy | undefined;
   readonly hedge: RetryPolicy | undefined;
-  /** How long an attempt waits for a connection, where the method has such a timeout. */
+  /** `connectionMs` of the method's timeouts, in milliseconds. */
   readonly connectionMs?: number | undefined;
 }
 
 /**
- * Makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. Statuses are
- * never its own: a call that is not tried again, or no longer, ends with what its last attempt on the wire ended
- * with.
+ * The layer that makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. A call ends
+ * with the status of its last attempt that was sent.
  */
 export function attemptsLayer(
   environment: Environment,
@@ -54,7 +53,7 @@ export function attemptsLayer(
     if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
       return new HedgedCall(options, nextCall, record, hedges, environment, connectionMs);
     }
-    // Hedges that are only observed must not take the retries away.
+    // Hedges in mode `observe` do not replace retries.
     if (retried !== undefined) {
       return new RetriedCall(options, nextCall, record, retried, environment, connectionMs, hedges);
     }
@@ -62,20 +61,21 @@ export function attemptsLayer(
   };
 }
 
-/** A call whose failed attempts are followed by others, by the rules of gRFC A6 and the origin of the status. */
+/** A call that is retried after a failed attempt, by {@link RetryRules}. */
 class RetriedCall extends RepeatingCall {
   #rules: RetryRules;
-  /** Hedges that would be sent if they were not only observed. */
+  /** Hedges in mode `observe`: their decisions are noted. */
   readonly #observed: RetryPolicy | undefined;
   #stopObserving: CancelTask | undefined;
-  /** The last response that was not what the caller wants: better than none. */
+  /** The last response that was not wanted: the call ends with it if there is no better one. */
   #unwanted: { readonly attempt: ReplayAttempt; readonly status: StatusObject } | undefined;
-  /** The request of a call that may be resumed, and where its response has come to. */
+  /** The first request of a call that may be resumed. */
   #request: MessageCopy | undefined;
+  /** The position of the last message of its response. */
   #token: { readonly token: unknown } | undefined;
-  /** The attempt that the caller sees has brought the response on. */
+  /** The committed attempt has brought a message with a new position. */
   #delivered = false;
-  /** The attempt that runs was taken from the budget. */
+  /** The running attempt was taken from the budget. */
   #paid = false;
 
   constructor(
@@ -125,15 +125,14 @@ class RetriedCall extends RepeatingCall {
     const { status, origin, rejection } = failure;
     const { last } = this;
     const unwanted = this.#unwanted;
-    // The target was not asked.
-    const here = origin === "local-policy" || origin === "local-setup";
-    if (here && this.#paid) this.refund(attempt);
-    if (here && unwanted !== undefined) {
+    const notSent = origin === "local-policy" || origin === "local-setup";
+    if (notSent && this.#paid) this.refund(attempt);
+    if (notSent && unwanted !== undefined) {
       this.accept(unwanted.attempt, unwanted.status);
       return;
     }
-    if (here && last !== undefined) {
-      // This process refused the retry, or could not set it up. The caller learns what the server said, not that.
+    if (notSent && last !== undefined) {
+      // A policy below refused the retry, or it could not be set up. The call ends with what the server said before.
       this.stop(rejection?.reason ?? "RETRY_NOT_ELIGIBLE");
       this.conclude(last.status, last.attempt);
       return;
@@ -146,7 +145,7 @@ class RetriedCall extends RepeatingCall {
     if (!this.enforced) return "shown";
     const { policy, record } = this;
     const { maxAttempts, maxDepth } = policy.options;
-    // Behind headers, the server has begun to answer: only what may run twice is sent again.
+    // After headers, the server has begun to answer: only a method that may run twice is retried.
     const possible =
       policy.idempotent(record) === true &&
       record.attemptCount < maxAttempts &&
@@ -193,7 +192,7 @@ class RetriedCall extends RepeatingCall {
     if (next === undefined) return super.afterCommittedFailure(attempt, failure);
     const delivered = this.#delivered;
     if (delivered) this.#startAnew();
-    // Continuing behind the token repeats nothing, whatever the method.
+    // Any method may be continued behind the token: nothing is repeated.
     const failed = {
       ...this.judge(attempt, failure, delivered),
       idempotent: true,
@@ -210,7 +209,7 @@ class RetriedCall extends RepeatingCall {
     return decision.kind === "stop" ? decision.reason : "RETRY_COMMITTED";
   }
 
-  /** The retry that was decided on does not take place. */
+  /** The retry that was decided on is not made. */
   #giveUp(reason: Reason, status: StatusObject): void {
     this.stop(reason);
     const unwanted = this.#unwanted;
@@ -218,10 +217,10 @@ class RetriedCall extends RepeatingCall {
     else this.conclude(status, this.last?.attempt);
   }
 
-  /** The response has come on: what continues it is like the call's first attempt, and counts as a call. */
+  /** The response has made progress: the attempt that continues it counts as the first attempt of a call. */
   #startAnew(): void {
     this.#delivered = false;
-    this.record.cameOn();
+    this.record.progressed();
     this.#rules = new RetryRules(this.policy.options, this.environment.random);
     this.budget?.call();
   }
@@ -231,12 +230,12 @@ class RetriedCall extends RepeatingCall {
   }
 
   /**
-   * Decides about another attempt, and launches it after its wait. False when none follows.
+   * Decides about another attempt, and launches it after the wait. False when none follows.
    *
-   * @param free It is no extra load, so that the budget is not asked.
+   * @param free The attempt is no extra load, so that the budget is not asked.
    */
   #goOn(failed: FailedAttempt, status: StatusObject, free = false): boolean {
-    // Whoever was asked about the status may have cancelled the call.
+    // A function of the user's that was asked about the status may have cancelled the call.
     if (this.ended) return true;
     if (this.closing(status)) {
       this.stop("CLOSED");
@@ -244,7 +243,7 @@ class RetriedCall extends RepeatingCall {
     }
     const decision = this.#rules.decide(failed);
     if (decision.kind === "stop") {
-      // What could never be retried is no decision of ours, and telling it would drown the others.
+      // No decision is noted for failures that are never retried: there would be too many.
       if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason);
       return false;
     }
@@ -257,7 +256,7 @@ class RetriedCall extends RepeatingCall {
     }
     const { delayMs } = decision;
     this.policy.counts.retried += 1;
-    this.tell("retry", { waitMs: delayMs });
+    this.decide("retry", { waitMs: delayMs });
     if (!this.enforced) return false;
     this.waitThen(
       delayMs,
@@ -269,7 +268,7 @@ class RetriedCall extends RepeatingCall {
   }
 }
 
-/** A token is whatever the user's two functions make of it. */
+/** A token or request of the user's may be any value. */
 const anything = (answer: unknown): unknown => answer;
 
 /**
@@ -313,17 +312,17 @@ export function retryPolicy(
   );
 }
 
-/** Hedges that stand alone, with what they share with retries. */
+/** Options of {@link hedge}. */
 export type StandaloneHedgeOptions = HedgeOptions &
   Pick<PolicyOptions, "mode"> &
   StandaloneOptions & {
-    /** Idempotency, buffers, depth and budget of the hedges; they are the only attempts there are. */
+    /** Idempotency, replay buffer, retry depth and budget. There are no retries. */
     readonly retry?: RetryOptions;
   };
 
 /**
- * Hedges as an interceptor of their own, with the same options for all methods. Calls are hedged only where
- * `retry.idempotent` says that they may be, or an idempotency key that the server honours.
+ * Hedges as an interceptor of their own, with the same options for all methods. Calls are hedged only if `retry.idempotent` is
+ * true, or if they have an idempotency key that the server honours.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

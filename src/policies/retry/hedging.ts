@@ -1,47 +1,48 @@
 import type { Reason } from "../../core/decision.js";
 import type { ResolvedHedgeOptions } from "./options.js";
 
-/** How far a hedged call has come. */
+/** The state of a hedged call. */
 export interface HedgeProgress {
   /** Attempts that were started, the first included. */
   readonly started: number;
-  /** Those of them that have not ended; one that has just failed is not among them. */
+  /** Attempts that have not ended. One that has just failed is not among them. */
   readonly inFlight: number;
   readonly maxAttempts: number;
-  /** A server has said to send no more. */
+  /** No further attempt may start, because of a server's pushback, the budget or the deadline. */
   readonly stopped: boolean;
 }
 
+/** A hedged call when one of its attempts has failed. */
 export interface HedgeFailure extends HedgeProgress {
-  /** Whether the status ends the call: by its code, its origin, and what the method may bear. */
+  /** Whether the failure ends the call, by its code and its origin. */
   readonly fatal: boolean;
-  /** `grpc-retry-pushback-ms`: the exact wait, `stop`, or nothing. */
+  /** The server's pushback: the exact wait in milliseconds, or `stop`. */
   readonly pushback: number | "stop" | undefined;
 }
 
 export type HedgeDecision =
-  /** End the call with the status just received and cancel what is in flight. */
+  /** End the call with the last status, and cancel the attempts in flight. */
   | { readonly kind: "fail"; readonly reason: Reason }
   /**
-   * Another attempt may still answer. With `stop`, no further one may start: clear the timer, and say
-   * `stopped` from now on.
+   * Wait for the attempts in flight. With `stop`, no further attempt may start: cancel the timer, and pass `stopped: true`
+   * from now on.
    */
   | { readonly kind: "wait"; readonly reason: Reason; readonly stop?: true }
   /**
-   * Start the next attempt in so many milliseconds, in place of the one that the timer would have
-   * started. After it, the timer runs with the usual delay again.
+   * Start the next attempt in `inMs` milliseconds, instead of the one that the timer would start. After it, the timer runs
+   * with the usual wait again.
    */
   | { readonly kind: "launch"; readonly inMs: number };
 
-/** Whether the timer may start another attempt. The budget is asked besides. */
+/** Whether another attempt may start. The retry budget must allow it as well. */
 export function mayHedge({ started, maxAttempts, stopped }: HedgeProgress): boolean {
   return !stopped && started < maxAttempts;
 }
 
 /**
- * What follows when one attempt of a hedged call has failed, by gRFC A6: a fatal status ends the call; any
- * other one has the next attempt sent, at once or when the server says. Which failure is reported
- * when all fail, A6 leaves open: here, the last one received.
+ * What to do when an attempt of a hedged call has failed, by gRFC A6: a fatal status ends the call; after any other one the
+ * next attempt starts, at once or when the server's pushback says. When all attempts fail, the call ends with the last
+ * status, which A6 leaves open.
  */
 export function hedgeAfterFailure(failed: HedgeFailure): HedgeDecision {
   if (failed.fatal) return fail("RETRY_NOT_ELIGIBLE");
@@ -58,8 +59,8 @@ export function hedgeAfterFailure(failed: HedgeFailure): HedgeDecision {
 }
 
 /**
- * What follows when no attempt may start now. Besides the cases above, that is when the budget, the
- * deadline or a policy below refuses one: it is dropped, not put off (A6). With none in flight, the call ends with the last status received.
+ * What to do when no further attempt may start now: also because the budget, the deadline or a policy below refused it. Such an
+ * attempt is dropped and not made later (gRFC A6). Without attempts in flight, the call ends with the last status.
  */
 export function withoutHedge(inFlight: number, reason: Reason): HedgeDecision {
   return inFlight > 0 ? { kind: "wait", reason } : fail(reason);
@@ -68,8 +69,8 @@ export function withoutHedge(inFlight: number, reason: Reason): HedgeDecision {
 /**
  * How long to wait before the next attempt, in milliseconds.
  *
- * @param learnedMs The quantile of the method's attempts, if enough is known.
- * @returns nothing when no attempt may be added for being slow: there is nothing yet to call slow.
+ * @param learnedMs The quantile of the time that the method's attempts took; `undefined` while too few are known.
+ * @returns `undefined` where the wait is learned and not known yet: no attempt is added.
  */
 export function hedgeDelayMs(
   { delayMs, minDelayMs }: ResolvedHedgeOptions,

@@ -7,39 +7,42 @@ import {
   resolveRetryBudgetOptions,
 } from "./budget.js";
 
-/** Which failed attempts are tried again, how often, and after which wait. */
+/** Which failed attempts are retried, how often, and after which wait. */
 export interface RetryOptions {
   /** Attempts of one call, the first included, as in gRFC A6. 1 (no retry) to 100. @defaultValue 3 */
   readonly maxAttempts?: number;
   /**
-   * Codes by which a server's answer may be retried, as numbers of `grpc.status`. What is retried
-   * depends on the origin of the status and on `idempotent` too. CANCELLED and DEADLINE_EXCEEDED may stand
-   * here: they then mean the server's answer, never the caller's own. @defaultValue [UNAVAILABLE]
+   * Status codes that may be retried, as numbers of `grpc.status` from 1 to 16. Whether such a failure is retried also
+   * depends on its origin and on `idempotent`. CANCELLED and DEADLINE_EXCEEDED are allowed: they then mean an answer of the
+   * server, and not a cancellation or deadline of the caller. @defaultValue [UNAVAILABLE]
    */
   readonly codes?: readonly number[];
-  /** The wait before a retry, where the server names none. @defaultValue full jitter, 100 ms ×2, up to 2 s */
+  /**
+   * The wait before a retry, where the server names none by pushback.
+   * @defaultValue 100 ms, doubled with each retry up to 2 s, with full jitter
+   */
   readonly backoff?: BackoffOptions;
   /**
-   * Whether running the method twice does no harm. `true` allows retries when the server may have
-   * processed the call; `false` allows only those where it cannot have. Left out, the level is unknown: an
-   * UNAVAILABLE that the server itself sent is retried, a broken connection is not.
+   * Whether the method may run twice. `true` allows retries after failures where the server may have processed the call;
+   * `false` allows them only where it has not. Left out, an UNAVAILABLE that the server itself sent before any response is
+   * retried, and a broken connection is not. @defaultValue from the schema (`idempotency` of the client), else unknown
    */
   readonly idempotent?: boolean;
   /**
-   * How many bytes of a streamed request are kept for another attempt. A request that outgrows it is
-   * sent on and no longer retried. 0 to 1 GiB. @defaultValue 1_048_576
+   * How many bytes of a streamed request are kept for another attempt. A larger request is sent on, and no longer retried.
+   * 0 to 2^30. @defaultValue 1_048_576
    */
   readonly maxBufferBytes?: number;
-  /** The same, counted in messages. 0 to 1_000_000. @defaultValue 1_000 */
+  /** How many messages of a streamed request are kept for another attempt. 0 to 1_000_000. @defaultValue 1_000 */
   readonly maxBufferMessages?: number;
   /**
-   * A call that is made for a call which so many services above are retrying already is not retried here: one
-   * layer of retries is enough, and layers multiply. 1 to 100. @defaultValue 1
+   * A call is not retried here if it is made for an inbound call that this many services above are retrying already. Retries
+   * in several layers multiply. 1 to 100. @defaultValue 1
    */
   readonly maxDepth?: number;
   /**
-   * How many extra attempts, retries and hedges together, a target bears. Shared by all clients of a weir that
-   * set it alike. `false` for no bound. @defaultValue the defaults of `RetryBudgetOptions`
+   * How many extra attempts, retries and hedges together, a target may get. All clients of a weir with equal options share
+   * the budget. `false` for no limit. @defaultValue the defaults of `RetryBudgetOptions`
    */
   readonly budget?: RetryBudgetOptions | false;
 }
@@ -68,13 +71,14 @@ const retryNames = [
 ] as const satisfies readonly (keyof RetryOptions)[];
 
 /**
- * Fills in defaults and refuses nonsense, once, before the first call.
+ * Checks the options and fills in defaults.
+ *
+ * @param also Further names that the object may have: options that the caller reads.
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolveRetryOptions(
   given: RetryOptions = {},
   prefix = "retry",
-
   also: readonly string[] = [],
 ): ResolvedRetryOptions {
   const options = readOptions(prefix, given, retryNames, also);
@@ -91,7 +95,7 @@ export function resolveRetryOptions(
   }
   return Object.freeze({
     maxAttempts: wholeNumber(`${prefix}.maxAttempts`, maxAttempts, 1, 100),
-    codes: retryCodes(`${prefix}.codes`, codes),
+    codes: failureCodes(`${prefix}.codes`, codes),
     backoff: exponentialBackoff(options.backoff, `${prefix}.backoff`),
     idempotent,
     maxDepth: wholeNumber(`${prefix}.maxDepth`, maxDepth, 1, 100),
@@ -104,36 +108,35 @@ export function resolveRetryOptions(
   });
 }
 
-function retryCodes(option: string, codes: readonly number[]): ReadonlySet<number> {
-  if (!Array.isArray(codes))
+/** Any status code but OK, which is 0. */
+function failureCodes(option: string, codes: readonly number[]): ReadonlySet<number> {
+  if (!Array.isArray(codes)) {
     throw new InvalidOptionError(option, "an array of status codes", codes);
-  for (const [index, code] of codes.entries()) {
-    // 0 is OK: retrying a success is never meant.
-    wholeNumber(`${option}[${index}]`, code, 1, 16);
   }
+  for (const [index, code] of codes.entries()) wholeNumber(`${option}[${index}]`, code, 1, 16);
   return new Set(codes);
 }
 
 /**
- * When a call that takes long is sent once more, beside the attempt that is still running. For methods
- * that may run more than once. Exactly one of `delayMs` and `quantile` must be given.
+ * When a call that takes long is sent once more, beside the attempt that still runs. Only methods that are known to be
+ * idempotent are hedged. Exactly one of `delayMs` and `quantile` must be given.
  */
 export interface HedgeOptions {
   /** Attempts of one call, the first included. 2 to 5, the limit of gRFC A6. @defaultValue 2 */
   readonly maxAttempts?: number;
-  /** A fixed wait before each further attempt. 0 ms (all at once) to 24 days. */
+  /** A fixed wait before each further attempt, in milliseconds. 0 (all at once) to 24 days. */
   readonly delayMs?: number;
   /**
-   * A learned wait: the time that this share of the method's attempts stayed within, such as 0.95.
-   * About the rest of them, 5 in 100, is sent twice. Above 0.5, below 1. While too little is hedgeNames,
-   * no attempt is added for being slow.
+   * A learned wait: this quantile of the time that attempts of the method have taken in the last minute. With 0.95, about 5
+   * of 100 calls are sent twice. Above 0.5, below 1. While fewer than 100 attempts are known, calls that take long are not
+   * sent again.
    */
   readonly quantile?: number;
-  /** The least a learned wait may be. 0 ms to 24 days. @defaultValue 5 */
+  /** The shortest learned wait, in milliseconds. 0 to 24 days. @defaultValue 5 */
   readonly minDelayMs?: number;
   /**
-   * Codes that do not end the call while another attempt may still answer, as numbers of
-   * `grpc.status`; may be empty. @defaultValue [UNAVAILABLE]
+   * Status codes that do not end the call while another attempt may still answer, as numbers of `grpc.status` from 1 to 16.
+   * May be empty. @defaultValue [UNAVAILABLE]
    */
   readonly nonFatalCodes?: readonly number[];
 }
@@ -156,11 +159,12 @@ const hedgeNames = [
 ] as const satisfies readonly (keyof HedgeOptions)[];
 
 /**
- * Fills in the defaults and refuses nonsense, once, before the first call.
+ * Checks the options and fills in defaults.
  *
- * @param prefix Path of the options in error messages.
- * @throws InvalidOptionError when an option is unknown or out of range, or when the wait is given
- * twice or not at all.
+ * @param prefix The path of the options, for errors.
+ * @param also Further names that the object may have: options that the caller reads.
+ * @throws InvalidOptionError naming the option, its rule and what it was given; also when both or none of `delayMs` and
+ *   `quantile` are given.
  */
 export function resolveHedgeOptions(
   given: HedgeOptions,
@@ -181,7 +185,7 @@ export function resolveHedgeOptions(
     delayMs: delayMs === undefined ? undefined : durationMs(`${prefix}.delayMs`, delayMs),
     quantile: quantile === undefined ? undefined : tail(`${prefix}.quantile`, quantile),
     minDelayMs: durationMs(`${prefix}.minDelayMs`, minDelayMs),
-    nonFatalCodes: codes(`${prefix}.nonFatalCodes`, nonFatalCodes),
+    nonFatalCodes: failureCodes(`${prefix}.nonFatalCodes`, nonFatalCodes),
   });
 }
 
@@ -190,13 +194,4 @@ function tail(option: string, value: unknown): number {
     throw new InvalidOptionError(option, "a number above 0.5 and below 1", value);
   }
   return value;
-}
-
-function codes(option: string, given: readonly number[]): ReadonlySet<number> {
-  if (!Array.isArray(given)) {
-    throw new InvalidOptionError(option, "an array of status codes", given);
-  }
-  // 0 is OK, which ends the call by winning.
-  for (const [index, code] of given.entries()) wholeNumber(`${option}[${index}]`, code, 1, 16);
-  return new Set(given);
 }

@@ -4,39 +4,39 @@ import { pauseMs } from "../../core/pause.js";
 import { type StatusOrigin, statusCode } from "../../core/status.js";
 import type { ResolvedRetryOptions } from "./options.js";
 
-/** Of the waits that somebody else names, the longest that is taken for meant. */
+/** A longer wait that a server asks for, in milliseconds, is not waited for: the call is not retried. */
 const longestNamedWaitMs = 300_000;
 
-/** What the decision about another attempt rests on. */
+/** What is known of a failed attempt when the next one is decided on. */
 export interface FailedAttempt {
-  /** The status code by which the attempt counts: where a transport ended it, what its text says it means. */
+  /** The code by which the failure counts. It differs from the status's code where a transport ended the attempt. */
   readonly code: number;
   readonly origin: StatusOrigin;
-  /** Attempts so far, this one included. */
+  /** How many attempts the call has had, this one included. */
   readonly attempts: number;
-  /** The status came in trailers alone: the server had not begun to answer. */
+  /** There were no response headers before the status: the server had not begun to answer. */
   readonly trailersOnly: boolean;
-  /** `grpc-retry-pushback-ms`: the exact wait, `stop`, or nothing. */
+  /** `grpc-retry-pushback-ms`: the exact wait in milliseconds, or `stop`. */
   readonly pushback: number | "stop" | undefined;
-  /** `google.rpc.RetryInfo`: a lower bound of the wait. */
+  /** `google.rpc.RetryInfo`: the shortest wait in milliseconds. */
   readonly retryInfoMs: number | undefined;
-  /** A server that runs the toolkit says that the handler was not reached. */
+  /** A server that runs the toolkit refused the call before its handler. */
   readonly handlerNotRun: boolean;
   /** Milliseconds until the call's deadline, `Infinity` without one. */
   readonly remainingMs: number;
-  /** What half of such calls take at least, in milliseconds, where that is known. */
+  /** The median time of such calls, in milliseconds, where it is known. */
   readonly usualMs?: number | undefined;
-  /** The caller's own judgement of the status, in place of the code set. */
+  /** The answer of the user's `retryStatus`. It replaces `codes`. */
   readonly wanted?: boolean | undefined;
-  /** The attempt ended OK, with a response that the caller does not want. */
+  /** The attempt ended OK with a response for which the user's `retryResponse` is true. */
   readonly unwanted?: boolean;
-  /** Whether running the method twice does no harm, where more is known of the call than the options say. */
+  /** Whether the method may run twice, where more is known than the options say: from the schema, or from a key. */
   readonly idempotent?: boolean | undefined;
-  /** A service below has given up on it already, and the server passed that on. */
+  /** The server passed on the failure of a service below, which has given up retrying. */
   readonly relayed?: boolean;
-  /** How many services above are retrying the call that this one is made for. */
+  /** How many services above are retrying the inbound call for which this one is made. */
   readonly depth: number;
-  /** The request can still be sent again. */
+  /** Whether the request can be sent again. */
   readonly replayable: boolean;
 }
 
@@ -44,23 +44,24 @@ export type RetryDecision =
   | { readonly kind: "retry"; readonly delayMs: number }
   | { readonly kind: "stop"; readonly reason: Reason };
 
-/** A pushback below this is no wait, in milliseconds. */
+/** A shorter pushback, in milliseconds, counts as none. */
 const atOnceMs = 10;
 
 /**
- * The retry rules for one call: gRFC A6 for counting, commitment and pushback, with eligibility by origin and
- * idempotency instead of by the code alone. It keeps the state of the backoff sequence.
+ * Decides about the retries of one call, and keeps the state of its backoff. Counting, commitment and pushback are those of gRFC
+ * A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md). Whether a failure may be retried depends on its
+ * origin and on the method's idempotency, and not on the code alone.
  */
 export class RetryRules {
   readonly #options: ResolvedRetryOptions;
   readonly #random: Random;
-  /** Retries since the server last named the wait (A6: pushback starts the sequence anew). */
+  /** Retries since the last pushback, which starts the backoff again (gRFC A6). */
   #retriesSincePushback = 0;
   #previousDelayMs = 0;
-  /** How often the server has asked for a retry at once. The first time it is taken at its word. */
+  /** How often the server has asked for a retry at once. From the second time on, the retry waits a little. */
   #atOnce = 0;
-  /** A peer was taken at its word once that it has not run the call. */
-  #believed = false;
+  /** There was a retry that relied on the server's claim. */
+  #relied = false;
 
   constructor(options: ResolvedRetryOptions, random: Random) {
     this.#options = options;
@@ -74,16 +75,16 @@ export class RetryRules {
     if (!eligible(failed, this.#options, idempotent)) return stop("RETRY_NOT_ELIGIBLE");
     if (failed.depth >= this.#options.maxDepth) return stop("RETRY_DEPTH");
     if (!failed.replayable) return stop("RETRY_COMMITTED");
-    const byWord = onItsWord(failed, this.#options, idempotent);
-    const spent = failed.attempts >= this.#options.maxAttempts || (byWord && this.#believed);
+    const relies = reliesOnClaim(failed, this.#options, idempotent);
+    const spent = failed.attempts >= this.#options.maxAttempts || (relies && this.#relied);
     if (spent) return stop("RETRY_ATTEMPTS_SPENT");
     const delayMs = this.#delay(failed);
-    // A wait that does not fit ends the call now, with the status that is at hand.
+    // The call ends now, instead of waiting until its deadline.
     if (delayMs >= failed.remainingMs) return stop("RETRY_PAST_DEADLINE");
     if (isTooLong(failed.pushback) || isTooLong(failed.retryInfoMs))
       return stop("RETRY_WAIT_TOO_LONG");
     if (isInfeasible(failed.usualMs, failed.remainingMs - delayMs)) return stop("RETRY_INFEASIBLE");
-    this.#believed ||= byWord;
+    this.#relied ||= relies;
     return { kind: "retry", delayMs };
   }
 
@@ -107,24 +108,24 @@ export class RetryRules {
   }
 }
 
-/** Nobody means a wait of days, and without a deadline nothing else would end it. */
+/** Whether a wait that a server asks for is too long. Without a deadline, nothing else would end such a call. */
 export function isTooLong(namedMs: number | "stop" | undefined): boolean {
   return typeof namedMs === "number" && namedMs > longestNamedWaitMs;
 }
 
 /**
- * Whether an attempt with so much time left is not worth sending: half of such calls take longer. Where that is not
- * known, it is.
+ * Whether an attempt is not worth sending, because it has less time than the median of such calls takes. False while the median
+ * is not known.
  */
 export function isInfeasible(usualMs: number | undefined, leftMs: number): boolean {
   return usualMs !== undefined && leftMs < usualMs;
 }
 
 /**
- * Whether another attempt does no harm only if the peer says the truth: that it has not run the call. It is believed
- * once, as gRFC A6 has it for transparent retries; a peer that always says so must not have a call sent that often.
+ * Whether a retry is harmless only if the server's claim is true that it has not processed the call. A call relies on that once,
+ * as transparent retries do in gRFC A6: a server that always says so would otherwise get the call many times.
  */
-function onItsWord(
+function reliesOnClaim(
   failed: FailedAttempt,
   options: ResolvedRetryOptions,
   idempotent: boolean | undefined,
@@ -139,8 +140,8 @@ function stop(reason: Reason): RetryDecision {
 }
 
 /**
- * Whether a failure is of the kind that takes a token from the retry throttle (gRFC A6): one that would be
- * retried by its code, or one that the server asks not to retry.
+ * Whether a failure takes a token from the retry budget (gRFC A6, retry throttling): its code may be retried, or the server asks
+ * for no retry.
  */
 export function qualifies(
   failed: FailedAttempt,
@@ -171,7 +172,7 @@ function wanted(
   return judged ?? options.codes.has(code);
 }
 
-/** Whether another attempt can do no harm and may help. */
+/** Whether another attempt is harmless and may succeed. */
 function eligible(
   failed: FailedAttempt,
   options: ResolvedRetryOptions,
@@ -191,7 +192,7 @@ function eligible(
     case "attempt-timeout":
       return idempotent === true;
     case "transport":
-      // A peer that is out of room says so without a word of when.
+      // HTTP/2 ENHANCE_YOUR_CALM: the server is overloaded and does not say when to retry.
       if (failed.code === statusCode.resourceExhausted) return false;
       return idempotent === true && wanted(failed, options);
     case "remote":
@@ -208,7 +209,7 @@ function eligibleAnswer(
 ): boolean {
   const { code, pushback, retryInfoMs, trailersOnly } = failed;
   if (code === statusCode.resourceExhausted) {
-    // It also means quotas and sizes, which no retry heals. Only a server that says when may be asked again.
+    // The code also means used-up quotas and too large messages, where a retry is useless. So it needs a wait from the server.
     if (pushback === undefined && retryInfoMs === undefined) return false;
     if (failed.wanted === false) return false;
   } else if (!wanted(failed, options)) return false;
