@@ -48,45 +48,46 @@ import {
 } from "./telemetry/options.js";
 import { serverSpanInterceptor } from "./telemetry/server-spans.js";
 
+/** What a weir is built with. */
 export interface WeirOptions extends EnvironmentOptions {
-  /** What is told to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
+  /** What goes to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
 
 /** The numbers of all policies of a weir at one moment. */
 export interface WeirSnapshot {
   /**
-   * By policy; each has one entry for each client, server or method that it was built for and that is in use: policies
-   * go with the options, clients and servers that use them.
+   * By policy. Each has one entry for each client, server or method that it was built for. A policy disappears from here when
+   * no options, clients or servers use it any more.
    */
   readonly policies: PolicySnapshots;
-  /** Client calls and guarded runs that wait in a queue or between two attempts. */
+  /** Client calls and guarded runs that wait in a queue, between two attempts or for a connection. */
   readonly waiting: number;
-  /** In the order of building. */
+  /** In the order in which they were built. */
   readonly guards: readonly GuardSnapshot[];
-  /** What callers of each server in use said of priorities that did not count. In the order of building. */
+  /** For each server in use, how often the priority of a caller was not used. In the order in which they were built. */
   readonly priorities: readonly PriorityCounts[];
 }
 
 /**
- * One weir owns the state of all policies of a process (or of a part of it), and is the hand on them. It
- * gives plain grpc-js options for clients and servers, with the pipelines in the right order.
+ * A weir owns the state of all policies of a process, or of a part of it, and controls them at run time. It makes plain
+ * grpc-js options for clients and servers, with all policies in the right order.
  */
 export class Weir {
   readonly #environment: Environment;
   readonly #telemetry: ResolvedTelemetryOptions;
   readonly #controls = new PolicyControls();
   readonly #servers = new WeakList<ServerPolicies>();
-  /** What was built of a policy object, and what it said then. */
+  /** The policies that were built from a policy object, with a copy of the object as it was then. */
   readonly #clients = new WeakMap<
     ClientPolicy,
-    { readonly said: OptionsCopy; readonly policies: ClientPolicies }
+    { readonly builtFrom: OptionsCopy; readonly policies: ClientPolicies }
   >();
   readonly #reports: LoadReport[] = [];
   readonly #guards: Guards;
   readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
 
-  /** Made with `createWeir`. */
+  /** @internal Use {@link createWeir}. */
   constructor(environment: Environment, telemetry: ResolvedTelemetryOptions) {
     this.#environment = environment;
     this.#telemetry = telemetry;
@@ -95,15 +96,15 @@ export class Weir {
   }
 
   /**
-   * Options for a grpc-js client: the toolkit's interceptors, with the user's own merged in. The user's
-   * interceptors stand outside: they see one call, as they would without the toolkit.
+   * Options for a grpc-js client: the interceptors of the toolkit, with your own merged in. Your interceptors come first:
+   * they see one call, as they would without the toolkit, and not its attempts.
    *
-   * The options are good for any number of clients, which share the state of the policies (breakers, bulkheads and so on,
-   * by target). So do clients whose options were made of the same policy object, as long as it says the same. Policies of
-   * an object that nobody else holds go with the last client, or options, that use them.
+   * Any number of clients may use the options, and share the state of the policies (by target: breakers, bulkheads and so
+   * on). Options that are made from the same policy object share it too, as long as the object has not changed. The
+   * state is kept for as long as the object, the options or a client is in use.
    *
-   * @param own Options that would have been given to the client otherwise. Give them here: a spread over the
-   *   result could replace the toolkit's interceptors.
+   * @param own Your own options for the client. Give them here: if you spread them over the result, they may replace the
+   *   interceptors of the toolkit.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
@@ -119,18 +120,17 @@ export class Weir {
 
   #policiesOf(policy: ClientPolicy): ClientPolicies {
     const known = this.#clients.get(policy);
-    if (known?.said.saysSame(policy) === true) return known.policies;
+    if (known?.builtFrom.saysSame(policy) === true) return known.policies;
     const policies = new ClientPolicies(policy, this.#environment);
     this.#controls.add(policies.built);
-    this.#clients.set(policy, { said: new OptionsCopy(policy), policies });
+    this.#clients.set(policy, { builtFrom: new OptionsCopy(policy), policies });
     return policies;
   }
 
   /**
-   * Options for a grpc-js server: the toolkit's interceptors nearest the wire, the user's own behind them,
-   * next to the handlers.
+   * Options for a grpc-js server: the interceptors of the toolkit first, then your own, next to the handlers.
    *
-   * @param own Options that would have been given to the server otherwise.
+   * @param own Your own options for the server.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
@@ -143,31 +143,31 @@ export class Weir {
   }
 
   /**
-   * Options for one call. Interceptors in them are kept and so is the toolkit; `overrides` sets what grpc-js
-   * has no option for.
+   * Options for one call, with settings for which grpc-js has no option. `options` are kept; interceptors among them work
+   * together with the toolkit.
+   *
+   * @param overrides `priority`: the priority of the call. @defaultValue that of the inbound call it is made for
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  with(options: CallOptions, given: CallOverrides = {}): CallOptions {
-    const overrides = readOptions("with", given, ["priority"]);
-    if (overrides.priority !== undefined) {
-      oneOf("with.priority", overrides.priority, priorities);
-    }
-    return withOverrides(options, overrides);
+  with(options: CallOptions, overrides: CallOverrides = {}): CallOptions {
+    const read = readOptions("with", overrides, ["priority"]);
+    if (read.priority !== undefined) oneOf("with.priority", read.priority, priorities);
+    return withOverrides(options, read);
   }
 
   /**
-   * Policies for what a handler calls that is no gRPC: a database pool, an HTTP client, a file. A name stands for one
-   * guard: the first call builds it, and later ones find it, without options or with the same object.
+   * Policies around work that is not gRPC: a database pool, an HTTP client, a file. There is one guard for each name: the
+   * first call builds it, later ones return it, without options or with the same options object.
    *
-   * @throws InvalidOptionError naming the option, its rule and what it was given; and for a name that has been built
-   *   with other options, or asked for before it was built.
+   * @throws InvalidOptionError naming the option, its rule and what it was given; also for a name that was built with
+   *   another options object, and without options for a name that was not built yet.
    */
   guard<F = never>(name: string, options?: GuardOptions<F>): Guard<F> {
     return this.#guards.get(name, options);
   }
 
-  /** The hand on all policies of a name: their mode, and their numbers. */
+  /** Controls all policies of a name at run time: their mode and their numbers; for some, more. */
   policy(name: "breaker"): BreakerControl;
   policy(name: "faults"): FaultsControl;
   policy(name: ControlledName): PolicyControl;
@@ -175,6 +175,7 @@ export class Weir {
     return this.#controls.get(name);
   }
 
+  /** The numbers of all policies at this moment. */
   snapshot(): WeirSnapshot {
     return {
       policies: this.#controls.snapshot(),
@@ -185,21 +186,23 @@ export class Weir {
   }
 
   /**
-   * What the policies that observe would have refused, by policy and reason, and how those calls ended all the same:
-   * those that ended well would have been lost.
+   * What policies in `observe` would have refused, by policy and reason, and how those calls ended: successful ones would
+   * have been lost.
    */
   observed(): ObservedReport {
     return this.#environment.observed.snapshot();
   }
 
   /**
-   * Takes a server out of service without losing a call: its health services say NOT_SERVING, calls that come or wait are
-   * refused with UNAVAILABLE (reason `DRAINING`, which clients may send again whatever the method), calls in flight may
-   * end within `graceMs`, and the server is shut down. All servers of this weir stop admitting; outbound calls go on.
+   * Takes a server out of service without losing a call:
+   * 1. its health services answer NOT_SERVING;
+   * 2. new and queued calls are refused with UNAVAILABLE (reason `DRAINING`, which clients may retry for any method);
+   * 3. calls in flight may end within `graceMs`;
+   * 4. the server is shut down.
    *
-   * It never takes longer than `noticeMs` and `graceMs` and a moment, whoever is connected. What goes wrong on the way is
-   * told in the report and to `onError`, and stops nothing. Asked again for the same server, as by a second SIGTERM, it
-   * answers with the drain that is under way or done.
+   * All servers of this weir stop admitting calls; outbound calls go on. The drain takes no longer than `noticeMs` plus
+   * `graceMs`, whoever is connected. Errors on the way are listed in the report and go to `onError`; they do not stop the
+   * drain. A second call for the same server, as by a second SIGTERM, returns the same promise.
    *
    * @throws InvalidOptionError (as a rejection) naming the option, its rule and what it was given.
    */
@@ -225,8 +228,8 @@ export class Weir {
   }
 
   /**
-   * Tells a recorder of ORCA load reports (`ServerMetricRecorder` of grpc-js) how much of their capacity the servers of
-   * this weir use, so that clients that balance by weight (gRFC A58) give each server what it can bear.
+   * Keeps a recorder of ORCA load reports (`ServerMetricRecorder` of grpc-js) up to date about how much of their capacity the
+   * servers of this weir use. Clients that balance by weight (gRFC A58) then send each server as much as it can serve.
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
@@ -236,9 +239,9 @@ export class Weir {
   }
 
   /**
-   * Ends what waits and takes on nothing more: client calls and guarded runs that wait or are made from now on end with
-   * UNAVAILABLE (reason `CLOSED`), inbound calls with UNAVAILABLE (reason `DRAINING`).
-   * Calls on the wire and guarded work are left to end. Close servers and clients yourself.
+   * Closes the weir. Client calls and guarded runs that wait, and new ones, end with UNAVAILABLE (reason `CLOSED`); inbound
+   * calls that wait, and new ones, with UNAVAILABLE (reason `DRAINING`). Calls on the wire and running work go on. Close
+   * servers and clients yourself.
    */
   close(): void {
     this.#environment.pendingCalls.close();
@@ -248,7 +251,7 @@ export class Weir {
 }
 
 /**
- * Creates a weir.
+ * Creates a weir, which owns the state of all policies. A process usually has one.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -262,7 +265,7 @@ export function createWeir(given: WeirOptions = {}): Weir {
 }
 
 /**
- * Checks the interceptors among the user's own options of a client or server. grpc-js would fail at the first call only.
+ * Checks the interceptors among the user's own options of a client or server. grpc-js would only fail at the first call.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
