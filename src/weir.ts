@@ -147,7 +147,6 @@ export class Weir {
    * together with the toolkit.
    *
    * @param overrides `priority`: the priority of the call. @defaultValue that of the inbound call it is made for
-   *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   with(options: CallOptions, overrides: CallOverrides = {}): CallOptions {

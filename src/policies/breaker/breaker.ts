@@ -327,7 +327,7 @@ function whileProbing(
     kind: "refusal",
     reason: "BREAKER_PROBING",
     retryAfterMs: first.sinceMs + probeLeaseMs - nowMs,
-    detail: `${state.probesOut} of ${probes} probes are out`,
+    detail: `${state.probesOut} of ${probes} probes are running`,
   };
 }
 

@@ -188,7 +188,7 @@ export function breakerPolicy(
  * A circuit breaker for each target and service, as an interceptor of its own.
  *
  * While it is open, attempts end at once with UNAVAILABLE (reason `BREAKER_OPEN`, `BREAKER_PROBING` when all
- * probes are out, or `BREAKER_RAMPING` when it has just closed) and RetryInfo that says when to ask again. Put it
+ * probes are running, or `BREAKER_RAMPING` when it has just closed) and RetryInfo that says when to ask again. Put it
  * below `retry`, so that it sees attempts.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.

@@ -14,7 +14,7 @@ describe("a half-open breaker", () => {
       kind: "refusal",
       reason: "BREAKER_PROBING",
       retryAfterMs: 9_700,
-      detail: "3 of 3 probes are out",
+      detail: "3 of 3 probes are running",
     };
     expect(breaker.check()).toEqual(refusal);
     expect(breaker.acquire()).toEqual(refusal);
