@@ -1,18 +1,18 @@
+import assert from "node:assert/strict";
 import type { Transport } from "../transport.js";
-import { cancelCases } from "./cancel.js";
-import { deadlineCases } from "./deadline.js";
-import { errorCases } from "./errors.js";
-import { flowCases } from "./flow.js";
-import { halfCloseCases } from "./half-close.js";
+import { cancelCases } from "./cases/cancel.js";
+import { deadlineCases } from "./cases/deadline.js";
+import { errorCases } from "./cases/errors.js";
+import { flowCases } from "./cases/flow.js";
+import { halfCloseCases } from "./cases/half-close.js";
+import { messageCases } from "./cases/messages.js";
+import { metadataCases } from "./cases/metadata.js";
 import type { CallKind } from "./message.js";
-import { messageCases } from "./messages.js";
-import { metadataCases } from "./metadata.js";
+import type { ConformanceSubject } from "./scene.js";
 import { type CaseSpec, Scene } from "./scene.js";
-import { Strays } from "./strays.js";
-import type { ConformanceSubject } from "./subject.js";
 
 export type { CallKind } from "./message.js";
-export type { ConformanceEnv, ConformanceSubject } from "./subject.js";
+export type { ConformanceEnv, ConformanceSubject } from "./scene.js";
 
 /** One thing that every call has to hold to, whatever stands between client and server. */
 export interface ConformanceCase {
@@ -80,5 +80,32 @@ async function runCase(
     }
   } finally {
     strays.stop();
+  }
+}
+
+/** Errors that reached nobody but the process. */
+class Strays {
+  readonly #errors: unknown[] = [];
+  readonly #note = (error: unknown) => {
+    this.#errors.push(error);
+  };
+
+  /** Listens until `stop`. Errors stay visible to whoever else listens. */
+  constructor() {
+    process.on("uncaughtException", this.#note);
+    process.on("unhandledRejection", this.#note);
+  }
+
+  stop(): void {
+    process.off("uncaughtException", this.#note);
+    process.off("unhandledRejection", this.#note);
+  }
+
+  verify(): void {
+    const [first] = this.#errors;
+    if (this.#errors.length === 0) return;
+    throw new assert.AssertionError({
+      message: `an error reached nobody but the process: ${String(first)}`,
+    });
   }
 }

@@ -1,17 +1,22 @@
 import assert from "node:assert/strict";
-import { type StatusObject, status } from "@grpc/grpc-js";
-import type { Clock } from "../../core/clock.js";
+import {
+  type ClientOptions,
+  type Interceptor,
+  type ServerInterceptor,
+  type ServerOptions,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
+import type { Clock, Random } from "../../core/clock.js";
 import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../gen/weir/v1/conformance.js";
 import type { Link, Transport } from "../transport.js";
 import { Caller, type CallSetup } from "./caller.js";
-import { Handlers } from "./handlers.js";
 import type { CallKind } from "./message.js";
-import { type Peer, type Script, scriptedService } from "./peer.js";
+import { Handlers, type Peer, type Script, scriptedService } from "./peer.js";
 import { Recorder } from "./recorder.js";
-import { type ConformanceSubject, clientOptionsOf, serverOptionsOf } from "./subject.js";
 
 /** One case, for each of some kinds of call. */
 export interface CaseSpec {
@@ -211,4 +216,43 @@ export class Scene {
 /** Tasks of a virtual clock that somebody waits for, those of housekeeping apart. */
 function pendingTasks(clock: Clock & { readonly pending?: { readonly refs: number } }): number {
   return clock.pending?.refs ?? 0;
+}
+
+/** What the interceptors under test live by: the time and chance of the transport. */
+export interface ConformanceEnv {
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** What is tested: the interceptors of a client, of a server, or of both. */
+export interface ConformanceSubject {
+  /** Interceptors alone, or whole client options. Called once per case. */
+  readonly client?: (env: ConformanceEnv) => readonly Interceptor[] | ClientOptions;
+  /** Interceptors alone, nearest the wire first, or whole server options. Called once per case. */
+  readonly server?: (env: ConformanceEnv) => readonly ServerInterceptor[] | ServerOptions;
+}
+
+/** The client options of a subject, whichever way it gave them. */
+function clientOptionsOf(subject: ConformanceSubject, env: ConformanceEnv): ClientOptions {
+  const given = subject.client?.(only(env)) ?? [];
+  if (isList(given)) return { interceptors: [...given] };
+  if (given.interceptor_providers !== undefined) {
+    throw new TypeError("conformance: interceptor_providers are not supported, give interceptors");
+  }
+  return given;
+}
+
+/** The server options of a subject, whichever way it gave them. */
+function serverOptionsOf(subject: ConformanceSubject, env: ConformanceEnv): ServerOptions {
+  const given = subject.server?.(only(env)) ?? [];
+  return isList(given) ? { interceptors: [...given] } : given;
+}
+
+function isList<T>(given: readonly T[] | object): given is readonly T[] {
+  return Array.isArray(given);
+}
+
+/** Nothing but what it says: subjects spread it into options that refuse what they do not know. */
+function only({ clock, random }: ConformanceEnv): ConformanceEnv {
+  return { clock, random };
 }

@@ -8,10 +8,8 @@ import type { CancelTask } from "../../core/clock.js";
 import type { PartialStatus, ServerCallListener } from "../../grpc/types.js";
 import type { Connection } from "./connection.js";
 import { fromWire, parseTimeout, responseHeaders, toWire } from "./headers.js";
-import type { Inbox } from "./inbox.js";
-import { metricsRecorder } from "./metrics.js";
 import type { InMemoryNetwork } from "./network.js";
-import type { ServerEnd, Stream } from "./stream.js";
+import type { Inbox, ServerEnd, Stream } from "./stream.js";
 
 type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
 type Queued =
@@ -210,4 +208,24 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
     this.#stream.serverCloses();
     this.#onEnd();
   }
+}
+
+type MetricsRecorder = ReturnType<ServerInterceptingCallInterface["getMetricsRecorder"]>;
+
+/** Takes measurements and drops them: without `grpc.server_call_metric_recording` nobody sees them. */
+function metricsRecorder(): MetricsRecorder {
+  const ignore = () => {};
+  const recorder: Record<keyof MetricsRecorder, unknown> = {
+    recordRequestCostMetric: ignore,
+    recordUtilizationMetric: ignore,
+    recordNamedMetric: ignore,
+    recordCPUUtilizationMetric: ignore,
+    recordMemoryUtilizationMetric: ignore,
+    recordApplicationUtilizationMetric: ignore,
+    recordQpsMetric: ignore,
+    recordEpsMetric: ignore,
+    serialize: () => Buffer.alloc(0),
+  };
+  // The class is not exported by grpc-js, and its private field keeps others from implementing it.
+  return recorder as unknown as MetricsRecorder;
 }

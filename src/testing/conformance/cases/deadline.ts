@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { status } from "@grpc/grpc-js";
-import type { Caller } from "./caller.js";
+import type { Caller } from "../caller.js";
 import {
   allKinds,
   assertMessages,
@@ -8,8 +8,8 @@ import {
   messages,
   requestStreams,
   responseStreams,
-} from "./message.js";
-import type { CaseSpec, Scene } from "./scene.js";
+} from "../message.js";
+import type { CaseSpec, Scene } from "../scene.js";
 
 /** Long enough for a call to reach its handler on a loaded machine. */
 const shortMs = 500;

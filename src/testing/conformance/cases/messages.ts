@@ -9,8 +9,8 @@ import {
   messages,
   streamsRequests,
   streamsResponses,
-} from "./message.js";
-import type { CaseSpec, Scene } from "./scene.js";
+} from "../message.js";
+import type { CaseSpec, Scene } from "../scene.js";
 
 /** As many of the messages as a request or a response of this kind may have. */
 const requestsOf = (kind: CallKind, all: readonly Message[]) =>

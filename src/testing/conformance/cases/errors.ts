@@ -7,8 +7,8 @@ import {
   requestStreams,
   responseStreams,
   streamsRequests,
-} from "./message.js";
-import type { CaseSpec } from "./scene.js";
+} from "../message.js";
+import type { CaseSpec } from "../scene.js";
 
 // A code that nobody retries and no breaker counts: the error is the caller's own.
 const code = status.FAILED_PRECONDITION;

@@ -7,8 +7,8 @@ import {
   requestStreams,
   responseStreams,
   streamsResponses,
-} from "./message.js";
-import type { CaseSpec } from "./scene.js";
+} from "../message.js";
+import type { CaseSpec } from "../scene.js";
 
 /** The two directions of a call end independently, in any order. */
 export const halfCloseCases: readonly CaseSpec[] = [

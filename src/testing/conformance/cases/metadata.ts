@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Metadata, status } from "@grpc/grpc-js";
-import { allKinds, message, responseStreams } from "./message.js";
-import type { CaseSpec } from "./scene.js";
+import { allKinds, message, responseStreams } from "../message.js";
+import type { CaseSpec } from "../scene.js";
 
 // Every byte that text could not carry, and a length that base64 has to pad.
 const binary = Buffer.from([0, 1, 127, 128, 200, 255, 10]);

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { Metadata, status } from "@grpc/grpc-js";
-import type { Caller } from "./caller.js";
-import { assertMessages, message, messages, requestStreams, responseStreams } from "./message.js";
-import type { Peer } from "./peer.js";
-import type { CaseSpec, Scene } from "./scene.js";
+import type { Caller } from "../caller.js";
+import { assertMessages, message, messages, requestStreams, responseStreams } from "../message.js";
+import type { Peer } from "../peer.js";
+import type { CaseSpec, Scene } from "../scene.js";
 
 const chunkBytes = 64 * 1024;
 /** A writer that nobody reads from is stopped before it has written this much: far above all windows and buffers. */

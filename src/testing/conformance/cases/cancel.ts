@@ -7,8 +7,8 @@ import {
   messages,
   requestStreams,
   responseStreams,
-} from "./message.js";
-import type { CaseSpec } from "./scene.js";
+} from "../message.js";
+import type { CaseSpec } from "../scene.js";
 
 /** The caller may cancel at any time, and is then told so, once. */
 export const cancelCases: readonly CaseSpec[] = [
