@@ -1,6 +1,7 @@
 import type { Clock, Random } from "../clock.js";
 import { Keyed } from "../keyed.js";
 import type { WorksOn } from "../permit.js";
+import { priorities } from "../priority.js";
 
 /** Weight of the newest call in the average: about the last twenty calls count. */
 const weight = 0.1;
@@ -142,7 +143,7 @@ export class Prospects {
   #beganMs = 0;
   readonly #zeroMs: number;
   /** By rank: an estimate of the refused calls that have not been served since, as of `#awayAtMs`. */
-  readonly #away: number[] = [];
+  readonly #away = priorities.map(() => 0);
   #awayAtMs: number;
 
   constructor(retryAfterEstimate: RetryAfterEstimate, clock: Pick<Clock, "now">) {
@@ -205,7 +206,6 @@ export class Prospects {
   }
 
   #sendAway(rank: number, atOnce: number): void {
-    while (this.#away.length <= rank) this.#away.push(0);
     const away = this.#away[rank] ?? 0;
     this.#away[rank] = Math.min(away + 1, maxRounds * atOnce);
   }

@@ -116,6 +116,32 @@ describe("when another try is worth it", () => {
     expect(told()).toBe(100);
   });
 
+  it("is sooner again by as many as can have come back meanwhile, with room for two each", () => {
+    const { prospects, advance, told } = pool();
+    prospects.began(0);
+    for (let call = 0; call < 3; call += 1) told();
+    advance(200);
+    prospects.ended(0);
+    prospects.began(200);
+    expect(told()).toBe(500);
+  });
+
+  it.each([
+    [23, 25],
+    [40, 40],
+    [99, 100],
+    [101, 110],
+    [137, 140],
+    [999, 1_000],
+    [1_000, 1_000],
+    [1_001, 1_100],
+  ])("is said in round numbers to many: %d ms are %d ms", (ms, round) => {
+    const retryAfterEstimate = new RetryAfterEstimate(() => 0, ms);
+    const prospects = new Prospects(retryAfterEstimate, { now: () => 0 });
+    prospects.began(0);
+    expect(prospects.roundRetryAfterMs({ atOnce: 1, queued: 0, rank: 2 })).toBe(round);
+  });
+
   it("does not wait for those who were sent away with a worse priority", () => {
     const { prospects, told } = pool();
     prospects.began(0);
@@ -131,4 +157,58 @@ describe("when another try is worth it", () => {
     expect(told({ atOnce: 10, rank: 3 })).toBeLessThanOrEqual(1_000);
     expect(told({ atOnce: 10, rank: 0 })).toBeLessThanOrEqual(1_000);
   });
+});
+
+describe("when so many permits are free again, where calls take 100 ms", () => {
+  const estimate = new RetryAfterEstimate(() => 0, 100);
+
+  it.each([
+    ["of one that began just now: when it ends", 1, 1, 0, 100],
+    ["of one half done: when it ends", 1, 1, 50, 50],
+    ["of one nearly done: not at once", 1, 1, 99, 25],
+    ["of one that takes longer than usual: nobody knows, so a whole call", 1, 1, 150, 100],
+    ["of two half done on average: one began sooner", 1, 2, 50, 37.5],
+    ["and the other later", 2, 2, 50, 62.5],
+    ["the third after the first of them has been followed by another", 3, 2, 50, 137.5],
+    ["of two that take longer than usual: half a call", 1, 2, 150, 50],
+    ["of four that began at once: all together", 4, 4, 0, 100],
+    ["of four that have run for a tenth: they began nearly at once", 1, 4, 10, 84.375],
+    ["after rounds", 10, 4, 0, 300],
+  ])("%s", (_what, permits, atOnce, heldMs, expected) => {
+    expect(estimate.untilFree(permits, atOnce, heldMs)).toBeCloseTo(expected, 9);
+  });
+});
+
+describe("the time that a call holds a permit", () => {
+  it("is that of the first at first, and then goes a tenth of the way with each", () => {
+    const estimate = new RetryAfterEstimate(() => 0, 1_000);
+    expect(estimate.perMs(3)).toBe(0.003);
+    expect(estimate.isInstant(1)).toBe(false);
+    estimate.record(200);
+    expect(estimate.perMs(3)).toBe(0.015);
+    estimate.record(100);
+    expect(estimate.perMs(19)).toBeCloseTo(0.1, 9);
+    expect(estimate.isInstant(18.9)).toBe(true);
+    expect(estimate.isInstant(19.1)).toBe(false);
+  });
+
+  it("that is nothing lets no more than one through in a millisecond", () => {
+    const estimate = new RetryAfterEstimate(() => 0, 0);
+    expect(estimate.perMs(4)).toBe(4);
+  });
+
+  it.each([
+    [0, 0, 0, 20],
+    [0, 0, 0.999, 40],
+    [100, 0, 0, 100],
+    [100, 50, 0.5, 200],
+    [1e6, 0, 0, 2_500],
+    [1e6, 1e6, 0.9999, 5_000],
+    [100, 1e6, 0, 2_500],
+  ])(
+    "gives an advice between its bounds: %d ms after %d ms, drawn at %d, is %d ms",
+    (next, before, draw, ms) => {
+      expect(new RetryAfterEstimate(() => draw, 100).draw(next, before)).toBe(ms);
+    },
+  );
 });
