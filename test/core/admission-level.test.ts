@@ -49,6 +49,8 @@ describe("a level that answers tell", () => {
     expect(heard.silent).toBe(true);
     hear(3, 0, 4);
     expect(heard.holdsBackMs(low, 0)).toBeUndefined();
+    hear(3, 0);
+    expect(heard.holdsBackMs(low, 0)).toBe(1_000);
   });
 
   it("ends by time, and has to be told anew then", () => {

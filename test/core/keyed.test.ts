@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Keyed } from "../../src/core/keyed.js";
+import { boundedKey, Keyed } from "../../src/core/keyed.js";
 import { memoryAnswerCache } from "../../src/policies/fallback/stale-cache/memory-answer-cache.js";
 import { createWeir } from "../../src/weir.js";
 
@@ -63,6 +63,26 @@ describe("state by key", () => {
       if (index >= 100) states.get(String(index - 100)).busy = false;
     }
     expect(states.entries().length).toBeLessThan(250);
+  });
+});
+
+describe("the key of a long name", () => {
+  it("is the name itself up to 256 characters, and shorter than that beyond", () => {
+    expect(boundedKey("x".repeat(256))).toBe("x".repeat(256));
+    expect(boundedKey("x".repeat(257)).length).toBeLessThan(256);
+    expect(boundedKey("x".repeat(100_000)).length).toBeLessThan(256);
+  });
+
+  it("is another one for each name: they may differ in their length, or in any one place", () => {
+    const names = Array.from({ length: 600 }, (_, length) => "x".repeat(length));
+    const long = "x".repeat(400);
+    for (let place = 0; place < 400; place += 1) {
+      for (const other of ["y", "z", "\u0178"]) {
+        names.push(long.slice(0, place) + other + long.slice(place + 1));
+      }
+    }
+    expect(new Set(names.map(boundedKey)).size).toBe(names.length);
+    expect(boundedKey(long)).toBe(boundedKey("x".repeat(400)));
   });
 });
 
