@@ -29,26 +29,26 @@ export type BrownoutCall = Pick<
   "method" | "kind" | "peer" | "priority" | "previousAttempts"
 >;
 
-/** What handlers can do without, and who says when. */
+/** The optional work of a server, and what decides when it is skipped. */
 export interface BrownoutPolicyOptions extends BrownoutOptions {
   /**
-   * How hard the server is pressed, 0 to 1. Asked once for each name and call.
-   * @defaultValue the greater of the load of its admission and the pressure that admission measures
+   * The pressure on the server, from 0 to 1. Called once for each call and name of work.
+   * @defaultValue the load of its admission or the pressure that admission measures, whichever is higher
    */
   readonly pressure?: () => number;
   /**
-   * A flag with the name of the work, such as one of OpenFeature: `false` switches the work off, `true` keeps it on
-   * whatever the pressure, `undefined` leaves it to the pressure. Asked once for each name and call, and never awaited.
+   * The feature flag of a piece of work, for example from OpenFeature: `false` switches the work off, `true` keeps it on at
+   * any pressure, `undefined` leaves it to the pressure. Called once for each call and name of work, and never awaited.
    * @defaultValue none
    */
   readonly flag?: (name: string, call: BrownoutCall) => boolean | undefined;
 }
 
-/** Names that handlers asked for and nobody knows, told once each. Of more than these, nothing is told. */
+/** Unknown names that handlers ask for are reported once each, but no more than this many. */
 const maxUnknown = 100;
 
 /**
- * The brownout of one server. It stands in nobody's way: it gives each call its judge, which handlers ask with
+ * The brownout of one server. It refuses no call: it gives each call a judge, which handlers ask by
  * `currentCall()?.shouldSkip(name)`.
  */
 export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
@@ -60,7 +60,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly #unknown = new Set<string>();
 
   /**
-   * @param pressure Where the options name none.
+   * @param pressure Used when the options have none.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   constructor(
@@ -96,7 +96,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     return this.#brownout.snapshot();
   }
 
-  /** Whether a name is one of ours. One that is not is reported: it is a misspelling, or an option forgotten. */
+  /** Whether a name is among the options. An unknown one, which is misspelt or was forgotten there, is reported. */
   knows(name: string): boolean {
     if (this.#brownout.knows(name)) return true;
     if (this.#unknown.has(name) || this.#unknown.size >= maxUnknown) return false;
@@ -106,7 +106,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     return false;
   }
 
-  /** Judges one piece of work for one call, and tells of it. */
+  /** Decides about one piece of work for one call, and records the decision. */
   judge(name: string, inbound: InboundCall, chance: () => number): boolean {
     const { mode } = this;
     if (mode === "off") return false;
@@ -138,7 +138,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 }
 
-/** The answers of one call: what it was told once, it is told again. */
+/** The answers for one call. The same question gets the same answer. */
 class CallJudge implements OptionalWorkJudge {
   readonly #policy: BrownoutPolicy;
   readonly #inbound: InboundCall;
@@ -153,17 +153,17 @@ class CallJudge implements OptionalWorkJudge {
   shouldSkip(name: string): boolean {
     const told = this.#answers?.get(name);
     if (told !== undefined) return told;
-    // Answers are kept for known names only: of those there is a number.
+    // Answers are kept for known names only, so their number is bounded.
     if (!this.#policy.knows(name)) return false;
     this.#answers ??= new Map();
-    // A flag, a source of pressure or an observer may ask itself: as long as nobody has answered, nothing is skipped.
+    // A flag, a pressure function or an observer may ask the same question. Until there is an answer, nothing is skipped.
     this.#answers.set(name, false);
     const answer = this.#policy.judge(name, this.#inbound, this.#draw);
     this.#answers.set(name, answer);
     return answer;
   }
 
-  /** One draw for the call. The cohort leads, so that in all services it is the same users who go without. */
+  /** The random number of the call. The cohort comes first, so that in all services the same users go without. */
   readonly #draw = (): number => {
     this.#chance ??= (this.#inbound.cohort + this.#policy.random()) / cohorts;
     return this.#chance;
@@ -171,8 +171,8 @@ class CallJudge implements OptionalWorkJudge {
 }
 
 /**
- * Brownout as an interceptor of its own. Put it behind `context`, without which handlers have no call to ask, and
- * give it a `pressure` or a `flag`.
+ * Brownout as an interceptor of its own. Put it behind `context`, which gives handlers the call that they ask. It needs a
+ * `pressure` or a `flag`.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -1,21 +1,21 @@
 import type { Evidence, Limit } from "./limit.js";
 
 export interface AimdOptions {
-  /** Where it starts. @defaultValue `max` */
+  /** The limit at the start, a whole number from `min` to `max`. @defaultValue `max` */
   readonly initial?: number;
-  /** @defaultValue 8 */
+  /** The lowest limit, a whole number from 1 to `max`. @defaultValue 8, or `max` when that is lower */
   readonly min?: number;
-  /** @defaultValue 1_000 */
+  /** The highest limit, a whole number from 1 to 1,000,000. @defaultValue 1_000 */
   readonly max?: number;
-  /** What it is multiplied by after a failure or a call that took too long, from 0.5 up to 1. @defaultValue 0.9 */
+  /** The factor for the limit after a call that failed or took too long, from 0.5 to 0.999. @defaultValue 0.9 */
   readonly backoffRatio?: number;
-  /** A call that runs longer counts as a failure. 1 ms to 24 days. @defaultValue 5_000 */
+  /** A call that takes longer counts as a failure. In milliseconds, from 1 to 24 days. @defaultValue 5_000 */
   readonly maxLatencyMs?: number;
 }
 
 /**
- * Additive increase, multiplicative decrease, as TCP does it: one more after a call that ended well while the limit was
- * in use, a tenth less after one that did not (Netflix concurrency-limits, AIMDLimit).
+ * Additive increase, multiplicative decrease, as in TCP: the limit grows by one for each call that was served while at least
+ * half of the limit was in use, and shrinks by a tenth after a failure (AIMDLimit of Netflix concurrency-limits).
  */
 export class AimdLimit implements Limit {
   readonly #options: Required<AimdOptions>;
@@ -34,12 +34,12 @@ export class AimdLimit implements Limit {
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
     const { min, max, backoffRatio, maxLatencyMs } = this.#options;
     if (outcome === "failure" || tookMs > maxLatencyMs) {
-      // Calls that were admitted before the last step down say nothing about the limit since.
+      // Calls that were admitted before the last decrease say nothing about the limit since then.
       if (nowMs - tookMs < this.#backedOffMs) return;
       this.#backedOffMs = nowMs;
       this.#limit = Math.max(min, this.#limit * backoffRatio);
     } else if (inFlight * 2 >= this.#limit) {
-      // One more for each limit's worth of calls would be TCP's; one for each call is what the original does.
+      // TCP would grow by one after as many calls as the limit; the original grows by one after each call.
       this.#limit = Math.min(max, this.#limit + 1);
     }
   }

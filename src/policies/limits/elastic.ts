@@ -1,67 +1,67 @@
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
 import { Gradient } from "./gradient2.js";
-
 import type { Evidence, RampingLimit } from "./limit.js";
-
 import { SlowStart } from "./slow-start.js";
 
 export interface ElasticOptions {
-  /** The floor. @defaultValue 8 */
+  /** The lowest limit, a whole number from 1 to `max`. @defaultValue 8, or `max` when that is lower */
   readonly min?: number;
-  /** The hard cap, and where it starts. @defaultValue 1_000 */
+  /** The highest limit, and the limit at the start: a whole number from 1 to 1,000,000. @defaultValue 1_000 */
   readonly max?: number;
-  /** How often it may change. 10 ms to 24 days. @defaultValue 500 */
+  /** How often the limit may change, in milliseconds from 10 to 24 days. @defaultValue 500 */
   readonly windowMs?: number;
   /**
-   * Calls of which nine in ten are faster than this are not held up. A number of milliseconds, or `false` for none.
-   * @defaultValue each call is measured by itself: it is held up when it takes longer than half of its own deadline and
-   *   half as long again as calls of its method usually do; without a deadline, a second and ten times as long
+   * The latency that counts as too slow, for all calls: calls are held up when fewer than nine in ten are faster. In
+   * milliseconds from 1 to 24 days; `false` for none.
+   * @defaultValue each call is judged by itself. It is held up when it takes longer than half of its deadline and longer
+   *   than 1.5 times the usual time of its method; without a deadline, longer than a second and 10 times the usual time
    */
   readonly ceilingMs?: number | false;
 }
 
-/** What the limit asks of the process around it, once a window. */
+/** What the limit asks the server, once in each window unless said otherwise. */
 export interface ElasticSignals {
-  /** This process has no more to give: its event loop, its CPU, its memory. */
+  /** This process is out of CPU, event loop or memory. */
   saturated(): boolean;
-  /** The latency ceiling, in milliseconds; `undefined` for none. */
+  /** The latency that counts as too slow, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
   /**
-   * The share of the calls since it was asked last that took longer than they should, each by its own method and deadline.
-   * Without it, all are measured by the ceiling.
+   * The share of calls, since this was called last, that took too long, each by its own method and deadline. Without it, all
+   * are compared with the ceiling.
    */
   heldUp?(): number;
-  /** Most calls run out of a time that usually does. Without it, it is enough for a trial that calls are held up. */
+  /** Half of the calls ran out of a deadline that is usually long enough. Without it, held up calls are enough for a trial. */
   late?(nowMs: number): boolean;
-  /** Calls that run now or wait for a slot. Without it, a surge is seen only when the calls of it have ended. */
+  /** Calls that run or wait for a slot. Called for each call that ends. Without it there is no slow start. */
   demand?(): number;
 }
 
-/** How much a trial takes away in each of its first two windows. */
+/** The factor by which a trial lowers the limit, in each of its first two windows. */
 const trialStep = 0.85;
-/** Windows that a trial takes, the two with steps among them. */
+/** How many windows a trial takes. */
 const trialWindows = 3;
-/** A trial up gives so much more. */
+/** The factor by which a trial raises the limit. */
 const growStep = 1.4;
 /** How often the limit tries to grow while it is held down. */
 const growEveryMs = 10_000;
-/** How long it holds calls down that were only guessed to wait for each other. */
+/** How long the limit is held down after slow start alone has found a queue. */
 const guessMs = 1_000;
-/** While it holds calls down, they should take no less than this share of the ceiling, and no more than all of it. */
-const held = 0.6;
-/** A trial has taken something away when no more than this share of what ran before still runs, or given something when the reverse holds. */
-const taken = 0.95;
-/** Calls are held up when more than this share of them is. */
+/** While the limit is held down, nine in ten calls should take at least this share of the ceiling, and at most all of it. */
+const targetShare = 0.6;
+/** A trial has had an effect when the calls in flight changed by this factor or more. */
+const effect = 0.95;
+/** Calls count as held up when more than this share of them is. */
 const heldUpShare = 0.1;
-/** Above this elasticity, less concurrency costs goodput in proportion: the time is not spent waiting for us. */
-const elastic = 0.5;
-/** Calls pile up when there are more of them, by so many standard deviations of chance, in so many windows in a row. */
-const chance = 2;
+/** Above this elasticity, fewer calls mean less goodput in proportion: the calls do not wait for each other. */
+const elasticFrom = 0.5;
+/** Calls pile up when they become more, by this many standard deviations, in this many windows in a row. */
+const pilingDeviations = 2;
 const pilingWindows = 2;
+/** After a trial without success, none follows for so long; twice as long each time. */
 const shortestMuteMs = 15_000;
 const longestMuteMs = 120_000;
 
-/** What a trial compares with. */
+/** The numbers before a trial, to compare with. */
 interface Before {
   readonly limit: number;
   readonly goodPerSecond: number;
@@ -69,21 +69,24 @@ interface Before {
 }
 
 type Phase =
-  /** Nothing is wrong, as far as latency tells. */
+  /** Latency is fine. */
   | { readonly kind: "open" }
-  /** Less is let in (or more, from `shrink`), to see what goodput does. */
+  /** A trial: the limit is lowered, or raised from `shrink`, to see what goodput does. */
   | { readonly kind: "trial"; readonly up: boolean; readonly before: Before; windows: number }
-  /** Less concurrency did not cost goodput: calls wait for each other, and the limit holds the wait down. */
+  /** A lower limit did not cost goodput: calls wait for each other, and the limit keeps that wait short. */
   | { readonly kind: "shrink"; growAtMs: number };
 
 /**
- * The limit that asks before it sheds. While this process is saturated and calls are held up, it follows Gradient2.
- * Otherwise, when calls are held up and there are ever more of them, or most are late, it takes a little concurrency
- * away and looks at goodput: if that falls in proportion, calls are slow and not waiting for each other (a slow
- * dependency), and the limit opens again for a while; if it stays, they wait in a queue that this server feeds (a pool,
- * a lock), and the limit holds it down.
+ * A limit that tells overload from a slow dependency.
  *
- * It starts at the hard cap: a limit that has to learn its way up refuses good calls after each start.
+ * - While this process is saturated and calls are held up, it follows Gradient2.
+ * - Otherwise, when calls are held up and pile up, or half of them run out of time, it makes a trial: it lowers the limit a
+ *   little and looks at goodput. If goodput falls in proportion, the calls are slow and do not wait for each other (a slow
+ *   dependency), and the limit opens again for a while. If goodput stays, they wait in a queue behind this server (for a
+ *   connection pool or a lock), and the limit keeps that queue short.
+ * - A surge of calls from a calm is met with a {@link SlowStart}, before latency shows anything.
+ *
+ * It starts at `max`: a limit that has to learn its way up would refuse good calls after each start.
  */
 export class ElasticLimit implements RampingLimit {
   readonly #min: number;
@@ -94,7 +97,7 @@ export class ElasticLimit implements RampingLimit {
   readonly #slowStart: SlowStart;
   #limit: number;
   #phase: Phase = { kind: "open" };
-  /** Calls that were there when the last window closed, and in how many windows in a row there were more than before. */
+  /** Calls that ran or waited when the last window closed, and in how many windows in a row they became more. */
   #demand = 0;
   #piled = 0;
   #saturated = false;
@@ -122,7 +125,7 @@ export class ElasticLimit implements RampingLimit {
     this.#slowStart.holds(nowMs);
   }
 
-  /** What it is doing, for a person. */
+  /** What it is doing, for people. */
   get phase(): Phase["kind"] | "saturated" {
     return this.#saturated ? "saturated" : this.#phase.kind;
   }
@@ -135,7 +138,7 @@ export class ElasticLimit implements RampingLimit {
     this.#seeDemand();
     const heldUp = this.#signals.heldUp?.();
     const over = heldUp === undefined ? this.#isOver(seen) : heldUp > heldUpShare;
-    // A process that has no more to give takes nothing from anybody while its calls are in time.
+    // A saturated process sheds nothing while its calls are in time.
     const follows = this.#signals.saturated() && (over || heldUp === undefined);
     const next = follows ? this.#follow(seen, over) : this.#ask(nowMs, seen, over);
     this.#limit = Math.min(this.#max, Math.max(this.#min, next));
@@ -152,8 +155,8 @@ export class ElasticLimit implements RampingLimit {
   }
 
   /**
-   * A surge that meets a limit fills a queue in less time than a window. As many calls are let in as are served within
-   * the ceiling at the pace at which they end.
+   * A surge can fill a queue in less time than a window. When slow start finds that, the limit becomes the number of calls
+   * that are served within the ceiling at the rate at which they end.
    */
   #watch(nowMs: number, tookMs: number): void {
     const demand = this.#signals.demand?.();
@@ -161,22 +164,22 @@ export class ElasticLimit implements RampingLimit {
     const perSecond = this.#slowStart.record(nowMs, tookMs, demand);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
-    if (fits === undefined || demand < fits / held) return;
+    if (fits === undefined || demand < fits / targetShare) return;
     this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
-    // A guess, made before any call is late. Whether it is right is tried soon.
+    // It is a guess, made before any call is late, so a trial soon tests it.
     this.#phase = { kind: "shrink", growAtMs: nowMs + guessMs };
   }
 
-  /** So many calls are served within the ceiling, and a little sooner, at a pace (Little's law). */
+  /** How many calls in flight are served well within the ceiling, at a rate (Little's law). */
   #fits(perSecond: number): number | undefined {
     const ceilingMs = this.#signals.ceilingMs();
-    return ceilingMs === undefined ? undefined : (held * ceilingMs * perSecond) / 1000;
+    return ceilingMs === undefined ? undefined : (targetShare * ceilingMs * perSecond) / 1000;
   }
 
-  /** The process is saturated: what is too much shows in how long calls take. */
+  /** While the process is saturated, the times of calls show how many are too many. */
   #follow(seen: WindowSummary, over: boolean): number {
     const roomy = Math.max(this.#min, 1.25 * seen.maxInFlight);
-    // The limit may stand far above what runs, where no step would be felt. It starts from there.
+    // The limit may be far above the calls that run, where no step would have an effect. So it starts from those.
     const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
     this.#saturated = true;
     this.#phase = { kind: "open" };
@@ -201,7 +204,7 @@ export class ElasticLimit implements RampingLimit {
 
   #open(nowMs: number, seen: WindowSummary, over: boolean): number {
     if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
-    // A trial takes something away: not from calls that are slow, as many as ever, and in time all the same.
+    // A trial lowers the limit, so there is none for calls that are slow but neither pile up nor run out of time.
     if (!over || !this.#isPiling(nowMs)) {
       this.#muteMs = shortestMuteMs;
       return this.#limit * 1.25;
@@ -210,7 +213,7 @@ export class ElasticLimit implements RampingLimit {
     return trialStep * seen.meanInFlight;
   }
 
-  /** Calls come faster than they end, or most of them are late already. */
+  /** Calls come faster than they end, or half of them run out of time. */
   #isPiling(nowMs: number): boolean {
     return this.#piled >= pilingWindows || this.#signals.late?.(nowMs) !== false;
   }
@@ -218,7 +221,8 @@ export class ElasticLimit implements RampingLimit {
   #seeDemand(): void {
     const before = this.#demand;
     this.#demand = this.#signals.demand?.() ?? 0;
-    this.#piled = this.#demand > before + chance * Math.sqrt(before) ? this.#piled + 1 : 0;
+    this.#piled =
+      this.#demand > before + pilingDeviations * Math.sqrt(before) ? this.#piled + 1 : 0;
   }
 
   #try(up: boolean, { goodPerSecond, meanInFlight: inFlight }: WindowSummary): void {
@@ -233,10 +237,10 @@ export class ElasticLimit implements RampingLimit {
     }
     const { before, up } = phase;
     const change = seen.meanInFlight / before.inFlight;
-    const tried = up ? change * taken > 1 : change < taken;
-    if (!tried || elasticity(before, seen) > elastic) {
-      // What is taken away here is missed: the wait is not ours to shorten. And where nothing was taken away, because
-      // fewer run than the limit allows, goodput that stays proves nothing.
+    const tried = up ? change * effect > 1 : change < effect;
+    if (!tried || elasticity(before, seen) > elasticFrom) {
+      // Fewer calls in flight cost goodput, so they do not wait for each other. Or the trial had no effect, because fewer
+      // calls run than the limit allows, and goodput that stays proves nothing.
       this.#phase = { kind: "open" };
       this.#mutedUntilMs = nowMs + this.#muteMs;
       this.#muteMs = Math.min(longestMuteMs, 2 * this.#muteMs);
@@ -262,7 +266,7 @@ export class ElasticLimit implements RampingLimit {
     }
     const ceilingMs = this.#signals.ceilingMs();
     if (over) return this.#limit * 0.9;
-    if (ceilingMs === undefined || seen.p90Ms < held * ceilingMs) {
+    if (ceilingMs === undefined || seen.p90Ms < targetShare * ceilingMs) {
       return this.#limit + Math.sqrt(this.#limit) / 2;
     }
     return this.#limit;
@@ -276,7 +280,7 @@ export class ElasticLimit implements RampingLimit {
 
 /**
  * By how many per cent goodput changed for each per cent of concurrency. 1: each call does its own work, and fewer
- * calls do less of it. 0: the calls only wait for each other.
+ * calls do less of it. 0: more calls only wait for each other.
  */
 function elasticity(before: Before, seen: WindowSummary): number {
   const goodput = seen.goodPerSecond / before.goodPerSecond;

@@ -1,35 +1,38 @@
 import type { Outcome } from "../../core/permit.js";
 
-/** How a call ended that tells something about the limit. */
+/** How a call counts for a limit. */
 export type Evidence = Exclude<Outcome, "ignored">;
 
 /**
- * How many calls may run at once: a number that is fixed, or one that is learnt from how calls go. A limit runs no
- * timer and keeps no call; it hears of each call that ran when that call ends.
+ * How many calls may run at once: a fixed number, or one that is learnt from the calls that end. A limit sets no timer and
+ * keeps no calls.
  */
 export interface Limit {
   /** The limit now, a whole number of at least 1. */
   readonly current: number;
   /**
-   * A call that ran has ended.
+   * A call has ended. Not called for ends that say nothing about the limit (`ignored`).
    *
-   * @param nowMs Monotonic milliseconds; they never run backwards from one call to the next.
-   * @param tookMs How long it ran, without the time that it waited to be admitted.
-   * @param inFlight How many ran when it was admitted, itself among them.
-   * @param outcome `success`: it was served in time. `failure`: it ran out of time, or something below had too much to
-   *   do; `tookMs` is then how long it has run so far. Ends that say nothing (`ignored`) are not told.
+   * @param nowMs Monotonic milliseconds, which never decrease from one call to the next.
+   * @param tookMs How long the call ran, without its wait in the queue, in milliseconds.
+   * @param inFlight How many calls were running when it was admitted, itself included.
+   * @param outcome `success`: it was served in time. `failure`: it ran out of time, or a service that it called was
+   *   overloaded; then `tookMs` is how long it ran until that.
    */
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void;
 }
 
-/** A limit that may hold calls back for a while, until it is known what more calls do. */
+/** A limit with slow start: it may let only some calls run until it knows what more of them do. */
 export interface RampingLimit extends Limit {
   /**
-   * How many may run for the present, at least 1; `Infinity` for all that the limit lets run. The others wait, and none is
-   * refused for it before its wait is over. @defaultValue `Infinity`
+   * How many calls may run for now, at least 1; `Infinity` for as many as the limit allows. The other calls wait in the queue,
+   * for no longer than usual. @defaultValue `Infinity`
    */
   readonly ramp?: number;
-  /** The ramp keeps a call from running now. It may hold back for too long: nothing else tells of calls that do not end. */
+  /**
+   * Called when only the ramp keeps a call from running. While running calls do not end, `record` is not called, so this is
+   * how the limit learns that it may be holding calls back for too long.
+   */
   rampHolds?(nowMs: number): void;
 }
 

@@ -17,8 +17,12 @@ import { fixedLimit, type Limit, type RampingLimit } from "./limit.js";
 import { VegasLimit, type VegasOptions } from "./vegas.js";
 
 /**
- * How many calls may run at once: a whole number; `adaptive`, which is `elastic` with its defaults; an algorithm with
- * its options; or a {@link Limit} of one's own.
+ * How many calls may run at once:
+ *
+ * - a whole number of at least 1: a fixed limit;
+ * - `adaptive`: the algorithm `elastic` with its defaults;
+ * - an algorithm with its options;
+ * - an object of the user's that implements {@link Limit}.
  */
 export type LimitOptions =
   | number
@@ -29,7 +33,7 @@ export type LimitOptions =
   | ({ readonly algorithm: "elastic" } & ElasticOptions)
   | Limit;
 
-/** Makes a limit that knows nothing yet. A server has one for unary calls and one for streams, say. */
+/** Makes a new limit. A server has several, such as one for unary calls and one for streams. */
 export type MakeLimit = (
   random: Random,
   signals: ElasticSignals,
@@ -38,14 +42,14 @@ export type MakeLimit = (
 
 const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
 
-/** Calls that may run at once before anything is learnt: no server of one process does more at a time. */
+/** The default `max`, which is where limits start: one process hardly serves more calls at once. */
 const hardCap = 1_000;
 const floor = 8;
 const usualWindowMs = 500;
 
 const ownLimitRule = "a limit of one's own has current and record()";
 
-/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+/** Checks a limit and fills in the defaults. @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit {
   if (typeof options === "number") {
     const limit = wholeNumber(prefix, options, 1);
@@ -78,7 +82,7 @@ export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit
   }
 }
 
-/** Meant to be one: whether it is complete is another question. */
+/** Whether it is meant as a limit of the user's. `ownLimit` checks that it is complete. */
 function isOwnLimit(options: Exclude<LimitOptions, number | string>): options is Limit {
   return "record" in options || ("current" in options && !("algorithm" in options));
 }
@@ -131,7 +135,7 @@ function resolveAimd(options: AimdOptions, prefix: string): Required<AimdOptions
 }
 
 function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
-  // It starts at its max, so that a start refuses nobody.
+  // Without `initial`: it starts at `max`.
   const known = ["min", "max", "windowMs", "ceilingMs"];
   const { min, max, windowMs } = resolveBounds(options, prefix, known);
   const checked = { min, max, windowMs };
@@ -146,7 +150,7 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
     });
 }
 
-/** A limit of the user's own. Whatever it does, a call that ends gives its slot back, and some number holds. */
+/** A limit of the user's. When it throws or its `current` is no limit, that is reported, and the last good number holds. */
 class OwnLimit implements Limit {
   readonly #limit: Limit;
   readonly #report: ReportError;
@@ -161,7 +165,7 @@ class OwnLimit implements Limit {
   }
 
   get current(): number {
-    // It is asked for each call: what is broken is told when it breaks.
+    // It is read for each call, so it is reported only when it begins to fail.
     const report = this.#broken ? silent : this.#report;
     const current = ask(this.#current, readCurrent, undefined, report, "limit.current");
     this.#broken = current === undefined;

@@ -1,69 +1,77 @@
-/** What is known of the calm before. */
+/** What the server did before a surge, while nothing was wrong. */
 export interface Calm {
-  /** The most that ran at once. */
+  /** The most calls that ran at once. */
   readonly inFlight: number;
-  /** How long calls took, the mean. */
+  /** The mean time of calls, in milliseconds. */
   readonly tookMs: number;
+  /** Calls per second that were served in time. */
   readonly perSecond: number;
 }
 
-/** With fewer calls nothing is said. */
+/** A surge is judged after at least this many calls have ended. */
 const enoughCalls = 20;
+/** A surge is judged after at least this many milliseconds. */
 const shortestMs = 20;
-/** By how much calls may end faster than they did at first, and still count as ending at one pace. */
-const steady = 1.2;
-/** A ramp never begins below: so few calls fill no queue that matters. */
+/** Calls end at a steady rate when the rate is no more than this many times that of the first half. */
+const steadyRatio = 1.2;
+/** The ramp never starts below this number: fewer calls fill no queue that matters. */
 const leastRamp = 32;
-/** Where calls take longer, those who wait for a ramp would wait too long. */
+/** There is no ramp where calls take longer, in milliseconds: those that wait for it would wait too long. */
 const longestRampedMs = 50;
-/** A call that took so many times what is usual has waited for others. */
-const usual = 1.5;
-/** Where the ramp has held calls back for so long, and none ended as usual, those that run tell nothing of the others. */
+/** A call that took more than this many times the usual time has waited for others. */
+const usualRatio = 1.5;
+/** The ramp doubles after it has held calls back for so many milliseconds and none has ended in the usual time. */
 const standstillMs = 250;
 
 /**
- * Sees a surge that meets a limit of what is behind the server, before latency tells: a queue that fills from empty is
- * seen in the time of the calls only when they have left it.
+ * Slow start after a surge, and the test whether the surge fills a queue behind the server (for a connection pool, a lock, a
+ * dependency). Latency shows such a queue too late: only when calls have come out of it.
  *
- * More calls are there than before, and have been for twice the usual time of a call, in which a server that can do more would
- * have done more. If by then calls still come half as fast again as they end, and they end as fast as before, they are
- * waiting for each other. Where calls only take their time it looks different: they end faster and faster, more slowly than
- * before, or as fast as they come.
+ * **The ramp.** In a surge, no more calls run than the ramp: at first twice as many as ran in the calm before, and two more
+ * for each call that ends in its usual time (as in the slow start of TCP, RFC 5681). A server that can do more shows it that
+ * way, and the ramp triples with each round of calls; a queue out of sight fills no faster than it is served. The ramp also
+ * doubles
  *
- * Until that is known, no more run than the ramp: twice of what ran in the calm, and two more for each call that ends as
- * quickly as ever (slow start, as in TCP's RFC 5681). What can do more shows it by that, and has threefold the calls after each of
- * them; a queue out of sight fills no faster than it is served. Where calls turn out to be slower only, the ramp doubles; and
- * so it does each quarter of a second in which it holds calls back and none ends as usual. Those that run may be of another kind,
- * such as long polls, or their dependency stands still: neither is a reason to serve nobody.
+ * - when the surge turns out to be no queue, but calls that are just slower;
+ * - every 250 ms in which it holds calls back and no call ends in the usual time. The running calls may be of another kind,
+ *   such as long polls, or their dependency may be stuck: neither is a reason to serve nobody.
+ *
+ * **The test.** A surge is judged after twice the usual time of a call. By then a server that can do more would have done
+ * more. If calls still come 1.5 times as fast as they end, and end as fast as in the calm and no faster than at first, they
+ * wait for each other. Calls that are just slow look different: they end faster and faster, or more slowly than in the calm,
+ * or as fast as they come.
  */
 export class SlowStart {
   readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
   #rested = false;
   #ramp = Number.POSITIVE_INFINITY;
+  /** Since when there is a surge that has not been judged. */
   #sinceMs = Number.NaN;
-  /** Since when the ramp holds calls back, and none ended as usual. */
+  /** Since when the ramp has been holding calls back without a call that ended in the usual time. */
   #holdsSinceMs = Number.NaN;
+  /** Calls that ran or waited at `#sinceMs`. */
   #demandThen = 0;
+  /** Calls that have ended since then. */
   #ended = 0;
-  /** Of those, in the first half of the time. */
+  /** Those of them that ended in the first half of the time until the judgement. */
   #endedEarly = 0;
 
-  /** @param inFlight What may run at once without being a surge, as long as no calm was seen. */
+  /** @param inFlight Twice as many calls are no surge while there has been no calm. */
   constructor(inFlight: number) {
     this.#calm = { inFlight, tookMs: Number.POSITIVE_INFINITY, perSecond: 0 };
   }
 
-  /** There was a calm of some time already. */
+  /** There has been a calm. */
   get rested(): boolean {
     return this.#rested;
   }
 
-  /** How many may run until it is known what more of them does; infinite while nothing is in doubt. */
+  /** How many calls may run; infinite when nothing is to be found out. */
   get ramp(): number {
     return this.#ramp;
   }
 
-  /** Nothing was wrong for a while. */
+  /** Nothing was wrong in the last window. */
   rest({ inFlight, tookMs, perSecond }: Calm): void {
     this.#holdsSinceMs = Number.NaN;
     this.#calm.inFlight = inFlight;
@@ -74,7 +82,7 @@ export class SlowStart {
       tookMs > longestRampedMs ? Number.POSITIVE_INFINITY : Math.max(leastRamp, 2 * inFlight);
   }
 
-  /** A call waits for the ramp. */
+  /** Called when the ramp keeps a call from running. */
   holds(nowMs: number): void {
     if (Number.isNaN(this.#holdsSinceMs)) this.#holdsSinceMs = nowMs;
     if (nowMs - this.#holdsSinceMs < standstillMs) return;
@@ -82,22 +90,22 @@ export class SlowStart {
     this.#holdsSinceMs = nowMs;
   }
 
-  /** Something else is known to be wrong: there is no ramp until the next calm. */
+  /** Something else is wrong: no ramp until the next calm. */
   forget(): void {
     this.#sinceMs = Number.NaN;
     this.#ramp = Number.POSITIVE_INFINITY;
   }
 
   /**
-   * A call has ended. Answers with the calls that end per second when a surge has met a limit.
+   * A call has ended. Returns the calls that end per second when a surge is found to fill a queue.
    *
-   * @param demand Calls that run or wait to be let in.
+   * @param demand Calls that run or wait for a slot.
    */
   record(nowMs: number, tookMs: number, demand: number): number | undefined {
     const calm = this.#calm;
-    // Until there has been a calm, the quickest call is the best guess at how long one takes.
+    // Before the first calm, the fastest call stands for the usual time.
     if (!this.#rested) calm.tookMs = Math.min(calm.tookMs, tookMs);
-    else if (tookMs <= usual * calm.tookMs) {
+    else if (tookMs <= usualRatio * calm.tookMs) {
       this.#holdsSinceMs = Number.NaN;
       if (demand >= this.#ramp / 2) this.#ramp += 2;
     }
@@ -122,13 +130,13 @@ export class SlowStart {
     const perSecond = (this.#ended * 1000) / spanMs;
     const earlyPerSecond = (this.#endedEarly * 2000) / neededMs;
     const piling = came >= 1.5 * this.#ended && perSecond >= 0.9 * this.#calm.perSecond;
-    const quickens = perSecond > steady * earlyPerSecond;
+    const quickens = perSecond > steadyRatio * earlyPerSecond;
     this.#begin(nowMs, demand);
     if (piling && !quickens) {
       this.#ramp = Number.POSITIVE_INFINITY;
       return perSecond;
     }
-    // What ends faster and faster widens the ramp by itself. Calls that are only slower need more of them.
+    // Where calls end faster and faster, the ramp grows by itself. Where they are just slower, it has to grow here.
     if (!piling) this.#ramp *= 2;
     return undefined;
   }

@@ -3,22 +3,22 @@ import { SampleWindow } from "../../core/stats/sample-window.js";
 import type { Evidence, Limit } from "./limit.js";
 
 export interface VegasOptions {
-  /** Where it starts. @defaultValue `max` */
+  /** The limit at the start, a whole number from `min` to `max`. @defaultValue `max` */
   readonly initial?: number;
-  /** @defaultValue 8 */
+  /** The lowest limit, a whole number from 1 to `max`. @defaultValue 8, or `max` when that is lower */
   readonly min?: number;
-  /** @defaultValue 1_000 */
+  /** The highest limit, a whole number from 1 to 1,000,000. @defaultValue 1_000 */
   readonly max?: number;
-  /** How often it may change. 10 ms to 24 days. @defaultValue 500 */
+  /** How often the limit may change, in milliseconds from 10 to 24 days. @defaultValue 500 */
   readonly windowMs?: number;
 }
 
-/** After so many limits' worth of calls, at most, the shortest time is learnt anew. */
+/** After at most this many times the limit of calls, the shortest time is measured again. */
 const probeMultiplier = 30;
 
 /**
- * Estimates how many of those that run are waiting, `limit * (1 - shortest / now)`, and keeps that between two bounds
- * (TCP Vegas; Netflix concurrency-limits, VegasLimit). It takes a slow dependency for overload.
+ * Estimates how many of the running calls are waiting, `limit * (1 - shortest / mean)`, and keeps that number between two
+ * bounds (TCP Vegas; VegasLimit of Netflix concurrency-limits). It cannot tell a slow dependency from overload.
  */
 export class VegasLimit implements Limit {
   readonly #options: Required<VegasOptions>;

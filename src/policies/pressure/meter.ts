@@ -8,27 +8,28 @@ import {
   type ResolvedPressureOptions,
 } from "./options.js";
 
-/** The pressure at one moment, for people and reports. Each is from 0 to 1. */
+/** The pressure now, for people and reports. All numbers are from 0 to 1. */
 export interface PressureSnapshot {
-  /** The greatest of the signals. */
+  /** The highest of the signals. */
   readonly pressure: number;
   readonly signals: Readonly<Record<string, number>>;
 }
 
-/** Time in which half of the distance to a new reading is made up. */
+/** The half-life of the smoothing: after this many milliseconds, an old reading has half of its weight. */
 const halfLifeMs = 250;
 
 /**
- * One number for how hard pressed a process is: the greatest of its signals, each from 0 (there is room) to 1 (there
- * is none). It reads at most once in `sampleMs`, when somebody asks, and smooths what it reads: one long garbage
- * collection is no overload. Memory is not smoothed; it does not jump, and waiting is dangerous.
+ * The pressure on a process as one number: the highest of its signals, each from 0 (there is room) to 1 (there is none). It
+ * reads the process when it is asked, at most once in `sampleMs`. CPU and event loop are smoothed, because one long garbage
+ * collection is no overload. Memory is not, because it does not jump and a late reaction is dangerous; nor are the signals of
+ * the user.
  */
 export class PressureMeter {
   readonly #options: ResolvedPressureOptions;
   readonly #reader: ProcessReader;
   readonly #clock: Pick<Clock, "now">;
   readonly #report: ReportError;
-  /** A ratio of 0 to 1 where the signal is in its range, below 0 where there is room to spare. */
+  /** By signal: its place in its range, from 0 to 1; below 0, down to -1, when it is below the range. */
   readonly #ratios = new Map<string, number>();
   #readMs = Number.NEGATIVE_INFINITY;
   #pressure = 0;
@@ -46,21 +47,21 @@ export class PressureMeter {
     this.#report = report;
   }
 
-  /** From 0 to 1. Reads the clock, and a few times a second the process. */
+  /** The pressure, from 0 to 1. Reads the clock, and now and then the process. */
   now(): number {
     this.#refresh();
     return this.#pressure;
   }
 
-  /** The longest that anything waited for the event loop of late, in milliseconds. */
+  /** The longest wait for the event loop in the last reading, in milliseconds. */
   get loopDelayMs(): number {
     this.#refresh();
     return this.#loopDelayMs;
   }
 
   /**
-   * The greatest of some signals, by their names. The delay of the event loop counts while the process is busy: a pause of
-   * an idle one (a garbage collection, a large message) holds calls up, and fewer calls would not have made it shorter.
+   * The highest of the named signals. The delay of the event loop counts only while the process is busy: a pause of an idle
+   * process (a garbage collection, a large message) delays calls, but with fewer calls it would have been as long.
    */
   of(names: Iterable<string>): number {
     this.#refresh();
@@ -73,12 +74,12 @@ export class PressureMeter {
     return pressure;
   }
 
-  /** Some signal stands in its range: the process has little more to give. */
+  /** Some signal is above the start of its range: the process has little room left. */
   saturated(): boolean {
     return this.of(this.#ratios.keys()) > 0;
   }
 
-  /** The event loop or the CPU is busy; assumed where neither is measured. */
+  /** The event loop or the CPU is above the start of its range. True when neither is measured. */
   get #busy(): boolean {
     const loop = this.#ratios.get("eventLoop");
     const cpu = this.#ratios.get("cpu");
@@ -93,7 +94,7 @@ export class PressureMeter {
     return { pressure: this.#pressure, signals };
   }
 
-  /** Reads nothing more; what was read last stays. */
+  /** Closes the reader. The last reading stays. */
   close(): void {
     this.#readMs = Number.POSITIVE_INFINITY;
     tell(() => this.#reader.close?.(), this.#report, "pressure.reader");
@@ -104,7 +105,7 @@ export class PressureMeter {
     const sinceMs = nowMs - this.#readMs;
     if (sinceMs < this.#options.sampleMs) return;
     this.#readMs = nowMs;
-    // A process is busy while it starts: its first reading says nothing of the calls that come then.
+    // A process is busy while it starts, so its first reading is ignored.
     const kept = sinceMs === Number.POSITIVE_INFINITY ? 1 : 0.5 ** (sinceMs / halfLifeMs);
     this.#readProcess(kept);
     this.#readSignals();
@@ -131,7 +132,7 @@ export class PressureMeter {
   #readSignals(): void {
     for (const [name, signal] of Object.entries(this.#options.signals)) {
       const value = ask(signal, finite, undefined, this.#report, `pressure.signals.${name}`);
-      // A signal that is broken is no pressure: it must not shut a server down, nor keep what it said last.
+      // A signal that fails counts as no pressure: neither its error nor its last value may shut a server down.
       if (value === undefined) this.#ratios.delete(name);
       else this.#note(name, value, 0);
     }
@@ -139,13 +140,13 @@ export class PressureMeter {
 
   #note(name: string, ratio: number, kept: number): void {
     const before = this.#ratios.get(name) ?? -1;
-    // An event loop that was idle for a day is as idle as one that was for a second.
+    // Bounded, so that a long idle time does not slow the rise.
     const bounded = Math.max(-1, Math.min(1, ratio));
     this.#ratios.set(name, bounded + kept * (before - bounded));
   }
 }
 
-/** Numbers only: of what a reader leaves out or makes up, nothing is known. */
+/** The numbers of a reading. What is missing or is not a number becomes NaN, which leaves the signal out. */
 function readingsOf(answer: unknown): Readings {
   if (!isRecord(answer)) throw new TypeError("the reader gave no readings");
   const { eventLoop, loopDelayMs, cpu, memory } = answer;

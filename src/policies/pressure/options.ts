@@ -1,38 +1,48 @@
 import { durationMs, finiteNumber, InvalidOptionError, readOptions } from "../../core/options.js";
 
-/** From where a signal counts, and where it is at its full pressure of 1. */
+/** The range of a signal: the pressure rises from 0 at `from` to 1 at `to`. */
 export interface PressureRange {
+  /** From 0 to 1e9, in the unit of the signal. */
   readonly from: number;
-  /** Above `from`. */
+  /** Above `from`, up to 1e9. */
   readonly to: number;
 }
 
-/** A signal of one's own, from 0 (no pressure) to 1 (as much as there can be). It runs some times a second. */
+/**
+ * A signal of the user's: from 0, no pressure, to 1, the highest. It is called for each reading, which is at most once in
+ * `sampleMs`.
+ */
 export type PressureSignal = () => number;
 
-/** Which signals make up the pressure, and what is much. `false` leaves a signal out. */
+/** Which signals make up the pressure, and their ranges. `false` leaves a signal out. */
 export interface PressureOptions {
-  /** Busy share of the event loop: the best single signal of a Node process. @defaultValue 0.85 to 0.98 */
+  /**
+   * The share of time in which the event loop is busy, from 0 to 1: the best single signal of a Node process.
+   * @defaultValue 0.85 to 0.98
+   */
   readonly eventLoop?: PressureRange | false;
   /**
-   * Longest delay of the event loop, in milliseconds. It sheds, and tells limits that the process is saturated, only while
-   * `eventLoop` or `cpu` stands in its range as well. @defaultValue 50 to 250
+   * The longest wait for the event loop, in milliseconds. It counts for shedding and for limits only while `eventLoop` or
+   * `cpu` is in its range too. @defaultValue 50 to 250
    */
   readonly loopDelayMs?: PressureRange | false;
-  /** Share of the CPU quota (cgroup), or of all cores where there is none. @defaultValue 0.85 to 0.98 */
+  /** The used share of the CPU quota (cgroup), or of all cores where there is none. @defaultValue 0.85 to 0.98 */
   readonly cpu?: PressureRange | false;
-  /** Share of the memory limit, of heap or rss. @defaultValue 0.85 to 0.95 */
+  /** The used share of the memory limit: heap or resident set, whichever is higher. @defaultValue 0.85 to 0.95 */
   readonly memory?: PressureRange | false;
   /**
-   * Signals of one's own by name, such as how long a connection pool lets its users wait. The names of the signals
-   * above are taken. @defaultValue none
+   * Signals of the user's by name, such as the wait for a connection pool. Not with the names of the signals above.
+   * @defaultValue none
    */
   readonly signals?: Readonly<Record<string, PressureSignal>>;
-  /** How long a reading holds. It is renewed by the next call after that; no timer runs. 10 ms to 24 days. @defaultValue 250 */
+  /**
+   * How long a reading is used, in milliseconds from 10 to 24 days. The next call after that reads again; no timer runs.
+   * @defaultValue 250
+   */
   readonly sampleMs?: number;
   /**
-   * What reads the process.
-   * @defaultValue Node's own numbers; nothing where the weir has a clock of its own
+   * Reads the process.
+   * @defaultValue a reader of Node's numbers; one that reads nothing when the weir was given a clock
    */
   readonly reader?: ProcessReader;
 }
@@ -51,12 +61,16 @@ const defaults = {
   memory: { from: 0.85, to: 0.95 },
 } as const satisfies Record<(typeof processSignals)[number], PressureRange>;
 
-/** Checked, complete and frozen. */
+/** The checked and frozen options. */
 export type ResolvedPressureOptions = Readonly<
   Required<Omit<PressureOptions, "reader">> & Pick<PressureOptions, "reader">
 >;
 
-/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
 export function resolvePressureOptions(
   given: PressureOptions = {},
   prefix = "pressure",
@@ -103,32 +117,32 @@ function resolveRange(
   return Object.freeze({ from, to });
 }
 
-/** How a process has fared since it was read before. Shares are of what there is: 1 is all of it. */
+/** What a process used since the reading before. Shares are from 0 to 1. */
 export interface Readings {
-  /** Share of the time in which the event loop was at work. */
+  /** The share of time in which the event loop was busy. */
   readonly eventLoop: number;
-  /** The longest that anything waited for the event loop, in milliseconds. */
+  /** The longest wait for the event loop, in milliseconds. */
   readonly loopDelayMs: number;
-  /** Share of the CPU that the process may use. */
+  /** The used share of the CPU that the process may use. */
   readonly cpu: number;
-  /** Share of the memory that the process may use, of the heap or of all, whichever is more. */
+  /** The used share of the heap limit or of the memory limit, whichever is higher. */
   readonly memory: number;
 }
 
-/** Reads the process. The port between policies and what Node tells of itself. */
+/** Reads the process. Policies know Node's numbers only through it. */
 export interface ProcessReader {
   read(): Readings;
-  /** Nobody will read any more. */
+  /** Called when nothing reads any more. */
   close?(): void;
 }
 
-/** The reader of a process that has nothing to do: where time is virtual, what the real process does says nothing. */
+/** The reader of an idle process, for virtual time: what the real process does says nothing about it. */
 export const idleReader: ProcessReader = {
   read: () => ({ eventLoop: 0, loopDelayMs: 0, cpu: 0, memory: 0 }),
 };
 
-/** How hard pressed something is. 0: there is room; 1: there is none. */
+/** A pressure, from 0 (there is room) to 1 (there is none). */
 export interface Pressure {
-  /** Asked on the way of calls, so it is cheap. */
+  /** Called while calls run, so it has to be cheap. */
   now(): number;
 }

@@ -7,8 +7,8 @@ import { outside } from "../../grpc/context/async-context.js";
 import type { ProcessReader, Readings } from "./options.js";
 
 /**
- * What Node and its control group tell of this process. The costly parts are read once: the quota of the CPU and the
- * limit of the memory do not change under a process as a rule.
+ * Reads this process from Node and its cgroup. The CPU quota and the memory limit, which are expensive to read and rarely
+ * change, are read once.
  */
 export class NodeProcessReader implements ProcessReader {
   readonly #cores = cpuQuota() ?? availableParallelism();
@@ -23,7 +23,7 @@ export class NodeProcessReader implements ProcessReader {
     const spanMs = Math.max(1, active + idle);
     this.#loop = loop;
     const cpu = process.cpuUsage();
-    // Begun by the first reading: a server that was never called has no timer.
+    // Started by the first reading: a server that was never called has no timer.
     this.#delay ??= outside(() => new LoopDelay(systemClock));
     const cpuMs = (cpu.user + cpu.system - this.#cpu.user - this.#cpu.system) / 1000;
     this.#cpu = cpu;
@@ -48,30 +48,30 @@ export class NodeProcessReader implements ProcessReader {
   }
 }
 
-/** The control group's limit where there is one: without one, Node tells 2^64, which is more than the machine has. */
+/** The memory limit of the cgroup, or the memory of the machine. Without a limit, Node reports 2^64. */
 function memoryLimit(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
-/** How often the loop is asked to be on time. It costs 0.7 % of a core; every millisecond would cost ten times as much. */
+/** How often the delay is measured, in milliseconds. It costs 0.7 % of a core; every millisecond would cost ten times that. */
 const everyMs = 20;
-/** A delay that is over for so long says nothing of the calls that come now, however long nobody asked. */
+/** A delay that ended longer ago, in milliseconds, says nothing about calls that come now. */
 const recentMs = 1_000;
 
 /**
- * The longest that anything waited for the event loop, by the lateness of a timer.
+ * Measures the longest wait for the event loop, by how late a timer fires.
  *
- * Node has a histogram for this, `monitorEventLoopDelay`. But after each `reset` it leaves the first tick out, and where a
- * turn of the loop takes longer than the time between two readings, it has no tick that counts: it reads 0 just when
- * nothing is served any more.
+ * Node has a histogram for this, `monitorEventLoopDelay`, but it ignores the first tick after each `reset`. When one turn of
+ * the event loop takes longer than the time between two readings there is no other tick, so it reads 0 exactly when nothing
+ * is served any more.
  */
 export class LoopDelay {
   readonly #clock: Pick<Clock, "now" | "schedule">;
   #stop: CancelTask = () => {};
   #dueMs = 0;
   #longestMs = 0;
-  /** When the longest was over. */
+  /** When the longest delay ended. */
   #overMs = 0;
 
   constructor(clock: Pick<Clock, "now" | "schedule">) {
@@ -79,10 +79,7 @@ export class LoopDelay {
     this.#wait(clock.now());
   }
 
-  /**
-   * In milliseconds, since the last time it was taken, but no longer ago than a second; a delay that goes on counts as far
-   * as it is.
-   */
+  /** The longest delay since the last `take`, within the last second, in milliseconds. One that goes on counts so far. */
   take(): number {
     const nowMs = this.#clock.now();
     const pastMs = nowMs - this.#overMs <= recentMs ? this.#longestMs : 0;
@@ -97,7 +94,7 @@ export class LoopDelay {
   #wait(nowMs: number): void {
     this.#dueMs = nowMs + everyMs;
     const weakly = new WeakRef(this);
-    // Nobody's process stays alive for this, and it ends with whoever reads it: servers come and go.
+    // The timer keeps neither the process nor the reader alive: it ends when the reader is collected.
     const tick = () => {
       const delay = weakly.deref();
       if (delay !== undefined) delay.#tick();
@@ -116,18 +113,16 @@ export class LoopDelay {
   }
 }
 
-/** Reads a file of the system; `undefined` where there is none. */
+/** Reads a file; `undefined` when it does not exist. */
 export type ReadText = (path: string) => string | undefined;
 
 const root = "/sys/fs/cgroup";
 
 /**
- * How many cores the control groups of this process allow, or `undefined` where they set no bound or there are none. A
- * bound of any group above counts too, so the narrowest holds. In a container its own group is the root.
+ * How many cores the cgroups of this process allow; `undefined` when they set no limit or there are none. Groups above limit
+ * it too, so the lowest limit counts. In a container, its own group is the root. Never more than the cores of the machine.
  *
- * Never more than the cores there are: they are used up first, and a share of more would not tell.
- *
- * @param machineCores 0 where they cannot be told.
+ * @param machineCores The cores of the machine; 0 when unknown.
  *
  * @internal Exported for its tests.
  */
@@ -144,7 +139,7 @@ export function cpuQuota(
     if (!unified && !controllers.split(",").includes("cpu")) continue;
     for (const group of groupsOf(path)) {
       const cores = unified ? unifiedQuota(group, read) : legacyQuota(group, read);
-      // No bound reads as `max` or -1.
+      // No limit reads as `max` or -1.
       if (cores > 0) narrowest = Math.min(narrowest, cores);
     }
   }
@@ -153,8 +148,8 @@ export function cpuQuota(
 }
 
 /**
- * The cores on which this process may run, among them such as the machine could have and has not; 0 where nothing
- * tells. Not `availableParallelism()`: from libuv 1.49 on it knows the quota too, rounded down.
+ * The number of cores on which this process may run, which may include cores that the machine does not have; 0 when unknown.
+ * Not `availableParallelism()`: since libuv 1.49 it includes the quota, rounded down.
  */
 function allowedCores(read: ReadText): number {
   // `0-3,8`
@@ -168,7 +163,7 @@ function allowedCores(read: ReadText): number {
   return cores;
 }
 
-/** A group and those above it, as `/a/b`, `/a` and the root, which is empty. */
+/** A cgroup and those above it: `/a/b`, `/a`, and the root as an empty string. */
 function groupsOf(path: string): string[] {
   const names = path.split("/").filter((name) => name !== "" && name !== "..");
   return Array.from({ length: names.length + 1 }, (_, above) =>
