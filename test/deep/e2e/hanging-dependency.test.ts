@@ -88,14 +88,14 @@ describe("a dependency that hangs", () => {
     const reachedBefore = reached;
     const madeBefore = reasons.length;
     await during(2_000);
-    const rests = changes.filter(({ to }) => to === "open").length - openedBefore + 1;
+    const openPeriods = changes.filter(({ to }) => to === "open").length - openedBefore + 1;
     const probed = reached - reachedBefore;
-    // However slow the machine: each rest ends in at most so many probes.
-    expect(rests).toBeGreaterThan(1);
+    // However slow the machine: each open period ends in at most so many probes.
+    expect(openPeriods).toBeGreaterThan(1);
     expect(probed).toBeGreaterThan(0);
-    expect(probed).toBeLessThanOrEqual(rests * probes);
-    // No rest is shorter than it should be, so that many is all there can be.
-    expect(rests).toBeLessThanOrEqual(2_000 / openMs + 2);
+    expect(probed).toBeLessThanOrEqual(openPeriods * probes);
+    // No open period is shorter than it should be, so that many is all there can be.
+    expect(openPeriods).toBeLessThanOrEqual(2_000 / openMs + 2);
     const made = reasons.length - madeBefore;
     expect(made).toBeGreaterThan(10 * probed);
     const refused = reasons.slice(madeBefore).filter((reason) => reason?.startsWith("BREAKER"));

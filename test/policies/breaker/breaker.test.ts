@@ -119,7 +119,7 @@ describe("a closed breaker", () => {
 });
 
 describe("an open breaker", () => {
-  it("refuses calls and says how long the rest still is, and why", () => {
+  it("refuses calls and says for how long, and why", () => {
     const { breaker, clock } = opened();
     clock.advance(1_500);
     const refusal = {
@@ -139,7 +139,7 @@ describe("an open breaker", () => {
     expect(breaker.check()?.detail).toBe("3 of 6 calls failed within 10000 ms");
   });
 
-  it("is half-open as soon as the rest is over, without a timer", () => {
+  it("is half-open as soon as the open period is over, without a timer", () => {
     const { breaker, clock } = opened();
     clock.advance(4_999);
     expect(breaker.state).toBe("open");

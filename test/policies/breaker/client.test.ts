@@ -50,7 +50,7 @@ describe("the key of a breaker", () => {
 });
 
 describe.each(kinds)("a breaker of %s calls", (method) => {
-  it("rests for as long as the server asks, and longer each time", async () => {
+  it("stays open for as long as the server asks, and longer each time", async () => {
     const { call, weir, clock, link } = await scene({
       handlers: failing(9, {
         code: Status.UNAVAILABLE,
@@ -128,7 +128,7 @@ describe.each(kinds)("a breaker of %s calls", (method) => {
 });
 
 describe.each(kinds)("a breaker of %s calls to a server that is gone", (method) => {
-  it("lets probes through as soon as there is a connection again, however long its rest", async () => {
+  it("lets probes through as soon as there is a connection again, however long its open period", async () => {
     const { call, weir, link, transport, clock } = await scene({
       client: { retry: false, breaker: { ...nervous, openMs: 3_600_000 } },
     });

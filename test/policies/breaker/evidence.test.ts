@@ -174,7 +174,7 @@ describe("a failed connect", () => {
 });
 
 describe("a connection that comes back", () => {
-  it("ends the rest of a breaker that opened for the want of one", () => {
+  it("ends the open period of a breaker that opened for the want of one", () => {
     const parts = setup({ consecutiveFailures: 1 });
     parts.fail(1, notConnected("refused at 1"));
     parts.breaker.connectivity(false);
@@ -185,15 +185,18 @@ describe("a connection that comes back", () => {
     expect(parts.breaker.state).toBe("closed");
   });
 
-  it.each(["a lost one", "one that was seen to be gone"])("ends a rest after %s", (what) => {
-    const parts = setup({ consecutiveFailures: 1 });
-    parts.fail(1, what === "a lost one" ? lost : undefined);
-    if (what !== "a lost one") parts.breaker.connectivity(false);
-    parts.breaker.connectivity(true);
-    expect(parts.breaker.state).toBe("half-open");
-  });
+  it.each(["a lost one", "one that was seen to be gone"])(
+    "ends an open period after %s",
+    (what) => {
+      const parts = setup({ consecutiveFailures: 1 });
+      parts.fail(1, what === "a lost one" ? lost : undefined);
+      if (what !== "a lost one") parts.breaker.connectivity(false);
+      parts.breaker.connectivity(true);
+      expect(parts.breaker.state).toBe("half-open");
+    },
+  );
 
-  it("ends no rest where there was one all the time", () => {
+  it("ends no open period where there was one all the time", () => {
     const { breaker } = opened();
     breaker.connectivity(true);
     expect(breaker.state).toBe("open");
@@ -207,7 +210,7 @@ describe("a connection that comes back", () => {
     expect(breaker.state).toBe("forced-open");
   });
 
-  it("leads to longer rests while probes fail over it", () => {
+  it("leads to longer open periods while probes fail over it", () => {
     const parts = setup({ consecutiveFailures: 1 });
     parts.fail(1, lost);
     parts.breaker.connectivity(true);

@@ -24,7 +24,7 @@ describe("a breaker that was forced open", () => {
     expect(breaker.state).toBe("closed");
   });
 
-  it("begins its rests anew", () => {
+  it("starts with the first open period again", () => {
     const { breaker, clock, fail } = opened({ openJitter: 0 });
     clock.advance(5_000);
     fail();

@@ -75,7 +75,7 @@ describe("a half-open breaker", () => {
     expect(breaker.snapshot()).toMatchObject({ state: "half-open", probesOut: 0 });
   });
 
-  it("opens at the first failure, for a whole rest", () => {
+  it("opens at the first failure, for a whole open period", () => {
     const { breaker, clock, succeed, fail } = rested();
     succeed(2);
     clock.advance(1_000);

@@ -58,7 +58,7 @@ export function setup(given: BreakerOptions = {}) {
   };
 }
 
-/** A breaker that has just opened, with the rests above: 5 s, then 3 probes may be out. */
+/** A breaker that has just opened, with the open periods above: 5 s, then 3 probes may run. */
 export function opened(options: BreakerOptions = {}) {
   const parts = setup(options);
   parts.fail(5);

@@ -8,7 +8,7 @@ const common = { forMs: 10, openedInARow: 1 };
 const counts = { calls: 3, failures: 2, slow: 1, consecutiveFailures: 2 };
 
 describe("a breaker that takes over what another knew", () => {
-  it("rests for as long as the other had left, whatever its clock says", () => {
+  it("stays open for as long as the other had left, whatever its clock says", () => {
     const { breaker, clock } = opened();
     clock.advance(2_000);
     const other = setup();

@@ -5,24 +5,24 @@ import {
 } from "../../../src/policies/breaker/options.js";
 import { opened, setup } from "./setup.js";
 
-/** The rests of a breaker whose probes fail again and again. */
-function rests(options: BreakerOptions, count: number, chance = 0.5): number[] {
+/** The open periods of a breaker whose probes fail again and again. */
+function openPeriods(options: BreakerOptions, count: number, chance = 0.5): number[] {
   const { breaker, clock, chance: luck, fail } = setup({ consecutiveFailures: 1, ...options });
   luck.is = chance;
   const found: number[] = [];
-  for (let rest = 0; rest < count; rest += 1) {
+  for (let period = 0; period < count; period += 1) {
     fail();
-    const restMs = breaker.check()?.retryAfterMs ?? Number.NaN;
-    found.push(restMs);
-    clock.advance(restMs);
+    const openForMs = breaker.check()?.retryAfterMs ?? Number.NaN;
+    found.push(openForMs);
+    clock.advance(openForMs);
   }
   return found;
 }
 
-describe("the rests of a breaker", () => {
+describe("the open periods of a breaker", () => {
   it("grow by a fifth from 0.5 s up to 6 s unless told otherwise", () => {
     const { openMs, openFactor } = resolveBreakerOptions();
-    const found = rests({ openMs, openFactor }, 16);
+    const found = openPeriods({ openMs, openFactor }, 16);
     expect(found.slice(0, 4)).toEqual([500, 600, 720, 864]);
     expect(found.slice(-2)).toEqual([6_000, 6_000]);
   });
@@ -30,25 +30,25 @@ describe("the rests of a breaker", () => {
   it("are never longer than half a second and a fifth of what went before", () => {
     const { openMs, openFactor } = resolveBreakerOptions();
     let awayMs = 0;
-    for (const restMs of rests({ openMs, openFactor }, 50)) {
-      expect(restMs).toBeLessThan(500 + 0.2 * awayMs + 1e-6);
-      awayMs += restMs;
+    for (const openForMs of openPeriods({ openMs, openFactor }, 50)) {
+      expect(openForMs).toBeLessThan(500 + 0.2 * awayMs + 1e-6);
+      awayMs += openForMs;
     }
   });
 
   it("may stay as they are", () => {
-    expect(rests({ openFactor: 1, openMs: 300 }, 3)).toEqual([300, 300, 300]);
+    expect(openPeriods({ openFactor: 1, openMs: 300 }, 3)).toEqual([300, 300, 300]);
   });
 
   it("do not stop growing at a number that is too large", () => {
-    const found = rests({ openFactor: 10, openMs: 1, maxOpenMs: 1_000 }, 400);
+    const found = openPeriods({ openFactor: 10, openMs: 1, maxOpenMs: 1_000 }, 400);
     expect(new Set(found.slice(3))).toEqual(new Set([1_000]));
   });
 
   it("are a fifth shorter or longer by chance", () => {
-    expect(rests({}, 1, 0)).toEqual([4_000]);
-    expect(rests({}, 1, 0.75)).toEqual([5_500]);
-    expect(rests({ openJitter: 0 }, 1, 0)).toEqual([5_000]);
+    expect(openPeriods({}, 1, 0)).toEqual([4_000]);
+    expect(openPeriods({}, 1, 0.75)).toEqual([5_500]);
+    expect(openPeriods({ openJitter: 0 }, 1, 0)).toEqual([5_000]);
   });
 
   it("grow only while probes fail: once closed, it begins with the first again", () => {
@@ -63,7 +63,7 @@ describe("the rests of a breaker", () => {
 });
 
 describe("the other side's word on when to come back", () => {
-  it("makes the rest longer", () => {
+  it("makes the open period longer", () => {
     const { breaker, fail } = setup();
     fail(4);
     fail(1, { retryAfterMs: 12_000 });
@@ -91,7 +91,7 @@ describe("the other side's word on when to come back", () => {
     expect(breaker.check()?.retryAfterMs).toBe(16_000);
   });
 
-  it("holds for no longer than the longest rest", () => {
+  it("holds for no longer than the longest open period", () => {
     const { breaker, clock, fail } = setup({ openJitter: 0 });
     fail(1, { retryAfterMs: 3_600_000 });
     clock.advance(10_000);
