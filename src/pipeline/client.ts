@@ -48,7 +48,7 @@ import {
   resolveIdempotencyKeyOptions,
 } from "../policies/idempotency/client.js";
 import { MethodRegistry } from "../policies/idempotency/client-registry.js";
-import { type RateOptions, rateGate, ratePolicy } from "../policies/rate-limit/client.js";
+import { type RateOptions, ratePolicy } from "../policies/rate-limit/client.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
 import { attemptsLayer, retryPolicy } from "../policies/retry/client.js";
 import { RetryPolicy, type RetryPolicyOptions } from "../policies/retry/client-policy.js";
@@ -143,7 +143,7 @@ export function clientPipeline(
         // Before the queue of the bulkhead: a call that will be refused does not wait there.
         breaker && breakerCheck(breaker),
         throttle && throttleGate(throttle),
-        rate && rateGate(rate),
+        rate,
         bulkhead && bulkheadGate(bulkhead),
         // After that queue: the time in it does not count as the target's, and does not use up a probe.
         breaker && breakerAdmit(breaker),

@@ -29,23 +29,27 @@ import {
 } from "./options.js";
 import { type CostOf, costFunction, RateLimit, type RateLimitSnapshot } from "./rate-limit.js";
 
-/** How many attempts a client may send in a time. */
+/** How many attempts a client sends per second. */
 export interface RateOptions extends RateLimitOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
-  /** What has a rate of its own. A function runs for each attempt, so it should be cheap. @defaultValue `target` */
+  /**
+   * What has a rate of its own: each `target`, each `service` or `method` of a target, or what a function returns. The
+   * function runs for each attempt, so it should be cheap. @defaultValue `target`
+   */
   readonly key?: CallKey | ((call: KeyedCall) => string);
-  /** How many tokens an attempt takes, at least 0; more than `burst` never goes on. @defaultValue 1 */
+  /** How many tokens an attempt takes, at least 0. An attempt that costs more than `burst` is always refused. @defaultValue 1 */
   readonly cost?: (call: KeyedCall) => number;
 }
 
-/** What a rate policy is for its calls, beside the rate itself. */
+/** The options of a rate policy beside those of the rate limit. */
 interface OwnRateOptions extends PolicyOptions {
   readonly costOf: CostOf<CallRecord>;
 }
 
-/** A rate for each target, or for what the user names. */
-export class RatePolicy implements ControlledPolicy {
+/** The rate limit of a client: for each target, or for each key that the user names. */
+export class RatePolicy implements ControlledPolicy, Gate<ClientPassage> {
+  readonly policy = "rate";
   mode: Mode;
   readonly #limit: RateLimit;
   readonly #keyOf: (record: CallRecord) => string;
@@ -58,7 +62,11 @@ export class RatePolicy implements ControlledPolicy {
     this.#limit = new RateLimit(options, environment, "rate");
   }
 
-  enter(record: CallRecord, onGranted: OnGranted): GateAnswer {
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter({ record }: ClientPassage, onGranted: OnGranted): GateAnswer {
     return this.#limit.enter({
       key: this.#keyOf(record),
       cost: this.#costOf(record),
@@ -73,21 +81,13 @@ export class RatePolicy implements ControlledPolicy {
   }
 }
 
-export function rateGate(policy: RatePolicy): Gate<ClientPassage> {
-  return {
-    policy: "rate",
-    modeFor: () => policy.mode,
-    enter: ({ record }, onGranted) => policy.enter(record, onGranted),
-  };
-}
-
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function ratePolicy(
   given: RateOptions,
   environment: Environment,
   prefix: string,
 ): RatePolicy {
-  // Refuses what is no object of options; which keys are known is said below.
+  // Refuses what is no object; unknown options are refused below.
   const options = readOptions(prefix, given);
   const { key, cost, ...others } = options;
   const { own, rest } = splitOptions({ ...others, ...keyOption(key, prefix) }, prefix);
@@ -96,26 +96,25 @@ export function ratePolicy(
   return new RatePolicy(resolved, { ...own, costOf }, environment);
 }
 
-/** The key as a function, whichever way it was named. */
+/** The key as a function. */
 function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions, "key"> {
   if (key === undefined) return {};
   if (typeof key === "function") return { key };
-  // Refused callers are told the key, and know methods by their paths.
+  // The key stands in refusals, where callers know a method by its path.
   if (key === "method") return { key: keyByPart((path) => path) };
   if (callKeys.includes(key)) return { key: keyBy(key) };
   throw new InvalidOptionError(`${prefix}.key`, "target, service, method or a function", key);
 }
 
 /**
- * Bounds how many attempts go to one target in a time, as an interceptor of its own. An attempt that finds no token
- * waits for it, if it may, or ends with RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`, with `google.rpc.QuotaFailure`
- * and with RetryInfo that says when there is one). Put it below `retry`, so that it counts attempts: that is what the
- * target counts.
+ * The rate limit as an interceptor of its own. An attempt for which there are too few tokens waits for them, if it may, or
+ * ends with RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`), with `google.rpc.QuotaFailure` and with the time until there
+ * are enough in RetryInfo. Put it behind `retry`, so that it counts attempts, as the target does.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
   const { environment, rest } = takeStandalone(options, "rate");
   const policy = ratePolicy(rest, environment, "rate");
-  return interceptorOf(environment, gatesLayer(environment, [rateGate(policy)]));
+  return interceptorOf(environment, gatesLayer(environment, [policy]));
 }

@@ -9,34 +9,33 @@ import {
 import type { QuotaStore } from "./store.js";
 import type { TokenRate } from "./token-bucket.js";
 
-/** What a rate does with a call when its store throws, fails or is slow. */
 const storeErrorAnswers = ["allow", "refuse"] as const;
 
-/** How many calls of one key may go on in a time, and what becomes of the others. */
+/** How many calls of one key go on per second, and what happens to the others. */
 export interface RateLimitOptions {
-  /** Tokens that come per second for each key. A call takes one, or its `cost`. 0.000001 to 1_000_000_000. */
+  /** Tokens that are added per second for each key. A call takes one, or its `cost`. 0.000001 to 1_000_000_000. */
   readonly ratePerSecond: number;
   /**
-   * Tokens that can be there at once, and are there at first: so many calls may go on without a pause after a rest.
-   * 1 to 1_000_000_000. @defaultValue what comes in one second, and at least 1
+   * The most tokens that a key has at once. It has as many at first, and after a time without calls. 1 to 1_000_000_000.
+   * @defaultValue `ratePerSecond`, and at least 1
    */
   readonly burst?: number;
   /**
-   * How long a call may wait for its tokens, in milliseconds, up to 24 days; 0 to refuse at once. A call whose tokens
-   * come too late for this, or for its deadline, is refused at once as well. @defaultValue 0
+   * How long a call may wait for its tokens, in milliseconds, 0 to 24 days. A call whose tokens would come later, or after
+   * its deadline, is refused at once. @defaultValue 0
    */
   readonly maxWaitMs?: number;
   /** Calls of one key that may wait, a whole number; 0 for none. @defaultValue 100 */
   readonly maxQueued?: number;
-  /** Keys that are kept; those used longest ago are forgotten. 1 to 10_000_000. @defaultValue 10_000 */
+  /** Keys that are kept, a whole number. Of more, the one used longest ago is forgotten. 1 to 10_000_000. @defaultValue 10_000 */
   readonly maxKeys?: number;
-  /** Where the tokens are. @defaultValue this process */
+  /** What keeps the tokens, such as a store that processes share. @defaultValue the memory of this process */
   readonly store?: QuotaStore;
-  /** How long a store may take to answer, in milliseconds, 1 to 24 days. @defaultValue 50 */
+  /** How long a store may take to answer, in milliseconds, 1 ms to 24 days. @defaultValue 50 */
   readonly storeTimeoutMs?: number;
   /**
-   * What becomes of a call when the store throws, fails, answers nonsense or takes too long: `allow` it goes on
-   * unmetered, `refuse` it is refused. Either way the failure is reported. @defaultValue `allow`
+   * What happens to a call when the store throws, rejects, answers nonsense or takes too long. `allow`: it goes on without
+   * tokens; `refuse`: it is refused. Either way the failure is reported. @defaultValue `allow`
    */
   readonly onStoreError?: (typeof storeErrorAnswers)[number];
 }

@@ -4,39 +4,40 @@ import { PriorityQueue, type QueueHandle } from "../../core/queue/priority-queue
 import { QueuedCall, type QueueHost } from "../../core/queue/waiting-call.js";
 import type { Granted, PendingTake, Short, StoreAnswer } from "./store-access.js";
 
-/** What a queue needs from the limit it belongs to. */
+/** What the queue of one key needs of its rate limit. */
 export interface RateQueueHost {
   readonly clock: Clock;
   readonly ratePerSecond: number;
-  /** How long a store is left alone at least, that was asked for the same call so many times in vain. */
-  pauseMs(askedInVain: number): number;
+  /** The shortest time, in milliseconds, before a store is asked again that had too few tokens `timesInVain` times in a row. */
+  pauseMs(timesInVain: number): number;
   take(cost: number, nowMs: number): StoreAnswer | PendingTake;
-  /** Puts tokens back that the store granted to one that could use them no more. */
+  /** Puts back tokens that were granted to a call whose deadline had passed. */
   giveBack(cost: number): void;
-  /** The tokens come too late for one that waits, or its deadline has passed. It is out of the queue already. */
+  /** The tokens come too late for a call, or its deadline has passed. The call is out of the queue already. */
   refuse(waiter: RateWaiter, short: Short | "expired", nowMs: number): void;
-  /** Nobody waits any more. `kept`: the tokens that came back meanwhile. */
+  /** The queue is empty. `kept`: tokens that came back meanwhile, see {@link RateQueue.keep}. */
   emptied(kept: number): void;
 }
 
 /**
- * The calls of one key that wait for tokens: best rank first, by arrival inside a rank. Only the first asks, when its
- * tokens are due; nobody holds tokens while it waits, so one that leaves has nothing to give back, and those behind
- * it move up.
+ * The calls of one key that wait for tokens: best rank first, and by arrival inside a rank. Only the first call asks the
+ * store, when its tokens are due. No call holds tokens while it waits, so one that leaves gives nothing back, and the calls
+ * behind it move up.
  */
 export class RateQueue {
   readonly #host: RateQueueHost;
   readonly #waiters = new PriorityQueue<RateWaiter>();
+  /** The tokens that the waiting calls of each rank need. */
   readonly #costs = new Map<number, number>();
-  /** When the tokens of the first are due, as far as is known. */
+  /** When the tokens of the first call are due, as far as is known, in milliseconds on the monotonic clock. */
   #dueMs = 0;
   #stopTimer: CancelTask | undefined;
-  /** Whoever was first when the store was asked, and what the store has yet to answer. */
+  /** The call for which a store has been asked that has not answered yet. It was the first then. */
   #asking: { readonly waiter: RateWaiter; readonly take: PendingTake } | undefined;
   #serving = false;
   #kept = 0;
-  /** How often in a row the store was asked for whoever is first, and had not enough. */
-  #inVain = 0;
+  /** How often in a row the store had too few tokens for the first call. */
+  #timesInVain = 0;
 
   constructor(host: RateQueueHost) {
     this.#host = host;
@@ -46,28 +47,28 @@ export class RateQueue {
     return this.#waiters.size;
   }
 
-  /** Somebody waits before whom a call of this rank must not go. */
+  /** A call waits that a new one of this rank must not overtake. */
   holdsBack(rank: number): boolean {
     const first = this.#waiters.first();
     return first !== undefined && first.rank <= rank;
   }
 
-  /** After how many milliseconds a call that is held back would have its tokens, if nobody better comes. */
+  /** The time in milliseconds until a new call that is held back would have its tokens, if no better call comes. */
   waitBehind(rank: number, cost: number, nowMs: number): number {
     let tokens = cost - (this.#waiters.first()?.item.request.cost ?? 0);
     for (const [of, sum] of this.#costs) if (of <= rank) tokens += sum;
     return Math.max(0, this.#dueMs - nowMs) + (tokens * 1_000) / this.#host.ratePerSecond;
   }
 
-  /** @param dueMs When its own tokens are due, for a call that nobody holds back. */
+  /** @param dueMs When the tokens of the call are due, if no other call holds it back. */
   add(waiter: RateWaiter, dueMs: number, nowMs: number): void {
     const { rank } = waiter.request;
-    waiter.place = this.#waiters.push(waiter, rank);
+    waiter.handle = this.#waiters.push(waiter, rank);
     this.#count(waiter, 1);
     if (this.#waiters.first()?.item === waiter) this.#arm(dueMs, nowMs);
   }
 
-  /** Takes a call out. Those behind it move up. */
+  /** Takes a call out. The calls behind it move up. */
   remove(waiter: RateWaiter): void {
     const asking = waiter === this.#asking?.waiter;
     const first = this.#waiters.first()?.item === waiter;
@@ -76,14 +77,14 @@ export class RateQueue {
     if (asking || first) this.serve();
   }
 
-  /** Tokens have come back that make nobody's turn come sooner. */
+  /** Keeps tokens that came back until the queue is empty: they must not let a waiting call go on sooner. */
   keep(cost: number): void {
     this.#kept += cost;
   }
 
-  /** Lets through whoever has its tokens now. */
+  /** Lets the calls go on whose tokens are there. */
   serve(): void {
-    // Whoever is served may come back at once, or make another leave: the outermost call serves them all.
+    // A call that is served may queue again at once, or make another one leave: the outermost `serve` goes on with them.
     if (this.#serving) return;
     this.#serving = true;
     while (this.#asking === undefined && this.#serveFirst());
@@ -96,7 +97,7 @@ export class RateQueue {
     this.#host.emptied(kept);
   }
 
-  /** Takes everybody out, the first to be served first. */
+  /** Takes all calls out, in the order in which they would be served. */
   clear(): RateWaiter[] {
     const waiters: RateWaiter[] = [];
     for (;;) {
@@ -115,13 +116,13 @@ export class RateQueue {
     this.#asking = undefined;
   }
 
-  /** False when nobody is there, or the first has to wait. */
+  /** False when the queue is empty or its first call has to wait. */
   #serveFirst(): boolean {
     const first = this.#waiters.first()?.item;
     if (first === undefined) return false;
     const nowMs = this.#host.clock.now();
     if (first.request.deadlineMs <= nowMs) {
-      // Its timer is late: nobody would use the tokens.
+      // The timer of the call is late. It would not use its tokens.
       this.#takeOut(first);
       this.#host.refuse(first, "expired", nowMs);
       return true;
@@ -129,19 +130,19 @@ export class RateQueue {
     const answer = this.#host.take(first.request.cost, nowMs);
     if (answer.kind !== "pending") return this.#answered(first, answer, nowMs);
     this.#asking = { waiter: first, take: answer };
-    answer.listen((late) => {
+    answer.onAnswer((late) => {
       this.#asking = undefined;
       if (this.#answered(first, late, this.#host.clock.now())) this.serve();
     });
     return false;
   }
 
-  /** False when the first has to wait. */
+  /** False when the first call has to wait. */
   #answered(waiter: RateWaiter, answer: StoreAnswer, nowMs: number): boolean {
     if (answer.kind === "granted") {
       this.#takeOut(waiter);
       if (waiter.request.deadlineMs <= nowMs) {
-        // The answer was slow, and the timer of the call is late.
+        // The deadline passed while the store was asked, and the timer of the call is late.
         if (answer.taken) this.#host.giveBack(waiter.request.cost);
         this.#host.refuse(waiter, "expired", nowMs);
         return true;
@@ -155,26 +156,26 @@ export class RateQueue {
       this.#host.refuse(waiter, answer, nowMs);
       return true;
     }
-    // A better one may have come while the store was asked.
+    // A better call may have come while the store was asked.
     if (this.#waiters.first()?.item !== waiter) return true;
     this.#arm(dueMs, nowMs);
     return false;
   }
 
-  /** Whoever is first was asked for, and is asked for again when its tokens are due: not at once, whatever a store says. */
-  #arm(saidMs: number, nowMs: number): void {
+  /** Asks for the first call again when its tokens are due, by `answeredMs` of the store, and after a pause at the soonest. */
+  #arm(answeredMs: number, nowMs: number): void {
     this.#stopTimer?.();
-    this.#inVain += 1;
-    const dueMs = Math.max(saidMs, nowMs + this.#host.pauseMs(this.#inVain));
+    this.#timesInVain += 1;
+    const dueMs = Math.max(answeredMs, nowMs + this.#host.pauseMs(this.#timesInVain));
     this.#dueMs = dueMs;
     this.#stopTimer = this.#host.clock.schedule(dueMs - nowMs, () => this.serve());
   }
 
   #takeOut(waiter: RateWaiter): void {
-    if (waiter.place === undefined) return;
-    if (this.#waiters.first()?.item === waiter) this.#inVain = 0;
-    this.#waiters.remove(waiter.place);
-    waiter.place = undefined;
+    if (waiter.handle === undefined) return;
+    if (this.#waiters.first()?.item === waiter) this.#timesInVain = 0;
+    this.#waiters.remove(waiter.handle);
+    waiter.handle = undefined;
     this.#count(waiter, -1);
   }
 
@@ -187,28 +188,30 @@ export class RateQueue {
 export interface RateRequest {
   readonly key: string;
   readonly cost: number;
-  /** The lower, the sooner it is served. */
+  /** Lower ranks are served first. */
   readonly rank: number;
-  /** On the monotonic clock, `Infinity` for none. */
+  /** In milliseconds on the monotonic clock, `Infinity` for none. */
   readonly deadlineMs: number;
   readonly onGranted: OnGranted;
 }
 
-/** Who decides about those that wait. */
+/** What a rate limit does for a call that waits. */
 export interface RateWaiterHost extends QueueHost {
-  /** One is let through. The result is what it holds. */
+  /** The call goes on. Makes its permit. */
   admitted(request: RateRequest, granted: Granted): Permit;
+  /** The call is refused. */
   refused(): void;
-  /** It can wait no longer: the deadline has passed, or else its longest wait. */
+  /** The call has reached its deadline or its longest wait. */
   waitedOut(waiter: RateWaiter, nowMs: number): void;
+  /** The call was cancelled. */
   left(waiter: RateWaiter): void;
 }
 
 /** A call that waits for the answer of a store, or for its tokens. */
 export class RateWaiter extends QueuedCall {
   readonly request: RateRequest;
-  /** Its place among those that wait for tokens. */
-  place: QueueHandle<RateWaiter> | undefined;
+  /** Set while the call stands in the queue for tokens. */
+  handle: QueueHandle<RateWaiter> | undefined;
   readonly #host: RateWaiterHost;
 
   constructor(host: RateWaiterHost, request: RateRequest, nowMs: number) {

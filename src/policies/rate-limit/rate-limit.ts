@@ -24,22 +24,22 @@ import {
 } from "./store-access.js";
 import type { TokenRate } from "./token-bucket.js";
 
-/** Numbers of one rate, over all its keys. All but `queued` and `asking` only grow. */
+/** Numbers of one rate limit, over all its keys. `admitted`, `refused`, `left` and `storeFailures` only grow. */
 export interface RateLimitSnapshot {
   readonly ratePerSecond: number;
   readonly burst: number;
-  /** Calls that wait for their tokens. */
+  /** Calls that wait for tokens now. */
   readonly queued: number;
-  /** Calls that wait for the answer of a store. */
+  /** Calls that wait for the answer of a store now. */
   readonly asking: number;
   readonly admitted: number;
   readonly refused: number;
-  /** Calls that left while they waited. */
+  /** Calls that were cancelled while they waited. */
   readonly left: number;
   readonly storeFailures: number;
 }
 
-/** What a rate lives by. */
+/** What a rate limit is given beside its options. */
 export interface RateEnvironment {
   readonly clock: Clock;
   readonly random: Random;
@@ -49,10 +49,10 @@ export interface RateEnvironment {
 const expired = refusal("DEADLINE_EXPIRED", "the deadline had passed");
 const drained = refusal("DRAINING", "the server began to drain");
 
-/** What a call holds that has taken no tokens. */
+/** The permit of a call that took no tokens. */
 const free: Permit = Object.freeze({ settle() {} });
 
-/** The tokens of a call. They are spent when it ends, and come back when it does not go on. */
+/** The permit of a call that took tokens. Settled, they stay spent; abandoned, they come back. */
 class Tokens extends OncePermit {
   readonly #limit: RateLimit;
   readonly #request: RateRequest;
@@ -73,9 +73,9 @@ class Tokens extends OncePermit {
 }
 
 /**
- * Lets calls go on at a rate, for each key by itself. A call takes its tokens and goes on; where there are none it
- * waits for them, if that is allowed and worth it, or is refused and told when to come back. Tokens of a call that does
- * not go on after all come back when its permit is abandoned.
+ * A rate limit with a token bucket for each key. A call takes its tokens and goes on. Where there are too few, it waits for
+ * them, if its tokens come within `maxWaitMs` and before its deadline; otherwise it is refused with the time until there are
+ * enough. When the permit of a call is abandoned, its tokens come back.
  */
 export class RateLimit implements RateWaiterHost {
   readonly clock: Clock;
@@ -83,16 +83,16 @@ export class RateLimit implements RateWaiterHost {
   readonly #options: ResolvedRateLimitOptions;
   readonly #random: Random;
   readonly #quotaClient: QuotaClient;
-  /** Of the keys for which somebody waits, and no others. */
+  /** By key, for the keys for which calls wait. */
   readonly #queues = new Map<string, RateQueue>();
-  /** Those that wait for the answer of a store, and do not stand in a queue. */
+  /** Calls that wait for the answer of a store, and stand in no queue. */
   readonly #asking = new Map<RateWaiter, PendingTake>();
   #draining = false;
   #admitted = 0;
   #refused = 0;
   #left = 0;
 
-  /** @param name Where failures of the store are said to have happened. */
+  /** @param name Names the policy in reports of store failures, which come from `${name}.store`. */
   constructor(
     options: ResolvedRateLimitOptions,
     { clock, random, report }: RateEnvironment,
@@ -107,15 +107,15 @@ export class RateLimit implements RateWaiterHost {
   }
 
   /**
-   * Asks to go on. The lower the rank, the sooner a waiting call is served; inside a rank, as they came.
+   * Asks for the tokens of a call. Lower ranks are served first, and inside a rank calls are served by arrival.
    *
-   * Refuses with `RATE_LIMIT_EXCEEDED` when the tokens come too late for `maxWaitMs` or for the deadline, or with
-   * `DEADLINE_EXPIRED`; a wait may end with `DRAINING` too.
+   * Refuses with `RATE_LIMIT_EXCEEDED` when the tokens come too late for `maxWaitMs` or for the deadline, and with
+   * `DEADLINE_EXPIRED` when the deadline has passed. A wait can end with both, and with `DRAINING`.
    */
-  enter(asked: RateRequest): GateAnswer {
-    const entry = this.#enter(asked);
-    if (isRefusal(entry)) this.#refused += 1;
-    return entry;
+  enter(request: RateRequest): GateAnswer {
+    const answer = this.#enter(request);
+    if (isRefusal(answer)) this.#refused += 1;
+    return answer;
   }
 
   #enter(asked: RateRequest): GateAnswer {
@@ -138,9 +138,10 @@ export class RateLimit implements RateWaiterHost {
   }
 
   /**
-   * For the permits: puts the tokens back that a call took. The next one that waits has them at once, unless something
-   * behind the rate refused the call: then the next would be refused as well, and after it all that wait. They keep to
-   * their times, and what came back is there when none waits any more.
+   * For permits: puts back the tokens of a call. The next call that waits gets them at once.
+   *
+   * Not when a policy behind the rate `refused` the call: it would refuse the next one as well, and with it the whole queue.
+   * Then the calls that wait keep to their times, and the tokens come back when the queue is empty.
    */
   giveBack({ key, cost }: RateRequest, refused = false): void {
     const queue = this.#queues.get(key);
@@ -152,10 +153,10 @@ export class RateLimit implements RateWaiterHost {
     queue?.serve();
   }
 
-  /** Refuses those who wait, for tokens or for the answer of a store, and lets nobody wait from now on. */
+  /** Refuses the calls that wait, for tokens or for the answer of a store. From now on none waits. */
   drain(): void {
     this.#draining = true;
-    // All are out before the first is told: what its turn gives back must let none of the others through.
+    // All are taken out before the first is refused: tokens that it gives back must not be granted to another.
     const waiters = [...this.#queues.values()].flatMap((queue) => queue.clear());
     for (const [waiter, take] of this.#asking) {
       take.abandon();
@@ -180,7 +181,7 @@ export class RateLimit implements RateWaiterHost {
     };
   }
 
-  // ---- What becomes of those that wait.
+  // ---- For the calls that wait.
 
   admitted(request: RateRequest, { taken }: Granted): Permit {
     this.#admitted += 1;
@@ -194,10 +195,10 @@ export class RateLimit implements RateWaiterHost {
   waitedOut(waiter: RateWaiter, nowMs: number): void {
     const { key, rank } = waiter.request;
     const queue = this.#queues.get(key);
-    // Its tokens may be due in this very moment.
+    // Its tokens may be due at this moment.
     queue?.serve();
     if (waiter.over) return;
-    // Its own tokens are among those that are counted.
+    // A cost of 0, because its own tokens are counted among those of the queue.
     const waitMs = queue?.waitBehind(rank, 0, nowMs) ?? 0;
     this.#takeOut(waiter);
     const short: Short = { kind: "short", retryAfterMs: waitMs };
@@ -210,7 +211,7 @@ export class RateLimit implements RateWaiterHost {
   }
 
   #takeOut(waiter: RateWaiter): void {
-    if (waiter.place !== undefined) this.#queues.get(waiter.request.key)?.remove(waiter);
+    if (waiter.handle !== undefined) this.#queues.get(waiter.request.key)?.remove(waiter);
     else {
       this.#asking.get(waiter)?.abandon();
       this.#asking.delete(waiter);
@@ -219,18 +220,18 @@ export class RateLimit implements RateWaiterHost {
 
   // ---- A store that answers later.
 
-  #waitForStore(request: RateRequest, asked: PendingTake, nowMs: number): GateAnswer {
+  #waitForStore(request: RateRequest, take: PendingTake, nowMs: number): GateAnswer {
     if (this.#draining) {
-      asked.abandon();
+      take.abandon();
       return drained;
     }
     const waiter = new RateWaiter(this, request, nowMs);
-    this.#asking.set(waiter, asked);
-    // The store has a time of its own; most deadlines are further away.
+    this.#asking.set(waiter, take);
+    // The store has a timeout of its own; most deadlines are later, and need no timer.
     if (request.deadlineMs - nowMs < this.#options.storeTimeoutMs) {
       waiter.waitUntil(request.deadlineMs, nowMs);
     }
-    asked.listen((answer) => {
+    take.onAnswer((answer) => {
       this.#asking.delete(waiter);
       this.#answered(waiter, answer);
     });
@@ -245,12 +246,12 @@ export class RateLimit implements RateWaiterHost {
       waiter.refuse(expired, nowMs);
     } else if (answer.kind === "granted") waiter.admit(answer, nowMs);
     else {
-      const entry = this.#waitOrRefuse(request, answer, nowMs, waiter);
-      if (isRefusal(entry)) waiter.refuse(entry, nowMs);
+      const again = this.#waitOrRefuse(request, answer, nowMs, waiter);
+      if (isRefusal(again)) waiter.refuse(again, nowMs);
     }
   }
 
-  // ---- A call for which there is not enough.
+  // ---- Too few tokens.
 
   #waitOrRefuse(
     request: RateRequest,
@@ -283,8 +284,8 @@ export class RateLimit implements RateWaiterHost {
     const queue = new RateQueue({
       clock: this.clock,
       ratePerSecond: this.#options.rate.ratePerSecond,
-      pauseMs: (askedInVain) =>
-        this.#quotaClient.foreign ? pauseMs(askedInVain, this.#random) : 0,
+      pauseMs: (timesInVain) =>
+        this.#quotaClient.isForeign ? pauseMs(timesInVain, this.#random) : 0,
       take: (cost, nowMs) => this.#quotaClient.take(key, cost, nowMs),
       giveBack: (cost) => this.#quotaClient.giveBack(key, cost),
       refuse: (waiter, short, nowMs) =>
@@ -303,12 +304,11 @@ export class RateLimit implements RateWaiterHost {
   }
 }
 
-/** Share by which the time that a refused call is told may be longer: those refused together come back apart. */
+/** `retryAfterMs` is up to this share longer by chance, so that calls refused together do not come back together. */
 const maxJitter = 0.1;
-/** So much of a key is shown in a text: it may be long, and hold anything. */
+/** Characters of a key that stand in a text: a key may be long, and its content is the user's. */
 const maxShown = 64;
 
-/** What a call is told that does not get its tokens. */
 function rateRefusal(
   rate: TokenRate,
   { key, cost }: Pick<RateRequest, "key" | "cost">,
@@ -328,21 +328,21 @@ function detailOf(
   { failed }: Short,
 ): string {
   const shown = JSON.stringify(key.slice(0, maxShown));
-  // What is wrong with a store is reported here, and is nobody else's business.
+  // The error of the store is reported in this process. Callers are not told: it may name hosts or credentials.
   if (failed === true) return `nothing is known of the tokens of ${shown}`;
   if (cost > burst)
     return `${shown} asks for ${cost} tokens, and there are never more than ${burst}`;
   return `${shown} has used up ${ratePerSecond} per second, burst ${burst}`;
 }
 
-/** How many tokens a call takes. */
+/** How many tokens a call takes, at least 0. */
 export type CostOf<C> = (call: C) => number;
 
 /**
- * The cost function of a rate. The user's own may throw, or give something that is no number of tokens; then the
- * call costs one.
+ * The cost function of a rate limit; 1 for every call where the user gives none. When the user's function throws or returns
+ * no number of at least 0, that is reported and the call costs 1.
  *
- * @throws InvalidOptionError for something that is no function.
+ * @throws InvalidOptionError for an option that is no function.
  */
 export function costFunction<C>(
   cost: CostOf<C> | undefined,

@@ -17,37 +17,37 @@ import { serviceOf } from "../../grpc/types.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "./options.js";
 import { type CostOf, costFunction, RateLimit, type RateLimitSnapshot } from "./rate-limit.js";
 
-/** What a call tells the functions of a quota. */
+/** What the functions of a quota and of a bulkhead see of a call. */
 export interface QuotaCall
   extends Pick<InboundCall, "method" | "kind" | "peer" | "priority" | "authContext"> {
-  /** What the caller sent along, for reading only. */
+  /** What the caller sent, for reading only. */
   readonly metadata: Pick<Metadata, "get" | "getMap">;
 }
 
-/** Keys that have a name. */
+/** The keys that have a name. */
 const keys = {
   server: () => "server",
   service: ({ method }: QuotaCall) => serviceOf(method),
   method: ({ method }: QuotaCall) => method,
-  // Every connection has a port of its own.
+  // Without the port, which is another one for every connection.
   peer: ({ peer }: QuotaCall) => peer.replace(/:\d{1,5}$/, ""),
 } as const satisfies Record<string, (call: QuotaCall) => string>;
 
-/** How many calls a server takes on in a time: from everybody, or from each of those it tells apart. */
+/** How many calls a server accepts per second, for each key. */
 export interface QuotaOptions extends RateLimitOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /**
-   * Whose tokens a call takes: those of all calls of the server, of its service, of its method, of the address it
-   * comes from, or of what a function says. A refused caller is told the key, as `google.rpc.QuotaFailure.subject`.
+   * What has tokens of its own: the whole `server`, each `service`, `method` or `peer` (the address of the caller without its
+   * port), or what a function returns. A refused caller is told the key, in `google.rpc.QuotaFailure.subject`.
    * @defaultValue `server`
    */
   readonly key?: keyof typeof keys | ((call: QuotaCall) => string);
-  /** How many tokens a call takes, at least 0; more than `burst` is never let through. @defaultValue 1 */
+  /** How many tokens a call takes, at least 0. A call that costs more than `burst` is always refused. @defaultValue 1 */
   readonly cost?: (call: QuotaCall) => number;
 }
 
-/** One quota of a server. A call that has passed it and does not go on after all has its tokens back. */
+/** One quota of a server. When a call that has passed it is refused later, or is cancelled, its tokens come back. */
 export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "quota";
   mode: Mode;
@@ -57,7 +57,7 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: QuotaOptions, environment: Environment, prefix: string) {
-    // Refuses what is no object of options; which keys are known is said below.
+    // Refuses what is no object; unknown options are refused below.
     const options = readOptions(prefix, given);
     const { mode = "enforce", key, cost, ...limit } = options;
     const { report } = environment;
@@ -83,7 +83,7 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
     });
   }
 
-  /** Refuses those who wait. */
+  /** Refuses the calls that wait. */
   drain(): void {
     this.#limit.drain();
   }
@@ -93,7 +93,12 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 }
 
-/** The key function of a quota or a bulkhead. The user's own may throw; then the call counts for the whole server. */
+/**
+ * The key function of a quota or of a bulkhead. When the user's function throws or returns no string, that is reported and the
+ * key is `server`.
+ *
+ * @throws InvalidOptionError for an option that is neither a known name nor a function.
+ */
 export function quotaKey(
   key: QuotaOptions["key"],
   report: ReportError,
@@ -109,7 +114,7 @@ export function quotaKey(
 }
 
 /**
- * The quotas of a server: one, or several that a call has to pass one after the other.
+ * The quotas of a server: one, or several that a call passes in their order.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -127,17 +132,16 @@ function isList<T extends object>(given: T | readonly T[]): given is readonly T[
   return Array.isArray(given);
 }
 
-/** What the functions of a policy see of a call. */
 export function quotaCall(inbound: InboundCall): QuotaCall {
   const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
-  // Asked for when it is wanted: grpc-js takes the certificate apart for it.
+  // The certificate is read only when the function asks for it: grpc-js decodes it each time.
   return { method, kind, peer, priority, metadata, authContext: () => inbound.authContext() };
 }
 
 /**
- * A quota as an interceptor of its own. A call that finds no tokens waits for them, if it may, or is refused before
- * its handler runs: RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`) with `google.rpc.QuotaFailure`, and with pushback
- * and RetryInfo that say when there are some. Exempt: health, reflection, channelz, ORCA.
+ * A quota as an interceptor of its own. A call for which there are too few tokens waits for them, if it may, or is refused
+ * before its handler runs: RESOURCE_EXHAUSTED (reason `RATE_LIMIT_EXCEEDED`), with `google.rpc.QuotaFailure` and with the time
+ * until there are enough in pushback and RetryInfo. Health, reflection, channelz and ORCA are exempt.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -6,48 +6,48 @@ import type { ResolvedRateLimitOptions } from "./options.js";
 import type { QuotaAnswer, QuotaStore } from "./store.js";
 import { TokenBucket, type TokenRate } from "./token-bucket.js";
 
-/** What the desk says of a question, once the store has answered or failed. */
+/** The answer to a call that asked a store for tokens, also when the store has failed. */
 export type StoreAnswer = Granted | Short;
 
 /** The call may go on. */
 export interface Granted {
   readonly kind: "granted";
-  /** False where the store has failed and the call goes on all the same: it has no tokens that it could give back. */
+  /** False when the store has failed and the call goes on all the same. It then has no tokens to give back. */
   readonly taken: boolean;
 }
 
-/** There is not enough. */
+/** There are too few tokens. */
 export interface Short {
   readonly kind: "short";
-  /** Until there is enough; `Infinity` for never. */
+  /** Milliseconds until there are enough; `Infinity` for never. */
   readonly retryAfterMs: number;
-  /** The store has failed; nothing is known of the tokens. */
+  /** The store has failed, and it is not known how many tokens there are. */
   readonly failed?: true;
 }
 
-/** There will never be enough. */
+/** There will never be enough tokens. */
 export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
 const storeGranted: Granted = Object.freeze({ kind: "granted", taken: true });
 const allowed: Granted = Object.freeze({ kind: "granted", taken: false });
 
-/** When to come back to a store that fails, in milliseconds. */
+/** When a call that is refused for a failed store should come back, in milliseconds. */
 const failedRetryMs = 1_000;
-/** For a store that has nothing now and will have it now, in milliseconds. */
+/** The shortest `retryAfterMs`: a store may have too few tokens and name no time or 0. */
 const minRetryMs = 1;
-/** Failures are reported at most once in so many milliseconds: a store that is down fails every call. */
+/** Failures are reported at most once in so many milliseconds, because a store that is down fails every call. */
 const reportEveryMs = 1_000;
 
 /**
- * Asks a store for tokens, and has an answer whatever the store does. One that answers at once is answered for at
- * once; a promise is waited for no longer than `storeTimeoutMs`.
+ * Asks a store for tokens, and always answers: a store that throws, rejects, answers nonsense or takes longer than
+ * `storeTimeoutMs` has failed, and `onStoreError` decides. Answers at once where the store does.
  */
 export class QuotaClient {
   readonly rate: TokenRate;
   readonly timeoutMs: number;
   readonly clock: Clock;
-  /** The store is somebody else's: what it says of the time until there is enough may be wrong. */
-  readonly foreign: boolean;
+  /** The store is the user's: the time that it names may be wrong. */
+  readonly isForeign: boolean;
   readonly #store: QuotaStore;
   readonly #allows: boolean;
   readonly #report: ReportError;
@@ -65,7 +65,7 @@ export class QuotaClient {
     this.rate = options.rate;
     this.timeoutMs = options.storeTimeoutMs;
     this.clock = clock;
-    this.foreign = options.store !== undefined;
+    this.isForeign = options.store !== undefined;
     this.#store = store;
     this.#allows = options.onStoreError === "allow";
     this.#report = report;
@@ -79,10 +79,10 @@ export class QuotaClient {
 
   take(key: string, cost: number, nowMs: number): StoreAnswer | PendingTake {
     try {
-      const said = given(() => this.#store.take(key, cost, this.rate, nowMs));
-      return said instanceof Promise
-        ? new PendingTake(this, said, key, cost, nowMs)
-        : this.read(said, cost);
+      const answer = given(() => this.#store.take(key, cost, this.rate, nowMs));
+      return answer instanceof Promise
+        ? new PendingTake(this, answer, key, cost, nowMs)
+        : this.read(answer, cost);
     } catch (error) {
       return this.failed(error);
     }
@@ -93,19 +93,20 @@ export class QuotaClient {
     tell(put, this.#note, this.#where);
   }
 
-  /** @throws TypeError for something that is no answer. */
-  read(said: QuotaAnswer, cost: number): StoreAnswer {
-    if (said?.granted === true) return storeGranted;
-    if (said?.granted !== false) throw new TypeError("the quota store gave no answer");
-    const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = said;
+  /** @throws TypeError for what is no {@link QuotaAnswer}. */
+  read(answer: QuotaAnswer, cost: number): StoreAnswer {
+    if (answer?.granted === true) return storeGranted;
+    if (answer?.granted !== false) throw new TypeError("the quota store gave no answer");
+    const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = answer;
     if (typeof retryAfterMs !== "number" || Number.isNaN(retryAfterMs)) {
       throw new TypeError("the quota store named no time");
     }
-    // Nobody waits so long: what is further away than any duration comes never.
+    // A time beyond the longest duration counts as never.
     if (retryAfterMs > maxDurationMs) return never;
     return { kind: "short", retryAfterMs: Math.max(retryAfterMs, 0) || minRetryMs };
   }
 
+  /** Reports the error, and answers by `onStoreError`. */
   failed(error: unknown): StoreAnswer {
     this.#note(error);
     return this.#allows ? allowed : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
@@ -120,7 +121,7 @@ export class QuotaClient {
   };
 }
 
-/** A question that the store has yet to answer. It is answered once at most. */
+/** Tokens that a store was asked for, and has not answered yet. */
 export class PendingTake {
   readonly kind = "pending";
   readonly #quotaClient: QuotaClient;
@@ -129,12 +130,12 @@ export class PendingTake {
   readonly #stopTimer: CancelTask;
   #onAnswer: ((answer: StoreAnswer) => void) | undefined;
   #open = true;
-  /** Tokens that are granted now would be nobody's. */
+  /** No call would use tokens that are granted from now on: they are given back. */
   #unwanted = false;
 
   constructor(
     quotaClient: QuotaClient,
-    said: Promise<QuotaAnswer>,
+    answer: Promise<QuotaAnswer>,
     key: string,
     cost: number,
     nowMs: number,
@@ -145,40 +146,40 @@ export class PendingTake {
     const { clock, timeoutMs } = quotaClient;
     this.#stopTimer = expireAt(clock, nowMs + timeoutMs, timeoutMs, () => {
       const late = new Error(`the quota store did not answer in ${timeoutMs} ms`);
-      const answer = quotaClient.failed(late);
+      const failed = quotaClient.failed(late);
       // A call that goes on without an answer uses what the store may still grant it, and does not give it back.
-      this.#unwanted = answer.kind !== "granted";
-      this.#settle(answer);
+      this.#unwanted = failed.kind !== "granted";
+      this.#settle(failed);
     });
-    said.then(
-      (answer) => this.#arrived(answer),
+    answer.then(
+      (arrived) => this.#arrived(arrived),
       (error) => {
         if (this.#open) this.#settle(quotaClient.failed(error));
       },
     );
   }
 
-  /** Who is told. Nothing is told before the call that asked has returned. */
-  listen(onAnswer: (answer: StoreAnswer) => void): void {
+  /** Sets what is called with the answer: once at most, and never before `take` has returned. */
+  onAnswer(onAnswer: (answer: StoreAnswer) => void): void {
     this.#onAnswer = onAnswer;
   }
 
-  /** Nobody waits for the answer any more. Tokens that are granted later are given back. */
+  /** The call does not wait any more. Tokens that are granted later are given back. */
   abandon(): void {
     if (!this.#open) return;
     this.#unwanted = true;
     this.#close();
   }
 
-  #arrived(said: QuotaAnswer): void {
-    if (this.#open) this.#settle(this.#read(said));
-    else if (this.#unwanted && said?.granted === true)
+  #arrived(answer: QuotaAnswer): void {
+    if (this.#open) this.#settle(this.#read(answer));
+    else if (this.#unwanted && answer?.granted === true)
       this.#quotaClient.giveBack(this.#key, this.#cost);
   }
 
-  #read(said: QuotaAnswer): StoreAnswer {
+  #read(answer: QuotaAnswer): StoreAnswer {
     try {
-      return this.#quotaClient.read(said, this.#cost);
+      return this.#quotaClient.read(answer, this.#cost);
     } catch (error) {
       return this.#quotaClient.failed(error);
     }
@@ -200,8 +201,8 @@ export class PendingTake {
 const granted: QuotaAnswer = Object.freeze({ granted: true });
 
 /**
- * The tokens of one rate in this process: a bucket for each key. Beyond `maxKeys`, those used longest ago are
- * forgotten, and start with a full bucket when they come back.
+ * The tokens of one rate limit in this process: a bucket for each key. Beyond `maxKeys` the bucket used longest ago is
+ * forgotten; when its key comes again, it has a full one.
  */
 export class MemoryQuotaStore implements QuotaStore {
   readonly #buckets: Keyed<TokenBucket>;

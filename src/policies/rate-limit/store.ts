@@ -1,29 +1,28 @@
 import type { TokenRate } from "./token-bucket.js";
 
-/** What a store says to a call that asks for tokens. */
+/** The answer of a store to a call that asks for tokens. */
 export type QuotaAnswer =
   | { readonly granted: true }
   | {
       readonly granted: false;
       /**
-       * After how many milliseconds there will be enough, if nobody else takes them; `Infinity` for never.
-       * Left out, it is the time in which the rate brings the cost.
+       * Milliseconds until there are enough tokens, if no other call takes them; `Infinity` for never.
+       * @defaultValue the time in which the rate adds as many tokens as the call costs
        */
       readonly retryAfterMs?: number;
     };
 
 /**
- * Where the tokens are: in this process, which is the default, or in a store that several processes share. Such a
- * store may answer with a promise; then each call waits for the answer.
+ * Keeps the tokens of a rate limit: in this process, which is the default, or in a store that several processes share. A
+ * store may answer with a promise; each call then waits for the answer.
  *
- * The rate comes with each question, so that a store needs no set-up of its own. Quotas that stand on one store need
- * keys that differ.
+ * The rate is given with each question, so that a store needs no set-up. Rate limits that share a store need different keys.
  */
 export interface QuotaStore {
   /**
    * Takes `cost` tokens of a key, all or none.
    *
-   * @param nowMs Monotonic milliseconds of this process, for stores that live in it.
+   * @param nowMs Milliseconds on the monotonic clock of this process. It means nothing in another process.
    */
   take(
     key: string,
@@ -32,8 +31,8 @@ export interface QuotaStore {
     nowMs: number,
   ): QuotaAnswer | PromiseLike<QuotaAnswer>;
   /**
-   * Puts tokens back that a call took and did not use: a later policy refused it, or it left before it went on. Without
-   * this method they stay spent.
+   * Puts back tokens that a call took and did not use: a later policy refused it, or it was cancelled before it went on.
+   * Without this method they stay spent.
    */
   giveBack?(key: string, cost: number, rate: TokenRate, nowMs: number): unknown;
 }

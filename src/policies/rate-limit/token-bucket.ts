@@ -1,15 +1,16 @@
-/** How many tokens come, and how many can be there at once. */
 export interface TokenRate {
+  /** Tokens that are added per second. */
   readonly ratePerSecond: number;
+  /** The most tokens that a bucket holds. */
   readonly burst: number;
 }
 
 /**
- * A token bucket, full at first, refilled by looking at the clock.
+ * A token bucket. It is full at first, and refilled by the clock when it is used.
  *
- * It keeps no level that has to be brought up to date, and so nothing in which rounding adds up: it remembers when
- * it was last full and what was taken since. "Is there enough now" and "there will be, in so many milliseconds" come
- * from the same expression, so a wait is never too short, and never longer than it has to be.
+ * It keeps no level that would be updated, in which rounding would add up, but when it was last full and how many tokens
+ * were taken since. Whether there are enough tokens, and how long until there are, is the same expression, so that a wait is
+ * exact.
  */
 export class TokenBucket {
   readonly #rate: TokenRate;
@@ -23,8 +24,9 @@ export class TokenBucket {
   }
 
   /**
-   * Takes `cost` tokens, all or none. 0: they are taken. Otherwise nothing is, and it is the number of milliseconds
-   * until so many are there; `Infinity` when the bucket can not hold so many.
+   * Takes `cost` tokens, all or none.
+   *
+   * @returns 0 when they are taken; otherwise the milliseconds until there are enough, `Infinity` for more than the burst.
    */
   take(cost: number, nowMs: number): number {
     if (cost > this.#rate.burst) return Infinity;
@@ -36,21 +38,21 @@ export class TokenBucket {
   }
 
   /**
-   * Puts tokens back that were taken and not used. Beyond the burst they are lost, as any that come then. What came
-   * in vain while they were out stays: it is at most what the rate brings in that time.
+   * Puts back tokens that were taken and not used. Those beyond the burst are lost. Tokens that were added while these were
+   * out stay, though the bucket would have been full: they are at most what the rate adds in that time.
    */
   giveBack(cost: number): void {
     this.#taken -= cost;
   }
 
-  /** When `cost` tokens are there, if none is taken before. */
+  /** When `cost` tokens are there, if no other is taken. */
   #dueMs(cost: number): number {
     const { ratePerSecond, burst } = this.#rate;
     return this.#fullAtMs + ((this.#taken + cost - burst) * 1_000) / ratePerSecond;
   }
 
   #refill(nowMs: number): void {
-    // Full in this very moment is no rest: a new start here would round the time of every token anew.
+    // Not when it is full at exactly this moment: to begin anew then would add a rounding for every token.
     if (nowMs <= this.#dueMs(this.#rate.burst)) return;
     this.#fullAtMs = nowMs;
     this.#taken = 0;
