@@ -17,10 +17,10 @@ export async function judgedStock(weir: Weir): Promise<string> {
     retry: {
       idempotent: true,
       backoff: { baseMs: 20 },
-      // Of a failure. It stands in for `codes`; origin and idempotency still have to allow the retry.
+      // About a failure. Replaces `codes`; the origin and idempotency must still allow the retry.
       retryStatus: ({ code, details }: { code: status; details: string }) =>
         code === status.UNAVAILABLE && !details.includes("maintenance"),
-      // Of an OK. When no attempt is left, the caller gets the response.
+      // About an OK. When no attempt is left, the caller gets the response.
       retryResponse: (response: unknown) => (response as GetStockResponse).quantity < 0,
     },
   };

@@ -36,7 +36,7 @@ const idempotent = inventoryClient(
   server,
   weir.client({
     retry: { maxAttempts: 4, codes: [status.UNAVAILABLE, status.ABORTED], backoff: { baseMs: 20 } },
-    // What the schema says. Or from a descriptor set: methodRegistry(readFileSync("shop.binpb"))
+    // The levels of the schema. Or from a descriptor set: methodRegistry(readFileSync("shop.binpb"))
     idempotency: methodRegistry({ "demo.shop.v1.InventoryService/Reserve": "idempotent" }),
   }),
 );

@@ -26,9 +26,9 @@ export async function resumedStock(weir: Weir): Promise<string> {
         maxAttempts: 4,
         backoff: { baseMs: 20 },
         resume: {
-          // Where the stream has come to, asked of each message.
+          // The position of each message.
           token: (message) => (message as WatchStockResponse).quantity,
-          // The request that goes on behind it.
+          // The request that continues behind that position.
           request: (first, token) => ({
             ...(first as WatchStockRequest),
             sku: `boots@${Number(token) - 1}`,
