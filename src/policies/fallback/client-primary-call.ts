@@ -147,26 +147,26 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       if (asksFunctions) this.request = readableLater(definition, sent);
       if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
         this.#sent = sent;
-        this.#begin(sent);
+        this.#onRequest(sent);
       }
     }
-    if (this.#below) super.sendMessageWithContext(context, sent);
+    if (this.#hasOwnCall) super.sendMessageWithContext(context, sent);
     else completeWrite(context);
     if (sent instanceof KeptRequest && sent !== message) sent.settle(this);
   }
 
   override halfClose(): void {
-    if (this.#below) super.halfClose();
+    if (this.#hasOwnCall) super.halfClose();
   }
 
   override startRead(): void {
     this.readWanted = true;
-    if (this.#below) super.startRead();
+    if (this.#hasOwnCall) super.startRead();
   }
 
   override cancelWithStatus(code: Status, details: string): void {
     this.#ownCancel = true;
-    if (this.ended || this.#below) {
+    if (this.ended || this.#hasOwnCall) {
       super.cancelWithStatus(code, details);
       return;
     }
@@ -197,7 +197,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- To the service.
 
-  #begin(request: KeptRequest): void {
+  #onRequest(request: KeptRequest): void {
     const { record, options, metadata } = this;
     const { cache } = this.policy;
     this.key = cache?.keyOf({ record, options, metadata }, request);
@@ -303,7 +303,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   /** There is a call below of this call's own, or there will be one: what is sent and read goes there. */
-  get #below(): boolean {
+  get #hasOwnCall(): boolean {
     return this.#shared === undefined && this.#stage !== "elsewhere";
   }
 
@@ -343,12 +343,12 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   override onReceiveMetadata(metadata: Metadata): void {
     if (this.#stage === "primary" && this.#single) this.heldMetadata = metadata;
-    else if (this.#begins()) super.onReceiveMetadata(metadata);
+    else if (this.#beginResponse()) super.onReceiveMetadata(metadata);
   }
 
   override onReceiveMessage(message: unknown): void {
     // grpc-js announces a single response that does not come by a message of null.
-    if (message === null || !this.#begins()) return;
+    if (message === null || !this.#beginResponse()) return;
     this.#recording?.message(message);
     this.readWanted = false;
     try {
@@ -389,7 +389,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   /** The caller is about to get a part of the response. False if the response is dropped. */
-  #begins(): boolean {
+  #beginResponse(): boolean {
     if (this.#stage === "begun") return true;
     if (this.#stage !== "primary" || this.ended) return false;
     this.#stage = "begun";
@@ -475,7 +475,7 @@ class PrimaryTime {
     this.availableMs = this.untilMs - nowMs;
   }
 
-  /** Runs `task` in the caller's context when the time is over. Not without a reserve: then the call's own deadline ends it. */
+  /** Runs `task` in the caller's context when the time is over. Without a reserve, the call's own deadline does that. */
   whenOver(task: () => void): void {
     if (this.reserveMs === 0) return;
     const { clock, restore } = this.#record;
@@ -483,8 +483,8 @@ class PrimaryTime {
   }
 
   /**
-   * Takes the reserve off the deadline of the call below. The server is told the shorter deadline only for a single response,
-   * which can be replaced until its end: a stream that has begun may use all of the call's time.
+   * Takes the reserve off the deadline of the call below. The server is told the shorter deadline only for a single
+   * response, which can be replaced until its end: a stream that has begun may use all of the call's time.
    */
   shorten(options: OptionsWithOwn, single: boolean): OptionsWithOwn {
     if (this.reserveMs === 0) return options;

@@ -21,7 +21,7 @@ export interface FaultsSnapshot {
   /** Calls that are delayed or left without an answer now. */
   readonly active: number;
   readonly injected: Readonly<Record<FaultKind, number>>;
-  /** Calls that were drawn and went on without a fault, because `maxActive` others were delayed or left without an answer. */
+  /** Calls that were drawn and went on without a fault, because `maxActive` others were held. */
   readonly spared: number;
 }
 

@@ -40,7 +40,10 @@ export class Throttle {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #window: ThrottleWindow;
-  /** How many served calls in a row show a recovery. A target that still refuses all above K serves as many in one of fifty cases. */
+  /**
+   * How many served calls in a row show a recovery. A target that still refuses everything above K serves as many in a
+   * row in one of fifty cases.
+   */
   readonly #enoughInRow: number;
   #passedAtMs = Number.NEGATIVE_INFINITY;
   /** A request of the window was not served. */
