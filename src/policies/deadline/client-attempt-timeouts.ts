@@ -30,8 +30,9 @@ import {
 } from "./options.js";
 
 /**
- * Bounds one attempt: its wait for a connection, for the first response, between the messages of a streamed
- * response, and altogether. Stands below the gates, so that waiting in a queue of ours is not the attempt's time.
+ * The timeouts of one attempt: for its connection, for the first response, between messages of a streamed response, and for
+ * the whole attempt. They stand behind the gates, so that a wait in a queue of this process is not the time of the attempt.
+ * `undefined` where none is set.
  */
 export function attemptTimeoutsLayer(timeouts: ResolvedTimeoutOptions): Layer | undefined {
   const { connectionMs, attemptMs, firstResponseMs, idleMs } = timeouts;
@@ -47,7 +48,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   readonly #timers = new Map<RefusalReason, CancelTask>();
   readonly #streamed: boolean;
   #stopWatching: (() => void) | undefined;
-  /** What the call told as its peer when it had no connection yet; where no channel is known. */
+  /** What `getPeer()` answered before the call had a connection. Only used where the channel is not known. */
   #peerAtStart: string | undefined;
   /** A read is outstanding. */
   #reading = false;
@@ -92,7 +93,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     this.#record.learnTarget(peer);
     this.#peerAtStart = peer;
     if (peer !== "unknown") return;
-    // Somebody below tells no peer at all, so that nobody could tell a call without a connection from one that has one.
+    // The call below never names a peer, so that a call without a connection looks like one with a connection.
     this.#disarm("CONNECTION_TIMEOUT");
     this.#record.warnOnce(
       "timeouts.connectionMs",
@@ -118,7 +119,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveMessage(message: unknown): void {
-    // A single response announces its failure with null; the status follows.
+    // For a single response that failed, grpc-js passes null before the status.
     if (message !== null) {
       this.#reading = false;
       this.#disarm("IDLE_TIMEOUT");
@@ -130,7 +131,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   override onReceiveStatus(received: StatusObject): void {
     if (this.#expired) {
       const { resets, target } = this.#record;
-      // The echo of our calling it off: now the peer says whether there was a stream to be reset.
+      // The end of the call that was cancelled below. By now the peer tells whether there was a stream that was reset.
       const peer = this.getPeer();
       const made = isAddress(peer, target);
       resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
@@ -146,7 +147,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
       const failure = endAttempt(attempt, received, evidence, this.#clock.now());
       if (failure?.origin === "attempt-timeout") {
-        // The server was told the time of the attempt, and was the first to say that it is up.
+        // The server was given the timeout of the attempt as the deadline, and was the first to end it.
         this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
         return;
       }
@@ -163,8 +164,8 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   /**
-   * Only while somebody waits for a message: a consumer that takes its time does not time its own stream out. And
-   * only once the response has begun: before that it is the first response that is late.
+   * Runs only while a message has been asked for, so that a reader that takes its time does not end its own stream, and only
+   * once the response has begun: before that, the timeout of the first response runs.
    */
   #armIdle(): void {
     if (!this.#streamed || !this.#reading || !this.#responding) return;
@@ -172,16 +173,16 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     this.#arm("IDLE_TIMEOUT", this.#timeouts.idleMs);
   }
 
-  /** The channel tells whether there is a connection; the peer of the call does not until it is too late. */
+  /** Watches the channel, which knows whether there is a connection. The peer of the call shows it only later. */
   #watchConnection(connectionMs: number | undefined): void {
     const { connection } = this.#record;
     if (connectionMs === undefined) return;
     if (connection === undefined) {
-      // No channel is known here. When the time is up, the peer of the call tells whether it has a connection.
+      // Without the channel, the peer of the call tells whether there is a connection, when the time is up.
       this.#arm("CONNECTION_TIMEOUT", connectionMs);
       return;
     }
-    // Starting the call lets an idle channel connect, and says so where the channel is closed.
+    // An idle channel connects when the call is started. On a closed channel the call fails at once.
     if (connection.state === connectivityState.READY || connection.closed) return;
     this.#arm("CONNECTION_TIMEOUT", connectionMs);
     this.#stopWatching = connection.subscribe((state) => {
@@ -204,14 +205,14 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     this.#timers.delete(reason);
   }
 
-  /** Ends the attempt if its connection bears the reset, else when it does. */
+  /** Ends the attempt, now or when the reset budget of its connection allows it. */
   #expire(reason: RefusalReason, ms: number, lateMs: number): void {
     if (this.ended) return;
     const record = this.#record;
     const { resets, target, connection } = record;
     if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
-      // A call that is on a connection tells the address of its peer. Before that it tells the target of the channel at
-      // first, and then nothing.
+      // With a connection, `getPeer()` is the address of the peer. Before that it is the target of the channel, and then
+      // `unknown`.
       const peer = this.getPeer();
       if (peer === this.#peerAtStart || peer === "unknown") this.#end(reason, ms, lateMs);
       return;
@@ -251,13 +252,13 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       detail,
     });
     const final: StatusObject = localRejection(refusal(reason, detail));
-    // Said before the attempt is called off below, where it would look like the caller's doing.
+    // Noted before the attempt is cancelled below, because the cancel would look like the caller's.
     const { target } = this.#record;
     const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target };
     const attempt = attemptOf(this.options, this.#record);
     if (heldUp(lateMs)) attempt.heldUp = true;
     endAttempt(attempt, final, evidence, atMs);
-    // The context that a timer runs in is whoever armed it; what follows belongs to our caller.
+    // A timer runs in the async context of whatever armed it; what follows runs in that of the caller.
     this.#record.restore(() => this.finish(final));
   }
 }
@@ -270,8 +271,8 @@ const texts: Readonly<Partial<Record<RefusalReason, string>>> = {
 };
 
 /**
- * Timeouts of attempts as an interceptor of their own, with the same options for all methods. Put it innermost.
- * `totalMs` is the whole call's and needs the deadline interceptor of a weir, so it is refused here.
+ * The timeouts of attempts as an interceptor of its own, with the same options for all methods. Put it innermost. `totalMs` is
+ * refused here: it is about the whole call, and `weir.client` has it.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

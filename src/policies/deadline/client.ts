@@ -20,20 +20,20 @@ import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadlin
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 
-/** How long calls may take, and how they follow the inbound call they are made for. */
+/** The deadline of calls, and how they follow the inbound call that they are made for. */
 export interface DeadlineOptions {
   /** Deadline of calls that set none, in milliseconds from their start. 1 ms to 24 days. @defaultValue none */
   readonly defaultMs?: number;
   /**
-   * How much earlier than the inbound call's deadline an outbound call must end, so that the handler can
-   * still answer. 0 to 24 days. @defaultValue 5
+   * How much earlier than the deadline of its inbound call a call ends, in milliseconds, so that the handler can still
+   * answer. 0 to 24 days. @defaultValue 5
    */
   readonly marginMs?: number;
 }
 
 export interface ResolvedDeadlineOptions {
   readonly defaultMs: number | undefined;
-  /** `timeouts.totalMs`: bounds calls that set a later deadline, too. */
+  /** `timeouts.totalMs`: also bounds calls that set a later deadline. */
   readonly totalMs: number | undefined;
   readonly marginMs: number;
 }
@@ -55,11 +55,16 @@ export function resolveDeadlineOptions(
 }
 
 /**
- * Gives every call its effective deadline: its own or the default, and never later than the inbound call's
- * less a margin. When it passes, the call ends with DEADLINE_EXCEEDED (reason `DEADLINE_EXCEEDED`). A call
- * whose time is over before it starts is not sent (`DEADLINE_EXPIRED`). When the inbound call is cancelled,
- * the call is cancelled too (`PARENT_CANCELLED`); when it ends well, the call goes on. `propagate_flags` say which of the
- * two a call follows, as with grpc-js; here also of the inbound call that no `parent` names.
+ * Gives each call its effective deadline: its own or the default one, but at the latest the deadline of the inbound call less
+ * a margin.
+ *
+ * - When it passes, the call ends with DEADLINE_EXCEEDED (reason `DEADLINE_EXCEEDED`).
+ * - A call whose deadline has passed before it starts is not sent (`DEADLINE_EXPIRED`).
+ * - When the inbound call is cancelled, the call is cancelled (`PARENT_CANCELLED`). When the inbound call ends well, the call
+ *   goes on.
+ *
+ * The call option `propagate_flags` says which of deadline and cancellation a call follows, as in grpc-js. Here it holds for
+ * the inbound call whose handler makes the call, too, and not only for one that `parent` names.
  */
 export function deadlineLayer(policy: ResolvedDeadlineOptions): Layer {
   return (options, nextCall) => new DeadlineCall(options, nextCall, options[recordKey], policy);
@@ -107,8 +112,8 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
       ? Number.POSITIVE_INFINITY
       : Math.min(
           inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
-          // The native `parent` option: we follow it ourselves, because grpc-js cancels a child whose parent
-          // ended well, and leaves a listener on the parent for each attempt.
+          // grpc-js is not given the `parent` option: it would cancel the call of a parent that ended well, and leave a
+          // listener on the parent for each attempt.
           toMonotonic(parent?.getDeadline(), this.#clock, nowMs) ?? Number.POSITIVE_INFINITY,
         );
     const deadlineMs = Math.min(asked, above - marginMs);
@@ -121,7 +126,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     }
     const remainingMs = deadlineMs - nowMs;
     if (!(remainingMs > 0)) {
-      // A deadline may be any time ago; since when says nothing that its caller can use.
+      // How long ago it passed is left out: a deadline may lie years back.
       const detail = "The deadline had passed when the call started";
       this.#end("DEADLINE_EXPIRED", "reject", detail);
       return;
@@ -146,7 +151,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    // The caller's own word comes first, though the call ends by it only in the next tick.
+    // The caller's cancel comes first, though the call ends only in the next tick.
     this.#unsubscribe?.();
     super.cancelWithStatus(code, details);
   }
@@ -164,8 +169,8 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     if (inbound !== undefined) {
       this.#unsubscribe = inbound.onCancelled((end) => this.#ownCancel(end));
     } else if (parent !== undefined) {
-      // Fires on every end of the parent; only `cancelled` without an answer would be worth following, and
-      // grpc-js does not tell the two apart. The documented meaning of the option is kept.
+      // grpc-js emits `cancelled` for every end of the parent, also after an answer, and does not tell them apart. The call
+      // is cancelled for all of them, as the option is documented.
       const emitter: EventEmitter = parent;
       const cancel = () => this.#ownCancel("cancelled");
       emitter.once("cancelled", cancel);
@@ -175,7 +180,7 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
 
   #ownCancel(end: InboundEnd): void {
     if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
-      // The timer of the inbound call may have been late, and does not look. What it leaves for ours is no time.
+      // The timer of the inbound call may have fired late, before the sockets were read: they are read first.
       const lateMs = this.#clock.now() - (this.#record.inbound?.deadlineMs ?? 0);
       this.#stopTimer?.();
       this.#stopTimer = this.#clock.afterPoll(() => this.#expire(lateMs));
@@ -187,10 +192,10 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   #expire(lateMs: number): void {
     const { attemptCount, startedAtMs } = this.#record;
     const seconds = (this.#clock.now() - startedAtMs) / 1000;
-    // Without a layer that counts them, none is known.
+    // 0 where no layer counts attempts.
     const tried =
       attemptCount === 0 ? "" : attemptCount === 1 ? ", 1 attempt" : `, ${attemptCount} attempts`;
-    // What is on its way is called off now, and ends by that.
+    // The attempts in flight are cancelled now: what they end with must not count as an answer of the server.
     if (heldUp(lateMs)) this.#record.heldUp = true;
     const detail = `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`;
     this.#end("DEADLINE_EXCEEDED", "expire", detail);

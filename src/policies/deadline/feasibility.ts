@@ -3,19 +3,22 @@ import { Keyed } from "../../core/keyed.js";
 import { durationMs, finiteNumber, readOptions, wholeNumber } from "../../core/options.js";
 import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 
-/** What is learnt of how long handlers take, and what follows for calls with little time left. */
+/**
+ * How much time a call must have left, by how long the handlers of its method ran of late: `share` times the `quantile` of
+ * their times.
+ */
 export interface FeasibilityOptions {
-  /** The quantile of a method's times that a call is measured by, from 0 to 1. @defaultValue 0.5 */
+  /** Quantile of the times of a method, from 0 to 1. @defaultValue 0.5, the median */
   readonly quantile?: number;
-  /** The share of that time which must be left, above 0 and up to 10. @defaultValue 0.5 */
+  /** Share of that time that a call must have left, from 0.01 to 10. @defaultValue 0.5 */
   readonly share?: number;
-  /** How far back times count. 1 s to 24 days. @defaultValue 60_000 */
+  /** How far back times count, in milliseconds. 1 s to 24 days. @defaultValue 60_000 */
   readonly windowMs?: number;
-  /** With fewer times of a method than this, nothing is known of it. At least 1. @defaultValue 100 */
+  /** Times that are needed of a method before any of its calls is refused, a whole number of at least 1. @defaultValue 100 */
   readonly minSamples?: number;
   /**
-   * The share of the hopeless calls that passes all the same, from 0 to 1: what is learnt only from those who pass
-   * could never find out that it is wrong. @defaultValue 0.01
+   * Share of the infeasible calls that is let through all the same, from 0 to 1. Without them the policy could never learn
+   * that its times are wrong. @defaultValue 0.01
    */
   readonly passShare?: number;
 }
@@ -42,9 +45,11 @@ export function resolveFeasibilityOptions(
 }
 
 /**
- * Knows how long the handlers of each method take as a rule, and so which calls have too little time left to be worth
- * starting. Times are those of handlers, without any wait before them. While the server sheds it learns nothing: what it
- * would learn then is how slow an overloaded server is, and it would go on refusing when the load is gone.
+ * Learns how long the handlers of each method run, without any wait before them, and tells how much time a call must have
+ * left to be worth starting.
+ *
+ * Record nothing while the server sheds load. It would learn how slow an overloaded server is, and go on refusing when the
+ * load is gone.
  */
 export class Feasibility {
   readonly #options: ResolvedFeasibilityOptions;
@@ -57,22 +62,21 @@ export class Feasibility {
     this.#times = new Keyed(() => new LatencyQuantile(options, clock));
   }
 
-  /** The time that a call of this method must have left, in milliseconds; 0 while nothing is known of it. */
+  /** The time that a call of the method must have left, in milliseconds; 0 while too few times are known. */
   neededMs(method: string): number {
     return this.#neededMs(this.#times.get(method));
   }
 
-  /** A hopeless call passes all the same. */
+  /** Whether an infeasible call is let through all the same, by chance. */
   passes(): boolean {
     return this.#random() < this.#options.passShare;
   }
 
-  /** Takes in how long a handler took. */
   record(method: string, tookMs: number): void {
     this.#times.get(method).record(tookMs);
   }
 
-  /** What is needed by method, for people and reports. */
+  /** The time that calls must have left, in milliseconds, by method. */
   snapshot(): Readonly<Record<string, number>> {
     const needs: Record<string, number> = {};
     for (const [method, times] of this.#times.entries()) {

@@ -1,28 +1,28 @@
 import { durationMs, InvalidOptionError, readOptions } from "../../core/options.js";
 
 /**
- * How much earlier than its inbound call's deadline what a handler waits for ends, in milliseconds, so that the handler
- * can still answer.
+ * How much earlier than the deadline of the inbound call its outbound calls and guarded work end, in milliseconds, so that
+ * the handler can still answer.
  */
 export const defaultMarginMs = 5;
 
 /**
- * Bounds on the parts of a call, each off when absent and each from 1 ms to 24 days. A call's own
- * deadline holds besides: whichever comes first ends the call.
+ * Timeouts for the parts of a call, in milliseconds, each from 1 ms to 24 days. A timeout that is left out is off. They hold
+ * beside the deadline of the call: whichever comes first ends it.
  */
 export interface TimeoutOptions {
   /**
-   * How long an attempt may wait for a channel that is ready: a target that nobody can reach is told
-   * from one that is slow, and the attempt never left this process. From the start of the attempt.
+   * How long an attempt may wait until its channel is ready, from the start of the attempt. It tells a target that cannot be
+   * reached from one that is slow: the attempt was never sent.
    */
   readonly connectionMs?: number;
-  /** How long one attempt may take altogether, its wait for a connection included. */
+  /** How long one attempt may take, its wait for a connection included. */
   readonly attemptMs?: number;
-  /** How long an attempt may take until the first of its response: headers or a message. */
+  /** How long an attempt may take until the response begins, with headers or a message. */
   readonly firstResponseMs?: number;
   /**
-   * The longest silence between two messages of a streamed response. It runs only while a message is
-   * asked for, so that a reader who takes its time does not end its own stream.
+   * The longest time between two messages of a streamed response. It runs only while a message has been asked for, so that a
+   * reader that takes its time does not end its own stream.
    */
   readonly idleMs?: number;
   /** How long the whole call may take: all attempts and the waits between them. */
@@ -34,15 +34,15 @@ export type ResolvedTimeoutOptions = {
   readonly [K in keyof TimeoutOptions]-?: number | undefined;
 };
 
-/** What other policies of the same call are set to, as far as the timeouts could contradict it. */
+/** Options of other policies that timeouts must agree with. */
 export interface TimeoutEnvironment {
   /** The first backoff of the retry policy. */
   readonly retryBaseMs?: number | undefined;
-  /** The deadline that a call without one is given. */
+  /** The default deadline. */
   readonly deadlineDefaultMs?: number | undefined;
 }
 
-/** The first of each pair runs inside the second: set higher, it could never pass. */
+/** The first of each pair runs inside the second: were it longer, it could never pass. */
 const inside = [
   ["attemptMs", "totalMs"],
   ["firstResponseMs", "attemptMs"],
@@ -56,12 +56,12 @@ const inside = [
 const known = ["connectionMs", "attemptMs", "firstResponseMs", "idleMs", "totalMs"] as const;
 
 /**
- * Checks the timeouts, and that none of them makes another one, the first retry, or the default
- * deadline impossible: such an option would be ignored without a word.
+ * Checks that each timeout is in range, and that none makes another timeout, the first retry or the default deadline
+ * impossible, which would otherwise be ignored silently.
  *
  * @param prefix Path of the options in error messages.
- * @throws InvalidOptionError when an option is unknown, out of range, or in contradiction to another
- * one; the message has both numbers.
+ * @throws InvalidOptionError naming the option, its rule and what it was given. Of two options that contradict each other,
+ *   the message has both numbers.
  */
 export function resolveTimeoutOptions(
   given: TimeoutOptions = {},
@@ -91,11 +91,11 @@ export function resolveTimeoutOptions(
       );
     }
   }
-  agrees(resolved.totalMs, `${prefix}.totalMs`, also);
+  checkTotal(resolved.totalMs, `${prefix}.totalMs`, also);
   return Object.freeze(resolved);
 }
 
-function agrees(totalMs: number | undefined, option: string, also: TimeoutEnvironment): void {
+function checkTotal(totalMs: number | undefined, option: string, also: TimeoutEnvironment): void {
   if (totalMs === undefined) return;
   const { retryBaseMs, deadlineDefaultMs } = also;
   if (retryBaseMs !== undefined && retryBaseMs >= totalMs) {

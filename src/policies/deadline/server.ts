@@ -29,9 +29,9 @@ import {
   resolveFeasibilityOptions,
 } from "./feasibility.js";
 
-/** How much time a call must still have for its handler to be started. */
+/** How much time a call must have left for its handler to be started. */
 export interface DeadlineGuardOptions {
-  /** Milliseconds that must be left until the caller's deadline. 0 to 24 days. @defaultValue 0 */
+  /** The time that must be left until the deadline of the caller, in milliseconds. 0 to 24 days. @defaultValue 0 */
   readonly minRemainingMs?: number;
 }
 
@@ -41,7 +41,6 @@ export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOption
 function resolveDeadlineGuardOptions(
   given: DeadlineGuardOptions = {},
   prefix = "deadlineGuard",
-
   also: readonly string[] = [],
 ): ResolvedDeadlineGuardOptions {
   const options = readOptions(prefix, given, ["minRemainingMs"], also);
@@ -49,16 +48,18 @@ function resolveDeadlineGuardOptions(
   return Object.freeze({ minRemainingMs: durationMs(`${prefix}.minRemainingMs`, minRemainingMs) });
 }
 
-/** Both only grow. */
+/** Calls that were refused, or would have been. Both numbers only grow. */
 export interface DeadlineGuardSnapshot {
+  /** Their deadline had passed. */
   readonly expired: number;
+  /** Less than `minRemainingMs` was left. */
   readonly infeasible: number;
 }
 
 /**
- * Keeps handlers from working for callers who have stopped waiting. grpc-js starts the handler of a call
- * whose deadline has passed already; this refuses it with DEADLINE_EXCEEDED (reason `DEADLINE_EXPIRED`, or
- * `DEADLINE_INFEASIBLE` when less than `minRemainingMs` is left).
+ * Refuses calls whose callers have stopped waiting, or soon will: DEADLINE_EXCEEDED (reason `DEADLINE_EXPIRED`, or
+ * `DEADLINE_INFEASIBLE` when less than `minRemainingMs` is left). grpc-js starts the handler of a call although its deadline
+ * has passed.
  */
 export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "deadline-guard";
@@ -96,81 +97,29 @@ export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> 
   }
 }
 
-/** The deadline guard of a server, and what it learns. */
-export interface DeadlineGuardPolicyOptions
-  extends DeadlineGuardOptions,
-    Pick<ServerPolicyOptions, "mode"> {
-  /**
-   * Refuses calls that have less time left than their handlers need as a rule. It learns from the first call on; what
-   * it would refuse is only recorded, until its mode is `enforce`. `false` leaves it out.
-   * @defaultValue on, with the defaults of `FeasibilityOptions`, in mode `observe`
-   */
-  readonly learned?: (FeasibilityOptions & Pick<ServerPolicyOptions, "mode">) | false;
-}
-
-/** The guard, and behind it what it learns, unless that is left out. */
-export function deadlineGuards(
-  given: DeadlineGuardPolicyOptions,
-  server: GuardedServer,
-  environment: Environment,
-  prefix: string,
-): readonly (DeadlineGuardPolicy | FeasibilityPolicy)[] {
-  const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
-  const { mode = "enforce", learned = {}, ...rest } = options;
-  const guard = new DeadlineGuardPolicy(
-    resolveDeadlineGuardOptions(rest, prefix),
-    oneOf(`${prefix}.mode`, mode, modes),
-  );
-  if (learned === false) return [guard];
-  const path = `${prefix}.learned`;
-  const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
-  const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
-  oneOf(`${path}.mode`, learnedMode, modes);
-  return [guard, new FeasibilityPolicy(resolved, server, environment, learnedMode)];
-}
-
-/**
- * The deadline guard as an interceptor of its own. It refuses for what callers have left; what it could learn of
- * handlers, it learns in a weir.
- *
- * @throws InvalidOptionError naming the option, its rule and what it was given.
- */
-export function deadlineGuard(
-  options: DeadlineGuardOptions & ServerPolicyOptions & EnvironmentOptions = {},
-): ServerInterceptor {
-  const { mode, environment, priority, rest } = splitServerOptions(options, "deadlineGuard");
-  const policy = new DeadlineGuardPolicy(
-    resolveDeadlineGuardOptions(rest, "deadlineGuard", [
-      "mode",
-      "priority",
-      ...environmentOptionNames,
-    ]),
-    mode,
-  );
-  return serverGate(environment, priority, [policy]);
-}
-
-/** What the guard asks of the server around it. */
+/** What the feasibility policy needs to know of its server. */
 export interface GuardedServer {
-  /** The server refuses calls for load at present. */
+  /** The server is loaded, or sheds load: how long handlers run now is not how long they usually run. */
   readonly shedding: boolean;
-  /** For how long, on average, a call that is seen now has waited for the event loop, in milliseconds. */
+  /** How long a call that is read now has waited for the event loop on average, in milliseconds. */
   readonly lostMs: number;
 }
 
-/** Both numbers only grow. */
 export interface FeasibilitySnapshot {
+  /** Calls that were refused, or would have been. Only grows. */
   readonly infeasible: number;
-  /** Hopeless calls that were let through, to find out. */
+  /** Infeasible calls that were let through, so that the policy can learn that it is wrong. Only grows. */
   readonly passed: number;
   /** The time that calls must have left, in milliseconds, by method. */
   readonly neededMs: Readonly<Record<string, number>>;
 }
 
 /**
- * Refuses calls that have less time left than their handlers need as a rule, with DEADLINE_EXCEEDED (reason
- * `DEADLINE_INFEASIBLE`), and hands admission what a call needs, for when its turn comes. The deadline that grpc-js
- * tells begins when it reads the call; what the call lost before that, in an event loop that was busy, is taken off.
+ * Refuses calls that have less time left than their handlers usually need, with DEADLINE_EXCEEDED (reason
+ * `DEADLINE_INFEASIBLE`). It also sets `neededMs` of the call, by which admission refuses a call that waited for too long.
+ *
+ * grpc-js counts the time until the deadline from when it reads the call. What the call has waited before that, for a busy
+ * event loop, is taken off.
  */
 export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "feasibility";
@@ -192,7 +141,7 @@ export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 
   modeFor({ method, kind }: InboundCall): Mode {
-    // How long streams of responses last says nothing of whether another is worth opening.
+    // How long a stream of responses lasts is no measure of whether another one is worth opening.
     const measured = kind === "unary" || kind === "client-stream";
     return measured && !isExempt(method) ? this.mode : "off";
   }
@@ -231,10 +180,10 @@ export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 }
 
-/** How long a late answer is waited for. */
+/** How long the answer of a handler is waited for whose caller has left, in milliseconds. */
 const lateMs = 60_000;
 
-/** What the end of a call teaches. */
+/** The permit of one call. Its end is recorded as the time of its handler. */
 class Lesson extends OncePermit {
   readonly #feasibility: Feasibility;
   readonly #server: GuardedServer;
@@ -252,8 +201,61 @@ class Lesson extends OncePermit {
     const startedMs = inbound.handlerStartedMs;
     if (startedMs === undefined || this.#server.shedding) return;
     const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
-    // The caller has left; what its handler takes shows when that answers, and if it does not, nothing does.
+    // The caller has left. How long its handler runs is known when it answers, if it does.
     if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());
     else if (outcome !== "ignored") learn();
   }
+}
+
+/** The deadline guard of a server, with what it learns of handlers. */
+export interface DeadlineGuardPolicyOptions
+  extends DeadlineGuardOptions,
+    Pick<ServerPolicyOptions, "mode"> {
+  /**
+   * Refuses calls that have less time left than their handlers usually need. In mode `observe`, the default, it learns, and
+   * records what it would refuse. `false` leaves it out.
+   * @defaultValue on, with the defaults of `FeasibilityOptions`, in mode `observe`
+   */
+  readonly learned?: (FeasibilityOptions & Pick<ServerPolicyOptions, "mode">) | false;
+}
+
+/** The deadline guard, and the feasibility policy behind it unless that is left out. */
+export function deadlineGuards(
+  given: DeadlineGuardPolicyOptions,
+  server: GuardedServer,
+  environment: Environment,
+  prefix: string,
+): readonly (DeadlineGuardPolicy | FeasibilityPolicy)[] {
+  const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
+  const { mode = "enforce", learned = {}, ...rest } = options;
+  const guard = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, prefix),
+    oneOf(`${prefix}.mode`, mode, modes),
+  );
+  if (learned === false) return [guard];
+  const path = `${prefix}.learned`;
+  const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
+  const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
+  oneOf(`${path}.mode`, learnedMode, modes);
+  return [guard, new FeasibilityPolicy(resolved, server, environment, learnedMode)];
+}
+
+/**
+ * The deadline guard as an interceptor of its own. It learns nothing of handlers: `learned` needs a weir.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function deadlineGuard(
+  options: DeadlineGuardOptions & ServerPolicyOptions & EnvironmentOptions = {},
+): ServerInterceptor {
+  const { mode, environment, priority, rest } = splitServerOptions(options, "deadlineGuard");
+  const policy = new DeadlineGuardPolicy(
+    resolveDeadlineGuardOptions(rest, "deadlineGuard", [
+      "mode",
+      "priority",
+      ...environmentOptionNames,
+    ]),
+    mode,
+  );
+  return serverGate(environment, priority, [policy]);
 }

@@ -8,12 +8,12 @@ import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { isExempt } from "../../grpc/server/policy.js";
 
-/** The part of `grpc-health-check`'s `HealthImplementation` that a drain uses. */
+/** What a drain needs of a health service: a part of `HealthImplementation` of `grpc-health-check`. */
 export interface HealthStatus {
   setStatus(service: string, status: "NOT_SERVING"): unknown;
 }
 
-/** The part of a grpc-js server that a drain uses. */
+/** What a drain needs of a grpc-js server. */
 export interface DrainableServer {
   tryShutdown(callback: (error?: Error) => void): void;
   forceShutdown(): void;
@@ -21,17 +21,18 @@ export interface DrainableServer {
 
 export interface DrainOptions {
   /**
-   * How long calls in flight may take to end. What still runs then is cut off. 0 to 24 days. @defaultValue 30_000
+   * How long calls in flight may take to end, in milliseconds. Calls that still run then are cut off. 0 to 24 days.
+   * @defaultValue 30_000
    */
   readonly graceMs?: number;
   /**
-   * How long the server goes on as before while it already says NOT_SERVING, so that load balancers can turn away
-   * first. 0 to 24 days. @defaultValue 0
+   * How long the server still accepts calls after its health services report NOT_SERVING, in milliseconds, so that load
+   * balancers stop sending first. 0 to 24 days. @defaultValue 0
    */
   readonly noticeMs?: number;
-  /** Told that the services are not serving any more. @defaultValue none */
+  /** The health service that is set to NOT_SERVING. @defaultValue none */
   readonly health?: HealthStatus;
-  /** Names of the services that it is told about. @defaultValue the server as a whole, which has the empty name */
+  /** Names of the services that are set to NOT_SERVING. @defaultValue `[""]`, the server as a whole */
   readonly services?: readonly string[];
 }
 
@@ -39,29 +40,30 @@ export interface DrainOptions {
 export interface DrainReport {
   /** Calls that ran when admission stopped. */
   readonly inFlight: number;
-  /** Of those, calls that were still running after `graceMs` and were cut off. */
+  /** How many of them still ran after `graceMs`, and were cut off. */
   readonly cutOff: number;
-  /** Whole milliseconds from the call of `drain` to the end of the server. */
+  /** Whole milliseconds from the call of `drain` until the server had shut down. */
   readonly tookMs: number;
-  /** What went wrong on the way: what a health service or the server threw. Absent where nothing did. */
+  /** What a health service or the server threw. Absent where neither did. */
   readonly errors?: readonly unknown[];
 }
 
-/** How long a server may take to end once it is told to do so by force, or once it has no call any more. */
-const momentMs = 250;
+/** How long `forceShutdown` may take, in milliseconds. */
+const forcedMs = 250;
+/** How long a server without calls may take to close its connections before it is forced to, in milliseconds. */
 const idleMs = 1_000;
 
-/** Counts the calls of a server, and lets no more in once it drains. Health and its like are exempt. */
+/** Counts the calls of a server, and refuses them once it drains. Health, reflection, channelz and ORCA are exempt. */
 export class DrainGate implements Gate<InboundCall> {
   readonly policy = "drain";
-  /** What was answered may still have to reach its caller. */
+  /** A call is in flight until its response has reached the caller. */
   readonly untilEnd = true;
   #draining = false;
   #inFlight = 0;
   #served = 0;
   #onIdle: (() => void)[] = [];
 
-  /** Calls that ended without a failure of this server, from the beginning. */
+  /** Calls that ended without a failure of this server. Only grows. */
   get served(): number {
     return this.#served;
   }
@@ -70,7 +72,7 @@ export class DrainGate implements Gate<InboundCall> {
     return this.#inFlight;
   }
 
-  /** Tells `task` once no call is in flight any more. */
+  /** Runs `task` once, when no call is in flight. */
   whenIdle(task: () => void): void {
     if (this.#inFlight === 0) task();
     else this.#onIdle.push(task);
@@ -99,21 +101,23 @@ export class DrainGate implements Gate<InboundCall> {
   };
 }
 
-/** What is drained together. */
+/** The servers of a weir, which are drained together. */
 export interface Drained {
   readonly gates: readonly DrainGate[];
-  /** Stops admission, and refuses those who wait. */
+  /** Refuses the calls that wait and all that come. */
   readonly stop: () => void;
 }
 
 /**
- * Takes a server out of service without losing a call: stops admission, says NOT_SERVING, sends away those who wait,
- * lets the calls in flight end, and shuts the server down; what runs too long is cut off. With a notice, NOT_SERVING is
- * said first, and admission stops when the notice is over.
+ * Takes a server out of service without losing a call:
+ * 1. sets its health services to NOT_SERVING,
+ * 2. after `noticeMs`, refuses the calls that wait and all that come,
+ * 3. lets the calls in flight end, for `graceMs` at most, and cuts off those that still run,
+ * 4. shuts the server down.
  *
- * It ends a moment after `graceMs` at the latest, whatever the server, its peers or the health service do: a peer that
- * keeps its half of the connection open keeps grpc-js's own shutdown waiting for as long. It ends sooner where no
- * call is left and only connections are open.
+ * Without a notice the first two change places. It takes no longer than `noticeMs` + `graceMs` + 250 ms, whatever the server,
+ * its peers or the health service do: grpc-js's own shutdown waits for as long as a peer keeps its half of a connection
+ * open. When no call is left, connections that are still open a second later are closed by force.
  */
 export async function drainServer(
   server: DrainableServer,
@@ -129,7 +133,7 @@ export async function drainServer(
   };
   if (noticeMs === 0) stop();
   for (const service of services) {
-    // One that fails, now or later, stops nothing: the server is to go.
+    // An error of the health service, thrown now or later, does not stop the drain.
     tell(() => health?.setStatus(service, "NOT_SERVING"), failed, "drain.health");
   }
   if (noticeMs > 0) {
@@ -146,10 +150,10 @@ function runningOf(gates: readonly DrainGate[]): number {
   return gates.reduce((sum, gate) => sum + gate.inFlight, 0);
 }
 
-/** Where the errors of a server come from. */
+/** Where errors of the server are reported from. */
 const where = "drain.server";
 
-/** Ends the server; the result is how many calls had to be cut off. */
+/** Shuts the server down. The result is how many calls were cut off. */
 function shutDown(
   server: DrainableServer,
   gates: readonly DrainGate[],
@@ -169,8 +173,8 @@ function shutDown(
     const force = () => {
       if (over) return;
       cut = runningOf(gates);
-      // The callback of `tryShutdown` comes as well once the streams are gone; if not, nobody waits for it.
-      stopTimer = clock.schedule(momentMs, end);
+      // `tryShutdown` usually calls back when the streams are gone, and the drain ends then.
+      stopTimer = clock.schedule(forcedMs, end);
       tell(() => server.forceShutdown(), failed, where);
     };
     const forceIn = (ms: number) => {
@@ -184,7 +188,7 @@ function shutDown(
       end();
     };
     if (!tell(() => server.tryShutdown(ended), failed, where)) force();
-    // Without gates nobody knows whether calls are in flight.
+    // Without gates it is not known whether calls are in flight.
     if (over || gates.length === 0) return;
     const untilMs = clock.now() + graceMs;
     let busy = gates.length;
