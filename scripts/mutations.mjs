@@ -134,7 +134,8 @@ function faultsOf(node, textOf) {
         return swapped(node, node.left, node.operator, node.right, textOf);
       }
       return [
-        { name: "left", text: textOf(node.left) },
+        // Beside an element of an array, the other side stands for the type checker: `counts[index] ?? 0`.
+        ...(node.left.computed ? [] : [{ name: "left", text: textOf(node.left) }]),
         { name: "right", text: textOf(node.right) },
       ];
     case "CallExpression": {

@@ -304,6 +304,12 @@ describe("a clock of the user's", () => {
 });
 
 describe("chance of the user's", () => {
+  it("that is out of its range is brought to the end that is nearer", () => {
+    const { report } = listener();
+    const drawn = [-0.5, -1e-9, 0, 0.25, 1, 7].map((draw) => userRandom(() => draw, report)());
+    expect(drawn).toEqual([0, 0, 0, 0.25, 1 - 2 ** -53, 1 - 2 ** -53]);
+  });
+
   it.each([
     ["1", () => 1],
     ["NaN", () => Number.NaN],

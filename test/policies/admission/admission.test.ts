@@ -3,7 +3,7 @@ import { InvalidOptionError } from "../../../src/core/options.js";
 import { priorities } from "../../../src/core/priority.js";
 import type { AdmissionOptions } from "../../../src/policies/admission/options.js";
 import { permitOf, refusalOf } from "../../core/turns.js";
-import { admissionScene, noThresholds } from "./scene.js";
+import { admissionScene, callOf, noThresholds } from "./scene.js";
 
 describe("admission under light load", () => {
   it.each(priorities)("admits %s at once, without a timer", (priority) => {
@@ -190,6 +190,7 @@ describe("draining", () => {
     const late = enter("low");
     expect([...waiting, late].map(({ fate }) => fate)).toEqual(Array(4).fill("DRAINING"));
     expect(refusalOf(late.entry)).not.toHaveProperty("retryAfterMs");
+    expect(admission.check(callOf("critical"))?.reason).toBe("DRAINING");
     expect(admission.snapshot()).toMatchObject({ draining: true, running: 1, queued: 0 });
     expect(clock.pending.refs).toBe(0);
     permitOf(running.entry).settle("success");

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Outcome } from "../../../src/core/permit.js";
 import { Lateness } from "../../../src/policies/admission/lateness.js";
 
 /** Calls of one method after the other, each with so much time, that took so long. */
@@ -15,7 +16,7 @@ function lateness() {
     for (let call = 0; call < count; call += 1) {
       nowMs += everyMs;
       const sinceMs = nowMs - tookMs;
-      const kind = outcome as "success" | "failure";
+      const kind = outcome as Outcome;
       told.push(made.record({ method, deadlineMs: sinceMs + leftMs }, sinceMs, nowMs, kind));
     }
     return told;
@@ -114,6 +115,61 @@ describe("lateness", () => {
     made.takeHeldUp();
     calls(20, 600, 1_000);
     expect(made.takeHeldUp()).toBe(1);
+  });
+
+  it.each([
+    ["half of its caller's time, where that is more than usual", 100, 50],
+    ["half as long again as usual, where its caller gives less", 40, 30],
+    ["a second without a deadline", Number.POSITIVE_INFINITY, 1_000],
+  ])("a call is held up from beyond %s", (_what, leftMs, allowedMs) => {
+    const { made, calls } = lateness();
+    calls(32, 20, 1_000);
+    made.takeHeldUp();
+    expect(calls(9, allowedMs, leftMs)).not.toContain(false);
+    expect(calls(1, allowedMs + 1, leftMs)).toEqual([true]);
+    expect(made.takeHeldUp()).toBe(0.1);
+  });
+
+  it("a call without a deadline is held up from beyond ten times what is usual, and by a fifth beyond slow ones", () => {
+    for (const [slowMs, allowedMs] of [
+      [200, 2_000],
+      [5_000, 6_000],
+    ] as const) {
+      const { made, calls } = lateness();
+      calls(31, 200, Number.POSITIVE_INFINITY);
+      calls(1, slowMs, Number.POSITIVE_INFINITY);
+      calls(1, allowedMs, Number.POSITIVE_INFINITY);
+      expect(made.takeHeldUp()).toBe(0);
+      calls(1, allowedMs + 1, Number.POSITIVE_INFINITY);
+      expect(made.takeHeldUp()).toBe(1);
+    }
+  });
+
+  it("a call with less time than such calls need is evidence only where it is served all the same", () => {
+    const { calls } = lateness();
+    calls(31, 20, 1_000);
+    calls(1, 500, 1_000);
+    // A fifth more than the slowest.
+    expect(calls(1, 599, 599)).toEqual([false]);
+    expect(calls(1, 600, 600)).toEqual([true]);
+    expect(calls(1, 100, 500)).toEqual([true]);
+    expect(calls(1, 10, 500, { outcome: "ignored" })).toEqual([false]);
+  });
+
+  it("is there from three late calls on, and from a twentieth of all", () => {
+    const { calls, late } = lateness();
+    calls(32, 20, 200);
+    for (const [count, expected] of [
+      [2, false],
+      [1, true],
+    ] as const) {
+      calls(count, 200, 200, { everyMs: 1 });
+      expect(late()).toBe(expected);
+    }
+    calls(57, 20, 200, { everyMs: 1 });
+    expect(late()).toBe(true);
+    calls(1, 20, 200, { everyMs: 1 });
+    expect(late()).toBe(false);
   });
 
   it("says that most calls ran out of time by those that had one", () => {
