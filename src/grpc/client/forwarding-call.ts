@@ -8,7 +8,12 @@ import {
 } from "@grpc/grpc-js";
 import { callBelow } from "../deadline.js";
 import { receivedStatus } from "../status/foreign-status.js";
-import { callOff, channelClosed, interceptorThrew, serializationFailed } from "../status/local.js";
+import {
+  cancelQuietly,
+  channelClosed,
+  interceptorThrew,
+  serializationFailed,
+} from "../status/local.js";
 import type { ClientCall, ClientListener, MessageContext } from "../types.js";
 import { authContextOf, peerOf } from "./foreign-call.js";
 import {
@@ -20,7 +25,7 @@ import {
   reachOf,
   startOn,
 } from "./kept-request.js";
-import { tellEnd } from "./response-sink.js";
+import { emitEnd } from "./response-sink.js";
 
 /**
  * The base of most client layers: a call that passes everything from above to the call below, and everything from below to
@@ -108,7 +113,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   /** Cancels a call that was made to learn the target: left alone, it would keep its channel busy and a timer running. */
   protected unmake(): void {
     if (this.#made === undefined) return;
-    callOff(this.#made, Status.CANCELLED, "Made for its target, and not started");
+    cancelQuietly(this.#made, Status.CANCELLED, "Made for its target, and not started");
     this.#made = undefined;
   }
 
@@ -146,38 +151,42 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   protected finish(final: StatusObject): void {
     if (this.#ended) return;
     this.#ended = true;
-    callOff(this.next, final.code === Status.OK ? Status.CANCELLED : final.code, final.details);
+    cancelQuietly(
+      this.next,
+      final.code === Status.OK ? Status.CANCELLED : final.code,
+      final.details,
+    );
     this.unmake();
     const listener = this.#listener;
     const unanswered = this.#unanswered;
     // Before the write callbacks that `abandon` calls: in a write callback, the caller may write again.
-    process.nextTick(() => tellEnd(listener, final, unanswered));
+    process.nextTick(() => emitEnd(listener, final, unanswered));
     this.#writes?.abandon();
     this.released();
   }
 
   /** The call below has ended, with a complete status. Unless overridden, it goes up. */
   protected endedWith(received: StatusObject): void {
-    this.tellStatus(received);
+    this.emitStatus(received);
   }
 
   /** Passes headers to the listener above, past the overrides of a subclass. */
-  protected tellMetadata(metadata: Metadata): void {
+  protected emitMetadata(metadata: Metadata): void {
     if (!this.#ended) this.#listener?.onReceiveMetadata?.(metadata);
   }
 
-  protected tellMessage(message: unknown): void {
+  protected emitMessage(message: unknown): void {
     if (this.#ended) return;
     this.#answered = true;
     this.#listener?.onReceiveMessage?.(message);
   }
 
-  protected tellStatus(final: StatusObject): void {
+  protected emitStatus(final: StatusObject): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#writes?.abandon();
     this.released();
-    tellEnd(this.#listener, final, this.#unanswered);
+    emitEnd(this.#listener, final, this.#unanswered);
   }
 
   /** Who handles a message that is sent now. */
@@ -260,7 +269,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
       const outer = this.#calling;
       this.#calling = true;
       // Also after the end, as in grpc-js.
-      callOff(next, code, details);
+      cancelQuietly(next, code, details);
       this.#calling = outer;
       // grpc-js answers with a status in the next tick, before this one. If no status comes, this one ends the call.
       if (!this.#ended) process.nextTick(() => this.onReceiveStatus(cancelled));
@@ -285,11 +294,11 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   // ---- From below.
 
   onReceiveMetadata(metadata: Metadata): void {
-    this.tellMetadata(metadata);
+    this.emitMetadata(metadata);
   }
 
   onReceiveMessage(message: unknown): void {
-    this.tellMessage(message);
+    this.emitMessage(message);
   }
 
   /** A status from below, which may be incomplete. Subclasses override `endedWith` instead. */
@@ -330,7 +339,7 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   /** An interceptor below threw. Its call is cancelled: left alone, it would keep its channel busy and a timer running. */
   #failBelow(error: unknown): void {
     const failed = channelClosed(error) ?? interceptorThrew(error);
-    callOff(this.next, failed.code, failed.details);
+    cancelQuietly(this.next, failed.code, failed.details);
     this.next = undefined;
     this.#writes?.abandon();
     // Through `onReceiveStatus`, so that a subclass settles its permits as after any other end.

@@ -18,7 +18,7 @@ import {
   type OptionsWithOwn,
 } from "../context/call-record.js";
 import type { PendingCalls } from "../environment.js";
-import { callOff, channelClosedStatus } from "../status/local.js";
+import { cancelQuietly, channelClosedStatus } from "../status/local.js";
 import { echoes, isAddress, neverLeft } from "../status/origin.js";
 import { localRejection } from "../status/rejection.js";
 import { ForwardingCall } from "./forwarding-call.js";
@@ -156,7 +156,7 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
     this.#callingOff = true;
     const cancelled = { code, details, metadata: new Metadata() };
     process.nextTick(() => this.onReceiveStatus(cancelled));
-    this.clock.afterPoll(() => callOff(next, code, details));
+    this.clock.afterPoll(() => cancelQuietly(next, code, details));
   }
 
   /** Whether grpc-js may not have begun to send the call: until then, the peer is the target. */

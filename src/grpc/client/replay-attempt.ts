@@ -1,7 +1,7 @@
 import type { InterceptorOptions, Metadata, StatusObject } from "@grpc/grpc-js";
 import type { AttemptRecord } from "../context/call-record.js";
 import { receivedStatus } from "../status/foreign-status.js";
-import { callOff, channelClosed, interceptorThrew } from "../status/local.js";
+import { cancelQuietly, channelClosed, interceptorThrew } from "../status/local.js";
 import { echoes } from "../status/origin.js";
 import type { AuthContext, ClientCall, ClientListener, MessageContext } from "../types.js";
 import { authContextOf, mustBeCall, peerOf } from "./foreign-call.js";
@@ -125,7 +125,7 @@ export class ReplayAttempt implements ClientListener {
   fail(error: unknown): void {
     this.#threw = true;
     const failed = channelClosed(error) ?? interceptorThrew(error);
-    if (!this.ended) this.#callOff(failed.code, failed.details);
+    if (!this.ended) this.#cancelQuietly(failed.code, failed.details);
     process.nextTick(() => this.onReceiveStatus(failed));
   }
 
@@ -185,13 +185,13 @@ export class ReplayAttempt implements ClientListener {
   cancel(code: number, details: string): void {
     if (this.ended) return;
     this.#ownCancel ??= details;
-    this.#callOff(code, details);
+    this.#cancelQuietly(code, details);
   }
 
-  #callOff(code: number, details: string): void {
+  #cancelQuietly(code: number, details: string): void {
     const outer = this.#calling;
     this.#calling = true;
-    callOff(this.#call, code, details);
+    cancelQuietly(this.#call, code, details);
     this.#calling = outer;
   }
 

@@ -7,7 +7,7 @@ import type { ClientListener } from "../types.js";
  * @param unanswered A single response did not come. Then grpc-js passes a message of null before the status. Interceptors
  *   rely on that: those in the style of gRFC L5 keep the `next` of the message and call it later.
  */
-export function tellEnd(
+export function emitEnd(
   listener: Partial<ClientListener> | undefined,
   status: StatusObject,
   unanswered: boolean,
@@ -92,14 +92,14 @@ export class ResponseSink {
 
   /** Shows the final status now. Nothing is shown after it. */
   end(status: StatusObject): void {
-    if (this.#close()) tellEnd(this.#listener, status, this.#unanswered);
+    if (this.#close()) emitEnd(this.#listener, status, this.#unanswered);
   }
 
   /** Shows the final status in the next tick, for a status that is made while a method of the caller is on the stack. */
   endLater(status: StatusObject): void {
     if (this.#ended) return;
     // Before the write callbacks that follow from `#close`: in a write callback, the caller may write again.
-    process.nextTick(() => tellEnd(this.#listener, status, this.#unanswered));
+    process.nextTick(() => emitEnd(this.#listener, status, this.#unanswered));
     this.#close();
   }
 

@@ -70,7 +70,8 @@ export function endAttempt(
   nowMs: number,
 ): Failure | undefined {
   const known = attempt.failure;
-  if (known !== undefined && known.status.metadata === status.metadata) return known.as(status);
+  if (known !== undefined && known.status.metadata === status.metadata)
+    return known.withStatus(status);
   attempt.endedAtMs = nowMs;
   const failure = Failure.read(status, evidence);
   const origin = failure?.origin ?? "remote";
@@ -93,9 +94,9 @@ function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Fai
   if (heldUp(nowMs - untilMs)) attempt.heldUp = true;
   // A server ends its work a little before the deadline, so that its answer still arrives.
   if (ownTime === true) {
-    return ranOutOfTime(nowMs, untilMs) ? failure.of("attempt-timeout") : failure;
+    return ranOutOfTime(nowMs, untilMs) ? failure.withOrigin("attempt-timeout") : failure;
   }
-  return nowMs >= untilMs ? failure.of("deadline") : failure;
+  return nowMs >= untilMs ? failure.withOrigin("deadline") : failure;
 }
 
 /**

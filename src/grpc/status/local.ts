@@ -48,7 +48,7 @@ export function serializationFailed(error: unknown): StatusObject {
  * Cancels a call that nobody waits for. An interceptor below may throw; that must not keep the status from the caller, nor
  * end the process from a timer.
  */
-export function callOff(call: ClientCall | undefined, code: Status, details: string): void {
+export function cancelQuietly(call: ClientCall | undefined, code: Status, details: string): void {
   try {
     call?.cancelWithStatus(code, details);
   } catch {

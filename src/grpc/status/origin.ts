@@ -211,11 +211,6 @@ export function codeOf({ code, details }: StatusObject, origin: StatusOrigin): S
   return http2Code === undefined ? code : (codeOfHttp2[http2Code] ?? Status.INTERNAL);
 }
 
-/** Whether the peer is a target, so that no server has been chosen yet. */
-export function hasScheme(peer: string): boolean {
-  return targetScheme.test(peer);
-}
-
 /** Whether no server was chosen for the attempt: it waited for a connection, or found none. */
 export function neverLeft({ sawHeaders, peer, target }: AttemptEvidence): boolean {
   return !sawHeaders && (peer === target ? target !== "" : targetScheme.test(peer));

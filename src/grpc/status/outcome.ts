@@ -86,12 +86,12 @@ export class Failure {
   }
 
   /** The same failure with another origin. */
-  of(origin: StatusOrigin): Failure {
+  withOrigin(origin: StatusOrigin): Failure {
     return new Failure(this.status, origin, this.rejection);
   }
 
   /** The same failure with the status that an interceptor above has passed on. */
-  as(status: StatusObject): Failure | undefined {
+  withStatus(status: StatusObject): Failure | undefined {
     if (status === this.status) return this;
     return status.code === Status.OK ? undefined : new Failure(status, this.origin, this.rejection);
   }

@@ -30,7 +30,7 @@ import {
 } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
-import { hasScheme } from "../../grpc/status/origin.js";
+import { isAddress } from "../../grpc/status/origin.js";
 import type { Rejection } from "../../grpc/status/rejection.js";
 import type { Breaker, BreakerCall, BreakerPermit, BreakerRefusal } from "./breaker.js";
 import { BreakerSet, type BreakerStateChange } from "./breakers.js";
@@ -291,7 +291,8 @@ class OutcomeJudge {
   peerOf(passage: ClientPassage): string | undefined {
     const told = passage.getPeer();
     const last = this.#lastPeer;
-    if (last.told !== told) this.#lastPeer = { told, peer: addressOf(told, passage.record.target) };
+    if (last.told !== told)
+      this.#lastPeer = { told, peer: isAddress(told, passage.record.target) ? told : undefined };
     return this.#lastPeer.peer;
   }
 
@@ -385,10 +386,4 @@ interface UsualOf {
   readonly key: string;
   readonly method: string;
   readonly usual: LatencyQuantile;
-}
-
-/** What `getPeer` shows before a server is chosen is the target, which has a scheme, or `unknown`. */
-function addressOf(peer: string, target: string): string | undefined {
-  const chosen = peer !== "" && peer !== target && peer !== "unknown" && !hasScheme(peer);
-  return chosen ? peer : undefined;
 }

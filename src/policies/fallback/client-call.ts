@@ -110,17 +110,17 @@ export class FallbackCall extends PrimaryCall {
     const message = (response: unknown) => {
       noteResponse(response, degradations);
       this.readWanted = false;
-      this.tellMessage(response);
+      this.emitMessage(response);
     };
     const done = () => {
       this.#permit?.settle("success");
       this.#cancelProvider = undefined;
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
-      this.tellStatus(status);
+      this.emitStatus(status);
     };
     // A listener above may throw. The rest is told all the same.
     try {
-      this.tellMetadata(marked(degradations));
+      this.emitMetadata(marked(degradations));
     } finally {
       if (answer.kind === "stream") this.#giveStream(answer, message, done);
       else {
@@ -162,7 +162,7 @@ export class FallbackCall extends PrimaryCall {
     reportFailure(error, "stream", this.environment.report);
     const details = "A stored answer could not be read";
     const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
-    this.tellStatus(this.failure ?? unread);
+    this.emitStatus(this.failure ?? unread);
   }
 }
 

@@ -17,7 +17,7 @@ import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.
 import { CallDeadline, timeIsUp } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
 import { readRetryDepth } from "../../grpc/metadata.js";
-import { callOff, endedByClosing } from "../../grpc/status/local.js";
+import { cancelQuietly, endedByClosing } from "../../grpc/status/local.js";
 import { localRejection, rejectionOf } from "../../grpc/status/rejection.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { noteAnswer } from "./client-degraded.js";
@@ -298,7 +298,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     // From here on, what comes from the service is dropped.
     this.#stage = "elsewhere";
     if (this.#shared !== undefined) this.#shared.leave(this, status.code, detail);
-    else callOff(this.next, status.code, detail);
+    else cancelQuietly(this.next, status.code, detail);
     this.#fail(status);
   }
 

@@ -7,7 +7,7 @@ import { CallDeadline, callBelow } from "../../../grpc/deadline.js";
 import type { Environment } from "../../../grpc/environment.js";
 import { cohortKey, previousAttemptsKey } from "../../../grpc/metadata.js";
 import { receivedMetadata, receivedStatus } from "../../../grpc/status/foreign-status.js";
-import { callOff, channelClosed, interceptorThrew } from "../../../grpc/status/local.js";
+import { cancelQuietly, channelClosed, interceptorThrew } from "../../../grpc/status/local.js";
 import { originOf } from "../../../grpc/status/origin.js";
 import { decodeStatusDetails, rejectionOf } from "../../../grpc/status/rejection.js";
 import type { AuthContext, ClientCall, ClientListener } from "../../../grpc/types.js";
@@ -170,7 +170,7 @@ export class SharedCall implements ClientListener {
       call.halfClose();
     } catch (error) {
       const failed = channelClosed(error) ?? interceptorThrew(error);
-      callOff(this.#call, failed.code, failed.details);
+      cancelQuietly(this.#call, failed.code, failed.details);
       this.onReceiveStatus(failed);
     }
   }
@@ -179,7 +179,7 @@ export class SharedCall implements ClientListener {
   leave(waiter: Waiter, code: Status, details: string): void {
     if (!this.#waiters.delete(waiter) || this.#waiters.size > 0 || this.#over) return;
     this.#end();
-    callOff(this.#call, code === Status.OK ? Status.CANCELLED : code, details);
+    cancelQuietly(this.#call, code === Status.OK ? Status.CANCELLED : code, details);
   }
 
   onReceiveMetadata(metadata: Metadata): void {
