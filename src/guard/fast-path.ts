@@ -16,9 +16,10 @@ const plain: GuardPassage = {
 };
 
 /**
- * Runs work without an inbound call and without options, for a guard that is `single`: only the work itself can end such
- * a run, and the promise of the work becomes the promise of the run. Most of a {@link GuardRun} is not needed then, and it
- * would cost more than the policies themselves. A run that has to wait, or that a policy observes, becomes a `GuardRun`.
+ * Runs work without an inbound call and without options, for a guard that is `single`: only the work itself can end
+ * such a run, and the promise of the work becomes the promise of the run. Most of a {@link GuardRun} is not needed
+ * then, and it would cost more than the policies themselves. A run that has to wait, or that a policy observes, becomes
+ * a `GuardRun`.
  */
 export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<T> {
   const { breaker, counts } = guard;

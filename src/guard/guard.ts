@@ -51,13 +51,13 @@ export class Guard<F = never> {
    * Runs `work` behind the policies. It rejects
    *
    * - with what the work throws or rejects with, the same object;
-   * - with a `GuardRejectedError` when a policy refuses the work or a timeout expires: at once, even if the work ignores its
-   *   signal. Such work keeps its slot in the bulkhead until it settles;
+   * - with a `GuardRejectedError` when a policy refuses the work or a timeout expires: at once, even if the work
+   *   ignores its signal. Such work keeps its slot in the bulkhead until it settles;
    * - with the reason of `given.signal` when that is aborted.
    *
-   * @param work Gets a signal that is aborted when the run ends before the work: at `timeoutMs` or `attemptTimeoutMs`, when
-   *   the inbound call is cancelled or its deadline passes, or by `given.signal`. A function that declares no parameter is
-   *   called without one. With `retry` it may be called several times.
+   * @param work Gets a signal that is aborted when the run ends before the work: at `timeoutMs` or `attemptTimeoutMs`,
+   *   when the inbound call is cancelled or its deadline passes, or by `given.signal`. A function that declares no
+   *   parameter is called without one. With `retry` it may be called several times.
    */
   run<T>(work: GuardedWork<T>, given?: GuardRunOptions): Promise<T | F> {
     let options: GuardRunOptions | undefined;

@@ -55,7 +55,10 @@ export interface GuardRetryOptions {
    * layers multiply. 1 to 100. @defaultValue 1
    */
   readonly maxDepth?: number;
-  /** Bounds the extra attempts of all runs together. `false` for no bound. @defaultValue the defaults of `RetryBudgetOptions` */
+  /**
+   * Bounds the extra attempts of all runs together. `false` for no bound.
+   * @defaultValue the defaults of `RetryBudgetOptions`
+   */
   readonly budget?: RetryBudgetOptions | false;
 }
 
@@ -69,7 +72,9 @@ export type GuardFallbackOptions<F> = {
   readonly when?: (error: unknown) => boolean;
 } & (
   | {
-      /** Gives the answer. If it throws or rejects, its own error is dropped and the run rejects as without a fallback. */
+      /**
+       * Gives the answer. If it throws or rejects, its own error is dropped and the run rejects as without a fallback.
+       */
       readonly answer: (error: unknown, signal: AbortSignal) => F | PromiseLike<F>;
       readonly value?: never;
     }

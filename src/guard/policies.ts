@@ -209,9 +209,9 @@ export class GuardBreaker extends BreakerSet {
   }
 
   /**
-   * How an attempt counts that ended with the deadline of the inbound call, after `hadMs` milliseconds. It is a failure if
-   * half of the successes take less time than it had. Otherwise, and while that is not known, the deadline was too short,
-   * which says nothing about the dependency.
+   * How an attempt counts that ended with the deadline of the inbound call, after `hadMs` milliseconds. It is a failure
+   * if half of the successes take less time than it had. Otherwise, and while that is not known, the deadline was too
+   * short, which says nothing about the dependency.
    */
   outcomeOfDeadline(key: string | undefined, hadMs: number): Outcome {
     const usualMs = this.#usual.get(stateName(this.#name, key)).quantile(0.5);
@@ -380,7 +380,8 @@ export class GuardFallback<F> implements ControlledPolicy {
 /** Whether a function ended because it was cancelled. Then it says nothing about the dependency. */
 function isAbort(error: unknown): boolean {
   try {
-    // By name and not by class: errors from another realm, such as a vm context or a test environment, have another class.
+    // By name and not by class: errors from another realm, such as a vm context or a test environment, have another
+    // class.
     if (typeof error !== "object" || error === null) return false;
     const { name }: { readonly name?: unknown } = error;
     return name === "AbortError";
@@ -390,7 +391,10 @@ function isAbort(error: unknown): boolean {
   }
 }
 
-/** Whether a policy of this process refused a call or a guarded run that the work made. Timeouts do not count as refusals. */
+/**
+ * Whether a policy of this process refused a call or a guarded run that the work made. Timeouts do not count as
+ * refusals.
+ */
 function refusedHere(error: unknown): boolean {
   const rejection = rejectionOf(error);
   return rejection?.local === true && !timeouts.has(rejection.reason);

@@ -21,15 +21,15 @@ const between = 0;
 const over = -1;
 
 /**
- * One run of guarded work. Each attempt passes the policies of the guard, and may wait in the bulkhead's queue. A failed
- * attempt may be followed by another one, after a backoff. The run ends once, by the first of
+ * One run of guarded work. Each attempt passes the policies of the guard, and may wait in the bulkhead's queue. A
+ * failed attempt may be followed by another one, after a backoff. The run ends once, by the first of
  *
  * - the work: it succeeds, or fails and is not retried;
  * - a policy that refuses an attempt;
  * - `timeoutMs`, the deadline or the cancellation of the inbound call, the caller's signal, or the close of the weir.
  *
- * The end of a run does not stop its work. The signal of the work is aborted; until the work settles, it keeps its slot in
- * the bulkhead, and nothing else.
+ * The end of a run does not stop its work. The signal of the work is aborted; until the work settles, it keeps its slot
+ * in the bulkhead, and nothing else.
  */
 export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   /** How many attempts have begun. */

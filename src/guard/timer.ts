@@ -66,7 +66,10 @@ export class GuardTimer {
     this.#stopTimer = this.#restore(expireAt, this.#clock, dueMs, delayMs, fire);
   }
 
-  /** @param firedMs When the timer fired. Sockets have been read since then only, so a later timeout waits for its own turn. */
+  /**
+   * @param firedMs When the timer fired. Sockets have been read since then only, so a later timeout waits for its own
+   *   turn.
+   */
   #fire(firedMs: number): void {
     for (;;) {
       const first = this.#first;
@@ -98,8 +101,8 @@ export class GuardTimer {
 }
 
 /**
- * The clock of a bulkhead's queue. Most waits there have the same length, and share a {@link GuardTimer}. What it schedules
- * runs in no async context; a granted run restores its own.
+ * The clock of a bulkhead's queue. Most waits there have the same length, and share a {@link GuardTimer}. What it
+ * schedules runs in no async context; a granted run restores its own.
  */
 export class QueueClock implements Clock {
   readonly #clock: Clock;

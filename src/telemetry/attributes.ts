@@ -93,8 +93,8 @@ export function rpcMethod(path: string): string {
 const schemes = new Set(["dns", "ipv4", "ipv6", "xds", "passthrough"]);
 
 /**
- * `server.address` and `server.port` of the target of a channel. They name what the client was configured to reach, and not
- * the socket. A target with several addresses, or one that cannot be parsed, becomes the address as a whole.
+ * `server.address` and `server.port` of the target of a channel. They name what the client was configured to reach, and
+ * not the socket. A target with several addresses, or one that cannot be parsed, becomes the address as a whole.
  */
 export function serverAttributes(target: string): Attributes {
   if (target === "") return {};

@@ -153,7 +153,10 @@ function withTrace(options: OptionsWithOwn, callTrace: CallTrace): TracedOptions
   return copy;
 }
 
-/** The trace of the call. If no interceptor for call spans stands above, its context is the one that was active for the caller. */
+/**
+ * The trace of the call. If no interceptor for call spans stands above, its context is the one that was active for the
+ * caller.
+ */
 export function traceOf(options: TracedOptions, record: CallRecord): CallTrace {
   return (
     options[traceKey] ?? {

@@ -47,7 +47,9 @@ function layersOf(tracing: Tracing): Required<SpanLayers> {
 export interface ClientSpans {
   /** Makes a span for each call. Put it outermost, directly below `context`. */
   readonly call: Interceptor;
-  /** Makes a span for each attempt, and puts the trace context into its metadata. Put it innermost, below all policies. */
+  /**
+   * Makes a span for each attempt, and puts the trace context into its metadata. Put it innermost, below all policies.
+   */
   readonly attempt: Interceptor;
 }
 

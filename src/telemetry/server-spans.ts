@@ -32,9 +32,9 @@ import { serverInstrumented, Tracing } from "./tracing.js";
 const passThrough: ServerInterceptor = (_method, call) => call as ReturnType<ServerInterceptor>;
 
 /**
- * Makes a span of kind SERVER for each inbound call, refused calls included, with the decisions of the policies as events.
- * The span is active in the handler and in all events of the call. The interceptor belongs directly behind the context
- * interceptor, from which it has the priority and the decisions.
+ * Makes a span of kind SERVER for each inbound call, refused calls included, with the decisions of the policies as
+ * events. The span is active in the handler and in all events of the call. The interceptor belongs directly behind the
+ * context interceptor, from which it has the priority and the decisions.
  */
 export function serverSpanInterceptor(
   environment: Environment,

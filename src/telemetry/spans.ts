@@ -33,8 +33,8 @@ export function noteDecisions(span: Span, decisions: readonly Decision[], time: 
 }
 
 /**
- * Turns readings of the toolkit's clock into times of spans. It reads the wall clock once for each call, so that a step of
- * the wall clock does not change durations. With a virtual clock, spans have virtual times.
+ * Turns readings of the toolkit's clock into times of spans. It reads the wall clock once for each call, so that a step
+ * of the wall clock does not change durations. With a virtual clock, spans have virtual times.
  */
 export class SpanTime {
   readonly #offsetMs: number;

@@ -107,7 +107,10 @@ export class Tracing {
     tell(inject, this.#report, "propagator");
   }
 
-  /** The context of the caller, on top of the root: the context that is active when a request arrives belongs to no call. */
+  /**
+   * The context of the caller, on top of the root: the context that is active when a request arrives belongs to no
+   * call.
+   */
   extract(metadata: Metadata): Context {
     const extract = () => this.#propagator().extract(ROOT_CONTEXT, metadata, metadataGetter);
     return ask(extract, readContext, ROOT_CONTEXT, this.#report, "propagator");
@@ -123,7 +126,10 @@ export class Tracing {
   }
 }
 
-/** The global provider is a proxy for one that may be registered later. It has this method, which tells whether that has happened. */
+/**
+ * The global provider is a proxy for one that may be registered later. It has this method, which tells whether that has
+ * happened.
+ */
 interface StandIn extends TracerProvider {
   getDelegateTracer?(name: string, version: string): Tracer | undefined;
 }

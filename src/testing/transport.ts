@@ -9,28 +9,29 @@ import type {
 import type { Clock, Random } from "../core/clock.js";
 
 /**
- * A way from clients to one server. The same test runs over real sockets and over the in-memory
- * network, because it asks only this much of either.
+ * Connects clients to one server. A test that uses no more than this interface runs over real sockets and over the
+ * in-memory network.
  */
 export interface Transport {
   /** For test names: `loopback`, `in-memory`. */
   readonly name: string;
-  /** The clock that the transport lives by; hand it to the interceptors under test. */
+  /** The clock of the transport; give it to the interceptors under test. */
   readonly clock: Clock;
-  /** The chance that the transport lives by; hand it to the interceptors under test. */
+  /** A source of chance; give it to the interceptors under test. */
   readonly random: Random;
-  /** Starts a server and gives the way to it. */
+  /** Starts a server. */
   open(setup: LinkSetup): Promise<Link>;
 }
 
+/** A server, and the options of its clients. */
 export interface LinkSetup {
   readonly service: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
-  /** Interceptors, transformer and channel options of every client of this link. */
+  /** The interceptors, transformer and channel options of each client of the link. */
   readonly clientOptions?: ClientOptions;
-  /** Nearest the wire first, as in `ServerOptions.interceptors`. */
+  /** The first is nearest to the wire, as in `ServerOptions.interceptors`. */
   readonly serverInterceptors?: readonly ServerInterceptor[];
-  /** Options of the server apart from its interceptors. A network that is only modelled may ignore them. */
+  /** The options of the server without its interceptors. The in-memory transport ignores them. */
   readonly serverOptions?: Omit<ServerOptions, "interceptors">;
 }
 
@@ -41,20 +42,21 @@ export type ClientConstructor<C extends Client> = new (
   options?: ClientOptions,
 ) => C;
 
+/** One server and its clients. */
 export interface Link {
-  /** Creates a client that reaches this link's server. */
+  /** Makes a client of the server. */
   client<C extends Client>(make: ClientConstructor<C>): C;
-  /** Lets `ms` pass: in real time, or by moving the virtual clock. */
+  /** Waits for `ms` milliseconds: in real time, or by moving the virtual clock. */
   pass(ms: number): Promise<void>;
   /**
-   * Waits for the promise, moving virtual time as far as it takes.
-   * Rejects when it has not settled within `limitMs` (default 10,000) of this link's time.
+   * Waits for the promise, in real time or by moving the virtual clock. Rejects when it has not settled within `limitMs`.
+   * The default of `limitMs` is 10,000.
    */
   until<T>(promise: Promise<T>, limitMs?: number): Promise<T>;
-  /** The server is gone: connections break without a goodbye and new ones are refused. */
+  /** Crashes the server: connections break without a GOAWAY, and new ones are refused. */
   crash(): Promise<void>;
-  /** Calls that have not ended, counted on the client's wire side and on the server. */
+  /** Calls that have not ended, counted on the client below all interceptors and again on the server. */
   inFlight(): number;
-  /** Closes clients and server. */
+  /** Closes the clients and the server. */
   close(): Promise<void>;
 }

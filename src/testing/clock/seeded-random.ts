@@ -1,10 +1,10 @@
 import type { Random } from "../../core/clock.js";
 
 /**
- * The same numbers for the same seed, on every machine. Only the low 32 bits of the seed count.
+ * Chance that repeats: the same seed gives the same numbers on every machine. Only the low 32 bits of the seed count.
  *
- * The generator is mulberry32 by Tommy Ettinger (public domain): one word of state, period 2^32,
- * passes gjrand. Enough for a simulation; not for secrets.
+ * The generator is mulberry32 by Tommy Ettinger (public domain), with 32 bits of state and a period of 2^32. It is good
+ * enough for a simulation, and not for secrets.
  */
 export function seededRandom(seed: number): Random {
   let state = seed | 0;

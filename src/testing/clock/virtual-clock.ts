@@ -2,37 +2,42 @@ import { AsyncResource } from "node:async_hooks";
 import type { CancelTask, Clock, ScheduleOptions } from "../../core/clock.js";
 
 export interface VirtualClockOptions {
-  /** First reading of `now`, in milliseconds. Not zero, so that a test notices who confuses it with "unset". @defaultValue 1_000_000 */
+  /**
+   * First reading of `now`, in milliseconds. It is not 0, so that tests find code that takes 0 for "unset".
+   * @defaultValue 1_000_000
+   */
   readonly startMs?: number;
   /** First reading of `wallNow`, in milliseconds since the epoch. @defaultValue 1_750_000_000_000 */
   readonly wallStartMs?: number;
 }
 
-/** Somebody who waits for time to move: for a moment (`pass`) or for a promise (`until`). */
+/** A wait of `pass` or `until`. */
 interface Sleeper {
+  /** The virtual time at which the wait ends. */
   readonly at: number;
   readonly arrive: () => void;
   readonly fail: (error: unknown) => void;
+  /** True for `until`: only a task can still settle its promise. */
   readonly needsEvent: boolean;
 }
 
-/** So many tasks without a step of time can only be tasks that schedule each other for "now". */
+/** More tasks than this at one time must be tasks that schedule each other without delay. */
 const maxTasksPerInstant = 1_000_000;
-/** Turns of the event loop granted to code that waits for more than one of them, before "deadlock" is said. */
+/** Turns of the event loop without a task after which `until` gives up: some code needs more than one turn. */
 const turnsBeforeDeadlock = 4;
 
-/** A Node timer runs in the async context of whoever set it; so does a virtual one. */
+/** Runs a task in the async context in which it was scheduled, as timers of Node do. */
 function inContext(task: () => void): () => void {
   const resource = new AsyncResource("VirtualTimer", { requireManualDestroy: true });
   return () => resource.runInAsyncScope(task);
 }
 
 /**
- * A clock for tests and simulations. Time stands still until it is told to move.
+ * A clock for tests and simulations. Time stands still until `advance`, `pass` or `until` moves it.
  *
- * `advance` is for pure code. Where promises or streams take part, use `pass` and `until`: there,
- * time moves only when no microtask and no nextTick is left, and jumps from one scheduled task to
- * the next. Immediates, sockets and the thread pool are not waited for.
+ * `advance` is for pure code. If promises or streams take part, use `pass` and `until`: they move time only when no
+ * microtask and no nextTick is left, from one scheduled task to the next. They do not wait for immediates, sockets and
+ * the thread pool.
  */
 export class VirtualClock implements Clock {
   readonly #queue = new TaskQueue();
@@ -60,25 +65,25 @@ export class VirtualClock implements Clock {
     return this.#wallStartMs + (this.#now - this.#startMs) + this.#wallStepMs;
   }
 
-  /** Sets the wall clock forward (or back, with a negative step), as NTP does. `now` does not notice. */
+  /** Moves the wall clock forward, or back with a negative step, as NTP does. `now` does not change. */
   stepWall(ms: number): void {
     this.#wallStepMs += ms;
   }
 
-  /** Tasks that are scheduled and neither ran nor were cancelled: `refs` would keep a process alive. */
+  /** The number of tasks that have neither run nor been cancelled. `refs` are those that would keep a process alive. */
   get pending(): { readonly refs: number; readonly unrefs: number } {
     const polls = this.#afterPoll.filter((entry) => entry.task !== undefined).length;
     return { refs: this.#queue.refs + polls, unrefs: this.#queue.unrefs };
   }
 
   schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
-    // NaN and negative delays are "as soon as possible", as in setTimeout.
+    // NaN and negative delays count as 0, as in setTimeout.
     const at = this.#now + (delayMs > 0 ? delayMs : 0);
     const entry = this.#queue.add(at, options?.ref ?? true, inContext(task));
     return () => this.#queue.cancel(entry);
   }
 
-  /** Runs `task` at this virtual time, after everything else that is due at this time. */
+  /** Runs a task at the current virtual time, after all scheduled tasks that are due at that time. */
   afterPoll(task: () => void): CancelTask {
     const entry: { task: (() => void) | undefined } = { task: inContext(task) };
     this.#afterPoll.push(entry);
@@ -87,7 +92,7 @@ export class VirtualClock implements Clock {
     };
   }
 
-  /** Moves time by `ms`, at once: tasks run in the order of their times, those they schedule too. */
+  /** Moves time by `ms` at once. Due tasks run in the order of their times, also those that other tasks schedule. */
   advance(ms: number): void {
     const target = this.#now + ms;
     for (;;) {
@@ -99,7 +104,7 @@ export class VirtualClock implements Clock {
     this.#moveTo(target);
   }
 
-  /** Moves time by `ms`, letting promises and streams settle at every step. */
+  /** Moves time by `ms`, and lets promises and streams settle at each step. */
   pass(ms: number): Promise<void> {
     return new Promise((arrive, fail) => {
       this.#wait({ at: this.#now + ms, needsEvent: false, arrive, fail });
@@ -107,8 +112,8 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * Moves time until the promise settles. Rejects when it has not settled within `limitMs`, and
-   * as soon as nothing is scheduled that could still settle it.
+   * Moves time until the promise settles. Rejects when it has not settled within `limitMs`, and as soon as no task is
+   * scheduled that could still settle it.
    */
   until<T>(promise: Promise<T>, limitMs = 10_000): Promise<T> {
     return new Promise((resolve, fail) => {
@@ -140,9 +145,9 @@ export class VirtualClock implements Clock {
     setImmediate(this.#turn);
   }
 
-  // One driver for all waiters, and one step for each turn of the event loop: by then the
-  // microtasks and nextTicks of the step before are done. A waiter's moment is a step of its own,
-  // so that what it does next happens at its time even while somebody else waits for longer.
+  // One loop for all waits, with one step in each turn of the event loop: by then the microtasks and nextTicks of the
+  // step before are done. The end of a wait is a step of its own, so that what the waiting code does next happens at
+  // that time, even while another wait lasts longer.
   readonly #turn = (): void => {
     if (this.#waiters.size === 0) {
       this.#driving = false;
@@ -189,7 +194,7 @@ export class VirtualClock implements Clock {
     waiters.forEach(tell);
   }
 
-  /** Runs one task that is due; after-poll tasks only once no other is. False when there was none. */
+  /** Runs one due task; tasks of `afterPoll` only when no other is due. False when there was none. */
   #runDue(): boolean {
     const task = this.#queue.nextAt() <= this.#now ? this.#queue.take() : this.#takeAfterPoll();
     if (task === undefined) return false;
@@ -219,13 +224,13 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** A task that waits for its virtual time. */
+/** A scheduled task. */
 interface QueuedTask {
   readonly at: number;
-  /** Breaks ties: of two tasks for the same time, the one scheduled first runs first. */
+  /** Of two tasks for the same time, the one that was scheduled first runs first. */
   readonly order: number;
   readonly ref: boolean;
-  /** Gone once the task ran or was cancelled. */
+  /** `undefined` once the task has run or was cancelled. */
   task: (() => void) | undefined;
 }
 
@@ -233,7 +238,7 @@ function before(a: QueuedTask, b: QueuedTask): boolean {
   return a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
-/** Tasks ordered by time, then by arrival: a binary heap in which cancelled tasks are skipped. */
+/** Tasks in the order of their times, then of their scheduling: a binary heap that skips cancelled tasks. */
 class TaskQueue {
   #heap: QueuedTask[] = [];
   #order = 0;
@@ -260,15 +265,14 @@ class TaskQueue {
     if (entry.task === undefined) return;
     entry.task = undefined;
     this.#count(entry.ref, -1);
-    // Nearly every deadline is cancelled long before it is due. Left in place, they would make the
-    // heap as large as the number of calls ever made.
+    // Most deadlines are cancelled long before they are due. If they stayed, the heap would grow with each call.
     if (this.#heap.length > 64 && this.#heap.length > 2 * (this.#refs + this.#unrefs)) {
       this.#heap = this.#heap.filter((kept) => kept.task !== undefined);
       for (let i = (this.#heap.length >> 1) - 1; i >= 0; i--) this.#down(i);
     }
   }
 
-  /** When the next task is due; Infinity when there is none, or none that time can reach. */
+  /** When the next task is due; `Infinity` when there is none. */
   nextAt(): number {
     let first = this.#heap[0];
     while (first !== undefined && first.task === undefined) {
@@ -278,7 +282,7 @@ class TaskQueue {
     return first?.at ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Takes the next task out, due or not. */
+  /** Removes the next task, whether it is due or not. */
   take(): (() => void) | undefined {
     this.nextAt();
     const first = this.#heap[0];

@@ -19,25 +19,26 @@ import {
   streamsResponses,
 } from "./message.js";
 
+/** What one call of a case sends. */
 export interface CallSetup {
-  /** Written at once; a kind without request stream sends the first. @defaultValue one message */
+  /** The requests, written at once. A kind without request stream sends the first one only. @defaultValue one message */
   readonly requests?: readonly Message[];
-  /** Whether the client half-closes after them. @defaultValue true */
+  /** Whether the client half-closes after the requests. @defaultValue true */
   readonly halfClose?: boolean;
-  /** Whether responses are read as they come. @defaultValue true */
+  /** Whether the client reads responses. @defaultValue true */
   readonly read?: boolean;
   readonly metadata?: Metadata;
   readonly deadline?: number;
 }
 
-/** The client's side of one call of any kind, and all that its surface was told. */
+/** The client side of one call of any kind, with all events of its surface. */
 export class Caller {
   readonly kind: CallKind;
   readonly messages: Message[] = [];
   readonly headers: Metadata[] = [];
   readonly statuses: StatusObject[] = [];
   readonly errors: Error[] = [];
-  /** How often the call was told to be over: callbacks of a unary response, `end` of a stream. */
+  /** How often the surface ended: calls of the callback of a single response, or `end` of a stream. */
   ends = 0;
   readonly #changes = new Changes();
   readonly #reads: boolean;
@@ -63,7 +64,7 @@ export class Caller {
     if (setup.halfClose ?? true) this.halfClose();
   }
 
-  /** The status, once the surface has told all of the end that it tells. */
+  /** The status, once the surface has emitted all events of the end. */
   async ended(): Promise<StatusObject> {
     await this.#changes.when(() => this.#over());
     const [ended] = this.statuses;
@@ -71,12 +72,12 @@ export class Caller {
     return ended;
   }
 
-  /** Resolves when headers have come, or none can come any more. */
+  /** Resolves when headers have come, or cannot come any more. */
   answered(): Promise<void> {
     return this.#changes.when(() => this.headers.length > 0 || this.#over());
   }
 
-  /** Resolves when so many messages have come, or none can come any more. */
+  /** Resolves when `count` messages have come, or no more can come. */
   received(count: number): Promise<void> {
     return this.#changes.when(() => this.messages.length >= count || this.#over());
   }
@@ -106,12 +107,12 @@ export class Caller {
     this.#readable?.resume();
   }
 
-  /** Runs for each message as it comes. */
+  /** Runs `task` for each message as it comes. */
   onMessage(task: () => void): void {
     this.#readable?.on("data", task);
   }
 
-  /** What every call owes its caller, whatever its end. */
+  /** Checks what must be true for each caller, however the call ended. */
   verify(): void {
     const [ended] = this.statuses;
     assert.equal(this.statuses.length, 1, "the surface was told the status other than once");
@@ -125,7 +126,7 @@ export class Caller {
     } else if (!failed) {
       assert.equal(this.ends, 1, "the stream ended other than once");
     } else {
-      // grpc-js ends the stream on an error too, if somebody reads it.
+      // After an error, grpc-js ends the stream too if it is read.
       assert.ok(this.ends <= 1, "the stream ended more than once");
     }
   }
@@ -137,7 +138,7 @@ export class Caller {
 
   #note(change: () => void): void {
     change();
-    this.#changes.tell();
+    this.#changes.notify();
   }
 
   #start(

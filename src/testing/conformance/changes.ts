@@ -1,8 +1,8 @@
-/** Lets a case wait until something that it can see has become true. */
+/** Lets a case wait for a condition on what it records. */
 export class Changes {
   #waiting: { readonly met: () => boolean; readonly resolve: () => void }[] = [];
 
-  /** Resolves as soon as `met` holds; it is asked now and after each change. */
+  /** Resolves as soon as `met` is true. It is called now and after each change. */
   when(met: () => boolean): Promise<void> {
     if (met()) return Promise.resolve();
     return new Promise((resolve) => {
@@ -10,8 +10,8 @@ export class Changes {
     });
   }
 
-  /** Says that something changed. */
-  tell(): void {
+  /** Something has changed: checks the conditions that are waited for. */
+  notify(): void {
     this.#waiting = this.#waiting.filter(({ met, resolve }) => {
       if (!met()) return true;
       resolve();

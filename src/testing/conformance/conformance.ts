@@ -14,14 +14,14 @@ import { type CaseSpec, Scene } from "./scene.js";
 export type { CallKind } from "./message.js";
 export type { ConformanceEnv, ConformanceSubject } from "./scene.js";
 
-/** One thing that every call has to hold to, whatever stands between client and server. */
+/** One promise of grpc-js that interceptors must keep, for one kind of call. */
 export interface ConformanceCase {
-  /** A sentence, led by the kind of call. The same over every transport. */
+  /** A sentence that begins with the kind of call. It is the same for each transport. */
   readonly name: string;
   readonly kind: CallKind;
   /**
-   * Rejects with an `AssertionError` if the subject changes what grpc-js promises.
-   * One at a time: a case listens for errors that reach nobody but the process.
+   * Rejects with an `AssertionError` if the subject breaks the promise. Run one case at a time: each listens for uncaught
+   * errors of the process.
    */
   run(): Promise<void>;
 }
@@ -37,16 +37,16 @@ const specs: readonly CaseSpec[] = [
 ];
 
 /**
- * The cases that show whether interceptors leave calls as whole as plain grpc-js does: messages,
- * order, half-close, errors, metadata, cancellation, deadlines, flow control, and a server that
- * goes. It knows no test runner: register each case with yours.
+ * The cases that show whether calls with interceptors behave as calls of plain grpc-js do: messages and their order,
+ * half-close, errors, metadata, cancellation, deadlines, flow control, and a server that crashes. The suite needs no
+ * particular test runner: register each case with yours.
  *
  * ```ts
  * const subject = { client: () => [myInterceptor()] };
  * for (const each of conformance(subject, loopbackTransport)) it(each.name, () => each.run());
  * ```
  *
- * An empty subject, which is grpc-js alone, passes every case.
+ * An empty subject, which is grpc-js alone, passes each case.
  */
 export function conformance(
   subject: ConformanceSubject,
@@ -75,7 +75,7 @@ async function runCase(
       await scene.settle(spec);
     } finally {
       await scene.link.close();
-      // A stray error explains more than the wait in vain that followed from it.
+      // An uncaught error explains more than the failed wait that followed from it.
       strays.verify();
     }
   } finally {
@@ -83,14 +83,14 @@ async function runCase(
   }
 }
 
-/** Errors that reached nobody but the process. */
+/** Collects uncaught errors and unhandled rejections of the process. */
 class Strays {
   readonly #errors: unknown[] = [];
   readonly #note = (error: unknown) => {
     this.#errors.push(error);
   };
 
-  /** Listens until `stop`. Errors stay visible to whoever else listens. */
+  /** Listens until `stop`. Other listeners of the process get the errors too. */
   constructor() {
     process.on("uncaughtException", this.#note);
     process.on("unhandledRejection", this.#note);

@@ -10,23 +10,23 @@ export const responseStreams: readonly CallKind[] = ["server-stream", "bidi"];
 export const streamsRequests = (kind: CallKind): boolean => requestStreams.includes(kind);
 export const streamsResponses = (kind: CallKind): boolean => responseStreams.includes(kind);
 
-/** What the requests and responses of all four methods have in common. */
+/** The fields that the requests and responses of all four methods share. */
 export interface Message {
   readonly payload: Buffer;
   readonly sequence: number;
 }
 
-/** A message whose content follows from its number, so that a mixed-up one is noticed. */
+/** A message whose content depends on its number, so that mixed-up content is found. */
 export function message(sequence: number, bytes = 16): Message {
   return { payload: Buffer.alloc(bytes, `${sequence};`), sequence };
 }
 
-/** Messages numbered from 1; 0 is the default of protobuf and would not be sent. */
+/** Messages with the numbers from 1 up. 0 is the default of protobuf, and would not be sent. */
 export function messages(count: number, bytes?: number): Message[] {
   return Array.from({ length: count }, (_, index) => message(index + 1, bytes));
 }
 
-/** The same messages, in the same order, with the same content. */
+/** Asserts that two lists have the same messages, in the same order. */
 export function assertMessages(
   actual: readonly Message[],
   expected: readonly Message[],
@@ -38,7 +38,7 @@ export function assertMessages(
     `${where}: messages lost, doubled or out of order`,
   );
   for (const [index, each] of expected.entries()) {
-    // Not deepEqual: a failed one would print a megabyte.
+    // Not with deepEqual, which would print a megabyte when it fails.
     assert.ok(
       actual[index]?.payload.equals(each.payload),
       `${where}: message ${each.sequence} has another content`,

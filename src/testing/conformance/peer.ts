@@ -12,7 +12,7 @@ import type { ConformanceServiceServer } from "../../gen/weir/v1/conformance.js"
 import { Changes } from "./changes.js";
 import { type CallKind, type Message, message } from "./message.js";
 
-/** What a handler does with a call. It may throw; what a promise of it rejects with fails the case. */
+/** What a handler does with a call. It may throw. If its promise rejects, the case fails. */
 export type Script = (peer: Peer) => undefined | Promise<void>;
 
 type Failure = Pick<ServerErrorResponse, "code" | "details" | "metadata">;
@@ -33,7 +33,7 @@ interface Ends {
   readonly respond?: sendUnaryData<Message>;
 }
 
-/** The handler's side of one call of any kind. Nothing is read before a script asks for it. */
+/** The handler side of one call of any kind. It reads no requests until the script wants them. */
 export class Peer {
   readonly kind: CallKind;
   readonly metadata: Metadata;
@@ -51,19 +51,19 @@ export class Peer {
     this.metadata = ends.call.metadata;
     this.#ends = ends;
     if (ends.request !== undefined) {
-      // A handler without request stream runs when the client has half-closed.
+      // A handler without request stream runs after the half-close of the client.
       this.requests.push(ends.request);
       this.#halfCloses = 1;
     }
     ends.call.on("cancelled", () => this.#note(() => (this.#cancels += 1)));
   }
 
-  /** Milliseconds since the epoch, or Infinity. */
+  /** The deadline in milliseconds since the epoch, or `Infinity`. */
   deadline(): number {
     return Number(this.#ends.call.getDeadline());
   }
 
-  /** Resolves when so many requests have come. */
+  /** Resolves when `count` requests have come. */
   received(count: number): Promise<void> {
     this.read();
     return this.#changes.when(() => this.requests.length >= count);
@@ -75,7 +75,7 @@ export class Peer {
     return this.#changes.when(() => this.#halfCloses > 0);
   }
 
-  /** Resolves when the handler is told the end of the call; grpc-js tells it of every end. */
+  /** Resolves when the handler gets `cancelled`, which grpc-js emits at the end of each call. */
   cancelled(): Promise<void> {
     return this.#changes.when(() => this.#cancels > 0);
   }
@@ -97,7 +97,7 @@ export class Peer {
     this.#ends.call.sendMetadata(headers);
   }
 
-  /** Resolves when the write is called back; a single response is kept for `finish`. */
+  /** Resolves when the write is called back. A single response is kept until `finish`. */
   send(response: Message): Promise<void> {
     const { writer } = this.#ends;
     if (writer === undefined) {
@@ -121,7 +121,7 @@ export class Peer {
     respond?.(failure);
   }
 
-  /** What every call owes its handler, whatever its end. */
+  /** Checks what must be true for each handler, however the call ended. */
   verify(): void {
     assert.deepEqual(this.#faults, []);
     assert.equal(this.#cancels, 1, "the handler was told the end other than once");
@@ -130,11 +130,11 @@ export class Peer {
 
   #note(change: () => void): void {
     change();
-    this.#changes.tell();
+    this.#changes.notify();
   }
 }
 
-/** The service whose handlers are all one script. */
+/** A service whose handlers all run the same script. */
 export function scriptedService(run: (peer: Peer) => void): ConformanceServiceServer {
   return {
     unary: (call, respond) => run(new Peer("unary", { call, request: call.request, respond })),
@@ -153,7 +153,7 @@ export function scriptedService(run: (peer: Peer) => void): ConformanceServiceSe
   };
 }
 
-/** Runs the script of the case for each call that reaches the server. */
+/** Runs the script of a case for each call that reaches the server. */
 export class Handlers {
   readonly peers: Peer[] = [];
   script: Script = () => {};
@@ -165,17 +165,17 @@ export class Handlers {
     this.#failed = new Promise((_, reject) => {
       this.#fail = reject;
     });
-    this.#failed.catch(() => {}); // told to those who wait with `orFail`
+    this.#failed.catch(() => {}); // whoever waits with `orFail` gets the error
   }
 
-  /** What the script throws at once is grpc-js's to handle; what it throws later is ours. */
+  /** An error that the script throws at once goes to grpc-js. If its promise rejects, the case fails. */
   run(peer: Peer): void {
     this.peers.push(peer);
-    this.#changes.tell();
+    this.#changes.notify();
     this.script(peer)?.catch(this.#fail);
   }
 
-  /** The handler's side of the call that reached the server as number `index`. */
+  /** The handler side of the call that reached the server as number `index`, from 0. */
   async peer(index: number): Promise<Peer> {
     await this.#changes.when(() => this.peers.length > index);
     const peer = this.peers[index];
@@ -183,7 +183,7 @@ export class Handlers {
     return peer;
   }
 
-  /** The promise, unless a script has failed before. */
+  /** Waits for the promise, and rejects if a script fails before. */
   orFail<T>(promise: Promise<T>): Promise<T> {
     return Promise.race([promise, this.#failed]);
   }

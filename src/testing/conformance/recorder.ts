@@ -10,18 +10,18 @@ import {
 type Call = ReturnType<NextCall>;
 type Context = Parameters<Call["sendMessageWithContext"]>[0];
 
-/** What the outermost interceptor saw of one call. */
+/** What the outermost interceptor has seen of one call. */
 export interface CallRecorder {
   readonly path: string;
   starts: number;
   readonly statuses: StatusObject[];
   /** How often each write was called back, in the order of the writes. */
   readonly callbacks: number[];
-  /** Breaches of the order of events. */
+  /** Events that came in the wrong order, or twice. */
   readonly faults: string[];
 }
 
-/** Watches the calls of a client from outside all interceptors under test. */
+/** Records the calls of a client, outside of all interceptors under test. */
 export class Recorder {
   readonly calls: CallRecorder[] = [];
 
@@ -34,8 +34,8 @@ export class Recorder {
 }
 
 /**
- * Stands where the client's surface would stand, with nothing of grpc-js between it and the call
- * below: the machinery of `InterceptingCall` would reorder some of what has to be seen.
+ * A call with nothing of grpc-js between it and the outermost interceptor under test. The methods of `InterceptingCall`
+ * would reorder some of the events.
  */
 class RecordedCall extends InterceptingCall {
   readonly #call: Call;
@@ -94,7 +94,7 @@ class RecordedCall extends InterceptingCall {
         listener?.onReceiveMetadata?.(metadata);
       },
       onReceiveMessage: (message: unknown) => {
-        // Before the status of a call that failed, grpc-js gives a unary response of null.
+        // When a call with a single response fails, grpc-js gives null for the response before the status.
         if (message !== null || this.#responseStream) {
           messages += 1;
           expect(headers === 1, "a message came before the headers");

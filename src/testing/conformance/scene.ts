@@ -18,24 +18,24 @@ import type { CallKind } from "./message.js";
 import { Handlers, type Peer, type Script, scriptedService } from "./peer.js";
 import { Recorder } from "./recorder.js";
 
-/** One case, for each of some kinds of call. */
+/** One case, for some kinds of call. */
 export interface CaseSpec {
-  /** What holds, as a sentence. */
+  /** A sentence about what a call does. */
   readonly name: string;
   readonly kinds: readonly CallKind[];
-  /** Whether each call reaches a handler; without it, each may. @defaultValue true */
+  /** Whether each call must reach a handler. With `false` it may. @defaultValue true */
   readonly handled?: boolean;
-  /** Whether each write is called back, as grpc-js does with this kind of end. @defaultValue true */
+  /** Whether each write must be called back, as grpc-js does for most ends of a call. @defaultValue true */
   readonly writesCalledBack?: boolean;
   run(scene: Scene): Promise<void>;
 }
 
-/** How long a case waits for what must happen, in milliseconds of the transport's time. */
+/** How long a case waits for an event, in milliseconds of the transport. */
 const limitMs = 5_000;
-/** How long after the end of a call late events and timers are waited for. */
+/** How long a case waits after the end of a call for late events and timers, in milliseconds. */
 const graceMs = 20;
 
-/** One client, one server and the interceptors under test between them, for one case. */
+/** One case: a client, a server and the interceptors under test between them. */
 export class Scene {
   readonly kind: CallKind;
   readonly clock: Clock;
@@ -82,7 +82,7 @@ export class Scene {
     this.#client = link.client(ConformanceServiceClient);
   }
 
-  /** What handlers do from now on. */
+  /** Sets what handlers do from now on. */
   serve(script: Script): void {
     this.#handlers.script = script;
   }
@@ -93,7 +93,7 @@ export class Scene {
     return caller;
   }
 
-  /** The handler's side of the call that reaches the server as number `index`. */
+  /** The handler side of the call that reaches the server as number `index`, from 0. */
   peer(index = 0): Promise<Peer> {
     return this.until(this.#handlers.peer(index), "the handler to be called");
   }
@@ -102,14 +102,14 @@ export class Scene {
     return this.until(caller.ended(), "the end of the call");
   }
 
-  /** Waits for the end of the call, which must be this status; gives it. */
+  /** Waits for the end of the call, and asserts its status code. */
   async endsWith(caller: Caller, code: status): Promise<StatusObject> {
     const ended = await this.ended(caller);
     assert.equal(status[ended.code], status[code], ended.details);
     return ended;
   }
 
-  /** The promise, in the time of the transport; rejects with `what` was waited for. */
+  /** Waits for the promise in the time of the transport. `what` names it in the error if it does not settle. */
   async until<T>(promise: Promise<T>, what: string): Promise<T> {
     let settled = false;
     const watched = this.#handlers.orFail(promise).finally(() => {
@@ -123,19 +123,19 @@ export class Scene {
     }
   }
 
-  /** Lets time pass. For the case itself: in a script, which runs beside it, `wait`. */
+  /** Lets time pass. Only for the case itself: scripts, which run beside it, use `wait`. */
   pass(ms: number): Promise<void> {
     return this.link.pass(ms);
   }
 
-  /** Resolves after so many milliseconds, while the case waits for something. */
+  /** Resolves after `ms` milliseconds, while the case waits for something else. */
   wait(ms: number): Promise<void> {
     return new Promise((resolve) => {
       this.clock.schedule(ms, resolve);
     });
   }
 
-  /** Whether the promise resolves within so many milliseconds. */
+  /** Whether the promise resolves within `ms` milliseconds. */
   async within(ms: number, promise: Promise<unknown>): Promise<boolean> {
     let cancel = () => {};
     const late = new Promise<boolean>((resolve) => {
@@ -149,16 +149,16 @@ export class Scene {
     }
   }
 
-  /** A deadline so many milliseconds from now. */
+  /** A deadline `ms` milliseconds from now. */
   deadlineIn(ms: number): number {
     return this.clock.wallNow() + ms;
   }
 
-  /** Waits for the end of everything, then checks what holds for every call in every case. */
+  /** Waits until everything has ended, and then checks what must be true of each call in each case. */
   async settle(spec: CaseSpec): Promise<void> {
     for (const caller of this.#callers) await this.ended(caller);
     await this.#idle();
-    // What comes twice or too late is only seen by waiting for it.
+    // Events that come twice or too late are found only by waiting for them.
     await this.pass(spec.handled === false ? graceMs : 1);
     await this.until(new Promise<void>((done) => this.clock.afterPoll(done)), "a turn of the loop");
     for (const peer of this.#handlers.peers) {
@@ -206,33 +206,33 @@ export class Scene {
     }
   }
 
-  /** Real timers cannot be asked about; a virtual clock knows what it still has to do. */
+  /** Checks that no timer is left. Only a virtual clock knows its timers. */
   async #verifyTimers(): Promise<void> {
     if (pendingTasks(this.clock) > 0) await this.pass(graceMs);
     assert.equal(pendingTasks(this.clock), 0, "timers are left behind");
   }
 }
 
-/** Tasks of a virtual clock that somebody waits for, those of housekeeping apart. */
+/** The tasks of a virtual clock that would keep a process alive. */
 function pendingTasks(clock: Clock & { readonly pending?: { readonly refs: number } }): number {
   return clock.pending?.refs ?? 0;
 }
 
-/** What the interceptors under test live by: the time and chance of the transport. */
+/** The clock and the source of chance of the transport, for the interceptors under test. */
 export interface ConformanceEnv {
   readonly clock: Clock;
   readonly random: Random;
 }
 
-/** What is tested: the interceptors of a client, of a server, or of both. */
+/** The subject of the tests: interceptors of a client, of a server, or of both. */
 export interface ConformanceSubject {
-  /** Interceptors alone, or whole client options. Called once per case. */
+  /** Gives interceptors, or whole client options. Called once for each case. */
   readonly client?: (env: ConformanceEnv) => readonly Interceptor[] | ClientOptions;
-  /** Interceptors alone, nearest the wire first, or whole server options. Called once per case. */
+  /** Gives interceptors, the one nearest to the wire first, or whole server options. Called once for each case. */
   readonly server?: (env: ConformanceEnv) => readonly ServerInterceptor[] | ServerOptions;
 }
 
-/** The client options of a subject, whichever way it gave them. */
+/** The client options of a subject. */
 function clientOptionsOf(subject: ConformanceSubject, env: ConformanceEnv): ClientOptions {
   const given = subject.client?.(only(env)) ?? [];
   if (isList(given)) return { interceptors: [...given] };
@@ -242,7 +242,7 @@ function clientOptionsOf(subject: ConformanceSubject, env: ConformanceEnv): Clie
   return given;
 }
 
-/** The server options of a subject, whichever way it gave them. */
+/** The server options of a subject. */
 function serverOptionsOf(subject: ConformanceSubject, env: ConformanceEnv): ServerOptions {
   const given = subject.server?.(only(env)) ?? [];
   return isList(given) ? { interceptors: [...given] } : given;
@@ -252,7 +252,7 @@ function isList<T>(given: readonly T[] | object): given is readonly T[] {
   return Array.isArray(given);
 }
 
-/** Nothing but what it says: subjects spread it into options that refuse what they do not know. */
+/** An object with these two fields alone: subjects spread it into options, which refuse unknown fields. */
 function only({ clock, random }: ConformanceEnv): ConformanceEnv {
   return { clock, random };
 }

@@ -6,32 +6,32 @@ import type { InMemoryNetwork } from "./network.js";
 import { bareStatus, seconds } from "./status.js";
 import { SubchannelCall } from "./subchannel-call.js";
 
-/** What the channel says to an attempt that wants a connection. */
+/** The answer of the channel to an attempt that wants a connection. */
 export type Pick =
   | { readonly kind: "ready" }
   | { readonly kind: "queue" }
   | { readonly kind: "failed"; readonly details: string };
 
-/** What a call and its attempts need of their channel. `C` is a call. */
+/** What calls and their attempts need of their channel. `C` is the type of a call. */
 export interface CallChannel<C = never> {
   readonly network: InMemoryNetwork;
   readonly clock: Clock;
   readonly userAgent: string;
   readonly retriesEnabled: boolean;
-  /** In bytes; -1 for none. */
+  /** The limits of message and buffer sizes in bytes; -1 for none. */
   readonly limits: {
     readonly send: number;
     readonly receive: number;
     readonly callBuffer: number;
     readonly channelBuffer: number;
   };
-  /** What the calls of this channel hold for a transparent retry. */
+  /** How many bytes the calls of this channel keep for a transparent retry. */
   bufferedBytes: number;
   readonly connection: Connection | undefined;
-  /** Whether the target's name is resolved. It never is again after the channel is closed. */
+  /** Whether the name of the target is resolved. False after the channel is closed. */
   readonly resolved: boolean;
   getTarget(): string;
-  /** Takes a call that waits for name resolution, and starts that if need be. */
+  /** Keeps a call until the name is resolved, and starts the resolution if it is not running. */
   queueForName(call: C): void;
   pick(): Pick;
   queueForPick(attempt: Attempt): void;
@@ -39,7 +39,7 @@ export interface CallChannel<C = never> {
   callEnded(): void;
 }
 
-/** What stays the same over the attempts of a call. */
+/** What all attempts of a call share. */
 export interface AttemptSetup {
   readonly channel: CallChannel;
   readonly path: string;
@@ -54,7 +54,7 @@ export interface AttemptListener {
   onReceiveStatus(status: StatusObject, refused: boolean): void;
 }
 
-/** One attempt of a call: waits for a connection, then lives on one stream of it. */
+/** One attempt of a call: it waits for a connection, and then uses one stream of it. */
 export class Attempt {
   readonly startedAt: number;
   readonly #setup: AttemptSetup;
@@ -88,12 +88,12 @@ export class Attempt {
     return [...info, `remote_addr=${this.#child.peer}`];
   }
 
-  /** Starts, or tries again now that the channel's state has changed. */
+  /** Asks the channel for a connection: at the start, and again when the state of the channel has changed. */
   pick(): void {
     if (this.#ended) return;
     const picked = this.#setup.channel.pick();
     if (picked.kind === "ready") {
-      // One turn of microtasks even without credentials, as in grpc-js.
+      // As in grpc-js, this takes a turn of microtasks even without credentials.
       void this.#credentialsMetadata().then(
         (metadata) => this.#open(metadata),
         (error: unknown) => this.#failCredentials(error),

@@ -13,7 +13,7 @@ import { epochMs } from "./headers.js";
 import { RetryingCall } from "./retrying-call.js";
 import { bareStatus, seconds } from "./status.js";
 
-// grpc-js keeps these names to itself; they are derived from what it exports.
+// grpc-js does not export these types, so they are derived from those that it does.
 export type Channel = NonNullable<ClientOptions["channelOverride"]>;
 export type Call = ReturnType<Channel["createCall"]>;
 export type ParentCall = Parameters<Channel["createCall"]>[3];
@@ -28,12 +28,12 @@ export interface CallSetup {
   readonly callNumber: number;
 }
 
-/** grpc-js sets no timer for a deadline that a Node timer cannot carry. */
+/** The longest timer of Node. grpc-js sets no timer for a deadline that is further away. */
 const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * What a channel gives to the client for a call. It owns the deadline, and it is as careless about
- * writes before the start as grpc-js: one message is kept, later ones take its place.
+ * The call that a channel gives to the client. It ends at the deadline. As in grpc-js, of several messages that are
+ * written before the start only the last one is kept.
  */
 export class InMemoryCall implements Call {
   readonly #setup: CallSetup;
@@ -79,7 +79,7 @@ export class InMemoryCall implements Call {
     this.resolve();
   }
 
-  /** Goes on once the channel's name is resolved. */
+  /** Starts the call, or has it wait until the name of the channel is resolved. */
   resolve(): void {
     const metadata = this.#metadata;
     if (this.#ended || metadata === undefined) return;
@@ -130,8 +130,8 @@ export class InMemoryCall implements Call {
 
   #startChild(metadata: Metadata): void {
     const { channel, path, host } = this.#setup;
-    // grpc-js fact: nobody asks whether the call has ended meanwhile. One that is cancelled in the
-    // tick of its start still reaches the server, and its answer follows the status.
+    // As in grpc-js, it does not matter here whether the call has ended meanwhile: a call that is cancelled in the tick
+    // of its start still reaches the server, and its answer comes after the status.
     const child = new RetryingCall(
       { channel, path, host, credentials: this.#credentials, deadline: this.#deadline },
       metadata,
@@ -165,7 +165,7 @@ export class InMemoryCall implements Call {
         return;
       }
       this.#filteringWrite = false;
-      // grpc-js puts each message behind a header of its own, and so copies it here.
+      // As in grpc-js, which copies each message here to put a header before it.
       child.sendMessage(context, Buffer.from(message));
       if (this.#pendingHalfClose) child.halfClose();
     });
@@ -197,7 +197,7 @@ export class InMemoryCall implements Call {
     else this.#cancelTimer = clock.schedule(timeoutMs, expire);
   }
 
-  /** Where the time went, in the words of grpc-js. */
+  /** What the call spent its time on, in the words of grpc-js. */
   #deadlineInfo(): string {
     const info = [
       `Deadline exceeded after ${seconds(this.#timerStart, this.#setup.channel.clock.now())}`,

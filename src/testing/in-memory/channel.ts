@@ -14,7 +14,7 @@ interface Watcher {
 
 let lastCallNumber = 0;
 
-/** A channel with one address and the manners of pick_first, for a real grpc-js client. */
+/** A channel with one address, for a real client of grpc-js. It behaves like one with the policy pick_first. */
 export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
   readonly network: InMemoryNetwork;
   readonly clock: Clock;
@@ -51,7 +51,7 @@ export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
     this.#connector = new Connector(server, network, options, (state) => this.#enter(state));
   }
 
-  /** Calls that were created and have not ended. */
+  /** Calls that were made and have not ended. */
   get calls(): number {
     return this.#calls;
   }
@@ -156,7 +156,7 @@ export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
   }
 
   getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
-    // The enum of kinds is not exported.
+    // grpc-js does not export the enum of kinds.
     const ref: unknown = { kind: "channel", id: 0, name: this.getTarget() };
     return ref as ReturnType<Channel["getChannelzRef"]>;
   }
@@ -194,12 +194,12 @@ export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
   }
 }
 
-/** Defaults of grpc-js for the wait between attempts to connect. */
+/** The defaults of grpc-js for the backoff between attempts to connect. */
 const backoff = { initialMs: 1_000, maxMs: 120_000, multiplier: 1.6, jitter: 0.2 };
 
 /**
- * Connects, and reconnects with backoff. As in pick_first, a first failure makes the channel fail
- * its calls at once until an attempt succeeds; a connection that breaks is replaced on demand.
+ * Connects, and reconnects with backoff. As with pick_first, calls fail at once from a failed attempt to connect until
+ * one succeeds. A connection that breaks is replaced when the next call needs one.
  */
 class Connector {
   readonly #server: InMemoryServer;
@@ -233,7 +233,7 @@ class Connector {
     return this.#connection;
   }
 
-  /** Details of the status of a call that is made after an attempt failed. */
+  /** The details of the status of calls after a failed attempt to connect. */
   get failure(): string {
     const error = `Error: connect ECONNREFUSED ${this.#server.address}`;
     return `No connection established. Last error: ${error}. Resolution note: `;
@@ -244,7 +244,7 @@ class Connector {
     this.#connecting = true;
     if (!this.#failed) this.#enter(connectivityState.CONNECTING);
     this.#startBackoff();
-    // Once it has failed nobody waits for it: it must not keep a program, or a test, alive.
+    // After a failure no call waits for the connection, so the attempt must not keep the process alive.
     const ref = !this.#failed;
     this.#server.connect(this.#network, ref, (connection) => this.#connected(connection));
   }

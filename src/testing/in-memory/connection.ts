@@ -28,7 +28,7 @@ export class Connection {
     return this.#clientAlive;
   }
 
-  /** Sets who is told, on the client, that the connection broke. */
+  /** Calls `listener` when the client notices that the connection broke. */
   onLost(listener: () => void): void {
     this.#onLost = listener;
   }
@@ -45,14 +45,14 @@ export class Connection {
     return stream;
   }
 
-  /** The server's end is gone at once; the client hears of it one latency later. */
+  /** The server loses the connection at once, and the client notices one latency later. */
   break(): void {
     if (!this.#serverAlive) return;
     this.#loseServer();
     this.#network.after(this.#network.latencyMs("toClient"), () => this.#loseClient());
   }
 
-  /** Both ends are gone at once. */
+  /** Both sides lose the connection at once. */
   destroy(): void {
     this.#loseServer();
     this.#loseClient();

@@ -7,7 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import type { PartialStatus, ServerCallListener } from "../../grpc/types.js";
 
-/** A handler of any kind; `respond` is undefined for those that answer with a stream. */
+/** A handler of any kind. `respond` is `undefined` for handlers that answer with a stream. */
 export type Handler = (call: unknown, respond: Respond | undefined) => void;
 export type Respond = (error: unknown, value?: unknown, trailers?: Metadata) => void;
 type Method = Pick<
@@ -16,7 +16,7 @@ type Method = Pick<
 >;
 type Below = ServerInterceptingCallInterface;
 
-/** Starts a call and runs its handler as grpc-js does, above all interceptors. */
+/** Starts a call and runs its handler above all interceptors, as grpc-js does. */
 export function runHandler(below: Below, method: Method, handler: Handler): void {
   below.start(
     method.requestStream
@@ -45,13 +45,13 @@ function invoke(below: Below, method: Method, handler: Handler, call: unknown): 
   }
 }
 
-/** For one request: the handler runs when the client has half-closed. */
+/** For methods with one request: the handler runs when the client has half-closed. */
 function singleListener(below: Below, method: Method, handler: Handler): ServerCallListener {
   let call: ReturnType<typeof writableSurface> | undefined;
   let requestMetadata: Metadata | undefined;
   let request: unknown = null;
   const refuse = (what: string) => {
-    // The word "streaming" is grpc-js's own, for unary methods too.
+    // The text of grpc-js, which says "streaming" for unary methods too.
     const details = `Received ${what} for server streaming method ${method.path}`;
     below.sendStatus({ code: status.UNIMPLEMENTED, details, metadata: null });
   };
@@ -85,7 +85,7 @@ function singleListener(below: Below, method: Method, handler: Handler): ServerC
   };
 }
 
-/** For many requests: the handler runs at once and pulls them. */
+/** For methods with a stream of requests: the handler runs at once and reads them. */
 function streamingListener(below: Below, method: Method, handler: Handler): ServerCallListener {
   let call: ReturnType<typeof duplexSurface> | undefined;
   return {
@@ -108,7 +108,7 @@ function streamingListener(below: Below, method: Method, handler: Handler): Serv
   };
 }
 
-/** The status that grpc-js makes of what a handler gives as its error. */
+/** The status that grpc-js makes of the error of a handler. */
 function errorToStatus(error: unknown, trailers?: Metadata): PartialStatus {
   const given: Partial<PartialStatus> & { readonly message?: string } =
     typeof error === "object" && error !== null ? error : {};
@@ -121,7 +121,7 @@ function errorToStatus(error: unknown, trailers?: Metadata): PartialStatus {
   return { code: given.code, details: own, metadata };
 }
 
-/** What a handler may ask and tell of its call, whatever its kind. */
+/** The parts of a handler's call object that all kinds of calls have. */
 class Surface {
   readonly #below: Below;
   readonly #path: string;
@@ -133,7 +133,7 @@ class Surface {
     this.#path = path;
   }
 
-  /** Adds to a stream what grpc-js's own classes of server calls have. */
+  /** Adds to a stream the members of the server calls of grpc-js. */
   equip<S extends Writable>(
     stream: S,
     request: unknown,
@@ -171,7 +171,7 @@ class Surface {
   }
 }
 
-/** The call object of unary and server-streaming handlers: grpc-js gives both the same. */
+/** The call object of unary and server-streaming handlers, which is the same in grpc-js. */
 function writableSurface(below: Below, path: string, metadata: Metadata, request: unknown) {
   const surface = new Surface(below, path);
   const stream = new Writable({
@@ -185,7 +185,7 @@ function writableSurface(below: Below, path: string, metadata: Metadata, request
   return surface.equip(stream, request, metadata);
 }
 
-/** The call object of client-streaming and bidi handlers. */
+/** The call object of client-streaming and bidirectional handlers. */
 function duplexSurface(below: Below, path: string, metadata: Metadata) {
   const surface = new Surface(below, path);
   const stream = new Duplex({

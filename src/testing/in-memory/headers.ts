@@ -1,6 +1,6 @@
 import { Metadata, type status } from "@grpc/grpc-js";
 
-/** Metadata as it looks on the wire: one string for each key, binary values in base64. */
+/** Metadata on the wire: one string for each key, binary values in base64. */
 export type WireHeaders = Readonly<Record<string, string>>;
 
 /** What ends a call on the wire. */
@@ -10,7 +10,7 @@ export interface WireTrailers {
   readonly headers: WireHeaders;
 }
 
-/** The form in which Node's http2 hands headers to the other side: several values become one. */
+/** The headers as the http2 module of Node gives them to the other side: several values of a key are joined. */
 export function toWire(metadata: Metadata): WireHeaders {
   const wire: Record<string, string> = {};
   for (const [key, value] of Object.entries(metadata.toHttp2Headers())) {
@@ -23,7 +23,7 @@ export function fromWire(headers: WireHeaders): Metadata {
   return Metadata.fromHttp2Headers(headers);
 }
 
-/** Headers that a grpc-js server and Node's http2 add to a response, and the client's filters leave in. */
+/** The headers of a response, with those that a server of grpc-js and the http2 module of Node add. */
 export function responseHeaders(custom: WireHeaders, wallNow: number): WireHeaders {
   const date = new Date(wallNow).toUTCString();
   return { "content-type": "application/grpc+proto", ...custom, date };
@@ -36,7 +36,7 @@ const units = [
   ["H", 3_600_000],
 ] as const;
 
-/** As grpc-js reads a deadline: a Date by `getTime`, each time anew. */
+/** A deadline in milliseconds since the epoch. As in grpc-js, a Date is read each time anew. */
 export function epochMs(deadline: Date | number): number {
   return deadline instanceof Date ? deadline.getTime() : deadline;
 }
@@ -60,11 +60,11 @@ const unitMs: Record<string, number> = {
   n: 0.000_001,
 };
 
-/** Milliseconds of a `grpc-timeout`; undefined when it cannot be read. */
+/** The milliseconds of a `grpc-timeout`; `undefined` if it cannot be parsed. */
 export function parseTimeout(header: string): number | undefined {
   const match = /(\d{1,8})\s*([HMSmun])/.exec(header);
   const factor = unitMs[match?.[2] ?? ""];
   if (match === null || factor === undefined) return undefined;
-  // grpc-js fact: the product is forced into 32 bits, so more than 24.8 days turn negative.
+  // As in grpc-js, the product is truncated to 32 bits, so that more than 24.8 days become negative.
   return (Number(match[1]) * factor) | 0;
 }

@@ -7,46 +7,49 @@ import { InMemoryChannel } from "./channel.js";
 import { InMemoryNetwork, type NetworkOptions } from "./network.js";
 import { InMemoryServer } from "./server.js";
 
+/** The options of an in-memory transport. */
 export interface InMemoryOptions {
   /** The same seed gives the same run. @defaultValue 1 */
   readonly seed?: number;
-  /** Share one to put several transports under the same time. @defaultValue a new clock */
+  /** Give several transports one clock to have them share the same time. @defaultValue a new clock */
   readonly clock?: VirtualClock;
   /** @defaultValue no latency and no faults */
   readonly network?: NetworkOptions;
 }
 
-/** Takes a server down and up again. */
+/** Crashes a server and starts it again. */
 export interface ServerControl {
-  /** Connections break without a goodbye, and new ones are refused until `start`. */
+  /** Breaks connections without a GOAWAY, and refuses new ones until `start`. */
   crash(): void;
-  /** Accepts connections again. Clients find out when they next try to connect. */
+  /** Accepts connections again. Clients notice with their next attempt to connect. */
   start(): void;
 }
 
+/** A link of an in-memory transport. */
 export interface InMemoryLink extends Link {
   /** The server of this link. */
   readonly server: ServerControl;
 }
 
+/** A transport over a modelled network under virtual time. */
 export interface InMemoryTransport extends Transport {
   readonly name: "in-memory";
   readonly clock: VirtualClock;
-  /** Changes the network under way: `network.set({ loss: 0.1 })`. */
+  /** Changes the network while calls are in progress: `network.set({ loss: 0.1 })`. */
   readonly network: Pick<InMemoryNetwork, "set">;
-  /** The servers of all links, for tests that have only one. */
+  /** Controls the servers of all links at once. */
   readonly server: ServerControl;
   open(setup: LinkSetup): Promise<InMemoryLink>;
 }
 
 /**
- * Joins real grpc-js clients and real server interceptors by a modelled network under virtual time.
- * An outage of a thousand seconds runs in milliseconds, and the same for the same seed.
+ * Connects real clients of grpc-js and real server interceptors by a modelled network under virtual time. An outage of a
+ * thousand seconds runs in milliseconds, and in the same way each time for the same seed.
  */
 export function inMemoryTransport(options: InMemoryOptions = {}): InMemoryTransport {
   const seed = options.seed ?? 1;
   const clock = options.clock ?? new VirtualClock();
-  // Two sequences, so that a policy under test which draws more or less does not change the network.
+  // Two sources, so that the network does not depend on how often a policy under test draws.
   const network = new InMemoryNetwork(clock, seededRandom(seed), options.network ?? {});
   const random: Random = seededRandom(seed ^ 0x5eed);
   const links: InMemoryLinkImpl[] = [];
@@ -122,6 +125,6 @@ class InMemoryLinkImpl implements InMemoryLink {
   async close(): Promise<void> {
     for (const client of this.#clients) client.close();
     this.server.close();
-    await this.#clock.pass(0); // so that calls which were under way have ended
+    await this.#clock.pass(0); // until calls that were in progress have ended
   }
 }

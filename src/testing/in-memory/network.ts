@@ -2,38 +2,43 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Clock, Random } from "../../core/clock.js";
 import { durationMs, finiteNumber, InvalidOptionError } from "../../core/options.js";
 
-/** Milliseconds one way: fixed, or drawn anew for each packet. */
+/** Milliseconds one way: a number, or a function that draws one for each packet. */
 export type Latency = number | ((random: Random) => number);
 
-/** How packets fare in one direction. */
+/** What happens to packets in one direction. */
 export interface DirectionOptions {
   /** One-way delay of a packet, in milliseconds. @defaultValue 0 */
   readonly latencyMs?: Latency;
   /**
-   * Chance that a packet vanishes. Whatever its stream would send after it in the same direction is
-   * lost too, and neither side learns of it: the call hangs until its deadline. @defaultValue 0
+   * Chance, from 0 to 1, that a packet is lost. What its stream sends after it in the same direction is lost too, and
+   * neither side notices: the call hangs until its deadline. @defaultValue 0
    */
   readonly loss?: number;
 }
 
 /**
- * A network between clients and servers. What one side of a stream writes at one moment is one
- * packet. Packets of a stream arrive in order; packets of different streams overtake each other
- * when their latencies differ.
+ * A network between clients and servers. What one side of a stream writes at one moment is one packet. Packets of one
+ * stream arrive in order. Packets of different streams may overtake each other if their latencies differ.
  */
 export interface NetworkOptions extends DirectionOptions {
-  /** Chance that a stream is reset with INTERNAL_ERROR: either before or after its handler ran. @defaultValue 0 */
+  /**
+   * Chance, from 0 to 1, that a stream is reset with INTERNAL_ERROR, before its handler runs or when it answers.
+   * @defaultValue 0
+   */
   readonly reset?: number;
-  /** Chance that the server refuses a stream before it looks at it. grpc-js tries once more by itself. @defaultValue 0 */
+  /**
+   * Chance, from 0 to 1, that the server refuses a stream without looking at it. grpc-js then retries it once by itself.
+   * @defaultValue 0
+   */
   readonly refusal?: number;
-  /** Overrides for requests. */
+  /** Overrides `latencyMs` and `loss` for requests. */
   readonly toServer?: DirectionOptions;
-  /** Overrides for responses. */
+  /** Overrides `latencyMs` and `loss` for responses. */
   readonly toClient?: DirectionOptions;
 }
 
 export type Direction = "toServer" | "toClient";
-/** What becomes of a new stream when it reaches the server. */
+/** What happens to a new stream when it reaches the server. */
 export type StreamFate = "served" | "refused" | "reset-before" | "reset-after";
 
 function checked(options: NetworkOptions): NetworkOptions {
@@ -53,13 +58,13 @@ function checked(options: NetworkOptions): NetworkOptions {
   return options;
 }
 
-/** The handle of a test on the modelled network. A change holds for packets that are sent later. */
+/** The modelled network. A change of its options applies to packets that are sent later. */
 export class InMemoryNetwork {
   readonly clock: Clock;
   readonly random: Random;
   #options: NetworkOptions;
-  // Deliveries must not run in the async context of whoever sent the packet: over a socket, a
-  // server does not see the AsyncLocalStorage of its clients.
+  // Packets are delivered outside the async context of their sender: over a socket, a server does not see the
+  // AsyncLocalStorage of its clients either.
   readonly #detached = AsyncLocalStorage.snapshot();
 
   constructor(clock: Clock, random: Random, options: NetworkOptions) {
@@ -82,12 +87,12 @@ export class InMemoryNetwork {
     return drawn;
   }
 
-  /** Draws whether a packet vanishes. */
+  /** Draws whether a packet is lost. */
   loses(direction: Direction): boolean {
     return this.#happens(this.#options[direction]?.loss ?? this.#options.loss);
   }
 
-  /** Draws what becomes of a new stream. */
+  /** Draws what happens to a new stream. */
   fate(): StreamFate {
     if (this.#happens(this.#options.refusal)) return "refused";
     if (this.#happens(this.#options.reset)) {
@@ -96,12 +101,12 @@ export class InMemoryNetwork {
     return "served";
   }
 
-  /** Runs `task` in `ms`, in nobody's async context. */
+  /** Runs `task` after `ms`, outside of any call's async context. */
   after(ms: number, task: () => void, ref = true): () => void {
     return this.#detached(() => this.clock.schedule(ms, task, { ref }));
   }
 
-  /** Draws only where there is a choice, so that a certain outcome does not move the sequence. */
+  /** Does not draw for a chance of 0 or 1, so that these do not change the numbers that follow. */
   #happens(chance = 0): boolean {
     if (chance <= 0) return false;
     return chance >= 1 || this.random() < chance;

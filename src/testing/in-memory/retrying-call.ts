@@ -19,9 +19,8 @@ interface Child {
 }
 
 /**
- * The layer of grpc-js below the interceptors that buffers what is written and tries a refused
- * stream once more. It is why a write is called back before it is sent. Retry and hedging policies
- * of a service config are not modelled.
+ * The layer of grpc-js below the interceptors that buffers writes and retries a refused stream once. Because of the
+ * buffer, a write is called back before it is sent. Retry and hedging policies of a service config are not modelled.
  */
 export class RetryingCall {
   readonly #setup: AttemptSetup;
@@ -83,7 +82,7 @@ export class RetryingCall {
       this.#account(message.length);
       process.nextTick(() => context.callback?.());
     } else {
-      // Over the limit the call commits to an attempt, and from then on a write waits for the wire.
+      // Above the limit the call commits to one attempt, and from then on a write is called back when it is on the wire.
       const active = this.#children.find((child) => !child.done);
       if (active !== undefined) this.#commit(active);
       if (this.#committed === undefined) return;
@@ -98,7 +97,7 @@ export class RetryingCall {
     const index = this.#offset + this.#buffer.length;
     this.#buffer.push({ kind: "half-close" });
     for (const child of this.#children) {
-      // Also while the last message is on its way out: then the two travel together.
+      // Also while the last message is being sent: the half-close is then sent with it.
       if (!child.done && (child.next === index || child.next === index - 1)) {
         child.next += 1;
         child.attempt.halfClose();
@@ -166,7 +165,7 @@ export class RetryingCall {
       return;
     }
     child.attempt.sendMessage(entry.message, () => {
-      // Gone once the call has ended: then the write is never called back.
+      // Absent once the call has ended: then the write is never called back.
       const written = this.#buffer[index - this.#offset];
       if (written?.kind === "message") written.callback?.();
       this.#clearSent();
@@ -179,7 +178,7 @@ export class RetryingCall {
     }
   }
 
-  /** Forgets what the committed attempt no longer needs. */
+  /** Removes from the buffer what the committed attempt no longer needs. */
   #clearSent(): void {
     if (this.#committed === undefined) return;
     const { done, next } = this.#committed;

@@ -17,10 +17,10 @@ type Queued =
   | { readonly kind: "message"; value: unknown; ready: boolean };
 
 const maxReceiveBytes = 4 * 1024 * 1024;
-/** What the server and Node strip from a request before interceptors see its metadata. */
+/** The headers that grpc-js and Node remove from a request before interceptors see its metadata. */
 const hidden = ["grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "accept-encoding"];
 
-/** The server's call nearest the wire, below every interceptor. */
+/** The call of a server nearest to the wire, below all interceptors. */
 export class InMemoryServerCall implements ServerInterceptingCallInterface, ServerEnd {
   readonly #network: InMemoryNetwork;
   readonly #connection: Connection;
@@ -89,7 +89,7 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
       return;
     }
     if (!this.#metadataSent) this.sendMetadata(new Metadata());
-    // grpc-js puts each message behind a header of its own, and so copies it here.
+    // As in grpc-js, which copies each message here to put a header before it.
     this.#stream.serverWrites(Buffer.from(response), (failed) => {
       if (failed) this.sendStatus({ code: status.INTERNAL, details: "Internal server error" });
       else callback();
@@ -107,7 +107,7 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
       this.#end();
     } else {
       this.#finishing = true;
-      // The call lasts until the client has taken what was written before.
+      // The call lasts until everything that was written before is on the wire.
       this.#stream.serverFinishes({ code, details, headers: custom }, () => this.#end());
     }
   }
@@ -212,7 +212,7 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
 
 type MetricsRecorder = ReturnType<ServerInterceptingCallInterface["getMetricsRecorder"]>;
 
-/** Takes measurements and drops them: without `grpc.server_call_metric_recording` nobody sees them. */
+/** A recorder that drops its measurements, as in grpc-js without `grpc.server_call_metric_recording`. */
 function metricsRecorder(): MetricsRecorder {
   const ignore = () => {};
   const recorder: Record<keyof MetricsRecorder, unknown> = {
@@ -226,6 +226,6 @@ function metricsRecorder(): MetricsRecorder {
     recordEpsMetric: ignore,
     serialize: () => Buffer.alloc(0),
   };
-  // The class is not exported by grpc-js, and its private field keeps others from implementing it.
+  // grpc-js does not export the class, and a private field keeps other classes from implementing it.
   return recorder as unknown as MetricsRecorder;
 }

@@ -18,7 +18,7 @@ interface Registered {
   readonly handler: Handler;
 }
 
-/** The one address of a link: accepts connections while it is up, and runs handlers. */
+/** The server of a link: it accepts connections while it is up, and runs handlers. */
 export class InMemoryServer {
   readonly address: string;
   readonly #network: InMemoryNetwork;
@@ -36,31 +36,31 @@ export class InMemoryServer {
     this.#methods = register(setup);
   }
 
-  /** Calls that were given to interceptors and have not ended. */
+  /** Calls that have reached the interceptors and have not ended. */
   get calls(): number {
     return this.#calls;
   }
 
-  /** Connections break without a goodbye and new ones are refused. */
+  /** Breaks connections without a GOAWAY, and refuses new ones. */
   crash(): void {
     this.#up = false;
     for (const connection of this.#connections) connection.break();
     this.#connections.clear();
   }
 
-  /** Takes everything down, with nobody left who would have to hear of it later. */
+  /** Closes everything at once, for both sides. */
   close(): void {
     this.#up = false;
     for (const connection of this.#connections) connection.destroy();
     this.#connections.clear();
   }
 
-  /** Accepts connections again, after a crash. */
+  /** Accepts connections again. */
   start(): void {
     this.#up = true;
   }
 
-  /** Asks for a connection: one way to the server and one way back. */
+  /** Connects, which takes one latency to the server and one back. `undefined` while the server is down. */
   connect(
     network: InMemoryNetwork,
     ref: boolean,
@@ -89,7 +89,7 @@ export class InMemoryServer {
     const { path } = stream.head;
     const registered = this.#methods.get(path);
     if (registered === undefined) {
-      // grpc-js fact: interceptors never see a method that no service has.
+      // As in grpc-js, interceptors do not see calls of a method that no service has.
       stream.serverFinishes(
         {
           code: status.UNIMPLEMENTED,
@@ -111,7 +111,7 @@ export class InMemoryServer {
         this.#calls -= 1;
       },
     );
-    // A new object for each call, as in grpc-js: nobody may use it as a key.
+    // As in grpc-js, each call has its own object, which must not be used as a key.
     const definition = { ...registered.definition };
     const call = this.#interceptors.reduce<ServerInterceptingCallInterface>(
       (below, interceptor) => interceptor(definition, below),
@@ -145,7 +145,7 @@ function register({ service, implementation }: LinkSetup): Map<string, Registere
   return methods;
 }
 
-/** grpc-js fact: a method that a service names and nobody implements does pass the interceptors. */
+/** For a method without an implementation. As in grpc-js, its calls do reach the interceptors. */
 function missingHandler(name: string): Handler {
   return (call, respond) => {
     if (respond !== undefined) respond(unimplemented(name), null);

@@ -1,11 +1,12 @@
 import { Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import { rst } from "./stream.js";
 
+/** A status without metadata. */
 export function bareStatus(code: status, details: string): StatusObject {
   return { code, details, metadata: new Metadata() };
 }
 
-/** The status, to the letter, that grpc-js makes of a stream reset by the server. */
+/** The status that grpc-js makes of a stream that the server has reset, with the exact text. */
 export function statusOfReset(code: number): StatusObject {
   switch (code) {
     case rst.noError:
@@ -27,7 +28,7 @@ export function statusOfReset(code: number): StatusObject {
   }
 }
 
-/** A span of time as grpc-js writes it into the details of DEADLINE_EXCEEDED. */
+/** A duration as grpc-js writes it in the details of DEADLINE_EXCEEDED. */
 export function seconds(fromMs: number, toMs: number): string {
   return `${((toMs - fromMs) / 1000).toFixed(3)}s`;
 }

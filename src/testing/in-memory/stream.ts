@@ -2,7 +2,7 @@ import { status } from "@grpc/grpc-js";
 import type { WireHeaders, WireTrailers } from "./headers.js";
 import type { Direction, InMemoryNetwork } from "./network.js";
 
-/** Error codes of HTTP/2 that a stream may be reset with. */
+/** The error codes of HTTP/2 with which a stream may be reset. */
 export const rst = {
   noError: 0,
   internalError: 2,
@@ -16,23 +16,23 @@ export interface StreamHead {
   readonly headers: WireHeaders;
 }
 
-/** What the client's end of a stream is told. */
+/** The client side of a stream. */
 export interface ClientEnd extends InboxReader {
   headers(headers: WireHeaders): void;
   trailers(trailers: WireTrailers): void;
-  /** Reset by the server's side. */
+  /** The server has reset the stream. */
   closed(code: number): void;
   /** The connection broke. */
   dropped(): void;
 }
 
-/** What the server's end of a stream is told. */
+/** The server side of a stream. */
 export interface ServerEnd extends InboxReader {
-  /** Reset by the client, or the connection broke. */
+  /** The client has reset the stream, or the connection broke. */
   closed(): void;
 }
 
-/** A request and its response on one connection: two lanes and an inbox at the end of each. */
+/** A request and its response on one connection: a {@link Lane} for each direction, with an {@link Inbox} at its end. */
 export class Stream {
   readonly head: StreamHead;
   readonly clientInbox: Inbox;
@@ -48,7 +48,7 @@ export class Stream {
   #serverDone = false;
   #resetOnResponse = false;
 
-  /** `arrived` is called when the head reaches the server, `settled` when neither end needs the stream. */
+  /** `arrived` is called when the head reaches the server, `settled` when neither side needs the stream any more. */
   constructor(
     network: InMemoryNetwork,
     head: StreamHead,
@@ -82,12 +82,12 @@ export class Stream {
     this.#toServer.send({ kind: "end" });
   }
 
-  /** The client is done with the stream. Without a code it lets what it wrote go out. */
+  /** The client has ended the stream: with a code it resets the stream, and without one its writes are still sent. */
   clientCloses(code?: number): void {
     if (this.#clientDone) return;
     this.#clientDone = true;
-    // Node ends the stream before it resets it, so a server sees an ordinary end of the request
-    // first, unless data that the window held back is in the way.
+    // Node ends a stream before it resets it. So the server sees an ordinary end of the request first, unless the
+    // flow-control window holds back data before it.
     if (!this.#toServer.blocked) this.clientEnds();
     if (code !== undefined) this.#toServer.reset(code);
     this.#settle();
@@ -95,14 +95,14 @@ export class Stream {
 
   // The server's side.
 
-  /** Gives the stream to the server. */
+  /** Attaches the server to the stream. */
   serve(server: ServerEnd): Inbox {
     this.#server = server;
     this.#serverInbox = new Inbox(server, false, (bytes) => this.#toServer.consumed(bytes));
     return this.#serverInbox;
   }
 
-  /** From now on the first thing that the server sends turns into a reset. */
+  /** Resets the stream when the server first sends something. */
   resetOnResponse(): void {
     this.#resetOnResponse = true;
   }
@@ -124,7 +124,7 @@ export class Stream {
     this.#closeServer();
   }
 
-  /** The server's call has ended. */
+  /** The call of the server has ended. */
   serverCloses(): void {
     this.#serverDone = true;
     this.#settle();
@@ -132,7 +132,7 @@ export class Stream {
 
   // The connection's side.
 
-  /** The server's process is gone. */
+  /** The server has lost the connection. */
   loseServer(): void {
     this.#toClient.close();
     this.#closeServer();
@@ -166,7 +166,7 @@ export class Stream {
   #closeServer(): void {
     if (this.#serverDone) return;
     this.#toClient.close();
-    // One tick later, as a stream's 'close' follows its 'end'.
+    // One tick later, as the 'close' of a stream follows its 'end'.
     const server = this.#server;
     if (server !== undefined) process.nextTick(() => server.closed());
     this.serverCloses();
@@ -200,7 +200,7 @@ type Frame =
   | { readonly kind: "trailers"; readonly trailers: WireTrailers }
   | { readonly kind: "reset"; readonly code: number };
 
-/** Told once a frame is on the wire; `failed` when the stream closed before. */
+/** Is called when a frame is on the wire. `failed`: the stream was closed before. */
 export type Sent = (failed: boolean) => void;
 
 interface Packet {
@@ -208,18 +208,18 @@ interface Packet {
   readonly sentAt: number;
 }
 
-/** Unread bytes that a stream may have under way in one direction: the initial window of HTTP/2. */
+/** How many unread bytes a stream may have in one direction: the initial window of HTTP/2. */
 const windowBytes = 65_535;
 
 /**
- * A failure drops whatever its reader has not read yet. Apart from the data before it, it leaves a
- * reader that keeps up the time to read all, as over a socket.
+ * Whether a frame is a packet of its own. A failure drops what its reader has not read yet. As over a socket, a reader
+ * that keeps up can read the data before it, because the two are separate packets.
  */
 function overtakes(frame: Frame): boolean {
   return frame.kind === "trailers" && frame.trailers.code !== status.OK;
 }
 
-/** One direction of one stream: order, flow control, latency, loss. */
+/** One direction of a stream, with its order, flow control, latency and loss. */
 class Lane {
   readonly #network: InMemoryNetwork;
   readonly #direction: Direction;
@@ -251,14 +251,14 @@ class Lane {
     }
   }
 
-  /** Sends a reset, which overtakes what is blocked, and closes the lane. */
+  /** Sends a reset, which overtakes blocked frames, and closes the lane. */
   reset(code: number): void {
     if (this.#closed) return;
     this.close();
     this.#dispatch({ frames: [{ kind: "reset", code }], sentAt: Number.NaN });
   }
 
-  /** Nothing more leaves; what is under way still arrives. */
+  /** Sends nothing more. Packets that were sent still arrive. */
   close(): void {
     this.#closed = true;
     const blocked = this.#blocked;
@@ -266,7 +266,7 @@ class Lane {
     for (const { sent } of blocked) process.nextTick(sent, true);
   }
 
-  /** The other side read so many bytes. Window updates cost no time. */
+  /** The other side has read so many bytes. A window update takes no time. */
   consumed(bytes: number): void {
     this.#unread -= bytes;
     for (;;) {
@@ -277,7 +277,7 @@ class Lane {
     }
   }
 
-  /** A message larger than the window goes when nothing else is under way, or it never would. */
+  /** Whether a frame fits into the window. A message larger than the window is sent when all others have been read. */
   #fits(frame: Frame): boolean {
     if (frame.kind !== "data" || this.#unread === 0) return true;
     return this.#unread + frame.message.length <= windowBytes;
@@ -293,7 +293,7 @@ class Lane {
   }
 
   #dispatch(packet: Packet): void {
-    // Over TCP nothing arrives after a gap, so the first loss silences this direction for good.
+    // Over TCP nothing arrives after a gap, so nothing arrives in this direction after the first loss.
     if (this.#lossy || this.#network.loses(this.#direction)) {
       this.#lossy = true;
       return;
@@ -302,8 +302,8 @@ class Lane {
     const arrival = Math.max(this.#lastArrival, now + this.#network.latencyMs(this.#direction));
     this.#lastArrival = arrival;
     this.#travelling.push(packet);
-    // The head of the queue arrives, whichever packet this timer was set for: the difference of two
-    // times may be rounded, and must not turn their order round.
+    // Each timer delivers the first packet of the queue, whichever packet it was set for: the times of timers are
+    // rounded, and rounding must not change the order.
     this.#network.after(arrival - now, () => {
       const frames = this.#travelling.shift()?.frames ?? [];
       for (const frame of frames) this.#deliver(frame);
@@ -311,16 +311,16 @@ class Lane {
   }
 }
 
-/** What the reader of a stream is told. */
+/** The reader of an {@link Inbox}. */
 interface InboxReader {
   data(message: Buffer): void;
-  /** No more data will come; told once everything before it was read. */
+  /** The end of the data. Called once, after all data has been read. */
   end(): void;
 }
 
 /**
- * The readable side of a stream, with the manners of a Node stream: while it flows, what arrives is
- * handed on at once; paused, it waits here and its bytes count against the sender's window.
+ * The readable side of a stream. It behaves like a stream of Node: while it flows, messages go to the reader at once.
+ * While it is paused, they wait here, and their bytes count against the window of the sender.
  */
 export class Inbox {
   readonly #reader: InboxReader;
@@ -369,7 +369,7 @@ export class Inbox {
       this.#consumed(message.length);
       this.#reader.data(message);
     }
-    // The end needs no flow: Node tells it as soon as nothing is left to read.
+    // As in Node, a paused stream too gets its end as soon as nothing is left to read.
     if (this.#ended && this.#waiting.length === 0 && !this.#endTold) {
       this.#endTold = true;
       process.nextTick(() => this.#reader.end());

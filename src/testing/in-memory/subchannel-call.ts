@@ -5,14 +5,14 @@ import type { InMemoryNetwork } from "./network.js";
 import { bareStatus, statusOfReset } from "./status.js";
 import { type ClientEnd, rst, type Stream, type StreamHead } from "./stream.js";
 
-/** What an attempt hears of its stream. `refused`: the server did not look at the request. */
+/** The events of one stream. `refused`: the server has not looked at the request. */
 export interface StreamListener {
   onReceiveMetadata(metadata: Metadata): void;
   onReceiveMessage(message: Buffer): void;
   onReceiveStatus(status: StatusObject, refused: boolean): void;
 }
 
-/** A call on one stream: turns what arrives into events, at the pace of `startRead`. */
+/** A call on one stream: it turns frames into events, one message for each `startRead`. */
 export class SubchannelCall implements ClientEnd {
   readonly #network: InMemoryNetwork;
   readonly #connection: Connection;
@@ -94,7 +94,7 @@ export class SubchannelCall implements ClientEnd {
       this.#stream.clientInbox.pause();
       this.#push(message);
     } else {
-      // grpc-js fact: until the first read is asked for, the stream flows freely into this array.
+      // As in grpc-js, the stream flows into this array until the first `startRead`.
       this.#unpushed.push(message);
     }
   }
@@ -117,7 +117,7 @@ export class SubchannelCall implements ClientEnd {
   }
 
   dropped(): void {
-    // grpc-js gives the call one more turn to finish by itself.
+    // As in grpc-js, the call may still end by itself in this turn of the event loop.
     this.#network.after(0, () => {
       this.#serverEnded = true;
       this.#end(bareStatus(status.UNAVAILABLE, "Connection dropped"));
@@ -151,7 +151,7 @@ export class SubchannelCall implements ClientEnd {
     const final = this.#final;
     if (final === undefined || this.#statusOutput) return;
     const messagesRead = this.#readsClosed && this.#unpushed.length === 0 && !this.#pushPending;
-    // grpc-js fact: OK waits for the reader, any other status overtakes unread messages.
+    // As in grpc-js, OK waits until all messages are read, and any other status overtakes them.
     if (final.status.code === status.OK && !messagesRead) return;
     this.#statusOutput = true;
     process.nextTick(() => this.#listener.onReceiveStatus(final.status, final.refused));

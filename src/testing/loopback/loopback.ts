@@ -15,8 +15,8 @@ import { systemClock, systemRandom } from "../../core/clock.js";
 import type { ClientConstructor, Link, LinkSetup, Transport } from "../transport.js";
 
 /**
- * The real thing: grpc-js over TCP on 127.0.0.1, on a free port, without TLS. Time and chance are
- * those of the process.
+ * Connects clients and servers over TCP on 127.0.0.1, on free ports and without TLS. Time and chance are those of the
+ * process.
  */
 export function loopbackTransport(): Transport {
   return {
@@ -52,8 +52,8 @@ class LoopbackLink implements Link {
       interceptors: [this.#inFlight.server, ...(setup.serverInterceptors ?? [])],
     });
     this.#server.addService(setup.service, setup.implementation);
-    // The listener is ours, not grpc-js's, because a crash has to cut the sockets: shutting the
-    // grpc-js server down says goodbye first.
+    // The listener is not that of grpc-js, because a crash has to cut the sockets: a server of grpc-js that is shut down
+    // sends a GOAWAY first.
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer({ noDelay: true }, (socket) => {
       this.#sockets.add(socket);
@@ -64,7 +64,7 @@ class LoopbackLink implements Link {
 
   client<C extends Client>(make: ClientConstructor<C>): C {
     const client = new make(this.#address, credentials.createInsecure(), {
-      // Ports are used again: another link's subchannel must not serve this one.
+      // Ports are reused, so the subchannel of another link must not serve this client.
       "grpc.use_local_subchannel_pool": 1,
       "grpc.enable_http_proxy": 0,
       ...this.#setup.clientOptions,
@@ -86,7 +86,7 @@ class LoopbackLink implements Link {
     try {
       return await Promise.race([promise, late]);
     } finally {
-      late.catch(() => {}); // the abort that follows is not news
+      late.catch(() => {}); // the abort below rejects it
       limit.abort();
     }
   }
@@ -110,7 +110,7 @@ class LoopbackLink implements Link {
     await closed;
   }
 
-  /** Appends the counter to the interceptors, and to those of a single call, which replace them. */
+  /** Appends the counter to the interceptors of the client, and to those of a single call, which replace them. */
   #counted(options: ClientOptions | undefined): ClientOptions {
     const { client: counter } = this.#inFlight;
     const transform = options?.callInvocationTransformer;
@@ -145,17 +145,17 @@ class LoopbackLink implements Link {
   }
 }
 
-/** Counts the calls that have started and not ended, on both ends of a link. */
+/** Counts the calls that have started and not ended, on both sides of a link. */
 class OpenCalls {
   #client = 0;
   #server = 0;
 
-  /** Calls in progress, the client's and the server's side counted separately: one call makes two. */
+  /** Calls in progress. A call that has reached the server counts twice, once on each side. */
   get total(): number {
     return this.#client + this.#server;
   }
 
-  /** Belongs innermost: what it sees is what goes over the wire. */
+  /** Belongs innermost, so that it sees what goes over the wire. */
   readonly client: Interceptor = (options, nextCall) => {
     let open = false;
     return new InterceptingCall(nextCall(options), {
@@ -173,14 +173,14 @@ class OpenCalls {
     });
   };
 
-  /** Belongs nearest the wire, first in the server's list. */
+  /** Belongs nearest to the wire, first in the list of the server. */
   readonly server: ServerInterceptor = (_method, call) => {
     let open = false;
     let answered = false;
     return new ServerInterceptingCall(call, {
       start: (next) => {
-        // An interceptor may answer before it starts the call. grpc-js then never takes our
-        // listener, so nothing would tell us of the end.
+        // An interceptor may answer before it starts the call. Then grpc-js never calls this listener, so that the end of
+        // the call would not be counted.
         open = !answered;
         if (open) this.#server += 1;
         next({

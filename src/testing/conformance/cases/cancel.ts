@@ -10,7 +10,7 @@ import {
 } from "../message.js";
 import type { CaseSpec } from "../scene.js";
 
-/** The caller may cancel at any time, and is then told so, once. */
+/** A caller may cancel at any time, and gets CANCELLED once. */
 export const cancelCases: readonly CaseSpec[] = [
   {
     name: "is cancelled in the tick that made it",

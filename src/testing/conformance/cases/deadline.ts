@@ -11,19 +11,19 @@ import {
 } from "../message.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
-/** Long enough for a call to reach its handler on a loaded machine. */
+/** In milliseconds. Long enough for a call to reach its handler on a busy machine. */
 const shortMs = 500;
-/** Timers and clocks round; nobody may be this early. */
+/** In milliseconds. Timers and clocks round, so a call may end a little earlier than its deadline, but not this much. */
 const earlyMs = 20;
 
-/** Ends with DEADLINE_EXCEEDED, at the deadline and not before. */
+/** Asserts that the call ends with DEADLINE_EXCEEDED, and not before the deadline. */
 async function assertExceeded(scene: Scene, caller: Caller, deadline: number): Promise<void> {
   await scene.endsWith(caller, status.DEADLINE_EXCEEDED);
   const earlyBy = deadline - scene.clock.wallNow();
   assert.ok(earlyBy < earlyMs, `ended ${earlyBy} ms before the deadline`);
 }
 
-/** The deadline ends a call that has not ended, and no other. */
+/** A deadline ends calls that have not ended, and no others. */
 export const deadlineCases: readonly CaseSpec[] = [
   {
     name: "exceeds a deadline that is already past",
@@ -100,7 +100,7 @@ export const deadlineCases: readonly CaseSpec[] = [
       const { code, details } = await scene.ended(caller);
       assert.equal(code, status.OK, details);
       const told = (await scene.peer()).deadline();
-      // A policy may keep some of the time for itself; nobody may add to it, but for the way and rounding.
+      // A policy may take some of the time. It may add none, apart from the time of the network and rounding.
       assert.ok(Math.abs(deadline - told) < 5_000, `the handler was told ${told}, not ${deadline}`);
     },
   },

@@ -10,12 +10,12 @@ import {
 } from "../message.js";
 import type { CaseSpec } from "../scene.js";
 
-// A code that nobody retries and no breaker counts: the error is the caller's own.
+// A code that is not retried and does not count for circuit breakers.
 const code = status.FAILED_PRECONDITION;
 const details = "the lock is shut: höher geht's nicht";
 const binary = Buffer.from([0, 255, 10, 13]);
 
-/** The error of a handler, with trailing metadata. */
+/** An error of a handler, with trailing metadata. */
 function failure(): { code: number; details: string; metadata: Metadata } {
   const metadata = new Metadata();
   metadata.set("x-lock", "shut");
@@ -30,7 +30,7 @@ function assertFailure(ended: StatusObject): void {
   assert.deepEqual(ended.metadata.get("x-lock-bin"), [binary], "trailing metadata of the error");
 }
 
-/** Errors arrive as the handler made them, and the end of a server is an error too. */
+/** Errors arrive as the handler made them, and the crash of a server ends calls with an error. */
 export const errorCases: readonly CaseSpec[] = [
   {
     name: "passes on an error that is all of the answer",
@@ -83,7 +83,7 @@ export const errorCases: readonly CaseSpec[] = [
         for (const each of messages(3)) await peer.send(each);
       });
       const caller = scene.call();
-      // An error overtakes messages that were not read yet, so they are awaited first.
+      // An error overtakes unread messages, so the case waits for them first.
       await scene.until(caller.received(3), "the messages");
       (await scene.peer()).fail(failure());
       assertFailure(await scene.ended(caller));

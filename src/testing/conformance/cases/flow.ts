@@ -6,12 +6,15 @@ import type { Peer } from "../peer.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
 const chunkBytes = 64 * 1024;
-/** A writer that nobody reads from is stopped before it has written this much: far above all windows and buffers. */
+/**
+ * A writer must be held back before it has written this much to a reader that does not read. It is far above all
+ * windows and buffers.
+ */
 const boundBytes = 8 * 2 ** 20;
-/** A write that is not called back in this time is held back. */
+/** A write that is not called back within this many milliseconds is held back. */
 const heldMs = 150;
 
-/** Writes until a write is held back; gives the number of messages written, that one included. */
+/** Writes until a write is held back. Gives the number of messages written, that one included. */
 async function writeUntilHeld(
   scene: Scene,
   write: (sequence: number) => Promise<void>,
@@ -28,7 +31,7 @@ const failure = {
   metadata: new Metadata(),
 };
 
-/** A call that ends while the handler reads nothing and the client's writes are held back. */
+/** Ends a call while its handler reads nothing and the writes of the client are held back. */
 async function endWhileHeld(
   scene: Scene,
   code: status,
@@ -41,7 +44,7 @@ async function endWhileHeld(
   await scene.endsWith(caller, code);
 }
 
-/** Slow sides are waited for; nothing is lost, and nothing piles up without bound. */
+/** A fast side waits for a slow one: no message is lost, and no buffer grows without bound. */
 export const flowCases: readonly CaseSpec[] = [
   {
     name: "loses nothing to a slow reader",
@@ -121,7 +124,7 @@ export const flowCases: readonly CaseSpec[] = [
     kinds: responseStreams,
     async run(scene) {
       const caller = scene.call();
-      // Paused at the first message: before anybody has read, grpc-js takes all that comes.
+      // Paused at the first message: before the first read, grpc-js takes everything that comes.
       caller.onMessage(() => caller.pause());
       const peer = await scene.peer();
       const count = await writeUntilHeld(scene, (sequence) =>

@@ -10,7 +10,7 @@ import {
 } from "../message.js";
 import type { CaseSpec } from "../scene.js";
 
-/** The two directions of a call end independently, in any order. */
+/** The two directions of a call end independently of each other, in any order. */
 export const halfCloseCases: readonly CaseSpec[] = [
   {
     name: "ends when the server answers before the client half-closes",

@@ -12,13 +12,13 @@ import {
 } from "../message.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
-/** As many of the messages as a request or a response of this kind may have. */
+/** The messages that a call of this kind can carry: all, or the first one. */
 const requestsOf = (kind: CallKind, all: readonly Message[]) =>
   streamsRequests(kind) ? all : all.slice(0, 1);
 const responsesOf = (kind: CallKind, all: readonly Message[]) =>
   streamsResponses(kind) ? all : all.slice(0, 1);
 
-/** One call that carries these messages both ways and ends well. */
+/** Makes a call that carries these messages both ways and ends with OK. */
 async function carry(scene: Scene, all: readonly Message[]): Promise<void> {
   const requests = requestsOf(scene.kind, all);
   const responses = responsesOf(scene.kind, all);
@@ -34,7 +34,7 @@ async function carry(scene: Scene, all: readonly Message[]): Promise<void> {
   assertMessages(caller.messages, responses, "at the client");
 }
 
-/** Calls carry their messages, whole and in order. */
+/** Calls carry all of their messages, in order. */
 export const messageCases: readonly CaseSpec[] = [
   {
     name: "carries messages both ways and ends with OK",
@@ -44,7 +44,7 @@ export const messageCases: readonly CaseSpec[] = [
   {
     name: "carries empty messages",
     kinds: allKinds,
-    // All defaults, so not a byte on the wire.
+    // All fields have their defaults, so a message has no bytes on the wire.
     run: (scene) => carry(scene, [message(0, 0), message(0, 0)]),
   },
   {
@@ -99,7 +99,7 @@ export const messageCases: readonly CaseSpec[] = [
     name: "keeps ten calls at once apart",
     kinds: allKinds,
     async run(scene) {
-      // Answered in the reverse of their order.
+      // The handlers answer in the reverse order.
       scene.serve(async (peer) => {
         await peer.halfClosed();
         const [request = message(0)] = peer.requests;

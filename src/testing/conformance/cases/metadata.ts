@@ -3,7 +3,7 @@ import { Metadata, status } from "@grpc/grpc-js";
 import { allKinds, message, responseStreams } from "../message.js";
 import type { CaseSpec } from "../scene.js";
 
-// Every byte that text could not carry, and a length that base64 has to pad.
+// Bytes that text cannot carry, and a length that base64 has to pad.
 const binary = Buffer.from([0, 1, 127, 128, 200, 255, 10]);
 
 function tagged(tag: string): Metadata {
@@ -21,7 +21,7 @@ function assertTagged(metadata: Metadata | undefined, tag: string, where: string
   assert.deepEqual(metadata?.get("x-weir-bytes-bin"), [binary], where);
 }
 
-/** Metadata arrives at the other side, and only there. */
+/** Metadata arrives at the other side, and changes no object of the caller or the handler. */
 export const metadataCases: readonly CaseSpec[] = [
   {
     name: "carries the caller's metadata to the handler and leaves it as it was",
@@ -33,7 +33,7 @@ export const metadataCases: readonly CaseSpec[] = [
         peer.finish();
       });
       const metadata = tagged("request");
-      // Twice, as a caller does that keeps its metadata: what a call adds would add up.
+      // Two calls with the same object: if the first one added to it, the second one would send that too.
       for (const index of [0, 1]) {
         const caller = scene.call({ metadata });
         await scene.endsWith(caller, status.OK);
@@ -65,7 +65,7 @@ export const metadataCases: readonly CaseSpec[] = [
   },
   {
     name: "gives the client headers that come before the first message",
-    // Not for a single response: who may have to try again keeps its headers until it is there.
+    // Not for single responses: a policy that may have to retry keeps the headers until the response is there.
     kinds: responseStreams,
     async run(scene) {
       scene.serve(async (peer) => {
