@@ -52,7 +52,7 @@ it("a breaker does what a model does that works everything out from lists", () =
       }
       expect(breaker.snapshot()).toMatchObject(model.seen(clock.now()));
     }),
-    { numRuns: 600 },
+    { numRuns: 1_200 },
   );
   // Were a state hardly ever reached, the comparison would say little of it.
   for (const answer of ["admitted", "BREAKER_OPEN", "BREAKER_PROBING", "BREAKER_RAMPING"]) {
