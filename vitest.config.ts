@@ -11,9 +11,15 @@ const alone = [
   "test/pipeline/server-leaks.test.ts",
   "test/pipeline/server-leaks-core.test.ts",
   "test/pipeline/server-shutdown.test.ts",
+  "test/policies/pressure/server-process-reader.test.ts",
+  "test/core/keyed.test.ts",
+  "test/testing/in-memory/faults.test.ts",
   "test/grpc/client/kept-request.test.ts",
   "test/conformance/loopback.test.ts",
 ];
+
+/** Tests of the deep suite that look at the times at which things happen, or compare them. */
+const inRealTime = ["test/deep/e2e/*.test.ts", "test/deep/conformance/in-memory-parity.test.ts"];
 
 /** Tests that the deep suite runs again, over sockets. */
 const overEveryTransport = [
@@ -22,7 +28,7 @@ const overEveryTransport = [
   "test/telemetry/server-spans.test.ts",
 ];
 
-for (const path of [...alone, ...overEveryTransport]) {
+for (const path of [...alone, ...inRealTime, ...overEveryTransport]) {
   if (!path.includes("*") && !existsSync(fileURLToPath(new URL(path, import.meta.url)))) {
     throw new Error(`there is no ${path}`);
   }
@@ -45,7 +51,6 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/deep/**", ...alone],
           isolate: false,
-          pool: "threads",
           setupFiles: ["test/no-sockets.ts", "test/replay-properties.ts"],
           provide: { sockets: false },
         },
@@ -57,8 +62,14 @@ export default defineConfig({
         test: {
           name: "deep",
           include: ["test/deep/**/*.test.ts", ...overEveryTransport],
+          exclude: inRealTime,
           provide: { sockets: true },
         },
+      },
+      {
+        // One file at a time, so that its neighbours do not make it late.
+        extends: true,
+        test: { name: "real time", include: inRealTime, maxWorkers: 1, maxConcurrency: 5 },
       },
       {
         // What the toolkit reads off the texts and the behaviour of grpc-js, on the oldest one that is supported.
