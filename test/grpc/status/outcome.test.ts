@@ -2,6 +2,7 @@ import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { refusal } from "../../../src/core/permit.js";
 import type { StatusOrigin } from "../../../src/core/status.js";
+import { type AttemptRecord, endAttempt } from "../../../src/grpc/context/call-record.js";
 import { type EndedEvidence, Failure } from "../../../src/grpc/status/outcome.js";
 import { localRejection, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { relayed } from "../../../src/grpc/status/relay.js";
@@ -202,5 +203,58 @@ describe("when the other side wants to be asked again", () => {
     for (const origin of ["transport", "caller", "attempt-timeout", "deadline"] as const) {
       expect(failure(status, origin).ending().retryAfterMs).toBeUndefined();
     }
+  });
+});
+
+describe("the end of an attempt that several layers note", () => {
+  const evidence = { sawHeaders: false, peer: "127.0.0.1:1", target: "dns:x" };
+  const attempt = (): AttemptRecord => ({
+    number: 1,
+    previous: 0,
+    cause: "first",
+    startedAtMs: 0,
+    delayMs: 0,
+    untilMs: Number.POSITIVE_INFINITY,
+  });
+  const refused = { code: Status.UNAVAILABLE, details: "Stream refused by server" };
+
+  it("is read by the first of them", () => {
+    const status = { ...refused, metadata: new Metadata() };
+    const noted = attempt();
+    const innermost = endAttempt(noted, status, evidence, 1);
+    expect(innermost).toMatchObject({ origin: "refused", status });
+    // The next layer has seen headers, by which it would be another origin.
+    expect(endAttempt(noted, status, { ...evidence, sawHeaders: true }, 2)).toBe(innermost);
+    expect(noted.endedAtMs).toBe(1);
+  });
+
+  it("keeps its origin when an interceptor between them gives it another code", () => {
+    const metadata = new Metadata();
+    const noted = attempt();
+    endAttempt(noted, { ...refused, metadata }, evidence, 1);
+    const changed = { code: Status.INTERNAL, details: "changed", metadata };
+    expect(endAttempt(noted, changed, evidence, 2)).toMatchObject({
+      origin: "refused",
+      code: Status.INTERNAL,
+      status: changed,
+    });
+    // What the wire said stays what it was.
+    expect(noted.failure?.status).toMatchObject(refused);
+  });
+
+  it("is none when an interceptor between them makes an answer of it", () => {
+    const metadata = new Metadata();
+    const noted = attempt();
+    endAttempt(noted, { ...refused, metadata }, evidence, 1);
+    const answered = { code: Status.OK, details: "", metadata };
+    expect(endAttempt(noted, answered, evidence, 2)).toBeUndefined();
+  });
+
+  it("is read anew when an interceptor between them ends the attempt with a status of its own", () => {
+    const noted = attempt();
+    endAttempt(noted, { ...refused, metadata: new Metadata() }, evidence, 1);
+    const own = localRejection(refusal("BREAKER_OPEN", ""));
+    expect(endAttempt(noted, own, evidence, 2)).toMatchObject({ origin: "local-policy" });
+    expect(noted.endedAtMs).toBe(2);
   });
 });
