@@ -56,6 +56,7 @@ export function mutantsOf(file, source) {
       functions.test(node.type) || (node.type === "PropertyDefinition" && !node.static);
     for (const [key, child] of Object.entries(node)) {
       if (key === "key" && !node.computed) continue;
+      if (key === "right" && isForTheChecker(node)) continue;
       visit(child, isStatic && !inside);
     }
   };
@@ -134,8 +135,7 @@ function faultsOf(node, textOf) {
         return swapped(node, node.left, node.operator, node.right, textOf);
       }
       return [
-        // Beside an element of an array, the other side stands for the type checker: `counts[index] ?? 0`.
-        ...(node.left.computed ? [] : [{ name: "left", text: textOf(node.left) }]),
+        ...(isForTheChecker(node) ? [] : [{ name: "left", text: textOf(node.left) }]),
         { name: "right", text: textOf(node.right) },
       ];
     case "CallExpression": {
@@ -163,6 +163,11 @@ function faultsOf(node, textOf) {
     default:
       return [];
   }
+}
+
+/** `counts[index] ?? 0`: the element is there, which the type checker does not know. */
+function isForTheChecker({ type, operator, left }) {
+  return type === "LogicalExpression" && operator === "??" && left.computed === true;
 }
 
 function swapped(node, left, operator, right, textOf) {
