@@ -48,6 +48,20 @@ describe("admission options", () => {
   });
 
   it.each([
+    [{}, true],
+    [{ limit: 5 }, false],
+    [{ maxQueued: 0 }, false],
+    [{ maxQueued: 1 }, true],
+    [{ maxWaitMs: 0 }, false],
+    [{ maxWaitMs: 1 }, true],
+  ])(
+    "%j: calls wait for their turn of the event loop where there is a queue, unless told a number: %j",
+    (options, byTurns) => {
+      expect(resolveAdmissionOptions(options).byTurns).toBe(byTurns);
+    },
+  );
+
+  it.each([
     [{ limit: 0 }, "admission.limit must be a whole number of at least 1, got 0"],
     [{ maxQueued: -1 }, "admission.maxQueued must be a whole number of at least 0, got -1"],
     [{ maxWaitMs: -1 }, "admission.maxWaitMs must be milliseconds from 0"],

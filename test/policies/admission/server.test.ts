@@ -198,6 +198,18 @@ describe.each(kinds)("deadline guard of %s", (method) => {
   });
 });
 
+it("says nothing of streams apart where they are counted together", async () => {
+  for (const [streams, apart] of [
+    ["together", false],
+    [{}, true],
+  ] as const) {
+    const { weir, call } = await scene({ client: bare, server: { admission: { streams } } });
+    await call("bidiStream");
+    const [snapshot] = weir.policy("admission").snapshot();
+    expect(Object.hasOwn(snapshot ?? {}, "streams")).toBe(apart);
+  }
+});
+
 it("calls that last do not keep others out of a limit that has room", async () => {
   const { start, call, link, clock, weir } = await scene({
     client: bare,

@@ -11,7 +11,7 @@ describe.each(kinds)("timeouts of %s", (method) => {
       [false, Status.DEADLINE_EXCEEDED, 1],
     ] as const) {
       let calls = 0;
-      const { call, clock, link } = await scene({
+      const { call, clock, link, decisions } = await scene({
         client: {
           timeouts: { attemptMs: 100 },
           retry: { idempotent, backoff: { baseMs: 10, jitter: "none" } },
@@ -25,6 +25,9 @@ describe.each(kinds)("timeouts of %s", (method) => {
       const ended = await call(method);
       expect(ended.code).toBe(code);
       expect(calls).toBe(attempts);
+      expect(decisions).toContainEqual(
+        expect.objectContaining({ verdict: "expire", reason: "ATTEMPT_TIMEOUT", enforced: true }),
+      );
       expect(clock.now() - beganMs).toBe(idempotent ? 110 : 100);
       if (!idempotent) {
         expect(rejectionOf(ended.error ?? {})).toMatchObject({

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
 import { detached } from "../../../src/grpc/context/inbound-call.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import type { DeadlineOptions } from "../../../src/policies/deadline/client.js";
 import { echo, handlers, kinds, path, type Running, scene, startCall } from "../../scene.js";
 
 describe.each(kinds)("deadline of %s", (method) => {
@@ -88,8 +89,12 @@ describe.each(kinds)("deadline of %s", (method) => {
 });
 
 /** A front service whose handler calls the echo service of another scene on the same clock. */
-async function chain(method: (typeof kinds)[number], make: (start: () => Running) => Running) {
-  const back = await scene({ handlers: handlers(() => {}), client: { retry: false } });
+async function chain(
+  method: (typeof kinds)[number],
+  make: (start: () => Running) => Running,
+  deadline: DeadlineOptions = {},
+) {
+  const back = await scene({ handlers: handlers(() => {}), client: { retry: false, deadline } });
   const inner: Running[] = [];
   const front = await scene({
     clock: back.clock,
@@ -116,6 +121,19 @@ describe.each(kinds)("an outbound %s made by a handler", (method) => {
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
     expect(clock.now() - beganMs).toBeLessThanOrEqual(400);
     expect((await link.until(running.ended)).code).toBe(Status.DEADLINE_EXCEEDED);
+  });
+
+  it("ends with the inbound deadline itself where there is no margin, and is not cancelled for it", async () => {
+    const { front, inner, back } = await chain(method, (start) => start(), { marginMs: 0 });
+    const running = front.start("unary", { deadline: front.clock.wallNow() + 400 });
+    await front.link.pass(10);
+    const ended = await front.link.until(
+      inner[0]?.ended ?? Promise.reject(new Error("no inner call")),
+    );
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    await front.link.until(running.ended);
+    await front.link.pass(10);
+    expect(back.decisions.map(({ reason }) => reason)).not.toContain("PARENT_CANCELLED");
   });
 
   it("is cancelled when the inbound call is", async () => {

@@ -195,6 +195,12 @@ describe("the elastic limit without evidence", () => {
     demand += 20;
     feed(1, 200, 60);
     expect(limit.phase).toBe("trial");
+    // It is over after three windows. As many run as before, so that nothing was learnt.
+    feed(2, 200, 60);
+    expect(limit.phase).toBe("trial");
+    feed(1, 200, 60);
+    expect(limit.phase).toBe("open");
+    expect(limit.current).toBe(500);
   });
 
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
@@ -318,7 +324,7 @@ describe("AIMD", () => {
 
 describe("the elastic limit that knows what runs", () => {
   /** A pool of 500 calls a second of which half is used, and then ten times as much comes as it can do. */
-  function step(runningKnown: boolean): { atMs: number; limit: number } | undefined {
+  function step(runningKnown: boolean) {
     let demand = 5;
     const signals = { saturated: () => false, ceilingMs: () => 150, demand: () => demand };
     const { demand: _, ...blindSignals } = signals;
@@ -327,7 +333,7 @@ describe("the elastic limit that knows what runs", () => {
     for (let ms = 2; ms < 400; ms += 2) {
       demand = 5 + Math.round(4.5 * ms);
       limit.record(2_000 + ms, 20 + Math.min(ms, 150), 5 + ms / 2, "success");
-      if (limit.current < 500) return { atMs: ms, limit: limit.current };
+      if (limit.current < 500) return { atMs: ms, limit: limit.current, phase: limit.phase };
     }
     return undefined;
   }
@@ -338,6 +344,7 @@ describe("the elastic limit that knows what runs", () => {
     // 500 a second for 0.6 of the ceiling of 150 ms.
     expect(seen?.limit).toBeGreaterThan(40);
     expect(seen?.limit).toBeLessThan(50);
+    expect(seen?.phase).toBe("shrink");
   });
 
   it("would not in that time without", () => {

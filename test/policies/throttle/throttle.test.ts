@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Ending } from "../../../src/core/permit.js";
 import { priorities } from "../../../src/core/priority.js";
 import { shed, throttleScene } from "./throttle-scene.js";
 
@@ -71,6 +72,23 @@ describe("a throttle", () => {
     expect(throttle.snapshot()).toMatchObject({ requests: { normal: 1 }, accepts: { normal: 0 } });
     clock.advance(50_000);
     expect(throttle.snapshot()).toMatchObject({ requests: { normal: 0 } });
+  });
+
+  it("takes a lost connection for one event, apart from those that were over when its calls began", () => {
+    const { throttle, acquire } = throttleScene();
+    const lost = { unserved: "unavailable", connectionLost: true } as const;
+    const settle = (permit: ReturnType<typeof acquire>, ending: Ending) => {
+      if (permit !== "THROTTLED") permit.settle("failure", ending);
+    };
+    const [first, second, third] = [acquire(), acquire(), acquire()];
+    settle(first, lost);
+    // Its connection went with that of the first.
+    settle(second, lost);
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 2 }, accepts: { normal: 1 } });
+    const later = acquire();
+    settle(third, { unserved: "unavailable" });
+    settle(later, lost);
+    expect(throttle.snapshot()).toMatchObject({ requests: { normal: 3 }, accepts: { normal: 0 } });
   });
 
   it("still counts a call that is refused when its start is forgotten", () => {
