@@ -21,7 +21,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "never tells its listener": {
-    noticed: /waited in vain for the end of the call/,
+    noticed: /timed out waiting for the end of the call at the client/,
     client: () => [
       hearing(() => ({
         onReceiveMetadata: (_headers) => {},
@@ -31,7 +31,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "swallows the status of a cancelled call": {
-    noticed: /waited in vain for the end of the call/,
+    noticed: /timed out waiting for the end of the call at the client/,
     client: () => [
       hearing((listener) => ({
         onReceiveStatus: (ended) => {
@@ -41,7 +41,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "drops a response": {
-    noticed: /at the client: messages lost, doubled or out of order/,
+    noticed: /at the client: messages are lost, doubled or out of order/,
     client: () => [
       hearing((listener, call) => {
         let count = 0;
@@ -56,7 +56,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "swaps two responses": {
-    noticed: /at the client: messages lost, doubled or out of order/,
+    noticed: /at the client: messages are lost, doubled or out of order/,
     client: () => [
       hearing((listener, call) => {
         let held: unknown;
@@ -77,7 +77,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "loses the callback of a write": {
-    noticed: /waited in vain for the end of the call/,
+    noticed: /timed out waiting for the end of the call at the client/,
     client: () => [
       writing((call, { callback: _lost, ...context }, message) =>
         call.sendMessageWithContext(context, message),
@@ -99,7 +99,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "lets writes pile up": {
-    noticed: /were taken from a writer that nobody reads from/,
+    noticed: /were accepted from a writer without a reader/,
     client: () => [(options, nextCall) => new Hoarding(nextCall(options))],
   },
   "changes the caller's metadata": {
@@ -135,7 +135,7 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "gives a response twice at the server": {
-    noticed: /waited in vain for the end of the call/,
+    noticed: /timed out waiting for the end of the call at the client/,
     server: () => [
       (_method, call) =>
         new ServerInterceptingCall(call, {
@@ -156,15 +156,15 @@ export const broken: Readonly<Record<string, Broken>> = {
     ],
   },
   "hides the half-close from the handler": {
-    noticed: /waited in vain for the end of the call/,
+    noticed: /timed out waiting for the end of the call at the client/,
     server: () => [serving(() => ({ onReceiveHalfClose: () => {} }))],
   },
   "hides the end from the handler": {
-    noticed: /waited in vain for the handler to be told the end/,
+    noticed: /timed out waiting for the end of the call at the handler/,
     server: () => [serving(() => ({ onCancel: () => {} }))],
   },
   "tells the handler the end twice": {
-    noticed: /the handler was told the end other than once/,
+    noticed: /the handler did not get the end of the call exactly once/,
     server: () => [
       serving((listener) => ({
         onCancel: () => {

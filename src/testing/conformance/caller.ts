@@ -115,16 +115,16 @@ export class Caller {
   /** Checks what must be true for each caller, however the call ended. */
   verify(): void {
     const [ended] = this.statuses;
-    assert.equal(this.statuses.length, 1, "the surface was told the status other than once");
-    assert.ok(this.headers.length <= 1, "the surface was told the headers more than once");
+    assert.equal(this.statuses.length, 1, "the surface did not emit the status exactly once");
+    assert.ok(this.headers.length <= 1, "the surface emitted the headers more than once");
     const failed = ended?.code !== status.OK;
     const codes = this.errors.map((error) => ("code" in error ? error.code : error.message));
     assert.deepEqual(codes, failed ? [ended?.code] : [], "the errors are not the status");
     if (!streamsResponses(this.kind)) {
-      assert.equal(this.ends, 1, "the callback was called other than once");
+      assert.equal(this.ends, 1, "the callback was not called exactly once");
       assert.equal(this.messages.length, failed ? 0 : 1, "response and status do not agree");
     } else if (!failed) {
-      assert.equal(this.ends, 1, "the stream ended other than once");
+      assert.equal(this.ends, 1, "the stream did not end exactly once");
     } else {
       // After an error, grpc-js ends the stream too if it is read.
       assert.ok(this.ends <= 1, "the stream ended more than once");

@@ -105,7 +105,7 @@ class Strays {
     const [first] = this.#errors;
     if (this.#errors.length === 0) return;
     throw new assert.AssertionError({
-      message: `an error reached nobody but the process: ${String(first)}`,
+      message: `an uncaught error: ${String(first)}`,
     });
   }
 }

@@ -35,13 +35,13 @@ export function assertMessages(
   assert.deepEqual(
     actual.map((each) => each.sequence),
     expected.map((each) => each.sequence),
-    `${where}: messages lost, doubled or out of order`,
+    `${where}: messages are lost, doubled or out of order`,
   );
   for (const [index, each] of expected.entries()) {
     // Not with deepEqual, which would print a megabyte when it fails.
     assert.ok(
       actual[index]?.payload.equals(each.payload),
-      `${where}: message ${each.sequence} has another content`,
+      `${where}: message ${each.sequence} has other content`,
     );
   }
 }

@@ -124,8 +124,8 @@ export class Peer {
   /** Checks what must be true for each handler, however the call ended. */
   verify(): void {
     assert.deepEqual(this.#faults, []);
-    assert.equal(this.#cancels, 1, "the handler was told the end other than once");
-    assert.ok(this.#halfCloses <= 1, "the handler was told the half-close more than once");
+    assert.equal(this.#cancels, 1, "the handler did not get the end of the call exactly once");
+    assert.ok(this.#halfCloses <= 1, "the handler got the half-close more than once");
   }
 
   #note(change: () => void): void {

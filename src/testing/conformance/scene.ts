@@ -99,7 +99,7 @@ export class Scene {
   }
 
   ended(caller: Caller): Promise<StatusObject> {
-    return this.until(caller.ended(), "the end of the call");
+    return this.until(caller.ended(), "the end of the call at the client");
   }
 
   /** Waits for the end of the call, and asserts its status code. */
@@ -119,7 +119,7 @@ export class Scene {
       return await this.link.until(watched, limitMs);
     } catch (error) {
       if (settled) throw error;
-      throw new assert.AssertionError({ message: `waited in vain for ${what}` });
+      throw new assert.AssertionError({ message: `timed out waiting for ${what}` });
     }
   }
 
@@ -162,7 +162,7 @@ export class Scene {
     await this.pass(spec.handled === false ? graceMs : 1);
     await this.until(new Promise<void>((done) => this.clock.afterPoll(done)), "a turn of the loop");
     for (const peer of this.#handlers.peers) {
-      await this.until(peer.cancelled(), "the handler to be told the end");
+      await this.until(peer.cancelled(), "the end of the call at the handler");
     }
     await this.#idle();
     for (const caller of this.#callers) caller.verify();
@@ -193,7 +193,7 @@ export class Scene {
     assert.equal(records.length, this.#callers.length, "the surface made another number of calls");
     for (const [index, record] of records.entries()) {
       assert.deepEqual(record.faults, [], `the events of ${record.path}`);
-      assert.equal(record.starts, 1, "the call was started other than once");
+      assert.equal(record.starts, 1, "the call was not started exactly once");
       const codes = record.statuses.map((each) => each.code);
       const told = this.#callers[index]?.statuses.map((each) => each.code);
       assert.deepEqual(codes, told, "interceptors and surface disagree about the status");

@@ -43,7 +43,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const peer = await scene.peer();
       caller.cancel();
       await scene.endsWith(caller, status.CANCELLED);
-      await scene.until(peer.cancelled(), "the handler to be told");
+      await scene.until(peer.cancelled(), "the end of the call at the handler");
     },
   },
   {
@@ -55,7 +55,7 @@ export const cancelCases: readonly CaseSpec[] = [
       await scene.until(peer.received(2), "the requests");
       caller.cancel();
       await scene.endsWith(caller, status.CANCELLED);
-      await scene.until(peer.cancelled(), "the handler to be told");
+      await scene.until(peer.cancelled(), "the end of the call at the handler");
       assertMessages(peer.requests, messages(2), "at the handler");
     },
   },
@@ -116,7 +116,7 @@ export const cancelCases: readonly CaseSpec[] = [
       const peer = await scene.peer();
       caller.cancel();
       await scene.endsWith(caller, status.CANCELLED);
-      await scene.until(peer.cancelled(), "the handler to be told");
+      await scene.until(peer.cancelled(), "the end of the call at the handler");
       void peer.send(message(1));
       peer.finish();
       await scene.pass(5);

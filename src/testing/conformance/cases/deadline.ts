@@ -43,7 +43,7 @@ export const deadlineCases: readonly CaseSpec[] = [
       const caller = scene.call({ deadline });
       const peer = await scene.peer();
       await assertExceeded(scene, caller, deadline);
-      await scene.until(peer.cancelled(), "the handler to be told");
+      await scene.until(peer.cancelled(), "the end of the call at the handler");
     },
   },
   {
@@ -101,7 +101,7 @@ export const deadlineCases: readonly CaseSpec[] = [
       assert.equal(code, status.OK, details);
       const told = (await scene.peer()).deadline();
       // A policy may take some of the time. It may add none, apart from the time of the network and rounding.
-      assert.ok(Math.abs(deadline - told) < 5_000, `the handler was told ${told}, not ${deadline}`);
+      assert.ok(Math.abs(deadline - told) < 5_000, `the handler got ${told}, not ${deadline}`);
     },
   },
 ];

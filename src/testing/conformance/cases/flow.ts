@@ -22,7 +22,7 @@ async function writeUntilHeld(
   for (let sequence = 1; sequence * chunkBytes <= boundBytes; sequence += 1) {
     if (!(await scene.within(heldMs, write(sequence)))) return sequence;
   }
-  assert.fail(`${boundBytes} bytes were taken from a writer that nobody reads from`);
+  assert.fail(`${boundBytes} bytes were accepted from a writer without a reader`);
 }
 
 const failure = {
@@ -190,7 +190,7 @@ export const flowCases: readonly CaseSpec[] = [
       await scene.pass(5);
       caller.cancel();
       await scene.endsWith(caller, status.CANCELLED);
-      await scene.until(peer.cancelled(), "the handler to be told");
+      await scene.until(peer.cancelled(), "the end of the call at the handler");
     },
   },
   {
