@@ -4,7 +4,7 @@ import { InvalidOptionError } from "../core/options.js";
 import { BreakerControl } from "../policies/breaker/breakers.js";
 import { FaultsControl } from "../policies/faults/faults.js";
 
-/** The policies that have a mode. Deadlines and timeouts hold always: a call without them is another call. */
+/** The policies that have a mode. Deadlines and timeouts have none: without them a call is a different one. */
 const controlled = [
   "retry",
   "hedge",
@@ -21,21 +21,21 @@ const controlled = [
   "faults",
 ] as const satisfies readonly PolicyName[];
 
-/** A policy that can be switched and looked into. */
+/** The name of a policy that has a mode and a snapshot. */
 export type ControlledName = (typeof controlled)[number];
 
-/** A policy that was built, and its name. */
+/** One policy of a client or server. */
 export interface BuiltPolicy {
   readonly name: PolicyName;
   readonly policy: ControlledPolicy;
 }
 
-/** The numbers of policies by their names; each has one entry for each that was built. */
+/** Modes and numbers of policies by name, with an instance for each client, server or method that has the policy. */
 export type PolicySnapshots = Readonly<
   Partial<Record<PolicyName, { readonly mode: Mode; readonly instances: readonly unknown[] }>>
 >;
 
-/** The hands on all kinds of policies. */
+/** Controls all policies of a weir at run time. */
 export class PolicyControls {
   readonly #controls = new Map<PolicyName, PolicyControl>();
 
@@ -47,7 +47,7 @@ export class PolicyControls {
     for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
   }
 
-  /** @throws InvalidOptionError for a name that is none of a controlled policy. */
+  /** @throws InvalidOptionError for a name that is not a {@link ControlledName}. */
   get(name: ControlledName): PolicyControl {
     const control = this.#controls.get(name);
     if (control === undefined) {

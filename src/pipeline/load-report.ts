@@ -3,59 +3,59 @@ import { type CancelTask, type Clock, systemClock } from "../core/clock.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { type ReportError, tell } from "../core/user-code.js";
 
-/** The part of grpc-js's `ServerMetricRecorder` that is used. */
+/** What a load report needs of a `ServerMetricRecorder` of grpc-js. */
 export interface UtilizationRecorder {
   setApplicationUtilizationMetric(value: number): void;
-  /** Without calls per second, clients reckon no weight (gRFC A58). */
+  /** Clients need calls per second to compute a weight (gRFC A58). */
   setQpsMetric?(value: number): void;
 }
 
-/** What one server has done. `served`, `shed` and `takenMs` are sums from its beginning. */
+/** What one server has done. `served`, `shed` and `takenMs` are sums since it was built. */
 export interface ServerWork {
   /** Calls that ended without a failure of the server. */
   readonly served: number;
   /** Calls that were refused for load. */
   readonly shed: number;
-  /** The time for which slots of calls have been taken, summed over all slots, in milliseconds. */
+  /** The time for which slots of calls have been in use, summed over all slots, in milliseconds. */
   readonly takenMs: number;
-  /** Slots of calls; `Infinity` where none are counted. */
+  /** Slots of calls; `Infinity` where they are not counted. */
   readonly limit: number;
-  /** Share of the slots of streams that is taken now. */
+  /** Share of the slots of streams that is in use now, from 0 to 1. */
   readonly streams: number;
 }
 
-/** A server that a report speaks of. */
+/** A server whose load is reported. */
 export interface ReportedServer {
   workAt(nowMs: number): ServerWork;
 }
 
 export interface LoadReportOptions {
-  /** How often the recorder is told. 100 ms to 24 days. @defaultValue 1_000 */
+  /** The time between two reports, in milliseconds. 100 ms to 24 days. @defaultValue 1_000 */
   readonly intervalMs?: number;
 }
 
-/** An interval in which so many calls ended has the full weight of `mostNew`. */
+/** Calls in an interval from which it has the weight `mostNew`. */
 const fullInterval = 300;
-/** Weight of the newest interval in what is reported: with few calls, more intervals count. */
+/** Weight of the newest interval in the averages. With few calls it is less, so that more intervals count. */
 const leastNew = 0.1;
 const mostNew = 0.3;
-/** No report says less: a server whose utilisation is 0 has no weight, and gets no calls from which it could earn one. */
+/** The lowest utilisation that is reported. At 0 a server has no weight, gets no calls, and could never earn a weight. */
 const leastUtilization = 0.01;
-/** Calls per second that a server is taken to bear until it has served one: 1 at the least utilisation. */
+/** Assumed capacity of a server that has not served a call, in calls per second: 1 at the lowest utilisation. */
 const unknownCapacity = 100;
-/** As few calls as this share of what it could bear once show a server that hangs or fails that it is well again. */
+/** The lowest capacity that is reported, as a share of the best one: enough calls to see that a failing server has recovered. */
 const leastShare = 0.05;
-/** Calls in the faded sum from which on the capacity counts as known. */
+/** Average calls of an interval from which the capacity counts as known. */
 const knownFrom = 3;
 
 /**
- * Calls that all servers of this process have served, by their reports. The event loop is shared by all servers of a
- * process, so how busy it is can only be held against the calls of all of them.
+ * Calls that all servers of this process have served. They share the event loop, so its busy time belongs to the calls of all
+ * of them.
  */
 const inProcess = { served: 0 };
 
-/** Sums that fade alike, so that their ratios are means over the same time. */
-interface Faded {
+/** Averages of one interval, all with the same weights, so that their ratios are means over the same time. */
+interface Averages {
   ms: number;
   served: number;
   servedInProcess: number;
@@ -65,17 +65,19 @@ interface Faded {
 }
 
 /**
- * Tells an ORCA recorder how much of its capacity a server uses, so that clients that balance by weight (gRFC A58) give
- * each server what it can bear.
+ * Reports the utilisation of the servers of a weir to an ORCA recorder, so that clients that balance by weight (gRFC A58)
+ * send each server as many calls as it can serve.
  *
- * Clients reckon the weight as calls per second by utilisation. Both are means over the same intervals, so the weight is
- * the calls per second that the server would bear at a utilisation of 1: how much it is used does not change it. It is
- * less for a server that takes longer for each call, and for one that sheds by the share that it sheds. A server that
- * has not served a call yet reports a small weight, one that serves none of those that come a twentieth of the best that
- * it had, and one without calls keeps what it had.
+ * Clients compute the weight as calls per second divided by utilisation. Both are means over the same intervals, so the weight
+ * is the server's capacity: the calls per second that it would serve at a utilisation of 1, however much it is used now. It is
+ * - lower for a server that takes longer for each call,
+ * - reduced by the share of calls that the server sheds,
+ * - small for a server that has not served a call yet,
+ * - a twentieth of its best value for a server that serves none of the calls that come,
+ * - unchanged for a server without calls.
  *
- * The utilisation is the greatest of the share of the slots of calls that was taken, that of streams, and the busy share
- * of the event loop.
+ * The utilisation is the greatest of three: the share of the slots of calls in use, that of streams, and the busy share of
+ * the event loop.
  */
 export class LoadReport {
   readonly #recorder: UtilizationRecorder;
@@ -83,21 +85,28 @@ export class LoadReport {
   readonly #intervalMs: number;
   readonly #clock: Clock;
   readonly #report: ReportError;
-  readonly #faded: Faded = { ms: 0, served: 0, servedInProcess: 0, shed: 0, slots: 0, loopMs: 0 };
-  /** What had been done at the last report. */
+  readonly #averages: Averages = {
+    ms: 0,
+    served: 0,
+    servedInProcess: 0,
+    shed: 0,
+    slots: 0,
+    loopMs: 0,
+  };
+  /** The work at the last report. */
   readonly #before = new WeakMap<ReportedServer, ServerWork>();
-  #toldMs: number;
+  #reportedMs: number;
   #servedInProcess = inProcess.served;
   #loopMs: number;
   /** Calls per second at a utilisation of 1. */
   #capacity = unknownCapacity;
-  /** The most that this has been. */
+  /** The highest capacity so far. */
   #best = 0;
   #closed = false;
   #stop: CancelTask | undefined;
 
   /**
-   * @param servers May grow after this.
+   * @param servers Asked at each report: servers may be added.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   constructor(
@@ -118,10 +127,10 @@ export class LoadReport {
     this.#servers = servers;
     this.#clock = clock;
     this.#report = report;
-    this.#toldMs = clock.now();
+    this.#reportedMs = clock.now();
     this.#loopMs = this.#loopBusyMs();
-    for (const server of servers) this.#before.set(server, server.workAt(this.#toldMs));
-    this.#tell();
+    for (const server of servers) this.#before.set(server, server.workAt(this.#reportedMs));
+    this.#reportNow();
   }
 
   close(): void {
@@ -130,35 +139,38 @@ export class LoadReport {
     this.#stop = undefined;
   }
 
-  #tell(): void {
+  #reportNow(): void {
     this.#read();
-    const { ms, served, shed, slots, loopMs } = this.#faded;
+    const { ms, served, shed, slots, loopMs } = this.#averages;
     const used = ms > 0 ? Math.max(slots, loopMs) / ms : 0;
     const utilization = Math.max(leastUtilization, used);
-    // A server that refuses half of what comes to it is used twice as much as it can bear.
-    const askedFor = served + shed > 0 ? 1 - shed / (served + shed) : 1;
+    // A server that refuses half of its calls reports twice its utilisation.
+    const servedShare = served + shed > 0 ? 1 - shed / (served + shed) : 1;
     const recorder = this.#recorder;
-    const told = Math.min(utilization / Math.max(askedFor, leastUtilization), 1 / leastUtilization);
+    const reported = Math.min(
+      utilization / Math.max(servedShare, leastUtilization),
+      1 / leastUtilization,
+    );
     const perSecond = this.#capacity * utilization;
     const task = () => {
-      recorder.setApplicationUtilizationMetric(told);
+      recorder.setApplicationUtilizationMetric(reported);
       return recorder.setQpsMetric?.(perSecond);
     };
     tell(task, this.#report, "reportLoad.recorder");
     // A recorder may close the weir.
     if (this.#closed) return;
-    this.#stop = this.#clock.schedule(this.#intervalMs, () => this.#tell(), { ref: false });
+    this.#stop = this.#clock.schedule(this.#intervalMs, () => this.#reportNow(), { ref: false });
   }
 
-  /** Takes in what has happened since the last report. */
+  /** Reads what the servers did since the last report into the averages. */
   #read(): void {
     const nowMs = this.#clock.now();
-    const spanMs = nowMs - this.#toldMs;
+    const spanMs = nowMs - this.#reportedMs;
     if (spanMs <= 0) return;
-    this.#toldMs = nowMs;
+    this.#reportedMs = nowMs;
     let served = 0;
     let shed = 0;
-    // Of several servers, the fullest.
+    // The fullest of several servers counts.
     let share = 0;
     for (const server of this.#servers) {
       const work = server.workAt(nowMs);
@@ -174,9 +186,9 @@ export class LoadReport {
     this.#servedInProcess = inProcess.served;
     const loopMs = this.#loopBusyMs();
     const weight = Math.min(mostNew, Math.max(leastNew, served / fullInterval));
-    const faded = this.#faded;
-    const add = (name: keyof Faded, value: number) => {
-      faded[name] += weight * (value - faded[name]);
+    const averages = this.#averages;
+    const add = (name: keyof Averages, value: number) => {
+      averages[name] += weight * (value - averages[name]);
     };
     add("ms", spanMs);
     add("served", served);
@@ -187,14 +199,14 @@ export class LoadReport {
     this.#loopMs = loopMs;
     const measured = this.#measured();
     if (measured === undefined) return;
-    if (faded.served >= knownFrom) this.#best = Math.max(this.#best, measured);
+    if (averages.served >= knownFrom) this.#best = Math.max(this.#best, measured);
     this.#capacity = Math.max(measured, leastShare * this.#best);
   }
 
-  /** Calls per second at a utilisation of 1, by what runs out first; `undefined` while nothing says it. */
+  /** Calls per second at a utilisation of 1, by what is used up first: slots or the event loop. `undefined` without calls. */
   #measured(): number | undefined {
-    const { served, servedInProcess, slots, loopMs } = this.#faded;
-    // As good as no call: what is left of those before long ago.
+    const { served, servedInProcess, slots, loopMs } = this.#averages;
+    // What is left in the average of calls from long ago.
     if (served < 0.01) return undefined;
     const bySlots = slots > 0 ? (served * 1000) / slots : Number.POSITIVE_INFINITY;
     const byLoop = loopMs > 0 ? (servedInProcess * 1000) / loopMs : Number.POSITIVE_INFINITY;
@@ -202,7 +214,7 @@ export class LoadReport {
     return capacity === Number.POSITIVE_INFINITY ? undefined : capacity;
   }
 
-  /** Where time is virtual, what the real process does says nothing. */
+  /** Busy time of the event loop. Under a virtual clock, readings of the real process mean nothing. */
   #loopBusyMs(): number {
     return this.#clock === systemClock ? performance.eventLoopUtilization().active : 0;
   }

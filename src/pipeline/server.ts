@@ -37,40 +37,43 @@ import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /** The policies of a server. `false` leaves a policy out. */
 export interface ServerPolicy {
-  /** How priorities and cohorts are read. It may stand in `admission` as well, but not in both. */
+  /** How priorities and cohorts are read. They may be given in `admission` instead, but not in both. */
   readonly priority?: PriorityOptions;
-  /** @defaultValue on: calls whose deadline has passed are refused; what is learnt is only observed */
+  /**
+   * Refuses calls that have no time left. @defaultValue on: calls whose deadline has passed are refused, and those that have
+   * too little time left by what is learnt of their handlers are only recorded
+   */
   readonly deadlineGuard?: DeadlineGuardPolicyOptions | false;
   /**
-   * How long the single request of a call may take to be complete, in milliseconds; then the call ends with
-   * DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or admission: until its request is complete, a
-   * call waits before them and takes no slot. Only recorded while they observe. 1 ms to 24 days, or `false` for no bound. @defaultValue 60_000
+   * How long a request of a single message may take to arrive, in milliseconds, from 1 ms to 24 days; `false` for no bound.
+   * Then the call ends with DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or admission: the call
+   * takes no slot of them until its request is complete. Only recorded while both observe. @defaultValue 60_000
    */
   readonly requestMs?: number | false;
-  /** What becomes of statuses that handlers pass on from services below. @defaultValue `mark` */
+  /** What happens to statuses that handlers pass on from services below. @defaultValue `mark` */
   readonly relay?: Relay;
   /**
-   * One quota, or several that a call has to pass one after the other; of those it passed, it gets its tokens back
-   * when a later one refuses it. @defaultValue off: how much a caller may ask for is for you to say
+   * One quota, or several that a call passes in their order. When a later policy refuses the call, its tokens come back.
+   * @defaultValue off: how many calls a caller may make is for you to decide
    */
   readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
   /**
-   * Parts of the server for kinds of calls or for tenants, with shares that each can count on. Before admission.
+   * Bounds how many calls of each kind, method or tenant run at once, with shares that each can count on. Before admission.
    * @defaultValue off
    */
   readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;
-  /** @defaultValue off unless asked for; with `{}`, how many calls the server bears is learnt */
+  /** Sheds load that the server cannot serve in time. @defaultValue off; with `{}` the limit is learnt */
   readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
-  /** What handlers can do without while the server is pressed: `currentCall()?.shouldSkip(name)`. @defaultValue off */
+  /** Optional work that handlers leave out under pressure: `currentCall()?.shouldSkip(name)`. @defaultValue off */
   readonly brownout?: (BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">) | false;
-  /** What goes wrong on purpose, where the environment says `GRPC_WEIR_FAULTS=1`. @defaultValue off */
+  /** Faults that are injected on purpose, where the environment has `GRPC_WEIR_FAULTS=1`. @defaultValue off */
   readonly faults?: (ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
 
-/** The policies of a server, built once, and the pipeline in which they stand. */
+/** The policies of a server and the pipeline that they stand in, built once. */
 export class ServerPolicies implements ReportedServer {
   readonly priority: PriorityReader;
-  /** Those that have a mode of their own. */
+  /** The policies that have a mode of their own. */
   readonly built: readonly BuiltPolicy[];
   readonly drain = new DrainGate();
   readonly #environment: Environment;
@@ -78,11 +81,10 @@ export class ServerPolicies implements ReportedServer {
   readonly #row: ServerInterceptor;
   readonly #faults: ServerFaultsPolicy | undefined;
   readonly #admission: AdmissionPolicy | undefined;
-  /** Those in which calls wait. */
+  /** The policies in which calls wait. */
   readonly #queues: readonly { drain(): void }[];
-  /** Calls whose requests are not complete. */
   readonly #requests: RequestBound;
-  /** Calls that run, by their deadlines. */
+  /** The calls that run, by their deadlines. */
   readonly #deadlines: DueList;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -125,19 +127,19 @@ export class ServerPolicies implements ReportedServer {
       return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
     });
 
-    // From the wire to the handler. Each part is asked for its mode by every call.
+    // From the wire to the handler. A call asks each part for its mode when it comes to it.
     const row: readonly (ServerGate | undefined)[] = [
-      // Counts the calls, and refuses them while the server drains. Always enforced.
+      // Counts calls, and refuses them while the server drains. Always enforced.
       this.drain,
-      // The deadline guard, and what it learns of handlers: a mode each.
+      // The deadline guard, and the feasibility policy with a mode of its own.
       ...guards,
-      // A mode each.
+      // Each with a mode of its own.
       ...quotas,
       bulkhead,
       admission,
-      // By the mode of admission, when a stream has become old.
+      // Ends old streams, by the mode that admission has then.
       admission?.streamAge,
-      // Refuses nobody: handlers ask it.
+      // Refuses no call: handlers ask it what to leave out.
       brownout,
     ];
     this.#row = serverGate(environment, this.priority, row, this.#requests);
@@ -151,10 +153,10 @@ export class ServerPolicies implements ReportedServer {
   }
 
   /**
-   * The interceptors of a server, from the wire to the handler. They keep the policies as long as a server keeps them.
+   * The interceptors of a server, from the wire to the handler. A grpc-js server that holds them holds the policies.
    *
-   * @param span What makes the spans of inbound calls.
-   * @param own Those of the user, next to the handlers.
+   * @param span Makes the spans of inbound calls.
+   * @param own The interceptors of the user, next to the handlers.
    */
   pipeline(span: ServerInterceptor, own: readonly ServerInterceptor[] = []): ServerInterceptor[] {
     const { priority } = this;
@@ -163,12 +165,12 @@ export class ServerPolicies implements ReportedServer {
       span,
       (method, call) => this.#row(method, call),
       ...own,
-      // Behind the user's own, which meet a fault as if the handler had it.
+      // Behind the interceptors of the user, to which a fault looks like one of the handler.
       ...serverFaultsInterceptors(this.#environment, priority, this.#faults),
     ];
   }
 
-  /** What the server has done until now, for load reports. What only observes has no capacity that could be used up. */
+  /** What the server has done until now, for load reports. Without an enforced admission it has no slots to count. */
   workAt(nowMs: number): ServerWork {
     const { served } = this.drain;
     const admission = this.#admission;
@@ -184,7 +186,7 @@ export class ServerPolicies implements ReportedServer {
     };
   }
 
-  /** Refuses those who wait and those who come; calls that run are left to end. */
+  /** Refuses the calls that wait and all that come. Calls that run go on. */
   stop(): void {
     this.#requests.waiting.close();
     this.#deadlines.close();
@@ -192,7 +194,7 @@ export class ServerPolicies implements ReportedServer {
     for (const queue of this.#queues) queue.drain();
   }
 
-  /** Lets nothing run any more that is not a call. */
+  /** Stops, and ends all that runs beside calls, such as readings of the process. */
   close(): void {
     this.stop();
     this.#admission?.close();
@@ -214,7 +216,7 @@ function readPolicy(given: ServerPolicy): ServerPolicy {
     "faults",
   ]);
   const { admission } = policy;
-  // Two parts look into it: admission itself, and the reader of priorities.
+  // Read by two: admission, and the reader of priorities.
   return typeof admission === "object" && admission !== null
     ? { ...policy, admission: readOptions("server.admission", admission) }
     : policy;
@@ -240,5 +242,5 @@ function unlessOff<O, P>(options: O | false | undefined, build: (options: O) => 
   return options === false || options === undefined ? undefined : build(options);
 }
 
-/** What the deadline guard is told of a server that has no admission. */
+/** A server without admission, for the feasibility policy. */
 const calm: GuardedServer = { shedding: false, lostMs: 0 };

@@ -18,8 +18,8 @@ import { ForwardingServerCall } from "./forwarding-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /**
- * What becomes of a status that a handler got from a service below and passes on. `mark`: its pushback is taken
- * out and callers are told that retries are exhausted below. `pass`: it goes through untouched.
+ * What happens to a status that a handler got from a service below and passes on. `mark`: its pushback is removed, and it is
+ * marked so that callers do not retry what has been retried below. `pass`: it is passed on unchanged.
  */
 export type Relay = (typeof relays)[number];
 
@@ -30,8 +30,10 @@ export function resolveRelay(relay: Relay | undefined, option: string): Relay {
 }
 
 /**
- * The server interceptor nearest the wire. It makes the record of the inbound call (deadline, priority,
- * cancellation), and puts it in AsyncLocalStorage for the handler, all its events and everything it calls.
+ * The server interceptor nearest the wire. Makes the record of the inbound call (deadline, priority, cancellation), and puts
+ * it in AsyncLocalStorage for the handler, for all events of the call and for everything that the handler calls.
+ *
+ * @param deadlines Cancels calls whose end grpc-js does not notice. One list for all calls of a server.
  */
 export function contextInterceptor(
   environment: Environment,
@@ -45,7 +47,7 @@ export function contextInterceptor(
   };
 }
 
-/** The record of an inbound call, with what is known before its metadata arrives. */
+/** The record of an inbound call before its metadata has arrived. */
 function newInbound(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
@@ -66,7 +68,7 @@ function newInbound(
   });
 }
 
-/** Notes what the caller says of the call. Hostile values read as absent. */
+/** Reads the metadata of the request into the record. Malformed values count as absent. */
 function readRequest(
   inbound: InboundCall,
   metadata: Metadata,
@@ -79,9 +81,7 @@ function readRequest(
   inbound.metadata = metadata;
 }
 
-/**
- * The record for a server policy that may stand behind a context interceptor, or alone: then it makes one.
- */
+/** The record of a call for a policy: that of the context interceptor, or a new one where the policy stands alone. */
 export function inboundFor(
   method: ServerMethodDefinition<unknown, unknown>,
   call: ServerCall,
@@ -90,7 +90,7 @@ export function inboundFor(
 ): (metadata: Metadata) => InboundCall {
   return (metadata) => {
     const present = currentInbound();
-    // In a process that calls itself, what is current may be the call of the client's handler.
+    // In a process that calls itself, the current record may be that of the handler that is the caller.
     if (present?.metadata === metadata) return present;
     const inbound = newInbound(method, call, environment);
     readRequest(inbound, metadata, call, priority);
@@ -98,7 +98,7 @@ export function inboundFor(
   };
 }
 
-/** So much later than the deadline, grpc-js's own timer has ended the call, if it could. */
+/** How long after the deadline the call is cancelled here, in milliseconds. grpc-js's own timer comes first where it works. */
 const laterMs = 20;
 
 class ContextServerCall extends ForwardingServerCall implements Due {
@@ -126,13 +126,13 @@ class ContextServerCall extends ForwardingServerCall implements Due {
     return this.#inbound.deadlineMs + laterMs;
   }
 
-  /** The deadline has passed, and grpc-js has not said so: policies and the handler are told all the same. */
+  /** The deadline has passed, and grpc-js did not notice: cancels the policies and the handler. */
   due(): void {
     this.onCancel();
   }
 
-  // Every event is wrapped, not only the first: grpc-js starts handlers from different ones, and what
-  // is put in storage for one event is gone at the next.
+  // Each event runs with the record in AsyncLocalStorage: grpc-js starts handlers from different events, and what is stored
+  // for one event is gone at the next.
 
   protected override begunWith(metadata: Metadata): void {
     const inbound = this.#inbound;
@@ -167,7 +167,7 @@ class ContextServerCall extends ForwardingServerCall implements Due {
 }
 
 /**
- * The context interceptor of its own, for servers without a weir. Put it first.
+ * The context as an interceptor of its own, for servers without a weir. Put it first.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

@@ -3,9 +3,9 @@ import { receivedMetadata, sentStatus } from "../status/foreign-status.js";
 import type { PartialStatus, ServerCall, ServerCallListener } from "../types.js";
 
 /**
- * The base of the toolkit's server interceptors: a call that passes everything on, in both directions. It
- * overrides the machinery of `ServerInterceptingCall`, in which a status that is sent while a message is
- * being worked on never leaves. One object is both the call and the listener of the call below.
+ * The base of the toolkit's server interceptors: passes everything on, in both directions. One object is both the call and
+ * the listener of the call below. It replaces what `ServerInterceptingCall` of grpc-js does, which never sends a status that
+ * is given to it while a message is being processed.
  */
 export class ForwardingServerCall extends ServerInterceptingCall implements ServerCallListener {
   /** The call nearer the wire. */
@@ -21,8 +21,8 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   }
 
   /**
-   * Answers the call here. The handler does not run; the end of the call is told to the listener as ever.
-   * The right place is `begunWith`: earlier, nobody below listens yet and the end would be lost.
+   * Answers the call here, without its handler. The listener is told of the end as usual. Call it in `begunWith` or later:
+   * before, the call below has no listener yet, and the end would be lost.
    */
   protected refuse(status: PartialStatus): void {
     this.#refused = true;
@@ -36,15 +36,15 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     this.below.start(this);
   }
 
-  /** What it is told may be no metadata. Subclasses read them in `begunWith`. */
+  /** May be given what is no `Metadata`, by interceptors of others. Subclasses override `begunWith`. */
   onReceiveMetadata(metadata: Metadata): void {
-    // Told twice, the handler would run twice.
+    // A second time would run the handler twice.
     if (this.#begun) return;
     this.#begun = true;
     this.begunWith(receivedMetadata(metadata));
   }
 
-  /** The metadata of the request have come. Passes them on unless overridden. */
+  /** The metadata of the request has arrived. Passes it on unless overridden. */
   protected begunWith(metadata: Metadata): void {
     this.#listener?.onReceiveMetadata(metadata);
   }
@@ -58,9 +58,8 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   }
 
   /**
-   * The call has ended, whichever way. grpc-js calls it once for every call that was started, or never: a call of which
-   * the headers are out, and whose peer reads nothing, has no end for as long as the connection lives. Then whoever knows
-   * better may call it, and what grpc-js says later is passed on no more.
+   * The call has ended, in whichever way; passed on once. grpc-js calls it once, or never: a call whose headers were sent and
+   * whose peer reads nothing does not end while its connection lives. The context interceptor calls it then.
    */
   onCancel(): void {
     if (this.#ended) return;
@@ -78,12 +77,12 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     this.below.sendMessage(message, callback);
   }
 
-  /** What it is given is not whole yet. Subclasses read the status in `answerWith`. */
+  /** May be given an incomplete status, by interceptors of others. Subclasses override `answerWith`. */
   override sendStatus(status: PartialStatus): void {
     this.answerWith(sentStatus(status));
   }
 
-  /** The call is answered with a status that is whole. Passes it on unless overridden. */
+  /** The call is answered with a complete status. Passes it on unless overridden. */
   protected answerWith(status: PartialStatus): void {
     this.below.sendStatus(status);
   }

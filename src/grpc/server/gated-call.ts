@@ -16,43 +16,46 @@ import { serverRejection } from "../status/server-rejection.js";
 import type { PartialStatus, ServerCall } from "../types.js";
 import { ForwardingServerCall } from "./forwarding-call.js";
 
-/** Statuses that are failures as well are told by their outcome. */
+/** The ending of a call that was answered with an error. Whether it counts as a failure is its outcome. */
 const erred: Ending = { erred: true };
 
-/** A server policy that stands in the way of a call, and may have something to say to all callers. */
+/** A policy of the server as a call meets it. */
 export interface ServerGate extends Gate<InboundCall> {
   /**
-   * The value of `x-weir-admission` that holds for calls like this one. Asked for each answer, so it is cheap while
-   * there is nothing to say.
+   * The value of `x-weir-admission` for calls like this one; `undefined` for none. Asked for each answer, so it must be cheap
+   * while there is none.
    */
-  admissionToTell?(inbound: InboundCall): string | undefined;
-  /** The handler of a call has held the event loop for so long, in milliseconds, when it was started. */
+  publishedAdmission?(inbound: InboundCall): string | undefined;
+  /** The handler was started, and has held the event loop for `tookMs` milliseconds. */
   handlerRan?(inbound: InboundCall, tookMs: number): void;
 }
 
-/** How long a single request may take to be complete, and the calls whose requests are not. */
+/** How long a request of a single message may take to arrive. */
 export interface RequestBound {
   /** In milliseconds, `Infinity` for no bound. */
   readonly maxMs: number;
+  /** The calls whose requests have not arrived. */
   readonly waiting: DueList;
 }
 
-/** A single request that is read before it is asked for. */
+/** A request of a single message, which is read before the handler's side asks for it. */
 interface HeldRequest {
   readonly entries: ({ readonly message: unknown } | "half-close")[];
   complete: boolean;
-  /** The handler's side has asked, and is about to be told. */
+  /** The handler's side has asked for an entry, and gets it in the next tick. */
   asked: boolean;
 }
 
-function tellNext(call: GatedServerCall, request: HeldRequest): void {
-  call.tellNext(request);
+function passNext(call: GatedServerCall, request: HeldRequest): void {
+  call.passNext(request);
 }
 
 /**
- * An inbound call that passes a row of gates before its handler runs. Gates are asked when the metadata
- * arrives: a call that waits there is held back by flow control, and its end reaches us while it waits. Gates that take
- * slots are asked when the call can use one: where the request is a single message, once that is complete.
+ * An inbound call that passes a row of gates before its handler runs.
+ *
+ * The gates are asked when the metadata has arrived. A call that waits there is held back by the flow control of HTTP/2, and
+ * its end is noticed while it waits. Gates that take slots are asked later where the request is a single message: when it is
+ * complete, so that a caller that never sends its request takes no slot.
  */
 export class GatedServerCall extends ForwardingServerCall implements GateHost, Due {
   readonly clock: Clock;
@@ -61,22 +64,23 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   #passage: { readonly inbound: InboundCall; readonly run: GateRun<InboundCall> } | undefined;
   #metadata: Metadata | undefined;
   #restore: RestoreContext | undefined;
-  /** `refused`: by a policy behind this one, which refused the call or ended it, so that no handler has failed. */
+  /** What the call was answered with. `refused`: by a policy behind this row, so that it is no failure of a handler. */
   #sent: Status | "refused" | undefined;
-  /** A handler that answers once, by a callback, has the call and has not answered. */
+  /** The handler of a single response runs, and has not answered. */
   #handling = false;
-  /** What has been read of a single request, until it is asked for. */
+  /** What has arrived of a single request, until the handler's side asks for it. */
   #request: HeldRequest | undefined;
+  /** When the request must be complete. */
   dueMs = Number.POSITIVE_INFINITY;
   readonly #requests: RequestBound;
   #admitted = false;
-  /** A policy has ended it: what its handler still sends goes nowhere. */
+  /** A policy has ended the call: what its handler still sends is dropped. */
   #stopped = false;
   #settling = false;
-  /** Who is told when it does, though the caller has left. */
-  #overs: Set<() => void> | undefined;
+  /** Called when the handler answers, though its caller has left. */
+  #onAnswered: Set<() => void> | undefined;
 
-  /** @param inboundOf The record of this call; asked once, when the metadata is there. */
+  /** @param inboundOf Makes the record of the call. Called once, with the metadata of the request. */
   constructor(
     below: ServerCall,
     clock: Clock,
@@ -97,11 +101,11 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const run = new GateRun(this.#gates, inbound, this);
     this.#passage = { inbound, run };
     inbound.row = this;
-    // A request that is a stream is the handler's to read. A single one is complete before its handler runs, so until
-    // then it needs no slot: a caller that never sends it would hold one for nothing.
+    // A streamed request is read by the handler. A single one is complete before the handler runs, and needs no slot until
+    // then.
     if (inbound.kind === "unary" || inbound.kind === "server-stream") run.runToSlots();
     else run.run();
-    // A queue gives a turn in the context of the call that left it; what runs then is ours.
+    // A queue grants a slot in the async context of the call that freed it. What runs then belongs to this one.
     if (run.waiting) this.#restore = captureContext();
   }
 
@@ -116,13 +120,13 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     super.startRead();
   }
 
-  /** The request has taken too long. */
+  /** The request is not complete in time. */
   due(): void {
     const passage = this.#passage;
     if (passage === undefined || this.#request?.complete !== false) return;
     const detail = `the request was not complete within ${this.#requests.maxMs} ms`;
     const refused = refusal("REQUEST_TIMEOUT", detail);
-    // The bound is there for the slots. Where nobody is refused for want of one, it only watches as they do.
+    // The bound protects slots. Where gates that take slots only observe, it only observes, too.
     if (!passage.run.slotsEnforced) {
       passage.run.wouldRefuse(refused, "deadline-guard");
       return;
@@ -149,7 +153,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
       return;
     }
     request.entries.push({ message });
-    // A second message is one too many, which the handler's side says.
+    // A second message is an error, which the handler's side finds.
     if (request.entries.length > 1) this.#requestComplete(request);
     else super.startRead();
   }
@@ -164,11 +168,11 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   }
 
   /**
-   * What has been read already is told when it is asked for, in its order, and as grpc-js tells what has yet to arrive: not
-   * inside the question. An interceptor may hold the metadata until it has the message, and tells both in one go.
+   * Passes what has arrived already, one entry for each read, in its order, and in the next tick as grpc-js does. An interceptor
+   * may hold back the metadata until it has the message, and pass both together.
    */
   override startRead(): void {
-    // An interceptor reads ahead. The handler asks once more, when it is told of the call.
+    // An interceptor may read before the call is admitted. The handler reads again when it gets the call.
     if (!this.#admitted) return;
     const request = this.#request;
     if (request === undefined || request.entries.length === 0) {
@@ -176,12 +180,12 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
       super.startRead();
     } else if (!request.asked) {
       request.asked = true;
-      process.nextTick(tellNext, this, request);
+      process.nextTick(passNext, this, request);
     }
   }
 
   /** For `startRead` alone. */
-  tellNext(request: HeldRequest): void {
+  passNext(request: HeldRequest): void {
     request.asked = false;
     const next = request.entries.shift();
     if (next === undefined) return;
@@ -207,12 +211,15 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     if (inbound !== undefined) inbound.answeredByPolicy = true;
     const priority = inbound?.priority;
     const status = serverRejection(refusal, priority === undefined ? {} : { priority });
-    const admission = this.#admissionToTell();
+    const admission = this.#publishedAdmission();
     if (admission !== undefined) setAdmission(status.metadata, admission);
     this.refuse(status);
   }
 
-  /** A policy that the call has passed ends it while its handler runs, or would end it. The handler is told that it is cancelled. */
+  /**
+   * Ends the call while its handler runs, and cancels the handler. Not `enforced`, it is only recorded that the policy would
+   * end it.
+   */
   stop(refused: Refusal, policy: PolicyName, enforced: boolean): void {
     const passage = this.#passage;
     if (passage === undefined) return;
@@ -225,7 +232,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     }
     this.#stopped = true;
     inbound.answeredByPolicy = true;
-    // What the handler has under way for this call is cancelled with it.
+    // The calls that the handler made for this one are cancelled, too.
     runInbound(inbound, () => inbound.finish("cancelled"));
     this.#answer(serverRejection(refused));
   }
@@ -248,7 +255,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     this.#requestComplete(request);
   }
 
-  // Unary and server-streaming handlers start here, and what they compute they compute before this returns.
+  // Handlers of a single request start here. What they compute before they wait for something runs before this returns.
   #startHandler(): void {
     const inbound = this.#passage?.inbound;
     if (inbound?.handlerStartedMs === undefined) {
@@ -257,24 +264,24 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     }
     this.#handling = this.#answersOnce;
     const sinceMs = this.clock.now();
-    // What the caller took to send its request is not the handler's time.
+    // The time in which the request arrived is not the handler's.
     inbound.handlerStartedMs = sinceMs;
     super.onReceiveHalfClose();
     const tookMs = this.clock.now() - sinceMs;
     for (const gate of this.#gates) gate.handlerRan?.(inbound, tookMs);
   }
 
-  /** The handler answers by a callback, once. */
+  /** The response is a single message. */
   get #answersOnce(): boolean {
     const kind = this.#passage?.inbound.kind;
     return kind === "unary" || kind === "client-stream";
   }
 
-  // Of an OK that comes after the end this is all that is seen: grpc-js drops the message, and its status with it. And of
-  // one whose caller reads nothing, too: the status follows when the message is written.
+  // A single response counts as an answer here, because its status may never follow: after the end of the call grpc-js drops
+  // both, and with a caller that does not read the status waits until the message is written.
   override sendMessage(message: unknown, callback: () => void): void {
     if (this.#stopped) {
-      // A handler that writes on must not wait for it.
+      // The handler must not wait for a message that is dropped.
       process.nextTick(callback);
       return;
     }
@@ -292,18 +299,18 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     const given = status.metadata ?? undefined;
     this.#sent ??= this.#isRefusal(given) ? "refused" : status.code;
     this.#settleSoon(...this.#outcomeOf(this.#sent));
-    const told = withAdmission(given, this.#admissionToTell());
-    if (told === undefined || told === given) {
+    const metadata = withAdmission(given, this.#publishedAdmission());
+    if (metadata === undefined || metadata === given) {
       super.answerWith(status);
       return;
     }
-    if (given !== undefined) noteCopied(told, given);
-    super.answerWith({ ...status, metadata: told });
+    if (given !== undefined) noteCopied(metadata, given);
+    super.answerWith({ ...status, metadata });
   }
 
   override onCancel(): void {
     this.#requests.waiting.delete(this);
-    // A handler may answer late, after the end. What was sent before it is what counts.
+    // What was sent before the end counts. A handler may answer later.
     const sent = this.#sent;
     const passage = this.#passage;
     if (sent !== undefined) passage?.run.settle(...this.#outcomeOf(sent));
@@ -317,8 +324,8 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
   }
 
   /**
-   * The work is done, and what it took is free, though the answer may lie in front of a caller that does not read. Not from
-   * inside the handler: the next one in the queue would run before it has returned.
+   * Gives slots back when the handler has answered, though its caller may not read the answer yet. In the next tick, because
+   * the next call in the queue would otherwise run inside this handler.
    */
   #settleSoon(outcome: Outcome, ending?: Ending): void {
     if (this.#settling) return;
@@ -326,7 +333,7 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     process.nextTick(() => this.#passage?.run.answered(outcome, ending));
   }
 
-  /** A policy behind this one has refused the call; an interceptor between them may have copied what it says. */
+  /** The status is the refusal of a policy behind this row. An interceptor between the two may have copied its metadata. */
   #isRefusal(given: Metadata | undefined): boolean {
     if (given === undefined) return false;
     if (isRefusedHere(given)) return true;
@@ -334,49 +341,50 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     return answered && rejectionOf({ metadata: given }) !== undefined;
   }
 
-  #admissionToTell(): string | undefined {
+  #publishedAdmission(): string | undefined {
     const inbound = this.#passage?.inbound;
     if (inbound === undefined) return undefined;
     for (const gate of this.#gates) {
-      const told = gate.admissionToTell?.(inbound);
-      if (told !== undefined) return told;
+      const published = gate.publishedAdmission?.(inbound);
+      if (published !== undefined) return published;
     }
     return undefined;
   }
 
-  /** The caller has left: what is known of the handler. */
+  /** The ending of a call whose caller has left while the handler goes on. */
   #worksOn(): Ending | undefined {
     if (!this.#handling) return undefined;
-    return { worksOn: (maxMs, over) => this.#tellWhenAnswered(maxMs, over) };
+    return { worksOn: (maxMs, over) => this.#whenAnswered(maxMs, over) };
   }
 
-  #tellWhenAnswered(maxMs: number, over: (ended: boolean) => void): void {
-    this.#overs ??= new Set();
-    const overs = this.#overs;
+  /** Calls `over` once: with true when the handler answers, with false when it has not in `maxMs` milliseconds. */
+  #whenAnswered(maxMs: number, over: (ended: boolean) => void): void {
+    this.#onAnswered ??= new Set();
+    const onAnswered = this.#onAnswered;
     const giveUp = () => {
-      overs.delete(ended);
+      onAnswered.delete(answered);
       over(false);
     };
     const stop = this.clock.schedule(maxMs, giveUp, { ref: false });
-    const ended = () => {
+    const answered = () => {
       stop();
       over(true);
     };
-    overs.add(ended);
+    onAnswered.add(answered);
   }
 
   #handlerAnswered(): void {
     this.#handling = false;
-    const overs = this.#overs;
-    if (overs === undefined) return;
-    this.#overs = undefined;
-    for (const ended of overs) ended();
+    const onAnswered = this.#onAnswered;
+    if (onAnswered === undefined) return;
+    this.#onAnswered = undefined;
+    for (const answered of onAnswered) answered();
   }
 
-  /** The caller left, or ran out of time: only the second says something about this server. */
+  /** A call that ran out of its deadline is a failure of this server. A caller that cancels is not. */
   #outcomeOfCancel({ deadlineMs }: InboundCall): Outcome {
     const nowMs = this.clock.now();
-    // The end of a call that was held up with its process says nothing of the handler.
+    // Not when the whole process was held up: that is no failure of the handler.
     return ranOutOfTime(nowMs, deadlineMs) && !heldUp(nowMs - deadlineMs) ? "failure" : "ignored";
   }
 }

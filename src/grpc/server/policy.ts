@@ -8,21 +8,18 @@ import { inboundFor } from "./context.js";
 import { GatedServerCall, type RequestBound, type ServerGate } from "./gated-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
-/** Options that every server policy has beside its own. */
+/** Options that every policy of a server has. */
 export interface ServerPolicyOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
-  /** Used where no context interceptor stands before the policy. */
+  /** How priorities are read where no context interceptor stands before the policy. */
   readonly priority?: PriorityOptions;
 }
 
-/** How long the single request of a call may take to be complete, in milliseconds. */
+/** How long a request of a single message may take to arrive, in milliseconds. */
 export const defaultRequestMs = 60_000;
 
-/**
- * One interceptor for a row of server policies that each call has to pass, in their order. Those that are `undefined` are
- * left out.
- */
+/** One interceptor for a row of policies, which each call passes in their order. Policies that are `undefined` are left out. */
 export function serverGate(
   environment: Environment,
   priority: PriorityReader,
@@ -43,7 +40,11 @@ export function serverGate(
     );
 }
 
-/** Takes the common options out, so that the policy sees only its own and can refuse the rest. */
+/**
+ * Splits the options that every policy has from the policy's own, which are in `rest`.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
 export function splitServerOptions<O extends ServerPolicyOptions & EnvironmentOptions>(
   options: O,
   prefix: string,
@@ -63,10 +64,9 @@ export function splitServerOptions<O extends ServerPolicyOptions & EnvironmentOp
   };
 }
 
-/** Services by which a server is looked into. Their calls are never refused, least of all under load. */
 const exempt = /^\/(grpc\.(health|reflection|channelz)|xds\.service\.orca)\./;
 
-/** Whether a method, given by its path, is of such a service. */
+/** The method, given by its path, is of a service that observes the server. Its calls are never refused, also under load. */
 export function isExempt(method: string): boolean {
   return exempt.test(method);
 }

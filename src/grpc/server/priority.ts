@@ -15,44 +15,44 @@ import type { Environment } from "../environment.js";
 import { priorityKey, readCohort } from "../metadata.js";
 import { type AuthContext, type ServerCall, serviceOf } from "../types.js";
 
-/** What is known of a call when its priority is read. The metadata is the call's own: read it only. */
+/** What the functions of `PriorityOptions` see of a call. The metadata is that of the call itself: read it only. */
 export interface PrioritizedCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
   readonly peer: string;
   readonly metadata: Pick<Metadata, "get" | "getMap">;
-  /** What the transport knows of the caller, such as its certificate; `null` without any. */
+  /** What the transport knows of the caller, such as its certificate; `null` for nothing. */
   readonly authContext: AuthContext | null;
 }
 
 /** How priorities and cohorts are read from the metadata of a request. */
 export interface PriorityOptions {
-  /** Priority of calls that name none, or something that is none. @defaultValue `normal` */
+  /** The priority of calls that name none, or an unknown one. @defaultValue `normal` */
   readonly default?: Priority;
   /** Metadata key that names the priority. @defaultValue `x-request-priority` */
   readonly key?: string;
   /**
-   * What the values of the key mean, for keys that speak another language; such as `googleCriticality`. A value that
-   * it does not know is none. @defaultValue the four priorities by their names
+   * What the values of the key mean, for keys with other values, such as `googleCriticality`. A value that it does not have
+   * counts as unknown. @defaultValue the names of the four priorities
    */
   readonly map?: Readonly<Record<string, Priority>> | ((value: string) => Priority | undefined);
-  /** Priorities of single methods (`pkg.Service/Method`) or services (`pkg.Service`), whatever callers say. */
+  /** Fixed priorities of methods (`pkg.Service/Method`) or services (`pkg.Service`). Callers cannot change them. */
   readonly methods?: Readonly<Record<string, Priority>>;
   /**
-   * Whether this caller may say how much its calls matter. What others say counts as `normal` at most, and their
-   * cohorts not at all. If it throws, the caller is not trusted. @defaultValue everybody may
+   * Whether a caller is trusted. The priority of others counts as `normal` at most, and their cohort is ignored. When the
+   * function throws, the caller is not trusted. @defaultValue all callers are trusted
    */
   readonly trust?: (call: PrioritizedCall) => boolean;
   /**
-   * Whose call it is, for the cohort: a metadata key that names the user or tenant, or a function. A cohort that a
-   * trusted caller sends goes before it. @defaultValue a cohort by chance for each call
+   * The user or tenant of a call, from which its cohort is made: a metadata key that names it, or a function that returns it.
+   * A cohort that a trusted caller sends is used instead. @defaultValue each call has a random cohort
    */
   readonly cohort?: string | ((call: PrioritizedCall) => string | undefined);
 }
 
 /**
- * Google's criticality, for `priority.map`. Their CRITICAL is the ordinary class of interactive calls, one below
- * CRITICAL_PLUS (Site Reliability Engineering, "Handling Overload").
+ * Google's criticality values, for `priority.map`. Their CRITICAL is the default of interactive calls, one below
+ * CRITICAL_PLUS ("Handling Overload", Site Reliability Engineering, ch. 21: https://sre.google/sre-book/handling-overload/).
  */
 export const googleCriticality = Object.freeze({
   CRITICAL_PLUS: "critical",
@@ -100,7 +100,7 @@ function resolvePriorityOptions(
 function resolveMap(map: PriorityOptions["map"], path: string): ResolvedPriorityOptions["map"] {
   if (map === undefined || typeof map === "function") return map;
   if (!isRecord(map)) {
-    const rule = "a function, or an object of priorities by what the key says";
+    const rule = "a function, or an object of priorities by the values of the key";
     throw new InvalidOptionError(path, rule, map);
   }
   const known = new Map(Object.entries(readOptions(path, map)));
@@ -130,13 +130,15 @@ function keyName(path: string, key: unknown): string {
   return key;
 }
 
-/** How many calls said something else than a priority, or more than they may. They only grow. */
+/** Calls whose priority did not count. Both numbers only grow. */
 export interface PriorityCounts {
+  /** The value was no priority. */
   readonly invalid: number;
+  /** The caller is not trusted, and the priority counted as `normal`. */
   readonly clamped: number;
 }
 
-/** Reads how much calls matter, and whose they are. */
+/** Reads the priority and the cohort of calls. */
 export class PriorityReader {
   readonly #options: ResolvedPriorityOptions;
   readonly #random: Random;
@@ -154,10 +156,10 @@ export class PriorityReader {
     return { invalid: this.#invalid, clamped: this.#clamped };
   }
 
-  /** Notes what the caller says. Hostile values read as absent. */
+  /** Reads the metadata of a request into its record. Malformed values count as absent. */
   read(inbound: InboundCall, metadata: Metadata, below: ServerCall): void {
     const { trust, cohort, methods } = this.#options;
-    const said = this.#said(metadata);
+    const named = this.#named(metadata);
     const call =
       trust === undefined && cohort === undefined
         ? undefined
@@ -165,7 +167,7 @@ export class PriorityReader {
             method: inbound.method,
             peer: inbound.peer,
             metadata,
-            // Asked for when it is looked at: grpc-js takes the certificate apart for it.
+            // The certificate is read only when the function asks for it: grpc-js decodes it each time.
             get authContext() {
               return below.getAuthContext();
             },
@@ -178,7 +180,7 @@ export class PriorityReader {
       methods.size === 0
         ? undefined
         : (methods.get(inbound.method.slice(1)) ?? methods.get(serviceOf(inbound.method)));
-    const allowed = said === undefined ? undefined : this.#allowed(said, trusted);
+    const allowed = named === undefined ? undefined : this.#clamp(named, trusted);
     inbound.priority = fixed ?? allowed ?? this.#options.default;
     inbound.priorityMarked = fixed !== undefined || allowed !== undefined;
     const sent = trusted ? readCohort(metadata) : undefined;
@@ -191,15 +193,15 @@ export class PriorityReader {
         : cohortOf(key, inbound.clock.wallNow()));
   }
 
-  #said(metadata: Metadata): Priority | undefined {
+  #named(metadata: Metadata): Priority | undefined {
     const { key, map } = this.#options;
     const values = metadata.get(key);
     if (values.length === 0) return undefined;
     const [value] = values;
-    const said =
+    const named =
       values.length === 1 && typeof value === "string" ? this.#mapped(value, map) : undefined;
-    if (said === undefined) this.#invalid += 1;
-    return said;
+    if (named === undefined) this.#invalid += 1;
+    return named;
   }
 
   #mapped(value: string, map: ResolvedPriorityOptions["map"]): Priority | undefined {
@@ -207,8 +209,8 @@ export class PriorityReader {
     return isPriority(mapped) ? mapped : undefined;
   }
 
-  #allowed(said: Priority, trusted: boolean): Priority {
-    if (trusted || said === "normal" || said === "low") return said;
+  #clamp(named: Priority, trusted: boolean): Priority {
+    if (trusted || named === "normal" || named === "low") return named;
     this.#clamped += 1;
     return "normal";
   }
@@ -219,7 +221,7 @@ export class PriorityReader {
     return key === "" ? undefined : key;
   }
 
-  /** What a function of the user's answers; nothing when it fails. */
+  /** The answer of a function of the user's; `undefined` when it fails. */
   #ask<T>(question: () => unknown, read: ReadAnswer<T>, where: string): T | undefined {
     return ask(question, read, undefined, this.#report, where);
   }

@@ -166,7 +166,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     this.#pool(kind).ran(tookMs);
   }
 
-  admissionToTell(inbound: InboundCall): string | undefined {
+  publishedAdmission(inbound: InboundCall): string | undefined {
     const published = this.#levelFor(inbound);
     if (published?.refusing !== true || this.mode !== "enforce") return undefined;
     const level = published.level(this.#clock.now());

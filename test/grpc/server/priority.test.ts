@@ -248,7 +248,7 @@ describe("priority options", () => {
 
   it.each<[string, Record<string, unknown>]>([
     [
-      "priority.map must be a function, or an object of priorities by what the key says",
+      "priority.map must be a function, or an object of priorities by the values of the key",
       { map: "google" },
     ],
     ["priority.cohort must be a metadata key or a function", { cohort: 5 }],
