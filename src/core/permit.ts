@@ -67,7 +67,7 @@ export abstract class OncePermit implements Permit {
   protected abstract onSettle(outcome: Outcome, ending: Ending | undefined): void;
 }
 
-/** A permit that calls a function at its first settle. For rare permits: one for each call has a class of its own. */
+/** A permit that calls a function at its first settle. */
 export function permit(onSettle: (outcome: Outcome, ending: Ending | undefined) => void): Permit {
   return new CallbackPermit(onSettle);
 }

@@ -91,7 +91,7 @@ export class Slots {
   /** The permit of a call that has taken a slot. */
   permit(call: TimedCall, nowMs: number): Permit {
     this.#parts.prospects.began(nowMs);
-    return new Slot(call, nowMs, this.#taken, this.#settle);
+    return new Slot(this, call, nowMs, this.#taken);
   }
 
   giveBack(nowMs: number = this.#parts.clock.now()): void {
@@ -110,7 +110,9 @@ export class Slots {
     this.#limit = fixedLimit(wholeNumber("limit", limit, 1));
   }
 
-  readonly #settle: SettleSlot = (call, sinceMs, inFlight, outcome, ending) => {
+  /** For its slots: the call that held one has ended. */
+  ended(slot: Slot, outcome: Outcome, ending: Ending | undefined): void {
+    const { call, sinceMs, inFlight } = slot;
     const { clock, retryAfterEstimate, prospects, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
@@ -134,7 +136,7 @@ export class Slots {
       prospects.ended(sinceMs);
       this.giveBack();
     });
-  };
+  }
 
   #fitsRamp(critical: boolean): boolean {
     const { ramp } = this.#limit;
@@ -150,31 +152,23 @@ export class Slots {
   }
 }
 
-/** Takes a slot back. `inFlight`: how many calls ran when this one was admitted, itself included. */
-type SettleSlot = (
-  call: TimedCall,
-  sinceMs: number,
-  inFlight: number,
-  outcome: Outcome,
-  ending: Ending | undefined,
-) => void;
-
 /** The permit of one running call. */
 class Slot extends OncePermit {
-  readonly #call: TimedCall;
-  readonly #sinceMs: number;
-  readonly #inFlight: number;
-  readonly #settle: SettleSlot;
+  readonly call: TimedCall;
+  readonly sinceMs: number;
+  /** How many calls ran when this one was admitted, itself included. */
+  readonly inFlight: number;
+  readonly #slots: Slots;
 
-  constructor(call: TimedCall, sinceMs: number, inFlight: number, settle: SettleSlot) {
+  constructor(slots: Slots, call: TimedCall, sinceMs: number, inFlight: number) {
     super();
-    this.#call = call;
-    this.#sinceMs = sinceMs;
-    this.#inFlight = inFlight;
-    this.#settle = settle;
+    this.#slots = slots;
+    this.call = call;
+    this.sinceMs = sinceMs;
+    this.inFlight = inFlight;
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
-    this.#settle(this.#call, this.#sinceMs, this.#inFlight, outcome, ending);
+    this.#slots.ended(this, outcome, ending);
   }
 }

@@ -66,7 +66,6 @@ export class Breaker {
   readonly #report: ReportError;
   readonly #random: Random;
   readonly #openPeriods: OpenPeriods;
-  readonly #onSettle: OnSettle;
   /** A rule depends on how long calls take. */
   readonly #timed: boolean;
   /** The passing of time may open it, without a call that ends (`inFlightMs`). */
@@ -94,7 +93,6 @@ export class Breaker {
     this.#report = report;
     this.#random = random;
     this.#openPeriods = new OpenPeriods(options, random);
-    this.#onSettle = (permit, outcome, ending) => this.#settle(permit, outcome, ending);
     this.#opensByTime = options.inFlightMs !== false;
     this.#timed = options.slowMs !== false || this.#opensByTime;
     this.#state = new Closed(this.#known);
@@ -130,7 +128,7 @@ export class Breaker {
   acquire(call: BreakerCall = ordinary): BreakerPermit | BreakerRefusal {
     const usual = this.#state;
     if (!this.#timed && usual.kind === "closed" && usual.ramp === undefined) {
-      return new BreakerPermit(usual, 0, false, usual.events, this.#onSettle);
+      return new BreakerPermit(this, usual, 0, false, usual.events);
     }
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
@@ -216,6 +214,25 @@ export class Breaker {
     this.#enter(next, "restored", "restored", nowMs, snapshot.forMs);
   }
 
+  /** For its permits: the call of one has ended. */
+  ended(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
+    const { state, peer } = permit;
+    const nowMs = this.#clock.now();
+    if (peer !== undefined && outcome !== "ignored") {
+      const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);
+      this.#known.peers.note(peer, bad, nowMs);
+    } else if (outcome !== "ignored" && ending?.event !== undefined) {
+      // No connect succeeds: the balancer has no server to choose, whatever each of them did before.
+      this.#known.peers.forget();
+    }
+    // Another state may have followed long ago, or just now by the passing of time.
+    if (this.#at(nowMs) === state) {
+      this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
+      if (state.kind === "half-open" && state.hasRecovered) this.#close(state, nowMs);
+    }
+    permit.list?.leave(permit);
+  }
+
   /** The state at `nowMs`, after the changes that the passing of time has brought. */
   #at(nowMs: number): BreakerState {
     const state = this.#state;
@@ -238,27 +255,9 @@ export class Breaker {
 
   #admit(state: Closed | HalfOpen, { timed }: BreakerCall, nowMs: number): BreakerPermit {
     const events = state.kind === "half-open" ? 0 : state.events;
-    const permit = new BreakerPermit(state, nowMs, timed, events, this.#onSettle);
+    const permit = new BreakerPermit(this, state, nowMs, timed, events);
     state.admit(permit);
     return permit;
-  }
-
-  #settle(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
-    const { state, peer } = permit;
-    const nowMs = this.#clock.now();
-    if (peer !== undefined && outcome !== "ignored") {
-      const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);
-      this.#known.peers.note(peer, bad, nowMs);
-    } else if (outcome !== "ignored" && ending?.event !== undefined) {
-      // No connect succeeds: the balancer has no server to choose, whatever each of them did before.
-      this.#known.peers.forget();
-    }
-    // Another state may have followed long ago, or just now by the passing of time.
-    if (this.#at(nowMs) === state) {
-      this.#open(state.settle(permit, outcome, ending, nowMs), nowMs);
-      if (state.kind === "half-open" && state.hasRecovered) this.#close(state, nowMs);
-    }
-    permit.list?.leave(permit);
   }
 
   #open(trip: Trip | undefined, nowMs: number): void {
@@ -367,13 +366,7 @@ class OpenPeriods {
   }
 }
 
-/** What a breaker does when a call that it has admitted ends. */
-type OnSettle = (permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined) => void;
-
-/**
- * The permit of a call, and all that the breaker knows of it. It is one object, and all permits of a breaker share one
- * function, so that admitting a call is cheap.
- */
+/** The permit of a call, and all that the breaker knows about it: one object, so that admitting a call is cheap. */
 export class BreakerPermit extends OncePermit implements CallInFlight {
   /** The state that admitted it. */
   readonly state: Closed | HalfOpen;
@@ -385,21 +378,21 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
   list: InFlight | undefined;
   older: CallInFlight | undefined;
   newer: CallInFlight | undefined;
-  readonly #onSettle: OnSettle;
+  readonly #breaker: Breaker;
 
   constructor(
+    breaker: Breaker,
     state: Closed | HalfOpen,
     sinceMs: number,
     timed: boolean,
     knownEvents: number,
-    onSettle: OnSettle,
   ) {
     super();
+    this.#breaker = breaker;
     this.state = state;
     this.sinceMs = sinceMs;
     this.timed = timed;
     this.knownEvents = knownEvents;
-    this.#onSettle = onSettle;
   }
 
   override settle(outcome: Outcome, ending?: Ending, peer?: string): void {
@@ -413,6 +406,6 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
-    this.#onSettle(this, outcome, ending);
+    this.#breaker.ended(this, outcome, ending);
   }
 }

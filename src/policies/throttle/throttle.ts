@@ -111,11 +111,9 @@ export class Throttle {
     };
   }
 
-  #pass(rank: number): Permit {
-    return new ThrottlePermit(this.#settle, rank, this.#window.add(rank, true), this.#events);
-  }
-
-  readonly #settle: Settle = (rank, slice, knownEvents, outcome, ending) => {
+  /** For its permits: the call of one has ended. */
+  ended(permit: ThrottlePermit, outcome: Outcome, ending: Ending | undefined): void {
+    const { rank, slice, knownEvents } = permit;
     const unserved = ending?.unserved !== undefined;
     if (!unserved && outcome !== "ignored") {
       this.#heard.forget();
@@ -137,7 +135,11 @@ export class Throttle {
       this.#unservedAtMs = nowMs;
       this.#servedInRow = 0;
     } else this.#window.takeBack(rank, slice);
-  };
+  }
+
+  #pass(rank: number): Permit {
+    return new ThrottlePermit(this, rank, this.#window.add(rank, true), this.#events);
+  }
 
   /**
    * A target that serves everything for a while has recovered: it is sent K times what it served under overload, and would
@@ -220,31 +222,25 @@ export class Throttle {
   }
 }
 
-type Settle = (
-  rank: number,
-  slice: number,
-  knownEvents: number,
-  outcome: Outcome,
-  ending: Ending | undefined,
-) => void;
-
-/** All permits of a throttle share one function, so that a call costs one small object. */
+/** The permit of one call that was sent. */
 class ThrottlePermit extends OncePermit {
-  readonly #settle: Settle;
-  readonly #rank: number;
-  readonly #slice: number;
-  readonly #knownEvents: number;
+  readonly rank: number;
+  /** The slice of the window that its request is counted in. */
+  readonly slice: number;
+  /** How many events the throttle knew of when the call began. */
+  readonly knownEvents: number;
+  readonly #throttle: Throttle;
 
-  constructor(settle: Settle, rank: number, slice: number, knownEvents: number) {
+  constructor(throttle: Throttle, rank: number, slice: number, knownEvents: number) {
     super();
-    this.#settle = settle;
-    this.#rank = rank;
-    this.#slice = slice;
-    this.#knownEvents = knownEvents;
+    this.#throttle = throttle;
+    this.rank = rank;
+    this.slice = slice;
+    this.knownEvents = knownEvents;
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
-    this.#settle(this.#rank, this.#slice, this.#knownEvents, outcome, ending);
+    this.#throttle.ended(this, outcome, ending);
   }
 }
 
