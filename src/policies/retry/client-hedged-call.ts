@@ -62,19 +62,16 @@ export class HedgedCall extends RepeatingCall {
       maxAttempts: this.#maxAttempts,
       stopped: this.#stoppedBy !== undefined,
     });
-    // If the attempt could not be sent then, the call does not wait for it.
-    if (decision.kind === "launch" && this.#tooDeep) {
-      this.#obey(withoutHedge(this.#underWay, "RETRY_DEPTH"));
-    } else if (decision.kind === "launch" && decision.inMs >= failed.remainingMs) {
-      this.#obey(withoutHedge(this.#underWay, "RETRY_PAST_DEADLINE"));
-    } else if (
-      decision.kind === "launch" &&
-      isInfeasible(failed.usualMs, failed.remainingMs - decision.inMs)
-    ) {
-      this.#obey(withoutHedge(this.#underWay, "RETRY_INFEASIBLE"));
-    } else if (decision.kind === "launch" && isTooLong(decision.inMs)) {
-      this.#obey(withoutHedge(this.#underWay, "RETRY_WAIT_TOO_LONG"));
-    } else this.#obey(decision);
+    const reason = decision.kind === "launch" ? this.#notSentIn(decision.inMs, failed) : undefined;
+    this.#obey(reason === undefined ? decision : withoutHedge(this.#underWay, reason));
+  }
+
+  /** Why an attempt could not be sent after this wait: then the call does not wait for it. */
+  #notSentIn(inMs: number, { remainingMs, usualMs }: FailedAttempt): Reason | undefined {
+    if (this.#tooDeep) return "RETRY_DEPTH";
+    if (inMs >= remainingMs) return "RETRY_PAST_DEADLINE";
+    if (isInfeasible(usualMs, remainingMs - inMs)) return "RETRY_INFEASIBLE";
+    return isTooLong(inMs) ? "RETRY_WAIT_TOO_LONG" : undefined;
   }
 
   protected override stopsBehind(failed: FailedAttempt): Reason {
