@@ -111,6 +111,56 @@ const milliseconds: readonly Range[] = [
   ["server.admission.pressure.sampleMs", 10, daysMs],
 ];
 
+/** Numbers above the first of the two, and up to the second. */
+const above: readonly Range[] = [
+  ["client.retry.budget.ratio", 0, 1],
+  ["client.breaker.failureRate", 0, 1],
+  ["client.breaker.slowRate", 0, 1, { slowMs: 5 }],
+  ["client.throttle.maxRejectRatio", 0, 1],
+  ["client.throttle.k", 1, 100],
+  ["server.admission.thresholds.low", 0, 0.85],
+  ["server.admission.thresholds.normal", 0, 0.95, { low: 1e-9 }],
+  ["server.admission.thresholds.high", 0, 1, { low: 1e-9, normal: 1e-9 }],
+  ["server.admission.pressure.maxShare", 0, 1],
+];
+
+/** Numbers between the two. */
+const betweenTwo: readonly Range[] = [
+  ["client.hedge.quantile", 0.5, 1],
+  ["server.admission.pressure.target", 0, 1],
+];
+
+/** What is no number: an option, what is refused, and what is taken. */
+const others: readonly [option: string, refused: unknown, taken: unknown, beside?: object][] = [
+  ["client.retry.idempotent", "yes", true],
+  ["client.retry.codes", 14, [14]],
+  ["client.retry.budget", null, false],
+  ["client.retry.budget.maxTokens", null, false],
+  ["client.retry.budget.ratio", null, false],
+  ["client.hedge.nonFatalCodes", 14, [14], { delayMs: 5 }],
+  ["client.breaker.key", "host", "method"],
+  ["client.breaker.consecutiveFailures", null, false],
+  ["client.breaker.failureRate", null, false],
+  ["client.breaker.slowMs", null, false],
+  ["client.breaker.windowCalls", null, false],
+  ["client.breaker.inFlightMs", null, false],
+  ["client.breaker.rampMs", null, false],
+  ["client.throttle.collaborative", 1, false],
+  ["client.rate.onStoreError", "wait", "refuse", { ratePerSecond: 1 }],
+  ["client.rate.store", {}, { take: () => ({ granted: true }) }, { ratePerSecond: 1 }],
+  ["client.bulkhead.streams", "apart", "together"],
+  ["client.resets", null, false],
+  ["server.requestMs", null, false],
+  ["server.admission.publish", "no", false],
+  ["server.admission.thresholds", null, false],
+  ["server.admission.pressure", null, false],
+  ["server.admission.streams", "apart", "together"],
+  ["server.admission.queue.order", "random", "priority"],
+  ["server.admission.queue.overflow", "drop", "evict-lowest"],
+  ["server.admission.limit.ceilingMs", null, false, { algorithm: "elastic" }],
+  ["server.brownout.optional.stories.mark", "yes", false],
+];
+
 describe("a number among the options", () => {
   it.each(wholeNumbers)("%s: a whole number from %d to %d", (option, least, most, beside) => {
     expectRange(option, least, most, least - 1, most + 1, beside);
@@ -121,8 +171,23 @@ describe("a number among the options", () => {
     expectRange(option, least, most, least - 1e-9, most * (1 + 1e-9), beside);
   });
 
+  it.each(above)("%s: a number above %d and up to %d", (option, bound, most, beside) => {
+    expectRange(option, bound + 1e-9, most, bound, most + 1e-9, beside);
+  });
+
+  it.each(betweenTwo)("%s: a number above %d and below %d", (option, bound, most, beside) => {
+    expectRange(option, bound + 1e-9, most - 1e-9, bound, most, beside);
+  });
+
   it.each(milliseconds)("%s: milliseconds from %d to %d", (option, least, most, beside) => {
     expectRange(option, least, most, least - 1e-3, most + 1, beside);
+  });
+});
+
+describe("what is no number among the options", () => {
+  it.each(others)("%s is not %j, and may be %j", (option, refused, taken, beside) => {
+    expect(refusedFor(option, refused, beside)).toBe(option);
+    expect(refusedFor(option, taken, beside)).toBeUndefined();
   });
 });
 
@@ -141,7 +206,7 @@ function expectRange(
 }
 
 /** The option that a weir refuses to be built with, if it does. */
-function refusedFor(option: string, value: number, beside: object = {}): string | undefined {
+function refusedFor(option: string, value: unknown, beside: object = {}): string | undefined {
   const [side = "", ...path] = option.split(".");
   const last = path.pop() ?? "";
   let policy: object = { ...beside, [last]: value };

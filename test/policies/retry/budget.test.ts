@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import {
+  BudgetStore,
   RetryBudget,
   type RetryBudgetOptions,
   resolveRetryBudgetOptions,
 } from "../../../src/policies/retry/budget.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { fakeClock } from "../../core/fake-clock.js";
 
 function setup(options: RetryBudgetOptions = {}) {
@@ -285,4 +287,12 @@ describe("both budgets together", () => {
     expect(extras).toBeGreaterThan(1_100);
     expect(extras).toBeLessThanOrEqual(1_300);
   });
+});
+
+it("budgets of one target are shared by all whose options say the same", () => {
+  const store = new BudgetStore(new VirtualClock());
+  const of = (options?: RetryBudgetOptions) => store.of(resolveRetryBudgetOptions(options));
+  expect(of({ ratio: 0.2 }).get("target")).toBe(of().get("target"));
+  expect(of().get("another target")).not.toBe(of().get("target"));
+  expect(of({ ratio: 0.3 }).get("target")).not.toBe(of().get("target"));
 });
