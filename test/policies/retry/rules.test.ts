@@ -151,6 +151,17 @@ describe("whether another attempt is made", () => {
     expect(patient.word({})).toBe(600_000);
   });
 
+  it("is yes for each refusal of an idempotent call, and for one of another: a server may always say so", () => {
+    const harmless = rules({ idempotent: true });
+    const unknown = rules();
+    for (const attempts of [1, 2, 3]) {
+      expect(typeof harmless.word({ origin: "refused", attempts })).toBe("number");
+      const said = unknown.word({ origin: "refused", attempts });
+      if (attempts === 1) expect(said).toBe(100);
+      else expect(said).toBe("RETRY_ATTEMPTS_SPENT");
+    }
+  });
+
   it("is no when a service below has given up on it already", () => {
     const { word } = rules({ idempotent: true });
     expect(word({ relayed: true })).toBe("RETRY_EXHAUSTED_BELOW");
