@@ -120,7 +120,7 @@ export class Weir {
 
   #policiesOf(policy: ClientPolicy): ClientPolicies {
     const known = this.#clients.get(policy);
-    if (known?.builtFrom.saysSame(policy) === true) return known.policies;
+    if (known?.builtFrom.matches(policy) === true) return known.policies;
     const policies = new ClientPolicies(policy, this.#environment);
     this.#controls.add(policies.built);
     this.#clients.set(policy, { builtFrom: new OptionsCopy(policy), policies });

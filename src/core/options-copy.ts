@@ -10,7 +10,7 @@ export class OptionsCopy {
   }
 
   /** Whether the options are still equal to the copy. */
-  saysSame(options: unknown): boolean {
+  matches(options: unknown): boolean {
     try {
       return same(this.#copy, options);
     } catch {

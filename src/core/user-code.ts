@@ -130,14 +130,14 @@ function known<T>(answer: T | PromiseLike<T>): T | Promise<T> {
 }
 
 /**
- * Calls a user's function that may return a promise, and calls `told` with the value or `failed` with the error. Both are
+ * Calls a user's function that may return a promise, and calls `onValue` with the value or `onError` with the error. Both are
  * called at once where the result is known at once, and otherwise from a microtask of their own, so that what they throw is
  * not taken for an error of the user's function.
  */
 export function whenKnown<T>(
   question: () => T | PromiseLike<T>,
-  told: (answer: T) => void,
-  failed: (error: unknown) => void,
+  onValue: (answer: T) => void,
+  onError: (error: unknown) => void,
 ): void {
   let answer: T | Promise<T>;
   try {
@@ -145,16 +145,16 @@ export function whenKnown<T>(
     // Inside the `try`: what only looks like a promise may throw here.
     if (answer instanceof Promise) {
       answer.then(
-        (value) => queueMicrotask(() => told(value)),
-        (error: unknown) => queueMicrotask(() => failed(error)),
+        (value) => queueMicrotask(() => onValue(value)),
+        (error: unknown) => queueMicrotask(() => onError(error)),
       );
       return;
     }
   } catch (error) {
-    failed(error);
+    onError(error);
     return;
   }
-  told(answer);
+  onValue(answer);
 }
 
 /**

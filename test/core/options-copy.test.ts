@@ -9,14 +9,14 @@ describe("a copy of options", () => {
       retry: { codes: [14], judge },
     };
     const copy = new OptionsCopy(options);
-    expect(copy.saysSame(options)).toBe(true);
-    expect(copy.saysSame({ retry: { judge, codes: [14] } })).toBe(true);
+    expect(copy.matches(options)).toBe(true);
+    expect(copy.matches({ retry: { judge, codes: [14] } })).toBe(true);
     options.retry.codes.push(10);
-    expect(copy.saysSame(options)).toBe(false);
+    expect(copy.matches(options)).toBe(false);
     options.retry.codes.pop();
-    expect(copy.saysSame(options)).toBe(true);
+    expect(copy.matches(options)).toBe(true);
     options.retry.maxAttempts = 3;
-    expect(copy.saysSame(options)).toBe(false);
+    expect(copy.matches(options)).toBe(false);
   });
 
   it.each([
@@ -29,8 +29,8 @@ describe("a copy of options", () => {
     [{ a: null }, { a: {} }],
     [{ a: new Date(0) }, { a: new Date(0) }],
   ])("tells %o from %o", (one, other) => {
-    expect(new OptionsCopy(one).saysSame(one)).toBe(true);
-    expect(new OptionsCopy(one).saysSame(other)).toBe(false);
+    expect(new OptionsCopy(one).matches(one)).toBe(true);
+    expect(new OptionsCopy(one).matches(other)).toBe(false);
   });
 
   it("runs no getter, and takes what a class made for what it is", () => {
@@ -41,15 +41,15 @@ describe("a copy of options", () => {
       registry: new Map(),
     };
     const copy = new OptionsCopy(options);
-    expect(copy.saysSame(options)).toBe(true);
+    expect(copy.matches(options)).toBe(true);
     options.registry = new Map();
-    expect(copy.saysSame(options)).toBe(false);
+    expect(copy.matches(options)).toBe(false);
   });
 
   it("is not the same as an object that can not be looked into any more", () => {
     const { proxy, revoke } = Proxy.revocable({ a: 1 }, {});
     const copy = new OptionsCopy(proxy);
     revoke();
-    expect(copy.saysSame(proxy)).toBe(false);
+    expect(copy.matches(proxy)).toBe(false);
   });
 });

@@ -68,6 +68,69 @@ export function resolveBulkheadOptions(
   });
 }
 
+/** The user's functions of a bulkhead. `C` is what they see of a call. */
+export interface BulkheadHooks<C> {
+  /**
+   * How many permits a call takes, a whole number of at least 1. It runs for each attempt, so it should be cheap. When it
+   * throws or returns anything else, that is reported and the call weighs 1. @defaultValue 1
+   */
+  readonly weight?: (call: C) => number;
+  /**
+   * Names the partition of a call. It runs for each attempt, so it should be cheap. The partition is `default` when the
+   * name is not among `partitions`, and when it throws, which is reported.
+   */
+  readonly partition?: (call: C) => string;
+}
+
+/** How calls share a bulkhead: its partitions, and the functions that say what each call is. */
+export interface SharingOptions<C> extends BulkheadHooks<C> {
+  /**
+   * Partitions of the bulkhead by name, with the share that each can count on and may borrow. Goes with `partition`, which
+   * names the partition of a call; `default` is the one of all other calls. @defaultValue no partitions
+   */
+  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
+}
+
+export interface ResolvedSharing<C> {
+  readonly shares: PartitionShares;
+  readonly hooks: BulkheadHooks<C>;
+}
+
+/**
+ * Checks how calls share a bulkhead of `maxConcurrent` permits.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function resolveSharing<C>(
+  {
+    partitions,
+    partition,
+    weight,
+  }: {
+    readonly [K in keyof SharingOptions<C>]: SharingOptions<C>[K] | undefined;
+  },
+  maxConcurrent: number,
+  prefix: string,
+): ResolvedSharing<C> {
+  optionalFunction(`${prefix}.weight`, weight);
+  optionalFunction(`${prefix}.partition`, partition);
+  if ((partitions === undefined) !== (partition === undefined)) {
+    const missing = partitions === undefined ? "partitions" : "partition";
+    const other = partitions === undefined ? "partition" : "partitions";
+    throw new InvalidOptionError(`${prefix}.${missing}`, `given with ${other}`, undefined);
+  }
+  return {
+    shares:
+      partitions === undefined
+        ? unpartitioned
+        : resolvePartitions(partitions, maxConcurrent, `${prefix}.partitions`),
+    hooks: {
+      ...(weight === undefined ? {} : { weight }),
+      ...(partition === undefined ? {} : { partition }),
+    },
+  };
+}
+
 /** Numbers of one partition. `admitted`, `refused` and `left` (the queue, without being served) only grow. */
 export interface BulkheadPartitionSnapshot {
   /** Permits that no other partition can keep from it. */
@@ -301,69 +364,6 @@ class PartitionPermit extends OncePermit {
 function numbersOf(partition: Partition): BulkheadPartitionSnapshot {
   const { guaranteed, most, running, queued, tally } = partition;
   return { guaranteed, most, running, queued, ...tally };
-}
-
-/** The user's functions of a bulkhead. `C` is what they see of a call. */
-export interface BulkheadHooks<C> {
-  /**
-   * How many permits a call takes, a whole number of at least 1. It runs for each attempt, so it should be cheap. When it
-   * throws or returns anything else, that is reported and the call weighs 1. @defaultValue 1
-   */
-  readonly weight?: (call: C) => number;
-  /**
-   * Names the partition of a call. It runs for each attempt, so it should be cheap. The partition is `default` when the
-   * name is not among `partitions`, and when it throws, which is reported.
-   */
-  readonly partition?: (call: C) => string;
-}
-
-/** How calls share a bulkhead: its partitions, and the functions that say what each call is. */
-export interface SharingOptions<C> extends BulkheadHooks<C> {
-  /**
-   * Partitions of the bulkhead by name, with the share that each can count on and may borrow. Goes with `partition`, which
-   * names the partition of a call; `default` is the one of all other calls. @defaultValue no partitions
-   */
-  readonly partitions?: Readonly<Record<string, PartitionOptions>>;
-}
-
-export interface ResolvedSharing<C> {
-  readonly shares: PartitionShares;
-  readonly hooks: BulkheadHooks<C>;
-}
-
-/**
- * Checks how calls share a bulkhead of `maxConcurrent` permits.
- *
- * @throws InvalidOptionError naming the option, its rule and what it was given.
- */
-export function resolveSharing<C>(
-  {
-    partitions,
-    partition,
-    weight,
-  }: {
-    readonly [K in keyof SharingOptions<C>]: SharingOptions<C>[K] | undefined;
-  },
-  maxConcurrent: number,
-  prefix: string,
-): ResolvedSharing<C> {
-  optionalFunction(`${prefix}.weight`, weight);
-  optionalFunction(`${prefix}.partition`, partition);
-  if ((partitions === undefined) !== (partition === undefined)) {
-    const missing = partitions === undefined ? "partitions" : "partition";
-    const other = partitions === undefined ? "partition" : "partitions";
-    throw new InvalidOptionError(`${prefix}.${missing}`, `given with ${other}`, undefined);
-  }
-  return {
-    shares:
-      partitions === undefined
-        ? unpartitioned
-        : resolvePartitions(partitions, maxConcurrent, `${prefix}.partitions`),
-    hooks: {
-      ...(weight === undefined ? {} : { weight }),
-      ...(partition === undefined ? {} : { partition }),
-    },
-  };
 }
 
 /** The weight of a call: 1 without a function, or when the function fails. */

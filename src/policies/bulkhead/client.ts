@@ -37,6 +37,31 @@ import {
 } from "./bulkhead.js";
 import { requirePermits } from "./partition-options.js";
 
+/** What one bulkhead is for. It never spans two targets. */
+export type BulkheadKey = CallKey;
+
+export interface BulkheadPolicyOptions
+  extends BulkheadOptions,
+    SharingOptions<KeyedCall>,
+    Pick<PolicyOptions, "mode"> {
+  /**
+   * Which attempts share a bulkhead: those to one target, or to one service or method of it, or those for which a function
+   * returns the same text. A function runs for each attempt, so it should be cheap. @defaultValue `target`
+   */
+  readonly key?: BulkheadKey | ((call: KeyedCall) => string);
+  /**
+   * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Beyond that, the one that was idle longest is
+   * forgotten and starts anew. @defaultValue 1,000
+   */
+  readonly maxKeys?: number;
+  /**
+   * Options of a separate bulkhead for calls that stream in either direction, because a stream holds its permit for long.
+   * An option that is left out is as for the other calls. `together`: streams share the bulkhead of the other calls.
+   * @defaultValue `together`
+   */
+  readonly streams?: BulkheadOptions | "together";
+}
+
 /** Numbers of the bulkhead of one key. */
 export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
   /** Numbers of the bulkhead for streams, where they have their own. */
@@ -128,31 +153,6 @@ export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}
   const { environment } = takeStandalone(options, "bulkhead");
   const policy = bulkheadPolicy(options, environment, "bulkhead");
   return interceptorOf(environment, gatesLayer(environment, [bulkheadGate(policy)]));
-}
-
-/** What one bulkhead is for. It never spans two targets. */
-export type BulkheadKey = CallKey;
-
-export interface BulkheadPolicyOptions
-  extends BulkheadOptions,
-    SharingOptions<KeyedCall>,
-    Pick<PolicyOptions, "mode"> {
-  /**
-   * Which attempts share a bulkhead: those to one target, or to one service or method of it, or those for which a function
-   * returns the same text. A function runs for each attempt, so it should be cheap. @defaultValue `target`
-   */
-  readonly key?: BulkheadKey | ((call: KeyedCall) => string);
-  /**
-   * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Beyond that, the one that was idle longest is
-   * forgotten and starts anew. @defaultValue 1,000
-   */
-  readonly maxKeys?: number;
-  /**
-   * Options of a separate bulkhead for calls that stream in either direction, because a stream holds its permit for long.
-   * An option that is left out is as for the other calls. `together`: streams share the bulkhead of the other calls.
-   * @defaultValue `together`
-   */
-  readonly streams?: BulkheadOptions | "together";
 }
 
 const ownNames = ["maxKeys", "partitions", "partition", "weight", "streams"];
