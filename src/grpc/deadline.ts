@@ -12,9 +12,9 @@ import type { Clock } from "../core/clock.js";
 import { maxDurationMs } from "../core/options.js";
 
 /**
- * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends the
- * call before; this one is the safety net. It is long, because after the process was held up, the toolkit's timer first
- * looks whether the answer has arrived, and that of grpc-js does not.
+ * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends
+ * the call before; this one is the safety net. It is long, because after the process was held up, the toolkit's timer
+ * first looks whether the answer has arrived, and that of grpc-js does not.
  */
 const netMs = 300_000;
 
@@ -22,8 +22,9 @@ const netMs = 300_000;
 const wallStepMs = 5;
 
 /**
- * A deadline in call options that a timer of the toolkit enforces. Everybody reads the true deadline from it, also grpc-js
- * when it writes `grpc-timeout`. Only while grpc-js makes the call, and starts its own timer, it is later by the safety net.
+ * A deadline in call options that a timer of the toolkit enforces. Everybody reads the true deadline from it, also
+ * grpc-js when it writes `grpc-timeout`. Only while grpc-js makes the call, and starts its own timer, it is later by
+ * the safety net.
  *
  * This relies on how grpc-js reads a Date: `ResolvingCall` calls `getTime()` in its constructor to start its timer, and
  * `LoadBalancingCall` calls it again when it creates the stream. With a `parent`, or a `timeout` in a service config,
@@ -106,8 +107,8 @@ export function createCall(
 }
 
 /**
- * Makes the call below an interceptor. Where the channel is none of {@link deadlineChannel}, this applies the safety net: the
- * innermost interceptor makes the call of grpc-js in it.
+ * Makes the call below an interceptor. Where the channel is none of {@link deadlineChannel}, this applies the safety
+ * net: the innermost interceptor makes the call of grpc-js in it.
  */
 export function callBelow(nextCall: NextCall, options: InterceptorOptions): ReturnType<NextCall> {
   const { deadline, parent } = options;
@@ -165,16 +166,16 @@ class DeadlineChannel implements Channel {
 const earlierMs = 10;
 
 /**
- * Whether an inbound call that is cancelled now ran out of time. A server's deadline is a little later than its caller's:
- * by the time that the request took to arrive, and by rounding.
+ * Whether an inbound call that is cancelled now ran out of time. A server's deadline is a little later than its
+ * caller's: by the time that the request took to arrive, and by rounding.
  */
 export function ranOutOfTime(nowMs: number, deadlineMs: number): boolean {
   return nowMs >= deadlineMs - earlierMs;
 }
 
 /**
- * Whether a status says that the deadline is over, and it is. Client and server both know the deadline, so the server may be
- * the first to say so.
+ * Whether a status says that the deadline is over, and it is. Client and server both know the deadline, so the server
+ * may be the first to say so.
  *
  * @param dueMs The deadline on the monotonic clock.
  */
@@ -188,12 +189,12 @@ export function follows({ propagate_flags: flags }: CallOptions, what: propagate
 }
 
 /**
- * Converts a gRPC deadline (a Date or epoch milliseconds) to the monotonic clock. The wall clock is read once, here, so that
- * setting it later moves no deadline. A deadline more than 24 days away becomes 24 days: beyond 24.8 days a grpc-js server
- * overflows and ends the call at once.
+ * Converts a gRPC deadline (a Date or epoch milliseconds) to the monotonic clock. The wall clock is read once, here, so
+ * that setting it later moves no deadline. A deadline more than 24 days away becomes 24 days: beyond 24.8 days a
+ * grpc-js server overflows and ends the call at once.
  *
- * @returns `Infinity` for no deadline; `undefined` for a deadline that is no time (NaN, an invalid Date, another type), with
- * which grpc-js would leave the call hanging.
+ * @returns `Infinity` for no deadline; `undefined` for a deadline that is no time (NaN, an invalid Date, another type),
+ *   with which grpc-js would leave the call hanging.
  */
 export function toMonotonic(
   deadline: Deadline | null | undefined,

@@ -43,7 +43,9 @@ export interface EnvironmentOptions {
   readonly clock?: Clock;
   /** The source of chance. @defaultValue the system's */
   readonly random?: Random;
-  /** Notified of every decision of every policy, after it was taken. An error that it throws does not affect the call. */
+  /**
+   * Notified of every decision of every policy, after it was taken. An error that it throws does not affect the call.
+   */
   readonly onDecision?: Observer<DecisionEvent>;
   /** Notified of errors that functions of yours have thrown. @defaultValue emits a process warning */
   readonly onError?: ReportError;
@@ -55,7 +57,8 @@ const environmentKeys = ["clock", "random", "onDecision", "onError"] as const;
 export const environmentOptionNames: readonly string[] = environmentKeys;
 
 /**
- * Takes the environment's options out of those of a policy. The policy refuses the names that it does not know in the rest.
+ * Takes the environment's options out of those of a policy. The policy refuses the names that it does not know in the
+ * rest.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -102,8 +105,8 @@ export function environmentOf(
 export type EndWaiting = (closed: StatusObject) => void;
 
 /**
- * The client calls and guarded runs that wait: in a queue, for the next attempt, or for a fallback. When the weir is closed,
- * or the channel of a call, they end with UNAVAILABLE (reason `CLOSED`), so that no caller waits for ever.
+ * The client calls and guarded runs that wait: in a queue, for the next attempt, or for a fallback. When the weir is
+ * closed, or the channel of a call, they end with UNAVAILABLE (reason `CLOSED`), so that no caller waits for ever.
  */
 export class PendingCalls {
   /** Each with the function that ends its subscription to the channel. */

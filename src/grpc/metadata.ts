@@ -11,8 +11,8 @@ export const previousAttemptsKey = "grpc-previous-rpc-attempts";
 /** Request: how many services above are retrying the call for which this one is made. */
 export const retryDepthKey = "x-weir-retry-depth";
 /**
- * Trailer: the client that received this status has retried the call or decided not to, and services above should not. A
- * client sets it in the status that the application gets, so that it travels with every copy of the metadata.
+ * Trailer: the client that received this status has retried the call or decided not to, and services above should not.
+ * A client sets it in the status that the application gets, so that it travels with every copy of the metadata.
  */
 export const retriesExhaustedKey = "x-weir-retries-exhausted";
 /** Trailer: after how many milliseconds to retry; a negative value for not at all (gRFC A6). */
@@ -37,8 +37,8 @@ export function readCohort(metadata: Metadata): number | undefined {
 }
 
 /**
- * The server's pushback: the exact wait in milliseconds, or `stop` for no retry. `undefined` without pushback. Anything but
- * one int32 is `stop`, as gRFC A6 requires; grpc-js's own retries go on at once instead.
+ * The server's pushback: the exact wait in milliseconds, or `stop` for no retry. `undefined` without pushback. Anything
+ * but one int32 is `stop`, as gRFC A6 requires; grpc-js's own retries go on at once instead.
  */
 export function readPushback(metadata: Metadata): number | "stop" | undefined {
   const values = metadata.get(pushbackKey);
@@ -69,8 +69,8 @@ function readCount(metadata: Metadata, key: string): number {
 
 /**
  * Trailer of every answer while the server sheds load: the level from which on it refuses calls, and for how many
- * milliseconds that holds, as `v=1;level=3;ttl-ms=1000`. {@link AdmissionLevel} explains levels. A later version may add
- * fields.
+ * milliseconds that holds, as `v=1;level=3;ttl-ms=1000`. {@link AdmissionLevel} explains levels. A later version may
+ * add fields.
  */
 export const admissionKey = "x-weir-admission";
 
@@ -120,8 +120,8 @@ export function isOwnAdmission(metadata: Metadata): boolean {
 }
 
 /**
- * The trailers that this server sends: with its own level, if it sheds load, and without the level of a service below whose
- * status a handler passes on. The given metadata are not changed.
+ * The trailers that this server sends: with its own level, if it sheds load, and without the level of a service below
+ * whose status a handler passes on. The given metadata are not changed.
  */
 export function withAdmission(
   metadata: Metadata | undefined,

@@ -68,8 +68,8 @@ export interface MethodPolicy {
   /** Cannot be left out: without options, calls inherit the deadline of the inbound call. */
   readonly deadline?: DeadlineOptions;
   /**
-   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). The `waitForReady`
-   * of a call's own metadata overrides it. @defaultValue false
+   * Whether calls wait for a connection instead of failing while there is none (gRPC wait-for-ready). The
+   * `waitForReady` of a call's own metadata overrides it. @defaultValue false
    */
   readonly waitForReady?: boolean;
   /** @defaultValue off */
@@ -106,9 +106,9 @@ export interface ClientPolicy extends MethodPolicy {
    */
   readonly idempotency?: MethodRegistry;
   /**
-   * How many streams a client may reset on a connection. Servers limit resets: over the limit they close the connection.
-   * Attempts that lost to another one, and attempts that ran out of their own time, are cancelled only within this
-   * budget. `false` cancels them at once.
+   * How many streams a client may reset on a connection. Servers limit resets: over the limit they close the
+   * connection. Attempts that lost to another one, and attempts that ran out of their own time, are cancelled only
+   * within this budget. `false` cancels them at once.
    * @defaultValue 800 at once and 26 a second, a fifth under the limits of Node's HTTP/2 server
    */
   readonly resets?: ResetOptions | false;
@@ -121,8 +121,8 @@ export interface ClientPolicy extends MethodPolicy {
 }
 
 /**
- * The interceptor of a client: the layers of each method, from the caller down to the wire. Above `attemptsLayer` a layer
- * sees calls, below it attempts. A policy that a method does not have leaves no layer and no gate behind.
+ * The interceptor of a client: the layers of each method, from the caller down to the wire. Above `attemptsLayer` a
+ * layer sees calls, below it attempts. A policy that a method does not have leaves no layer and no gate behind.
  */
 export function clientPipeline(
   policies: ClientPolicies,
@@ -423,7 +423,8 @@ function depth(name: string): number {
 }
 
 /**
- * Reads the options of each policy as plain objects, inherited properties too, because they are merged option by option.
+ * Reads the options of each policy as plain objects, inherited properties too, because they are merged option by
+ * option.
  */
 function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
   const policies = Object.entries(given).map(([name, options]: [string, unknown]) => [

@@ -39,18 +39,23 @@ const fullInterval = 300;
 /** Weight of the newest interval in the averages. With few calls it is less, so that more intervals count. */
 const leastNew = 0.1;
 const mostNew = 0.3;
-/** The lowest utilisation that is reported. At 0 a server has no weight, gets no calls, and could never earn a weight. */
+/**
+ * The lowest utilisation that is reported. At 0 a server has no weight, gets no calls, and could never earn a weight.
+ */
 const leastUtilization = 0.01;
 /** Assumed capacity of a server that has not served a call, in calls per second: 1 at the lowest utilisation. */
 const unknownCapacity = 100;
-/** The lowest capacity that is reported, as a share of the best one: enough calls to see that a failing server has recovered. */
+/**
+ * The lowest capacity that is reported, as a share of the best one: enough calls to see that a failing server has
+ * recovered.
+ */
 const leastShare = 0.05;
 /** Average calls of an interval from which the capacity counts as known. */
 const knownFrom = 3;
 
 /**
- * Calls that all servers of this process have served. They share the event loop, so its busy time belongs to the calls of all
- * of them.
+ * Calls that all servers of this process have served. They share the event loop, so its busy time belongs to the calls
+ * of all of them.
  */
 const inProcess = { served: 0 };
 
@@ -65,19 +70,20 @@ interface Averages {
 }
 
 /**
- * Reports the utilisation of the servers of a weir to an ORCA recorder, so that clients that balance by weight (gRFC A58)
- * send each server as many calls as it can serve.
+ * Reports the utilisation of the servers of a weir to an ORCA recorder, so that clients that balance by weight (gRFC
+ * A58) send each server as many calls as it can serve.
  *
- * Clients compute the weight as calls per second divided by utilisation. Both are means over the same intervals, so the weight
- * is the server's capacity: the calls per second that it would serve at a utilisation of 1, however much it is used now. It is
+ * Clients compute the weight as calls per second divided by utilisation. Both are means over the same intervals, so the
+ * weight is the server's capacity: the calls per second that it would serve at a utilisation of 1, however much it is
+ * used now. It is
  * - lower for a server that takes longer for each call,
  * - reduced by the share of calls that the server sheds,
  * - small for a server that has not served a call yet,
  * - a twentieth of its best value for a server that serves none of the calls that come,
  * - unchanged for a server without calls.
  *
- * The utilisation is the greatest of three: the share of the slots of calls in use, that of streams, and the busy share of
- * the event loop.
+ * The utilisation is the greatest of three: the share of the slots of calls in use, that of streams, and the busy share
+ * of the event loop.
  */
 export class LoadReport {
   readonly #recorder: UtilizationRecorder;
@@ -203,7 +209,10 @@ export class LoadReport {
     this.#capacity = Math.max(measured, leastShare * this.#best);
   }
 
-  /** Calls per second at a utilisation of 1, by what is used up first: slots or the event loop. `undefined` without calls. */
+  /**
+   * Calls per second at a utilisation of 1, by what is used up first: slots or the event loop. `undefined` without
+   * calls.
+   */
   #measured(): number | undefined {
     const { served, servedInProcess, slots, loopMs } = this.#averages;
     // What is left in the average of calls from long ago.

@@ -40,25 +40,28 @@ export interface ServerPolicy {
   /** How priorities and cohorts are read. They may be given in `admission` instead, but not in both. */
   readonly priority?: PriorityOptions;
   /**
-   * Refuses calls that have no time left. @defaultValue on: calls whose deadline has passed are refused, and those that have
-   * too little time left by what is learnt of their handlers are only recorded
+   * Refuses calls that have no time left. @defaultValue on: calls whose deadline has passed are refused, and those that
+   * have too little time left by what is learnt of their handlers are only recorded
    */
   readonly deadlineGuard?: DeadlineGuardPolicyOptions | false;
   /**
-   * How long a request of a single message may take to arrive, in milliseconds, from 1 ms to 24 days; `false` for no bound.
-   * Then the call ends with DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or admission: the call
-   * takes no slot of them until its request is complete. Only recorded while both observe. @defaultValue 60_000
+   * How long a request of a single message may take to arrive, in milliseconds, from 1 ms to 24 days; `false` for no
+   * bound. Then the call ends with DEADLINE_EXCEEDED (reason `REQUEST_TIMEOUT`). Only where there is a bulkhead or
+   * admission: the call takes no slot of them until its request is complete. Only recorded while both observe.
+   * @defaultValue 60_000
    */
   readonly requestMs?: number | false;
   /** What happens to statuses that handlers pass on from services below. @defaultValue `mark` */
   readonly relay?: Relay;
   /**
-   * One quota, or several that a call passes in their order. When a later policy refuses the call, its tokens come back.
+   * One quota, or several that a call passes in their order. When a later policy refuses the call, its tokens come
+   * back.
    * @defaultValue off: how many calls a caller may make is for you to decide
    */
   readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
   /**
-   * Bounds how many calls of each kind, method or tenant run at once, with shares that each can count on. Before admission.
+   * Bounds how many calls of each kind, method or tenant run at once, with shares that each can count on. Before
+   * admission.
    * @defaultValue off
    */
   readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;

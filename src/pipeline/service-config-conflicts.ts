@@ -9,8 +9,8 @@ type Attempting = Pick<MethodPolicy, "retry" | "hedge">;
  *
  * - `grpc.service_config` with a `retryPolicy` or `hedgingPolicy` for methods that the policy also retries or hedges:
  *   grpc-js makes several attempts of each attempt of the toolkit;
- * - `grpc.enable_retries: 0`, which also turns off the transparent retries of gRFC A6: those of calls that were not sent,
- *   or that the server has not processed.
+ * - `grpc.enable_retries: 0`, which also turns off the transparent retries of gRFC A6: those of calls that were not
+ *   sent, or that the server has not processed.
  *
  * A service config that cannot be parsed is no conflict: grpc-js reports it.
  */

@@ -178,8 +178,8 @@ function part(name: JsonFields, field: "service" | "method", form: RegExp): stri
 }
 
 /**
- * The options of an entry. In a client policy a method inherits the options of its service and of the client; in a service
- * config it does not. So what a broader entry sets, and this one does not, is reset to its default.
+ * The options of an entry. In a client policy a method inherits the options of its service and of the client; in a
+ * service config it does not. So what a broader entry sets, and this one does not, is reset to its default.
  */
 function policyOf(
   entry: MethodConfig,
@@ -212,9 +212,9 @@ function parsed(config: unknown): unknown {
   }
 }
 
-// From here on: one policy of a service config as options of the toolkit. The checks are those of gRFC A6, "Validation of
-// retryPolicy" and "Validation of hedgingPolicy" (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), as
-// in grpc-js.
+// From here on: one policy of a service config as options of the toolkit. The checks are those of gRFC A6, "Validation
+// of retryPolicy" and "Validation of hedgingPolicy"
+// (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), as in grpc-js.
 
 /** Receives a sentence for each field that is ignored, or applied with another value. */
 export type Warn = (path: string, warning: string) => void;

@@ -16,8 +16,8 @@ import { Tracing } from "./tracing.js";
  * The layers of a client's spans, all of kind CLIENT.
  *
  * - `call`: one span for a call, over all of its attempts, with the decisions of the policies as events. It belongs
- *   directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js has made a span for the call,
- *   attributes and events are added to that span instead.
+ *   directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js has made a span for the
+ *   call, attributes and events are added to that span instead.
  * - `attempt`: one span for each attempt that goes on the wire, a child of the call's, and the trace context in the
  *   attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has no span.
  */

@@ -30,8 +30,8 @@ export interface CallSetup {
 }
 
 /**
- * A call of a partitioned channel. The metadata decide which connection it uses, so the call of grpc-js is made in `start`. Of
- * messages that come before that, the last one is kept, as in grpc-js.
+ * A call of a partitioned channel. The metadata decide which connection it uses, so the call of grpc-js is made in
+ * `start`. Of messages that come before that, the last one is kept, as in grpc-js.
  *
  * One object is both the call and the listener of the call below, which saves an allocation.
  */
@@ -250,8 +250,9 @@ export class Partition {
   }
 
   /**
-   * The connection with the fewest calls in flight; among equals, the one that was chosen longest ago. A connection that
-   * cannot connect comes last: its calls fail at once, so that it would always have the fewest and attract all calls.
+   * The connection with the fewest calls in flight; among equals, the one that was chosen longest ago. A connection
+   * that cannot connect comes last: its calls fail at once, so that it would always have the fewest and attract all
+   * calls.
    */
   pick(): PartitionConnection {
     const connection = this.connections.reduce((best, each) =>

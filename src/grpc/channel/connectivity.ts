@@ -17,8 +17,8 @@ const order = [
 ] as const;
 
 /**
- * The common connectivity state of several channels. grpc-js cannot remove a watcher from a channel, so each channel has one
- * watcher without a deadline, from the first call of `watch` on. The deadlines of watchers are kept here.
+ * The common connectivity state of several channels. grpc-js cannot remove a watcher from a channel, so each channel
+ * has one watcher without a deadline, from the first call of `watch` on. The deadlines of watchers are kept here.
  */
 export class Connectivity {
   readonly #channels: readonly Channel[];

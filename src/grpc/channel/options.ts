@@ -38,8 +38,8 @@ export interface ChannelPartitionOptions {
 
 export interface PartitionedChannelOptions<Name extends string = string> {
   /**
-   * The partitions by name, from 1 to 100. A call uses the first of them whose `priorities` and `methods` both fit. A name
-   * starts with a letter.
+   * The partitions by name, from 1 to 100. A call uses the first of them whose `priorities` and `methods` both fit. A
+   * name starts with a letter.
    */
   readonly partitions: Readonly<Record<Name, ChannelPartitionOptions>>;
   /**
@@ -53,7 +53,8 @@ export interface PartitionedChannelOptions<Name extends string = string> {
    * Channel options of every connection. These differ from the defaults of grpc-js:
    *
    * - `grpc.use_local_subchannel_pool` is always 1, because each partition needs a connection of its own;
-   * - service configs from DNS are off unless you switch them on, because a retry policy in one multiplies the attempts;
+   * - service configs from DNS are off unless you switch them on, because a retry policy in one multiplies the
+   *   attempts;
    * - a lost connection is tried again after 100 ms, and at most every 5 s, unless you set other times.
    *
    * @defaultValue none
@@ -178,13 +179,16 @@ function defaultOf(
 const initialKey = "grpc.initial_reconnect_backoff_ms";
 const maxKey = "grpc.max_reconnect_backoff_ms";
 
-/** The wait after the first failed connect, and the longest wait, in milliseconds. grpc-js multiplies it by 1.6 each time. */
+/**
+ * The wait after the first failed connect, and the longest wait, in milliseconds. grpc-js multiplies it by 1.6 each
+ * time.
+ */
 const initialMs = 100;
 const maxMs = 5_000;
 
 /**
- * Channel options that let a channel reconnect sooner: grpc-js waits a second at first, and up to two minutes later. Options of
- * the user's own stay, and the other default is adapted to them.
+ * Channel options that let a channel reconnect sooner: grpc-js waits a second at first, and up to two minutes later.
+ * Options of the user's own stay, and the other default is adapted to them.
  */
 export function reconnectBackoff(own: ChannelOptions): ChannelOptions {
   const { [initialKey]: ownInitialMs, [maxKey]: ownMaxMs } = own;

@@ -34,8 +34,8 @@ export interface PartitionedChannelSnapshot<Name extends string = string> {
 type CreateCallArgs = Parameters<Channel["createCall"]>;
 
 /**
- * A channel that uses different connections for different classes of calls. Give it to a client as `channelOverride`; to the
- * client it is one channel to one target.
+ * A channel that uses different connections for different classes of calls. Give it to a client as `channelOverride`;
+ * to the client it is one channel to one target.
  */
 export class PartitionedChannel<Name extends string = string> implements Channel {
   readonly #partitions: ReadonlyMap<string, Partition>;
@@ -136,11 +136,11 @@ export class PartitionedChannel<Name extends string = string> implements Channel
 }
 
 /**
- * A bulkhead of connections: different classes of calls use different HTTP/2 connections, so that one class cannot use up what
- * the calls of a connection share: its streams, its flow-control window and its socket.
+ * A bulkhead of connections: different classes of calls use different HTTP/2 connections, so that one class cannot use
+ * up what the calls of a connection share: its streams, its flow-control window and its socket.
  *
- * Give it to a client as `channelOverride`, with the client's own target and credentials. Give the channel options here: a
- * client with a `channelOverride` ignores its own.
+ * Give it to a client as `channelOverride`, with the client's own target and credentials. Give the channel options
+ * here: a client with a `channelOverride` ignores its own.
  *
  * It does not limit how many calls run at once; a bulkhead does.
  *

@@ -15,9 +15,9 @@ const watches = new WeakMap<Channel, ChannelWatch>();
 const maxSpuriousCallbacks = 16;
 
 /**
- * Watches a channel: its connectivity state, how often it failed to connect, and whether it was closed. All calls of the
- * channel share one watch, because grpc-js cannot remove a watcher: it stays until the next change. The watch has no timer.
- * It keeps neither the process running nor a channel in memory.
+ * Watches a channel: its connectivity state, how often it failed to connect, and whether it was closed. All calls of
+ * the channel share one watch, because grpc-js cannot remove a watcher: it stays until the next change. The watch has
+ * no timer. It keeps neither the process running nor a channel in memory.
  *
  * It never asks a channel to connect: grpc-js reopens a closed channel that is asked.
  */
@@ -58,23 +58,25 @@ export class ChannelWatch {
     return state;
   }
 
-  /** Whether the channel was closed. grpc-js reopens a closed channel whose name is resolved late; that does not count. */
+  /**
+   * Whether the channel was closed. grpc-js reopens a closed channel whose name is resolved late; that does not count.
+   */
   get closed(): boolean {
     return this.state === connectivityState.SHUTDOWN;
   }
 
   /**
-   * How often the channel went into TRANSIENT_FAILURE. While the number stays the same, all calls without a connection fail
-   * by the same event, because grpc-js ends them with the error of the last connect. Several failed connects in a row count
-   * as one where the load balancer stays in the state between them, as `pick_first` does.
+   * How often the channel went into TRANSIENT_FAILURE. While the number stays the same, all calls without a connection
+   * fail by the same event, because grpc-js ends them with the error of the last connect. Several failed connects in a
+   * row count as one where the load balancer stays in the state between them, as `pick_first` does.
    */
   get failures(): number {
     return this.#failures;
   }
 
   /**
-   * Calls `listener` at every change from now on; closing is the last one. It is not called with the present state, and not
-   * at all if the channel is closed.
+   * Calls `listener` at every change from now on; closing is the last one. It is not called with the present state, and
+   * not at all if the channel is closed.
    *
    * @returns Removes the listener.
    */

@@ -21,8 +21,8 @@ import { asKept, copyMetadata } from "./kept-metadata.js";
 import { interceptorOf, type Layer } from "./layers.js";
 
 /**
- * The outermost layer of the client pipeline. It runs the caller's callbacks in the caller's async context, and passes on the
- * priority, the cohort and the retry depth of the inbound call.
+ * The outermost layer of the client pipeline. It runs the caller's callbacks in the caller's async context, and passes
+ * on the priority, the cohort and the retry depth of the inbound call.
  */
 export function contextLayer(environment: Environment, waitForReady = false): Layer {
   return (options, nextCall) =>

@@ -1,7 +1,7 @@
 import type { AuthContext, ClientCall, MessageContext } from "../types.js";
 
-// The call below may be an object of a foreign interceptor. grpc-js accepts any object, and calls only three methods of a
-// unary call. A method that is missing or throws must not keep the toolkit from ending the call.
+// The call below may be an object of a foreign interceptor. grpc-js accepts any object, and calls only three methods of
+// a unary call. A method that is missing or throws must not keep the toolkit from ending the call.
 
 type AnyCall = Partial<ClientCall> | undefined;
 

@@ -28,19 +28,20 @@ import {
 import { emitEnd } from "./response-sink.js";
 
 /**
- * The base of most client layers: a call that passes everything from above to the call below, and everything from below to
- * the listener above. It overrides all of `InterceptingCall`, which loses messages and statuses as soon as something in it is
- * asynchronous.
+ * The base of most client layers: a call that passes everything from above to the call below, and everything from below
+ * to the listener above. It overrides all of `InterceptingCall`, which loses messages and statuses as soon as something
+ * in it is asynchronous.
  *
  * For its subclasses it sees to this:
  *
- * - The call below is made when it is started. A call of grpc-js that is made and never started keeps its channel busy and
- *   a timer running.
- * - `begin` may delay the start. Messages that are sent meanwhile are kept as they are, and sent later in order, one at a
- *   time.
- * - `finish` ends the call with a status of the subclass. Exactly one status goes up, asynchronously, and nothing after it.
- * - A call below that cannot be made, started or written to, because the channel was closed or a foreign interceptor threw,
- *   ends with a status, so that permits and timers above are released.
+ * - The call below is made when it is started. A call of grpc-js that is made and never started keeps its channel busy
+ *   and a timer running.
+ * - `begin` may delay the start. Messages that are sent meanwhile are kept as they are, and sent later in order, one at
+ *   a time.
+ * - `finish` ends the call with a status of the subclass. Exactly one status goes up, asynchronously, and nothing after
+ *   it.
+ * - A call below that cannot be made, started or written to, because the channel was closed or a foreign interceptor
+ *   threw, ends with a status, so that permits and timers above are released.
  * - A status from a foreign interceptor is completed before the subclass sees it. If it comes while the call is being
  *   started or written to, it waits for the next tick.
  * - A cancellation ends the call, even if the call below does not answer it.
@@ -110,7 +111,9 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     return targetOf(this.#made);
   }
 
-  /** Cancels a call that was made to learn the target: left alone, it would keep its channel busy and a timer running. */
+  /**
+   * Cancels a call that was made to learn the target: left alone, it would keep its channel busy and a timer running.
+   */
   protected unmake(): void {
     if (this.#made === undefined) return;
     cancelQuietly(this.#made, Status.CANCELLED, "Made for its target, and not started");
@@ -336,7 +339,9 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
     if (kept !== message) kept.settle(this);
   }
 
-  /** An interceptor below threw. Its call is cancelled: left alone, it would keep its channel busy and a timer running. */
+  /**
+   * An interceptor below threw. Its call is cancelled: left alone, it would keep its channel busy and a timer running.
+   */
   #failBelow(error: unknown): void {
     const failed = channelClosed(error) ?? interceptorThrew(error);
     cancelQuietly(this.next, failed.code, failed.details);
@@ -353,9 +358,9 @@ export function targetOf(call: ClientCall): string {
 }
 
 /**
- * Sends messages to a call one at a time, each after the write callback of the one before. grpc-js has one slot for a message
- * that it cannot send yet: of two messages in a row the first is lost, and a half-close that overtakes a message ends the
- * stream without it.
+ * Sends messages to a call one at a time, each after the write callback of the one before. grpc-js has one slot for a
+ * message that it cannot send yet: of two messages in a row the first is lost, and a half-close that overtakes a
+ * message ends the stream without it.
  */
 export class WriteQueue {
   readonly #definition: InterceptorOptions["method_definition"];
@@ -429,8 +434,8 @@ export class WriteQueue {
   }
 
   /**
-   * Sends the half-close right behind the last message, without waiting for its write callback. Sent later, it would be an
-   * HTTP/2 frame of its own, which some servers answer differently.
+   * Sends the half-close right behind the last message, without waiting for its write callback. Sent later, it would be
+   * an HTTP/2 frame of its own, which some servers answer differently.
    */
   #closeIfLast(): void {
     const call = this.#call;

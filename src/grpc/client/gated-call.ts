@@ -150,8 +150,8 @@ export class GatedCall extends ForwardingCall<OptionsWithOwn> implements GateHos
       super.cancelWithStatus(code, details);
       return;
     }
-    // A call of grpc-js that is cancelled in the tick of its start gets a status, but the request is sent and the handler
-    // runs until its deadline. Cancelled a turn later, it is cancelled on the server too.
+    // A call of grpc-js that is cancelled in the tick of its start gets a status, but the request is sent and the
+    // handler runs until its deadline. Cancelled a turn later, it is cancelled on the server too.
     if (this.#callingOff) return;
     this.#callingOff = true;
     const cancelled = { code, details, metadata: new Metadata() };

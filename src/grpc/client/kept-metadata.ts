@@ -1,8 +1,8 @@
 import type { Metadata } from "@grpc/grpc-js";
 
 /**
- * Marks kept metadata: nobody writes to them, because another attempt needs them as they are. A property, because a WeakSet
- * takes ten times as long.
+ * Marks kept metadata: nobody writes to them, because another attempt needs them as they are. A property, because a
+ * WeakSet takes ten times as long.
  */
 const kept: unique symbol = Symbol("grpc-weir.kept");
 

@@ -129,8 +129,9 @@ const copiedUnseen = 1_024;
 const maxParts = 64;
 
 /**
- * The bytes of a message in memory that nobody else writes to. Most serializers return new memory. Some return a buffer of
- * the message itself, which the caller may fill again; others write all messages into the same memory. Those are copied.
+ * The bytes of a message in memory that nobody else writes to. Most serializers return new memory. Some return a buffer
+ * of the message itself, which the caller may fill again; others write all messages into the same memory. Those are
+ * copied.
  *
  * @internal Exported for its tests.
  */
@@ -158,8 +159,8 @@ type Definition = InterceptorOptions["method_definition"];
 type RequestSerialize = Definition["requestSerialize"];
 
 /**
- * Who handles a message below: only layers of the toolkit down to grpc-js (`open`), a foreign interceptor (`foreign`), or
- * nobody knows yet (`unknown`), because the calls below are made later.
+ * Who handles a message below: only layers of the toolkit down to grpc-js (`open`), a foreign interceptor (`foreign`),
+ * or nobody knows yet (`unknown`), because the calls below are made later.
  */
 export type Reach = "open" | "foreign" | "unknown";
 
@@ -183,23 +184,28 @@ export function reachOf(call: ClientCall | undefined, definition: Definition): R
 }
 
 /**
- * A request message as it was when the application sent it. Plain grpc-js serializes a message before the application's call
- * returns, so that the application may use the object again at once. Layers that send a message later, or again, keep it
- * in this form.
+ * A request message as it was when the application sent it. Plain grpc-js serializes a message before the application's
+ * call returns, so that the application may use the object again at once. Layers that send a message later, or again,
+ * keep it in this form.
  *
- * Between layers of the toolkit it travels in place of the message, down to grpc-js, whose serializer returns its bytes. A
- * foreign interceptor gets a message: at first the application's own object, as from grpc-js, and later copies.
+ * Between layers of the toolkit it travels in place of the message, down to grpc-js, whose serializer returns its
+ * bytes. A foreign interceptor gets a message: at first the application's own object, as from grpc-js, and later
+ * copies.
  */
 export class KeptRequest {
   readonly #serialize: RequestSerialize;
   readonly #below: Reach;
-  /** The application's object, until the call returns in which the application sent it. After that it may be changed. */
+  /**
+   * The application's object, until the call returns in which the application sent it. After that it may be changed.
+   */
   #given: { readonly message: unknown } | undefined;
   #copy: MessageCopy | undefined;
   #bytes: Buffer | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param below Who handles the message. A foreign interceptor may replace it, so that it is serialized after that. */
+  /**
+   * @param below Who handles the message. A foreign interceptor may replace it, so that it is serialized after that.
+   */
   constructor(serialize: RequestSerialize, message: unknown, below: Reach) {
     this.#serialize = serialize;
     this.#below = below;
@@ -314,8 +320,8 @@ const opening = new WeakMap<RequestSerialize, RequestSerialize>();
 let latest: { readonly closed: RequestSerialize; readonly open: RequestSerialize } | undefined;
 
 /**
- * Lets the serializer of this call accept kept requests, too. grpc-js makes a method definition for each call, and reads the
- * serializer from it at each message, so this affects no other call. False where the definition is frozen.
+ * Lets the serializer of this call accept kept requests, too. grpc-js makes a method definition for each call, and
+ * reads the serializer from it at each message, so this affects no other call. False where the definition is frozen.
  */
 function letOpen(definition: Definition): boolean {
   const { requestSerialize } = definition;

@@ -4,8 +4,8 @@ import type { Environment } from "../environment.js";
 import type { ClientCall } from "../types.js";
 
 /**
- * One layer of a client pipeline. It returns a call of its own, or, where it has nothing to do, the call that `nextCall`
- * makes: that of the layer below.
+ * One layer of a client pipeline. It returns a call of its own, or, where it has nothing to do, the call that
+ * `nextCall` makes: that of the layer below.
  */
 export type Layer = (options: OptionsWithRecord, nextCall: NextCall) => ClientCall;
 
@@ -18,8 +18,8 @@ export interface SpanLayers {
 }
 
 /**
- * The interceptor that runs a pipeline. For each call it makes the call record, unless the options have one, and looks up
- * the layers of the call's method. Attempts of the call use what was found.
+ * The interceptor that runs a pipeline. For each call it makes the call record, unless the options have one, and looks
+ * up the layers of the call's method. Attempts of the call use what was found.
  *
  * @param layersOf The layers of a method, the outermost first.
  */

@@ -21,8 +21,8 @@ export function gatesLayer(
 }
 
 /**
- * What a function of yours sees of a call: a `key` function, or another by which a policy tells calls apart. The metadata are
- * those that the attempt is sent with, from the caller and the interceptors above. Do not change them.
+ * What a function of yours sees of a call: a `key` function, or another by which a policy tells calls apart. The
+ * metadata are those that the attempt is sent with, from the caller and the interceptors above. Do not change them.
  */
 export interface KeyedCall extends Pick<CallRecord, "method" | "kind" | "target" | "priority"> {
   readonly metadata: Pick<Metadata, "get" | "getMap">;
@@ -33,8 +33,8 @@ export interface PolicyOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /**
-   * Returns the key of a call: calls with the same key share state. It runs for each attempt, so it should be cheap. If it
-   * throws or returns no string, that is reported, and the call has the key that it has without the function.
+   * Returns the key of a call: calls with the same key share state. It runs for each attempt, so it should be cheap. If
+   * it throws or returns no string, that is reported, and the call has the key that it has without the function.
    */
   readonly key?: (call: KeyedCall) => string;
 }
@@ -45,8 +45,8 @@ export const policyOptionNames: readonly string[] = ["mode", "key"];
 /** Options of an interceptor that is used without a weir. */
 export interface StandaloneOptions extends EnvironmentOptions {
   /**
-   * The name of the target, for policies that keep state by target. Use it if the interceptor serves one client only. The
-   * first interceptor of a call that has this option sets it for all.
+   * The name of the target, for policies that keep state by target. Use it if the interceptor serves one client only.
+   * The first interceptor of a call that has this option sets it for all.
    * @defaultValue the target of the channel, as far as the call below knows it
    */
   readonly target?: string;
@@ -133,8 +133,8 @@ export function keyBy(key: CallKey): KeyOf {
 }
 
 /**
- * A key of the target and a part of the method. The last key is remembered, because most calls have the same method as the
- * one before, and making a key costs more than a decision.
+ * A key of the target and a part of the method. The last key is remembered, because most calls have the same method as
+ * the one before, and making a key costs more than a decision.
  */
 export function keyByPart(part: (method: string) => string): KeyOf {
   let last = { target: "", method: "", key: "" };

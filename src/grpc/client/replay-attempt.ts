@@ -20,9 +20,9 @@ export interface AttemptOwner {
 }
 
 /**
- * One attempt of a replayable call. It knows how much of the request it has sent, and what it has received and the caller has
- * not seen. It sends one message at a time, each after the write callback of the one before, because grpc-js loses messages
- * that are sent without waiting.
+ * One attempt of a replayable call. It knows how much of the request it has sent, and what it has received and the
+ * caller has not seen. It sends one message at a time, each after the write callback of the one before, because grpc-js
+ * loses messages that are sent without waiting.
  */
 export class ReplayAttempt implements ClientListener {
   readonly record: AttemptRecord;
@@ -247,8 +247,8 @@ export interface ReplayLimits {
 }
 
 /**
- * The messages of a request, kept as long as an attempt may have to send them. They are numbered from 0, also when messages at
- * the front have been dropped.
+ * The messages of a request, kept as long as an attempt may have to send them. They are numbered from 0, also when
+ * messages at the front have been dropped.
  */
 export class ReplayBuffer {
   readonly #entries: BufferedEvent[] = [];

@@ -30,8 +30,8 @@ import {
 import { ResponseSink } from "./response-sink.js";
 
 /**
- * A call that can run as several attempts, one after another or side by side. It keeps request and metadata as the caller
- * gave them, sends them with each attempt, and shows the caller exactly one response.
+ * A call that can run as several attempts, one after another or side by side. It keeps request and metadata as the
+ * caller gave them, sends them with each attempt, and shows the caller exactly one response.
  *
  * An attempt is committed when the caller sees it; then no other attempt starts. It is committed by
  *
@@ -192,7 +192,9 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
     this.#buffer.replace(kept);
   }
 
-  /** Ends the call with the status of an attempt, behind the headers of that attempt, and cancels the other attempts. */
+  /**
+   * Ends the call with the status of an attempt, behind the headers of that attempt, and cancels the other attempts.
+   */
   protected conclude(status: StatusObject, attempt?: ReplayAttempt): void {
     if (this.ended) return;
     try {
@@ -370,8 +372,9 @@ export abstract class ReplayableCall extends InterceptingCall implements Attempt
   }
 
   /**
-   * Gives up an attempt. Cancelling it resets a stream, and servers limit resets. So it is cancelled only if its connection
-   * has resets left. Otherwise it runs on, its response is dropped, and it is cancelled when there are resets again.
+   * Gives up an attempt. Cancelling it resets a stream, and servers limit resets. So it is cancelled only if its
+   * connection has resets left. Otherwise it runs on, its response is dropped, and it is cancelled when there are
+   * resets again.
    */
   #lose(attempt: ReplayAttempt): void {
     if (attempt.lost) return;
@@ -477,8 +480,8 @@ function attemptOptions(
 }
 
 /**
- * The metadata of one attempt, with the number of attempts before it (gRFC A6), and with the number of services that are
- * retrying, this one included.
+ * The metadata of one attempt, with the number of attempts before it (gRFC A6), and with the number of services that
+ * are retrying, this one included.
  *
  * @param base The metadata of the call. It is not written to.
  */

@@ -4,8 +4,8 @@ import type { ClientListener } from "../types.js";
 /**
  * Passes the final status of a call to a listener.
  *
- * @param unanswered A single response did not come. Then grpc-js passes a message of null before the status. Interceptors
- *   rely on that: those in the style of gRFC L5 keep the `next` of the message and call it later.
+ * @param unanswered A single response did not come. Then grpc-js passes a message of null before the status.
+ *   Interceptors rely on that: those in the style of gRFC L5 keep the `next` of the message and call it later.
  */
 export function emitEnd(
   listener: Partial<ClientListener> | undefined,
@@ -21,8 +21,8 @@ export function emitEnd(
 }
 
 /**
- * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked for one. An attempt
- * reads its first message before that, because grpc-js applies flow control only from the first read on.
+ * The response as the caller sees it. Messages of a streamed response are shown when the caller has asked for one. An
+ * attempt reads its first message before that, because grpc-js applies flow control only from the first read on.
  */
 export class ResponseSink {
   readonly #listener: Partial<ClientListener> | undefined;
@@ -95,7 +95,9 @@ export class ResponseSink {
     if (this.#close()) emitEnd(this.#listener, status, this.#unanswered);
   }
 
-  /** Shows the final status in the next tick, for a status that is made while a method of the caller is on the stack. */
+  /**
+   * Shows the final status in the next tick, for a status that is made while a method of the caller is on the stack.
+   */
   endLater(status: StatusObject): void {
     if (this.#ended) return;
     // Before the write callbacks that follow from `#close`: in a write callback, the caller may write again.

@@ -12,9 +12,9 @@ export function ambientPriority(): Priority | undefined {
 }
 
 /**
- * Runs `fn` with a priority: calls that are made in it, and in everything that it awaits, have this priority, unless their
- * metadata or options set another. It overrides the priority of the inbound call, so that a handler can lower or raise the
- * priority of a part of its work.
+ * Runs `fn` with a priority: calls that are made in it, and in everything that it awaits, have this priority, unless
+ * their metadata or options set another. It overrides the priority of the inbound call, so that a handler can lower or
+ * raise the priority of a part of its work.
  *
  * @returns What `fn` returns.
  * @throws InvalidOptionError when it is no priority.

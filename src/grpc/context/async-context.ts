@@ -5,9 +5,9 @@ import type { Clock } from "../../core/clock.js";
 export type RestoreContext = <A extends unknown[], R>(fn: (...args: A) => R, ...args: A) => R;
 
 /**
- * Captures the async context of the caller. grpc-js runs the callbacks of a call in the context in which the connection was
- * opened, so that one request would see the AsyncLocalStorage values of another. The toolkit runs the caller's callbacks,
- * and whatever it starts later for the call, in the captured context.
+ * Captures the async context of the caller. grpc-js runs the callbacks of a call in the context in which the connection
+ * was opened, so that one request would see the AsyncLocalStorage values of another. The toolkit runs the caller's
+ * callbacks, and whatever it starts later for the call, in the captured context.
  */
 export function captureContext(): RestoreContext {
   // AsyncLocalStorage.snapshot() would cost about 40 µs on Node 20, as much as a whole call.
@@ -16,8 +16,8 @@ export function captureContext(): RestoreContext {
 }
 
 /**
- * Runs a function in the context of no call. For what is started during a call and lives longer, such as a timer for all
- * calls: it would keep the call's context in memory.
+ * Runs a function in the context of no call. For what is started during a call and lives longer, such as a timer for
+ * all calls: it would keep the call's context in memory.
  */
 export const outside: RestoreContext = captureContext();
 

@@ -58,8 +58,8 @@ export interface AttemptRecord extends Resettable {
 }
 
 /**
- * Notes the end of an attempt, and reads its status. The innermost layer does so first, and has the best evidence of the
- * origin. Layers above get the failure that it read.
+ * Notes the end of an attempt, and reads its status. The innermost layer does so first, and has the best evidence of
+ * the origin. Layers above get the failure that it read.
  *
  * @returns The failure; `undefined` for OK.
  */
@@ -76,7 +76,8 @@ export function endAttempt(
   const failure = Failure.read(status, evidence);
   const origin = failure?.origin ?? "remote";
   attempt.failure = failure && outOfTime(attempt, failure, nowMs);
-  // An attempt that ran out of its own time is noted before it is cancelled. The layer that cancels it counts the reset.
+  // An attempt that ran out of its own time is noted before it is cancelled. The layer that cancels it counts the
+  // reset.
   if (origin !== "attempt-timeout") {
     evidence.resets?.ended(evidence.target, attempt, resetPeer(origin, evidence));
   }
@@ -84,8 +85,8 @@ export function endAttempt(
 }
 
 /**
- * A DEADLINE_EXCEEDED from the server when the deadline of the attempt is over counts as the deadline: client and server both
- * know it, and the server may be the first to say so.
+ * A DEADLINE_EXCEEDED from the server when the deadline of the attempt is over counts as the deadline: client and
+ * server both know it, and the server may be the first to say so.
  */
 function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Failure {
   const { code, origin } = failure;
@@ -100,8 +101,9 @@ function outOfTime(attempt: AttemptRecord, failure: Failure, nowMs: number): Fai
 }
 
 /**
- * What all policies and the telemetry know of one call on the client. A `callInvocationTransformer` makes it, because that
- * sees the channel, and it travels in the call options under a symbol. Interceptors without a weir make it if it is absent.
+ * What all policies and the telemetry know of one call on the client. A `callInvocationTransformer` makes it, because
+ * that sees the channel, and it travels in the call options under a symbol. Interceptors without a weir make it if it
+ * is absent.
  */
 export class CallRecord {
   readonly method: string;
@@ -206,8 +208,8 @@ export class CallRecord {
   }
 
   /**
-   * Learns the target from a call of grpc-js without a connection, whose peer is the target of its channel. A target that
-   * is known already stays.
+   * Learns the target from a call of grpc-js without a connection, whose peer is the target of its channel. A target
+   * that is known already stays.
    */
   learnTarget(peer: string): void {
     if (this.#target === "" && peer !== "unknown") this.#target = peer;
@@ -309,8 +311,8 @@ export function withOverrides(options: CallOptions, overrides: CallOverrides): C
 }
 
 /**
- * Makes the record of each call, because only a transformer sees the channel. It also adds the pipeline to calls that have
- * interceptors of their own: in grpc-js, those replace the interceptors of the client.
+ * Makes the record of each call, because only a transformer sees the channel. It also adds the pipeline to calls that
+ * have interceptors of their own: in grpc-js, those replace the interceptors of the client.
  */
 export function recordTransformer(
   environment: Environment,
@@ -323,8 +325,8 @@ export function recordTransformer(
     const connection = ChannelWatch.of(properties.channel);
     const record = new CallRecord(environment, properties.methodDefinition, connection);
     record.priority = callOptions[overridesKey]?.priority ?? record.priority;
-    // In V8, a symbol before the spread costs a tenth of one after it. It is set again after the spread, because options
-    // that are used for several calls have the record of an earlier one.
+    // In V8, a symbol before the spread costs a tenth of one after it. It is set again after the spread, because
+    // options that are used for several calls have the record of an earlier one.
     const options: OptionsWithOverrides = { [recordKey]: record, ...callOptions };
     options[recordKey] = record;
     if (options.deadline instanceof Date) options.deadline = fixedDeadline(options.deadline);

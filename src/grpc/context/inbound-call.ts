@@ -28,24 +28,24 @@ export interface CurrentCall {
   /** Milliseconds until the caller's deadline, never below 0; `Infinity` without one. */
   remainingMs(): number;
   /**
-   * Aborted when the caller cancels, disconnects or runs out of time. Not aborted when the handler answers: work that the
-   * handler leaves running then goes on.
+   * Aborted when the caller cancels, disconnects or runs out of time. Not aborted when the handler answers: work that
+   * the handler leaves running then goes on.
    */
   readonly signal: AbortSignal;
   /**
-   * Why the answer is degraded so far: calls of the handler that a fallback answered, here or in a service below, and what
-   * the handler has passed to `degrade`. Sent to the caller in the trailers of an OK.
+   * Why the answer is degraded so far: calls of the handler that a fallback answered, here or in a service below, and
+   * what the handler has passed to `degrade`. Sent to the caller in the trailers of an OK.
    */
   readonly degradations: readonly Degradation[];
   /**
-   * Marks the answer as degraded, such as `degrade("recommendations")` when the handler leaves those out. The name has at
-   * most 64 characters: letters, digits, `.`, `_` and `-`. Others become `_`.
+   * Marks the answer as degraded, such as `degrade("recommendations")` when the handler leaves those out. The name has
+   * at most 64 characters: letters, digits, `.`, `_` and `-`. Others become `_`.
    */
   degrade(name: string): void;
   /**
-   * Whether to leave out a piece of optional work, because of a flag or of the pressure on the server:
-   * `if (call.shouldSkip("recommendations")) …`. The same for the same name as long as the call lasts. Always false without
-   * the policy `brownout`, and for a name that the policy does not have.
+   * Whether to leave out a piece of optional work, because of a flag or of the pressure on the server, as in
+   * `if (call.shouldSkip("recommendations")) …`. The same for the same name as long as the call lasts. Always false
+   * without the policy `brownout`, and for a name that the policy does not have.
    */
   shouldSkip(name: string): boolean;
 }
@@ -64,7 +64,9 @@ export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
-/** The record of one inbound call. AsyncLocalStorage carries it to the handler and to everything that the handler calls. */
+/**
+ * The record of one inbound call. AsyncLocalStorage carries it to the handler and to everything that the handler calls.
+ */
 export class InboundCall implements CurrentCall {
   readonly method: string;
   readonly kind: CallKind;
@@ -96,7 +98,10 @@ export class InboundCall implements CurrentCall {
   optionalWork: OptionalWorkJudge | undefined;
   /** A policy of this server has answered the call, and not its handler. */
   answeredByPolicy = false;
-  /** The policies that the call passes. One of them may end it while its handler runs, or, not enforced, note that it would. */
+  /**
+   * The policies that the call passes. One of them may end it while its handler runs, or, not enforced, note that it
+   * would.
+   */
   row: { stop(refused: Refusal, policy: PolicyName, enforced: boolean): void } | undefined;
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
@@ -185,15 +190,15 @@ export class InboundCall implements CurrentCall {
   }
 
   /**
-   * Runs `task` when the call is cancelled or runs out of time, and not when the handler answers. All outbound calls of a
-   * handler share one set of tasks, so that many of them add no listeners to the call of grpc-js.
+   * Runs `task` when the call is cancelled or runs out of time, and not when the handler answers. All outbound calls of
+   * a handler share one set of tasks, so that many of them add no listeners to the call of grpc-js.
    *
    * @returns Removes the task.
    */
   onCancelled(task: (end: InboundEnd) => void): () => void {
     if (this.#end !== undefined) {
-      // An outbound call that is made after its inbound call was cancelled is cancelled too, in the next tick: by then its
-      // maker has it.
+      // An outbound call that is made after its inbound call was cancelled is cancelled too, in the next tick: by then
+      // its maker has it.
       const end = this.#end;
       let wanted = end !== "finished";
       if (wanted) process.nextTick(() => wanted && task(end));
@@ -258,8 +263,8 @@ export function runInbound<A extends unknown[], R>(
 }
 
 /**
- * Runs `fn` outside of the inbound call: calls made in it inherit no deadline, no cancellation and no priority. For work that
- * must outlive the answer, such as an audit record.
+ * Runs `fn` outside of the inbound call: calls made in it inherit no deadline, no cancellation and no priority. For
+ * work that must outlive the answer, such as an audit record.
  */
 export function detached<R>(fn: () => R): R {
   return storage.run(undefined, fn);

@@ -20,14 +20,17 @@ export interface Degradation {
 
 const maxEntries = 16;
 const maxEntryChars = 256;
-/** The longest value that is written. A value up to twice as long is read, because other senders may count otherwise. */
+/**
+ * The longest value that is written. A value up to twice as long is read, because other senders may count otherwise.
+ */
 const maxValueChars = 2_048;
 
 const methodName = /^[A-Za-z0-9_.]{1,128}\/[A-Za-z0-9_]{1,64}$/;
 const parameter = /^([a-z][a-z-]{0,15})=([A-Za-z0-9._/-]{1,200})$/;
 
 /**
- * A list of degradations with one entry for each cause: of equal ones, the one with the greatest age. It keeps the first 16.
+ * A list of degradations with one entry for each cause: of equal ones, the one with the greatest age. It keeps the
+ * first 16.
  */
 export class Degradations {
   readonly #entries = new Map<string, Degradation>();
@@ -73,8 +76,8 @@ function formatEntry({ source, name, method, ageMs }: Degradation): string {
 }
 
 /**
- * The degradations in metadata. Malformed entries, and what is beyond 4,096 characters, are left out. Unknown parameters of
- * an entry are ignored.
+ * The degradations in metadata. Malformed entries, and what is beyond 4,096 characters, are left out. Unknown
+ * parameters of an entry are ignored.
  */
 export function readDegradations(metadata: Metadata): readonly Degradation[] {
   const values = metadata.get(degradedKey);
@@ -125,7 +128,10 @@ export function fallbackDegradation(
   return ageMs === undefined ? degradation : { ...degradation, ageMs: Math.round(ageMs) };
 }
 
-/** The degradation that a handler reports. Characters that are not allowed in a name become `_`: a handler is not thrown at. */
+/**
+ * The degradation that a handler reports. Characters that are not allowed in a name become `_`: a handler is not thrown
+ * at.
+ */
 export function handlerDegradation(name: string, path: string): Degradation {
   const made = (typeof name === "string" ? name : shown(name))
     .slice(0, 64)
@@ -168,11 +174,11 @@ export function noteResponse(response: unknown, degradations: readonly Degradati
 }
 
 /**
- * The causes for which an answer is degraded: a fallback of this process answered, or a service below reports a degraded
- * answer. Empty for a complete answer.
+ * The causes for which an answer is degraded: a fallback of this process answered, or a service below reports a
+ * degraded answer. Empty for a complete answer.
  *
- * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which have the fallbacks of this
- *   process only), or a response message of a fallback of this process.
+ * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which have the fallbacks of
+ *   this process only), or a response message of a fallback of this process.
  */
 export function degradationOf(answered: unknown): readonly Degradation[] {
   if (typeof answered !== "object" || answered === null) return [];

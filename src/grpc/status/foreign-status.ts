@@ -10,8 +10,8 @@ import type { PartialStatus } from "../types.js";
 const noStatusText = "An interceptor ended the call without a status";
 
 /**
- * Completes the status of a call below: a missing code becomes UNKNOWN, missing details become empty, and metadata that are
- * a plain object become `Metadata` with those of its values that metadata can carry.
+ * Completes the status of a call below: a missing code becomes UNKNOWN, missing details become empty, and metadata that
+ * are a plain object become `Metadata` with those of its values that metadata can carry.
  */
 export function receivedStatus(given: unknown): StatusObject {
   try {

@@ -4,10 +4,11 @@ import type { Refusal } from "../../core/permit.js";
 import { localRejection, refusalText, statusOf } from "./rejection.js";
 
 /**
- * A guarded run rejects with it when a policy refused the work, or when the time of the work was over. A handler can give
- * it to its callback (`callback(error)`): then the caller gets the status of the reason. `rejectionOf` reads it.
+ * A guarded run rejects with it when a policy refused the work, or when the time of the work was over. A handler can
+ * give it to its callback (`callback(error)`): then the caller gets the status of the reason. `rejectionOf` reads it.
  *
- * It has no stack: while a dependency is down there are thousands of these errors, and the stack costs more than the rest.
+ * It has no stack: while a dependency is down there are thousands of these errors, and the stack costs more than the
+ * rest.
  */
 export class GuardRejectedError extends Error {
   /** The name of the guard. */

@@ -45,8 +45,8 @@ export function serializationFailed(error: unknown): StatusObject {
 }
 
 /**
- * Cancels a call that nobody waits for. An interceptor below may throw; that must not keep the status from the caller, nor
- * end the process from a timer.
+ * Cancels a call that nobody waits for. An interceptor below may throw; that must not keep the status from the caller,
+ * nor end the process from a timer.
  */
 export function cancelQuietly(call: ClientCall | undefined, code: Status, details: string): void {
   try {

@@ -23,8 +23,8 @@ export interface AttemptEvidence {
 }
 
 // The texts of grpc-js and of Node. They are no API and differ between versions, so a test pins each of them on every
-// supported version. A text that is not known gives the origin `transport`, so that the call is retried only if its method
-// is idempotent.
+// supported version. A text that is not known gives the origin `transport`, so that the call is retried only if its
+// method is idempotent.
 const sizeLimit =
   /^(Attempted to send message with a size larger than|Received message larger than max|Sent message larger than max|Received message that decompresses to a size larger than)/;
 /** The last two are texts of the toolkit: an interceptor below threw, or ended the call without a status. */
@@ -107,8 +107,8 @@ const originOfReason: Readonly<Partial<Record<Reason, StatusOrigin>>> = {
 };
 
 /**
- * Whether a status only repeats a cancellation with this text. The code may be any but DEADLINE_EXCEEDED: that a deadline
- * passed is evidence about the server.
+ * Whether a status only repeats a cancellation with this text. The code may be any but DEADLINE_EXCEEDED: that a
+ * deadline passed is evidence about the server.
  */
 export function echoes({ code, details }: StatusObject, cancelled: string | undefined): boolean {
   return cancelled === details && code !== Status.DEADLINE_EXCEEDED;
@@ -174,8 +174,9 @@ function speaksGrpc(metadata: Metadata): boolean {
 }
 
 /**
- * The address of the server whose stream this process has reset; `undefined` where there was no reset. An attempt ends by a
- * reset when it was cancelled, ran out of time, or had a message over the size limit, and a stream had been created for it.
+ * The address of the server whose stream this process has reset; `undefined` where there was no reset. An attempt ends
+ * by a reset when it was cancelled, ran out of time, or had a message over the size limit, and a stream had been
+ * created for it.
  */
 export function resetPeer(
   origin: StatusOrigin,
@@ -191,7 +192,9 @@ export function isAddress(peer: string, target: string): boolean {
   return peer !== target && peer !== "unknown" && peer !== "" && !targetScheme.test(peer);
 }
 
-/** The mapping of https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Errors"; INTERNAL for other codes. */
+/**
+ * The mapping of https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Errors"; INTERNAL for other codes.
+ */
 const codeOfHttp2: Readonly<Partial<Record<Http2Name, Status>>> = {
   REFUSED_STREAM: Status.UNAVAILABLE,
   CANCEL: Status.CANCELLED,
@@ -200,8 +203,8 @@ const codeOfHttp2: Readonly<Partial<Record<Http2Name, Status>>> = {
 };
 
 /**
- * The code by which policies count a status. For a broken stream, the code that grpc-js chooses depends on its version, on
- * that of Node, and on whether the call was writing. The HTTP/2 code in the text does not, so that one is used. A
+ * The code by which policies count a status. For a broken stream, the code that grpc-js chooses depends on its version,
+ * on that of Node, and on whether the call was writing. The HTTP/2 code in the text does not, so that one is used. A
  * connection that ended is UNAVAILABLE, as in other gRPC implementations, where grpc-js may say INTERNAL.
  */
 export function codeOf({ code, details }: StatusObject, origin: StatusOrigin): Status {

@@ -15,8 +15,8 @@ import {
 
 /**
  * How the answer of a server counts for circuit breakers and limits. A failure is a code that says something about the
- * server's health. UNKNOWN is one, because a handler that throws ends with it. ABORTED is none, because applications use
- * it for conflicts.
+ * server's health. UNKNOWN is one, because a handler that throws ends with it. ABORTED is none, because applications
+ * use it for conflicts.
  */
 const outcomes = {
   [Status.OK]: "success",
@@ -54,8 +54,8 @@ export interface EndedEvidence {
 }
 
 /**
- * Servers in several languages end a call with RESOURCE_EXHAUSTED and such a text when a message is too large. That is no
- * overload: the next message may be smaller.
+ * Servers in several languages end a call with RESOURCE_EXHAUSTED and such a text when a message is too large. That is
+ * no overload: the next message may be smaller.
  */
 const tooLarge = /\b(larger than|exceeds)\b.*\b(max|maximum|size|limit)\b/i;
 
@@ -115,8 +115,8 @@ export class Failure {
   /**
    * How the attempt counts, by the origin of its status and then by its code.
    *
-   * - An attempt that no server was chosen for, although there was a connection, waited for its own credentials. It is no
-   *   evidence about the target.
+   * - An attempt that no server was chosen for, although there was a connection, waited for its own credentials. It is
+   *   no evidence about the target.
    * - A stream that received a message was served, whatever ended it later.
    */
   outcome({ neverLeft, connected, delivered }: EndedEvidence = {}): Outcome {

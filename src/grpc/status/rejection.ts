@@ -82,8 +82,8 @@ export interface Rejection {
   /** After how many milliseconds another try may succeed. Absent where that is not known. */
   readonly retryAfterMs?: number;
   /**
-   * How many services have passed the status on: 0 when the server that was called refused the call itself. A status that
-   * was passed on is not retried here, because a service below has retried it or decided not to.
+   * How many services have passed the status on: 0 when the server that was called refused the call itself. A status
+   * that was passed on is not retried here, because a service below has retried it or decided not to.
    */
   readonly hops: number;
   /** `ErrorInfo.metadata` of the status, such as `scope`, `priority` and `limit`. */
@@ -92,8 +92,8 @@ export interface Rejection {
 
 /**
  * The statuses that this process made, by the identity of their metadata. Interceptors and grpc-js copy a status on its
- * way to the error that the application catches, but they hand the metadata on as it is. Nothing that a server sends can
- * add an entry.
+ * way to the error that the application catches, but they hand the metadata on as it is. Nothing that a server sends
+ * can add an entry.
  */
 const madeHere = new WeakMap<Metadata, Rejection>();
 
@@ -163,8 +163,8 @@ export function handlerNotRun(rejection: Rejection | undefined): boolean {
 }
 
 /**
- * Whether the status is no evidence of the server's health: it shed the call, or the stream was as old as the server lets
- * streams be.
+ * Whether the status is no evidence of the server's health: it shed the call, or the stream was as old as the server
+ * lets streams be.
  */
 export function saysNothingOfHealth(rejection: Rejection | undefined): boolean {
   return (
@@ -289,8 +289,8 @@ export function encodeStatusDetails(code: number, message: string, details: Stat
 const longestMs = 315_576_000_000 * 1000;
 
 /**
- * Whole milliseconds, rounded up, from 0 to `mostMs`. NaN becomes 0. The encoder throws for other numbers, and the refused
- * call would then get no status.
+ * Whole milliseconds, rounded up, from 0 to `mostMs`. NaN becomes 0. The encoder throws for other numbers, and the
+ * refused call would then get no status.
  */
 export function wireMs(ms: number, mostMs = longestMs): number {
   return ms > 0 ? Math.min(Math.ceil(ms), mostMs) : 0;
@@ -302,8 +302,8 @@ function wireCode(code: number): number {
 }
 
 /**
- * The details of a status that a server passes on: without RetryInfo and without the `ErrorInfo` of `domain`, which were
- * meant for this server, and with `errorInfo` instead. Other details stay.
+ * The details of a status that a server passes on: without RetryInfo and without the `ErrorInfo` of `domain`, which
+ * were meant for this server, and with `errorInfo` instead. Other details stay.
  *
  * @returns `undefined` when no details are left; `unreadable` when the given ones are malformed, repeated or too large.
  */

@@ -20,10 +20,11 @@ import {
 } from "./rejection.js";
 import { RefusalMetadata } from "./server-rejection.js";
 
-// When a handler ends with the error of a call that it made itself, parts of that error were meant for the handler and not
-// for the handler's caller: pushback, RetryInfo and the reason of a refusal. A handler passes an error on in many ways: as
-// it is, with a clone of its metadata, merged into other metadata, through JSON, or as a new error with the same text. So
-// the identity of objects does not tell. This file compares what the handler sends with what its calls have failed with.
+// When a handler ends with the error of a call that it made itself, parts of that error were meant for the handler and
+// not for the handler's caller: pushback, RetryInfo and the reason of a refusal. A handler passes an error on in many
+// ways: as it is, with a clone of its metadata, merged into other metadata, through JSON, or as a new error with the
+// same text. So the identity of objects does not tell. This file compares what the handler sends with what its calls
+// have failed with.
 
 /** Copies of metadata to which a server policy has added a trailer, and the metadata they were copied from. */
 const copiedFrom = new WeakMap<Metadata, Metadata>();
@@ -167,8 +168,8 @@ const exhaustedBelow = {
 } as const;
 
 /**
- * Whether the metadata came from a server, or are a copy of such: a trailers-only answer includes its HTTP headers, which
- * nobody sets by hand. This finds failures of clients without the toolkit.
+ * Whether the metadata came from a server, or are a copy of such: a trailers-only answer includes its HTTP headers,
+ * which nobody sets by hand. This finds failures of clients without the toolkit.
  */
 function isReceived(metadata: Metadata): boolean {
   const [type] = metadata.get("content-type");

@@ -23,8 +23,8 @@ import {
 const noRetry = "-1";
 
 /**
- * The status of a call that a server refuses before its handler runs. It carries `retryAfterMs` as pushback, which every
- * gRPC client knows, and as RetryInfo, and the subject of a quota as QuotaFailure.
+ * The status of a call that a server refuses before its handler runs. It carries `retryAfterMs` as pushback, which
+ * every gRPC client knows, and as RetryInfo, and the subject of a quota as QuotaFailure.
  */
 export function serverRejection(
   refusal: Refusal,
@@ -53,9 +53,9 @@ const maxStanding = 512;
 
 /**
  * An answer that is encoded once for all calls with the same reason, priority and wait. Under overload a server refuses
- * most calls, and the CPU time for refusals is taken from the calls that it serves. Therefore these answers leave out the
- * numbers of the moment, such as the queue's length: those stand in the server's traces. HTTP/2 header compression also
- * sends an answer that is repeated as an index.
+ * most calls, and the CPU time for refusals is taken from the calls that it serves. Therefore these answers leave out
+ * the numbers of the moment, such as the queue's length: those stand in the server's traces. HTTP/2 header compression
+ * also sends an answer that is repeated as an index.
  */
 function standingAnswer(
   title: string,
@@ -107,9 +107,9 @@ export interface EncodedDetails {
 }
 
 /**
- * The metadata of a call that a server policy refused. grpc-js copies the metadata of each status and encodes the bytes in
- * base64, which is a good part of the cost of a refusal. This class uses the bytes and the base64 text of an encoded answer
- * again.
+ * The metadata of a call that a server policy refused. grpc-js copies the metadata of each status and encodes the bytes
+ * in base64, which is a good part of the cost of a refusal. This class uses the bytes and the base64 text of an encoded
+ * answer again.
  */
 export class RefusalMetadata extends Metadata {
   readonly #details: EncodedDetails;

@@ -2,19 +2,20 @@ import type { Random } from "../../core/clock.js";
 import { durationMs, finiteNumber, oneOf, readOptions } from "../../core/options.js";
 
 /**
- * Returns the milliseconds to wait before retry number `retry`, counted from 1. `previousMs` is the wait before the last retry,
- * 0 for the first. To start the sequence again, as gRFC A6 requires after a pushback, pass 1 and 0.
+ * Returns the milliseconds to wait before retry number `retry`, counted from 1. `previousMs` is the wait before the
+ * last retry, 0 for the first. To start the sequence again, as gRFC A6 requires after a pushback, pass 1 and 0.
  */
 export type Backoff = (retry: number, previousMs: number, random: Random) => number;
 
 /**
- * How waits are randomized, so that calls that failed at the same time are not retried at the same time. `cap` is the wait
- * without jitter, `U` a uniform random number:
+ * How waits are randomized, so that calls that failed at the same time are not retried at the same time. `cap` is the
+ * wait without jitter, `U` a uniform random number:
  *
  * - `none`: `cap`
  * - `full`: `U(0, cap)`, the least load for the server
  * - `equal`: `cap / 2 + U(0, cap / 2)`, never at once
- * - `decorrelated`: `min(maxMs, U(baseMs, 3 * previous))`, where the first `previous` is `baseMs`; without the multiplier
+ * - `decorrelated`: `min(maxMs, U(baseMs, 3 * previous))`, where the first `previous` is `baseMs`; without the
+ *   multiplier
  * - `proportional`: `cap * U(0.8, 1.2)`, as in gRFC A6, so that it can be a fifth above `maxMs`
  */
 export type Jitter = (typeof jitters)[number];
@@ -44,8 +45,9 @@ const defaults = {
 } as const satisfies Required<BackoffOptions>;
 
 /**
- * Exponential backoff: `cap = min(maxMs, baseMs * multiplier ^ (retry - 1))`, then jitter, as in gRFC A6. The jitter `full`,
- * `equal` and `decorrelated` is that of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+ * Exponential backoff: `cap = min(maxMs, baseMs * multiplier ^ (retry - 1))`, then jitter, as in gRFC A6. The jitter
+ * `full`, `equal` and `decorrelated` is that of
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
  *
  * @param prefix The path of the options, for errors.
  * @throws InvalidOptionError naming the option, its rule and what it was given.

@@ -12,8 +12,9 @@ import type { Ending } from "../../core/permit.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 
 /**
- * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both: the
- * ratio limits the extra attempts of a target that works; the tokens stop them after a few failures when a target breaks.
+ * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both:
+ * the ratio limits the extra attempts of a target that works; the tokens stop them after a few failures when a target
+ * breaks.
  */
 export interface RetryBudgetOptions {
   /**
@@ -22,15 +23,17 @@ export interface RetryBudgetOptions {
    */
   readonly ratio?: number | false;
   /**
-   * Extra attempts per second that are allowed on top of `ratio`, so that a client with few calls can retry. 0 to 1_000_000.
+   * Extra attempts per second that are allowed on top of `ratio`, so that a client with few calls can retry. 0 to
+   * 1_000_000.
    * @defaultValue 3
    */
   readonly minPerSecond?: number;
   /** The window of the ratio, in milliseconds. 1_000 to 24 days. @defaultValue 10_000 */
   readonly windowMs?: number;
   /**
-   * Tokens (retry throttling in gRFC A6): a failure takes one, and there are no extra attempts while half of them or fewer are
-   * left. 0.001 to 1_000, decimals past the third are ignored; `false` switches this budget off. @defaultValue 100
+   * Tokens (retry throttling in gRFC A6): a failure takes one, and there are no extra attempts while half of them or
+   * fewer are left. 0.001 to 1_000, decimals past the third are ignored; `false` switches this budget off.
+   * @defaultValue 100
    */
   readonly maxTokens?: number | false;
   /**
@@ -58,7 +61,8 @@ const defaults = {
 } as const satisfies Required<RetryBudgetOptions>;
 
 /**
- * Checks the options and fills in defaults. The default of the ratio and its reserve are those of Finagle's `RetryBudget`.
+ * Checks the options and fills in defaults. The default of the ratio and its reserve are those of Finagle's
+ * `RetryBudget`.
  *
  * @param prefix The path of the options, for errors.
  * @throws InvalidOptionError naming the option, its rule and what it was given; also when both budgets are off.
@@ -129,8 +133,9 @@ export interface RetryBudgetSnapshot {
 }
 
 /**
- * Limits the extra load that retries and hedges together put on one target. First attempts are counted and never refused. An
- * extra attempt needs both budgets: the ratio of calls (Finagle's `RetryBudget`) and the tokens (retry throttling of gRFC A6).
+ * Limits the extra load that retries and hedges together put on one target. First attempts are counted and never
+ * refused. An extra attempt needs both budgets: the ratio of calls (Finagle's `RetryBudget`) and the tokens (retry
+ * throttling of gRFC A6).
  *
  * It has no timer, and allocates only when it refuses.
  */
@@ -166,11 +171,11 @@ export class RetryBudget {
   }
 
   /**
-   * An attempt failed with a code that may be retried, or with a pushback that asks for no retry. Also called for the last
-   * attempt of a call, and not for refusals by this process.
+   * An attempt failed with a code that may be retried, or with a pushback that asks for no retry. Also called for the
+   * last attempt of a call, and not for refusals by this process.
    *
-   * @param failed One event takes one token: a lost connection ends all attempts on it, and a failed connect ends all attempts
-   * until the next connect.
+   * @param failed One event takes one token: a lost connection ends all attempts on it, and a failed connect ends all
+   *   attempts until the next connect.
    */
   failure(failed?: FailedEvent): void {
     if (this.#tokens === undefined || this.#isKnown(failed)) return;
@@ -186,8 +191,8 @@ export class RetryBudget {
   }
 
   /**
-   * Takes one extra attempt from the budget. After a failed attempt call `failure()` first: gRFC A6 counts the tokens that are
-   * left after it. A refusal takes nothing.
+   * Takes one extra attempt from the budget. After a failed attempt call `failure()` first: gRFC A6 counts the tokens
+   * that are left after it. A refusal takes nothing.
    *
    * @returns `undefined` when the attempt may start.
    */
@@ -200,8 +205,8 @@ export class RetryBudget {
   }
 
   /**
-   * Gives back, once, what `tryWithdraw` took, for an attempt that was not sent: the call ended during the backoff, or a policy
-   * below refused the attempt.
+   * Gives back, once, what `tryWithdraw` took, for an attempt that was not sent: the call ended during the backoff, or
+   * a policy below refused the attempt.
    *
    * @param withdrawnMs When it was taken, on the monotonic clock. Longer ago than the window, nothing is given back.
    * @defaultValue now
@@ -231,8 +236,8 @@ const extras = 1;
 const tolerance = 1e-9;
 
 /**
- * Counts calls and extra attempts in a window, which moves by a tenth of its length. So the extra attempts of any window are
- * limited by the calls of that window and the reserve.
+ * Counts calls and extra attempts in a window, which moves by a tenth of its length. So the extra attempts of any
+ * window are limited by the calls of that window and the reserve.
  */
 class RatioBudget {
   readonly #ratio: number;
@@ -329,8 +334,8 @@ class TokenBudget {
 }
 
 /**
- * The retry budgets of a weir, by target. All clients with equal options share them: a target cannot serve more extra attempts
- * because several clients call it.
+ * The retry budgets of a weir, by target. All clients with equal options share them: a target cannot serve more extra
+ * attempts because several clients call it.
  */
 export class BudgetStore {
   readonly #clock: Clock;

@@ -9,8 +9,8 @@ import type { ResolvedHedgeOptions } from "./options.js";
 import { type FailedAttempt, isInfeasible, isTooLong } from "./rules.js";
 
 /**
- * A call that sends another attempt when the first takes long, and uses the first answer (gRFC A6, hedging). The other attempts
- * are cancelled. After a failure that is not fatal, the next attempt is sent at once.
+ * A call that sends another attempt when the first takes long, and uses the first answer (gRFC A6, hedging). The other
+ * attempts are cancelled. After a failure that is not fatal, the next attempt is sent at once.
  */
 export class HedgedCall extends RepeatingCall {
   /** Why no further attempt is sent, once that is decided. */
@@ -31,8 +31,8 @@ export class HedgedCall extends RepeatingCall {
     const usedMs = this.#delayMs ?? 0;
     for (const { startedAtMs, number, endedAtMs } of this.record.attempts) {
       const tookMs = nowMs - startedAtMs;
-      // An attempt that lost would have taken longer than it has so far. Without it, the learned wait would become shorter
-      // with each hedge, and cause more hedges.
+      // An attempt that lost would have taken longer than it has so far. Without it, the learned wait would become
+      // shorter with each hedge, and cause more hedges.
       if (number === attempt.record.number || (endedAtMs === undefined && tookMs >= usedMs)) {
         latency.record(tookMs);
       }

@@ -108,7 +108,9 @@ export class RetryPolicy implements ControlledPolicy {
     return this.#latencies.get(`${target} ${method}`);
   }
 
-  /** How long to wait before another attempt beside the first; `undefined` without hedges, or while that is not known. */
+  /**
+   * How long to wait before another attempt beside the first; `undefined` without hedges, or while that is not known.
+   */
   hedgeDelayMs(record: CallRecord): number | undefined {
     const { hedge } = this;
     if (hedge === undefined) return undefined;
@@ -118,8 +120,8 @@ export class RetryPolicy implements ControlledPolicy {
   }
 
   /**
-   * Whether the method may run twice, as known from an idempotency key that the server honours, from the options, or from the
-   * schema. `undefined` where it is not known.
+   * Whether the method may run twice, as known from an idempotency key that the server honours, from the options, or
+   * from the schema. `undefined` where it is not known.
    */
   idempotent({ method, keyHonoured }: CallRecord): boolean | undefined {
     if (keyHonoured) return true;

@@ -21,7 +21,9 @@ import type { RetryBudget } from "./budget.js";
 import type { RetryPolicy } from "./client-policy.js";
 import { type FailedAttempt, qualifies } from "./rules.js";
 
-/** How long a call without a deadline waits for a connection before an attempt, in milliseconds, without `connectionMs`. */
+/**
+ * How long a call without a deadline waits for a connection before an attempt, in milliseconds, without `connectionMs`.
+ */
 const connectionWaitMs = 2_000;
 
 /** How much of a call's time is kept for the attempt after such a wait, in milliseconds. */
@@ -81,9 +83,9 @@ export abstract class RepeatingCall extends ReplayableCall {
   }
 
   /**
-   * Runs `then` in the caller's async context after `delayMs`, but not before the channel has a connection or is idle. While a
-   * channel cannot connect, grpc-js ends every call at once with the error of the last connect, so that an attempt would be
-   * wasted. Nothing runs if the call ends, or an attempt is committed, before.
+   * Runs `then` in the caller's async context after `delayMs`, but not before the channel has a connection or is idle.
+   * While a channel cannot connect, grpc-js ends every call at once with the error of the last connect, so that an
+   * attempt would be wasted. Nothing runs if the call ends, or an attempt is committed, before.
    *
    * @param without Called instead, with the reason, when the channel did not connect in time.
    * @param withdrawnMs When the budget allowed the attempt. It is given back if the attempt is not made.

@@ -35,8 +35,8 @@ export interface AttemptPolicies {
 }
 
 /**
- * The layer that makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. A call ends
- * with the status of its last attempt that was sent.
+ * The layer that makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. A
+ * call ends with the status of its last attempt that was sent.
  */
 export function attemptsLayer(
   environment: Environment,
@@ -321,8 +321,8 @@ export type StandaloneHedgeOptions = HedgeOptions &
   };
 
 /**
- * Hedges as an interceptor of their own, with the same options for all methods. Calls are hedged only if `retry.idempotent` is
- * true, or if they have an idempotency key that the server honours.
+ * Hedges as an interceptor of their own, with the same options for all methods. Calls are hedged only if
+ * `retry.idempotent` is true, or if they have an idempotency key that the server honours.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */

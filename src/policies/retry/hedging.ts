@@ -24,13 +24,13 @@ export type HedgeDecision =
   /** End the call with the last status, and cancel the attempts in flight. */
   | { readonly kind: "fail"; readonly reason: Reason }
   /**
-   * Wait for the attempts in flight. With `stop`, no further attempt may start: cancel the timer, and pass `stopped: true`
-   * from now on.
+   * Wait for the attempts in flight. With `stop`, no further attempt may start: cancel the timer, and pass
+   * `stopped: true` from now on.
    */
   | { readonly kind: "wait"; readonly reason: Reason; readonly stop?: true }
   /**
-   * Start the next attempt in `inMs` milliseconds, instead of the one that the timer would start. After it, the timer runs
-   * with the usual wait again.
+   * Start the next attempt in `inMs` milliseconds, instead of the one that the timer would start. After it, the timer
+   * runs with the usual wait again.
    */
   | { readonly kind: "launch"; readonly inMs: number };
 
@@ -40,9 +40,9 @@ export function mayHedge({ started, maxAttempts, stopped }: HedgeProgress): bool
 }
 
 /**
- * What to do when an attempt of a hedged call has failed, by gRFC A6: a fatal status ends the call; after any other one the
- * next attempt starts, at once or when the server's pushback says. When all attempts fail, the call ends with the last
- * status, which A6 leaves open.
+ * What to do when an attempt of a hedged call has failed, by gRFC A6: a fatal status ends the call; after any other one
+ * the next attempt starts, at once or when the server's pushback says. When all attempts fail, the call ends with the
+ * last status, which A6 leaves open.
  */
 export function hedgeAfterFailure(failed: HedgeFailure): HedgeDecision {
   if (failed.fatal) return fail("RETRY_NOT_ELIGIBLE");
@@ -59,8 +59,9 @@ export function hedgeAfterFailure(failed: HedgeFailure): HedgeDecision {
 }
 
 /**
- * What to do when no further attempt may start now: also because the budget, the deadline or a policy below refused it. Such an
- * attempt is dropped and not made later (gRFC A6). Without attempts in flight, the call ends with the last status.
+ * What to do when no further attempt may start now: also because the budget, the deadline or a policy below refused it.
+ * Such an attempt is dropped and not made later (gRFC A6). Without attempts in flight, the call ends with the last
+ * status.
  */
 export function withoutHedge(inFlight: number, reason: Reason): HedgeDecision {
   return inFlight > 0 ? { kind: "wait", reason } : fail(reason);

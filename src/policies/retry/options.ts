@@ -13,8 +13,8 @@ export interface RetryOptions {
   readonly maxAttempts?: number;
   /**
    * Status codes that may be retried, as numbers of `grpc.status` from 1 to 16. Whether such a failure is retried also
-   * depends on its origin and on `idempotent`. CANCELLED and DEADLINE_EXCEEDED are allowed: they then mean an answer of the
-   * server, and not a cancellation or deadline of the caller. @defaultValue [UNAVAILABLE]
+   * depends on its origin and on `idempotent`. CANCELLED and DEADLINE_EXCEEDED are allowed: they then mean an answer of
+   * the server, and not a cancellation or deadline of the caller. @defaultValue [UNAVAILABLE]
    */
   readonly codes?: readonly number[];
   /**
@@ -23,26 +23,27 @@ export interface RetryOptions {
    */
   readonly backoff?: BackoffOptions;
   /**
-   * Whether the method may run twice. `true` allows retries after failures where the server may have processed the call;
-   * `false` allows them only where it has not. Left out, an UNAVAILABLE that the server itself sent before any response is
-   * retried, and a broken connection is not. @defaultValue from the schema (`idempotency` of the client), else unknown
+   * Whether the method may run twice. `true` allows retries after failures where the server may have processed the
+   * call; `false` allows them only where it has not. Left out, an UNAVAILABLE that the server itself sent before any
+   * response is retried, and a broken connection is not. @defaultValue from the schema (`idempotency` of the client),
+   * else unknown
    */
   readonly idempotent?: boolean;
   /**
-   * How many bytes of a streamed request are kept for another attempt. A larger request is sent on, and no longer retried.
-   * 0 to 2^30. @defaultValue 1_048_576
+   * How many bytes of a streamed request are kept for another attempt. A larger request is sent on, and no longer
+   * retried. 0 to 2^30. @defaultValue 1_048_576
    */
   readonly maxBufferBytes?: number;
   /** How many messages of a streamed request are kept for another attempt. 0 to 1_000_000. @defaultValue 1_000 */
   readonly maxBufferMessages?: number;
   /**
-   * A call is not retried here if it is made for an inbound call that this many services above are retrying already. Retries
-   * in several layers multiply. 1 to 100. @defaultValue 1
+   * A call is not retried here if it is made for an inbound call that this many services above are retrying already.
+   * Retries in several layers multiply. 1 to 100. @defaultValue 1
    */
   readonly maxDepth?: number;
   /**
-   * How many extra attempts, retries and hedges together, a target may get. All clients of a weir with equal options share
-   * the budget. `false` for no limit. @defaultValue the defaults of `RetryBudgetOptions`
+   * How many extra attempts, retries and hedges together, a target may get. All clients of a weir with equal options
+   * share the budget. `false` for no limit. @defaultValue the defaults of `RetryBudgetOptions`
    */
   readonly budget?: RetryBudgetOptions | false;
 }
@@ -127,16 +128,16 @@ export interface HedgeOptions {
   /** A fixed wait before each further attempt, in milliseconds. 0 (all at once) to 24 days. */
   readonly delayMs?: number;
   /**
-   * A learned wait: this quantile of the time that attempts of the method have taken in the last minute. With 0.95, about 5
-   * of 100 calls are sent twice. Above 0.5, below 1. While fewer than 100 attempts are known, calls that take long are not
-   * sent again.
+   * A learned wait: this quantile of the time that attempts of the method have taken in the last minute. With 0.95,
+   * about 5 of 100 calls are sent twice. Above 0.5, below 1. While fewer than 100 attempts are known, calls that take
+   * long are not sent again.
    */
   readonly quantile?: number;
   /** The shortest learned wait, in milliseconds. 0 to 24 days. @defaultValue 5 */
   readonly minDelayMs?: number;
   /**
-   * Status codes that do not end the call while another attempt may still answer, as numbers of `grpc.status` from 1 to 16.
-   * May be empty. @defaultValue [UNAVAILABLE]
+   * Status codes that do not end the call while another attempt may still answer, as numbers of `grpc.status` from 1 to
+   * 16. May be empty. @defaultValue [UNAVAILABLE]
    */
   readonly nonFatalCodes?: readonly number[];
 }

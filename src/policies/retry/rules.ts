@@ -48,9 +48,9 @@ export type RetryDecision =
 const atOnceMs = 10;
 
 /**
- * Decides about the retries of one call, and keeps the state of its backoff. Counting, commitment and pushback are those of gRFC
- * A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md). Whether a failure may be retried depends on its
- * origin and on the method's idempotency, and not on the code alone.
+ * Decides about the retries of one call, and keeps the state of its backoff. Counting, commitment and pushback are
+ * those of gRFC A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md). Whether a failure may be
+ * retried depends on its origin and on the method's idempotency, and not on the code alone.
  */
 export class RetryRules {
   readonly #options: ResolvedRetryOptions;
@@ -114,16 +114,17 @@ export function isTooLong(namedMs: number | "stop" | undefined): boolean {
 }
 
 /**
- * Whether an attempt is not worth sending, because it has less time than the median of such calls takes. False while the median
- * is not known.
+ * Whether an attempt is not worth sending, because it has less time than the median of such calls takes. False while
+ * the median is not known.
  */
 export function isInfeasible(usualMs: number | undefined, leftMs: number): boolean {
   return usualMs !== undefined && leftMs < usualMs;
 }
 
 /**
- * Whether a retry is harmless only if the server's claim is true that it has not processed the call. A call relies on that once,
- * as transparent retries do in gRFC A6: a server that always says so would otherwise get the call many times.
+ * Whether a retry is harmless only if the server's claim is true that it has not processed the call. A call relies on
+ * that once, as transparent retries do in gRFC A6: a server that always says so would otherwise get the call many
+ * times.
  */
 function reliesOnClaim(
   failed: FailedAttempt,
@@ -140,8 +141,8 @@ function stop(reason: Reason): RetryDecision {
 }
 
 /**
- * Whether a failure takes a token from the retry budget (gRFC A6, retry throttling): its code may be retried, or the server asks
- * for no retry.
+ * Whether a failure takes a token from the retry budget (gRFC A6, retry throttling): its code may be retried, or the
+ * server asks for no retry.
  */
 export function qualifies(
   failed: FailedAttempt,
@@ -209,7 +210,8 @@ function eligibleAnswer(
 ): boolean {
   const { code, pushback, retryInfoMs, trailersOnly } = failed;
   if (code === statusCode.resourceExhausted) {
-    // The code also means used-up quotas and too large messages, where a retry is useless. So it needs a wait from the server.
+    // The code also means used-up quotas and too large messages, where a retry is useless. So it needs a wait from the
+    // server.
     if (pushback === undefined && retryInfoMs === undefined) return false;
     if (failed.wanted === false) return false;
   } else if (!wanted(failed, options)) return false;
