@@ -98,8 +98,9 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
   }
 
-  modeFor(): Mode {
-    return this.mode;
+  modeFor({ queued }: GuardPassage): Mode {
+    // A run that has its place waits for its slot, whatever the mode has become since.
+    return queued === undefined ? this.mode : "enforce";
   }
 
   enter(run: GuardPassage, onGranted: OnGranted): GateAnswer {

@@ -118,7 +118,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   #start(): void {
     const { pendingCalls, clock, retry, timer } = this.#guard;
-    if (pendingCalls.closed) {
+    // A run that has its place in the queue leaves it when it comes to wait.
+    if (pendingCalls.closed && this.queued === undefined) {
       this.#close();
       return;
     }

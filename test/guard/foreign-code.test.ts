@@ -140,6 +140,37 @@ describe("a run that is ended by whoever is told of", () => {
     }
   });
 
+  it.each(["off", "close"] as const)(
+    "a run that has just got a place in the queue keeps it or gives it back: %s",
+    async (does) => {
+      const { clock, weir } = scene();
+      const guard = weir.guard("g", {
+        bulkhead: { maxConcurrent: 1, maxQueued: 1, maxWaitMs: 5_000 },
+        breaker: { consecutiveFailures: 1, openMs: 100, openJitter: 0, probes: 1, rampMs: false },
+      });
+      await guard.run(down).catch(() => {});
+      const breaker = weir.policy("breaker");
+      const bulkhead = weir.policy("bulkhead");
+      let release = (): void => {};
+      breaker.mode = "off";
+      const occupant = guard.run(() => new Promise<void>((resolve) => (release = resolve)));
+      breaker.mode = "enforce";
+      await clock.pass(101);
+      breaker.onStateChange(() => {
+        if (does === "off") bulkhead.mode = "off";
+        else weir.close();
+      });
+      const ended = guard.run(() => "ran").catch(({ reason }) => reason);
+      await clock.pass(1);
+      release();
+      await occupant;
+      expect(await clock.until(ended)).toBe(does === "off" ? "ran" : "CLOSED");
+      await clock.pass(0);
+      expect(bulkhead.snapshot()).toMatchObject([{ g: { running: 0, queued: 0 } }]);
+      expect(weir.snapshot().waiting).toBe(0);
+    },
+  );
+
   it("an error that it is to judge is over", async () => {
     for (const policy of ["retryError", "countError"] as const) {
       const { clock, weir } = scene();
