@@ -362,10 +362,8 @@ export function askProvider(
   const { record, definition, key } = question;
   const request = source.harmless ? undefined : question.request?.make();
   let abort: AbortController | undefined;
-  let cancelled = false;
   const context = (): FallbackContext => {
     abort ??= new AbortController();
-    if (cancelled) abort.abort();
     return {
       method: record.method,
       kind: record.kind,
@@ -389,7 +387,6 @@ export function askProvider(
     ),
   );
   return () => {
-    cancelled = true;
     abort?.abort();
     stop();
   };

@@ -247,31 +247,37 @@ describe("a streamed response that breaks off", () => {
     expect(ended).toMatchObject({ code: Status.UNAVAILABLE, received });
   });
 
-  it("completes the writes of a handler that goes on", async () => {
-    const written: number[] = [];
-    const world = await faulty(
-      { midStream: { rate: 1, afterMessages: 2 } },
-      {},
-      {
-        ...echo,
-        serverStream(call) {
-          const write = (sequence: number) => {
-            if (sequence > 10) call.end();
-            else {
-              call.write({ payload, sequence }, () => {
-                written.push(sequence);
-                write(sequence + 1);
-              });
-            }
-          };
-          write(1);
+  it.each([
+    [0, []],
+    [2, [1, 2]],
+  ])(
+    "after %i messages completes the writes of a handler that goes on",
+    async (afterMessages, received) => {
+      const written: number[] = [];
+      const world = await faulty(
+        { midStream: { rate: 1, afterMessages } },
+        {},
+        {
+          ...echo,
+          serverStream(call) {
+            const write = (sequence: number) => {
+              if (sequence > 10) call.end();
+              else {
+                call.write({ payload, sequence }, () => {
+                  written.push(sequence);
+                  write(sequence + 1);
+                });
+              }
+            };
+            write(1);
+          },
         },
-      },
-    );
-    expect(await world.call("serverStream")).toMatchObject({ code: 14, received: [1, 2] });
-    await world.expectQuiet();
-    expect(written.length).toBeGreaterThan(2);
-  });
+      );
+      expect(await world.call("serverStream")).toMatchObject({ code: 14, received });
+      await world.expectQuiet();
+      expect(written.length).toBeGreaterThan(2);
+    },
+  );
 
   it("is whole when it is over before", async () => {
     const world = await faulty({ midStream: { rate: 1, afterMessages: 9 } });

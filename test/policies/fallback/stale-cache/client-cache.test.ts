@@ -1,7 +1,11 @@
 import { credentials, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../../src/core/options.js";
-import type { ConformanceServiceServer } from "../../../../src/gen/weir/v1/conformance.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+  ConformanceServiceService,
+} from "../../../../src/gen/weir/v1/conformance.js";
 import { degradationOf } from "../../../../src/grpc/status/degraded.js";
 import { rejectionOf } from "../../../../src/grpc/status/rejection.js";
 import { empty, staticValue } from "../../../../src/policies/fallback/client-providers.js";
@@ -250,9 +254,37 @@ describe("a stored answer", () => {
     const made = await cached({ shared: true, freshMs: 10_000 });
     await unary(made, 1);
     await unary(made, 2);
-    await made.call("serverStream");
+    // The same request, to two methods.
+    await made.call("unary");
+    const streamed = await made.call("serverStream");
+    expect(streamed.received).toEqual([41, 42, 43]);
     await unary(made, 1);
-    expect(made.state.calls).toBe(3);
+    await made.call("unary");
+    expect(made.state.calls).toBe(4);
+  });
+
+  it("belongs to its target, and to the host that the call names", async () => {
+    const options = { shared: true, store: memoryAnswerCache(), freshMs: 10_000 } as const;
+    const made = await cached(options);
+    const other = counter();
+    const link = await made.transport.open({
+      service: ConformanceServiceService,
+      implementation: other.implementation,
+      clientOptions: made.weir.client({
+        retry: false,
+        breaker: false,
+        fallback: { providers: [staleCache(options)] },
+      }),
+      serverInterceptors: [],
+    });
+    const elsewhere = { client: link.client(ConformanceServiceClient), link };
+    for (let times = 0; times < 2; times += 1) {
+      await unary(made, 1);
+      await unary(made, 1, { host: "a" });
+      await unary(made, 1, { host: "b" });
+      await unary(elsewhere, 1);
+    }
+    expect([made.state.calls, other.state.calls]).toEqual([3, 1]);
   });
 
   it("may belong to a caller that a function names, and to nobody", async () => {
@@ -366,13 +398,27 @@ describe("a stored answer", () => {
     const other = await cached({ shared: true, store });
     await other.call("unary");
     const made = await cached({ shared: true, store, freshMs: 1_000 });
-    made.clock.stepWall(-500);
     // Clocks of two machines differ a little.
+    made.clock.stepWall(-1_000);
     await made.call("unary");
     expect(made.state.calls).toBe(0);
-    made.clock.stepWall(-60_000);
+    made.clock.stepWall(-1);
     await made.call("unary");
     expect(made.state.calls).toBe(1);
+  });
+
+  it("of another process is given for a failure, as one of now, when it comes from the future", async () => {
+    const store = memoryAnswerCache();
+    const other = await cached({ shared: true, store });
+    await other.call("unary");
+    const made = await cached({ shared: true, store });
+    made.clock.stepWall(-60_000);
+    made.state.down = true;
+    const { code, trailers } = await made.call("unary");
+    expect(code).toBe(Status.OK);
+    expect(degradationOf(trailers)).toMatchObject([{ ageMs: 0 }]);
+    const detail = "stale-cache, 0 ms old, instead of UNAVAILABLE";
+    expect(made.decisions).toMatchObject([{ verdict: "fallback", detail }]);
   });
 
   it("is not older after the clock was set back, nor lost when it is set forward a little", async () => {
