@@ -52,6 +52,8 @@ export function mutantsOf(file, source) {
     for (const { at = node, name, text } of faultsOf(node, textOf)) {
       mutants.push(new Mutant(file, source, at, name, text, isStatic));
     }
+    // Of an object that is made for the names in it, the values are nothing.
+    if (node.type === "CallExpression" && textOf(node.callee) === "Object.keys") return;
     const inside =
       functions.test(node.type) || (node.type === "PropertyDefinition" && !node.static);
     for (const [key, child] of Object.entries(node)) {
