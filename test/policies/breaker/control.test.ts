@@ -169,6 +169,17 @@ describe("the hand on breakers", () => {
     expect(later.overridden).toBe(false);
   });
 
+  it("has nothing to say to breakers that are built later, once each key was released", () => {
+    const { control, make } = setup();
+    control.forceOpen("a");
+    control.release("a");
+    const later = make();
+    const told: unknown[] = [];
+    later.override = (...word) => told.push(word);
+    control.add(later);
+    expect(told).toEqual([]);
+  });
+
   it("keeps no more keys by hand than there may be", () => {
     const { control } = setup({ maxKeys: 2 });
     control.forceOpen("a");
@@ -203,6 +214,11 @@ describe("who watches breakers", () => {
     control.add(later);
     call("a", "failure", later);
     expect(heard).toEqual(["a"]);
+  });
+
+  it("is refused when it is no function", () => {
+    const { control } = setup();
+    expect(() => control.onStateChange("log" as never)).toThrow("onStateChange must be a function");
   });
 
   it("is told twice when it was handed in twice, and then once", () => {

@@ -1,6 +1,25 @@
 import { describe, expect, it } from "vitest";
-import type { Outcome } from "../../../src/core/permit.js";
-import { rested, stream } from "./setup.js";
+import { isRefusal, type Outcome } from "../../../src/core/permit.js";
+import { rested, setup, stream } from "./setup.js";
+
+it("a breaker whose probes fail on several servers rests for the longest that one of them asked for", () => {
+  for (const waits of [
+    [19_000, 22_000],
+    [22_000, 19_000],
+  ]) {
+    const { breaker, clock } = setup({ openJitter: 0 });
+    const acquire = () => {
+      const admission = breaker.acquire();
+      if (isRefusal(admission)) throw new Error(admission.detail);
+      return admission;
+    };
+    for (const peer of ["a", "b", "a", "b", "a"]) acquire().settle("failure", undefined, peer);
+    clock.advance(5_000);
+    const probes = waits.map((retryAfterMs) => ({ probe: acquire(), retryAfterMs }));
+    for (const { probe, retryAfterMs } of probes) probe.settle("failure", { retryAfterMs }, "a");
+    expect(breaker.check()?.retryAfterMs).toBe(22_000);
+  }
+});
 
 describe("a half-open breaker", () => {
   it("has only so many probes out at once", () => {

@@ -23,6 +23,14 @@ describe("a breaker that takes over what another knew", () => {
     expect(other.breaker.check()?.retryAfterMs).toBe(10_000);
   });
 
+  it("stays open though its channel is connected: it was not for want of a connection that the other opened", () => {
+    const { breaker } = opened();
+    const other = setup();
+    other.breaker.restore(breaker.snapshot());
+    other.breaker.connectivity(true);
+    expect(other.breaker.state).toBe("open");
+  });
+
   it("goes on counting where the other stopped", () => {
     const { breaker, fail, succeed } = setup();
     succeed(7);

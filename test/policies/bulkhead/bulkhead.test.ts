@@ -40,6 +40,7 @@ describe("a bulkhead with room", () => {
     const first = permitOf(enter().entry);
     permitOf(enter().entry);
     expect(bulkhead.snapshot()).toMatchObject({ running: 2, queued: 0, admitted: 2 });
+    expect(bulkhead.snapshot()).not.toHaveProperty("partitions");
     first.settle("success");
     first.settle("failure");
     expect(bulkhead.snapshot().running).toBe(1);
