@@ -198,6 +198,16 @@ describe.each(kinds)("deadline guard of %s", (method) => {
   });
 });
 
+it("reads nothing of the real process where time is virtual", async () => {
+  const { weir, call, clock } = await scene({ client: bare, server: { admission: {} } });
+  for (let second = 0; second < 3; second += 1) {
+    await call("unary");
+    await clock.pass(1_000);
+  }
+  const [snapshot] = weir.policy("admission").snapshot();
+  expect(snapshot).toMatchObject({ pressure: { pressure: 0, signals: { memory: 0 } } });
+});
+
 it("says nothing of streams apart where they are counted together", async () => {
   for (const [streams, apart] of [
     ["together", false],

@@ -1,8 +1,14 @@
 import { Metadata, type Server, status as Status } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import { describe, expect, it } from "vitest";
+import { isRefusal } from "../../../src/core/permit.js";
+import type { InboundCall } from "../../../src/grpc/context/inbound-call.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
-import type { DrainableServer, DrainOptions } from "../../../src/policies/drain/server.js";
+import {
+  type DrainableServer,
+  DrainGate,
+  type DrainOptions,
+} from "../../../src/policies/drain/server.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { createWeir } from "../../../src/weir.js";
 import { handlers, kinds, scene } from "../../scene.js";
@@ -54,6 +60,51 @@ describe.each(kinds)("a drain, with %s calls", (kind) => {
     expect(report).toMatchObject({ inFlight: 1, cutOff: 0 });
     expect(server.forced()).toBe(false);
     expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe("what a server counts for its drain", () => {
+  const permitOf = (answer: ReturnType<DrainGate["enter"]>) => {
+    if (isRefusal(answer)) throw new Error(answer.detail);
+    return answer;
+  };
+
+  it("is the calls in flight, and those that it has served: neither failures nor calls that went away", () => {
+    const gate = new DrainGate();
+    const permits = [1, 2, 3, 4].map(() => permitOf(gate.enter()));
+    expect([gate.inFlight, gate.served]).toEqual([4, 0]);
+    permits[0]?.settle("success");
+    permits[1]?.settle("success");
+    permits[2]?.settle("failure");
+    permits[3]?.settle("ignored");
+    expect([gate.inFlight, gate.served]).toEqual([0, 2]);
+  });
+
+  it("says once that no call is in flight, at once where there is none", () => {
+    const gate = new DrainGate();
+    let idle = 0;
+    const told = () => {
+      idle += 1;
+    };
+    gate.whenIdle(told);
+    expect(idle).toBe(1);
+    const permits = [1, 2].map(() => permitOf(gate.enter()));
+    gate.whenIdle(told);
+    permits[0]?.settle("success");
+    expect(idle).toBe(1);
+    permits[1]?.settle("failure");
+    expect(idle).toBe(2);
+    permitOf(gate.enter()).settle("success");
+    expect(idle).toBe(2);
+  });
+
+  it("lets calls of health services in while it drains", () => {
+    const gate = new DrainGate();
+    gate.drain();
+    expect(gate.enter()).toMatchObject({ reason: "DRAINING" });
+    const mode = (method: string) => gate.modeFor({ method } as InboundCall);
+    expect(mode("/grpc.health.v1.Health/Check")).toBe("off");
+    expect(mode("/a.B/C")).toBe("enforce");
   });
 });
 
