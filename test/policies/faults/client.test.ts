@@ -28,6 +28,7 @@ import {
   handlers,
   kinds,
   type Method,
+  payload,
   type SceneOptions,
   scene,
   startCall,
@@ -75,6 +76,18 @@ async function faulty(
     },
   };
 }
+
+it("a reset at the response lets not even its headers through", async () => {
+  const { client, link } = await faulty({ reset: { rate: 1, at: "response" } });
+  const stream = client.serverStream({ payload, sequence: 3 });
+  const seen: string[] = [];
+  for (const event of ["metadata", "data"]) stream.on(event, () => seen.push(event));
+  const ended = new Promise<string>((resolve) => {
+    stream.on("error", ({ message }) => resolve(message));
+  });
+  expect(await link.until(ended)).toContain("Connection dropped");
+  expect(seen).toEqual([]);
+});
 
 describe.each(kinds)("faults of a %s client call", (method) => {
   it("hold it back, and lose nothing of it", async () => {

@@ -203,6 +203,24 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBe(500);
   });
 
+  it("holds calls down that wait for each other, and tries every ten seconds whether more would help", () => {
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => undefined,
+      heldUp: () => 0.5,
+    });
+    const feed = fed(limit);
+    const phases: string[] = [];
+    for (let window = 0; window < 30; window += 1) {
+      // As many calls are served whatever the limit is.
+      feed(1, 200, Math.min(60, limit.current));
+      phases.push(limit.phase);
+    }
+    const down = phases.indexOf("shrink");
+    expect(phases.slice(0, down)).toEqual(["open", "open", "trial", "trial", "trial"]);
+    expect(phases.indexOf("trial", down) - down).toBe(20);
+  });
+
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
     const limit = new ElasticLimit(bounds, {
       saturated: () => false,

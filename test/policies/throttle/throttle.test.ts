@@ -19,6 +19,17 @@ describe("a throttle", () => {
     expect(throttle.snapshot().rejectRatio.normal).toBeCloseTo(40 / 101, 10);
   });
 
+  it("holds a priority back by its own numbers, whatever few calls of a lower one say", () => {
+    const { throttle, history } = throttleScene({ k: 2, minRequests: 10 });
+    history("critical", 1_000, 1_000);
+    history("normal", 100, 0);
+    history("low", 9, 9);
+    expect(throttle.snapshot().rejectRatio).toMatchObject({ high: 0, normal: 0.9, low: 0.9 });
+    // A lower one that is served says that the target has room for this one, too.
+    history("low", 1, 1);
+    expect(throttle.snapshot().rejectRatio).toMatchObject({ normal: 0, low: 0 });
+  });
+
   it("waits for minRequests", () => {
     const { acquire, history } = throttleScene({ minRequests: 10 }, always);
     history("normal", 9, 0);
