@@ -97,6 +97,14 @@ describe("when another try is worth it", () => {
     expect(at(150)).toBe(100);
   });
 
+  it("goes by when those that run began, and not by when the pool was made", () => {
+    const { prospects, advance, told } = pool();
+    advance(20);
+    prospects.began(20);
+    advance(30);
+    expect(told()).toBe(70);
+  });
+
   it("goes by those that run, and not by those that have ended", () => {
     const { prospects, advance, told } = pool();
     prospects.began(0);

@@ -282,4 +282,18 @@ describe("partitions", () => {
     expect(granted).toEqual(["next"]);
     expect(partitions.running).toBe(2);
   });
+
+  it("throw on the first error, when several grants throw", () => {
+    const { partitions, take, release } = setup({}, { permits: 2 });
+    take("default", 2);
+    for (const name of ["first", "second"]) {
+      partitions.enqueue(partitions.unnamed, 0, 1, {
+        name,
+        grant() {
+          throw new Error(name);
+        },
+      });
+    }
+    expect(() => release("default", 2)).toThrow("first");
+  });
 });

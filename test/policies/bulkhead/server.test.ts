@@ -147,6 +147,8 @@ describe("a server's bulkhead", () => {
     weir.close();
     const ended = await link.until(Promise.all(calls.map((call) => call.ended)), 1e9);
     expect(ended.map(({ code }) => code)).toEqual([Status.OK, Status.UNAVAILABLE]);
+    // It says nothing of another try: there is none on this server.
+    expect(ended[1]?.trailers.get("grpc-retry-pushback-ms")).toEqual([]);
   });
 });
 
