@@ -233,6 +233,22 @@ describe("the elastic limit without evidence", () => {
 });
 
 describe("gradient2 with a gate", () => {
+  it("starts from a quarter more than what runs whenever the process becomes saturated", () => {
+    let saturated = false;
+    const limit = new Gradient2Limit(bounds, () => saturated);
+    const feed = fed(limit);
+    for (let times = 0; times < 2; times += 1) {
+      feed(3, 20, 40);
+      saturated = true;
+      feed(1, 20, 40);
+      expect(limit.current).toBe(51);
+      saturated = false;
+      // It makes room for what runs, and keeps the room.
+      feed(2, 20, 320);
+      expect(limit.current).toBe(400);
+    }
+  });
+
   it("lets a slow dependency be slow", () => {
     const [, slow] = run(gradient2, { ...calm, ...unbounded }, slowDependency);
     expect(slow?.rejected).toBe(0);

@@ -23,6 +23,16 @@ describe("the limit option", () => {
     expect(made({ algorithm, max: 50 }).current).toBe(50);
   });
 
+  it.each([
+    [{ algorithm: "aimd" }, 8],
+    [{ algorithm: "aimd", max: 5 }, 5],
+    [{ algorithm: "aimd", min: 3 }, 3],
+  ] as const)("%j goes no lower than %d", (options, floor) => {
+    const limit = made(options);
+    for (let ms = 0; ms < 1e6; ms += 1_000) limit.record(ms, 500, limit.current, "failure");
+    expect(limit.current).toBe(floor);
+  });
+
   it("takes a limit of the user's own", () => {
     const own = { current: 3, record: () => {} };
     const limit = made(own);

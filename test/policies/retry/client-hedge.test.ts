@@ -1,6 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { failing, handlers, kinds, scene } from "../../scene.js";
+import { echo, failing, handlers, kinds, payload, scene } from "../../scene.js";
 
 const hedged = { retry: { idempotent: true }, hedge: { maxAttempts: 3, delayMs: 50 } } as const;
 const expected = {
@@ -186,6 +186,33 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(server.seen).toHaveLength(1);
     expect(world.decisions).toMatchObject([{ verdict: "hedge", enforced: false }]);
   });
+});
+
+it("a hedge that is only observed is not noted once the call is over, nor once a response is on its way", async () => {
+  for (const [answersAfterMs, ends] of [
+    [10, true],
+    [10, false],
+  ] as const) {
+    const { client, link, clock, weir, decisions } = await scene({
+      client: hedged,
+      handlers: {
+        ...echo,
+        serverStream: (call) => {
+          clock.schedule(answersAfterMs, () => {
+            call.write({ payload, sequence: 1 });
+            if (ends) call.end();
+            else clock.schedule(500, () => call.end());
+          });
+        },
+      },
+    });
+    weir.policy("hedge").mode = "observe";
+    const stream = client.serverStream({ payload, sequence: 1 });
+    stream.resume();
+    await link.until(new Promise((resolve) => stream.on("end", resolve)), 1e9);
+    await link.pass(1_000);
+    expect(decisions).toEqual([]);
+  }
 });
 
 describe("a learned delay", () => {
