@@ -92,6 +92,22 @@ describe.each(kinds)("a key for %s", (method) => {
     expect(keys[2]).not.toEqual(keys[0]);
   });
 
+  it("is a UUID of version 4 made of sixteen draws of that chance", async () => {
+    const server = failing(0);
+    let drawn = 0;
+    const random = () => {
+      drawn += 1;
+      return ((drawn - 1) * 0x11) / 256;
+    };
+    const { call } = await scene({
+      ownClient: { interceptors: [idempotencyKey({ random })] },
+      handlers: server.handlers,
+    });
+    await call(method);
+    expect(keysOf(server.metadata)).toEqual([["00112233-4455-4677-8899-aabbccddeeff"]]);
+    expect(drawn).toBe(16);
+  });
+
   it("does not touch the metadata of the caller, who may send it again", async () => {
     const server = failing(0);
     const { call } = await keyedScene({}, { handlers: server.handlers });

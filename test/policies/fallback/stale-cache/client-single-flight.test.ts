@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { EventEmitter } from "node:events";
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import {
   ConformanceServiceClient,
@@ -465,6 +465,38 @@ it("a caller who joined has the answer in its own async context, without a weir 
   calls[0]?.answer(1);
   const seen = await link.until(Promise.all(both), 1e6);
   expect(seen).toEqual(["first in first", "second in second"]);
+});
+
+it("a shared call that breaks while it is sent is cancelled below, and fails for all who wait", async () => {
+  const { calls, implementation } = held();
+  const transport = inMemoryTransport();
+  const { clock } = transport;
+  /** Lets the call start, and throws when the request is sent. */
+  const broken: Interceptor = (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      sendMessage: () => {
+        throw new Error("broken");
+      },
+    });
+  const link = await transport.open({
+    service: ConformanceServiceService,
+    implementation,
+    clientOptions: {
+      interceptors: [fallback({ clock, providers: [staleCache({ shared: true })] }), broken],
+    },
+    serverInterceptors: [],
+  });
+  const client = link.client(ConformanceServiceClient);
+  const both = [1, 2].map(
+    () =>
+      new Promise((resolve) => {
+        client.unary(message(1), (error) => resolve(error?.code));
+      }),
+  );
+  expect(await link.until(Promise.all(both), 1e6)).toEqual([Status.INTERNAL, Status.INTERNAL]);
+  await link.pass(10);
+  expect(calls).toEqual([]);
+  expect(link.inFlight()).toBe(0);
 });
 
 it("a call that follows a parent by itself ends with that, and with nobody else's", async () => {
