@@ -126,6 +126,19 @@ describe("a peer that begins calls and never sends their requests", { timeout: 2
     expect(numbers()).not.toMatch(free);
   });
 
+  it("spends no token of a quota when it is refused for it", async () => {
+    const { port, call } = await served({
+      quota: { ratePerSecond: 0.001, burst: 1 },
+      admission: {},
+      requestMs: 200,
+    });
+    const session = await peer(port);
+    const stream = open(session, path.unary, { request: false });
+    await new Promise((resolve) => stream.on("response", resolve));
+    expect(await call()).toBe("OK");
+    expect(await call()).toBe("RATE_LIMIT_EXCEEDED");
+  });
+
   it.each([
     ["observe", 1],
     ["off", undefined],
