@@ -69,7 +69,7 @@ export default defineConfig({
       {
         // One file at a time, so that its neighbours do not make it late.
         extends: true,
-        test: { name: "real time", include: inRealTime, maxWorkers: 1, maxConcurrency: 5 },
+        test: { name: "real time", include: inRealTime, maxWorkers: 1 },
       },
       {
         // What the toolkit reads off the texts and the behaviour of grpc-js, on the oldest one that is supported.
@@ -79,7 +79,6 @@ export default defineConfig({
       },
     ],
     maxWorkers: "100%",
-    maxConcurrency: 20,
     testTimeout: 20_000,
     hookTimeout: 20_000,
     dangerouslyIgnoreUnhandledErrors: false,

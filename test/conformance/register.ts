@@ -36,8 +36,6 @@ export function casesOf(subject: ConformanceSubject, makeTransport: () => Transp
  * that run then.
  */
 export function casesOverLoopback(subject: ConformanceSubject): void {
-  // Each case that runs has its own for errors that reach nobody else.
-  process.setMaxListeners(40);
   for (const each of conformance(subject, loopbackTransport)) {
     const register = /\bdeadline\b/.test(each.name) ? it.concurrent : it;
     register(each.name, ({ task }) => replayable(() => each.run(), undefined, task));

@@ -118,7 +118,7 @@ describe("a call whose time runs out while the process is held up, its answer un
       await Promise.all(
         Object.values(by).map((client) => startCall(client, "unary", {}, new Metadata()).ended),
       );
-      await expect.poll(() => answers.length).toBe(Object.keys(by).length);
+      await expect.poll(() => answers.length, { timeout: 10_000 }).toBe(Object.keys(by).length);
       const rounds: Awaited<ReturnType<typeof round>>["ended"][] = [];
       for (let tries = 0; tries < 12 && rounds.length < 3; tries++) {
         const { ended, meant } = await round(by, pause, late);
