@@ -44,7 +44,7 @@ import {
   type GuardRetryOptions,
   neverAborted,
 } from "./options.js";
-import { QueueClock } from "./timer.js";
+import { queueClock } from "./timer.js";
 
 /** What the policies see of a run that wants to begin an attempt. */
 export interface GuardPassage {
@@ -93,7 +93,7 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     const resolved = resolveBulkheadOptions(rest, prefix, ["mode"]);
     this.mode = mode;
     this.#name = scope.name;
-    const clock = new QueueClock(scope.clock, resolved.maxWaitMs);
+    const clock = queueClock(scope.clock, resolved.maxWaitMs);
     const make = () => new Bulkhead(resolved, clock, scope.report);
     this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
   }

@@ -103,44 +103,31 @@ export class GuardTimer {
 /**
  * The clock of a bulkhead's queue. Most waits there have the same length, and share a {@link GuardTimer}. What it
  * schedules runs in no async context; a granted run restores its own.
+ *
+ * @param waitMs The length of most waits, in milliseconds.
  */
-export class QueueClock implements Clock {
-  readonly #clock: Clock;
-  readonly #waits: GuardTimer;
-
-  /** @param waitMs The length of most waits, in milliseconds. */
-  constructor(clock: Clock, waitMs: number) {
-    this.#clock = clock;
-    this.#waits = new GuardTimer(clock, waitMs);
-  }
-
-  now(): number {
-    return this.#clock.now();
-  }
-
-  wallNow(): number {
-    return this.#clock.wallNow();
-  }
-
-  schedule(delayMs: number, task: () => void, options?: ScheduleOptions): CancelTask {
-    if (delayMs !== this.#waits.ms || options?.ref === false) {
-      return this.#clock.schedule(delayMs, task, options);
-    }
-    let timeout: RunningTimeout | undefined;
-    const expire = () => {
-      timeout = undefined;
-      task();
-    };
-    timeout = this.#waits.start({ expire }, this.#clock.now());
-    return () => {
-      if (timeout !== undefined) this.#waits.stop(timeout);
-      timeout = undefined;
-    };
-  }
-
-  afterPoll(task: () => void): CancelTask {
-    return this.#clock.afterPoll(task);
-  }
+export function queueClock(clock: Clock, waitMs: number): Clock {
+  const waits = new GuardTimer(clock, waitMs);
+  return {
+    now: () => clock.now(),
+    wallNow: () => clock.wallNow(),
+    afterPoll: (task) => clock.afterPoll(task),
+    schedule(delayMs, task, options) {
+      if (delayMs !== waitMs || options?.ref === false) {
+        return clock.schedule(delayMs, task, options);
+      }
+      let timeout: RunningTimeout | undefined;
+      const expire = () => {
+        timeout = undefined;
+        task();
+      };
+      timeout = waits.start({ expire }, clock.now());
+      return () => {
+        if (timeout !== undefined) waits.stop(timeout);
+        timeout = undefined;
+      };
+    },
+  };
 }
 
 /**

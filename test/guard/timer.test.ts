@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, it } from "vitest";
-import { GuardTimer, QueueClock } from "../../src/guard/timer.js";
+import { GuardTimer, queueClock } from "../../src/guard/timer.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
 function setup(ms = 100) {
@@ -81,21 +81,21 @@ describe("a timer for many", () => {
 describe("the clock of a queue", () => {
   it("bears equal waits with one timer and others with their own, and takes cancelling twice", () => {
     const clock = new VirtualClock();
-    const queueClock = new QueueClock(clock, 100);
+    const waits = queueClock(clock, 100);
     const ran: string[] = [];
-    const cancel = queueClock.schedule(100, () => ran.push("cancelled"));
-    queueClock.schedule(100, () => ran.push("equal"));
-    queueClock.schedule(30, () => ran.push("shorter"));
-    queueClock.schedule(100, () => ran.push("housekeeping"), { ref: false });
+    const cancel = waits.schedule(100, () => ran.push("cancelled"));
+    waits.schedule(100, () => ran.push("equal"));
+    waits.schedule(30, () => ran.push("shorter"));
+    waits.schedule(100, () => ran.push("housekeeping"), { ref: false });
     expect(clock.pending).toEqual({ refs: 2, unrefs: 1 });
     cancel();
     cancel();
-    const late = queueClock.schedule(100, () => ran.push("last"));
+    const late = waits.schedule(100, () => ran.push("last"));
     clock.advance(100);
     late();
     expect(ran.toSorted()).toEqual(["equal", "housekeeping", "last", "shorter"]);
     const [first, second, third] = ["first", "second", "third"].map((name) =>
-      queueClock.schedule(100, () => ran.push(name)),
+      waits.schedule(100, () => ran.push(name)),
     );
     second?.();
     first?.();
@@ -103,7 +103,7 @@ describe("the clock of a queue", () => {
     third?.();
     clock.advance(200);
     expect(ran).toHaveLength(4);
-    expect(queueClock.now()).toBe(clock.now());
-    expect(queueClock.wallNow()).toBe(clock.wallNow());
+    expect(waits.now()).toBe(clock.now());
+    expect(waits.wallNow()).toBe(clock.wallNow());
   });
 });
