@@ -239,6 +239,21 @@ describe("a drain", () => {
     expect(forced).toBe(1);
   });
 
+  it.each([
+    [30_000, 1_250],
+    [1_000, 1_250],
+    [500, 750],
+    [0, 250],
+  ])(
+    "with a grace of %d ms, a server without calls that does not end is left after %d ms",
+    async (graceMs, tookMs) => {
+      const { weir, link } = await scene({ server: {} });
+      const server = { tryShutdown: () => {}, forceShutdown: () => {} };
+      const report = await link.until(weir.drain(server, { graceMs }), 1e9);
+      expect(report).toEqual({ inFlight: 0, cutOff: 0, tookMs });
+    },
+  );
+
   it.each(["throws", "rejects"])(
     "stops admission first, and goes on when the health service %s",
     async (how) => {
