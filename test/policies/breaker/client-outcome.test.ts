@@ -1,7 +1,16 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { BreakerPolicyOptions, EndedAttempt } from "../../../src/policies/breaker/client.js";
-import { failing, handlers, kinds, path, type SceneOptions, scene } from "../../scene.js";
+import {
+  echo,
+  failing,
+  handlers,
+  kinds,
+  path,
+  payload,
+  type SceneOptions,
+  scene,
+} from "../../scene.js";
 import { onlyBreaker } from "./client-scene.js";
 
 /** A server that answers after a time, and a breaker that no failure opens. */
@@ -50,6 +59,34 @@ describe("a deadline", () => {
     answerMs = 1_000;
     expect((await within(80)).code).toBe(Status.DEADLINE_EXCEEDED);
     expect(counted()).toMatchObject({ calls: 101, failures: 1 });
+  });
+
+  it("of a stream is compared with how long first messages take, whatever the rest takes", async () => {
+    let firstMs = 50;
+    const { call, within, counted, clock } = await slowServer(
+      () => 0,
+      {},
+      {
+        handlers: {
+          ...echo,
+          serverStream: (stream) => {
+            clock.schedule(firstMs, () => {
+              stream.write({ payload, sequence: 1 });
+              clock.schedule(400, () => stream.end());
+            });
+          },
+        },
+      },
+    );
+    for (let n = 0; n < 100; n++) await call("serverStream");
+    firstMs = 1_000;
+    for (const [ms, failures] of [
+      [20, 0],
+      [80, 1],
+    ] as const) {
+      expect((await within(ms, "serverStream")).code).toBe(Status.DEADLINE_EXCEEDED);
+      expect(counted()).toMatchObject({ failures });
+    }
   });
 
   it("is measured from the start of the attempt, not of the call", async () => {
