@@ -35,6 +35,21 @@ describe("the order of a waiting line", () => {
     expect(drain()).toBe("0a 1a 1b 2a 2b 3a 3b");
   });
 
+  it("tells the worst rank that waits, and none when it is empty", () => {
+    const { line: waiting, fill } = line();
+    expect(waiting.worstRank).toBe(-1);
+    fill("1a 2a 0a");
+    const worst: number[] = [];
+    for (let left = waiting.size; left > 0; left -= 1) {
+      worst.push(waiting.worstRank);
+      waiting.shift(0);
+    }
+    expect(worst).toEqual([2, 2, 2]);
+    expect(waiting.worstRank).toBe(-1);
+    fill("0a");
+    expect(waiting.worstRank).toBe(0);
+  });
+
   it("fifo: by arrival, behind the first rank", () => {
     const { fill, drain } = line({ order: "fifo" });
     fill("2a 3a 1a 0a 2b");
