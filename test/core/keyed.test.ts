@@ -84,6 +84,13 @@ describe("the key of a long name", () => {
     expect(new Set(names.map(boundedKey)).size).toBe(names.length);
     expect(boundedKey(long)).toBe(boundedKey("x".repeat(400)));
   });
+
+  it("is another one for each of very many names", () => {
+    const keys = new Set<string>();
+    const header = "x".repeat(250);
+    for (let name = 0; name < 200_000; name += 1) keys.add(boundedKey(`${header}${1e6 + name}`));
+    expect(keys.size).toBe(200_000);
+  });
 });
 
 describe("a bound on keys", () => {
