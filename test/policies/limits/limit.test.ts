@@ -211,14 +211,20 @@ describe("the elastic limit without evidence", () => {
     });
     const feed = fed(limit);
     const phases: string[] = [];
+    const limits: number[] = [];
     for (let window = 0; window < 30; window += 1) {
       // As many calls are served whatever the limit is.
       feed(1, 200, Math.min(60, limit.current));
       phases.push(limit.phase);
+      limits.push(limit.current);
     }
     const down = phases.indexOf("shrink");
     expect(phases.slice(0, down)).toEqual(["open", "open", "trial", "trial", "trial"]);
     expect(phases.indexOf("trial", down) - down).toBe(20);
+    // They are still held up, and so it takes a tenth with each window, down to its floor.
+    const [first = 0, second = 0] = limits.slice(down);
+    expect(Math.abs(second - 0.9 * first)).toBeLessThan(1);
+    expect(Math.min(...limits)).toBe(8);
   });
 
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
