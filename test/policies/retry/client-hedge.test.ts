@@ -178,6 +178,45 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(world.decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_BUDGET" }]);
   });
 
+  it("sends nothing behind a failure for which the budget has no attempt", async () => {
+    const budget = { ratio: false, maxTokens: 1, tokenRatio: 0.1 } as const;
+    const server = failing(5);
+    const world = await scene({
+      client: { retry: { idempotent: true, budget }, hedge: { maxAttempts: 3, delayMs: 50 } },
+      handlers: server.handlers,
+    });
+    expect((await world.call(method)).code).toBe(Status.UNAVAILABLE);
+    await world.link.pass(1_000);
+    expect(server.calls()).toBe(1);
+    expect(world.decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_BUDGET" }]);
+    const { policies } = world.weir.snapshot();
+    expect(policies.hedge?.instances).toMatchObject([{ retried: 0, stopped: 1 }]);
+  });
+
+  it("counts the attempts that it adds", async () => {
+    const server = failing(2);
+    const world = await scene({ client: hedged, handlers: server.handlers });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    const { policies } = world.weir.snapshot();
+    expect(policies.hedge?.instances).toMatchObject([{ retried: 2, stopped: 0 }]);
+  });
+
+  it("notes what it would send beside an attempt while a retry waits, when it observes", async () => {
+    const server = failing(1);
+    const world = await scene({
+      client: {
+        retry: { idempotent: true, backoff: { baseMs: 80, jitter: "none" } },
+        hedge: { delayMs: 50, mode: "observe" },
+      },
+      handlers: server.handlers,
+    });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(world.decisions).toMatchObject([
+      { policy: "retry", verdict: "retry", waitMs: 80 },
+      { policy: "hedge", verdict: "hedge", enforced: false, waitMs: 50 },
+    ]);
+  });
+
   it("only says what it would do while it observes", async () => {
     const server = answering(() => world.clock, 100);
     const world = await scene({ client: hedged, handlers: server.handlers });
