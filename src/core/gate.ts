@@ -71,7 +71,8 @@ export class GateRun<C> {
   #spared: { readonly policy: PolicyName; readonly reason: RefusalReason }[] | undefined;
   #next = 0;
   #admitted = false;
-  #refused = false;
+  /** A gate refused the call, and would refuse any other call now. */
+  #othersRefused = false;
   #waiting: Queued | undefined;
   #over = false;
 
@@ -158,7 +159,7 @@ export class GateRun<C> {
       if (permit === undefined || (!all && this.#gates[index]?.untilEnd === true)) continue;
       permits[index] = undefined;
       if (this.#admitted) permit.settle(outcome, ending);
-      else abandon(permit, this.#refused);
+      else abandon(permit, this.#othersRefused);
     }
     if (first) this.#endObserved(outcome);
   }
@@ -232,7 +233,8 @@ export class GateRun<C> {
     const { policy } = gate;
     this.#decideRefusal(result, policy, true);
     if (this.#over) return false;
-    this.#refused = true;
+    // A refusal with a subject concerns that subject only, for example one tenant.
+    this.#othersRefused = result.subject === undefined;
     this.settle("ignored");
     this.#host.refused(result, policy, waited);
     return false;

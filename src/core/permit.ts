@@ -46,7 +46,7 @@ export interface Permit {
    * instead of `settle`, so that the policy can take back what the call did not use. A permit without it is settled as
    * `ignored`.
    *
-   * @param refused A later gate refused the call, and would refuse another call now.
+   * @param refused A later gate refused the call, and would refuse any other call now.
    */
   abandon?(refused: boolean): void;
   /** A stream has had its first message from the other side, and goes on. Called once, before `settle`. */

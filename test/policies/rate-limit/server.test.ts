@@ -180,6 +180,27 @@ describe.each(kinds)("quota of %s", (method) => {
     expect((await call(method, {}, tenant("acme"))).code).toBe(Status.OK);
   });
 
+  it("of several kinds lets a tenant that has used up its own take no tokens from others that wait", async () => {
+    const { start, call, link, clock } = await scene({
+      client: bare,
+      server: {
+        quota: [
+          { ratePerSecond: 10, burst: 1, maxWaitMs: 1_000 },
+          { ratePerSecond: 0.001, burst: 1, key: tenantOf },
+        ],
+      },
+    });
+    await call(method, {}, tenant("acme"));
+    const beganMs = clock.now();
+    const waiting = ["acme", "acme", "acme", "other"].map((name) =>
+      start(method, {}, tenant(name)),
+    );
+    const ended = await link.until(Promise.all(waiting.map((each) => each.ended)));
+    expect(ended.map(({ code }) => code)).toEqual([8, 8, 8, 0]);
+    // All had their turn when the first had: its token came back, and went on to the next.
+    expect(clock.now() - beganMs).toBeLessThan(200);
+  });
+
   it("that observes sees what those before it let pass", async () => {
     const { call, decisions } = await scene({
       client: bare,
