@@ -216,11 +216,14 @@ export class GateRun<C> {
     const gate = this.#gates[this.#next - 1];
     const queued = this.#waiting;
     this.#waiting = undefined;
+    if (gate !== undefined && !this.#over) {
+      this.#decideQueue(queued, gate.policy, true, waitedMs);
+    }
+    // An observer of the decision may have ended the call.
     if (this.#over || gate === undefined) {
       if (!isRefusal(result)) abandon(result, false);
       return;
     }
-    this.#decideQueue(queued, gate.policy, true, waitedMs);
     if (this.#take(result, gate, true)) this.#goOn(true);
   };
 

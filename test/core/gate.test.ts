@@ -182,6 +182,16 @@ describe("a call that ends while a gate is being asked, or its decision told", (
     expect(told).toEqual([]);
   });
 
+  it("is not refused by the turn whose wait was being told", () => {
+    const queue = new FakeGate("queue");
+    const { run, told, decisions, hooks } = setup(queue);
+    run.run();
+    hooks.decided = () => run.settle("ignored");
+    queue.turn(queue.refusal());
+    expect(told).toEqual([]);
+    expect(decisions.map(({ verdict }) => verdict)).toEqual(["queue"]);
+  });
+
   it("is not refused as well", () => {
     const gate = new FakeGate("refuse");
     const { run, told, hooks } = setup(gate);
