@@ -59,6 +59,7 @@ export interface SceneOptions extends InMemoryOptions {
   readonly ownClient?: ClientOptions;
   readonly ownServer?: ServerOptions;
   readonly handlers?: ConformanceServiceServer;
+  readonly onDecision?: (decision: DecisionEvent) => void;
   /** @defaultValue fails the test */
   readonly onError?: (error: unknown) => void;
 }
@@ -86,7 +87,10 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
   const weir = createWeir({
     clock,
     random,
-    onDecision: (decision) => decisions.push(decision),
+    onDecision: (decision) => {
+      decisions.push(decision);
+      options.onDecision?.(decision);
+    },
     // What it throws would be reported as a warning, which fails nothing.
     onError: options.onError ?? ((error) => errors.push(error)),
   });

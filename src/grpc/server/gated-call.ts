@@ -225,12 +225,13 @@ export class GatedServerCall extends ForwardingServerCall implements GateHost, D
     if (passage === undefined) return;
     const { inbound, run } = passage;
     const { reason, detail } = refused;
+    // Before an observer of the decision can make the handler answer.
+    if (enforced) this.#stopped = true;
     this.decide({ policy, verdict: "stop", reason, enforced, atMs: this.clock.now(), detail });
     if (!enforced) {
       run.spare(policy, reason);
       return;
     }
-    this.#stopped = true;
     inbound.answeredByPolicy = true;
     // The calls that the handler made for this one are cancelled, too.
     runInbound(inbound, () => inbound.finish("cancelled"));

@@ -57,6 +57,24 @@ describe.each(streams)("a %s that has become old", (kind) => {
     expect(told).toEqual([path[kind], path[kind]]);
   });
 
+  it("ends as that also when its handler fails as soon as the decision is known", async () => {
+    let failNow: () => void = () => {};
+    const { start, link, weir } = await scene({
+      client: { retry: false },
+      server: { admission: { streams: { limit: 1, maxAgeMs: 1_000 } } },
+      handlers: handlers((call) => {
+        failNow = () => call.fail({ code: Status.ABORTED, details: "gone" });
+      }),
+      onDecision: ({ reason }) => {
+        if (reason === "STREAM_AGED") failNow();
+      },
+    });
+    const ended = await link.until(start(kind).ended, 1e9);
+    expect(rejectionOf(ended.error)).toMatchObject({ reason: "STREAM_AGED", local: false });
+    const [admission] = weir.snapshot().policies.admission?.instances ?? [];
+    expect(admission).toMatchObject({ streams: { running: 0 } });
+  });
+
   it("is ended up to a tenth of its age sooner, by chance, lest all come back together", async () => {
     const { start, link, clock } = await scene({
       client: { retry: false },
