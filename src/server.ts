@@ -1,6 +1,6 @@
 export type { EnvironmentOptions } from "./grpc/environment.js";
 export { context } from "./grpc/server/context.js";
-export type { ServerPolicyOptions } from "./grpc/server/policy.js";
+export type { QuotaCall, ServerPolicyOptions } from "./grpc/server/policy.js";
 export type { PrioritizedCall, PriorityCounts, PriorityOptions } from "./grpc/server/priority.js";
 export { googleCriticality } from "./grpc/server/priority.js";
 export type { ServerPolicy } from "./pipeline/server.js";
@@ -54,7 +54,7 @@ export type {
 } from "./policies/pressure/options.js";
 export type { RateLimitOptions } from "./policies/rate-limit/options.js";
 export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
-export type { QuotaCall, QuotaOptions } from "./policies/rate-limit/server.js";
+export type { QuotaOptions } from "./policies/rate-limit/server.js";
 export { quota } from "./policies/rate-limit/server.js";
 export type { QuotaAnswer, QuotaStore } from "./policies/rate-limit/store.js";
 export type { TokenRate } from "./policies/rate-limit/token-bucket.js";

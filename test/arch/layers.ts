@@ -70,7 +70,6 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
 export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/admission": ["limits", "pressure"],
   "policies/brownout": ["fallback", "pressure"],
-  "policies/bulkhead": ["rate-limit"],
   "policies/retry": ["idempotency"],
   grpc: ["fallback", "faults", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],

@@ -1,9 +1,12 @@
-import type { ServerInterceptor } from "@grpc/grpc-js";
+import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import { type Mode, modes } from "../../core/control.js";
 import { DueList } from "../../core/due-list.js";
-import { oneOf } from "../../core/options.js";
+import { InvalidOptionError, oneOf } from "../../core/options.js";
+import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import { outsideClock } from "../context/async-context.js";
+import type { InboundCall } from "../context/inbound-call.js";
 import { type Environment, type EnvironmentOptions, takeEnvironment } from "../environment.js";
+import { serviceOf } from "../types.js";
 import { inboundFor } from "./context.js";
 import { GatedServerCall, type RequestBound, type ServerGate } from "./gated-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
@@ -69,4 +72,48 @@ const exempt = /^\/(grpc\.(health|reflection|channelz)|xds\.service\.orca)\./;
 /** The method, given by its path, is of a service that observes the server. Its calls are never refused, also under load. */
 export function isExempt(method: string): boolean {
   return exempt.test(method);
+}
+
+/** What the functions of a quota and of a bulkhead see of a call. */
+export interface QuotaCall
+  extends Pick<InboundCall, "method" | "kind" | "peer" | "priority" | "authContext"> {
+  /** What the caller sent, for reading only. */
+  readonly metadata: Pick<Metadata, "get" | "getMap">;
+}
+
+export function callSeen(inbound: InboundCall): QuotaCall {
+  const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
+  // The certificate is read only when the function asks for it: grpc-js decodes it each time.
+  return { method, kind, peer, priority, metadata, authContext: () => inbound.authContext() };
+}
+
+const keys = {
+  server: () => "server",
+  service: ({ method }: QuotaCall) => serviceOf(method),
+  method: ({ method }: QuotaCall) => method,
+  // Without the port, which is another one for every connection.
+  peer: ({ peer }: QuotaCall) => peer.replace(/:\d{1,5}$/, ""),
+} as const satisfies Record<string, (call: QuotaCall) => string>;
+
+/** The keys of a quota or of a bulkhead that have a name. */
+export type ServerCallKey = keyof typeof keys;
+
+/**
+ * The key function of a quota or of a bulkhead. When the user's function throws or returns no string, that is reported and the
+ * key is `server`.
+ *
+ * @throws InvalidOptionError for an option that is neither a known name nor a function.
+ */
+export function serverKeyOf(
+  key: ServerCallKey | ((call: QuotaCall) => string) | undefined,
+  report: ReportError,
+  option: string,
+): (call: QuotaCall) => string {
+  if (key === undefined) return keys.server;
+  if (typeof key === "function") {
+    const asked = asking(key, keyText, keys.server, report, option);
+    return (call) => asked(call) ?? keys.server();
+  }
+  if (Object.hasOwn(keys, key)) return keys[key];
+  throw new InvalidOptionError(option, "server, service, method, peer or a function", key);
 }

@@ -20,12 +20,15 @@ import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import {
+  callSeen,
   isExempt,
+  type QuotaCall,
+  type ServerCallKey,
   type ServerPolicyOptions,
   serverGate,
+  serverKeyOf,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
-import { type QuotaCall, type QuotaOptions, quotaCall, quotaKey } from "../rate-limit/server.js";
 import {
   Bulkhead,
   type BulkheadOptions,
@@ -45,7 +48,7 @@ export interface ServerBulkheadOptions extends BulkheadOptions, SharingOptions<Q
    * Which calls share a bulkhead: all of the server, those of one service, of one method, of one client address (`peer`), or
    * those for which a function returns the same text, such as the name of a tenant. @defaultValue `server`
    */
-  readonly key?: QuotaOptions["key"];
+  readonly key?: ServerCallKey | ((call: QuotaCall) => string);
   /**
    * How many keys have a bulkhead, a whole number from 1 to 1,000,000. Beyond that, the one that was idle longest is
    * forgotten and starts anew. @defaultValue 1,000
@@ -106,7 +109,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall>
 
   enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
     const { keyOf, hooks } = this.#options;
-    const call = quotaCall(inbound);
+    const call = callSeen(inbound);
     const part = this.#parts.get(boundedKey(keyOf(call)));
     const answer = part.bulkhead.enter(
       priorityRank[inbound.priority],
@@ -174,7 +177,7 @@ function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportErr
     limits,
     ...resolveSharing({ partitions, partition, weight }, limits.maxConcurrent, prefix),
     maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 1_000_000),
-    keyOf: quotaKey(key, report, `${prefix}.key`),
+    keyOf: serverKeyOf(key, report, `${prefix}.key`),
   };
 }
 

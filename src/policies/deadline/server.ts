@@ -35,17 +35,14 @@ export interface DeadlineGuardOptions {
   readonly minRemainingMs?: number;
 }
 
-export type ResolvedDeadlineGuardOptions = Readonly<Required<DeadlineGuardOptions>>;
-
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-function resolveDeadlineGuardOptions(
-  given: DeadlineGuardOptions = {},
-  prefix = "deadlineGuard",
+function resolveMinRemainingMs(
+  given: DeadlineGuardOptions,
+  prefix: string,
   also: readonly string[] = [],
-): ResolvedDeadlineGuardOptions {
-  const options = readOptions(prefix, given, ["minRemainingMs"], also);
-  const { minRemainingMs = 0 } = options;
-  return Object.freeze({ minRemainingMs: durationMs(`${prefix}.minRemainingMs`, minRemainingMs) });
+): number {
+  const { minRemainingMs = 0 } = readOptions(prefix, given, ["minRemainingMs"], also);
+  return durationMs(`${prefix}.minRemainingMs`, minRemainingMs);
 }
 
 /** Calls that were refused, or would have been. Both numbers only grow. */
@@ -64,12 +61,12 @@ export interface DeadlineGuardSnapshot {
 export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "deadline-guard";
   mode: Mode;
-  readonly #options: ResolvedDeadlineGuardOptions;
+  readonly #minRemainingMs: number;
   #expired = 0;
   #infeasible = 0;
 
-  constructor(options: ResolvedDeadlineGuardOptions, mode: Mode = "enforce") {
-    this.#options = options;
+  constructor(minRemainingMs: number, mode: Mode) {
+    this.#minRemainingMs = minRemainingMs;
     this.mode = mode;
   }
 
@@ -85,7 +82,7 @@ export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> 
       this.#expired += 1;
       return refusal("DEADLINE_EXPIRED", "the deadline had passed when the call arrived");
     }
-    const { minRemainingMs } = this.#options;
+    const minRemainingMs = this.#minRemainingMs;
     if (leftMs >= minRemainingMs) return undefined;
     this.#infeasible += 1;
     const detail = `${Math.floor(leftMs)} ms are left, ${minRemainingMs} ms are needed`;
@@ -229,7 +226,7 @@ export function deadlineGuards(
   const options = readOptions(prefix, given, ["mode", "minRemainingMs", "learned"]);
   const { mode = "enforce", learned = {}, ...rest } = options;
   const guard = new DeadlineGuardPolicy(
-    resolveDeadlineGuardOptions(rest, prefix),
+    resolveMinRemainingMs(rest, prefix),
     oneOf(`${prefix}.mode`, mode, modes),
   );
   if (learned === false) return [guard];
@@ -250,11 +247,7 @@ export function deadlineGuard(
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "deadlineGuard");
   const policy = new DeadlineGuardPolicy(
-    resolveDeadlineGuardOptions(rest, "deadlineGuard", [
-      "mode",
-      "priority",
-      ...environmentOptionNames,
-    ]),
+    resolveMinRemainingMs(rest, "deadlineGuard", ["mode", "priority", ...environmentOptionNames]),
     mode,
   );
   return serverGate(environment, priority, [policy]);

@@ -1,37 +1,23 @@
-import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
+import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
-import { InvalidOptionError, oneOf, readOptions } from "../../core/options.js";
+import { oneOf, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
-import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import {
+  callSeen,
   isExempt,
+  type QuotaCall,
+  type ServerCallKey,
   type ServerPolicyOptions,
   serverGate,
+  serverKeyOf,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
-import { serviceOf } from "../../grpc/types.js";
 import { type RateLimitOptions, resolveRateLimitOptions } from "./options.js";
 import { type CostOf, costFunction, RateLimit, type RateLimitSnapshot } from "./rate-limit.js";
-
-/** What the functions of a quota and of a bulkhead see of a call. */
-export interface QuotaCall
-  extends Pick<InboundCall, "method" | "kind" | "peer" | "priority" | "authContext"> {
-  /** What the caller sent, for reading only. */
-  readonly metadata: Pick<Metadata, "get" | "getMap">;
-}
-
-/** The keys that have a name. */
-const keys = {
-  server: () => "server",
-  service: ({ method }: QuotaCall) => serviceOf(method),
-  method: ({ method }: QuotaCall) => method,
-  // Without the port, which is another one for every connection.
-  peer: ({ peer }: QuotaCall) => peer.replace(/:\d{1,5}$/, ""),
-} as const satisfies Record<string, (call: QuotaCall) => string>;
 
 /** How many calls a server accepts per second, for each key. */
 export interface QuotaOptions extends RateLimitOptions {
@@ -42,7 +28,7 @@ export interface QuotaOptions extends RateLimitOptions {
    * port), or what a function returns. A refused caller is told the key, in `google.rpc.QuotaFailure.subject`.
    * @defaultValue `server`
    */
-  readonly key?: keyof typeof keys | ((call: QuotaCall) => string);
+  readonly key?: ServerCallKey | ((call: QuotaCall) => string);
   /** How many tokens a call takes, at least 0. A call that costs more than `burst` is always refused. @defaultValue 1 */
   readonly cost?: (call: QuotaCall) => number;
 }
@@ -62,7 +48,7 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
     const { mode = "enforce", key, cost, ...limit } = options;
     const { report } = environment;
     this.mode = oneOf(`${prefix}.mode`, mode, modes);
-    this.#keyOf = quotaKey(key, report, `${prefix}.key`);
+    this.#keyOf = serverKeyOf(key, report, `${prefix}.key`);
     this.#costOf = costFunction(cost, report, `${prefix}.cost`);
     const resolved = resolveRateLimitOptions(limit, prefix, ["mode", "key", "cost"]);
     this.#limit = new RateLimit(resolved, environment, prefix);
@@ -73,7 +59,7 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
   }
 
   enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
-    const call = quotaCall(inbound);
+    const call = callSeen(inbound);
     return this.#limit.enter({
       key: this.#keyOf(call),
       cost: this.#costOf(call),
@@ -94,26 +80,6 @@ export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
 }
 
 /**
- * The key function of a quota or of a bulkhead. When the user's function throws or returns no string, that is reported and the
- * key is `server`.
- *
- * @throws InvalidOptionError for an option that is neither a known name nor a function.
- */
-export function quotaKey(
-  key: QuotaOptions["key"],
-  report: ReportError,
-  option: string,
-): (call: QuotaCall) => string {
-  if (key === undefined) return keys.server;
-  if (typeof key === "function") {
-    const asked = asking(key, keyText, keys.server, report, option);
-    return (call) => asked(call) ?? keys.server();
-  }
-  if (Object.hasOwn(keys, key)) return keys[key];
-  throw new InvalidOptionError(option, "server, service, method, peer or a function", key);
-}
-
-/**
  * The quotas of a server: one, or several that a call passes in their order.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
@@ -130,12 +96,6 @@ export function quotaPolicies(
 
 function isList<T extends object>(given: T | readonly T[]): given is readonly T[] {
   return Array.isArray(given);
-}
-
-export function quotaCall(inbound: InboundCall): QuotaCall {
-  const { method, kind, peer, priority, metadata = new Metadata() } = inbound;
-  // The certificate is read only when the function asks for it: grpc-js decodes it each time.
-  return { method, kind, peer, priority, metadata, authContext: () => inbound.authContext() };
 }
 
 /**

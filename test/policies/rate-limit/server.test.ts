@@ -4,10 +4,10 @@ import { InvalidOptionError } from "../../../src/core/options.js";
 import { InboundCall } from "../../../src/grpc/context/inbound-call.js";
 import { environmentOf } from "../../../src/grpc/environment.js";
 import { readPushback } from "../../../src/grpc/metadata.js";
+import type { QuotaCall } from "../../../src/grpc/server/policy.js";
 import { decodeStatusDetails, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ServerPolicy } from "../../../src/pipeline/server.js";
 import {
-  type QuotaCall,
   type QuotaOptions,
   quota,
   quotaPolicies,
