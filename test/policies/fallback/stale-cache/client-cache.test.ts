@@ -171,6 +171,7 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
       { get: () => null, set: () => {} },
     ];
     for (const store of broken) {
+      const before = errors.length;
       const made = await cached(
         { shared: true, freshMs: 1_000, store },
         { onError: (error) => errors.push(error) },
@@ -179,6 +180,7 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
       made.state.down = true;
       expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);
       expect(made.clock.pending.refs).toBe(0);
+      expect(made.cache()).toMatchObject({ storeFailures: errors.length - before });
     }
     const order = (a: string, b: string) => a.localeCompare(b);
     const twice = ["Error: get", "Error: get", "Error: get", "Error: set"];
