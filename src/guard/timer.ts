@@ -112,7 +112,8 @@ export function queueClock(clock: Clock, waitMs: number): Clock {
     now: () => clock.now(),
     wallNow: () => clock.wallNow(),
     afterPoll: (task) => clock.afterPoll(task),
-    schedule(delayMs, task, options) {
+    // A task comes from the policies of this package: no user's function.
+    schedule(delayMs, task: () => void, options) {
       if (delayMs !== waitMs || options?.ref === false) {
         return clock.schedule(delayMs, task, options);
       }
