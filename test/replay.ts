@@ -30,7 +30,10 @@ export async function replayable(
   } catch (error) {
     const line = replayLine(test, seed);
     if (!(error instanceof Error)) throw new Error(line, { cause: error });
-    error.message += `\n${line}`;
+    const { message, stack } = error;
+    error.message = `${message}\n${line}`;
+    // Reports show the stack, which has the message of old.
+    if (stack !== undefined) error.stack = stack.replace(message, () => error.message);
     throw error;
   }
 }
