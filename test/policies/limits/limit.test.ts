@@ -323,6 +323,46 @@ describe.each<[string, () => Limit]>([
 });
 
 describe("Vegas", () => {
+  /** A limit of 100 whose calls took 20 ms at the least, after one window more. */
+  function limitAfter(
+    tookMs: number,
+    inFlight: number,
+    outcome: "success" | "failure" = "success",
+  ) {
+    const limit = new VegasLimit({ ...bounds, initial: 100 }, () => 0);
+    let nowMs = 0;
+    limit.record(nowMs, 20, 100, "success");
+    const window = (took: number, running: number, ended: "success" | "failure") => {
+      for (let call = 1; call <= 10; call += 1) {
+        nowMs += 50;
+        limit.record(nowMs, took, running, call === 1 ? ended : "success");
+      }
+    };
+    // The first window is left out, and the second says what the shortest time is.
+    window(20, 100, "success");
+    window(20, 100, "success");
+    window(tookMs, inFlight, outcome);
+    return limit.current;
+  }
+
+  it.each([
+    ["none waits", 20, 112],
+    ["two wait", 20.4, 112],
+    ["four wait", 20.7, 102],
+    ["six wait", 21.2, 100],
+    ["twelve wait", 22.7, 100],
+    ["thirteen wait", 22.8, 98],
+  ])("goes by how many of its 100 calls wait: %s, at %d ms", (_what, tookMs, expected) => {
+    expect(limitAfter(tookMs, 100)).toBe(expected);
+  });
+
+  it("stays while fewer than half of what it allows run, and steps down after a failure all the same", () => {
+    expect(limitAfter(20, 50)).toBe(112);
+    expect(limitAfter(20, 49)).toBe(100);
+    expect(limitAfter(20, 100, "failure")).toBe(98);
+    expect(limitAfter(20, 49, "failure")).toBe(98);
+  });
+
   it("takes a dependency that is slower for good as normal, once it has looked anew", () => {
     const limit = new VegasLimit({ ...bounds, initial: 100 }, () => 0);
     const feed = fed(limit);
@@ -345,6 +385,26 @@ describe("AIMD", () => {
     expect(limit.current).toBe(450);
     limit.record(10_100, 50, 400, "failure");
     expect(limit.current).toBe(405);
+  });
+
+  it("takes a call that was admitted at the step, and one that takes longer than it may, for a failure", () => {
+    const limit = aimd();
+    limit.record(10_000, 150, 400, "failure");
+    limit.record(10_100, 100, 400, "failure");
+    expect(limit.current).toBe(405);
+    limit.record(10_300, 150, 1, "success");
+    expect(limit.current).toBe(405);
+    limit.record(10_300, 151, 1, "success");
+    expect(limit.current).toBe(364);
+  });
+
+  it("keeps to its bounds", () => {
+    const limit = aimd();
+    limit.record(0, 10, 500, "success");
+    expect(limit.current).toBe(500);
+    for (let second = 1; second < 100; second += 1)
+      limit.record(second * 1_000, 10, 500, "failure");
+    expect(limit.current).toBe(8);
   });
 
   it("grows only while it is in use", () => {
