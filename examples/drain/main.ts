@@ -17,7 +17,7 @@ const server = new Server(weir.server({ admission: { limit: 3, maxWaitMs: 2_000 
 server.addService(InventoryServiceService, {
   getStock: ({ request }, callback) => {
     const tookMs = request.sku === "a report" ? 10_000 : 600;
-    // Who is cut off has its work called off.
+    // Who is cut off has its work cancelled.
     sleep(tookMs, undefined, { signal: currentCall()?.signal }).then(
       () => callback(null, { sku: request.sku, quantity: 42 }),
       () => callback({ code: status.CANCELLED }),

@@ -265,12 +265,12 @@ describe("a call that shares another client's", () => {
       });
     const opener = ask(client);
     await link.pass(100);
-    const passenger = ask(other);
+    const second = ask(other);
     await link.pass(100);
     expect(weir.policy("fallback").snapshot()).toMatchObject([{ cache: { shared: 1 } }]);
     client.close();
-    const [error] = await link.until(Promise.all([opener, passenger]));
+    const [error] = await link.until(Promise.all([opener, second]));
     expect(rejectionOf(error ?? {})?.reason).toBe("CLOSED");
-    expect(await passenger).toBeNull();
+    expect(await second).toBeNull();
   });
 });

@@ -7,7 +7,7 @@ const { CANCELLATION, DEADLINE, DEFAULTS } = propagate;
 const neither = DEFAULTS & ~CANCELLATION & ~DEADLINE;
 type Named = "parent" | "ambient" | "both";
 
-/** How a call that a handler makes ends when the handler's own call is called off after 300 ms. */
+/** How a call that a handler makes ends when the handler's own call is cancelled after 300 ms. */
 async function endOf(kind: Method, flags: number | undefined, by: string, named: Named) {
   const back = await scene({
     handlers: handlers((_call, answer) => void back.clock.schedule(1_000, answer)),

@@ -9,7 +9,7 @@ import { createWeir } from "../../src/weir.js";
 import { callOf, fakeBelow, Hearer, optionsOf } from "../grpc/client/fake-call.js";
 import { handlers, kinds, type Scene, scene } from "../scene.js";
 
-/** Two losers may be called off at once, and three timeouts. */
+/** Two losers may be cancelled at once, and three timeouts. */
 const resets = { burst: 4, perSecond: 1 };
 const hedged = {
   resets,
@@ -56,7 +56,7 @@ async function cancelMany({ start, link }: Scene): Promise<void> {
 }
 
 describe.each(kinds)("the attempts of a hedged %s that lost", (method) => {
-  it("are called off while their connection bears it, and run out then", async () => {
+  it("are cancelled while their connection bears it, and run out then", async () => {
     const made = slowFirst(500);
     const at = await made.scene;
     const left: number[] = [];
@@ -72,7 +72,7 @@ describe.each(kinds)("the attempts of a hedged %s that lost", (method) => {
     expect(at.clock.pending.refs + at.clock.pending.unrefs).toBe(0);
   });
 
-  it("and never end are called off in their turn", async () => {
+  it("and never end are cancelled in their turn", async () => {
     const made = slowFirst(1e9);
     const at = await made.scene;
     for (let i = 0; i < 4; i += 1) expect((await at.call(method)).code).toBe(Status.OK);
@@ -99,7 +99,7 @@ describe.each(kinds)("the attempts of a hedged %s that lost", (method) => {
     expect(onTheWire(at)).toBe(0);
   });
 
-  it("are called off at once where resets do not matter", async () => {
+  it("are cancelled at once where resets do not matter", async () => {
     let calls = 0;
     const { call, link } = await scene({
       client: { ...hedged, resets: false },

@@ -197,7 +197,7 @@ it("an attempt stands below the nearest call span, where there are two", async (
 });
 
 it.each(["call", "attempt"] as const)(
-  "a call that is called off while what is below has just failed ends the span of the %s",
+  "a call that is cancelled while what is below has just failed ends the span of the %s",
   async (which) => {
     const { provider, spans } = recorder();
     const broken: Interceptor = () => {

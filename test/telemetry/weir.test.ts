@@ -95,7 +95,7 @@ describe.each(kinds)("a %s call of a weir", (method) => {
     });
   });
 
-  // Known: the timeout does not note the end of its attempt before it calls it off.
+  // Known: the timeout does not note the end of its attempt before it cancels it.
   it("says of such an attempt that its own time was up", async () => {
     const world = await open(timed, undefined, 10);
     await world.call(method);

@@ -17,7 +17,7 @@ afterEach(() => {
 describe.each(kinds)(
   "a %s that is cancelled in the tick that starts it, on a warm channel",
   (method) => {
-    it("is called off at the server too", async () => {
+    it("is cancelled at the server too", async () => {
       const ends: string[] = [];
       let warm = false;
       const server = new Server({

@@ -80,7 +80,7 @@ async function soak(seed: number): Promise<void> {
   }
   const outcomes = (await calling).flat();
 
-  // Whatever was called off has to get to the servers before nothing is left.
+  // Whatever was cancelled has to get to the servers before nothing is left.
   await vi.waitFor(() => expect(inUse(weir.snapshot())).toEqual([]), { timeout: 5_000 });
   expect(weir.snapshot().waiting).toBe(0);
   for (const client of clients) client.close();

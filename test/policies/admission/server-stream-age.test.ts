@@ -17,7 +17,7 @@ const aging = { admission: { streams: { maxAgeMs: 10_000 } } } as const;
 const streams = kinds.filter((kind) => kind !== "unary");
 
 describe.each(streams)("a %s that has become old", (kind) => {
-  it("is ended by the server, its handler is called off, and its slot is free again", async () => {
+  it("is ended by the server, its handler is cancelled, and its slot is free again", async () => {
     const aborted: boolean[] = [];
     const made = await scene({
       client: { retry: false },

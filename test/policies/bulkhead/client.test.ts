@@ -109,7 +109,7 @@ describe.each(kinds)("partitions of a bulkhead for %s", (method) => {
     expect(began).toHaveLength(4);
   });
 
-  it("lose nothing of calls that are called off, while they wait or run, or whose time is up", async () => {
+  it("lose nothing of calls that are cancelled, while they wait or run, or whose time is up", async () => {
     const { start, startAt, link, clock, snapshot, weir } = await slowScene({
       maxConcurrent: 4,
       maxWaitMs: 1_000,

@@ -62,7 +62,7 @@ describe("a chain of fallbacks", () => {
     expect(scene.errors).toEqual([new Error("broken")]);
   });
 
-  it("gives each its own time, and then calls it off and asks the next", () => {
+  it("gives each its own time, and then cancels it and asks the next", () => {
     const slow = candidate("a", { timeoutMs: 100 });
     const scene = new FallbackScene([slow, candidate("b", { timeoutMs: 50 })]);
     scene.run.start();
@@ -154,7 +154,7 @@ describe("a chain of fallbacks", () => {
   });
 });
 
-it("an answer at once, which ends the call, is not called off", () => {
+it("an answer at once, which ends the call, is not cancelled", () => {
   const scene = new FallbackScene([candidate("a", { atOnce: answer("now") })]);
   scene.onAnswer = () => scene.run.abort();
   scene.run.start();

@@ -90,7 +90,7 @@ describe.each(replaceable)("a call of %s whose service hangs", (method) => {
     expect(made.clock.pending.refs).toBe(0);
   });
 
-  it("is called off by its caller while a provider works", async () => {
+  it("is cancelled by its caller while a provider works", async () => {
     let signal: AbortSignal | undefined;
     let late: (answer: never) => void = () => {};
     const made = await fallbackScene(
@@ -121,7 +121,7 @@ describe.each(replaceable)("a call of %s whose service hangs", (method) => {
     expect(made.clock.pending.refs).toBe(0);
   });
 
-  it("is not answered by a fallback when its caller calls it off", async () => {
+  it("is not answered by a fallback when its caller cancels it", async () => {
     const made = await fallbackScene(
       { providers: [staticValue(message(1), { when: () => true })] },
       { handlers: hanging() },
@@ -261,7 +261,7 @@ describe("another client's method", () => {
     expect(seen[0]?.leftMs).toBeLessThanOrEqual(250);
   });
 
-  it("is called off when it takes too long, and its failure is no defect", async () => {
+  it("is cancelled when it takes too long, and its failure is no defect", async () => {
     const ended: string[] = [];
     const { made, link } = await twoServers({
       ...echo,
@@ -291,7 +291,7 @@ describe("another client's method", () => {
   });
 });
 
-it("streams of another client are read, called off and let fail", async () => {
+it("streams of another client are read, cancelled and let fail", async () => {
   const made = await fallbackScene({
     providers: [
       alternative((request, context) => {

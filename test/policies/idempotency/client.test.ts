@@ -332,7 +332,7 @@ describe.each(single)("a key made of the request of %s", (method) => {
     const ended = await front.link.until(inner?.ended ?? Promise.reject(new Error("no call")));
     expect(ended.code).toBe(Status.CANCELLED);
     expect(front.clock.now() - beganMs).toBeLessThan(410);
-    // In the tick of its start grpc-js takes no cancellation on the wire: the call is called off a turn later.
+    // In the tick of its start grpc-js takes no cancellation on the wire: the call is cancelled a turn later.
     await joined.link.pass(1);
     expect(joined.link.inFlight()).toBe(0);
   });

@@ -19,7 +19,7 @@ import { forSeeds } from "../../../replay.js";
 import { echo, type SceneOptions, withResolvers } from "../../../scene.js";
 import { fallbackScene, message, within } from "../client-scene.js";
 
-/** A service that answers when it is told to, and knows who has been called off. */
+/** A service that answers when it is told to, and knows who has been cancelled. */
 function held() {
   const calls: {
     readonly priority: unknown;
@@ -144,7 +144,7 @@ describe("calls that are alike", () => {
     );
   });
 
-  it("are called off on the wire when the last has left, and then begin anew", async () => {
+  it("are cancelled on the wire when the last has left, and then begin anew", async () => {
     const made = await flights();
     const both = [made.start("unary"), made.start("unary")];
     await made.link.pass(10);
@@ -402,7 +402,7 @@ async function world(seed: number): Promise<Readonly<Record<"callers" | "served"
             const own = String(response?.payload) === tenant && response?.sequence === sequence;
             resolve(own ? undefined : `${tenant} ${sequence} got ${String(response?.payload)}`);
           } else if (error.code === Status.CANCELLED) {
-            resolve(left ? undefined : "called off by somebody else");
+            resolve(left ? undefined : "cancelled by somebody else");
           } else if (error.code === Status.DEADLINE_EXCEEDED) {
             resolve(tookMs >= withinMs - 1 ? undefined : `out of time after ${tookMs} ms`);
           } else resolve(error.details === "down" ? undefined : error.message);
