@@ -92,8 +92,10 @@ export class Failure {
 
   /** The same failure with the status that an interceptor above has passed on. */
   withStatus(status: StatusObject): Failure | undefined {
-    if (status === this.status) return this;
-    return status.code === Status.OK ? undefined : new Failure(status, this.origin, this.rejection);
+    if (status.code === Status.OK) return undefined;
+    // Also when the interceptor changed the status in place.
+    const unchanged = status === this.status && codeOf(status, this.origin) === this.code;
+    return unchanged ? this : new Failure(status, this.origin, this.rejection);
   }
 
   /** The server's pushback: a wait in milliseconds, or `stop`. Only the server that was called is believed. */
