@@ -227,6 +227,49 @@ describe("the reads of a streamed answer", () => {
   });
 });
 
+describe("a streamed answer that has begun", () => {
+  it("is no call that waits, and goes on when the weir is closed", async () => {
+    const made = await fallbackScene({
+      providers: [
+        value(async function* () {
+          yield message(1);
+          await new Promise<void>((resolve) => made.clock.schedule(100, resolve));
+          yield message(2);
+        }),
+      ],
+    });
+    const running = made.start("serverStream");
+    await made.link.pass(10);
+    expect(made.weir.snapshot().waiting).toBe(0);
+    made.weir.close();
+    const ended = await made.link.until(running.ended, 1e6);
+    expect([ended.code, ended.received]).toEqual([Status.OK, [1, 2]]);
+  });
+
+  it("has no end to tell once its call has ended", async () => {
+    const seen: unknown[] = [];
+    const { promise, resolve } = withResolvers<never>();
+    const iterator = { next: () => promise };
+    const stream = new FallbackStream(
+      iterator,
+      { done: false, value: 1 },
+      {
+        message: (one) => seen.push(one),
+        done: () => seen.push("done"),
+        broken: (error) => seen.push(error),
+      },
+    );
+    const turn = () => new Promise((next) => setImmediate(next));
+    stream.read();
+    await turn();
+    stream.read();
+    stream.stop();
+    resolve(Promise.reject(new Error("too late")) as never);
+    await turn();
+    expect(seen).toEqual([1]);
+  });
+});
+
 describe("a response that has begun", () => {
   it.each([true, false])("cannot be replaced; a message was sent: %o", async (withMessage) => {
     const breaks: ConformanceServiceServer = {

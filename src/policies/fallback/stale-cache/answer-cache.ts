@@ -56,10 +56,10 @@ export function encodeAnswer({ storedAtMs, reading, messages }: StoredAnswer): U
 }
 
 /**
- * Decodes a stored answer. Its messages are views of the bytes; copy one before handing it out. `undefined` for bytes of
- * another format.
+ * Decodes a stored answer. Its messages are views of the bytes; copy one before handing it out. `undefined` if there are
+ * none, or if they have another format.
  */
-export function decodeAnswer(bytes: Uint8Array): StoredAnswer | undefined {
+export function decodeAnswer(bytes: Uint8Array | null | undefined): StoredAnswer | undefined {
   if (!(bytes instanceof Uint8Array) || bytes.length < headBytes) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const storedAtMs = view.getFloat64(1);

@@ -210,7 +210,6 @@ export class StaleCache implements FallbackSource {
     bytes: Uint8Array | null | undefined,
     { maxMs, ifUnknownMs }: Ages,
   ): ProvidedAnswer | undefined {
-    if (bytes === null || bytes === undefined) return undefined;
     const stored = decodeAnswer(bytes);
     if (stored === undefined) return undefined;
     const ageMs = this.#ageOf(stored) ?? ifUnknownMs;
