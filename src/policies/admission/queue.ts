@@ -112,7 +112,7 @@ export class AdmissionQueue<T> {
   /** The next call of the rank that comes is owed a slot: the rank is owed more than it has calls in the queue. */
   isOwed(rank: number): boolean {
     const one = this.#ranks[rank];
-    return rank > 0 && one !== undefined && one.slotsOwed > one.size;
+    return one !== undefined && one.slotsOwed > one.size;
   }
 
   /**

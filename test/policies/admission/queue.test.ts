@@ -35,6 +35,22 @@ describe("the order of a waiting line", () => {
     expect(drain()).toBe("0a 1a 1b 2a 2b 3a 3b");
   });
 
+  it("owes a rank a slot once its share of what the better ones were given is one more than wait in it", () => {
+    const { line: waiting, fill } = line({ minShare: 0.25 });
+    const owed = () => [0, 1, 2, 3].map((rank) => waiting.isOwed(rank));
+    for (let slot = 0; slot < 3; slot += 1) waiting.served(0);
+    expect(owed()).toEqual([false, false, false, false]);
+    waiting.served(0);
+    expect(owed()).toEqual([false, true, true, true]);
+    fill("3a");
+    expect(owed()).toEqual([false, true, true, false]);
+    // The share of a slot that was owed goes to all but the first.
+    waiting.served(1, true);
+    expect(owed()).toEqual([false, false, true, false]);
+    for (let slot = 0; slot < 3; slot += 1) waiting.served(2, true);
+    expect(owed()).toEqual([false, true, false, true]);
+  });
+
   it("tells the worst rank that waits, and none when it is empty", () => {
     const { line: waiting, fill } = line();
     expect(waiting.worstRank).toBe(-1);
