@@ -169,6 +169,14 @@ describe("the hand on breakers", () => {
     expect(later.overridden).toBe(false);
   });
 
+  it("takes back the mode of a key, too, with a word about all", () => {
+    const { control, set } = setup();
+    control.disable("a");
+    expect(set.modeOf("a")).toBe("off");
+    control.forceOpen();
+    expect(set.modeOf("a")).toBe("enforce");
+  });
+
   it("has nothing to say to breakers that are built later, once each key was released", () => {
     const { control, make } = setup();
     control.forceOpen("a");
