@@ -47,9 +47,9 @@ export function simulate(
   const results: Second[] = [];
   for (let second = 0; second < seconds; second += 1) {
     const result = emptySecond();
-    const pendingCalls = { left: 0 };
+    const room = { left: 0 };
     for (let slot = 0; slot < slots; slot += 1) {
-      pendingCalls.left = Math.min(pendingCalls.left, 1) + world.capacity(second) / slots;
+      room.left = Math.min(room.left, 1) + world.capacity(second) / slots;
       const sent: { priority: Priority; permit: Permit; order: number }[] = [];
       for (const priority of priorities) {
         const ask = asks[priority] ?? 0;
@@ -65,9 +65,9 @@ export function simulate(
       }
       clock.advance(1_000 / slots);
       for (const { priority, permit } of sent.toSorted((a, b) => a.order - b.order)) {
-        if (pendingCalls.left < 1) permit.settle("ignored", shed);
+        if (room.left < 1) permit.settle("ignored", shed);
         else {
-          pendingCalls.left -= 1;
+          room.left -= 1;
           result[priority].served += 1;
           permit.settle("success");
         }
