@@ -136,9 +136,11 @@ describe("the elastic limit without evidence", () => {
     const feed = fed(limit);
     feed(20, 200, 10);
     expect(limit.current).toBe(500);
+    expect(limit.phase).toBe("open");
     heldUp = 0.5;
     feed(20, 200, 10);
     expect(limit.current).toBeLessThan(20);
+    expect(limit.phase).toBe("saturated");
   });
 
   it("takes nothing away from calls that are slow while they are no more than before, until most are late", () => {
