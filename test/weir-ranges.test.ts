@@ -66,7 +66,7 @@ const numbers: readonly Range[] = [
   ["server.admission.queue.minShare", 0, 0.25],
   ["server.admission.limit.backoffRatio", 0.5, 0.999, { algorithm: "aimd" }],
   ["server.admission.pressure.cpu.from", 0, 1e9 - 1, { to: 1e9 }],
-  ["server.admission.pressure.cpu.to", 1, 1e9, { from: 1 - 1e-12 }],
+  ["server.admission.pressure.cpu.to", 1e-9, 1e9, { from: 0 }],
   ["server.admission.pressure.maxShare", 1e-9, 1],
 ];
 

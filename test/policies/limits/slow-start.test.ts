@@ -38,6 +38,20 @@ describe("a surge", () => {
     expect(play(250, 200, 2_000)).toBeUndefined();
   });
 
+  it("is judged by the end of the twentieth call, and not before twice the usual time of one", () => {
+    const seenAt = (everyMs: number) => {
+      const surge = rested();
+      for (let call = 0; call < 100; call += 1) {
+        // Five come for each that ends.
+        if (surge.record(call * everyMs, 20, 100 + call * 5) !== undefined) return call;
+      }
+      return undefined;
+    };
+    // The first one begins it.
+    expect(seenAt(4)).toBe(20);
+    expect(seenAt(1)).toBe(40);
+  });
+
   it("is forgotten when it is over", () => {
     const surge = rested();
     for (let call = 0; call < 19; call += 1) surge.record(call * 2, 20, 100 + call * 9);
