@@ -3,7 +3,7 @@ import type { ObservedReport, PolicyControl } from "./core/control.js";
 import { InvalidOptionError, isRecord, oneOf, readOptions } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
-import { safely } from "./core/user-code.js";
+import { reportSafely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
 import {
@@ -112,7 +112,7 @@ export class Weir {
     const policies = this.#policiesOf(policy);
     const environment = { ...this.#environment, resets: policies.resets };
     for (const conflict of serviceConfigConflicts(own, policy)) {
-      safely(environment.report, new Error(conflict), "client options");
+      reportSafely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanLayers(environment, this.#telemetry);
     return clientOptions(own, clientPipeline(policies, environment, spans), environment);

@@ -21,7 +21,7 @@ export function placeOf(rank: number, cohort = cohorts - 1): number {
 }
 
 /** Whether a level refuses a call at this place. It never refuses `critical`. */
-export function isDoomed(place: number, level: number): boolean {
+export function isRefusedAt(place: number, level: number): boolean {
   return place >= 1 && place >= level;
 }
 
@@ -36,11 +36,11 @@ const agreeing = 5;
  * To see when the level is lifted, some of the calls that it refuses are sent all the same, as probes: a small share of
  * them, and one in each quarter of the time for which the level holds.
  */
-export class HeardLevel {
+export class AnnouncedLevel {
   readonly #random: Random;
   readonly #probeRatio: number;
   readonly #levels = new Float64Array(agreeing);
-  #heard = 0;
+  #answers = 0;
   #untilMs = Number.NEGATIVE_INFINITY;
   #probeEveryMs = 0;
   #probedAtMs = 0;
@@ -51,23 +51,23 @@ export class HeardLevel {
   }
 
   /** Notes an answer without a level. */
-  silence(): void {
-    this.#heard = 0;
+  noteNone(): void {
+    this.#answers = 0;
   }
 
   /** Notes an answer with a level. */
-  hear({ level, ttlMs }: AdmissionLevel, nowMs: number): void {
-    if (nowMs >= this.#untilMs) this.#heard = 0;
-    this.#levels[this.#heard % agreeing] = level;
-    this.#heard += 1;
-    if (this.#heard === agreeing) this.#probedAtMs = nowMs;
+  note({ level, ttlMs }: AdmissionLevel, nowMs: number): void {
+    if (nowMs >= this.#untilMs) this.#answers = 0;
+    this.#levels[this.#answers % agreeing] = level;
+    this.#answers += 1;
+    if (this.#answers === agreeing) this.#probedAtMs = nowMs;
     this.#untilMs = nowMs + ttlMs;
     this.#probeEveryMs = ttlMs / 4;
   }
 
   /** True while too few answers had a level. Needs no clock, so that it costs nothing while no server sheds. */
   get silent(): boolean {
-    return this.#heard < agreeing;
+    return this.#answers < agreeing;
   }
 
   /** The level in force; `undefined` for none. */
@@ -79,7 +79,7 @@ export class HeardLevel {
   /** How many milliseconds a call should wait before another try; `undefined` when it may be sent, perhaps as a probe. */
   holdsBackMs(place: number, nowMs: number): number | undefined {
     const level = this.level(nowMs);
-    if (level === undefined || !isDoomed(place, level)) return undefined;
+    if (level === undefined || !isRefusedAt(place, level)) return undefined;
     const due = nowMs - this.#probedAtMs >= this.#probeEveryMs;
     if (due || this.#random() < this.#probeRatio) {
       this.#probedAtMs = nowMs;

@@ -28,25 +28,25 @@ export function notify<E>(
   if (observer === undefined) return;
   try {
     const answer: unknown = observer(event);
-    if (answer !== undefined) heed(answer, report, where);
+    if (answer !== undefined) reportRejection(answer, report, where);
   } catch (error) {
-    safely(report, error, where);
+    reportSafely(report, error, where);
   }
 }
 
 /** Calls a user's function whose result is not used. False when it threw. */
-export function tell(call: () => unknown, report: ReportError, where: string): boolean {
+export function callSafely(call: () => unknown, report: ReportError, where: string): boolean {
   try {
-    heed(call(), report, where);
+    reportRejection(call(), report, where);
     return true;
   } catch (error) {
-    safely(report, error, where);
+    reportSafely(report, error, where);
     return false;
   }
 }
 
 /** Calls a reporter, which may itself throw or reject. */
-export function safely(report: ReportError, error: unknown, where: string): void {
+export function reportSafely(report: ReportError, error: unknown, where: string): void {
   try {
     const answer: unknown = report(error, where);
     // There is nobody left to report to.
@@ -83,7 +83,7 @@ export function ask<T, F = T>(
   try {
     return read(atOnce(question()));
   } catch (error) {
-    safely(report, error, where);
+    reportSafely(report, error, where);
     return otherwise;
   }
 }
@@ -100,7 +100,7 @@ export function asking<C, T, F>(
     try {
       return read(atOnce(question(about)));
     } catch (error) {
-      safely(report, error, where);
+      reportSafely(report, error, where);
       return otherwise(about);
     }
   };
@@ -111,20 +111,20 @@ export function asking<C, T, F>(
  *
  * @throws what the function throws.
  */
-export function given<T>(question: () => T | PromiseLike<T>): T | Promise<T> {
-  return known(question());
+export function answerOf<T>(question: () => T | PromiseLike<T>): T | Promise<T> {
+  return asPromise(question());
 }
 
 /** The same for work that gets an `AbortSignal`. Work that declares no parameter is called without one. */
-export function begun<T>(
+export function startWork<T>(
   work: (signal: AbortSignal) => T | PromiseLike<T>,
   signal: () => AbortSignal,
 ): T | Promise<T> {
-  return known(work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(signal()));
+  return asPromise(work.length === 0 ? (work as () => T | PromiseLike<T>)() : work(signal()));
 }
 
 /** @throws what the answer throws when its `then` is read. */
-function known<T>(answer: T | PromiseLike<T>): T | Promise<T> {
+function asPromise<T>(answer: T | PromiseLike<T>): T | Promise<T> {
   if (isPlainPromise(answer)) return answer;
   return isPromiseLike(answer) ? adopt(answer) : answer;
 }
@@ -141,7 +141,7 @@ export function whenKnown<T>(
 ): void {
   let answer: T | Promise<T>;
   try {
-    answer = given(question);
+    answer = answerOf(question);
     // Inside the `try`: what only looks like a promise may throw here.
     if (answer instanceof Promise) {
       answer.then(
@@ -191,9 +191,9 @@ function isPlainPromise<T>(answer: T | PromiseLike<T>): answer is Promise<T> {
 }
 
 /** Reports the rejection of a promise that nothing waits for. */
-function heed(answer: unknown, report: ReportError, where: string): void {
+function reportRejection(answer: unknown, report: ReportError, where: string): void {
   if (!isPromiseLike(answer)) return;
-  adopt(answer).catch((error: unknown) => safely(report, error, where));
+  adopt(answer).catch((error: unknown) => reportSafely(report, error, where));
 }
 
 /** @throws TypeError for a promise. A rejection of it is ignored: the error says enough. */
@@ -283,7 +283,7 @@ function safeClock(clock: Clock, report: ReportError): Clock {
     return () => {
       if (!open) return;
       open = false;
-      tell(cancel, complain, "clock");
+      callSafely(cancel, complain, "clock");
     };
   };
   return {
@@ -320,6 +320,6 @@ function once(report: ReportError, where: string): ReportError {
   return (error) => {
     if (told) return;
     told = true;
-    safely(report, error, where);
+    reportSafely(report, error, where);
   };
 }

@@ -1,4 +1,4 @@
-import { begun } from "../core/user-code.js";
+import { startWork } from "../core/user-code.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { type CompiledGuard, Passed, type Refused } from "./compiled.js";
 import { type GuardedWork, neverAborted } from "./options.js";
@@ -44,7 +44,7 @@ export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<
   };
   let made: T | Promise<T>;
   try {
-    made = begun(work, never);
+    made = startWork(work, never);
     // Inside the `try`, because an object that only looks like a promise throws here.
     if (made instanceof Promise) return made.then(succeeded, failed);
   } catch (error) {

@@ -22,7 +22,7 @@ import {
 import { type Priority, priorityRank } from "../core/priority.js";
 import { LatencyQuantile } from "../core/stats/latency-quantile.js";
 import { statusCode } from "../core/status.js";
-import { ask, given, type ReportError, yesOrNo } from "../core/user-code.js";
+import { answerOf, ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { rejectionOf } from "../grpc/status/rejection.js";
 import type { BreakerCall, BreakerRefusal } from "../policies/breaker/breaker.js";
 import { BreakerSet } from "../policies/breaker/breakers.js";
@@ -369,8 +369,8 @@ export class GuardFallback<F> implements ControlledPolicy {
     if (answer === undefined) return () => value;
     // A signal is made only for functions that declare one.
     return answer.length < 2
-      ? () => given(() => answer(error, neverAborted))
-      : (signal) => given(() => answer(error, signal));
+      ? () => answerOf(() => answer(error, neverAborted))
+      : (signal) => answerOf(() => answer(error, signal));
   }
 
   snapshot(): { readonly answered: number; readonly unanswered: number } {

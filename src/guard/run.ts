@@ -4,7 +4,7 @@ import type { Decision, PolicyName, Reason, Verdict } from "../core/decision.js"
 import { type GateHost, GateRun } from "../core/gate.js";
 import { type Outcome, type Queued, type Refusal, refusal } from "../core/permit.js";
 import type { Priority } from "../core/priority.js";
-import { begun } from "../core/user-code.js";
+import { startWork } from "../core/user-code.js";
 import { captureContext, type RestoreContext } from "../grpc/context/async-context.js";
 import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js";
 import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
@@ -295,7 +295,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   #callWork(): T | Promise<T> {
-    return begun(this.#work, () => this.#signal());
+    return startWork(this.#work, () => this.#signal());
   }
 
   #callTraced(trace: RunTrace): T | Promise<T> {

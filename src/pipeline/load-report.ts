@@ -1,7 +1,7 @@
 import { performance } from "node:perf_hooks";
 import { type CancelTask, type Clock, systemClock } from "../core/clock.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
-import { type ReportError, tell } from "../core/user-code.js";
+import { callSafely, type ReportError } from "../core/user-code.js";
 
 /** What a load report needs of a `ServerMetricRecorder` of grpc-js. */
 export interface UtilizationRecorder {
@@ -162,7 +162,7 @@ export class LoadReport {
       recorder.setApplicationUtilizationMetric(reported);
       return recorder.setQpsMetric?.(perSecond);
     };
-    tell(task, this.#report, "reportLoad.recorder");
+    callSafely(task, this.#report, "reportLoad.recorder");
     // A recorder may close the weir.
     if (this.#closed) return;
     this.#stop = this.#clock.schedule(this.#intervalMs, () => this.#reportNow(), { ref: false });

@@ -15,7 +15,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import { shown } from "../core/options.js";
-import { ask, type ReportError, tell, yesOrNo } from "../core/user-code.js";
+import { ask, callSafely, type ReportError, yesOrNo } from "../core/user-code.js";
 import { copyMetadata } from "../grpc/client/kept-metadata.js";
 import { rpcMethod } from "./attributes.js";
 import type { ResolvedTelemetryOptions } from "./options.js";
@@ -83,28 +83,28 @@ export class Tracing {
         outcome = { thrown };
       }
     };
-    tell(() => context.with(active, once), this.#report, "contextManager");
+    callSafely(() => context.with(active, once), this.#report, "contextManager");
     once();
     return resultOf(outcome);
   }
 
   /** Runs a task that changes or ends a span. The processors and exporters of the user may throw. */
   guard(task: () => void): void {
-    tell(task, this.#report, "tracerProvider");
+    callSafely(task, this.#report, "tracerProvider");
   }
 
   /** The metadata with the context in it: a copy, or the same object if the propagator adds nothing. */
   inject(active: Context, metadata: Metadata): Metadata {
     const carrier = new OutgoingCarrier(metadata);
     const inject = () => this.#propagator().inject(active, carrier, outgoingSetter);
-    tell(inject, this.#report, "propagator");
+    callSafely(inject, this.#report, "propagator");
     return carrier.metadata;
   }
 
   /** Puts the context into metadata that belongs to this call. */
   injectInto(active: Context, metadata: Metadata): void {
     const inject = () => this.#propagator().inject(active, metadata, metadataSetter);
-    tell(inject, this.#report, "propagator");
+    callSafely(inject, this.#report, "propagator");
   }
 
   /**

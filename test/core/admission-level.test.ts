@@ -1,16 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { HeardLevel, isDoomed, placeOf } from "../../src/core/admission-level.js";
+import { AnnouncedLevel, isRefusedAt, placeOf } from "../../src/core/admission-level.js";
 
 const never = () => 1 - 2 ** -53;
 const low = 3;
 
 function scene(probeRatio = 0, random: () => number = never) {
-  const heard = new HeardLevel(probeRatio, random);
-  const hear = (level: number, atMs: number, times = 1, ttlMs = 1_000) => {
-    for (let n = 0; n < times; n += 1) heard.hear({ level, ttlMs }, atMs);
+  const announced = new AnnouncedLevel(probeRatio, random);
+  const note = (level: number, atMs: number, times = 1, ttlMs = 1_000) => {
+    for (let n = 0; n < times; n += 1) announced.note({ level, ttlMs }, atMs);
   };
-  return { heard, hear };
+  return { announced, note };
 }
 
 describe("the place of a call", () => {
@@ -27,77 +27,80 @@ describe("the place of a call", () => {
     [1, 1, true],
     [0.9, 0, false],
     [0, 0, false],
-  ])("%d is doomed by level %d: %s, and never that of a critical call", (place, level, doomed) => {
-    expect(isDoomed(place, level)).toBe(doomed);
-  });
+  ])(
+    "%d is refused by level %d: %s, and never that of a critical call",
+    (place, level, refused) => {
+      expect(isRefusedAt(place, level)).toBe(refused);
+    },
+  );
 });
 
 describe("a level that answers tell", () => {
   it("holds what it refuses back after five answers in a row, for what is left of it", () => {
-    const { heard, hear } = scene();
-    hear(3, 0, 4);
-    expect(heard.holdsBackMs(low, 0)).toBeUndefined();
-    hear(3, 100);
-    expect(heard.holdsBackMs(low, 300)).toBe(800);
-    expect(heard.holdsBackMs(2, 300)).toBeUndefined();
+    const { announced, note } = scene();
+    note(3, 0, 4);
+    expect(announced.holdsBackMs(low, 0)).toBeUndefined();
+    note(3, 100);
+    expect(announced.holdsBackMs(low, 300)).toBe(800);
+    expect(announced.holdsBackMs(2, 300)).toBeUndefined();
   });
 
   it("ends at once with an answer that has none", () => {
-    const { heard, hear } = scene();
-    hear(3, 0, 50);
-    heard.silence();
-    expect(heard.silent).toBe(true);
-    hear(3, 0, 4);
-    expect(heard.holdsBackMs(low, 0)).toBeUndefined();
-    hear(3, 0);
-    expect(heard.holdsBackMs(low, 0)).toBe(1_000);
+    const { announced, note } = scene();
+    note(3, 0, 50);
+    announced.noteNone();
+    expect(announced.silent).toBe(true);
+    note(3, 0, 4);
+    expect(announced.holdsBackMs(low, 0)).toBeUndefined();
+    note(3, 0);
+    expect(announced.holdsBackMs(low, 0)).toBe(1_000);
   });
 
   it("ends by time, and has to be told anew then", () => {
-    const { heard, hear } = scene();
-    hear(3, 0, 5);
-    expect(heard.holdsBackMs(low, 249)).toBe(751);
-    expect(heard.level(999)).toBe(3);
-    expect(heard.level(1_000)).toBeUndefined();
-    hear(3, 1_000);
-    expect(heard.level(1_001)).toBeUndefined();
+    const { announced, note } = scene();
+    note(3, 0, 5);
+    expect(announced.holdsBackMs(low, 249)).toBe(751);
+    expect(announced.level(999)).toBe(3);
+    expect(announced.level(1_000)).toBeUndefined();
+    note(3, 1_000);
+    expect(announced.level(1_001)).toBeUndefined();
   });
 
   it("is the highest of the last five: one server that sheds more does not speak for the others", () => {
-    const { heard, hear } = scene();
-    hear(1, 0, 4);
-    hear(3, 0);
-    expect(heard.level(1)).toBe(3);
-    hear(2, 0, 4);
-    expect(heard.level(1)).toBe(3);
-    hear(2, 0);
-    expect(heard.level(1)).toBe(2);
+    const { announced, note } = scene();
+    note(1, 0, 4);
+    note(3, 0);
+    expect(announced.level(1)).toBe(3);
+    note(2, 0, 4);
+    expect(announced.level(1)).toBe(3);
+    note(2, 0);
+    expect(announced.level(1)).toBe(2);
   });
 
   it("does not stop calls to the others while one of two servers sheds", () => {
-    const { heard, hear } = scene();
+    const { announced, note } = scene();
     for (let n = 0; n < 100; n += 1) {
-      hear(3, n);
-      expect(heard.holdsBackMs(low, n)).toBeUndefined();
-      heard.silence();
+      note(3, n);
+      expect(announced.holdsBackMs(low, n)).toBeUndefined();
+      announced.noteNone();
     }
   });
 
   it("lets one call pass each quarter of its time", () => {
-    const { heard, hear } = scene();
+    const { announced, note } = scene();
     const passed: number[] = [];
     for (let ms = 0; ms < 1_000; ms += 10) {
-      hear(3, ms, 5);
-      if (heard.holdsBackMs(low, ms) === undefined) passed.push(ms);
+      note(3, ms, 5);
+      if (announced.holdsBackMs(low, ms) === undefined) passed.push(ms);
     }
     expect(passed).toEqual([250, 500, 750]);
   });
 
   it("lets a share pass, by the draw", () => {
-    const { heard, hear } = scene(0.01, () => 0.005);
-    hear(3, 0, 5);
-    expect(heard.holdsBackMs(low, 1)).toBeUndefined();
-    const { heard: other, hear: tell } = scene(0.01, () => 0.01);
+    const { announced, note } = scene(0.01, () => 0.005);
+    note(3, 0, 5);
+    expect(announced.holdsBackMs(low, 1)).toBeUndefined();
+    const { announced: other, note: tell } = scene(0.01, () => 0.01);
     tell(3, 0, 5);
     expect(other.holdsBackMs(low, 1)).toBe(999);
   });
@@ -117,7 +120,7 @@ it("never holds back longer than it was told, nor anybody whom one of the last f
       fc.array(step, { maxLength: 60 }),
       fc.double({ min: 0, max: 3.99 }),
       (script, place) => {
-        const { heard } = scene(0.5, () => 0.7);
+        const { announced } = scene(0.5, () => 0.7);
         let nowMs = 0;
         let last: (number | undefined)[] = [];
         let until = 0;
@@ -125,13 +128,13 @@ it("never holds back longer than it was told, nor anybody whom one of the last f
           if (typeof each === "number") nowMs += each;
           else if (each === "silence") {
             last = [];
-            heard.silence();
+            announced.noteNone();
           } else {
             last = [...(nowMs < until ? last : []), each.level].slice(-5);
             until = nowMs + each.ttlMs;
-            heard.hear(each, nowMs);
+            announced.note(each, nowMs);
           }
-          const leftMs = heard.holdsBackMs(place, nowMs);
+          const leftMs = announced.holdsBackMs(place, nowMs);
           if (leftMs === undefined) continue;
           expect(leftMs).toBe(until - nowMs);
           expect(leftMs).toBeGreaterThan(0);

@@ -3,17 +3,17 @@ import { describe, expect, it, vi } from "vitest";
 import type { Clock } from "../../src/core/clock.js";
 import {
   adopt,
+  answerOf,
   ask,
   asking,
-  begun,
+  callSafely,
   finite,
-  given,
   isPromiseLike,
   keyText,
   notify,
-  safely,
+  reportSafely,
   share,
-  tell,
+  startWork,
   userClock,
   userRandom,
   warn,
@@ -74,12 +74,12 @@ describe("an observer of the user's", () => {
     const { told, report } = listener();
     for (const answer of [undefined, 1, Symbol("x"), () => {}, null]) {
       notify(() => answer, 1, report, "onDecision");
-      expect(tell(() => answer, report, "recorder")).toBe(true);
+      expect(callSafely(() => answer, report, "recorder")).toBe(true);
     }
     expect(told).toEqual([]);
     // It throws when it is asked for its `then`, and that alone is told.
     notify(revoked, 1, report, "onDecision");
-    expect(tell(revoked, report, "recorder")).toBe(false);
+    expect(callSafely(revoked, report, "recorder")).toBe(false);
     expect(told).toEqual([
       expect.stringMatching(/^onDecision: .*revoked/),
       expect.stringMatching(/^recorder: .*revoked/),
@@ -93,7 +93,7 @@ describe("an observer of the user's", () => {
       return broken();
     };
     for (const report of [failing(fail), failing(reject)]) {
-      expect(() => safely(report, new Error("x"), "here")).not.toThrow();
+      expect(() => reportSafely(report, new Error("x"), "here")).not.toThrow();
       expect(() => notify(reject, 1, report, "there")).not.toThrow();
     }
     await later();
@@ -179,8 +179,8 @@ describe("a question whose answer may be promised", () => {
   ])("is answered %s", async (_how, question) => {
     const failed = vi.fn();
     expect(await new Promise((resolve) => whenKnown(question, resolve, failed))).toBe(5);
-    expect(await given(question)).toBe(5);
-    expect(await begun(question, fail)).toBe(5);
+    expect(await answerOf(question)).toBe(5);
+    expect(await startWork(question, fail)).toBe(5);
     expect(failed).not.toHaveBeenCalled();
   });
 
@@ -196,8 +196,8 @@ describe("a question whose answer may be promised", () => {
   });
 
   it("fails when the answer cannot be asked whether it is a promise", async () => {
-    expect(() => given(revoked)).toThrow(TypeError);
-    expect(() => begun(revoked, fail)).toThrow(TypeError);
+    expect(() => answerOf(revoked)).toThrow(TypeError);
+    expect(() => startWork(revoked, fail)).toThrow(TypeError);
     const failed = vi.fn();
     whenKnown(revoked, fail, failed);
     expect(failed).toHaveBeenCalledWith(expect.any(TypeError));
@@ -205,13 +205,13 @@ describe("a question whose answer may be promised", () => {
 
   it("asks as await does: an object that will not say what it has is a value", () => {
     const strict = new Proxy({}, { has: fail });
-    expect(given(() => strict)).toBe(strict);
+    expect(answerOf(() => strict)).toBe(strict);
     expect(isPromiseLike(strict)).toBe(false);
   });
 
   it("knows a promise whose then was replaced for one of somebody else's", async () => {
     const odd = () => thenable<number>((on) => on(6), Promise.resolve(5));
-    expect(await given(odd)).toBe(6);
+    expect(await answerOf(odd)).toBe(6);
   });
 
   it("adopts a promise that answers twice once", async () => {

@@ -9,7 +9,7 @@ import {
   type Refusal,
   type WaitResult,
 } from "../permit.js";
-import { type ReportError, safely } from "../user-code.js";
+import { type ReportError, reportSafely } from "../user-code.js";
 
 /** What a queued call needs of the policy whose queue it stands in. */
 export interface QueueHost {
@@ -113,7 +113,7 @@ export abstract class QueuedCall implements Queued {
       this.#onGranted(result, nowMs - this.sinceMs);
     } catch (error) {
       if (!isRefusal(result)) result.settle("ignored");
-      safely(this.#host.report, error, "onGranted");
+      reportSafely(this.#host.report, error, "onGranted");
     }
   }
 }

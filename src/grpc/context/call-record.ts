@@ -14,7 +14,7 @@ import type { Decision, DecisionEvent } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import type { ResetBudgets, Resettable } from "../../core/reset-budget.js";
 import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
-import { notify, type Observer, type ReportError, safely } from "../../core/user-code.js";
+import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
 import { ChannelWatch } from "../channel/watch.js";
 import { deadlineChannel, fixedDeadline, ranOutOfTime, toMonotonic } from "../deadline.js";
 import type { Environment } from "../environment.js";
@@ -220,7 +220,7 @@ export class CallRecord {
     const topics = warned.get(this.report) ?? new Set<string>();
     if (topics.has(where)) return;
     warned.set(this.report, topics.add(where));
-    safely(this.report, new Error(text), where);
+    reportSafely(this.report, new Error(text), where);
   }
 
   /** Attempts since the call began, or since a resumed response last had a message. */

@@ -5,7 +5,7 @@ import type { ObserveReport } from "../../core/control.js";
 import type { Decision, DecisionEvent, PolicyName } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
-import { notify, type Observer, type ReportError, safely } from "../../core/user-code.js";
+import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
 import type { CallKind, ServerCall } from "../types.js";
@@ -224,7 +224,7 @@ export class InboundCall implements CurrentCall {
       try {
         task(end);
       } catch (error) {
-        safely(this.report, error, "inbound call cancelled");
+        reportSafely(this.report, error, "inbound call cancelled");
       }
     }
   }

@@ -2,7 +2,7 @@ import { type Metadata, status as Status, type StatusObject } from "@grpc/grpc-j
 import type { Reason } from "../../core/decision.js";
 import type { ResetBudgets } from "../../core/reset-budget.js";
 import type { StatusOrigin } from "../../core/status.js";
-import { type ReportError, safely } from "../../core/user-code.js";
+import { type ReportError, reportSafely } from "../../core/user-code.js";
 import { previousAttemptsKey } from "../metadata.js";
 import { type Rejection, rejectionOf } from "./rejection.js";
 
@@ -240,6 +240,6 @@ export class UnknownTexts {
     const error = new Error(
       `"${details}" is no status text that is known of Node or grpc-js: it counts as a broken connection`,
     );
-    safely(this.#report, error, "status origin");
+    reportSafely(this.#report, error, "status origin");
   }
 }

@@ -1,6 +1,6 @@
 import { status as Status, type StatusObject } from "@grpc/grpc-js";
-import { connecting } from "../../core/heard-events.js";
 import type { Ending, Outcome } from "../../core/permit.js";
+import { connecting } from "../../core/seen-events.js";
 import type { StatusOrigin } from "../../core/status.js";
 import { readPushback } from "../metadata.js";
 import { type AttemptEvidence, codeOf, endsConnection, originOf } from "./origin.js";

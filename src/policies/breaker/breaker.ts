@@ -1,7 +1,7 @@
 import { type Clock, type Random, systemRandom } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
-import { HeardEvents } from "../../core/heard-events.js";
 import { type Ending, OncePermit, type Outcome, type Refusal } from "../../core/permit.js";
+import { SeenEvents } from "../../core/seen-events.js";
 import { notify, type Observer, type ReportError, warn } from "../../core/user-code.js";
 import type { ResolvedBreakerOptions } from "./options.js";
 import { Peers } from "./peers.js";
@@ -21,7 +21,7 @@ import {
   type Trip,
 } from "./states.js";
 
-/** A change of state. It is told after the change. */
+/** A change of state. Observers get it after the change. */
 export interface BreakerEvent {
   readonly type: "breaker.state";
   readonly from: BreakerStateName;
@@ -75,7 +75,7 @@ export class Breaker {
 
   /**
    * @param options From `resolveBreakerOptions`.
-   * @param onEvent Is told of each change of state.
+   * @param onEvent Called for each change of state.
    * @param report Is given what `onEvent` throws. @defaultValue a warning of the process
    * @param random Varies the open periods, and draws whom the ramp admits.
    */
@@ -87,7 +87,7 @@ export class Breaker {
     random: Random = systemRandom,
   ) {
     this.#options = options;
-    this.#known = { options, peers: new Peers(options.windowMs), heard: new HeardEvents() };
+    this.#known = { options, peers: new Peers(options.windowMs), seenEvents: new SeenEvents() };
     this.#clock = clock;
     this.#onEvent = onEvent;
     this.#report = report;

@@ -21,7 +21,7 @@ export type BreakerOverride = "none" | "open" | "closed" | "disabled" | "observe
 
 const overrides = ["none", "open", "closed", "disabled", "observed"] as const;
 
-/** A change of state of the breaker for a key. It is told after the change. */
+/** A change of state of the breaker for a key. Observers get it after the change. */
 export interface BreakerStateChange extends BreakerEvent {
   readonly key: string;
 }
@@ -52,7 +52,7 @@ interface BreakerSetParts {
  */
 export class BreakerSet implements ControlledPolicy {
   mode: Mode;
-  /** Who is told of changes of state. */
+  /** Called for changes of state. */
   readonly observers = new Set<Observer<BreakerStateChange>>();
   readonly #breakers: Keyed<Breaker>;
   readonly #maxKeys: number;

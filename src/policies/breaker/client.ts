@@ -203,8 +203,8 @@ const outcomes = ["success", "failure", "ignored"] as const satisfies readonly O
 
 function outcomeOf(answer: unknown): Outcome | undefined {
   if (answer === undefined) return undefined;
-  const told = outcomes.find((outcome) => outcome === answer);
-  if (told !== undefined) return told;
+  const known = outcomes.find((outcome) => outcome === answer);
+  if (known !== undefined) return known;
   throw new TypeError(`breaker.outcome must answer one of ${outcomes.join(", ")}, or undefined`);
 }
 
@@ -238,7 +238,7 @@ class OutcomeJudge {
   #nowMs = 0;
   /** The last lookup: most calls are to the same method as the one before. */
   #last: UsualOf | undefined;
-  #lastPeer = { told: "", peer: undefined as string | undefined };
+  #lastPeer = { address: "", peer: undefined as string | undefined };
 
   constructor(parts: JudgeParts) {
     this.#parts = parts;
@@ -268,8 +268,8 @@ class OutcomeJudge {
     if (ask === undefined && outcome === "ignored") return outcome;
     this.#nowMs = clock.now();
     const durationMs = this.#nowMs - sinceMs;
-    const told = ask && this.#ask(ask, passage, outcome, durationMs);
-    const counts = told ?? (this.#tooShort(passage, key, sinceMs, outcome) ? "ignored" : outcome);
+    const chosen = ask && this.#ask(ask, passage, outcome, durationMs);
+    const counts = chosen ?? (this.#tooShort(passage, key, sinceMs, outcome) ? "ignored" : outcome);
     if (counts === "success" && !delivered) {
       this.#usualOf(key, passage.record.method).record(durationMs);
     }
@@ -289,10 +289,13 @@ class OutcomeJudge {
 
   /** The address of the server that an attempt went to, if the balancer had chosen one. */
   peerOf(passage: ClientPassage): string | undefined {
-    const told = passage.getPeer();
+    const address = passage.getPeer();
     const last = this.#lastPeer;
-    if (last.told !== told)
-      this.#lastPeer = { told, peer: isAddress(told, passage.record.target) ? told : undefined };
+    if (last.address !== address)
+      this.#lastPeer = {
+        address,
+        peer: isAddress(address, passage.record.target) ? address : undefined,
+      };
     return this.#lastPeer.peer;
   }
 

@@ -1,5 +1,5 @@
-import type { HeardEvents } from "../../core/heard-events.js";
 import type { Ending, Outcome } from "../../core/permit.js";
+import type { SeenEvents } from "../../core/seen-events.js";
 import {
   countWindow,
   type OutcomeWindow,
@@ -49,7 +49,7 @@ export interface BreakerCounts {
 export interface BreakerKnowledge {
   readonly options: ResolvedBreakerOptions;
   readonly peers: Peers;
-  readonly heard: HeardEvents;
+  readonly seenEvents: SeenEvents;
 }
 
 /** The window slides by a tenth of its length at a time (as in Hystrix and Linkerd). */
@@ -64,7 +64,7 @@ export class Closed {
   readonly #window: OutcomeWindow;
   readonly #inFlight: InFlight | undefined;
   readonly #peers: Peers;
-  readonly #heard: HeardEvents;
+  readonly #seenEvents: SeenEvents;
   #consecutiveFailures = 0;
   /** Independent events: failed or slow calls that began when all events before were known. */
   #events = 0;
@@ -76,12 +76,12 @@ export class Closed {
   #notBeforeMs = Number.NEGATIVE_INFINITY;
 
   constructor(known: BreakerKnowledge, kind: Closed["kind"] = "closed") {
-    const { options, peers, heard } = known;
+    const { options, peers, seenEvents } = known;
     const { windowMs, windowCalls, inFlightMs } = options;
     this.kind = kind;
     this.#options = options;
     this.#peers = peers;
-    this.#heard = heard;
+    this.#seenEvents = seenEvents;
     this.#window =
       windowCalls === false
         ? timeWindow({ spanMs: windowMs, buckets: windowBuckets })
@@ -160,7 +160,7 @@ export class Closed {
     // The event that ended the call has counted already, with the first call that it ended.
     if (
       failed &&
-      (this.#heard.isKnown(ending, nowMs) || (ending?.connectionLost === true && !independent))
+      (this.#seenEvents.isKnown(ending, nowMs) || (ending?.connectionLost === true && !independent))
     ) {
       return undefined;
     }
@@ -168,7 +168,7 @@ export class Closed {
     this.#counted += 1;
     if (!failed) {
       this.#consecutiveFailures = 0;
-      this.#heard.forget();
+      this.#seenEvents.forget();
     }
     // A server that sheds load is not down: that counts for the failure rate alone (as in Linkerd).
     else if (independent && ending?.unserved !== "shed") this.#consecutiveFailures += 1;
@@ -314,14 +314,14 @@ export class HalfOpen {
     const index = this.#probes.indexOf(probe);
     if (index === -1) return undefined;
     this.#probes.splice(index, 1);
-    const { heard, options, peers } = this.#known;
+    const { seenEvents, options, peers } = this.#known;
     const failed = outcome === "failure";
     // A failed connect that grpc-js tells from memory says nothing about the present.
-    if (outcome === "ignored" || (failed && heard.isKnown(ending, nowMs)))
+    if (outcome === "ignored" || (failed && seenEvents.isKnown(ending, nowMs)))
       return this.#verdict(nowMs);
     const slow = isSlow(probe, options, nowMs);
     if (!failed && !slow) {
-      heard.forget();
+      seenEvents.forget();
       this.succeeded += 1;
       return this.#verdict(nowMs);
     }

@@ -3,7 +3,7 @@ import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { InvalidOptionError, optionalFunction } from "../../core/options.js";
 import { cohorts } from "../../core/priority.js";
-import { ask, safely, yesNoOrNothing } from "../../core/user-code.js";
+import { ask, reportSafely, yesNoOrNothing } from "../../core/user-code.js";
 import type {
   CurrentCall,
   InboundCall,
@@ -102,7 +102,7 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     if (this.#unknown.has(name) || this.#unknown.size >= maxUnknown) return false;
     this.#unknown.add(name);
     const error = new Error(`No optional work is named ${JSON.stringify(name.slice(0, 80))}`);
-    safely(this.#environment.report, error, "currentCall().shouldSkip");
+    reportSafely(this.#environment.report, error, "currentCall().shouldSkip");
     return false;
   }
 
@@ -151,8 +151,8 @@ class CallJudge implements OptionalWorkJudge {
   }
 
   shouldSkip(name: string): boolean {
-    const told = this.#answers?.get(name);
-    if (told !== undefined) return told;
+    const answered = this.#answers?.get(name);
+    if (answered !== undefined) return answered;
     // Answers are kept for known names only, so their number is bounded.
     if (!this.#policy.knows(name)) return false;
     this.#answers ??= new Map();

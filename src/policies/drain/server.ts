@@ -3,7 +3,7 @@ import type { Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import { durationMs, InvalidOptionError, readOptions } from "../../core/options.js";
 import { type Outcome, type Permit, permit, type Refusal, refusal } from "../../core/permit.js";
-import { type ReportError, safely, tell } from "../../core/user-code.js";
+import { callSafely, type ReportError, reportSafely } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { isExempt } from "../../grpc/server/policy.js";
@@ -129,12 +129,12 @@ export async function drainServer(
   const errors: unknown[] = [];
   const failed: ReportError = (error, where) => {
     errors.push(error);
-    safely(report, error, where);
+    reportSafely(report, error, where);
   };
   if (noticeMs === 0) stop();
   for (const service of services) {
     // An error of the health service, thrown now or later, does not stop the drain.
-    tell(() => health?.setStatus(service, "NOT_SERVING"), failed, "drain.health");
+    callSafely(() => health?.setStatus(service, "NOT_SERVING"), failed, "drain.health");
   }
   if (noticeMs > 0) {
     await pause(clock, noticeMs);
@@ -175,7 +175,7 @@ function shutDown(
       cut = runningOf(gates);
       // `tryShutdown` usually calls back when the streams are gone, and the drain ends then.
       stopTimer = clock.schedule(forcedMs, end);
-      tell(() => server.forceShutdown(), failed, where);
+      callSafely(() => server.forceShutdown(), failed, where);
     };
     const forceIn = (ms: number) => {
       stopTimer();
@@ -184,10 +184,10 @@ function shutDown(
     forceIn(graceMs);
     const ended = (error?: Error) => {
       if (over) return;
-      if (error !== undefined) safely(failed, error, where);
+      if (error !== undefined) reportSafely(failed, error, where);
       end();
     };
-    if (!tell(() => server.tryShutdown(ended), failed, where)) force();
+    if (!callSafely(() => server.tryShutdown(ended), failed, where)) force();
     // Without gates it is not known whether calls are in flight.
     if (over || gates.length === 0) return;
     const untilMs = clock.now() + graceMs;

@@ -118,7 +118,7 @@ export class FallbackCall extends PrimaryCall {
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
       this.emitStatus(status);
     };
-    // A listener above may throw. The rest is told all the same.
+    // A listener above may throw. What follows is passed on all the same.
     try {
       this.emitMetadata(marked(degradations));
     } finally {

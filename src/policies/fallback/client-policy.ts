@@ -1,7 +1,7 @@
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import { durationMs, InvalidOptionError, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
-import { safely } from "../../core/user-code.js";
+import { reportSafely } from "../../core/user-code.js";
 import { type PolicyOptions, splitOptions } from "../../grpc/client/policy.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
@@ -85,7 +85,7 @@ export class FallbackPolicy implements ControlledPolicy {
     if (this.#reported.has(method) || this.#reported.size >= maxReported) return;
     this.#reported.add(method);
     const text = `${method} streams its request (${kind}), which a fallback cannot be given as a whole. Its calls have no fallback. Set fallback: false for this method`;
-    safely(this.#environment.report, new Error(text), "fallback");
+    reportSafely(this.#environment.report, new Error(text), "fallback");
   }
 
   /** The providers for DEADLINE_EXCEEDED. Each `when` is asked once: without such a provider, no time is kept. */

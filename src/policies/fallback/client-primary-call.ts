@@ -405,8 +405,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 }
 
 function closedLocally(status: StatusObject): boolean {
-  const told = rejectionOf(status);
-  return endedByClosing(status) || (told?.local === true && told.reason === "CLOSED");
+  const rejection = rejectionOf(status);
+  return endedByClosing(status) || (rejection?.local === true && rejection.reason === "CLOSED");
 }
 
 /**

@@ -7,7 +7,14 @@ import {
 } from "@grpc/grpc-js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
 import type { StatusOrigin } from "../../core/status.js";
-import { ask, given, type ReportError, safely, whenKnown, yesOrNo } from "../../core/user-code.js";
+import {
+  answerOf,
+  ask,
+  type ReportError,
+  reportSafely,
+  whenKnown,
+  yesOrNo,
+} from "../../core/user-code.js";
 import { copyMetadata } from "../../grpc/client/kept-metadata.js";
 import type { MessageCopy } from "../../grpc/client/kept-request.js";
 import type { CallRecord } from "../../grpc/context/call-record.js";
@@ -160,7 +167,7 @@ class FunctionProvider extends FallbackProvider {
   ) {
     super(options, defaults, prefix);
     this.#ask = (call) => {
-      const response = given(() => ask(call));
+      const response = answerOf(() => ask(call));
       return response instanceof Promise ? response.then(provided) : provided(response);
     };
     this.#harmless = harmless;
@@ -334,7 +341,7 @@ export function reportFailure(error: unknown, provider: string, report: ReportEr
     typeof error.code === "number" &&
     "metadata" in error &&
     error.metadata instanceof Metadata;
-  if (!isStatus) safely(report, error, `fallback ${provider}`);
+  if (!isStatus) reportSafely(report, error, `fallback ${provider}`);
 }
 
 /** The failed call, for all providers of the chain. */
@@ -357,7 +364,7 @@ export function askProvider(
   source: FallbackSource,
   question: FallbackQuestion,
   dueMs: number,
-  told: (reply: FallbackReply<FallbackAnswer>) => void,
+  onAnswer: (reply: FallbackReply<FallbackAnswer>) => void,
 ): () => void {
   const { record, definition, key } = question;
   const request = source.harmless ? undefined : question.request?.make();
@@ -382,8 +389,8 @@ export function askProvider(
     askForAnswer(
       record.kind,
       () => source.ask(call),
-      (answer) => told(answer === undefined ? { kind: "none" } : { kind: "answer", answer }),
-      (error) => told({ kind: "error", error }),
+      (answer) => onAnswer(answer === undefined ? { kind: "none" } : { kind: "answer", answer }),
+      (error) => onAnswer({ kind: "error", error }),
     ),
   );
   return () => {
@@ -413,7 +420,7 @@ export type AnyIterator = AsyncIterator<unknown> | Iterator<unknown>;
 export function askForAnswer(
   kind: CallKind,
   ask: () => Known<ProvidedAnswer | undefined>,
-  told: (answer: FallbackAnswer | undefined) => void,
+  onAnswer: (answer: FallbackAnswer | undefined) => void,
   failed: (error: unknown) => void,
 ): () => void {
   let cancelled = false;
@@ -429,7 +436,7 @@ export function askForAnswer(
       (first) => {
         if (begun === undefined) return;
         const fault = faultOf(first);
-        if (fault === undefined) told({ kind: "stream", iterator: begun, first, ageMs });
+        if (fault === undefined) onAnswer({ kind: "stream", iterator: begun, first, ageMs });
         else {
           closeIterator(begun);
           failed(fault);
@@ -440,10 +447,10 @@ export function askForAnswer(
   whenKnown(
     ask,
     (provided) => {
-      if (provided === undefined) told(undefined);
+      if (provided === undefined) onAnswer(undefined);
       else if (kind === "unary") {
         const { response, ageMs } = provided;
-        if (isMessage(response)) told({ kind: "one", message: response, ageMs });
+        if (isMessage(response)) onAnswer({ kind: "one", message: response, ageMs });
         else failed(new TypeError("the answer to a call with a single response is no message"));
       } else begin(provided.response, provided.ageMs);
     },

@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import { type Random, systemRandom } from "../../core/clock.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
-import { ask, type ReportError, safely } from "../../core/user-code.js";
+import { ask, type ReportError, reportSafely } from "../../core/user-code.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { asKept, copyMetadata } from "../../grpc/client/kept-metadata.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
@@ -250,7 +250,7 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #report(error: unknown): void {
-    safely(this.#reportError, error, where);
+    reportSafely(this.#reportError, error, where);
   }
 }
 

@@ -9,7 +9,7 @@ import {
   shown,
   wholeNumber,
 } from "../../core/options.js";
-import { ask, type ReportError, tell } from "../../core/user-code.js";
+import { ask, callSafely, type ReportError } from "../../core/user-code.js";
 import { AimdLimit, type AimdOptions } from "./aimd.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic.js";
 import { Gradient2Limit, type Gradient2Options } from "./gradient2.js";
@@ -174,7 +174,7 @@ class OwnLimit implements Limit {
   }
 
   record(...sample: Parameters<Limit["record"]>): void {
-    tell(() => this.#limit.record(...sample), this.#report, "limit.record");
+    callSafely(() => this.#limit.record(...sample), this.#report, "limit.record");
   }
 }
 

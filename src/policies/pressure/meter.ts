@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.js";
 import { isRecord } from "../../core/options.js";
-import { ask, finite, type ReportError, tell } from "../../core/user-code.js";
+import { ask, callSafely, finite, type ReportError } from "../../core/user-code.js";
 import {
   type ProcessReader,
   processSignals,
@@ -97,7 +97,7 @@ export class PressureMeter {
   /** Closes the reader. The last reading stays. */
   close(): void {
     this.#readMs = Number.POSITIVE_INFINITY;
-    tell(() => this.#reader.close?.(), this.#report, "pressure.reader");
+    callSafely(() => this.#reader.close?.(), this.#report, "pressure.reader");
   }
 
   #refresh(): void {

@@ -1,7 +1,7 @@
 import { type CancelTask, type Clock, expireAt } from "../../core/clock.js";
 import { Keyed } from "../../core/keyed.js";
 import { maxDurationMs } from "../../core/options.js";
-import { given, type ReportError, safely, tell } from "../../core/user-code.js";
+import { answerOf, callSafely, type ReportError, reportSafely } from "../../core/user-code.js";
 import type { ResolvedRateLimitOptions } from "./options.js";
 import type { QuotaAnswer, QuotaStore } from "./store.js";
 import { TokenBucket, type TokenRate } from "./token-bucket.js";
@@ -79,7 +79,7 @@ export class QuotaClient {
 
   take(key: string, cost: number, nowMs: number): StoreAnswer | PendingTake {
     try {
-      const answer = given(() => this.#store.take(key, cost, this.rate, nowMs));
+      const answer = answerOf(() => this.#store.take(key, cost, this.rate, nowMs));
       return answer instanceof Promise
         ? new PendingTake(this, answer, key, cost, nowMs)
         : this.read(answer, cost);
@@ -90,7 +90,7 @@ export class QuotaClient {
 
   giveBack(key: string, cost: number): void {
     const put = () => this.#store.giveBack?.(key, cost, this.rate, this.clock.now());
-    tell(put, this.#note, this.#where);
+    callSafely(put, this.#note, this.#where);
   }
 
   /** @throws TypeError for what is no {@link QuotaAnswer}. */
@@ -117,7 +117,7 @@ export class QuotaClient {
     const nowMs = this.clock.now();
     if (nowMs < this.#nextReportMs) return;
     this.#nextReportMs = nowMs + reportEveryMs;
-    safely(this.#report, error, this.#where);
+    reportSafely(this.#report, error, this.#where);
   };
 }
 

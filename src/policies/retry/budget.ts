@@ -1,5 +1,4 @@
 import type { Clock } from "../../core/clock.js";
-import { HeardEvents } from "../../core/heard-events.js";
 import { Keyed } from "../../core/keyed.js";
 import {
   durationMs,
@@ -9,6 +8,7 @@ import {
   readOptions,
 } from "../../core/options.js";
 import type { Ending } from "../../core/permit.js";
+import { SeenEvents } from "../../core/seen-events.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 
 /**
@@ -143,7 +143,7 @@ export class RetryBudget {
   readonly #clock: Pick<Clock, "now">;
   readonly #ratio: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
-  readonly #heard = new HeardEvents();
+  readonly #seenEvents = new SeenEvents();
   /** When an attempt last ended with its connection. */
   #lostAtMs = Number.NEGATIVE_INFINITY;
   #allowed = 0;
@@ -166,7 +166,7 @@ export class RetryBudget {
 
   /** An attempt ended with OK. */
   success(): void {
-    this.#heard.forget();
+    this.#seenEvents.forget();
     this.#tokens?.success();
   }
 
@@ -184,7 +184,7 @@ export class RetryBudget {
 
   #isKnown(failed: FailedEvent | undefined): boolean {
     const nowMs = this.#clock.now();
-    if (failed?.connectionLost !== true) return this.#heard.isKnown(failed, nowMs);
+    if (failed?.connectionLost !== true) return this.#seenEvents.isKnown(failed, nowMs);
     const known = failed.startedAtMs <= this.#lostAtMs;
     this.#lostAtMs = nowMs;
     return known;

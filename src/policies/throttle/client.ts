@@ -1,5 +1,5 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import { HeardLevel, isDoomed, placeOf } from "../../core/admission-level.js";
+import { AnnouncedLevel, isRefusedAt, placeOf } from "../../core/admission-level.js";
 import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
@@ -53,8 +53,8 @@ export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
 /** What is known of one target: from its refusals, and from the levels that it announces for unary calls and for streams. */
 interface Target {
   readonly throttle: Throttle;
-  readonly calls: HeardLevel;
-  readonly streams: HeardLevel;
+  readonly calls: AnnouncedLevel;
+  readonly streams: AnnouncedLevel;
   heldBack: number;
 }
 
@@ -77,8 +77,8 @@ class ThrottlePolicy implements ControlledPolicy {
     this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
     this.#targets = new Keyed(() => ({
       throttle: new Throttle(options, clock, random),
-      calls: new HeardLevel(options.probeRatio, random),
-      streams: new HeardLevel(options.probeRatio, random),
+      calls: new AnnouncedLevel(options.probeRatio, random),
+      streams: new AnnouncedLevel(options.probeRatio, random),
       heldBack: 0,
     }));
   }
@@ -86,18 +86,18 @@ class ThrottlePolicy implements ControlledPolicy {
   enter(passage: ClientPassage): Permit | Refusal {
     const { record } = passage;
     const target = this.#targets.get(this.#keyOf(record));
-    const heard = record.kind === "unary" ? target.calls : target.streams;
+    const announcedLevel = record.kind === "unary" ? target.calls : target.streams;
     const rank = priorityRank[record.priority ?? "normal"];
     const place = record.priority === undefined ? unmarked : placeOf(rank);
-    const heldBack = this.#refuseByLevel(target, heard, place);
+    const heldBack = this.#refuseByLevel(target, announcedLevel, place);
     if (this.mode === "enforce") {
       const entry = heldBack ?? target.throttle.acquire(rank);
-      return isRefusal(entry) ? entry : this.#listening(passage, heard, place, entry);
+      return isRefusal(entry) ? entry : this.#listening(passage, announcedLevel, place, entry);
     }
     // The call goes on. A refusal is only reported, and the call counts by its end.
     const refused = heldBack ?? target.throttle.check(rank);
     if (refused !== undefined) passage.wouldRefuse(refused, "throttle");
-    return this.#listening(passage, heard, place, target.throttle.pass(rank));
+    return this.#listening(passage, announcedLevel, place, target.throttle.pass(rank));
   }
 
   snapshot(): Readonly<Record<string, ThrottlePolicySnapshot>> {
@@ -110,41 +110,50 @@ class ThrottlePolicy implements ControlledPolicy {
     return Object.fromEntries(entries);
   }
 
-  #refuseByLevel(target: Target, heard: HeardLevel, place: number): Refusal | undefined {
+  #refuseByLevel(
+    target: Target,
+    announcedLevel: AnnouncedLevel,
+    place: number,
+  ): Refusal | undefined {
     // The usual case, without a level, reads no clock.
-    if (heard.silent) return undefined;
+    if (announcedLevel.silent) return undefined;
     const nowMs = this.#clock.now();
-    const leftMs = heard.holdsBackMs(place, nowMs);
+    const leftMs = announcedLevel.holdsBackMs(place, nowMs);
     if (leftMs === undefined) return undefined;
     target.heldBack += 1;
-    const first = priorities[Math.floor(heard.level(nowMs) ?? place)];
+    const first = priorities[Math.floor(announcedLevel.level(nowMs) ?? place)];
     return refusal("SERVER_SHEDDING", `the server refuses calls from ${first} on`, leftMs);
   }
 
-  #listening(passage: ClientPassage, heard: HeardLevel, place: number, held: Permit): Permit {
+  #listening(
+    passage: ClientPassage,
+    announcedLevel: AnnouncedLevel,
+    place: number,
+    held: Permit,
+  ): Permit {
     if (!this.#options.collaborative) return held;
-    return new ListeningPermit(passage, heard, place, held, this.#clock);
+    return new ListeningPermit(passage, announcedLevel, place, held, this.#clock);
   }
 }
 
 /** A permit that also reads the level that the server announces in its answer. */
 class ListeningPermit extends OncePermit {
   readonly #passage: ClientPassage;
-  readonly #heard: HeardLevel;
+  readonly #announcedLevel: AnnouncedLevel;
   readonly #place: number;
   readonly #held: Permit;
   readonly #clock: Clock;
 
   constructor(
     passage: ClientPassage,
-    heard: HeardLevel,
+    announcedLevel: AnnouncedLevel,
     place: number,
     held: Permit,
     clock: Clock,
   ) {
     super();
     this.#passage = passage;
-    this.#heard = heard;
+    this.#announcedLevel = announcedLevel;
     this.#place = place;
     this.#held = held;
     this.#clock = clock;
@@ -154,13 +163,13 @@ class ListeningPermit extends OncePermit {
     const { trailers } = this.#passage;
     const announced = trailers === undefined ? undefined : readAdmission(trailers);
     if (announced !== undefined) {
-      this.#heard.hear(announced, this.#clock.now());
+      this.#announcedLevel.note(announced, this.#clock.now());
       // The level explains the refusal. Counted by the throttle too, the refusal would outlast the level by a window.
-      if (ending?.unserved === "shed" && isDoomed(this.#place, announced.level)) {
+      if (ending?.unserved === "shed" && isRefusedAt(this.#place, announced.level)) {
         this.#held.settle("ignored");
         return;
       }
-    } else if (trailers !== undefined) this.#heard.silence();
+    } else if (trailers !== undefined) this.#announcedLevel.noteNone();
     this.#held.settle(outcome, ending);
   }
 }

@@ -1,5 +1,4 @@
 import type { Clock, Random } from "../../core/clock.js";
-import { HeardEvents } from "../../core/heard-events.js";
 import {
   type Ending,
   OncePermit,
@@ -9,6 +8,7 @@ import {
   refusal,
 } from "../../core/permit.js";
 import { type Priority, priorities } from "../../core/priority.js";
+import { SeenEvents } from "../../core/seen-events.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 import type { ResolvedThrottleOptions } from "./options.js";
 
@@ -52,7 +52,7 @@ export class Throttle {
   #unservedAtMs = Number.NEGATIVE_INFINITY;
   /** Independent events: requests that were not served and began when all events before were known. */
   #events = 0;
-  readonly #heard = new HeardEvents();
+  readonly #seenEvents = new SeenEvents();
   #servedInRow = 0;
   /** How long everything has to be served now. It doubles each time that the target had not recovered after all. */
   #recoveryMs: number;
@@ -116,7 +116,7 @@ export class Throttle {
     const { rank, slice, knownEvents } = permit;
     const unserved = ending?.unserved !== undefined;
     if (!unserved && outcome !== "ignored") {
-      this.#heard.forget();
+      this.#seenEvents.forget();
       if (this.#troubled) this.#served();
       return;
     }
@@ -126,7 +126,7 @@ export class Throttle {
     // A lost connection or a failed connect counts as one request that was not served. The others do not count.
     if (
       unserved &&
-      !this.#heard.isKnown(ending, nowMs) &&
+      !this.#seenEvents.isKnown(ending, nowMs) &&
       (independent || ending.connectionLost !== true)
     ) {
       if (independent) this.#events += 1;

@@ -195,7 +195,7 @@ it("dooms nobody without five refusals, nobody better than was refused, and nobo
         expect(rank).toBeGreaterThanOrEqual(1);
         const refusals = priorities.slice(0, rank + 1).map((each) => refusedOf[each]);
         expect(refusals.at(-1)).toBeGreaterThan(0);
-        // What is worse than a doomed priority is doomed with it, and may stay so when that one is served again.
+        // Priorities below a refused one are refused with it, and may stay so when that one is served again.
         expect(Math.max(...refusals)).toBeGreaterThanOrEqual(5);
       }
       expect(level.level(nowMs + 1_000)).toBeUndefined();

@@ -3,11 +3,11 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { Clock, Random } from "../../../core/clock.js";
 import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
 import {
+  answerOf,
   ask,
-  given,
   keyText,
   type ReportError,
-  safely,
+  reportSafely,
   whenKnown,
 } from "../../../core/user-code.js";
 import type { KeptRequest } from "../../../grpc/client/kept-request.js";
@@ -149,7 +149,7 @@ export class StaleCache implements FallbackSource {
     this.#reportedBytes = true;
     const text =
       "A response is not stored: an interceptor below has replaced it, or it is no object";
-    safely(this.#environment.report, new Error(text), "staleCache");
+    reportSafely(this.#environment.report, new Error(text), "staleCache");
   }
 
   snapshot(): StaleCacheSnapshot {
@@ -177,7 +177,7 @@ export class StaleCache implements FallbackSource {
     };
     let got: Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
     try {
-      got = given(() => this.#store.get(key));
+      got = answerOf(() => this.#store.get(key));
     } catch (error) {
       got = this.#storeFailed(error);
     }
@@ -187,7 +187,7 @@ export class StaleCache implements FallbackSource {
 
   #storeFailed(error: unknown): undefined {
     this.counts.storeFailures += 1;
-    safely(this.#environment.report, error, "staleCache.store");
+    reportSafely(this.#environment.report, error, "staleCache.store");
   }
 
   /**

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { connecting, HeardEvents } from "../../src/core/heard-events.js";
+import { connecting, SeenEvents } from "../../src/core/seen-events.js";
 
 describe("an event that ends many calls", () => {
   it("is known once one of them has told of it, until the next attempt to connect", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     expect(heard.isKnown({ event: "refused" }, 0)).toBe(false);
     expect(heard.isKnown({ event: "refused" }, 1_199)).toBe(true);
     expect(heard.isKnown({ event: "another" }, 1_199)).toBe(false);
@@ -12,7 +12,7 @@ describe("an event that ends many calls", () => {
   });
 
   it("is known for longer each time, as attempts to connect are further apart, up to 144 s", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     const knownForMs: number[] = [];
     let sinceMs = 0;
     heard.isKnown({ event: "refused" }, 0);
@@ -26,14 +26,14 @@ describe("an event that ends many calls", () => {
   });
 
   it("is another one after a call was served", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     heard.isKnown({ event: "refused" }, 0);
     heard.forget();
     expect(heard.isKnown({ event: "refused" }, 1)).toBe(false);
   });
 
   it("is no event where the end of a call tells of none", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     for (const ending of [undefined, {}]) {
       expect(heard.isKnown(ending, 0)).toBe(false);
       expect(heard.isKnown(ending, 0)).toBe(false);
@@ -41,7 +41,7 @@ describe("an event that ends many calls", () => {
   });
 
   it("that is a connect under way is known until that attempt has ended", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     expect(heard.isKnown({ event: connecting }, 0)).toBe(false);
     expect(heard.isKnown({ event: connecting }, 1e9)).toBe(true);
     expect(heard.isKnown({ event: "refused" }, 1e9)).toBe(false);
@@ -49,7 +49,7 @@ describe("an event that ends many calls", () => {
   });
 
   it("is forgotten first of those heard of first, when there are more than 16", () => {
-    const heard = new HeardEvents();
+    const heard = new SeenEvents();
     for (let name = 0; name < 16; name += 1) heard.isKnown({ event: `${name}` }, 0);
     expect(heard.isKnown({ event: "0" }, 1)).toBe(true);
     heard.isKnown({ event: "16" }, 1);

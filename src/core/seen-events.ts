@@ -14,18 +14,18 @@ const memory = { firstMs: 1_200, factor: 1.6, mostMs: 144_000 } as const;
 export const connecting = "connecting";
 
 /** The events that are known already, so that each counts once, however many calls it ends. See `Ending.event`. */
-export class HeardEvents {
+export class SeenEvents {
   /** By name: until when the same name means the same event. */
-  readonly #heard = new Map<string, { untilMs: number; forMs: number }>();
+  readonly #seen = new Map<string, { untilMs: number; forMs: number }>();
 
   /** True when the call was ended by an event that is known already. Notes the event when it is new. */
   isKnown(ending: Pick<Ending, "event"> | undefined, nowMs: number): boolean {
     const name = ending?.event;
     if (name === undefined) return false;
-    const present = this.#heard.get(name);
+    const present = this.#seen.get(name);
     if (present !== undefined && nowMs < present.untilMs) return true;
     // The attempt to connect that calls were waiting for has ended.
-    this.#heard.delete(connecting);
+    this.#seen.delete(connecting);
     if (present !== undefined) {
       present.forMs = Math.min(present.forMs * memory.factor, memory.mostMs);
       present.untilMs = nowMs + present.forMs;
@@ -33,19 +33,19 @@ export class HeardEvents {
     }
     this.#makeRoom();
     const forMs = name === connecting ? Number.POSITIVE_INFINITY : memory.firstMs;
-    this.#heard.set(name, { untilMs: nowMs + forMs, forMs });
+    this.#seen.set(name, { untilMs: nowMs + forMs, forMs });
     return false;
   }
 
   /** A call was served, so a failure from now on is a new event. */
   forget(): void {
-    if (this.#heard.size > 0) this.#heard.clear();
+    if (this.#seen.size > 0) this.#seen.clear();
   }
 
   #makeRoom(): void {
-    if (this.#heard.size < mostNames) return;
-    for (const first of this.#heard.keys()) {
-      this.#heard.delete(first);
+    if (this.#seen.size < mostNames) return;
+    for (const first of this.#seen.keys()) {
+      this.#seen.delete(first);
       return;
     }
   }
