@@ -219,7 +219,7 @@ export class Guards {
     const known = this.#guards.get(name);
     if (known !== undefined) {
       if (options !== undefined && options !== known.options) {
-        const rule = "absent: this guard has been built with other options";
+        const rule = "called with the options that built it, or with none";
         throw new InvalidOptionError(`guard("${name}")`, rule, options);
       }
       // The type of its fallback's answer is known where it was built. Here the caller states it.

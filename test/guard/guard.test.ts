@@ -244,7 +244,9 @@ describe("a guard's name", () => {
     const built = guards.get("other", options);
     expect(guards.get("other", undefined)).toBe(built);
     expect(guards.get("other", options)).toBe(built);
-    expect(() => guards.get("other", { timeoutMs: 100 })).toThrow(InvalidOptionError);
+    expect(() => guards.get("other", { timeoutMs: 100 })).toThrow(
+      'guard("other") must be called with the options that built it, or with none',
+    );
     expect(() => guards.get("nobody", undefined)).toThrow('guard("nobody")');
     expect(() => guards.get("", {})).toThrow("guard.name");
   });
