@@ -13,8 +13,8 @@ import { maxDurationMs } from "../core/options.js";
 
 /**
  * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends
- * the call before; this one is the safety net. It is long, because after the process was held up, the toolkit's timer
- * first looks whether the answer has arrived, and that of grpc-js does not.
+ * the call first; this one is the safety net. It is long, because the process may have been held up: then the toolkit's
+ * timer first checks whether the answer has arrived, and the timer of grpc-js does not.
  */
 const netMs = 300_000;
 
@@ -162,7 +162,7 @@ class DeadlineChannel implements Channel {
   }
 }
 
-/** How many milliseconds before a server's deadline its caller's may be over. */
+/** By how many milliseconds the deadline of a caller may pass before that of the server does. */
 const earlierMs = 10;
 
 /**

@@ -69,7 +69,7 @@ export function splitServerOptions<O extends ServerPolicyOptions & EnvironmentOp
 
 const exempt = /^\/(grpc\.(health|reflection|channelz)|xds\.service\.orca)\./;
 
-/** The method, given by its path, is of a service that observes the server. Its calls are never refused, also under load. */
+/** Whether a method, given by its path, belongs to a service that observes the server. Its calls are not refused under load. */
 export function isExempt(method: string): boolean {
   return exempt.test(method);
 }
@@ -95,7 +95,7 @@ const keys = {
   peer: ({ peer }: QuotaCall) => peer.replace(/:\d{1,5}$/, ""),
 } as const satisfies Record<string, (call: QuotaCall) => string>;
 
-/** The keys of a quota or of a bulkhead that have a name. */
+/** The keys that a quota or a bulkhead takes by name, in place of a function. */
 export type ServerCallKey = keyof typeof keys;
 
 /**

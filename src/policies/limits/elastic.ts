@@ -26,11 +26,14 @@ export interface ElasticSignals {
   /** The latency that counts as too slow, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
   /**
-   * The share of calls, since this was called last, that took too long, each by its own method and deadline. Without it, all
-   * are compared with the ceiling.
+   * The share of the calls since the last question that took too long, each judged by its own method and deadline. Where
+   * this function is absent, all calls are compared with the ceiling.
    */
   heldUp?(): number;
-  /** Half of the calls ran out of a deadline that is usually long enough. Without it, held up calls are enough for a trial. */
+  /**
+   * Half of the calls ran out of time, with deadlines that are usually long enough. Where this function is absent, a trial
+   * needs only calls that are held up.
+   */
   late?(nowMs: number): boolean;
   /** Calls that run or wait for a slot. Called for each call that ends. Without it there is no slow start. */
   demand?(): number;
@@ -46,7 +49,7 @@ const growStep = 1.4;
 const growEveryMs = 10_000;
 /** How long the limit is held down after slow start alone has found a queue. */
 const guessMs = 1_000;
-/** While the limit is held down, nine in ten calls should take at least this share of the ceiling, and at most all of it. */
+/** While the limit is held down, the 90th percentile of latency should lie between this share of the ceiling and the ceiling. */
 const targetShare = 0.6;
 /** A trial has had an effect when the calls in flight changed by this factor or more. */
 const effect = 0.95;
@@ -54,7 +57,7 @@ const effect = 0.95;
 const heldUpShare = 0.1;
 /** Above this elasticity, fewer calls mean less goodput in proportion: the calls do not wait for each other. */
 const elasticFrom = 0.5;
-/** Calls pile up when they become more, by this many standard deviations, in this many windows in a row. */
+/** Calls pile up when their number grows by this many standard deviations in each of this many windows in a row. */
 const pilingDeviations = 2;
 const pilingWindows = 2;
 /** After a trial without success, none follows for so long; twice as long each time. */
@@ -84,7 +87,7 @@ type Phase =
  *   little and looks at goodput. If goodput falls in proportion, the calls are slow and do not wait for each other (a slow
  *   dependency), and the limit opens again for a while. If goodput stays, they wait in a queue behind this server (for a
  *   connection pool or a lock), and the limit keeps that queue short.
- * - A surge of calls from a calm is met with a {@link SlowStart}, before latency shows anything.
+ * - When few calls were running and their number surges, a {@link SlowStart} holds them back before latency rises.
  *
  * It starts at `max`: a limit that has to learn its way up would refuse good calls after each start.
  */
@@ -97,7 +100,7 @@ export class ElasticLimit implements RampingLimit {
   readonly #slowStart: SlowStart;
   #limit: number;
   #phase: Phase = { kind: "open" };
-  /** Calls that ran or waited when the last window closed, and in how many windows in a row they became more. */
+  /** How many calls ran or waited when the last window closed, and in how many windows in a row that number grew. */
   #demand = 0;
   #piled = 0;
   #saturated = false;

@@ -22,7 +22,7 @@ export interface Limit {
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void;
 }
 
-/** A limit with slow start: it may let only some calls run until it knows what more of them do. */
+/** A limit with slow start: after a surge, it lets only some calls run until it knows how more calls would fare. */
 export interface RampingLimit extends Limit {
   /**
    * How many calls may run for now, at least 1; `Infinity` for as many as the limit allows. The other calls wait in the queue,
@@ -30,8 +30,8 @@ export interface RampingLimit extends Limit {
    */
   readonly ramp?: number;
   /**
-   * Called when only the ramp keeps a call from running. While running calls do not end, `record` is not called, so this is
-   * how the limit learns that it may be holding calls back for too long.
+   * Called when only the ramp keeps a call from running. While no running call ends, `record` is not called; from this
+   * function the limit learns that its ramp may have held calls back for too long.
    */
   rampHolds?(nowMs: number): void;
 }
