@@ -46,12 +46,15 @@ export function verdict({ plan, results, lateMs, saved }: Shown): string[] {
 
   if (saved === undefined) wrong.push("no critical call was saved that failed in another column");
   else for (const gap of gaps(saved)) wrong.push(`the trace lacks ${gap}`);
-  if (wrong.length > 0 && lateMs > busyMs) {
-    wrong.push(
-      `the machine is busy: processes waited up to ${Math.round(lateMs)} ms for a processor, which counts as time of their calls`,
-    );
-  }
+  const waited = waitedForProcessor(lateMs);
+  if (wrong.length > 0 && waited !== undefined) wrong.push(`the machine is busy: ${waited}`);
   return wrong;
+}
+
+/** How long processes waited for a processor; `undefined` on a machine that has time for this. */
+export function waitedForProcessor(lateMs: number): string | undefined {
+  if (lateMs <= busyMs) return undefined;
+  return `processes waited up to ${Math.round(lateMs)} ms for a processor, which counts as time of their calls`;
 }
 
 /** The incident in one sentence. */

@@ -56,7 +56,10 @@ console.log("\ninventory is gone:");
 inventoryService.stop();
 for (const call of [1, 2, 3]) {
   // Its breaker would wait for more evidence: one service that cannot be reached is one event.
-  if (call === 2) weir.policy("breaker").forceOpen();
+  if (call === 2) {
+    weir.policy("breaker").forceOpen();
+    console.log("\nall breakers are forced open:");
+  }
   // #region rejection
   try {
     await answer((done) => inventory.reserve(order("order-3"), done));

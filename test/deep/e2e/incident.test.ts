@@ -7,7 +7,7 @@ import type { CallResult } from "../../../examples/incident/messages.js";
 import { paintFor } from "../../../examples/incident/paint.js";
 import { phases, plan } from "../../../examples/incident/script.js";
 import type { Results } from "../../../examples/incident/table.js";
-import { summary, verdict } from "../../../examples/incident/verdict.js";
+import { summary, verdict, waitedForProcessor } from "../../../examples/incident/verdict.js";
 import { explanations, titles, ways } from "../../../examples/incident/ways.js";
 
 // As `npm run test:deep` has built it.
@@ -179,6 +179,11 @@ describe("what the incident says of itself", () => {
     const results = { toolkit: column(), retryPolicy: column(), bare: column() };
     const wrong = verdict({ plan: calls, results, lateMs: 900, saved: undefined });
     expect(wrong.at(-1)).toMatch(/^the machine is busy: .* 900 ms/);
+  });
+
+  it("says how long processes waited for a processor, unless that is usual", () => {
+    expect(waitedForProcessor(900)).toMatch(/^processes waited up to 900 ms/);
+    expect(waitedForProcessor(20)).toBeUndefined();
   });
 
   it("sums up in one sentence", () => {
