@@ -18,7 +18,6 @@ import { notify, type Observer, type ReportError, reportSafely } from "../../cor
 import { ChannelWatch } from "../channel/watch.js";
 import { deadlineChannel, fixedDeadline, ranOutOfTime, toMonotonic } from "../deadline.js";
 import type { Environment } from "../environment.js";
-import type { Degradation } from "../status/degraded.js";
 import { type AttemptEvidence, resetPeer, type UnknownTexts } from "../status/origin.js";
 import { Failure } from "../status/outcome.js";
 import { type CallKind, callKind } from "../types.js";
@@ -137,8 +136,6 @@ export class CallRecord {
   idempotencyKey: string | undefined;
   /** The call has an idempotency key, and the server is known to run a call once for each key. */
   keyHonoured = false;
-  /** Why the answer is degraded; empty for a complete answer. */
-  degradations: readonly Degradation[] = [];
   /** The first ones and the latest: a stream that is resumed may have any number of attempts. */
   readonly attempts: AttemptRecord[] = [];
   /** How many there were, with those that are no longer in the list. */

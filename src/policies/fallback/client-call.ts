@@ -11,7 +11,6 @@ import {
 } from "../../grpc/status/degraded.js";
 import { localRejection } from "../../grpc/status/rejection.js";
 import { FallbackRun } from "./chain.js";
-import { noteDegradations } from "./client-degraded.js";
 import { PrimaryCall } from "./client-primary-call.js";
 import {
   type AnyIterator,
@@ -24,6 +23,7 @@ import {
   faultOf,
   reportFailure,
 } from "./client-providers.js";
+import type { StaleCache } from "./stale-cache/client-cache.js";
 
 /** A call with one request message. If it fails, the first provider that has an answer replaces the failure. */
 export class FallbackCall extends PrimaryCall {
@@ -74,9 +74,8 @@ export class FallbackCall extends PrimaryCall {
     this.#run.start();
   }
 
-  protected override fresh(answer: FallbackAnswer): void {
-    const name = this.policy.cache?.load.limits.name ?? "";
-    this.decide("fallback", `${name}, fresh${ageText(answer)}`);
+  protected override fresh(answer: FallbackAnswer, { load }: StaleCache): void {
+    this.decide("fallback", `${load.limits.name}, fresh${ageText(answer)}`);
     this.#give(answer, []);
   }
 
@@ -102,7 +101,7 @@ export class FallbackCall extends PrimaryCall {
     this.#permit = permit;
     this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
     const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
-    noteDegradations(record, degradations);
+    record.inbound?.degraded(degradations);
     this.#give(answer, degradations);
   }
 

@@ -94,7 +94,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected abstract failed(status: StatusObject): void;
 
   /** The cache has a fresh answer. */
-  protected abstract fresh(answer: FallbackAnswer): void;
+  protected abstract fresh(answer: FallbackAnswer, cache: StaleCache): void;
 
   /** Ends the call with a status of the service, behind the headers that came with it. */
   protected conclude(status: StatusObject): void {
@@ -222,7 +222,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         if (!waits()) return;
         pendingCalls.leave(this.closed);
         this.#stage = "elsewhere";
-        this.fresh(answer);
+        this.fresh(answer, cache);
       },
       () => {
         if (!waits()) return;
@@ -359,7 +359,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   }
 
   protected override endedWith(received: StatusObject): void {
-    if (this.ended || (this.#stage !== "primary" && this.#stage !== "begun")) return;
+    if (this.#stage !== "primary" && this.#stage !== "begun") return;
     if (received.code !== Status.OK) {
       const time = this.#stage === "primary" ? this.#time : undefined;
       const untilMs = time?.untilMs ?? Number.POSITIVE_INFINITY;
@@ -391,7 +391,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   /** The caller is about to get a part of the response. False if the response is dropped. */
   #beginResponse(): boolean {
     if (this.#stage === "begun") return true;
-    if (this.#stage !== "primary" || this.ended) return false;
+    if (this.#stage !== "primary") return false;
     this.#stage = "begun";
     this.#time?.end();
     return true;

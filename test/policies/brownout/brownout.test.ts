@@ -130,6 +130,19 @@ describe("a brownout", () => {
     expect(errors).toHaveLength(1);
   });
 
+  it("gives a pressure that reads the brownout itself the last one, and reads anew after that", () => {
+    let pressure = 0.3;
+    const seen: number[] = [];
+    const brownout = brownoutAt(() => {
+      seen.push(brownout.snapshot().pressure);
+      return pressure;
+    });
+    expect(brownout.snapshot().pressure).toBe(0.3);
+    pressure = 0.4;
+    expect(brownout.snapshot().pressure).toBe(0.4);
+    expect(seen).toEqual([0, 0.3]);
+  });
+
   it("takes a pressure beyond its range for the end of it", () => {
     expect(brownoutAt(() => 7).snapshot().pressure).toBe(1);
     expect(brownoutAt(() => -7).snapshot().pressure).toBe(0);

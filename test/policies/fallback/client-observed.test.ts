@@ -31,6 +31,28 @@ describe.each(replaceable)("a fallback that observes calls of %s", (method) => {
     expect(made.numbers().unanswered).toBe(0);
   });
 
+  it("would replace headers alone for a single response only: a stream has begun with them", async () => {
+    const fails = { code: Status.UNAVAILABLE, details: "after headers" };
+    const made = await fallbackScene(
+      { mode: "observe", providers: [empty()] },
+      {
+        handlers: {
+          ...echo,
+          unary: (call, callback) => {
+            call.sendMetadata(new Metadata());
+            made.clock.schedule(10, () => callback(fails));
+          },
+          serverStream: (call) => {
+            call.sendMetadata(new Metadata());
+            made.clock.schedule(10, () => call.emit("error", fails));
+          },
+        },
+      },
+    );
+    expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);
+    expect(made.provider("empty")?.observed).toBe(method === "unary" ? 1 : 0);
+  });
+
   it("hands on the headers of the response, before its messages", async () => {
     const headers = new Metadata();
     headers.set("x-served-by", "replica-7");

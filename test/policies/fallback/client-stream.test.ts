@@ -9,7 +9,7 @@ import { fallback } from "../../../src/policies/fallback/client.js";
 import { FallbackStream } from "../../../src/policies/fallback/client-call.js";
 import { staticValue, value } from "../../../src/policies/fallback/client-providers.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
-import { echo, failing, withResolvers } from "../../scene.js";
+import { echo, failing, startCall, withResolvers } from "../../scene.js";
 import { fallbackScene, message } from "./client-scene.js";
 
 /** Numbers without end, and what became of who makes them. */
@@ -205,6 +205,24 @@ describe("a streamed answer of a fallback", () => {
     expect(transport.clock.now() - startMs).toBe(500);
     expect(transport.clock.pending.refs).toBe(0);
   });
+});
+
+it("a streamed answer that has ended leaves no timer for the deadline behind", async () => {
+  const transport = inMemoryTransport();
+  const { clock } = transport;
+  const providers = [staticValue([message(1), message(2)])];
+  const link = await transport.open({
+    service: ConformanceServiceService,
+    implementation: failing(9).handlers,
+    clientOptions: { interceptors: [fallback({ clock, providers })] },
+    serverInterceptors: [],
+  });
+  const client = link.client(ConformanceServiceClient);
+  const options = { deadline: clock.wallNow() + 5_000 };
+  const { ended } = startCall(client, "serverStream", options, new Metadata());
+  expect((await link.until(ended, 1e6)).code).toBe(Status.OK);
+  await link.pass(10);
+  expect(clock.pending.refs).toBe(0);
 });
 
 describe("the reads of a streamed answer", () => {

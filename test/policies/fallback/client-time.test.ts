@@ -1,17 +1,20 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import type { ClientListener } from "../../../src/grpc/types.js";
+import { fallback } from "../../../src/policies/fallback/client.js";
 import {
   alternative,
   empty,
   staticValue,
   value,
 } from "../../../src/policies/fallback/client-providers.js";
-import { echo, handlers } from "../../scene.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { echo, handlers, startCall, withResolvers } from "../../scene.js";
 import { fallbackScene, given, message, received, replaceable, within } from "./client-scene.js";
 
 const hanging = () => handlers(() => {});
@@ -221,6 +224,74 @@ describe("the time that the service is told", () => {
     expect([code, got]).toEqual([Status.OK, [1, 2]]);
     expect(made.decisions).toEqual([]);
   });
+});
+
+it("a stream keeps no time for a fallback any more once it has begun", async () => {
+  const began = withResolvers<unknown>();
+  const made = await fallbackScene(
+    { reserveMs: 400, providers: [empty()] },
+    { handlers: { ...echo, serverStream: (call) => call.write(message(1)) } },
+  );
+  const call = made.client.serverStream(message(1), new Metadata(), within(made, 1_000));
+  call.on("error", () => {}).once("data", began.resolve);
+  const before = made.clock.pending.refs;
+  await made.link.until(began.promise, 1e6);
+  expect(made.clock.pending.refs).toBe(before - 1);
+  call.cancel();
+});
+
+describe("what comes from a service whose time is over", () => {
+  /** A service that goes on after its call was cancelled, and the listener that it answers to. */
+  async function stubborn() {
+    const transport = inMemoryTransport();
+    const { clock } = transport;
+    let below: Partial<ClientListener> = {};
+    const deaf: Interceptor = (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        start: (metadata, listener, next) => {
+          below = listener;
+          next(metadata, {});
+        },
+        cancel: () => {},
+      });
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: hanging(),
+      clientOptions: {
+        interceptors: [
+          fallback({
+            clock,
+            reserveMs: 300,
+            providers: [
+              alternative(async (_, context) => {
+                await new Promise<void>((resolve) => clock.schedule(100, resolve));
+                return given(context, 7);
+              }),
+            ],
+          }),
+          deaf,
+        ],
+      },
+      serverInterceptors: [],
+    });
+    return { transport, link, client: link.client(ConformanceServiceClient), late: () => below };
+  }
+
+  it.each(replaceable)(
+    "is dropped, and a %s has the answer of its fallback alone",
+    async (method) => {
+      const { transport, link, client, late } = await stubborn();
+      const { ended } = startCall(client, method, within(transport, 1_000), new Metadata());
+      await link.pass(750);
+      const headers = new Metadata();
+      headers.set("from", "service");
+      late().onReceiveMetadata?.(headers);
+      late().onReceiveMessage?.(message(1));
+      late().onReceiveStatus?.({ code: Status.OK, details: "", metadata: new Metadata() });
+      const { code, received: got } = await link.until(ended, 1e6);
+      expect([code, got]).toEqual([Status.OK, received(method, 7)]);
+    },
+  );
 });
 
 describe("another client's method", () => {

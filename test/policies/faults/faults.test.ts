@@ -1,3 +1,4 @@
+import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import { Faults, FaultsControl } from "../../../src/policies/faults/faults.js";
@@ -24,6 +25,7 @@ function faultsOf(options: FaultOptions, random: () => number, errors: unknown[]
 describe("the options of faults", () => {
   it.each<[FaultOptions, string]>([
     [{ latency: { rate: 1.1, ms: 5 } }, "faults.latency.rate"],
+    [{ latency: { rate: -0.5, ms: 5 } }, "faults.latency.rate"],
     [{ latency: { ms: -1 } }, "faults.latency.ms"],
     [{ latency: { ms: [20, 10] } }, "faults.latency.ms[1]"],
     [{ latency: {} as never }, "faults.latency.ms"],
@@ -57,6 +59,13 @@ describe("the options of faults", () => {
     ["server", { midStream: { afterBytes: 1, afterMessages: 1 } }, /where afterMessages is given/],
   ])("a %s is told why it has no %j", (side, options, rule) => {
     expect(() => resolveFaultOptions(options, side)).toThrowError(rule);
+  });
+
+  it("a status may have any code but OK", () => {
+    for (const code of [Status.CANCELLED, Status.UNAUTHENTICATED]) {
+      const { ends } = resolveFaultOptions({ status: { code } }, "client");
+      expect(ends).toMatchObject([{ end: { kind: "status", code } }]);
+    }
   });
 
   it("rates may add up to 1, as binary numbers do", () => {

@@ -127,6 +127,21 @@ describe("pressure", () => {
     expect(errors).toEqual(["pressure.signals.pool"]);
   });
 
+  it("tells the delay of the event loop, the last one that was measured", () => {
+    const { meter: pressure, clock, set } = meter();
+    expect(pressure.loopDelayMs).toBe(idle.loopDelayMs);
+    for (const [loopDelayMs, expected] of [
+      [70, 70],
+      [Number.NaN, 70],
+      [-1, 70],
+      [0, 0],
+    ] as const) {
+      set({ loopDelayMs });
+      clock.advance(1_000);
+      expect(pressure.loopDelayMs).toBe(expected);
+    }
+  });
+
   it("leaves out what is switched off", () => {
     const { meter: pressure, become } = meter({ memory: false });
     become({ memory: 1 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { LoopDelay } from "../../../src/policies/pressure/server-process-reader.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { BusyClock } from "../../core/busy-clock.js";
 
 describe("the delay of the event loop", () => {
@@ -54,6 +55,45 @@ describe("the delay of the event loop", () => {
       clock.turn();
     }
     expect(delay.take()).toBe(5);
+  });
+
+  it("counts for a whole second after it is over, and then no more", () => {
+    for (const [sinceMs, expected] of [
+      [1_000, 1_580],
+      [1_010, 0],
+    ] as const) {
+      const clock = new BusyClock();
+      const delay = new LoopDelay(clock);
+      clock.busy(1_600);
+      clock.turn();
+      for (let turn = 0; turn < 50; turn += 1) {
+        clock.busy(20);
+        clock.turn();
+      }
+      clock.busy(sinceMs - 1_000);
+      expect(delay.take()).toBe(expected);
+    }
+  });
+
+  it("counts from the later of two blocks that were as long", () => {
+    const clock = new BusyClock();
+    const delay = new LoopDelay(clock);
+    for (let block = 0; block < 2; block += 1) {
+      clock.busy(720);
+      clock.turn();
+    }
+    for (let turn = 0; turn < 20; turn += 1) {
+      clock.busy(20);
+      clock.turn();
+    }
+    expect(delay.take()).toBe(700);
+  });
+
+  it("keeps no process alive that has nothing else to do", () => {
+    const clock = new VirtualClock();
+    const delay = new LoopDelay(clock);
+    expect(clock.pending.refs).toBe(0);
+    delay.stop();
   });
 
   it("is 0 on a loop that is on time, and nothing is asked after the end", () => {

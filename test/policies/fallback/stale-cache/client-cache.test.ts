@@ -93,6 +93,17 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
     expect(cache()).toMatchObject({ stale: 1, missed: 1 });
   });
 
+  it("gives an answer of an hour ago unless told otherwise, and no older one", async () => {
+    const { call, state, link, clock } = await cached({ shared: true });
+    const storedMs = clock.now();
+    await call(method);
+    state.down = true;
+    await link.pass(3_600_000 - 1 - (clock.now() - storedMs));
+    expect((await call(method)).code).toBe(Status.OK);
+    await link.pass(10);
+    expect((await call(method)).code).toBe(Status.UNAVAILABLE);
+  });
+
   it("asks the service each time, unless answers may be fresh", async () => {
     const { call, state } = await cached({ shared: true });
     await call(method);
