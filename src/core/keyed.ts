@@ -92,7 +92,7 @@ export function boundedKey(name: string): string {
 
 /** FNV-1a over UTF-16 units. It tells names apart; it does not resist an attacker who looks for collisions. */
 function hash(text: string, seed: number): string {
-  let state = (0x811c9dc5 ^ seed) >>> 0;
+  let state = 0x811c9dc5 ^ seed;
   for (let index = 0; index < text.length; index += 1) {
     state = Math.imul(state ^ text.charCodeAt(index), 0x01000193);
   }

@@ -71,6 +71,10 @@ describe("the key of a long name", () => {
     expect(boundedKey("x".repeat(100_000)).length).toBeLessThan(256);
   });
 
+  it("does not change from one process to the next: snapshots that are taken over name keys", () => {
+    expect(boundedKey("ab".repeat(150))).toBe(`${"ab".repeat(100)}~300~8220a1d1~f7f32de8`);
+  });
+
   it("is another one for each name: they may differ in their length, or in any one place", () => {
     const names = Array.from({ length: 600 }, (_, length) => "x".repeat(length));
     const long = "x".repeat(400);
