@@ -148,15 +148,19 @@ export class Breaker {
   /**
    * Takes in whether the channel of a refused call is connected. A connection that was made after the breaker opened
    * is newer than the failures that opened it, so probes may go out before the open period ends.
+   *
+   * @returns Whether this has ended the open period.
    */
-  connectivity(connected: boolean): void {
+  connectivity(connected: boolean): boolean {
     const nowMs = this.#clock.now();
     const state = this.#at(nowMs);
-    if (state.kind !== "open") return;
+    if (state.kind !== "open") return false;
+    const again = connected && state.unconnected;
     if (!connected) state.unconnected = true;
-    else if (state.unconnected) {
+    if (again) {
       this.#enter(new HalfOpen(this.#known), "connected", "there is a connection again", nowMs);
     }
+    return again;
   }
 
   /**

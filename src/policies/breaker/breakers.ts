@@ -99,12 +99,11 @@ export class BreakerSet implements ControlledPolicy {
     if (key === undefined) {
       this.#overrideOf.clear();
       this.#override = to;
-      for (const [, breaker] of this.#states()) breaker.force(forced(to));
-      return;
-    }
-    this.#overrideKey(to, key);
+    } else this.#overrideKey(to, key);
     // A breaker that is made later begins in this state.
-    for (const [its, breaker] of this.#states()) if (its === key) breaker.force(forced(to));
+    for (const [its, breaker] of this.#states()) {
+      if (key === undefined || its === key) breaker.force(forced(to));
+    }
   }
 
   snapshot(): BreakersSnapshot {

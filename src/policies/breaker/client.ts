@@ -146,9 +146,7 @@ class BreakerPolicy extends BreakerSet {
  */
 function tellConnectivity(breaker: Breaker, { connection }: CallRecord): boolean {
   const state = connection?.state;
-  if (state === undefined || breaker.state !== "open") return false;
-  breaker.connectivity(state === connectivityState.READY);
-  return breaker.state !== "open";
+  return state !== undefined && breaker.connectivity(state === connectivityState.READY);
 }
 
 function callOf({ kind, priority }: CallRecord): BreakerCall {

@@ -177,9 +177,9 @@ describe("a connection that comes back", () => {
   it("ends the open period of a breaker that opened for the want of one", () => {
     const parts = setup({ consecutiveFailures: 1 });
     parts.fail(1, notConnected("refused at 1"));
-    parts.breaker.connectivity(false);
+    expect(parts.breaker.connectivity(false)).toBe(false);
     expect(parts.breaker.state).toBe("open");
-    parts.breaker.connectivity(true);
+    expect(parts.breaker.connectivity(true)).toBe(true);
     expect(parts.events.at(-1)).toMatchObject({ to: "half-open", reason: "connected" });
     parts.succeed(3);
     expect(parts.breaker.state).toBe("closed");
@@ -198,7 +198,7 @@ describe("a connection that comes back", () => {
 
   it("ends no open period where there was one all the time", () => {
     const { breaker } = opened();
-    breaker.connectivity(true);
+    for (const _ of [1, 2]) expect(breaker.connectivity(true)).toBe(false);
     expect(breaker.state).toBe("open");
   });
 
