@@ -127,18 +127,15 @@ class RetriedCall extends RepeatingCall {
     const unwanted = this.#unwanted;
     const notSent = origin === "local-policy" || origin === "local-setup";
     if (notSent && this.#paid) this.refund(attempt);
-    if (notSent && unwanted !== undefined) {
-      this.accept(unwanted.attempt, unwanted.status);
-      return;
-    }
-    if (notSent && last !== undefined) {
+    if (notSent && unwanted !== undefined) this.accept(unwanted.attempt, unwanted.status);
+    else if (notSent && last !== undefined) {
       // A policy below refused the retry, or it could not be set up. The call ends with what the server said before.
       this.stop(rejection?.reason ?? "RETRY_NOT_ELIGIBLE");
       this.conclude(last.status, last.attempt);
-      return;
+    } else {
+      this.last = { status, attempt };
+      if (!this.#goOn(this.judge(attempt, failure), status)) this.conclude(status, attempt);
     }
-    this.last = { status, attempt };
-    if (!this.#goOn(this.judge(attempt, failure), status)) this.conclude(status, attempt);
   }
 
   protected override singleHeaders(): "held" | "final" | "shown" {

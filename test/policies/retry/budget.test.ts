@@ -152,6 +152,33 @@ describe("the ratio budget", () => {
     clock.advance(4_000);
     budget.giveBack();
     expect(budget.snapshot().ratio).toMatchObject({ extras: 29, available: 1 });
+    clock.advance(6_000);
+    expect(budget.snapshot().ratio).toMatchObject({ extras: 0, available: 30 });
+  });
+
+  it("takes one attempt back at a time, the newest of those that are as old or older", () => {
+    const { clock, budget, withdraw } = setup(ratioOnly);
+    withdraw(1);
+    clock.advance(1_000);
+    withdraw(2);
+    clock.advance(3_000);
+    const withdrawnMs = clock.now();
+    clock.advance(1_000);
+    withdraw(4);
+    const left = [1, 2, 3, 4].map(() => {
+      budget.giveBack(withdrawnMs);
+      return budget.snapshot().ratio?.extras;
+    });
+    expect(left).toEqual([6, 5, 4, 4]);
+    clock.advance(5_000);
+    expect(budget.snapshot().ratio?.extras).toBe(4);
+  });
+
+  it("takes an attempt back that was taken on a clock that has gone backwards since", () => {
+    const { clock, budget, withdraw } = setup(ratioOnly);
+    withdraw(3);
+    budget.giveBack(clock.now() + 60_000);
+    expect(budget.snapshot().ratio).toMatchObject({ extras: 2 });
   });
 
   it("gives nothing for an attempt that the window has already forgotten", () => {

@@ -83,6 +83,32 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason: "RETRY_ATTEMPTS_SPENT" });
   });
 
+  it("sends nothing more once its client is closed, and waits for those under way", async () => {
+    let calls = 0;
+    const answers: (() => void)[] = [];
+    const { client, start, link, decisions, weir } = await scene({
+      client: { breaker: false, retry: hedged.retry, hedge: { maxAttempts: 5, delayMs: 50 } },
+      handlers: handlers(({ fail }, answer) => {
+        calls += 1;
+        if (calls === 1) answers.push(answer);
+        else answers.push(() => fail({ code: Status.UNAVAILABLE, details: "gone" }));
+      }),
+    });
+    const running = start(method);
+    await link.pass(60);
+    client.close();
+    answers[1]?.();
+    await link.pass(10);
+    answers[0]?.();
+    expect((await link.until(running.ended)).code).toBe(Status.OK);
+    expect(calls).toBe(2);
+    expect(decisions.map(({ verdict }) => verdict)).toEqual(["hedge"]);
+    // Nothing was taken from the budget for an attempt that could not follow.
+    const [counts] = weir.policy("hedge").snapshot();
+    expect(counts).toMatchObject({ retried: 1, stopped: 0 });
+    expect(JSON.stringify(counts)).toContain('"allowed":1');
+  });
+
   it("sends no more attempts after a pushback that says stop, and waits for those under way", async () => {
     let calls = 0;
     const metadata = new Metadata();

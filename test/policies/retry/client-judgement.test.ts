@@ -117,6 +117,38 @@ describe("the caller's own judgement of a response", () => {
   });
 });
 
+describe("a response that is not wanted, behind which a retry is refused in this process", () => {
+  it.each([
+    ["the first attempt", 0, ["retry"]],
+    ["a failure", 1, ["retry", "retry"]],
+  ] as const)("is given after %s, and nothing more is noted", async (_, failures, verdicts) => {
+    let seen = 0;
+    const { call, decisions } = await scene({
+      client: {
+        breaker: {
+          consecutiveFailures: failures + 1,
+          openMs: 60_000,
+          outcome: ({ code }) => (code === Status.OK ? "failure" : undefined),
+        },
+        retry: { ...quick, idempotent: true, maxAttempts: 5, retryResponse: () => true },
+      },
+      handlers: {
+        ...echo,
+        unary: (_call, callback) => {
+          seen += 1;
+          if (seen <= failures) callback({ code: Status.UNAVAILABLE, details: "not now" });
+          else callback(null, { payload, sequence: seen });
+        },
+      },
+    });
+    const ended = await call("unary");
+    expect([ended.code, ended.received]).toEqual([Status.OK, [seen]]);
+    expect(seen).toBe(failures + 1);
+    const ofRetry = decisions.filter(({ policy }) => policy === "retry");
+    expect(ofRetry.map(({ verdict }) => verdict)).toEqual(verdicts);
+  });
+});
+
 describe("a server-streamed response that is resumed", () => {
   /** Sends the numbers up to the wanted one, and breaks after each third. */
   const breaking = (requests: number[], code: Status = Status.UNAVAILABLE) => ({

@@ -43,6 +43,7 @@ describe.each(kinds)("retry of %s", (method) => {
     });
     const ended = await call(method);
     expect([ended.code, ended.details]).toEqual([Status.UNAVAILABLE, "not now"]);
+    expect(ended.trailers.get(retriesExhaustedKey)).toEqual(["1"]);
     expect(server.calls()).toBe(4);
     expect(decisions.map(({ verdict, reason }) => reason ?? verdict)).toEqual([
       "retry",
@@ -50,6 +51,20 @@ describe.each(kinds)("retry of %s", (method) => {
       "retry",
       "RETRY_ATTEMPTS_SPENT",
     ]);
+  });
+
+  it("asks services above for no retry either, once it gives up itself, and not before", async () => {
+    const none = { ratio: false, maxTokens: 1, tokenRatio: 0.1 } as const;
+    for (const [retry, reason, mark] of [
+      [{ budget: none }, "RETRY_BUDGET", ["1"]],
+      [{ maxAttempts: 1 }, "RETRY_ATTEMPTS_SPENT", []],
+      [{ budget: none, mode: "observe" }, "RETRY_BUDGET", []],
+    ] as const) {
+      const { call, decisions } = await scene({ handlers: failing(9).handlers, client: { retry } });
+      const { trailers } = await call(method);
+      expect(decisions.at(-1)).toMatchObject({ verdict: "stop", reason });
+      expect(trailers.get(retriesExhaustedKey)).toEqual(mark);
+    }
   });
 
   it("does not retry a code that is not in the set", async () => {
