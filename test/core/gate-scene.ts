@@ -72,6 +72,16 @@ export class FakeGate implements Gate<string> {
   }
 }
 
+/** A gate that takes slots, and may refuse a call before it comes that far. */
+export class SlotGate extends FakeGate {
+  readonly takesSlot = true;
+  refuses = false;
+
+  refusesEarly(): Refusal | undefined {
+    return this.refuses ? this.refusal() : undefined;
+  }
+}
+
 /** A call on its way through gates, and all that its host is told. */
 export function setup(...gates: FakeGate[]) {
   const told: string[] = [];
@@ -80,6 +90,7 @@ export function setup(...gates: FakeGate[]) {
   const hooks: { decided: () => void } = { decided: () => {} };
   const run = new GateRun<string>(gates, "call", {
     clock,
+    ready: (waited) => told.push(waited ? "ready later" : "ready"),
     admitted: (waited) => told.push(waited ? "admitted later" : "admitted"),
     refused: ({ reason }, policy, waited) =>
       told.push(`${policy} refused ${reason}${waited ? " later" : ""}`),

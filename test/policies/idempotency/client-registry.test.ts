@@ -231,6 +231,11 @@ describe("a source that is none", () => {
     expect(make).toThrow(/^methodRegistry\[1\] must be /);
   });
 
+  it("is named where it stands among bytes", () => {
+    const make = () => methodRegistry([descriptorSet, "a.B/C"] as never);
+    expect(make).toThrow(/^methodRegistry\[0\] must be .*, got "a\.B\/C"/);
+  });
+
   it.each([
     [
       "a level that there is not",

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { AimdLimit } from "../../../src/policies/limits/aimd.js";
 import { ElasticLimit } from "../../../src/policies/limits/elastic.js";
-import { Gradient2Limit } from "../../../src/policies/limits/gradient2.js";
+import { Gradient, Gradient2Limit } from "../../../src/policies/limits/gradient2.js";
 import { fixedLimit, type Limit } from "../../../src/policies/limits/limit.js";
 import { VegasLimit } from "../../../src/policies/limits/vegas.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
@@ -229,6 +229,23 @@ describe("the elastic limit without evidence", () => {
     expect(Math.min(...limits)).toBe(8);
   });
 
+  it("lets in more while it holds calls down only as long as they take less than 0.6 of the ceiling", () => {
+    const limit = new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+    const feed = fed(limit);
+    const window = (tookMs: number) => feed(1, tookMs, Math.min(60, limit.current), 300);
+    for (let windows = 0; windows < 10 && limit.phase !== "shrink"; windows += 1) window(200);
+    expect(limit.phase).toBe("shrink");
+    // The first call of a window has ended before the last one closed, at the old limit.
+    window(120);
+    const down = limit.current;
+    for (let windows = 0; windows < 4; windows += 1) window(120);
+    expect(limit.current).toBe(down);
+    for (let windows = 0; windows < 4; windows += 1) window(60);
+    // By half of its root with each window, of which the last one may still be open.
+    expect(limit.current - down).toBeGreaterThan(1.4 * Math.sqrt(down));
+    expect(limit.current - down).toBeLessThan(2.5 * Math.sqrt(down));
+  });
+
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
     const limit = new ElasticLimit(bounds, {
       saturated: () => false,
@@ -238,6 +255,30 @@ describe("the elastic limit without evidence", () => {
     fed(limit)(40, 20, 60);
     expect(limit.current).toBe(500);
   });
+});
+
+it("gradient2 takes a tenth at the most in one step, however long calls take", () => {
+  const gradient = new Gradient();
+  for (let windows = 0; windows < 20; windows += 1) gradient.learn(20);
+  const window = { samples: 100, p90Ms: 1_000, goodPerSecond: 100, meanInFlight: 100 };
+  // And a fifth of its root comes back.
+  expect(gradient.next(100, { ...window, meanMs: 1_000, maxInFlight: 100 })).toBeCloseTo(90 + 2);
+});
+
+it("elastic waits 15 seconds after a trial without success, then twice as long each time, up to two minutes", () => {
+  const limit = new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+  const feed = fed(limit);
+  const startedAtMs: number[] = [];
+  for (let window = 1; window <= 900; window += 1) {
+    const before = limit.phase;
+    // Whatever the limit is, as many run as before.
+    feed(1, 200, 60);
+    if (limit.phase === "trial" && before !== "trial") startedAtMs.push(500 * window);
+  }
+  const waitedMs = startedAtMs.slice(1).map((atMs, index) => atMs - (startedAtMs[index] ?? 0));
+  // A trial takes three windows.
+  const muteMs = waitedMs.map((ms) => Math.floor((ms - 1_500) / 1_000) * 1_000);
+  expect(muteMs).toEqual([15_000, 30_000, 60_000, 120_000, 120_000]);
 });
 
 describe("gradient2 with a gate", () => {

@@ -123,6 +123,32 @@ describe("a rate with a wait", () => {
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
+  it("counts what those in front cost", () => {
+    const { enter } = rateScene({ burst: 5, maxWaitMs: 650 });
+    enter({ cost: 5 });
+    expect(enter({ cost: 4 }).fate()).toBe("queued");
+    expect(refusalOf(enter({ cost: 3 }).entry).retryAfterMs).toBe(700);
+    expect(enter({ cost: 2 }).fate()).toBe("queued");
+  });
+
+  it("tells a call that has waited for as long as it may how long the rest would take", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 150 });
+    enter();
+    const waiting = enter();
+    clock.advance(50);
+    const preferred = [enter({ rank: 0 }), enter({ rank: 0 })];
+    clock.advance(99);
+    expect([...preferred, waiting].map(({ fate }) => fate())).toEqual([
+      "admitted",
+      "queued",
+      "queued",
+    ]);
+    clock.advance(1);
+    expect(waiting.fate()).toBe("RATE_LIMIT_EXCEEDED");
+    // The other one has its token in 50 ms, and the next one comes 100 ms later.
+    expect(waiting.turns).toMatchObject([{ retryAfterMs: 150 }]);
+  });
+
   it("refuses at once whom the wait would take too long, and says how long", () => {
     const { enter, limit } = rateScene({ maxWaitMs: 200 });
     const fates = [1, 2, 3].map(() => enter().fate());
