@@ -7,7 +7,6 @@ const entry = (name: string) => fileURLToPath(new URL(`./src/${name}.ts`, import
 /** Files that need a process of their own: they measure it, or change what all of it shares. */
 const alone = [
   "test/telemetry/*.test.ts",
-  "test/policies/fallback/client-degraded.test.ts",
   "test/pipeline/server-leaks.test.ts",
   "test/pipeline/server-leaks-core.test.ts",
   "test/pipeline/server-shutdown.test.ts",

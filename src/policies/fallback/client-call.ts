@@ -59,7 +59,8 @@ export class FallbackCall extends PrimaryCall {
       failed: ({ load }, error) => reportFailure(error, load.limits.name, report),
       answered: (answer, source, permit) => {
         environment.pendingCalls.leave(this.closed);
-        this.#answered(answer, source, permit);
+        this.#permit = permit;
+        this.#answered(answer, source, status);
       },
       unanswered: (tried) => {
         environment.pendingCalls.leave(this.closed);
@@ -91,15 +92,12 @@ export class FallbackCall extends PrimaryCall {
     this.#stream?.stop();
     this.#permit?.settle("ignored");
     this.#cancelProvider?.();
-    this.#cancelProvider = undefined;
   }
 
-  #answered(answer: FallbackAnswer, { load }: FallbackSource, permit: Permit): void {
+  #answered(answer: FallbackAnswer, { load }: FallbackSource, failure: StatusObject): void {
     const { record } = this;
     const { name } = load.limits;
-    const code = Status[this.failure?.code ?? Status.UNKNOWN];
-    this.#permit = permit;
-    this.decide("fallback", `${name}${ageText(answer)}, instead of ${code}`);
+    this.decide("fallback", `${name}${ageText(answer)}, instead of ${Status[failure.code]}`);
     const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
     record.inbound?.degraded(degradations);
     this.#give(answer, degradations);
@@ -108,7 +106,6 @@ export class FallbackCall extends PrimaryCall {
   #give(answer: FallbackAnswer, degradations: readonly Degradation[]): void {
     const message = (response: unknown) => {
       noteResponse(response, degradations);
-      this.readWanted = false;
       this.emitMessage(response);
     };
     const done = () => {

@@ -128,6 +128,7 @@ describe("a brownout", () => {
     const brownout = brownoutAt(pressure, errors);
     expect(brownout.judge("reviews", "low", undefined, never)).toMatchObject({ skip: false });
     expect(errors).toHaveLength(1);
+    expect(brownout.snapshot().pressure).toBe(0);
   });
 
   it("gives a pressure that reads the brownout itself the last one, and reads anew after that", () => {

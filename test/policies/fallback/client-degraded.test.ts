@@ -1,5 +1,5 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
@@ -8,19 +8,12 @@ import {
 import { currentCall, detached } from "../../../src/grpc/context/inbound-call.js";
 import { degradationOf } from "../../../src/grpc/status/degraded.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
-import { staticValue, value } from "../../../src/policies/fallback/client-providers.js";
+import { staticValue } from "../../../src/policies/fallback/client-providers.js";
 import { staleCache } from "../../../src/policies/fallback/stale-cache/client-cache.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../../src/weir.js";
 import { echo, failing, kinds, startCall } from "../../scene.js";
-import {
-  decisionsOf,
-  idOf,
-  parentIdOf,
-  startTracing,
-  type TracingUnderTest,
-} from "../../telemetry/tracing.js";
-import { fallbackScene, message } from "./client-scene.js";
+import { message } from "./client-scene.js";
 
 const off: ClientPolicy = { retry: false, breaker: false };
 const unaryPath = "weir.v1.ConformanceService/Unary";
@@ -173,46 +166,5 @@ describe("an answer", () => {
     const { ended } = startCall(client, "unary", {}, new Metadata());
     expect(degradationOf((await link.until(ended, 1e6)).trailers)).toHaveLength(1);
     expect(weir.policy("fallback").snapshot()).toMatchObject([{ cache: { stored: 0 } }]);
-  });
-});
-
-describe("the span of a call", () => {
-  let tracing: TracingUnderTest;
-  beforeEach(() => {
-    tracing = startTracing();
-  });
-  afterEach(() => tracing.stop());
-
-  it("says who answered, and that nobody could", async () => {
-    let silent = false;
-    const made = await fallbackScene({
-      providers: [value(() => (silent ? undefined : message(1)))],
-    });
-    await made.call("unary");
-    silent = true;
-    await made.call("unary");
-    const [answered, unanswered] = tracing.calls();
-    expect(decisionsOf(answered)).toEqual(["fallback fallback"]);
-    expect(answered?.events[0]?.attributes).toMatchObject({
-      "weir.decision.detail": "value, instead of UNAVAILABLE",
-    });
-    expect(answered?.attributes["rpc.status_code"]).toBe("OK");
-    expect(decisionsOf(unanswered)).toEqual(["fallback stop FALLBACK_UNANSWERED"]);
-    expect(unanswered?.events[0]?.attributes).toMatchObject({
-      "weir.decision.detail": "value: nothing",
-    });
-  });
-
-  it("that opened a shared call has its attempts", async () => {
-    const made = await fallbackScene(
-      { providers: [staleCache({ shared: true })] },
-      { handlers: failing(1).handlers },
-      { retry: { maxAttempts: 2, idempotent: true } },
-    );
-    expect((await made.call("unary")).code).toBe(Status.OK);
-    const [call] = tracing.calls();
-    expect(call?.attributes["weir.call.attempts"]).toBe(2);
-    expect(decisionsOf(call)).toEqual(["retry retry"]);
-    expect(tracing.attempts().map((each) => parentIdOf(each))).toEqual([idOf(call), idOf(call)]);
   });
 });

@@ -225,6 +225,31 @@ it("a streamed answer that has ended leaves no timer for the deadline behind", a
   expect(clock.pending.refs).toBe(0);
 });
 
+it("a streamed answer that breaks off after its call has ended is nobody's defect", async () => {
+  const errors: unknown[] = [];
+  const next = withResolvers<never>();
+  let read = 0;
+  const iterator: AsyncIterator<object> & AsyncIterable<object> = {
+    next: async () => {
+      read += 1;
+      return read === 1 ? { done: false, value: message(1) } : next.promise;
+    },
+    [Symbol.asyncIterator]: () => iterator,
+  };
+  const made = await fallbackScene(
+    { providers: [value(() => iterator)] },
+    { onError: (error) => errors.push(error) },
+  );
+  const running = made.start("serverStream");
+  await made.link.pass(10);
+  expect(read).toBe(2);
+  running.cancel();
+  expect((await made.link.until(running.ended, 1e6)).code).toBe(Status.CANCELLED);
+  next.resolve(Promise.reject(new Error("broke off")) as never);
+  await made.link.pass(10);
+  expect(errors).toEqual([]);
+});
+
 describe("the reads of a streamed answer", () => {
   it("are a credit for one message, however often it is asked for", async () => {
     const seen: unknown[] = [];

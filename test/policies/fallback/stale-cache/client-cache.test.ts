@@ -1,4 +1,10 @@
-import { credentials, Metadata, status as Status } from "@grpc/grpc-js";
+import {
+  credentials,
+  InterceptingCall,
+  type Interceptor,
+  Metadata,
+  status as Status,
+} from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../../src/core/options.js";
 import {
@@ -8,14 +14,19 @@ import {
 } from "../../../../src/gen/weir/v1/conformance.js";
 import { degradationOf } from "../../../../src/grpc/status/degraded.js";
 import { rejectionOf } from "../../../../src/grpc/status/rejection.js";
+import { fallback } from "../../../../src/policies/fallback/client.js";
 import { empty, staticValue } from "../../../../src/policies/fallback/client-providers.js";
-import type { AnswerCache } from "../../../../src/policies/fallback/stale-cache/answer-cache.js";
+import {
+  type AnswerCache,
+  encodeAnswer,
+  storedBytes,
+} from "../../../../src/policies/fallback/stale-cache/answer-cache.js";
 import {
   type StaleCacheOptions,
   staleCache,
 } from "../../../../src/policies/fallback/stale-cache/client-cache.js";
 import { memoryAnswerCache } from "../../../../src/policies/fallback/stale-cache/memory-answer-cache.js";
-import type { SceneOptions } from "../../../scene.js";
+import { echo, type SceneOptions, scene } from "../../../scene.js";
 import { type FallbackScene, fallbackScene, message, replaceable, unary } from "../client-scene.js";
 
 /** A server that counts its answers up, until it is told to fail. */
@@ -244,6 +255,67 @@ function degradedTrailers(): Metadata {
   trailers.set("x-weir-degraded", "fallback=static");
   return trailers;
 }
+
+describe("a stale cache", () => {
+  it("stores an answer of up to 256 KiB unless told otherwise", async () => {
+    const made = await cached({ shared: true });
+    // The response is the payload and six bytes around it.
+    const largest = 256 * 1024 - storedBytes([Buffer.alloc(6)]);
+    for (const [size, counts] of [
+      [largest, { stored: 1, notStored: 0 }],
+      [largest + 1, { stored: 1, notStored: 1 }],
+    ] as const) {
+      made.state.size = size;
+      await made.call("unary");
+      expect(made.cache()).toMatchObject(counts);
+    }
+  });
+
+  it("reports once that responses have been replaced below it, so that their bytes are not known", async () => {
+    const errors: string[] = [];
+    const replacing: Interceptor = (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        start: (metadata, _listener, next) =>
+          next(metadata, {
+            onReceiveMessage: (_response, hand) => hand(message(9)),
+          }),
+      });
+    const made = await scene();
+    const link = await made.transport.open({
+      service: ConformanceServiceService,
+      implementation: echo,
+      clientOptions: {
+        interceptors: [
+          fallback({
+            clock: made.clock,
+            onError: (error, where) => errors.push(`${where}: ${String(error)}`),
+            providers: [staleCache({ shared: true })],
+          }),
+          replacing,
+        ],
+      },
+      serverInterceptors: [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    for (let call = 0; call < 2; call += 1) {
+      expect((await unary({ client, link }, 1)).sequence).toBe(9);
+    }
+    expect(errors).toEqual([
+      "staleCache: Error: A response is not stored: an interceptor below has replaced it, or it is no object",
+    ]);
+  });
+
+  it("has no answer for a single response where the stored one has no message", async () => {
+    const nothing = encodeAnswer({ storedAtMs: 0, messages: [] });
+    const store: AnswerCache = { get: () => nothing, set: () => {} };
+    const made = await cached({ shared: true, store });
+    made.clock.stepWall(1_000 - made.clock.wallNow());
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+    expect(made.cache()).toMatchObject({ missed: 1, storeFailures: 0 });
+    expect((await made.call("serverStream")).code).toBe(Status.OK);
+  });
+});
 
 describe("a stored answer", () => {
   it("is a message of its own for each caller, down to its bytes", async () => {

@@ -35,6 +35,13 @@ describe("a cache of answers in memory", () => {
     expect(small.get("a")).toBeUndefined();
   });
 
+  it("keeps an answer of no bytes under a key of none, which counts as one byte", () => {
+    const cache = memoryAnswerCache();
+    cache.set("", value(0), 100);
+    expect(cache.get("")).toEqual(value(0));
+    expect(cache.snapshot()).toEqual({ entries: 1, bytes: 1 });
+  });
+
   it("takes in nothing that is larger than all its room, and forgets what stood there before", () => {
     const cache = memoryAnswerCache({ maxBytes: 10 });
     cache.set("a", value(4), 100);
