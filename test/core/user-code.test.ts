@@ -214,6 +214,16 @@ describe("a question whose answer may be promised", () => {
     expect(await answerOf(odd)).toBe(6);
   });
 
+  it("uses a promise of Node's as it is, and adopts one of a class of the user's", async () => {
+    class Own<T> extends Promise<T> {}
+    const [plain, own] = [Promise.resolve(5), Own.resolve(6)];
+    expect(answerOf(() => plain)).toBe(plain);
+    const adopted = answerOf(() => own);
+    expect(adopted).not.toBe(own);
+    expect(adopted).toBeInstanceOf(Promise);
+    expect(await adopted).toBe(6);
+  });
+
   it("adopts a promise that answers twice once", async () => {
     expect(await adopt(thenable<number>((on) => [on(1), on(2)]))).toBe(1);
   });

@@ -1,7 +1,16 @@
 import { type CallOptions, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { breaker } from "../../../src/client.js";
 import { encodeStatusDetails, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { BreakerStateChange } from "../../../src/policies/breaker/breakers.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import {
+  callOf,
+  ended as endedWith,
+  fakeBelow,
+  Hearer,
+  optionsOf,
+} from "../../grpc/client/fake-call.js";
 import { type Ended, echo, failing, handlers, kinds, path, payload, scene } from "../../scene.js";
 import { breakersOf, onlyBreaker } from "./client-scene.js";
 
@@ -184,6 +193,44 @@ describe.each(["serverStream", "bidiStream"] as const)("a breaker of %s calls", 
     for (const stream of streams) stream.cancel();
     await link.until(Promise.all(streams.map(({ ended }) => ended)));
     expect(onlyBreaker(weir)).toMatchObject({ state: "closed", failures: 0 });
+  });
+});
+
+describe.each(["unary", "server-stream"] as const)("a breaker in front of %s calls", (kind) => {
+  it.each([
+    ["several servers stays closed while one of them serves", "10.0.0.2:443", []],
+    ["one server opens though that has served before", "10.0.0.1:443", ["open"]],
+    ["calls of which it is not known where they went opens", "unknown", ["open"]],
+  ] as const)("to %s", (_, failingPeer, expected) => {
+    const below = fakeBelow();
+    const changes: string[] = [];
+    const interceptor = breaker({
+      clock: new VirtualClock(),
+      consecutiveFailures: 3,
+      onStateChange: ({ to }) => void changes.push(to),
+    });
+    // The metadata of a server that ends a call without headers.
+    const sent = Metadata.fromHttp2Headers({ "content-type": "application/grpc" });
+    const failed = endedWith(Status.UNAVAILABLE, "broken", sent);
+    const latest = () => callOf(below.calls, below.calls.length - 1);
+    const start = (peer: string) => {
+      const started = interceptor(optionsOf(kind), (options) => {
+        const call = below.nextCall(options);
+        // Until it is sent, a call names its target.
+        latest().peer = "dns:///service";
+        return call;
+      });
+      started.start(new Metadata(), new Hearer());
+      latest().peer = peer;
+      return latest();
+    };
+    const served = start("10.0.0.1:443");
+    served.headers();
+    served.message("a");
+    // A stream that has had a message counts as served, however long it goes on.
+    if (kind === "unary") served.end(endedWith(Status.OK));
+    for (const _call of [1, 2, 3]) start(failingPeer).end(failed);
+    expect(changes).toEqual(expected);
   });
 });
 

@@ -38,6 +38,18 @@ describe("a surge", () => {
     expect(play(250, 200, 2_000)).toBeUndefined();
   });
 
+  it("is none where calls end faster and faster, as a queue is served at one pace", () => {
+    const said = (endAtMs: readonly number[]) => {
+      const surge = rested();
+      surge.record(0, 20, 100);
+      return endAtMs.map((ms) => surge.record(ms, 20, 100 + 10 * ms)).at(-1);
+    };
+    const every = (ms: number, fromMs: number, toMs: number) =>
+      Array.from({ length: (toMs - fromMs) / ms }, (_, index) => fromMs + ms * (index + 1));
+    expect(said(every(1, 0, 40))).toBe(1_000);
+    expect(said([...every(4, 0, 20), ...every(0.5, 20, 40)])).toBeUndefined();
+  });
+
   it("is judged by the end of the twentieth call, and not before twice the usual time of one", () => {
     const seenAt = (everyMs: number) => {
       const surge = rested();

@@ -1,5 +1,8 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { hedge } from "../../../src/client.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { fakeBelow, Hearer, optionsOf } from "../../grpc/client/fake-call.js";
 import { echo, failing, handlers, kinds, payload, scene } from "../../scene.js";
 
 const hedged = { retry: { idempotent: true }, hedge: { maxAttempts: 3, delayMs: 50 } } as const;
@@ -340,3 +343,20 @@ describe.each(["clientStream", "bidiStream"] as const)(
     });
   },
 );
+
+it.each([
+  [undefined, 2],
+  ["observe", 1],
+  ["off", 1],
+] as const)("hedges of their own in mode %s make %i attempts", (mode, attempts) => {
+  const clock = new VirtualClock();
+  const below = fakeBelow();
+  const given = { clock, delayMs: 50, retry: { idempotent: true } } as const;
+  const interceptor = hedge(mode === undefined ? given : { ...given, mode });
+  const call = interceptor(optionsOf(), below.nextCall);
+  call.start(new Metadata(), new Hearer());
+  call.sendMessage("a");
+  call.halfClose();
+  clock.advance(60);
+  expect(below.calls).toHaveLength(attempts);
+});

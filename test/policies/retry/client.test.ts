@@ -51,6 +51,7 @@ describe.each(kinds)("retry of %s", (method) => {
       "retry",
       "RETRY_ATTEMPTS_SPENT",
     ]);
+    expect(decisions.at(-1)).not.toHaveProperty("detail");
   });
 
   it("asks services above for no retry either, once it gives up itself, and not before", async () => {
