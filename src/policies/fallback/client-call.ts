@@ -109,7 +109,6 @@ export class FallbackCall extends PrimaryCall {
       this.emitMessage(response);
     };
     const done = () => {
-      this.#permit?.settle("success");
       this.#cancelProvider = undefined;
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
       this.emitStatus(status);

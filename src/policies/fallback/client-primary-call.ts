@@ -55,7 +55,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected request: MessageCopy | undefined;
   /** The key of the call in the cache. */
   protected key: string | undefined;
-  /** The caller has asked for a message that it has not got. */
+  /** The caller has asked for a message. */
   protected readWanted = false;
   protected heldMetadata: Metadata | undefined;
   readonly #nextCall: NextCall;
@@ -332,7 +332,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
         }
         this.decide("queue", "shared a call that was in flight");
       }
-      if (metadata !== undefined) this.onReceiveMetadata(metadata);
+      this.heldMetadata = metadata;
       try {
         if (message !== undefined) this.onReceiveMessage(message);
       } finally {
@@ -350,7 +350,6 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     // grpc-js announces a single response that does not come by a message of null.
     if (message === null || !this.#beginResponse()) return;
     this.#recording?.message(message);
-    this.readWanted = false;
     try {
       this.#showHeldMetadata();
     } finally {

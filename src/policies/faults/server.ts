@@ -159,21 +159,13 @@ class FaultyServerCall extends ForwardingServerCall {
       super.begunWith(metadata);
       return;
     }
-    switch (end.kind) {
-      case "drop":
-        // The call ends in the usual ways: its deadline passes, or the caller cancels it.
-        this.#policy.hold(this.#closed);
-        return;
-      case "status": {
-        this.#answer();
-        this.refuse(faultStatus(end));
-        return;
-      }
-      case "reset":
-        // The options of a server refuse it.
-        return;
-      default:
-        end satisfies never;
+    if (end.kind === "status") {
+      this.#answer();
+      this.refuse(faultStatus(end));
+    } else {
+      // Dropped; the options of a server refuse `reset`. The call ends in the usual ways: its deadline passes, or the
+      // caller cancels it.
+      this.#policy.hold(this.#closed);
     }
   }
 

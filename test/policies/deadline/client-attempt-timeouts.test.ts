@@ -41,6 +41,18 @@ describe.each(kinds)("timeouts of %s", (method) => {
     }
   });
 
+  it("leave alone what a server says of a deadline before theirs", async () => {
+    const { call, decisions } = await scene({
+      client: { timeouts: { attemptMs: 100 }, retry: false },
+      handlers: handlers((running) =>
+        running.fail({ code: Status.DEADLINE_EXCEEDED, details: "the database was slow" }),
+      ),
+    });
+    const { code, details } = await call(method);
+    expect([code, details]).toEqual([Status.DEADLINE_EXCEEDED, "the database was slow"]);
+    expect(decisions).toEqual([]);
+  });
+
   it("end an attempt whose first response is late", async () => {
     const { call, clock } = await scene({
       client: { timeouts: { firstResponseMs: 80 }, retry: false },

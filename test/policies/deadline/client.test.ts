@@ -1,5 +1,6 @@
 import { AsyncResource } from "node:async_hooks";
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { EventEmitter } from "node:events";
+import { Metadata, type ServerUnaryCall, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
 import { detached } from "../../../src/grpc/context/inbound-call.js";
@@ -247,4 +248,14 @@ describe("an outbound call", () => {
     // The wire carries whole milliseconds, rounded up.
     expect(seen[0]).toBeLessThanOrEqual((inbound[0] ?? 0) + 1);
   });
+});
+
+it("a call leaves nothing behind at the call that its option names as the parent", async () => {
+  const { client, link, clock } = await scene({ handlers: echo });
+  const parent = Object.assign(new EventEmitter(), { getDeadline: () => clock.wallNow() + 1_000 });
+  const options = { parent: parent as unknown as ServerUnaryCall<unknown, unknown> };
+  const running = startCall(client, "unary", options, new Metadata());
+  expect(parent.listenerCount("cancelled")).toBe(1);
+  expect((await link.until(running.ended)).code).toBe(Status.OK);
+  expect(parent.listenerCount("cancelled")).toBe(0);
 });

@@ -172,6 +172,7 @@ describe("what is kept for the fallback", () => {
     [0, 600, 0],
     [500, Number.POSITIVE_INFINITY, 0],
     [undefined, Number.POSITIVE_INFINITY, 0],
+    [500, 1, 0.5],
     [500, 0, 0],
     [500, -1, 0],
   ])("with reserveMs %o of %d ms is %d ms", (reserveMs, availableMs, kept) => {

@@ -270,6 +270,18 @@ describe("the reads of a streamed answer", () => {
   });
 });
 
+it("a streamed answer of no messages ends without being read", () => {
+  const seen: unknown[] = [];
+  const iterator = [][Symbol.iterator]();
+  const made = new FallbackStream(iterator, iterator.next(), {
+    message: (one) => seen.push(one),
+    done: () => seen.push("done"),
+    broken: (error) => seen.push(error),
+  });
+  made.read();
+  expect(seen).toEqual(["done"]);
+});
+
 describe("a streamed answer that has begun", () => {
   it("is no call that waits, and goes on when the weir is closed", async () => {
     const made = await fallbackScene({
@@ -332,6 +344,33 @@ describe("a response that has begun", () => {
     const { details, received } = await made.call("serverStream");
     expect([details, received]).toEqual(["broke off", withMessage ? [1] : []]);
     expect(made.decisions).toEqual([]);
+  });
+
+  it("has its headers, before its first message", async () => {
+    const made = await fallbackScene(
+      { providers: [staticValue(message(9))] },
+      {
+        handlers: {
+          ...echo,
+          serverStream: (call) => {
+            const headers = new Metadata();
+            headers.set("from", "service");
+            call.sendMetadata(headers);
+            call.write(message(1));
+            call.end();
+          },
+        },
+      },
+    );
+    const heard: unknown[] = [];
+    const ended = withResolvers<unknown>();
+    made.client
+      .serverStream(message(1), new Metadata())
+      .on("metadata", (metadata) => heard.push(metadata.get("from")[0]))
+      .on("data", ({ sequence }) => heard.push(sequence))
+      .on("status", ended.resolve);
+    await made.link.until(ended.promise, 1e6);
+    expect(heard).toEqual(["service", 1]);
   });
 
   it("of a single response only begins with its message: headers alone can be replaced", async () => {

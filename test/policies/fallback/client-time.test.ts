@@ -226,6 +226,32 @@ describe("the time that the service is told", () => {
   });
 });
 
+it.each(replaceable)(
+  "a %s for which no time is kept ends at its deadline without a fallback",
+  async (method) => {
+    const transport = inMemoryTransport();
+    const { clock } = transport;
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: hanging(),
+      clientOptions: {
+        interceptors: [
+          fallback({
+            clock,
+            reserveMs: 0,
+            providers: [staticValue(message(7), { when: () => true })],
+          }),
+        ],
+      },
+      serverInterceptors: [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    const { ended } = startCall(client, method, within(transport, 500), new Metadata());
+    const { code, received: got } = await link.until(ended, 1e6);
+    expect([code, got]).toEqual([Status.DEADLINE_EXCEEDED, []]);
+  },
+);
+
 it("a stream keeps no time for a fallback any more once it has begun", async () => {
   const began = withResolvers<unknown>();
   const made = await fallbackScene(

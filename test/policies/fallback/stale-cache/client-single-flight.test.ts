@@ -93,6 +93,32 @@ describe("calls that are alike", () => {
     ]);
   });
 
+  it("have the headers of the response each", async () => {
+    const made = await flights(
+      {},
+      {
+        handlers: {
+          ...echo,
+          unary: (call, callback) => {
+            const headers = new Metadata();
+            headers.set("from", "service");
+            call.sendMetadata(headers);
+            made.clock.schedule(50, () => callback(null, call.request));
+          },
+        },
+      },
+    );
+    const heard = [1, 2].map(() => {
+      const headers = withResolvers<unknown>();
+      made.client
+        .unary(message(3), () => {})
+        .on("metadata", (metadata) => headers.resolve(metadata.get("from")));
+      return headers.promise;
+    });
+    expect(await made.link.until(Promise.all(heard), 1e6)).toEqual([["service"], ["service"]]);
+    expect(made.cache()).toMatchObject({ shared: 1 });
+  });
+
   it("each have one of their own when that is switched off", async () => {
     const made = await flights({ singleFlight: false });
     const both = [made.start("unary"), made.start("unary")];
