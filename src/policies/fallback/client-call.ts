@@ -63,7 +63,6 @@ export class FallbackCall extends PrimaryCall {
         this.#answered(answer, source, status);
       },
       unanswered: (tried) => {
-        environment.pendingCalls.leave(this.closed);
         if (tried !== "") {
           policy.unanswered += 1;
           this.decide("stop", tried, "FALLBACK_UNANSWERED");

@@ -257,6 +257,15 @@ describe("a brownout", () => {
     return answers;
   }
 
+  it("leaves nothing out where a flag is all there is, and it has no answer", async () => {
+    const errors: unknown[] = [];
+    const world = await asking({ optional: { extras: {} }, flag: () => undefined }, ["extras"], {
+      onError: (error) => errors.push(error),
+    });
+    await world.call("unary");
+    expect([world.answers, errors]).toEqual([[[false]], []]);
+  });
+
   it("goes by the load of the server's admission where nobody says otherwise", async () => {
     const answers = await toldUnder({ limit: 10, maxQueued: 0, thresholds: false });
     // The call itself counts: of ten, the sixth is more than half.

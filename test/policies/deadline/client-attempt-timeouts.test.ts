@@ -192,6 +192,20 @@ describe("the idle timeout of a streamed response", () => {
     }
   });
 
+  it("is for streams: a single response may come long after its headers", async () => {
+    const world: Awaited<ReturnType<typeof scene>> = await scene({
+      client: { timeouts: { idleMs: 100 }, retry: false },
+      handlers: {
+        ...echo,
+        unary: (call, callback) => {
+          call.sendMetadata(new Metadata());
+          world.clock.schedule(500, () => callback(null, call.request));
+        },
+      },
+    });
+    expect((await world.call("unary")).code).toBe(Status.OK);
+  });
+
   it("does not run while the consumer takes its time", async () => {
     const world: Awaited<ReturnType<typeof scene>> = await scene({
       client: { timeouts: { idleMs: 100 } },

@@ -32,6 +32,15 @@ describe("what is known of handlers", () => {
     expect(Object.keys(known.snapshot())).toEqual(["/a/B"]);
   });
 
+  it("is told in hundredths of a millisecond", () => {
+    const { feasibility: known, learn } = feasibility({ minSamples: 1 });
+    learn("/a/B", 81.2345, 1);
+    const neededMs = known.neededMs("/a/B");
+    const told = known.snapshot()["/a/B"] ?? 0;
+    expect(Math.abs(told - neededMs)).toBeLessThanOrEqual(0.005);
+    expect(told).toBe(Number(told.toFixed(2)));
+  });
+
   it("can be looked at for many methods, and looking does not change which are remembered", () => {
     const { feasibility: known, learn } = feasibility({ minSamples: 1 });
     for (let method = 0; method < 1_000; method += 1) learn(`/a/M${method}`, 80, 1);

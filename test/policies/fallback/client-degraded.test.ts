@@ -131,6 +131,16 @@ describe("an answer", () => {
     expect(await call("unary")).toEqual([]);
   });
 
+  it("says nothing of the mark of a call that failed", async () => {
+    const metadata = new Metadata();
+    metadata.set("x-weir-degraded", "fallback=static");
+    const failure = { code: Status.UNAVAILABLE, details: "down", metadata };
+    const { call } = await hops(async ({ plain }, ask) => {
+      expect(await ask(plain)).toBe(-Status.UNAVAILABLE);
+    }, failing(Number.POSITIVE_INFINITY, failure).handlers);
+    expect(await call("unary")).toEqual([]);
+  });
+
   it("is bounded, however much a handler says", async () => {
     const { call } = await hops(async () => {
       for (let index = 0; index < 100; index += 1) currentCall()?.degrade(`part-${index}`);

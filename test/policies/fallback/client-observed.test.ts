@@ -53,6 +53,15 @@ describe.each(replaceable)("a fallback that observes calls of %s", (method) => {
     expect(made.provider("empty")?.observed).toBe(method === "unary" ? 1 : 0);
   });
 
+  it("says nothing of a failure that none of its providers is for", async () => {
+    const made = await fallbackScene({
+      mode: "observe",
+      providers: [empty({ when: () => false })],
+    });
+    expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);
+    expect(made.decisions).toEqual([]);
+  });
+
   it("hands on the headers of the response, before its messages", async () => {
     const headers = new Metadata();
     headers.set("x-served-by", "replica-7");

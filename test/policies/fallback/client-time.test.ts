@@ -268,7 +268,7 @@ it("a stream keeps no time for a fallback any more once it has begun", async () 
 
 describe("what comes from a service whose time is over", () => {
   /** A service that goes on after its call was cancelled, and the listener that it answers to. */
-  async function stubborn() {
+  async function stubborn(onCancel: (below: Partial<ClientListener>) => void = () => {}) {
     const transport = inMemoryTransport();
     const { clock } = transport;
     let below: Partial<ClientListener> = {};
@@ -278,8 +278,9 @@ describe("what comes from a service whose time is over", () => {
           below = listener;
           next(metadata, {});
         },
-        cancel: () => {},
+        cancel: () => onCancel(below),
       });
+    const failures: Status[] = [];
     const link = await transport.open({
       service: ConformanceServiceService,
       implementation: hanging(),
@@ -290,6 +291,7 @@ describe("what comes from a service whose time is over", () => {
             reserveMs: 300,
             providers: [
               alternative(async (_, context) => {
+                failures.push(context.failure.code);
                 await new Promise<void>((resolve) => clock.schedule(100, resolve));
                 return given(context, 7);
               }),
@@ -300,8 +302,19 @@ describe("what comes from a service whose time is over", () => {
       },
       serverInterceptors: [],
     });
-    return { transport, link, client: link.client(ConformanceServiceClient), late: () => below };
+    const client = link.client(ConformanceServiceClient);
+    return { transport, link, client, failures, late: () => below };
   }
+
+  it("is no second failure, though it ends in the middle of its cancellation", async () => {
+    const { transport, link, client, failures } = await stubborn((below) => {
+      const metadata = new Metadata();
+      below.onReceiveStatus?.({ code: Status.UNAVAILABLE, details: "cancelled", metadata });
+    });
+    const { ended } = startCall(client, "unary", within(transport, 1_000), new Metadata());
+    expect((await link.until(ended, 1e6)).received).toEqual([7]);
+    expect(failures).toEqual([Status.DEADLINE_EXCEEDED]);
+  });
 
   it.each(replaceable)(
     "is dropped, and a %s has the answer of its fallback alone",

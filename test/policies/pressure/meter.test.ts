@@ -127,6 +127,19 @@ describe("pressure", () => {
     expect(errors).toEqual(["pressure.signals.pool"]);
   });
 
+  it("reports a reader that reads nothing, and goes by the last reading", () => {
+    const { meter: pressure, clock, errors, set } = meter();
+    set({ memory: 0.9 });
+    const before = pressure.now();
+    const nothing = undefined as never;
+    set({ eventLoop: nothing, loopDelayMs: nothing, cpu: nothing, memory: nothing });
+    clock.advance(1_000);
+    expect([pressure.now(), errors]).toEqual([before, ["pressure.reader"]]);
+    set({ eventLoop: nothing, loopDelayMs: nothing, cpu: nothing, memory: 0 });
+    clock.advance(1_000);
+    expect([pressure.now(), errors]).toEqual([0, ["pressure.reader"]]);
+  });
+
   it("tells the delay of the event loop, the last one that was measured", () => {
     const { meter: pressure, clock, set } = meter();
     expect(pressure.loopDelayMs).toBe(idle.loopDelayMs);

@@ -33,6 +33,17 @@ describe("a stored answer", () => {
     }
   });
 
+  it("has the bytes that it had in earlier versions, which may share a store with this one", () => {
+    const time = new Uint8Array(new Float64Array([5]).buffer).reverse();
+    expect(encodeAnswer({ storedAtMs: 5, messages: [bytes(7, 8), bytes()] })).toEqual(
+      bytes(1, ...time, 0, 0, 0, 2, 7, 8, 0, 0, 0, 0),
+    );
+    const reading = { clock: 5, nowMs: 5 };
+    expect(encodeAnswer({ storedAtMs: 5, reading, messages: [] })).toEqual(
+      bytes(2, ...time, ...time, ...time),
+    );
+  });
+
   it("shares no memory with what it was made of", () => {
     const message = bytes(1, 2, 3);
     const encoded = encodeAnswer({ storedAtMs: 5, messages: [message] });

@@ -497,8 +497,11 @@ describe("a stored answer", () => {
     const other = await cached({ shared: true, store });
     await other.call("unary");
     const made = await cached({ shared: true, store });
-    made.clock.stepWall(-60_000);
     made.state.down = true;
+    made.clock.stepWall(-500);
+    expect(degradationOf((await made.call("unary")).trailers)).toMatchObject([{ ageMs: 0 }]);
+    made.decisions.length = 0;
+    made.clock.stepWall(-60_000);
     const { code, trailers } = await made.call("unary");
     expect(code).toBe(Status.OK);
     expect(degradationOf(trailers)).toMatchObject([{ ageMs: 0 }]);
