@@ -50,6 +50,19 @@ describe.each(kinds)("deadline of %s", (method) => {
     expect(clock.now() - beganMs).toBe(50);
   });
 
+  it("of a millisecond is enough for a call to be sent, and for its handler to begin", async () => {
+    let handled = 0;
+    const { call, clock } = await scene({
+      server: {},
+      handlers: handlers((_call, answer) => {
+        handled += 1;
+        answer();
+      }),
+    });
+    expect((await call(method, { deadline: clock.wallNow() + 1 })).code).toBe(Status.OK);
+    expect(handled).toBe(1);
+  });
+
   it("refuses a call whose time is over, and sends nothing", async () => {
     let handled = 0;
     const { call, clock, decisions } = await scene({

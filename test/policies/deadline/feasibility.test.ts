@@ -60,6 +60,11 @@ describe("what is known of handlers", () => {
     expect(known.neededMs("/a/B")).toBe(0);
   });
 
+  it("may be kept for as little as a second", () => {
+    expect(resolveFeasibilityOptions({ windowMs: 1_000 }).windowMs).toBe(1_000);
+    expect(() => resolveFeasibilityOptions({ windowMs: 999 })).toThrow(InvalidOptionError);
+  });
+
   it("lets the share of hopeless calls pass that it is told to", () => {
     const draws = [0.005, 0.02, 0.009, 0.5];
     const { feasibility: known } = feasibility({}, () => draws.shift() ?? 1);

@@ -208,6 +208,25 @@ describe("the time that the service is told", () => {
     expect(told).toEqual([-300, 0]);
   });
 
+  it("is all of the call's where no provider is for a call whose time is over", async () => {
+    const told: number[] = [];
+    const made = await fallbackScene(
+      { reserveMs: 300, providers: [empty({ when: () => false })] },
+      {
+        handlers: {
+          ...echo,
+          unary: (call, callback) => {
+            told.push(Number(call.getDeadline()));
+            callback(null, call.request);
+          },
+        },
+      },
+    );
+    const deadline = made.clock.wallNow() + 1_000;
+    await made.call("unary", { deadline });
+    expect(told.map((each) => Math.round(each - deadline))).toEqual([0]);
+  });
+
   it("does not end a stream that has begun before its deadline", async () => {
     const slow: ConformanceServiceServer = {
       ...echo,

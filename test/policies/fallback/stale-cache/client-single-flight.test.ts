@@ -93,6 +93,23 @@ describe("calls that are alike", () => {
     ]);
   });
 
+  it("have trailers of their own: what one of them does to these, the others do not see", async () => {
+    const made = await flights();
+    const heard = [1, 2, 3].map(() => {
+      const seen = withResolvers<unknown>();
+      made.client
+        .unary(message(3), () => {})
+        .on("status", ({ metadata }) => {
+          seen.resolve(metadata.get("seen"));
+          metadata.set("seen", "yes");
+        });
+      return seen.promise;
+    });
+    await made.link.pass(10);
+    made.calls[0]?.answer(7);
+    expect(await made.link.until(Promise.all(heard), 1e6)).toEqual([[], [], []]);
+  });
+
   it("have the headers of the response each", async () => {
     const made = await flights(
       {},
