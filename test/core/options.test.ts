@@ -44,6 +44,11 @@ describe("options", () => {
     expect({ ...readOptions("it", given, known) }).toEqual({ max: 3 });
   });
 
+  it("are all read where the caller checks the names, those of a getter that is not enumerable too", () => {
+    const given = Object.defineProperty({ min: 1 }, "max", { get: () => 3 });
+    expect(readOptions<object>("it", given)).toEqual({ min: 1, max: 3 });
+  });
+
   it("are read once: what a getter says later, and what becomes of the object, changes nothing", () => {
     let reads = 0;
     const given = {

@@ -45,6 +45,12 @@ describe("what is known of the servers behind a target", () => {
     expect(peers.someBelow(0.5, 0)).toBe(false);
   });
 
+  it("stays the same share for one of whose calls each goes wrong, however many there were", () => {
+    const peers = setup();
+    for (let call = 0; call < 1_000; call += 1) peers.note("a", true, 0);
+    expect(peers.someBelow(1, 0)).toBe(false);
+  });
+
   it("ends when no server can be reached any more", () => {
     const peers = setup();
     peers.note("a", false, 0);

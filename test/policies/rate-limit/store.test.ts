@@ -53,6 +53,24 @@ describe("a store that answers at once", () => {
     expect(questions).toBeLessThanOrEqual(12);
   });
 
+  it("may drain the limit while it takes something back, and is given it back once", () => {
+    const answers = [granted, short(100)];
+    const givenBack: number[] = [];
+    const store: QuotaStore = {
+      take: () => answers.shift() ?? short(100),
+      giveBack: (_key, cost) => {
+        givenBack.push(cost);
+        limit.drain();
+      },
+    };
+    const { enter, limit } = rateScene({ store, burst: 5, maxWaitMs: 1_000 });
+    const [unused, waiting] = [enter({ cost: 3 }), enter()];
+    expect([unused, waiting].map(({ fate }) => fate())).toEqual(["admitted", "queued"]);
+    unused.abandon();
+    expect(waiting.fate()).toBe("DRAINING");
+    expect(givenBack).toEqual([3]);
+  });
+
   it("need not be able to take anything back", () => {
     const { enter, errors } = rateScene({ store: { take: () => granted } });
     enter().abandon();
