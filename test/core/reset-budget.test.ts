@@ -120,6 +120,8 @@ describe("what waits for a reset", () => {
     caused(4);
     const served: number[] = [];
     for (const number of [1, 2, 3]) of.later("t", "loser", {}, () => served.push(number));
+    // No process is kept alive by that.
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 1 });
     clock.advance(499);
     expect(served).toEqual([]);
     clock.advance(1);

@@ -78,6 +78,14 @@ describe.each(kinds)("a %s that fails while a service above retries", (method) =
     expect(tookMs).toBe(0);
   });
 
+  it("that is fatal is followed by no hedge anyway, so that nothing is noted", async () => {
+    const server = failing(1, { code: Status.FAILED_PRECONDITION, details: "no" });
+    const client = { retry: quick, hedge: { maxAttempts: 3, delayMs: 50 } };
+    const { inner, reasons } = await behind(method, 1, client, server.handlers);
+    expect([inner?.code, reasons]).toEqual([Status.FAILED_PRECONDITION, []]);
+    expect(server.calls()).toBe(1);
+  });
+
   it("is followed by a hedge where maxDepth allows one more", async () => {
     const server = failing(1);
     const client = {

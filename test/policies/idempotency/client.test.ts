@@ -164,6 +164,23 @@ describe.each(kinds)("a key for %s", (method) => {
     }
   });
 
+  it("is all chance except for what makes it a UUID of version 4", async () => {
+    const keys: unknown[] = [];
+    for (const chance of [0, 1 - Number.EPSILON]) {
+      const server = failing(0);
+      const { call } = await scene({
+        handlers: server.handlers,
+        ownClient: { interceptors: [idempotencyKey({ random: () => chance })] },
+      });
+      await call("unary");
+      keys.push(...keysOf(server.metadata));
+    }
+    expect(keys).toEqual([
+      ["00000000-0000-4000-8000-000000000000"],
+      ["ffffffff-ffff-4fff-bfff-ffffffffffff"],
+    ]);
+  });
+
   it("comes from the function that is handed in for random ones", async () => {
     const server = failing(1);
     let made = 0;

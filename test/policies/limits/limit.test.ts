@@ -143,6 +143,23 @@ describe("the elastic limit without evidence", () => {
     expect(limit.phase).toBe("saturated");
   });
 
+  it("takes a tenth away with each window while a saturated process holds calls up", () => {
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => true,
+      ceilingMs: () => undefined,
+      heldUp: () => 0.5,
+    });
+    const feed = fed(limit);
+    feed(3, 20, 400);
+    // From a quarter more than what runs, which is its highest limit.
+    expect(limit.current).toBe(450);
+    const limits = [1, 2].map(() => {
+      feed(1, 20, 400);
+      return limit.current;
+    });
+    expect(limits).toEqual([405, 364]);
+  });
+
   it("takes nothing away from calls that are slow while they are no more than before, until most are late", () => {
     let late = false;
     const limit = new ElasticLimit(bounds, {
