@@ -178,8 +178,8 @@ function statusEnd(given: StatusFault, prefix: string): ResolvedFaultOptions["en
   const fault = readOptions(prefix, given, ["rate", "code", "details", "pushbackMs"]);
   const { pushbackMs } = fault;
   if (pushbackMs !== undefined && pushbackMs !== "stop") {
-    // gRFC A6 sends it as an int32.
-    wholeNumber(`${prefix}.pushbackMs`, pushbackMs, 0, Math.min(maxDurationMs, 2 ** 31 - 1));
+    // gRFC A6 sends it as an int32, which holds every duration.
+    wholeNumber(`${prefix}.pushbackMs`, pushbackMs, 0, maxDurationMs);
   }
   return {
     rate: rateOf(fault, prefix),

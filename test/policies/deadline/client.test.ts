@@ -17,6 +17,7 @@ describe.each(kinds)("deadline of %s", (method) => {
     const beganMs = clock.now();
     const ended = await call(method);
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(ended.details).toContain("Deadline exceeded after 0.700s, 1 attempt");
     expect(clock.now() - beganMs).toBe(700);
     expect(rejectionOf(ended.error ?? {})).toMatchObject({
       reason: "DEADLINE_EXCEEDED",
@@ -61,6 +62,13 @@ describe.each(kinds)("deadline of %s", (method) => {
     });
     expect((await call(method, { deadline: clock.wallNow() + 1 })).code).toBe(Status.OK);
     expect(handled).toBe(1);
+  });
+
+  it("is over at its very millisecond", async () => {
+    const { call, clock, decisions } = await scene();
+    const ended = await call(method, { deadline: clock.wallNow() });
+    expect(rejectionOf(ended.error ?? {})?.reason).toBe("DEADLINE_EXPIRED");
+    expect(decisions).toMatchObject([{ policy: "deadline", verdict: "reject" }]);
   });
 
   it("refuses a call whose time is over, and sends nothing", async () => {
@@ -263,12 +271,16 @@ describe("an outbound call", () => {
   });
 });
 
-it("a call leaves nothing behind at the call that its option names as the parent", async () => {
-  const { client, link, clock } = await scene({ handlers: echo });
-  const parent = Object.assign(new EventEmitter(), { getDeadline: () => clock.wallNow() + 1_000 });
-  const options = { parent: parent as unknown as ServerUnaryCall<unknown, unknown> };
-  const running = startCall(client, "unary", options, new Metadata());
-  expect(parent.listenerCount("cancelled")).toBe(1);
-  expect((await link.until(running.ended)).code).toBe(Status.OK);
-  expect(parent.listenerCount("cancelled")).toBe(0);
-});
+it.each([1_000, Number.POSITIVE_INFINITY])(
+  "a call leaves nothing behind at the call that its option names as the parent, which has %d ms left",
+  async (leftMs) => {
+    const { client, link, clock } = await scene({ handlers: echo });
+    const getDeadline = () => clock.wallNow() + leftMs;
+    const parent = Object.assign(new EventEmitter(), { getDeadline });
+    const options = { parent: parent as unknown as ServerUnaryCall<unknown, unknown> };
+    const running = startCall(client, "unary", options, new Metadata());
+    expect(parent.listenerCount("cancelled")).toBe(1);
+    expect((await link.until(running.ended)).code).toBe(Status.OK);
+    expect(parent.listenerCount("cancelled")).toBe(0);
+  },
+);

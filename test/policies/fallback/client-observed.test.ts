@@ -53,6 +53,13 @@ describe.each(replaceable)("a fallback that observes calls of %s", (method) => {
     expect(made.provider("empty")?.observed).toBe(method === "unary" ? 1 : 0);
   });
 
+  it("records nothing while it is off", async () => {
+    const made = await fallbackScene({ mode: "off", providers: [empty()] });
+    expect((await made.call(method)).code).toBe(Status.UNAVAILABLE);
+    expect(made.decisions).toEqual([]);
+    expect(made.provider("empty")).toMatchObject({ observed: 0 });
+  });
+
   it("says nothing of a failure that none of its providers is for", async () => {
     const made = await fallbackScene({
       mode: "observe",

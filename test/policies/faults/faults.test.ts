@@ -1,6 +1,6 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { InvalidOptionError } from "../../../src/core/options.js";
+import { InvalidOptionError, maxDurationMs } from "../../../src/core/options.js";
 import { Faults, FaultsControl } from "../../../src/policies/faults/faults.js";
 import {
   type FaultOptions,
@@ -66,6 +66,13 @@ describe("the options of faults", () => {
       const { ends } = resolveFaultOptions({ status: { code } }, "client");
       expect(ends).toMatchObject([{ end: { kind: "status", code } }]);
     }
+  });
+
+  it("a pushback may be as long as any time", () => {
+    const { ends } = resolveFaultOptions({ status: { pushbackMs: maxDurationMs } }, "client");
+    expect(ends).toMatchObject([{ end: { pushbackMs: maxDurationMs } }]);
+    const longer = { status: { pushbackMs: maxDurationMs + 1 } };
+    expect(() => resolveFaultOptions(longer, "client")).toThrowError(InvalidOptionError);
   });
 
   it("rates may add up to 1, as binary numbers do", () => {

@@ -90,6 +90,7 @@ describe.each(kinds)("faults of a %s server call", (method) => {
     expect(ended.trailers.get("grpc-retry-pushback-ms")).toEqual(["250"]);
     expect(rejectionOf(ended.error)).toBeUndefined();
     expect(world.handled()).toBe(0);
+    expect(world.snapshot().injected).toMatchObject({ status: 1, latency: 0 });
     await world.expectQuiet();
   });
 
@@ -156,6 +157,13 @@ describe.each(kinds)("faults of a %s server call", (method) => {
       hops: 0,
     });
     await world.expectQuiet();
+  });
+
+  it("are not even noted while they are off", async () => {
+    const world = await faulty({ mode: "off", status: { rate: 1 } });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(world.snapshot().injected).toMatchObject({ status: 0 });
+    expect(world.decisions).toEqual([]);
   });
 
   it("are only noted while they are observed", async () => {

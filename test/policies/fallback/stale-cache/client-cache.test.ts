@@ -122,6 +122,13 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
     expect(state.calls).toBe(2);
   });
 
+  it("asks the service at once where it has no fresh answer", async () => {
+    const { call, clock } = await cached({ shared: true, freshMs: 500 });
+    const beganMs = clock.now();
+    expect((await call(method)).received).toEqual(good);
+    expect(clock.now()).toBe(beganMs);
+  });
+
   it("gives a fresh answer without a call, and without a mark", async () => {
     const made = await cached({ shared: true, freshMs: 500 });
     await made.call(method);

@@ -2,17 +2,20 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { EventEmitter } from "node:events";
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import type { RefusalReason } from "../../../../src/core/decision.js";
+import { refusal } from "../../../../src/core/permit.js";
 import {
   ConformanceServiceClient,
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../../src/gen/weir/v1/conformance.js";
 import type { KeyedCall } from "../../../../src/grpc/client/policy.js";
-import { rejectionOf } from "../../../../src/grpc/status/rejection.js";
+import { localRejection, rejectionOf } from "../../../../src/grpc/status/rejection.js";
 import type { MethodPolicy } from "../../../../src/pipeline/client.js";
 import { fallback } from "../../../../src/policies/fallback/client.js";
 import { staticValue } from "../../../../src/policies/fallback/client-providers.js";
 import { staleCache } from "../../../../src/policies/fallback/stale-cache/client-cache.js";
+import { failedForOpener } from "../../../../src/policies/fallback/stale-cache/client-single-flight.js";
 import { seededRandom } from "../../../../src/testing/clock/seeded-random.js";
 import { inMemoryTransport } from "../../../../src/testing/in-memory/in-memory.js";
 import { forSeeds } from "../../../replay.js";
@@ -67,6 +70,28 @@ async function flights(
   );
   return { ...made, calls: server.calls, cache: () => made.numbers().cache };
 }
+
+it("a failure concerns the first caller alone where it is about who calls", () => {
+  const remote = (code: Status) => ({ code, details: "", metadata: new Metadata() });
+  const local = (reason: RefusalReason) => localRejection(refusal(reason, "refused"));
+  for (const [status, expected] of [
+    [remote(Status.UNAUTHENTICATED), true],
+    [remote(Status.PERMISSION_DENIED), true],
+    [remote(Status.UNAVAILABLE), false],
+    [remote(Status.RESOURCE_EXHAUSTED), false],
+    [local("RATE_LIMIT_EXCEEDED"), true],
+    [local("BREAKER_OPEN"), true],
+    [local("ATTEMPT_TIMEOUT"), false],
+    [local("DEADLINE_EXCEEDED"), false],
+    [local("CLOSED"), false],
+  ] as const) {
+    expect([status.details, status.code, failedForOpener(status)]).toEqual([
+      status.details,
+      status.code,
+      expected,
+    ]);
+  }
+});
 
 describe("calls that are alike", () => {
   it("share one call on the wire, and have a message each", async () => {
