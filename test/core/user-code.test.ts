@@ -1,6 +1,6 @@
 import { runInNewContext } from "node:vm";
 import { describe, expect, it, vi } from "vitest";
-import type { Clock } from "../../src/core/clock.js";
+import { type Clock, systemClock } from "../../src/core/clock.js";
 import {
   adopt,
   answerOf,
@@ -258,6 +258,16 @@ describe("a clock of the user's", () => {
     };
     return { clock: userClock({ ...base, ...parts }, report), virtual, told };
   };
+
+  it("is made safe once, so that what is shared by clock stays shared", () => {
+    const { report } = listener();
+    const own = new VirtualClock();
+    const safe = userClock(own, report);
+    expect(userClock(own, report)).toBe(safe);
+    expect(userClock(safe, report)).toBe(safe);
+    expect(userClock(new VirtualClock(), report)).not.toBe(safe);
+    expect(userClock(systemClock, report)).toBe(systemClock);
+  });
 
   it.each([
     ["throws", fail],
