@@ -160,6 +160,25 @@ describe("the elastic limit without evidence", () => {
     expect(limits).toEqual([405, 364]);
   });
 
+  it("starts from what runs again whenever the process has been idle in between", () => {
+    let saturated = true;
+    const limit = new ElasticLimit(bounds, {
+      saturated: () => saturated,
+      ceilingMs: () => undefined,
+      heldUp: () => (saturated ? 0.5 : 0),
+    });
+    const feed = fed(limit);
+    for (const _time of [1, 2]) {
+      saturated = true;
+      feed(3, 20, 40);
+      expect(limit.phase).toBe("saturated");
+      expect(limit.current).toBeLessThanOrEqual(45);
+      saturated = false;
+      feed(20, 20, 40);
+      expect([limit.phase, limit.current]).toEqual(["open", 500]);
+    }
+  });
+
   it("takes nothing away from calls that are slow while they are no more than before, until most are late", () => {
     let late = false;
     const limit = new ElasticLimit(bounds, {
