@@ -29,13 +29,12 @@ export class HedgedCall extends RepeatingCall {
     const latency = this.policy.latencyOf(this.record);
     const nowMs = this.record.clock.now();
     const usedMs = this.#delayMs ?? 0;
-    for (const { startedAtMs, number, endedAtMs } of this.record.attempts) {
+    for (const { startedAtMs, number, endedAtMs, superseded } of this.record.attempts) {
       const tookMs = nowMs - startedAtMs;
-      // An attempt that lost would have taken longer than it has so far. Without it, the learned wait would become
-      // shorter with each hedge, and cause more hedges.
-      if (number === attempt.record.number || (endedAtMs === undefined && tookMs >= usedMs)) {
-        latency.record(tookMs);
-      }
+      // An attempt that lost would have taken longer than it has so far, whether it was cancelled or runs on. Without it,
+      // the learned wait would become shorter with each hedge, and cause more hedges.
+      const lost = superseded === true || endedAtMs === undefined;
+      if (number === attempt.record.number || (lost && tookMs >= usedMs)) latency.record(tookMs);
     }
   }
 

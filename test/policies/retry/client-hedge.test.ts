@@ -284,6 +284,28 @@ it("a hedge that is only observed is not noted once the call is over, nor once a
 });
 
 describe("a learned delay", () => {
+  it("does not become shorter by the hedges that it causes: those they overtake took longer", async () => {
+    let overtaken = false;
+    const { call, clock, decisions } = await scene({
+      client: {
+        breaker: false,
+        retry: { idempotent: true, budget: false },
+        hedge: { maxAttempts: 2, quantile: 0.6 },
+      },
+      handlers: handlers(({ metadata }, answer) => {
+        const first = metadata.get("grpc-previous-rpc-attempts").length === 0;
+        if (!overtaken) clock.schedule(40, answer);
+        else if (!first) clock.schedule(1, answer);
+      }),
+    });
+    for (let n = 0; n < 100; n++) await call("unary");
+    overtaken = true;
+    for (let n = 0; n < 300; n++) await call("unary");
+    const waits = decisions.map(({ waitMs = 0 }) => waitMs);
+    expect(waits).toHaveLength(300);
+    expect(Math.min(...waits)).toBeGreaterThan(35);
+  });
+
   it("hedges nothing before 100 samples, then at the quantile", async () => {
     let slow = false;
     let calls = 0;
