@@ -21,6 +21,12 @@ export interface ControlledPolicy {
   snapshot(): unknown;
 }
 
+/** One policy that was built, and the name by which it is controlled. */
+export interface BuiltPolicy {
+  readonly name: PolicyName;
+  readonly policy: ControlledPolicy;
+}
+
 /**
  * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
  * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.

@@ -1,4 +1,4 @@
-import type { ControlledPolicy } from "../core/control.js";
+import type { BuiltPolicy } from "../core/control.js";
 import type { Decision, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
 import {
@@ -186,7 +186,7 @@ export interface BuiltGuard<F> {
   /** Runs `fallback.answer`: it has a timeout of its own and no policies. */
   readonly fallbackGuard: CompiledGuard;
   /** The policies whose modes can be changed at run time. */
-  readonly policies: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[];
+  readonly policies: readonly BuiltPolicy[];
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */

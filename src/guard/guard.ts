@@ -1,5 +1,4 @@
-import type { ControlledPolicy } from "../core/control.js";
-import type { PolicyName } from "../core/decision.js";
+import type { BuiltPolicy } from "../core/control.js";
 import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
 import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
@@ -186,9 +185,7 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
 }
 
 /** Makes the policies of a new guard controllable at run time. */
-export type ControlPolicies = (
-  built: readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[],
-) => void;
+export type ControlPolicies = (built: readonly BuiltPolicy[]) => void;
 
 /** The guards of a weir, by name. */
 export class Guards {

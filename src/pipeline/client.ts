@@ -1,5 +1,5 @@
 import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
-import type { ControlledPolicy } from "../core/control.js";
+import type { BuiltPolicy, ControlledPolicy } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
 import { InvalidOptionError, methodOrService, readOptions } from "../core/options.js";
 import {
@@ -191,7 +191,7 @@ export class ClientPolicies {
   readonly resets: ResetBudgets | undefined;
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
-  readonly #built: { readonly name: PolicyName; readonly policy: ControlledPolicy }[] = [];
+  readonly #built: BuiltPolicy[] = [];
   readonly #environment: Environment;
   readonly #registry: MethodRegistry | undefined;
 
@@ -262,7 +262,7 @@ export class ClientPolicies {
   }
 
   /** All policies that were built, for `weir.policy` and snapshots. */
-  get built(): readonly { readonly name: PolicyName; readonly policy: ControlledPolicy }[] {
+  get built(): readonly BuiltPolicy[] {
     return this.#built;
   }
 

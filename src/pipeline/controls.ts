@@ -1,4 +1,4 @@
-import { type ControlledPolicy, type Mode, PolicyControl } from "../core/control.js";
+import { type BuiltPolicy, type Mode, PolicyControl } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
 import { InvalidOptionError } from "../core/options.js";
 import { BreakerControl } from "../policies/breaker/breakers.js";
@@ -23,12 +23,6 @@ const controlled = [
 
 /** The name of a policy that has a mode and a snapshot. */
 export type ControlledName = (typeof controlled)[number];
-
-/** One policy of a client or server. */
-export interface BuiltPolicy {
-  readonly name: PolicyName;
-  readonly policy: ControlledPolicy;
-}
 
 /** Modes and numbers of policies by name, with an instance for each client, server or method that has the policy. */
 export type PolicySnapshots = Readonly<

@@ -1,4 +1,5 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { BuiltPolicy } from "../core/control.js";
 import { DueList } from "../core/due-list.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
@@ -32,7 +33,6 @@ import {
   serverFaultsInterceptors,
 } from "../policies/faults/server.js";
 import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
-import type { BuiltPolicy } from "./controls.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /** The policies of a server. `false` leaves a policy out. */
