@@ -1,6 +1,5 @@
 import {
   type CallOptions,
-  type ClientOptions,
   type connectivityState,
   type Deadline,
   type InterceptorOptions,
@@ -10,6 +9,7 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../core/clock.js";
 import { maxDurationMs } from "../core/options.js";
+import type { Channel, ChannelCall } from "./types.js";
 
 /**
  * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends
@@ -89,13 +89,11 @@ Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
   },
 });
 
-type Channel = NonNullable<ClientOptions["channelOverride"]>;
-
 /** Makes a call of a channel. For a deadline that the toolkit enforces, the timer of grpc-js is the safety net only. */
 export function createCall(
   channel: Channel,
   ...[method, deadline, host, parent, flags]: Parameters<Channel["createCall"]>
-): ReturnType<Channel["createCall"]> {
+): ChannelCall {
   if (!(deadline instanceof CallDeadline)) {
     return channel.createCall(method, deadline, host, parent, flags);
   }
@@ -137,7 +135,7 @@ class DeadlineChannel implements Channel {
     this.#channel = channel;
   }
 
-  createCall(...args: Parameters<Channel["createCall"]>): ReturnType<Channel["createCall"]> {
+  createCall(...args: Parameters<Channel["createCall"]>): ChannelCall {
     return createCall(this.#channel, ...args);
   }
 

@@ -1,4 +1,5 @@
 import type {
+  ClientOptions,
   InterceptingCall,
   NextCall,
   ServerInterceptingCallInterface,
@@ -21,6 +22,13 @@ export type ServerCallListener = Parameters<ServerCall["start"]>[0];
 export type AuthContext = NonNullable<ReturnType<InterceptingCall["getAuthContext"]>>;
 /** A status as a handler or an interceptor sends it. */
 export type PartialStatus = Parameters<ServerCall["sendStatus"]>[0];
+
+/** The channel of a client. */
+export type Channel = NonNullable<ClientOptions["channelOverride"]>;
+/** A call of a channel, below all interceptors. */
+export type ChannelCall = ReturnType<Channel["createCall"]>;
+/** The inbound call that a call of a channel is made for. */
+export type ParentCall = Parameters<Channel["createCall"]>[3];
 
 /** The four shapes of a gRPC method. */
 export type CallKind = "unary" | "client-stream" | "server-stream" | "bidi";

@@ -1,6 +1,5 @@
 import {
   type CallCredentials,
-  type ClientOptions,
   connectivityState,
   Metadata,
   propagate,
@@ -10,12 +9,7 @@ import {
 import { createCall } from "../deadline.js";
 import { receivedStatus } from "../status/foreign-status.js";
 import { channelClosed, interceptorThrew } from "../status/local.js";
-import type { ClientListener, MessageContext } from "../types.js";
-
-// grpc-js does not export these types. They are derived from those that it exports.
-export type Channel = NonNullable<ClientOptions["channelOverride"]>;
-export type ChannelCall = ReturnType<Channel["createCall"]>;
-type ParentCall = Parameters<Channel["createCall"]>[3];
+import type { Channel, ChannelCall, ClientListener, MessageContext, ParentCall } from "../types.js";
 
 export interface CallSetup {
   readonly method: string;

@@ -1,6 +1,6 @@
 import { connectivityState } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../../core/clock.js";
-import type { Channel } from "./call.js";
+import type { Channel } from "../types.js";
 
 interface Watcher {
   readonly from: connectivityState;

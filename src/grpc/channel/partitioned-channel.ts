@@ -9,10 +9,8 @@ import { InvalidOptionError, shown } from "../../core/options.js";
 import type { Priority } from "../../core/priority.js";
 import { ask, keyText } from "../../core/user-code.js";
 import { readPriority } from "../metadata.js";
-import { serviceOf } from "../types.js";
+import { type Channel, type ChannelCall, serviceOf } from "../types.js";
 import {
-  type Channel,
-  type ChannelCall,
   type ChannelPartitionSnapshot,
   Partition,
   type PartitionConnection,

@@ -1,22 +1,16 @@
 import {
   type CallCredentials,
-  type ClientOptions,
   type Metadata,
   propagate,
   type StatusObject,
   status,
 } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
-import type { ClientListener, MessageContext } from "../../grpc/types.js";
+import type { ChannelCall, ClientListener, MessageContext, ParentCall } from "../../grpc/types.js";
 import type { CallChannel } from "./attempt.js";
 import { epochMs } from "./headers.js";
 import { RetryingCall } from "./retrying-call.js";
 import { bareStatus, seconds } from "./status.js";
-
-// grpc-js does not export these types, so they are derived from those that it does.
-export type Channel = NonNullable<ClientOptions["channelOverride"]>;
-export type Call = ReturnType<Channel["createCall"]>;
-export type ParentCall = Parameters<Channel["createCall"]>[3];
 
 export interface CallSetup {
   readonly channel: CallChannel<InMemoryCall>;
@@ -35,7 +29,7 @@ const maxTimerMs = 2 ** 31 - 1;
  * The call that a channel gives to the client. It ends at the deadline. As in grpc-js, of several messages that are
  * written before the start only the last one is kept.
  */
-export class InMemoryCall implements Call {
+export class InMemoryCall implements ChannelCall {
   readonly #setup: CallSetup;
   readonly #deadline: Date | number;
   readonly #timerStart: number;
@@ -124,7 +118,7 @@ export class InMemoryCall implements Call {
     this.#credentials = credentials;
   }
 
-  getAuthContext(): ReturnType<Call["getAuthContext"]> {
+  getAuthContext(): ReturnType<ChannelCall["getAuthContext"]> {
     return this.#child === undefined ? null : {};
   }
 

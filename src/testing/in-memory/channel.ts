@@ -1,7 +1,8 @@
 import { type ClientOptions, connectivityState, propagate, status } from "@grpc/grpc-js";
 import type { CancelTask, Clock } from "../../core/clock.js";
+import type { Channel, ChannelCall, ParentCall } from "../../grpc/types.js";
 import type { Attempt, CallChannel, Pick } from "./attempt.js";
-import { type Call, type Channel, InMemoryCall, type ParentCall } from "./call.js";
+import { InMemoryCall } from "./call.js";
 import type { Connection } from "./connection.js";
 import type { InMemoryNetwork } from "./network.js";
 import type { InMemoryServer } from "./server.js";
@@ -70,7 +71,7 @@ export class InMemoryChannel implements Channel, CallChannel<InMemoryCall> {
     host: string | null | undefined,
     parent: ParentCall,
     propagateFlags: number | null | undefined,
-  ): Call {
+  ): ChannelCall {
     if (!(typeof deadline === "number" || deadline instanceof Date)) {
       throw new TypeError("Channel#createCall: deadline must be a number or Date");
     }

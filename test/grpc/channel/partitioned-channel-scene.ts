@@ -1,12 +1,16 @@
 import { connectivityState, Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import { systemClock } from "../../../src/core/clock.js";
-import type { Channel, ChannelCall } from "../../../src/grpc/channel/call.js";
 import {
   type PartitionedChannelOptions,
   resolvePartitionedChannelOptions,
 } from "../../../src/grpc/channel/options.js";
 import { PartitionedChannel } from "../../../src/grpc/channel/partitioned-channel.js";
-import type { ClientListener, MessageContext } from "../../../src/grpc/types.js";
+import type {
+  Channel,
+  ChannelCall,
+  ClientListener,
+  MessageContext,
+} from "../../../src/grpc/types.js";
 
 type CreateCallArgs = Parameters<Channel["createCall"]>;
 
