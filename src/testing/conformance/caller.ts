@@ -10,14 +10,9 @@ import {
   status,
 } from "@grpc/grpc-js";
 import type { ConformanceServiceClient } from "../../gen/weir/v1/conformance.js";
+import type { CallKind } from "../../grpc/types.js";
 import { Changes } from "./changes.js";
-import {
-  type CallKind,
-  type Message,
-  message,
-  streamsRequests,
-  streamsResponses,
-} from "./message.js";
+import { type Message, message, streamsRequests, streamsResponses } from "./message.js";
 
 /** What one call of a case sends. */
 export interface CallSetup {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { CallKind } from "../../grpc/types.js";
 import type { Transport } from "../transport.js";
 import { cancelCases } from "./cases/cancel.js";
 import { deadlineCases } from "./cases/deadline.js";
@@ -7,11 +8,10 @@ import { flowCases } from "./cases/flow.js";
 import { halfCloseCases } from "./cases/half-close.js";
 import { messageCases } from "./cases/messages.js";
 import { metadataCases } from "./cases/metadata.js";
-import type { CallKind } from "./message.js";
 import type { ConformanceSubject } from "./scene.js";
 import { type CaseSpec, Scene } from "./scene.js";
 
-export type { CallKind } from "./message.js";
+export type { CallKind } from "../../grpc/types.js";
 export type { ConformanceEnv, ConformanceSubject } from "./scene.js";
 
 /** One promise of grpc-js that interceptors must keep, for one kind of call. */

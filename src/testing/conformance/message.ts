@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-
-/** The four kinds of call, as the conformance suite names them. */
-export type CallKind = "unary" | "client-stream" | "server-stream" | "bidi";
+import type { CallKind } from "../../grpc/types.js";
 
 export const allKinds: readonly CallKind[] = ["unary", "client-stream", "server-stream", "bidi"];
 export const requestStreams: readonly CallKind[] = ["client-stream", "bidi"];

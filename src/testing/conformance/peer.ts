@@ -9,11 +9,21 @@ import type {
   sendUnaryData,
 } from "@grpc/grpc-js";
 import type { ConformanceServiceServer } from "../../gen/weir/v1/conformance.js";
+import type { CallKind } from "../../grpc/types.js";
 import { Changes } from "./changes.js";
-import { type CallKind, type Message, message } from "./message.js";
+import { type Message, message } from "./message.js";
 
 /** What a handler does with a call. It may throw. If its promise rejects, the case fails. */
 export type Script = (peer: Peer) => undefined | Promise<void>;
+
+/** A handler that waits for the whole request, sends these responses, and ends with OK. */
+export function answering(...responses: readonly Message[]): Script {
+  return async (peer) => {
+    await peer.halfClosed();
+    for (const each of responses) await peer.send(each);
+    peer.finish();
+  };
+}
 
 type Failure = Pick<ServerErrorResponse, "code" | "details" | "metadata">;
 type Handled = Pick<

@@ -12,9 +12,9 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../gen/weir/v1/conformance.js";
+import type { CallKind } from "../../grpc/types.js";
 import type { Link, Transport } from "../transport.js";
 import { Caller, type CallSetup } from "./caller.js";
-import type { CallKind } from "./message.js";
 import { Handlers, type Peer, type Script, scriptedService } from "./peer.js";
 import { Recorder } from "./recorder.js";
 

@@ -8,6 +8,7 @@ import {
   requestStreams,
   responseStreams,
 } from "../message.js";
+import { answering } from "../peer.js";
 import type { CaseSpec } from "../scene.js";
 
 /** A caller may cancel at any time, and gets CANCELLED once. */
@@ -127,11 +128,7 @@ export const cancelCases: readonly CaseSpec[] = [
     name: "is not changed by a cancellation after its end",
     kinds: allKinds,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(1));
-        peer.finish();
-      });
+      scene.serve(answering(message(1)));
       const caller = scene.call();
       await scene.endsWith(caller, status.OK);
       caller.cancel();

@@ -9,6 +9,7 @@ import {
   requestStreams,
   responseStreams,
 } from "../message.js";
+import { answering } from "../peer.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
 /** In milliseconds. Long enough for a call to reach its handler on a busy machine. */
@@ -75,11 +76,7 @@ export const deadlineCases: readonly CaseSpec[] = [
     name: "is not changed by a deadline that passes after its end",
     kinds: allKinds,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(1));
-        peer.finish();
-      });
+      scene.serve(answering(message(1)));
       const caller = scene.call({ deadline: scene.deadlineIn(shortMs) });
       await scene.endsWith(caller, status.OK);
       await scene.pass(shortMs + earlyMs);
@@ -90,11 +87,7 @@ export const deadlineCases: readonly CaseSpec[] = [
     name: "tells the handler of a far deadline and leaves no timer behind",
     kinds: allKinds,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(1));
-        peer.finish();
-      });
+      scene.serve(answering(message(1)));
       const deadline = scene.deadlineIn(60_000);
       const caller = scene.call({ deadline });
       const { code, details } = await scene.ended(caller);

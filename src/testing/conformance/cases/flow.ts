@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Metadata, status } from "@grpc/grpc-js";
 import type { Caller } from "../caller.js";
 import { assertMessages, message, messages, requestStreams, responseStreams } from "../message.js";
-import type { Peer } from "../peer.js";
+import { answering, type Peer } from "../peer.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
 const chunkBytes = 64 * 1024;
@@ -51,11 +51,7 @@ export const flowCases: readonly CaseSpec[] = [
     kinds: responseStreams,
     async run(scene) {
       const sent = messages(40);
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        for (const each of sent) await peer.send(each);
-        peer.finish();
-      });
+      scene.serve(answering(...sent));
       const caller = scene.call();
       caller.onMessage(() => {
         caller.pause();
@@ -70,11 +66,7 @@ export const flowCases: readonly CaseSpec[] = [
     kinds: requestStreams,
     async run(scene) {
       const sent = messages(5);
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(1));
-        peer.finish();
-      });
+      scene.serve(answering(message(1)));
       const caller = scene.call({ requests: [], halfClose: false });
       for (const each of sent) {
         void caller.write(each);

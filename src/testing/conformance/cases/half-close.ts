@@ -8,6 +8,7 @@ import {
   responseStreams,
   streamsResponses,
 } from "../message.js";
+import { answering } from "../peer.js";
 import type { CaseSpec } from "../scene.js";
 
 /** The two directions of a call end independently of each other, in any order. */
@@ -85,11 +86,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
     name: "tells the handler of a half-close without a message",
     kinds: requestStreams,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(7));
-        peer.finish();
-      });
+      scene.serve(answering(message(7)));
       const caller = scene.call({ requests: [] });
       await scene.endsWith(caller, status.OK);
       assertMessages((await scene.peer()).requests, [], "at the handler");
@@ -100,10 +97,7 @@ export const halfCloseCases: readonly CaseSpec[] = [
     name: "ends with OK without a response message",
     kinds: responseStreams,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        peer.finish();
-      });
+      scene.serve(answering());
       const caller = scene.call();
       await scene.endsWith(caller, status.OK);
       assertMessages(caller.messages, [], "at the client");

@@ -1,15 +1,16 @@
 import assert from "node:assert/strict";
 import { status } from "@grpc/grpc-js";
+import type { CallKind } from "../../../grpc/types.js";
 import {
   allKinds,
   assertMessages,
-  type CallKind,
   type Message,
   message,
   messages,
   streamsRequests,
   streamsResponses,
 } from "../message.js";
+import { answering } from "../peer.js";
 import type { CaseSpec, Scene } from "../scene.js";
 
 /** The messages that a call of this kind can carry: all, or the first one. */
@@ -22,11 +23,7 @@ const responsesOf = (kind: CallKind, all: readonly Message[]) =>
 async function carry(scene: Scene, all: readonly Message[]): Promise<void> {
   const requests = requestsOf(scene.kind, all);
   const responses = responsesOf(scene.kind, all);
-  scene.serve(async (peer) => {
-    await peer.halfClosed();
-    for (const each of responses) await peer.send(each);
-    peer.finish();
-  });
+  scene.serve(answering(...responses));
   const caller = scene.call({ requests });
   const { code, details } = await scene.ended(caller);
   assert.equal(code, status.OK, details);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Metadata, status } from "@grpc/grpc-js";
 import { allKinds, message, responseStreams } from "../message.js";
+import { answering } from "../peer.js";
 import type { CaseSpec } from "../scene.js";
 
 // Bytes that text cannot carry, and a length that base64 has to pad.
@@ -27,11 +28,7 @@ export const metadataCases: readonly CaseSpec[] = [
     name: "carries the caller's metadata to the handler and leaves it as it was",
     kinds: allKinds,
     async run(scene) {
-      scene.serve(async (peer) => {
-        await peer.halfClosed();
-        await peer.send(message(1));
-        peer.finish();
-      });
+      scene.serve(answering(message(1)));
       const metadata = tagged("request");
       // Two calls with the same object: if the first one added to it, the second one would send that too.
       for (const index of [0, 1]) {
