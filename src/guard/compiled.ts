@@ -2,6 +2,7 @@ import type { BuiltPolicy } from "../core/control.js";
 import type { Decision, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
 import {
+  abandon,
   isQueued,
   isRefusal,
   type Outcome,
@@ -120,7 +121,7 @@ export class CompiledGuard implements Policies {
     }
     const answer = breaker?.acquire(key, run.priority === "critical");
     if (answer === undefined || !isRefusal(answer)) return new Passed(slot, answer);
-    slot?.settle("ignored");
+    if (slot !== undefined) abandon(slot, true);
     return { kind: "refused", policy: "breaker", refusal: answer };
   }
 
