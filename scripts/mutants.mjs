@@ -1,10 +1,12 @@
 // How many small faults in the code do the tests notice? Plants a sample of them, one at a time, and runs the tests
 // that come by; prints those that no test noticed, and the score. The faults live in memory: no file is changed.
 //
-//   npm run test:mutants -- [--seed 7] [--count 150] [--files src/core/keyed,src/policies] [--only id,id] [--seconds 60]
+//   npm run test:mutants -- [--seed 7] [--count 150] [--files src/core/keyed,src/policies] [--tests test/core]
+//                           [--only id,id] [--seconds 60]
 //
-// `--files` holds beginnings of paths, `--only` what stands before each survivor, and `--seconds` how much of the tests
-// that come by is run for one mutant: quick ones that are near to its file come first.
+// `--files` holds beginnings of paths, `--tests` beginnings of the tests to run (without it, all unit tests), `--only`
+// what stands before each survivor, and `--seconds` how much of the tests that come by is run for one mutant: quick
+// ones that are near to its file come first.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,6 +26,7 @@ const { values: options } = parseArgs({
     seed: { type: "string", default: `${Date.now() % 1_000_000}` },
     count: { type: "string", default: "150" },
     files: { type: "string", default: folders.join() },
+    tests: { type: "string", default: "test" },
     only: { type: "string" },
     seconds: { type: "string", default: "60" },
   },
@@ -133,7 +136,10 @@ async function startVitest() {
 
 /** Runs every test once while all mutants are asleep: how long each file takes, and which mutants it comes by. */
 async function runWithout() {
-  const files = await vitest.globTestSpecifications();
+  const beginnings = options.tests.split(",");
+  const files = (await vitest.globTestSpecifications()).filter(({ moduleId }) =>
+    beginnings.some((start) => pathOf(moduleId).startsWith(start)),
+  );
   const { testModules } = await run(files, { active: -1, mostPasses: 0, mostSeconds: 1_200 });
   for (const module of testModules.filter((module) => !module.ok())) {
     const failed = [...module.children.allTests("failed")].map(({ fullName }) => fullName);

@@ -188,7 +188,9 @@ function swapped(node, left, operator, right, textOf) {
 function literal(value) {
   if (typeof value === "boolean") return [{ name: `${!value}`, text: `${!value}` }];
   if (typeof value !== "number") return [];
-  return [value + 1, value - 1].map((other) => ({ name: `${other}`, text: `${other}` }));
+  // No caller can tell 5,000 ms from 4,999; twice as long, everybody can.
+  const others = Math.abs(value) < 10 ? [value + 1, value - 1] : [value * 2, value / 2];
+  return others.map((other) => ({ name: `${other}`, text: `${other}` }));
 }
 
 function isText(node) {
