@@ -81,7 +81,8 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   readonly #policy: FaultsPolicy<FaultCall>;
   readonly #pendingCalls: Environment["pendingCalls"];
   readonly #singleResponse: boolean;
-  #enforced = true;
+  /** The mode when the attempt began: a change of mode does not affect attempts that run. */
+  readonly #enforced: boolean;
   /** The fault that is injected into the response, once that has come so far. */
   #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
   #ownCancel = false;
@@ -99,6 +100,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     this.#record = record;
     this.#attempt = attemptOf(options, record);
     this.#policy = policy;
+    this.#enforced = policy.mode === "enforce";
     this.#pendingCalls = pendingCalls;
     this.#singleResponse = !options.method_definition.responseStream;
   }
@@ -112,7 +114,6 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
       this.forward(metadata);
       return;
     }
-    this.#enforced = policy.mode === "enforce";
     if (fault.delayMs === undefined) {
       this.#strike(fault.end, metadata);
       return;
@@ -135,7 +136,6 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #strike(end: FaultEnd | undefined, metadata: Metadata): void {
-    if (this.ended) return;
     if (end === undefined) {
       this.forward(metadata);
       return;
@@ -151,22 +151,13 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
       this.forward(metadata);
       return;
     }
-    switch (end.kind) {
-      case "drop":
-        this.#hold();
-        return;
-      case "reset":
-        this.finish(resetStatus());
-        return;
-      case "status": {
-        const answer = faultStatus(end);
-        // Marks a trailers-only answer, as which the status of a server is known.
-        answer.metadata.set("content-type", trailersOnlyType);
-        this.finish(answer);
-        return;
-      }
-      default:
-        end satisfies never;
+    if (end.kind === "drop") this.#hold();
+    else if (end.kind === "reset") this.finish(resetStatus());
+    else {
+      const answer = faultStatus(end);
+      // Marks a trailers-only answer, as which the status of a server is known.
+      answer.metadata.set("content-type", trailersOnlyType);
+      this.finish(answer);
     }
   }
 
@@ -198,7 +189,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   /** Ends the call in the words of grpc-js, which would have ended it. */
   #expire(): void {
-    const seconds = Math.max(0, this.#record.clock.now() - this.#record.startedAtMs) / 1000;
+    const seconds = (this.#record.clock.now() - this.#record.startedAtMs) / 1000;
     const details = `Deadline exceeded after ${seconds.toFixed(3)}s`;
     this.finish({ code: Status.DEADLINE_EXCEEDED, details, metadata: new Metadata() });
   }
@@ -210,7 +201,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   override onReceiveMetadata(metadata: Metadata): void {
     const awaited = this.#awaited;
-    if (awaited?.kind === "reset" && this.#break(awaited)) return;
+    if (awaited?.kind === "reset") this.#break(awaited);
     super.onReceiveMetadata(metadata);
     if (awaited?.kind === "midStream" && (this.#singleResponse || awaited.afterMessages === 0)) {
       this.#break(awaited);
@@ -228,7 +219,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   protected override endedWith(received: StatusObject): void {
     const awaited = this.#awaited;
-    if (awaited?.kind === "reset" && this.#isAnswer(received) && this.#break(awaited)) return;
+    if (awaited?.kind === "reset" && this.#isAnswer(received)) this.#break(awaited);
     super.endedWith(received);
   }
 
@@ -239,14 +230,12 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     return failure === undefined || failure.origin === "remote";
   }
 
-  /** False while faults are only observed: then the call goes on. */
-  #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): boolean {
+  /** Ends the call, which then hands on nothing more. While faults are only observed, it goes on. */
+  #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): void {
     this.#awaited = undefined;
-    if (this.ended || this.#ownCancel) return false;
+    if (this.ended || this.#ownCancel) return;
     this.#note(end.kind, endText(end));
-    if (!this.#enforced || this.ended) return false;
-    this.finish(end.kind === "reset" ? resetStatus() : faultStatus(end));
-    return true;
+    if (this.#enforced) this.finish(end.kind === "reset" ? resetStatus() : faultStatus(end));
   }
 
   #note(kind: FaultKind, detail: string): void {

@@ -40,7 +40,12 @@ export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
 }
 
 type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
-type MidStream = Extract<FaultEnd, { kind: "midStream" }>;
+
+/** A fault of a response that has not come so far. */
+interface AwaitedFault {
+  readonly end: Extract<FaultEnd, { kind: "midStream" }>;
+  readonly inbound: InboundCall;
+}
 
 /** The faults of a server. */
 export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
@@ -96,11 +101,12 @@ class FaultyServerCall extends ForwardingServerCall {
   readonly #method: MethodDefinition;
   readonly #policy: ServerFaultsPolicy;
   readonly #inboundOf: (metadata: Metadata) => InboundCall;
-  #inbound: InboundCall | undefined;
-  #enforced = true;
-  #stopTimer: CancelTask = () => {};
+  /** The mode when the call arrived: a change of mode does not affect calls that run. */
+  readonly #enforced: boolean;
+  /** Ends the delay of a call that is held, or its wait without an answer. */
+  #letGo: CancelTask = () => {};
   /** The fault that is injected into the response, once that has come so far. */
-  #awaited: MidStream | undefined;
+  #awaited: AwaitedFault | undefined;
   #messages = 0;
   #bytes = 0;
   /** The response has ended early: what the handler sends is dropped. */
@@ -115,75 +121,73 @@ class FaultyServerCall extends ForwardingServerCall {
     super(below);
     this.#method = method;
     this.#policy = policy;
+    this.#enforced = policy.mode === "enforce";
     this.#inboundOf = inboundOf;
   }
 
   protected override begunWith(metadata: Metadata): void {
-    const policy = this.#policy;
     const inbound = this.#inboundOf(metadata);
-    this.#inbound = inbound;
-    const fault = policy.faultFor(inbound, metadata);
+    const fault = this.#policy.faultFor(inbound, metadata);
     if (fault === undefined) {
       super.begunWith(metadata);
       return;
     }
-    this.#enforced = policy.mode === "enforce";
     const { delayMs, end } = fault;
     if (delayMs === undefined) {
-      this.#strike(end, metadata);
+      this.#strike(end, inbound, metadata);
       return;
     }
-    this.#note("latency", delayText(fault));
-    if (this.#enforced) this.#delay(delayMs, end, metadata);
-    else this.#strike(end, metadata);
-  }
-
-  #delay(delayMs: number, end: FaultEnd | undefined, metadata: Metadata): void {
-    const { clock } = this.#inbound ?? {};
-    if (clock === undefined) return;
-    this.#policy.hold(this.#closed);
-    this.#stopTimer = clock.schedule(delayMs, () => {
-      this.#letGo();
-      this.#strike(end, metadata);
-    });
-  }
-
-  #strike(end: FaultEnd | undefined, metadata: Metadata): void {
-    if (end === undefined || end.kind === "midStream") {
-      this.#awaited = end;
-      super.begunWith(metadata);
-      return;
-    }
-    this.#note(end.kind, endText(end));
+    this.#note("latency", delayText(fault), inbound);
     if (!this.#enforced) {
+      this.#strike(end, inbound, metadata);
+      return;
+    }
+    const goOn = () => {
+      this.#letGo();
+      this.#strike(end, inbound, metadata);
+    };
+    this.#hold(inbound, inbound.clock.schedule(delayMs, goOn));
+  }
+
+  #strike(end: FaultEnd | undefined, inbound: InboundCall, metadata: Metadata): void {
+    if (end === undefined) {
       super.begunWith(metadata);
       return;
     }
-    if (end.kind === "status") {
-      this.#answer();
+    if (end.kind === "midStream") {
+      this.#awaited = { end, inbound };
+      super.begunWith(metadata);
+      return;
+    }
+    this.#note(end.kind, endText(end), inbound);
+    if (!this.#enforced) super.begunWith(metadata);
+    else if (end.kind === "status") {
+      inbound.answeredByPolicy = true;
       this.refuse(faultStatus(end));
     } else {
       // Dropped; the options of a server refuse `reset`. The call ends in the usual ways: its deadline passes, or the
       // caller cancels it.
-      this.#policy.hold(this.#closed);
+      this.#hold(inbound);
     }
+  }
+
+  #hold(inbound: InboundCall, stopTimer: CancelTask = () => {}): void {
+    const closed = () => {
+      this.#letGo();
+      inbound.answeredByPolicy = true;
+      this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
+    };
+    this.#policy.hold(closed);
+    this.#letGo = () => {
+      stopTimer();
+      this.#policy.release(closed);
+    };
   }
 
   override onCancel(): void {
     this.#letGo();
     super.onCancel();
   }
-
-  #letGo(): void {
-    this.#stopTimer();
-    this.#policy.release(this.#closed);
-  }
-
-  readonly #closed = (): void => {
-    this.#stopTimer();
-    this.#answer();
-    this.refuse(serverRejection(refusal("DRAINING", "the server is about to go")));
-  };
 
   override sendMessage(message: unknown, callback: () => void): void {
     if (this.#broken) {
@@ -195,7 +199,7 @@ class FaultyServerCall extends ForwardingServerCall {
       super.sendMessage(message, callback);
       return;
     }
-    const { afterMessages, afterBytes } = awaited;
+    const { afterMessages, afterBytes } = awaited.end;
     if (!this.#method.responseStream || afterMessages === 0 || afterBytes === 0) {
       if (this.#breaks(awaited)) {
         this.#break(awaited);
@@ -221,23 +225,19 @@ class FaultyServerCall extends ForwardingServerCall {
   }
 
   /** False while faults are only observed: then the response goes on. */
-  #breaks(end: MidStream): boolean {
+  #breaks({ end, inbound }: AwaitedFault): boolean {
     this.#awaited = undefined;
-    this.#note(end.kind, endText(end));
+    this.#note(end.kind, endText(end), inbound);
     this.#broken = this.#enforced;
     return this.#broken;
   }
 
-  #break(end: MidStream): void {
-    this.#answer();
+  #break({ end, inbound }: AwaitedFault): void {
+    // What is sent now is not the handler's answer.
+    inbound.answeredByPolicy = true;
     // As after a lost connection, the handler's signal is aborted and its outbound calls are cancelled.
-    this.#inbound?.finish("cancelled");
+    inbound.finish("cancelled");
     super.answerWith(faultStatus(end));
-  }
-
-  /** What is sent now is not the handler's answer. */
-  #answer(): void {
-    if (this.#inbound !== undefined) this.#inbound.answeredByPolicy = true;
   }
 
   /** Serialises the message once more, only for calls with such a fault. If that fails, the call below ends the call. */
@@ -249,9 +249,7 @@ class FaultyServerCall extends ForwardingServerCall {
     }
   }
 
-  #note(kind: FaultKind, detail: string): void {
-    const inbound = this.#inbound;
-    if (inbound === undefined) return;
+  #note(kind: FaultKind, detail: string, inbound: InboundCall): void {
     this.#policy.note(kind, detail, inbound.clock.now(), this.#enforced, inbound);
   }
 }

@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import {
   InterceptingCall,
   type Interceptor,
+  type InterceptorOptions,
   Metadata,
   status as Status,
   type StatusObject,
@@ -21,7 +22,16 @@ import {
   faultsPolicy,
 } from "../../../src/policies/faults/client.js";
 import type { FaultsSnapshot } from "../../../src/policies/faults/faults.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import {
+  callOf,
+  ended,
+  fakeBelow,
+  Hearer,
+  optionsOf,
+  settled,
+} from "../../grpc/client/fake-call.js";
 import {
   echo,
   failing,
@@ -305,10 +315,35 @@ describe.each(kinds)("faults of a %s client call", (method) => {
     expect(world.snapshot().injected).toMatchObject({ latency: 0, status: 0 });
   });
 
+  it.each<[FaultsPolicyOptions, string]>([
+    [{ drop: { rate: 1 } }, "drop: no answer"],
+    [{ reset: { rate: 1 } }, "reset: at the request"],
+    [{ reset: { rate: 1, at: "response" } }, "reset: at the response"],
+  ])("%j are noted once while they are observed", async (options, detail) => {
+    const world = await faulty({ mode: "observe", ...options });
+    const ended = await world.call(method);
+    expect(ended).toMatchObject({ code: Status.OK, received: echoed[method] });
+    expect(world.decisions).toMatchObject([{ enforced: false, detail }]);
+    await world.expectQuiet();
+  });
+
+  it("hold it no longer than they delay it", async () => {
+    const world = await faulty({ latency: { rate: 1, ms: 100 } }, bare, {
+      handlers: handlers((_call, answer) => void world.clock.schedule(500, answer)),
+    });
+    const running = world.start(method);
+    await world.link.pass(50);
+    expect([world.snapshot().active, world.weir.snapshot().waiting]).toEqual([1, 1]);
+    await world.link.pass(100);
+    expect([world.snapshot().active, world.weir.snapshot().waiting]).toEqual([0, 0]);
+    expect((await world.link.until(running.ended)).code).toBe(Status.OK);
+  });
+
   it("do nothing in mode off, and stop at a scale of 0", async () => {
     const world = await faulty({ status: { rate: 1 } });
     world.weir.policy("faults").mode = "off";
     expect((await world.call(method)).code).toBe(Status.OK);
+    expect(world.decisions).toEqual([]);
     world.weir.policy("faults").mode = "enforce";
     world.weir.policy("faults").scale = 0;
     expect((await world.call(method)).code).toBe(Status.OK);
@@ -396,7 +431,86 @@ describe("a response that breaks off", () => {
   });
 });
 
+/** A call with faults over one that the test plays. */
+function over(options: FaultsPolicyOptions, given: Partial<InterceptorOptions> = {}) {
+  const clock = new VirtualClock();
+  const below = fakeBelow();
+  const callOptions = { ...optionsOf("server-stream"), ...given };
+  const noted: string[] = [];
+  const interceptor = faults({
+    ...options,
+    clock,
+    random: () => 0,
+    onDecision: ({ detail = "" }) => noted.push(detail),
+  });
+  const call = interceptor(callOptions, below.nextCall);
+  const hearer = new Hearer();
+  call.start(new Metadata(), hearer);
+  return { clock, below, call, callOptions, hearer, noted };
+}
+
+describe("faults of a call whose deadline no layer above watches", () => {
+  it("end it at once, in the words of grpc-js, where its deadline has passed", async () => {
+    const { clock, hearer } = over(
+      { drop: { rate: 1 } },
+      { deadline: new VirtualClock().wallNow() - 50 },
+    );
+    await clock.pass(0);
+    expect(hearer.statuses).toMatchObject([
+      { code: Status.DEADLINE_EXCEEDED, details: "Deadline exceeded after 0.000s" },
+    ]);
+  });
+
+  it.each([undefined, Infinity, Number.NaN])(
+    "wait for nothing where that is %s: what it means is left to grpc-js",
+    async (deadline) => {
+      const given = deadline === undefined ? {} : { deadline };
+      const dropped = over({ drop: { rate: 1 } }, given);
+      expect(dropped.clock.pending).toEqual({ refs: 0, unrefs: 0 });
+      const delayed = over({ latency: { rate: 1, ms: 40 } }, given);
+      await delayed.clock.pass(39);
+      expect(delayed.below.calls).toHaveLength(0);
+      await delayed.clock.pass(1);
+      expect(callOf(delayed.below.calls).log).toEqual(["start"]);
+    },
+  );
+});
+
+describe("a response at which a fault was to come", () => {
+  const midStream = { midStream: { rate: 1 } };
+  const reset = { reset: { rate: 1, at: "response" } } as const;
+
+  it("is lost though it is OK and nothing else", async () => {
+    const { below, hearer } = over(reset);
+    callOf(below.calls).end(ended(Status.OK));
+    await settled();
+    expect(hearer.statuses).toMatchObject([{ details: "Connection dropped" }]);
+  });
+
+  it("is not waited for by a caller that has ended the call with a code of its own", async () => {
+    const { call, hearer, noted } = over(reset);
+    call.cancelWithStatus(Status.ABORTED, "enough");
+    await settled();
+    expect(hearer.statuses).toMatchObject([{ code: Status.ABORTED, details: "enough" }]);
+    expect(noted).toEqual([]);
+  });
+
+  it("has no fault where an interceptor below goes on after the end", async () => {
+    const { below, noted } = over(midStream);
+    const call = callOf(below.calls);
+    call.end(ended(Status.NOT_FOUND));
+    call.message("late");
+    expect(noted).toEqual([]);
+  });
+});
+
 describe("faults of a client", () => {
+  it("hand a call on untouched where the environment allows none", () => {
+    vi.stubEnv("GRPC_WEIR_FAULTS", undefined);
+    const { below, callOptions } = over({ drop: { rate: 1 } });
+    expect(callOf(below.calls).options).toBe(callOptions);
+  });
+
   it("are out of the way unless the environment allows them, whatever the code says", async () => {
     for (const value of ["", "0", "true", undefined]) {
       vi.stubEnv("GRPC_WEIR_FAULTS", value);

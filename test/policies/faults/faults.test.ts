@@ -28,6 +28,9 @@ describe("the options of faults", () => {
     [{ latency: { rate: -0.5, ms: 5 } }, "faults.latency.rate"],
     [{ latency: { ms: -1 } }, "faults.latency.ms"],
     [{ latency: { ms: [20, 10] } }, "faults.latency.ms[1]"],
+    [{ latency: { ms: [-1, 10] } }, "faults.latency.ms[0]"],
+    [{ latency: { ms: [10] as never } }, "faults.latency.ms"],
+    [{ latency: { ms: [10, 20, 30] as never } }, "faults.latency.ms"],
     [{ latency: {} as never }, "faults.latency.ms"],
     [{ status: { code: 0 } }, "faults.status.code"],
     [{ status: { code: 17 } }, "faults.status.code"],
@@ -45,6 +48,7 @@ describe("the options of faults", () => {
     [{ reset: { code: 14 } } as never, "faults.reset.code"],
     [{ midStream: { at: "response" } } as never, "faults.midStream.at"],
     [{ midStream: { afterMessages: -1 } }, "faults.midStream.afterMessages"],
+    [{ midStream: { code: 0 } }, "faults.midStream.code"],
     [{ status: { rate: 0.6 }, drop: { rate: 0.5 } }, "faults"],
   ])("%j makes no sense, and is refused by name", (options, option) => {
     expect(() => resolveFaultOptions(options, "client")).toThrowError(InvalidOptionError);
@@ -73,6 +77,38 @@ describe("the options of faults", () => {
     expect(ends).toMatchObject([{ end: { pushbackMs: maxDurationMs } }]);
     const longer = { status: { pushbackMs: maxDurationMs + 1 } };
     expect(() => resolveFaultOptions(longer, "client")).toThrowError(InvalidOptionError);
+  });
+
+  it("the least of each is allowed", () => {
+    const { latency, ends, maxActive } = resolveFaultOptions(
+      {
+        latency: { rate: 0, ms: [0, 0] },
+        status: { rate: 0, pushbackMs: 0 },
+        midStream: { rate: 0, afterMessages: 0 },
+        maxActive: 1,
+      },
+      "client",
+    );
+    expect(latency?.ms(() => 0.5)).toBe(0);
+    expect(ends).toMatchObject([
+      { rate: 0, end: { pushbackMs: 0 } },
+      { rate: 0, end: { afterMessages: 0 } },
+    ]);
+    expect(maxActive).toBe(1);
+    const bytes = resolveFaultOptions({ midStream: { afterBytes: 0 } }, "server");
+    expect(bytes.ends).toMatchObject([{ end: { afterBytes: 0 } }]);
+    const fewer = () => resolveFaultOptions({ midStream: { afterBytes: -1 } }, "server");
+    expect(fewer).toThrowError(expect.objectContaining({ option: "faults.midStream.afterBytes" }));
+  });
+
+  it("a fault says of itself that it is one, unless told otherwise", () => {
+    const { ends } = resolveFaultOptions({ status: {}, reset: {}, midStream: {} }, "client");
+    const said = { code: Status.UNAVAILABLE, details: "Fault injected" };
+    expect(ends.map(({ end }) => end)).toEqual([
+      { kind: "status", ...said, pushbackMs: undefined },
+      { kind: "reset", at: "request" },
+      { kind: "midStream", ...said, afterMessages: 1, afterBytes: Infinity },
+    ]);
   });
 
   it("rates may add up to 1, as binary numbers do", () => {
@@ -108,6 +144,21 @@ describe("the dice", () => {
       (chance) => faultsOf(options, chances(chance)).draw()?.end?.kind,
     );
     expect(drawn).toEqual(["status", "status", "drop", "drop", "reset", "reset", undefined]);
+  });
+
+  it("strike nobody at a rate of 0, and everybody at a rate of 1", () => {
+    const highest = 1 - Number.EPSILON / 2;
+    for (const [rate, scale, chance, struck] of [
+      [0, 1, 0, false],
+      [1, 0, 0, false],
+      [1, 1, highest, true],
+    ] as const) {
+      for (const options of [{ latency: { rate, ms: 5 } }, { drop: { rate } }]) {
+        const faults = faultsOf(options, () => chance);
+        faults.scale = scale;
+        expect(faults.draw() !== undefined).toBe(struck);
+      }
+    }
   });
 
   it("draw a latency from its range, or from a function", () => {
@@ -174,9 +225,15 @@ describe("the control of faults", () => {
     expect([early.draw(), late.draw()]).toEqual([undefined, undefined]);
     control.scale = 1;
     expect([early.draw(), late.draw()].map((fault) => fault?.end?.kind)).toEqual(["drop", "drop"]);
-    expect(() => {
-      control.scale = 1.5;
-    }).toThrowError(InvalidOptionError);
+    for (const scale of [1.5, -0.5, Number.NaN]) {
+      expect(() => {
+        control.scale = scale;
+      }).toThrowError(expect.objectContaining({ option: 'policy("faults").scale' }));
+      expect(() => {
+        early.scale = scale;
+      }).toThrowError(expect.objectContaining({ option: "faults.scale" }));
+    }
+    expect(control.scale).toBe(1);
     expect(control.snapshot()).toMatchObject([{ scale: 1 }, { scale: 1 }]);
   });
 

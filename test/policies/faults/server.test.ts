@@ -17,8 +17,9 @@ import {
   type ServerFaultsOptions,
   ServerFaultsPolicy,
 } from "../../../src/policies/faults/server.js";
+import type { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { createWeir } from "../../../src/weir.js";
-import { echo, handlers, kinds, payload, scene } from "../../scene.js";
+import { echo, failing, handlers, kinds, payload, scene } from "../../scene.js";
 
 const bare = { retry: false, breaker: false } as const;
 
@@ -32,9 +33,11 @@ async function faulty(
   policy: ServerPolicy = {},
   own?: ConformanceServiceServer,
   interceptors: ServerInterceptor[] = [],
+  clock?: VirtualClock,
 ) {
   let handled = 0;
   const world = await scene({
+    ...(clock === undefined ? {} : { clock }),
     client: bare,
     server: { ...policy, faults },
     ownServer: { interceptors },
@@ -145,19 +148,65 @@ describe.each(kinds)("faults of a %s server call", (method) => {
     }
   });
 
-  it("end with the weir", async () => {
-    const world = await faulty({ drop: { rate: 1 } });
-    const dropped = world.start(method);
-    await world.link.pass(5);
-    world.weir.close();
-    const ended = await world.link.until(dropped.ended);
-    expect(rejectionOf(ended.error)).toMatchObject({
-      reason: "DRAINING",
-      local: false,
-      hops: 0,
-    });
-    await world.expectQuiet();
+  it.each<ServerFaultsOptions>([{ drop: { rate: 1 } }, { latency: { rate: 1, ms: 50 } }])(
+    "%j end with the weir, as a refusal by this server, whatever copies its metadata",
+    async (faults) => {
+      const copying: ServerInterceptor = (_method, call) =>
+        new ServerInterceptingCall(call, {
+          sendStatus: ({ metadata, ...status }, next) =>
+            next({ ...status, metadata: metadata?.clone() ?? null }),
+        });
+      const world = await faulty(faults, {}, undefined, [copying]);
+      const held = world.start(method);
+      await world.link.pass(5);
+      world.weir.close();
+      const ended = await world.link.until(held.ended);
+      expect(rejectionOf(ended.error)).toMatchObject({
+        reason: "DRAINING",
+        local: false,
+        hops: 0,
+      });
+      await world.expectQuiet();
+      expect(world.handled()).toBe(0);
+    },
+  );
+
+  it("hold it no longer than they delay it", async () => {
+    const world: Awaited<ReturnType<typeof faulty>> = await faulty(
+      { latency: { rate: 1, ms: 100 } },
+      {},
+      handlers((_call, answer) => void world.clock.schedule(500, answer)),
+    );
+    const running = world.start(method);
+    await world.link.pass(50);
+    expect(world.snapshot().active).toBe(1);
+    await world.link.pass(100);
+    expect(world.snapshot().active).toBe(0);
+    expect((await world.link.until(running.ended)).code).toBe(Status.OK);
   });
+
+  it.each<[ServerFaultsOptions]>([[{ status: { rate: 1 } }], [{ midStream: { rate: 1 } }]])(
+    "%j are not taken for a failure below that has the same words",
+    async (faults) => {
+      const below = await scene({
+        client: { retry: { maxAttempts: 2 }, breaker: false },
+        handlers: failing(9, { code: Status.UNAVAILABLE, details: "Fault injected" }).handlers,
+      });
+      const asking: ServerInterceptor = (_method, call) =>
+        new ServerInterceptingCall(call, {
+          start: (next) =>
+            next({
+              onReceiveMetadata: (metadata, goOn) => {
+                void below.start("unary").ended.then(() => goOn(metadata));
+              },
+            }),
+        });
+      const world = await faulty(faults, {}, undefined, [asking], below.clock);
+      const ended = await world.call(method);
+      expect(ended).toMatchObject({ code: Status.UNAVAILABLE, details: "Fault injected" });
+      expect(rejectionOf(ended.error)).toBeUndefined();
+    },
+  );
 
   it("are not even noted while they are off", async () => {
     const world = await faulty({ mode: "off", status: { rate: 1 } });
@@ -180,18 +229,44 @@ describe.each(kinds)("faults of a %s server call", (method) => {
     expect(world.snapshot()).toMatchObject({ active: 0, injected: { latency: 0, midStream: 0 } });
   });
 
+  it.each<[ServerFaultsOptions, string]>([
+    [{ status: { rate: 1 } }, "status: UNAVAILABLE"],
+    [{ drop: { rate: 1 } }, "drop: no answer"],
+  ])("%j are only noted while they are observed", async (faults, detail) => {
+    const world = await faulty({ mode: "observe", ...faults });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(world.decisions).toMatchObject([{ enforced: false, detail }]);
+    await world.expectQuiet();
+  });
+
   it("are what the call asks for in its metadata, where it may", async () => {
     const asked = new Metadata();
     asked.set("x-fault-delay-ms", "300");
     asked.set("x-fault-status", String(Status.ABORTED));
-    for (const headers of [true, false]) {
-      const world = await faulty({ headers });
+    for (const options of [{ headers: true }, { headers: false }, {}]) {
+      const world = await faulty(options);
       const beganMs = world.clock.now();
       const { code } = await world.call(method, {}, asked);
-      expect(code).toBe(headers ? Status.ABORTED : Status.OK);
-      expect(world.clock.now() - beganMs >= 300).toBe(headers);
+      const may = options.headers === true;
+      expect(code).toBe(may ? Status.ABORTED : Status.OK);
+      expect(world.clock.now() - beganMs >= 300).toBe(may);
       expect((await world.call(method)).code).toBe(Status.OK);
       await world.expectQuiet();
+    }
+  });
+
+  it("are a delay or a status where the call asks for one of them, and no other fault", async () => {
+    for (const [key, value, code, tookMs] of [
+      ["x-fault-delay-ms", "300", Status.OK, 300],
+      ["x-fault-status", "16", Status.UNAUTHENTICATED, 0],
+    ] as const) {
+      const asked = new Metadata();
+      asked.set(key, value);
+      const world = await faulty({ headers: true, midStream: { rate: 1 } });
+      const beganMs = world.clock.now();
+      expect((await world.call(method, {}, asked)).code).toBe(code);
+      expect(Math.round(world.clock.now() - beganMs)).toBe(tookMs);
+      expect((await world.call(method)).code).toBe(Status.UNAVAILABLE);
     }
   });
 
@@ -286,6 +361,23 @@ describe("a streamed response that breaks off", () => {
       expect(written.length).toBeGreaterThan(2);
     },
   );
+
+  it("ends as it would without the fault where a message cannot be sent", async () => {
+    const world = await faulty(
+      { midStream: { rate: 1, afterBytes: 1 } },
+      {},
+      {
+        ...echo,
+        serverStream(call) {
+          call.write({ payload: "no bytes", sequence: 1 } as never);
+          call.end();
+        },
+      },
+    );
+    const { code, details } = await world.call("serverStream");
+    expect([code, details]).toEqual([Status.INTERNAL, expect.stringContaining("serializ")]);
+    expect(world.snapshot().injected.midStream).toBe(0);
+  });
 
   it("is whole when it is over before", async () => {
     const world = await faulty({ midStream: { rate: 1, afterMessages: 9 } });
