@@ -188,8 +188,7 @@ function shutDown(
       end();
     };
     if (!callSafely(() => server.tryShutdown(ended), failed, where)) force();
-    // Without gates it is not known whether calls are in flight.
-    if (over || gates.length === 0) return;
+    // Without gates it is not known whether calls are in flight, and the server has all of the grace.
     const untilMs = clock.now() + graceMs;
     let busy = gates.length;
     for (const gate of gates) {

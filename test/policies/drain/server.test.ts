@@ -71,13 +71,11 @@ describe("what a server counts for its drain", () => {
 
   it("is the calls in flight, and those that it has served: neither failures nor calls that went away", () => {
     const gate = new DrainGate();
-    const permits = [1, 2, 3, 4].map(() => permitOf(gate.enter()));
-    expect([gate.inFlight, gate.served]).toEqual([4, 0]);
-    permits[0]?.settle("success");
-    permits[1]?.settle("success");
-    permits[2]?.settle("failure");
-    permits[3]?.settle("ignored");
-    expect([gate.inFlight, gate.served]).toEqual([0, 2]);
+    const outcomes = ["success", "success", "success", "failure", "ignored"] as const;
+    const permits = outcomes.map((outcome) => ({ outcome, permit: permitOf(gate.enter()) }));
+    expect([gate.inFlight, gate.served]).toEqual([5, 0]);
+    for (const { outcome, permit } of permits) permit.settle(outcome);
+    expect([gate.inFlight, gate.served]).toEqual([0, 3]);
   });
 
   it("says once that no call is in flight, at once where there is none", () => {
@@ -122,27 +120,45 @@ describe("a drain", () => {
     await link.until(Promise.all(calls.map(({ ended }) => ended)), 1e9);
   });
 
-  it("says NOT_SERVING first, and goes on serving for as long as others need to notice", async () => {
-    const clock = new VirtualClock();
-    const weir = createWeir({ clock });
+  it.each([1, 2_000])(
+    "says NOT_SERVING first, and goes on serving for the %i ms that others need to notice",
+    async (noticeMs) => {
+      const { weir, clock, link, start } = await scene({ client: { retry: false }, server: {} });
+      const said: string[] = [];
+      const health = {
+        setStatus: (service: string, status: string) => said.push(`${service} ${status}`),
+      };
+      const server = serverThatEnds();
+      let done = false;
+      const drained = weir.drain(server, { health, services: ["", "a.B"], noticeMs });
+      void drained.then(() => {
+        done = true;
+      });
+      expect(said).toEqual([" NOT_SERVING", "a.B NOT_SERVING"]);
+      const meanwhile = start("unary");
+      await clock.pass(noticeMs - 1);
+      server.end();
+      await clock.pass(0);
+      expect(done).toBe(false);
+      expect(await link.until(meanwhile.ended)).toMatchObject({ code: Status.OK });
+      await clock.pass(1);
+      const late = await link.until(start("unary").ended);
+      expect(rejectionOf(late.error)?.reason).toBe("DRAINING");
+      server.end();
+      expect(await link.until(drained)).toMatchObject({ inFlight: 0, cutOff: 0 });
+    },
+  );
+
+  it("speaks for the server as a whole unless services are named", async () => {
     const said: string[] = [];
     const health = {
       setStatus: (service: string, status: string) => said.push(`${service} ${status}`),
     };
     const server = serverThatEnds();
-    let done = false;
-    const drained = weir.drain(server, { health, services: ["", "a.B"], noticeMs: 2_000 });
-    void drained.then(() => {
-      done = true;
-    });
-    expect(said).toEqual([" NOT_SERVING", "a.B NOT_SERVING"]);
-    await clock.pass(1_999);
+    const drained = createWeir().drain(server, { health });
     server.end();
-    await clock.pass(0);
-    expect(done).toBe(false);
-    await clock.pass(1);
-    server.end();
-    expect(await drained).toMatchObject({ inFlight: 0, cutOff: 0 });
+    await drained;
+    expect(said).toEqual([" NOT_SERVING"]);
   });
 
   it("flips the health service of grpc-health-check", async () => {
@@ -171,6 +187,30 @@ describe("a drain", () => {
     expect(await weir.drain(server)).toMatchObject({ cutOff: 0, errors: [error] });
     expect(reported).toEqual([[error, "drain.server"]]);
   });
+
+  it.each(["says so again", "throws"])(
+    "is over when the server says so, and then %s",
+    async (how) => {
+      const error = new Error("not started");
+      const clock = new VirtualClock();
+      const reported: unknown[] = [];
+      let forced = 0;
+      const server = {
+        tryShutdown: (done: (error?: Error) => void) => {
+          done();
+          if (how === "throws") throw error;
+          done(error);
+        },
+        forceShutdown: () => {
+          forced += 1;
+        },
+      };
+      const weir = createWeir({ clock, onError: (told) => reported.push(told) });
+      expect(await weir.drain(server)).toMatchObject({ cutOff: 0, tookMs: 0 });
+      expect([forced, clock.pending.refs]).toEqual([0, 0]);
+      expect(reported).toEqual(how === "throws" ? [error] : []);
+    },
+  );
 
   it("ends a moment after the grace though the server never does, and whatever it throws", async () => {
     for (const throws of [false, true]) {
@@ -237,6 +277,30 @@ describe("a drain", () => {
     expect(tookMs).toBeGreaterThan(2_900);
     expect(tookMs).toBeLessThan(3_500);
     expect(forced).toBe(1);
+  });
+
+  it("gives calls of which nobody knows half a minute, unless told otherwise", async () => {
+    const clock = new VirtualClock();
+    const server = { tryShutdown: () => {}, forceShutdown: () => {} };
+    const drained = createWeir({ clock }).drain(server);
+    await clock.pass(30_250);
+    expect(await drained).toEqual({ inFlight: 0, cutOff: 0, tookMs: 30_250 });
+  });
+
+  it("counts a call that is answered until its answer has reached the caller", async () => {
+    const made = await scene({
+      server: {},
+      handlers: handlers((_call, answer) => void made.clock.schedule(500, answer)),
+      network: { latencyMs: 40 },
+    });
+    const { start, weir, link, clock } = made;
+    const running = start("unary");
+    await clock.pass(600);
+    const server = serverThatEnds();
+    const drained = weir.drain(server);
+    expect((await link.until(running.ended)).code).toBe(Status.OK);
+    server.end();
+    expect(await link.until(drained)).toMatchObject({ inFlight: 1 });
   });
 
   it.each([
