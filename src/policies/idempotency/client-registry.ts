@@ -118,7 +118,6 @@ function levelsIn(source: unknown, at: string): Levels {
   if (typeof fullName === "string" && isShape(methods)) {
     return ofMethods(fullName, Object.values(methods), new Map());
   }
-  if (isShape(service) && Object.keys(source).length === 1) return loaded(service, at);
   const named = Object.entries(source).some(
     ([name, value]) => name.includes("/") || typeof value === "string",
   );

@@ -85,6 +85,12 @@ function serviceIn(definition: typeof loaded): Readonly<Record<string, object>> 
   return definition["weir.v1.ConformanceService"] as Readonly<Record<string, object>>;
 }
 
+function withoutTypes(service: Readonly<Record<string, object>>) {
+  return Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [name, { ...method, requestType: undefined }]),
+  );
+}
+
 function constructorIn(definition: typeof loaded): { readonly service: object } {
   let found: unknown = loadPackageDefinition(definition);
   for (const name of ["weir", "v1", "ConformanceService"]) {
@@ -109,6 +115,10 @@ describe("the levels of the schema are read from", () => {
       () => methodRegistry(constructorIn(loaded).service as never),
     ],
     ["an object that holds a service", () => methodRegistry({ service: serviceIn(loaded) })],
+    [
+      "the options of a service whose types have no descriptors",
+      () => methodRegistry(withoutTypes(serviceIn(loaded))),
+    ],
     ["the descriptors of proto-loader's types", () => methodRegistry(descriptorsIn(loaded))],
     [
       "one descriptor of a file",
@@ -185,6 +195,25 @@ it.each([
   }
 });
 
+const stated = { name: "Go", options: { idempotencyLevel: 2 } };
+
+it.each([
+  ["a method in a generic definition", { fullName: "a.B", methods: { stop: null, go: stated } }],
+  ["a method in protoMetadata", fileWith([{ name: "B", method: [null, stated] }])],
+  ["a service in protoMetadata", fileWith([null, { name: "B", method: [stated] }])],
+  ["the methods of a service", fileWith([{ name: "A" }, { name: "B", method: [stated] }])],
+])("passes over %s that is not there", (_part, source) => {
+  expect(methodRegistry(source).levelOf("/a.B/Go")).toBe("idempotent");
+});
+
+it("reads no level in protoMetadata without services, as of a file that has only messages", () => {
+  expect(methodRegistry(fileWith(undefined)).levelOf("/a.B/Go")).toBe("unknown");
+});
+
+function fileWith(service: unknown) {
+  return { fileDescriptor: { package: "a", service } };
+}
+
 describe("of two sources", () => {
   it("the later one counts", () => {
     const method = "weir.v1.ConformanceService/Unary";
@@ -224,11 +253,12 @@ describe("a source that is none", () => {
       { options: { services: {} }, references: { a: 1 } },
     ],
     ["an object of numbers", { a: 1 }],
+    ["a generic definition without its full name", { methods: { go: stated } }],
     ["a tree of packages", { weir: { v1: { ConformanceService: ConformanceServiceClient } } }],
   ])("is refused by its position: %s", (_name, source) => {
     const make = () => methodRegistry(loaded, source as never);
     expect(make).toThrow(InvalidOptionError);
-    expect(make).toThrow(/^methodRegistry\[1\] must be /);
+    expect(make).toThrow(/^methodRegistry\[1\] must be a serialized FileDescriptorSet, /);
   });
 
   it("is named where it stands among bytes", () => {
@@ -246,6 +276,11 @@ describe("a source that is none", () => {
       "a service in place of a method",
       { "a.B": "idempotent" },
       /^methodRegistry\[0\]\["a\.B"\] must be named /,
+    ],
+    [
+      "a generic definition without methods",
+      { fullName: "a.B" },
+      /^methodRegistry\[0\]\["fullName"\] must be named /,
     ],
     ["a level as a number", { "a.B/C": 2 }, /^methodRegistry\[0\]\["a\.B\/C"\] must be one of /],
   ])("is refused by its entry: %s", (_name, source, message) => {

@@ -1,8 +1,17 @@
 import { createHash } from "node:crypto";
-import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
+import {
+  InterceptingCall,
+  type Interceptor,
+  Metadata,
+  propagate,
+  status as Status,
+} from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
-import { ConformanceServiceService } from "../../../src/gen/weir/v1/conformance.js";
+import {
+  ConformanceServiceClient,
+  ConformanceServiceService,
+} from "../../../src/gen/weir/v1/conformance.js";
 import {
   type CallRecord,
   type OptionsWithOwn,
@@ -14,9 +23,11 @@ import {
   idempotencyKey,
 } from "../../../src/policies/idempotency/client.js";
 import { isIdempotencyKey } from "../../../src/policies/idempotency/levels.js";
+import { retry } from "../../../src/policies/retry/client.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
 import { callOf, fakeBelow, optionsOf } from "../../grpc/client/fake-call.js";
 import {
+  echo,
   failing,
   handlers,
   kinds,
@@ -233,6 +244,79 @@ describe.each(single)("a key made of the request of %s", (method) => {
     expect(hashOf(4)).not.toBe(key);
   });
 
+  it("is made of the very bytes that are sent", async () => {
+    const seen: unknown[] = [];
+    const answer = (call: { request: { sequence: number }; metadata: Metadata }) => {
+      seen.push([call.metadata.get("idempotency-key")[0], hashOf(call.request.sequence)]);
+    };
+    const { client, link } = await scene({
+      client: { idempotencyKey: { source: "request-hash" } },
+      handlers: {
+        ...echo,
+        unary: (call, callback) => {
+          answer(call);
+          callback(null, call.request);
+        },
+        serverStream: (call) => {
+          answer(call);
+          call.end();
+        },
+      },
+    });
+    let reads = 0;
+    const changing = {
+      payload,
+      get sequence() {
+        reads += 1;
+        return reads;
+      },
+    };
+    const { promise, resolve } = withResolvers<unknown>();
+    const call =
+      method === "unary" ? client.unary(changing, () => {}) : client.serverStream(changing);
+    call.on("status", resolve).on("data", () => {});
+    await link.until(promise);
+    const [[key, hash]] = seen as [[string, string]];
+    expect(key).toBe(hash);
+  });
+
+  it("goes with the request as it was, though the caller uses its object again", async () => {
+    const requests: unknown[] = [];
+    const foreign: Interceptor = (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        sendMessage(request, next) {
+          requests.push({ ...request });
+          next(request);
+        },
+      });
+    const transport = inMemoryTransport();
+    const { clock, random } = transport;
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: failing(1).handlers,
+      clientOptions: {
+        interceptors: [
+          idempotencyKey({ source: "request-hash", clock }),
+          retry({ maxAttempts: 2, clock, random }),
+          foreign,
+        ],
+      },
+      serverInterceptors: [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    const request = { payload, sequence: 3 };
+    const { promise, resolve } = withResolvers<unknown>();
+    const call =
+      method === "unary" ? client.unary(request, () => {}) : client.serverStream(request);
+    call.on("status", resolve).on("data", () => {});
+    request.sequence = 4;
+    await link.until(promise, 1e6);
+    expect(requests).toEqual([
+      { payload, sequence: 3 },
+      { payload, sequence: 3 },
+    ]);
+  });
+
   it("is what a function says, which is told the method and the metadata", async () => {
     const server = failing(1);
     const told: unknown[] = [];
@@ -329,6 +413,17 @@ describe.each(single)("a key made of the request of %s", (method) => {
     expect(server.calls()).toBe(0);
   });
 
+  it("keeps no call whose deadline has passed", async () => {
+    const joined = await keyedScene(
+      { source: "request-hash" },
+      { above: holdingUp(() => joined.clock, 60_000) },
+    );
+    const beganMs = joined.clock.now();
+    const ended = await joined.call(method, { deadline: joined.clock.wallNow() - 5 });
+    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    expect(joined.clock.now() - beganMs).toBe(0);
+  });
+
   it("does not keep a call whose inbound call is cancelled", async () => {
     const joined = await keyedScene(
       { source: "request-hash" },
@@ -414,31 +509,61 @@ it("a call that ends its request before there is one starts without a key, and i
   expect(callOf(calls).metadata.getMap()).toEqual({});
 });
 
-it("a call follows its inbound call only as long as it waits for its request", () => {
+it.each([
+  ["without a deadline", undefined],
+  ["whose deadline is infinite", Number.POSITIVE_INFINITY],
+  ["whose deadline is no time", Number.NaN],
+])("a call %s waits for its request without a timer", (_deadline, deadline) => {
   const { clock } = inMemoryTransport();
-  const inbound = new InboundCall({
-    method: path.unary,
-    kind: "unary",
-    caller: { getPeer: () => "", getAuthContext: () => ({}) },
-    clock,
-    report: () => {},
-    startedAtMs: 0,
-    deadlineMs: Number.POSITIVE_INFINITY,
-  });
-  let followers = 0;
-  inbound.onCancelled = () => {
-    followers += 1;
-    return () => {
-      followers -= 1;
-    };
-  };
-  const { nextCall } = fakeBelow();
-  const interceptor = idempotencyKey({ source: () => "key", clock });
-  const call = runInbound(inbound, () => interceptor(optionsOf("unary"), nextCall));
+  const { calls, nextCall } = fakeBelow();
+  const options = deadline === undefined ? optionsOf() : { ...optionsOf(), deadline };
+  const call = idempotencyKey({ source: "request-hash", clock })(options, nextCall);
   call.start(new Metadata(), {});
-  expect(followers).toBe(1);
-  call.sendMessage("request");
-  expect(followers).toBe(0);
+  expect([calls, clock.pending]).toEqual([[], { refs: 0, unrefs: 0 }]);
+});
+
+describe("a call that waits for its request", () => {
+  /** A call of a handler, and how many calls follow the handler's own. */
+  function inside(flags?: number) {
+    const { clock } = inMemoryTransport();
+    const inbound = new InboundCall({
+      method: path.unary,
+      kind: "unary",
+      caller: { getPeer: () => "", getAuthContext: () => ({}) },
+      clock,
+      report: () => {},
+      startedAtMs: 0,
+      deadlineMs: Number.POSITIVE_INFINITY,
+    });
+    let followers = 0;
+    inbound.onCancelled = () => {
+      followers += 1;
+      return () => {
+        followers -= 1;
+      };
+    };
+    const { nextCall } = fakeBelow();
+    const interceptor = idempotencyKey({ source: () => "key", clock });
+    const options = {
+      ...optionsOf("unary"),
+      ...(flags !== undefined && { propagate_flags: flags }),
+    };
+    const call = runInbound(inbound, () => interceptor(options, nextCall));
+    call.start(new Metadata(), {});
+    return { call, followers: () => followers };
+  }
+
+  it("follows its inbound call only until it has it", () => {
+    const { call, followers } = inside();
+    expect(followers()).toBe(1);
+    call.sendMessage("request");
+    expect(followers()).toBe(0);
+  });
+
+  it("does not follow its inbound call where its options say so", () => {
+    expect(inside(propagate.DEADLINE).followers()).toBe(0);
+    expect(inside(propagate.CANCELLATION).followers()).toBe(1);
+  });
 });
 
 it("a key is 1 to 255 printable ASCII characters with none but spaces inside", () => {
