@@ -200,14 +200,12 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #disarm(reason: RefusalReason): void {
-    if (reason === "CONNECTION_TIMEOUT") this.#stopWatching?.();
     this.#timers.get(reason)?.();
     this.#timers.delete(reason);
   }
 
   /** Ends the attempt, now or when the reset budget of its connection allows it. */
   #expire(reason: RefusalReason, ms: number, lateMs: number): void {
-    if (this.ended) return;
     const record = this.#record;
     const { resets, target, connection } = record;
     if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
@@ -239,7 +237,6 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #end(reason: RefusalReason, ms: number, lateMs: number): void {
-    if (this.ended) return;
     this.#expired = true;
     const detail = `${texts[reason] ?? reason} within ${ms} ms`;
     const atMs = this.#clock.now();

@@ -15,7 +15,7 @@ import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
-import type { InboundEnd } from "../../grpc/context/inbound-call.js";
+import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadline.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
@@ -167,25 +167,29 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     if (!follows(this.options, propagate.CANCELLATION)) return;
     const { inbound } = this.#record;
     if (inbound !== undefined) {
-      this.#unsubscribe = inbound.onCancelled((end) => this.#ownCancel(end));
+      this.#unsubscribe = inbound.onCancelled((end) => {
+        if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
+          this.#expireWith(inbound);
+        } else this.#cancel();
+      });
     } else if (parent !== undefined) {
       // grpc-js emits `cancelled` for every end of the parent, also after an answer, and does not tell them apart. The call
       // is cancelled for all of them, as the option is documented.
       const emitter: EventEmitter = parent;
-      const cancel = () => this.#ownCancel("cancelled");
+      const cancel = () => this.#cancel();
       emitter.once("cancelled", cancel);
       this.#unsubscribe = () => emitter.removeListener("cancelled", cancel);
     }
   }
 
-  #ownCancel(end: InboundEnd): void {
-    if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
-      // The timer of the inbound call may have fired late, before the sockets were read: they are read first.
-      const lateMs = this.#clock.now() - (this.#record.inbound?.deadlineMs ?? 0);
-      this.#stopTimer?.();
-      this.#stopTimer = this.#clock.afterPoll(() => this.#expire(lateMs));
-      return;
-    }
+  #expireWith({ deadlineMs }: InboundCall): void {
+    // The timer of the inbound call may have fired late, before the sockets were read: they are read first.
+    const lateMs = this.#clock.now() - deadlineMs;
+    this.#stopTimer?.();
+    this.#stopTimer = this.#clock.afterPoll(() => this.#expire(lateMs));
+  }
+
+  #cancel(): void {
     this.#end("PARENT_CANCELLED", "cancel", "The inbound call was cancelled");
   }
 

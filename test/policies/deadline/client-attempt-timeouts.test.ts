@@ -1,7 +1,10 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
 import { currentCall } from "../../../src/grpc/context/inbound-call.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import { timeouts } from "../../../src/policies/deadline/client-attempt-timeouts.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { callOf, ended, fakeBelow, Hearer, optionsOf } from "../../grpc/client/fake-call.js";
 import { echo, handlers, kinds, payload, scene } from "../../scene.js";
 
 describe.each(kinds)("timeouts of %s", (method) => {
@@ -224,4 +227,112 @@ describe("the idle timeout of a streamed response", () => {
     await world.link.until(consumed);
     expect(seen).toEqual([1, 2, 3]);
   });
+});
+
+/** An attempt with timeouts and no channel to ask, over a call that the test plays. */
+function alone(options: Parameters<typeof timeouts>[0], peer = "dns:///shop") {
+  const clock = new VirtualClock();
+  const below = fakeBelow();
+  const errors: unknown[] = [];
+  const onError = (_error: unknown, where: string) => errors.push(where);
+  const interceptor = timeouts({ ...options, clock, onError });
+  const nextCall: NextCall = (given) => {
+    const made = below.nextCall(given);
+    callOf(below.calls, below.calls.length - 1).peer = peer;
+    return made;
+  };
+  const call = interceptor(optionsOf("server-stream"), nextCall);
+  const hearer = new Hearer();
+  call.start(new Metadata(), hearer);
+  return {
+    clock,
+    call,
+    errors,
+    played: callOf(below.calls),
+    reasons: () => hearer.statuses.map((status) => rejectionOf(status)?.reason),
+  };
+}
+
+describe("the timeout of the first response", () => {
+  it.each(["headers", "a message"])("is over with %s, whatever follows", async (what) => {
+    const { clock, played, reasons } = alone({ firstResponseMs: 80 });
+    await clock.pass(79);
+    if (what === "headers") played.headers();
+    else played.message("a");
+    await clock.pass(500);
+    expect(reasons()).toEqual([]);
+  });
+});
+
+describe("the idle timeout of a stream that the test plays", () => {
+  const idle = { idleMs: 100 };
+
+  it("runs from the headers on, where a message has been asked for before", async () => {
+    const { clock, call, played, reasons } = alone(idle);
+    call.startRead();
+    await clock.pass(500);
+    played.headers();
+    await clock.pass(99);
+    expect(reasons()).toEqual([]);
+    await clock.pass(1);
+    expect(reasons()).toEqual(["IDLE_TIMEOUT"]);
+  });
+
+  it("does not run before a message is asked for, nor behind the one that was", async () => {
+    const { clock, call, played, reasons } = alone(idle);
+    played.headers();
+    await clock.pass(500);
+    call.startRead();
+    await clock.pass(50);
+    call.startRead();
+    await clock.pass(40);
+    played.message("a");
+    await clock.pass(500);
+    expect(reasons()).toEqual([]);
+  });
+
+  it("does not run behind the end, though a message is asked for", async () => {
+    const { clock, call, played } = alone(idle);
+    call.startRead();
+    played.headers();
+    played.end(ended(Status.OK));
+    call.startRead();
+    expect(clock.pending.refs).toBe(0);
+  });
+});
+
+describe("the timeout of a connection without a channel to ask", () => {
+  const connecting = { connectionMs: 200 };
+
+  it.each([
+    ["dns:///shop", "dns:///shop", ["CONNECTION_TIMEOUT"]],
+    ["dns:///shop", "unknown", ["CONNECTION_TIMEOUT"]],
+    ["dns:///shop", "10.0.0.1:443", []],
+  ])("goes by the peer: from %s to %s it ends the attempt with %j", async (from, to, ends) => {
+    const { clock, played, reasons, errors } = alone(connecting, from);
+    played.peer = to;
+    await clock.pass(200);
+    expect(reasons()).toEqual(ends);
+    expect(errors).toEqual([]);
+  });
+
+  it("does not run where no peer is ever told, which is reported", async () => {
+    const { clock, reasons, errors } = alone(connecting, "unknown");
+    expect(clock.pending.refs).toBe(0);
+    await clock.pass(500);
+    expect(reasons()).toEqual([]);
+    expect(errors).toEqual(["timeouts.connectionMs"]);
+  });
+
+  it("is over with the response", async () => {
+    const { clock, played, reasons } = alone(connecting);
+    played.headers();
+    await clock.pass(500);
+    expect(reasons()).toEqual([]);
+  });
+});
+
+it("a timeouts interceptor that stands alone has no total", () => {
+  const given = { totalMs: 5 } as Parameters<typeof timeouts>[0];
+  expect(() => timeouts(given)).toThrow(expect.objectContaining({ option: "timeouts.totalMs" }));
 });

@@ -2,10 +2,17 @@ import { AsyncResource } from "node:async_hooks";
 import { EventEmitter } from "node:events";
 import { Metadata, type ServerUnaryCall, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { refusal } from "../../../src/core/permit.js";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
 import { detached } from "../../../src/grpc/context/inbound-call.js";
-import { rejectionOf } from "../../../src/grpc/status/rejection.js";
-import type { DeadlineOptions } from "../../../src/policies/deadline/client.js";
+import { localRejection, rejectionOf } from "../../../src/grpc/status/rejection.js";
+import {
+  type DeadlineOptions,
+  deadline,
+  resolveDeadlineOptions,
+} from "../../../src/policies/deadline/client.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { callOf, ended, fakeBelow, Hearer, optionsOf } from "../../grpc/client/fake-call.js";
 import { echo, handlers, kinds, path, type Running, scene, startCall } from "../../scene.js";
 
 describe.each(kinds)("deadline of %s", (method) => {
@@ -82,7 +89,7 @@ describe.each(kinds)("deadline of %s", (method) => {
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
     expect(rejectionOf(ended.error ?? {})?.reason).toBe("DEADLINE_EXPIRED");
     expect(handled).toBe(0);
-    expect(decisions).toMatchObject([{ policy: "deadline", verdict: "reject" }]);
+    expect(decisions).toMatchObject([{ policy: "deadline", verdict: "reject", enforced: true }]);
   });
 
   it.each([Number.NaN, new Date(Number.NaN)])(
@@ -155,7 +162,7 @@ describe.each(kinds)("an outbound %s made by a handler", (method) => {
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
     await front.link.until(running.ended);
     await front.link.pass(10);
-    expect(back.decisions.map(({ reason }) => reason)).not.toContain("PARENT_CANCELLED");
+    expect(back.decisions).toMatchObject([{ reason: "DEADLINE_EXCEEDED", enforced: true }]);
   });
 
   it("is cancelled when the inbound call is", async () => {
@@ -271,7 +278,7 @@ describe("an outbound call", () => {
   });
 });
 
-it.each([1_000, Number.POSITIVE_INFINITY])(
+it.each([1_000, Number.POSITIVE_INFINITY, Number.NaN])(
   "a call leaves nothing behind at the call that its option names as the parent, which has %d ms left",
   async (leftMs) => {
     const { client, link, clock } = await scene({ handlers: echo });
@@ -284,3 +291,68 @@ it.each([1_000, Number.POSITIVE_INFINITY])(
     expect(parent.listenerCount("cancelled")).toBe(0);
   },
 );
+
+describe("the options of a deadline", () => {
+  it("have no default deadline, and a margin of 5 ms", () => {
+    expect(resolveDeadlineOptions()).toEqual({
+      defaultMs: undefined,
+      totalMs: undefined,
+      marginMs: 5,
+    });
+  });
+
+  it("may be as short as a millisecond, and no margin", () => {
+    const least = { defaultMs: 1, marginMs: 0 };
+    expect(resolveDeadlineOptions(least)).toMatchObject(least);
+  });
+
+  it.each<[string, object]>([
+    ["deadline.defaultMs", { defaultMs: 0 }],
+    ["deadline.marginMs", { marginMs: -1 }],
+    ["deadline.ms", { ms: 1 }],
+  ])("name %s where it is nonsense", (option, given) => {
+    expect(() => resolveDeadlineOptions(given)).toThrow(expect.objectContaining({ option }));
+  });
+});
+
+describe("a deadline that stands alone", () => {
+  /** A call of half a second, or without a deadline, over one that the test plays. */
+  function alone(leftMs = 500) {
+    const clock = new VirtualClock();
+    const below = fakeBelow();
+    const reasons: unknown[] = [];
+    const interceptor = deadline({ clock, onDecision: ({ reason }) => reasons.push(reason) });
+    const own = leftMs === Infinity ? {} : { deadline: clock.wallNow() + leftMs };
+    const call = interceptor({ ...optionsOf(), ...own }, below.nextCall);
+    const hearer = new Hearer();
+    call.start(new Metadata(), hearer);
+    return { clock, below, hearer, reasons };
+  }
+
+  it("knows no attempts, and tells of none", async () => {
+    const { clock, hearer } = alone();
+    await clock.pass(500);
+    expect(hearer.statuses).toMatchObject([
+      { code: Status.DEADLINE_EXCEEDED, details: "Deadline exceeded after 0.500s" },
+    ]);
+  });
+
+  it("is over as well where the server is the first to say so", async () => {
+    const { clock, below, hearer, reasons } = alone();
+    clock.schedule(500, () => callOf(below.calls).end(ended(Status.DEADLINE_EXCEEDED, "too slow")));
+    await clock.pass(500);
+    expect(hearer.statuses).toMatchObject([{ details: "Deadline exceeded after 0.500s" }]);
+    expect(reasons).toEqual(["DEADLINE_EXCEEDED"]);
+  });
+
+  it("leaves a status as it is that a policy below made at that moment", async () => {
+    const { clock, below, hearer, reasons } = alone();
+    const expired = localRejection(refusal("ATTEMPT_TIMEOUT", "too slow"));
+    clock.schedule(500, () => callOf(below.calls).end(expired));
+    await clock.pass(500);
+    expect(hearer.statuses.map((status) => rejectionOf(status)?.reason)).toEqual([
+      "ATTEMPT_TIMEOUT",
+    ]);
+    expect(reasons).toEqual([]);
+  });
+});

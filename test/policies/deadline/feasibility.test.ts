@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { InvalidOptionError } from "../../../src/core/options.js";
+import { InvalidOptionError, maxDurationMs } from "../../../src/core/options.js";
 import {
   Feasibility,
   type FeasibilityOptions,
@@ -73,12 +73,32 @@ describe("what is known of handlers", () => {
 });
 
 describe("feasibility options", () => {
+  it("have the defaults that are documented", () => {
+    expect(resolveFeasibilityOptions()).toEqual({
+      quantile: 0.5,
+      share: 0.5,
+      windowMs: 60_000,
+      minSamples: 100,
+      passShare: 0.01,
+    });
+  });
+
+  it.each([
+    { quantile: 0, share: 0.01, windowMs: 1_000, minSamples: 1, passShare: 0 },
+    { quantile: 1, share: 10, windowMs: maxDurationMs, minSamples: 1_000_000, passShare: 1 },
+  ])("may be as far apart as %j", (options) => {
+    expect(resolveFeasibilityOptions(options)).toEqual(options);
+  });
+
   it.each([
     ["learned.quantile", { quantile: 1.1 }],
+    ["learned.quantile", { quantile: -0.1 }],
     ["learned.share", { share: 0 }],
+    ["learned.share", { share: 10.1 }],
     ["learned.windowMs", { windowMs: 10 }],
     ["learned.minSamples", { minSamples: 0 }],
-    ["learned.passShare", { passShare: 2 }],
+    ["learned.passShare", { passShare: 1.1 }],
+    ["learned.passShare", { passShare: -0.1 }],
     ["learned.median", { median: 1 }],
   ])("refuse nonsense and name %s", (option, options) => {
     const build = () => resolveFeasibilityOptions(options as FeasibilityOptions);

@@ -1,8 +1,21 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import { InvalidOptionError } from "../../../src/core/options.js";
+import { InboundCall } from "../../../src/grpc/context/inbound-call.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import type { CallKind } from "../../../src/grpc/types.js";
 import type { ServerPolicy } from "../../../src/pipeline/server.js";
-import type { FeasibilitySnapshot } from "../../../src/policies/deadline/server.js";
+import {
+  DeadlineGuardPolicy,
+  type DeadlineGuardPolicyOptions,
+  deadlineGuard,
+  deadlineGuards,
+  FeasibilityPolicy,
+  type FeasibilitySnapshot,
+} from "../../../src/policies/deadline/server.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { createWeir } from "../../../src/weir.js";
 import { handlers, type Method, scene } from "../../scene.js";
 
 /** A server whose handlers take as long as they are told to. */
@@ -39,6 +52,173 @@ async function slow(server: ServerPolicy) {
     },
   };
 }
+
+/** The guards of a server that is asked by the test, whose handlers have taken 100 ms each. */
+function guards(options: DeadlineGuardPolicyOptions = {}, server: { lostMs?: number } = {}) {
+  const clock = new VirtualClock();
+  const environment = environmentOf({ clock, random: () => 0.5 }, "test");
+  const state = { shedding: false, lostMs: server.lostMs ?? 0 };
+  const policies = deadlineGuards(options, state, environment, "guard");
+  const guard = policies.find((policy) => policy instanceof DeadlineGuardPolicy);
+  const feasibility = policies.find((policy) => policy instanceof FeasibilityPolicy);
+  const call = (leftMs: number, kind: CallKind = "unary", method = "/a.B/C") =>
+    new InboundCall({
+      method,
+      kind,
+      caller: { getPeer: () => "", getAuthContext: () => ({}) },
+      clock,
+      report: environment.report,
+      startedAtMs: clock.now(),
+      deadlineMs: clock.now() + leftMs,
+    });
+  const learn = (times: number) => {
+    for (let time = 0; time < times; time += 1) {
+      const served = call(Infinity);
+      const permit = feasibility?.enter(served);
+      served.handlerStartedMs = clock.now() - 100;
+      if (permit !== undefined && "settle" in permit) permit.settle("success");
+    }
+  };
+  return { clock, guard, feasibility, call, learn };
+}
+
+describe("the deadline guard", () => {
+  it.each([
+    [{}, 0.25, undefined],
+    [{}, 0, "DEADLINE_EXPIRED"],
+    [{}, -3, "DEADLINE_EXPIRED"],
+    [{}, Infinity, undefined],
+    [{ minRemainingMs: 50 }, 50, undefined],
+    [{ minRemainingMs: 50 }, 49.9, "DEADLINE_INFEASIBLE"],
+    [{ minRemainingMs: 50 }, 0, "DEADLINE_EXPIRED"],
+  ])(
+    "with %j answers a call that has %d ms left with %s, and counts it",
+    (given, leftMs, reason) => {
+      const { guard, call } = guards({ ...given, learned: false });
+      const answer = guard?.enter(call(leftMs));
+      expect(answer === undefined ? undefined : "reason" in answer && answer.reason).toBe(reason);
+      expect(guard?.snapshot()).toEqual({
+        expired: reason === "DEADLINE_EXPIRED" ? 1 : 0,
+        infeasible: reason === "DEADLINE_INFEASIBLE" ? 1 : 0,
+      });
+    },
+  );
+
+  it("tells how much time is left in whole milliseconds, and how much is needed", () => {
+    const { guard, call } = guards({ minRemainingMs: 50 });
+    expect(guard?.enter(call(12.9))).toMatchObject({ detail: "12 ms are left, 50 ms are needed" });
+  });
+
+  it("refuses unless told otherwise, and what it learns only records", () => {
+    const modes = (options: DeadlineGuardPolicyOptions) => {
+      const { guard, feasibility } = guards(options);
+      return [guard?.mode, feasibility?.mode];
+    };
+    expect(modes({})).toEqual(["enforce", "observe"]);
+    expect(modes({ mode: "observe", learned: { mode: "enforce" } })).toEqual([
+      "observe",
+      "enforce",
+    ]);
+    expect(modes({ learned: false })).toEqual(["enforce", undefined]);
+  });
+
+  it.each<[string, unknown]>([
+    ["server.deadlineGuard.mode", { mode: "on" }],
+    ["server.deadlineGuard.minRemainingMs", { minRemainingMs: -1 }],
+    ["server.deadlineGuard.learned.mode", { learned: { mode: "on" } }],
+    ["server.deadlineGuard.learned.share", { learned: { share: 0 } }],
+    ["server.deadlineGuard.least", { least: 1 }],
+  ])("refuses nonsense and names %s", (option, given) => {
+    const build = () => createWeir().server({ deadlineGuard: given as DeadlineGuardPolicyOptions });
+    expect(build).toThrow(InvalidOptionError);
+    expect(build).toThrow(expect.objectContaining({ option }));
+  });
+
+  it("stands alone, without what is learned", async () => {
+    const { call, clock } = await scene({
+      ownServer: { interceptors: [deadlineGuard({ minRemainingMs: 200 })] },
+    });
+    const within = async (ms: number) => {
+      const { error } = await call("unary", { deadline: clock.wallNow() + ms });
+      return rejectionOf(error ?? {})?.reason;
+    };
+    expect(await within(100)).toBe("DEADLINE_INFEASIBLE");
+    expect(await within(300)).toBeUndefined();
+    const learned = { learned: {} } as Parameters<typeof deadlineGuard>[0];
+    expect(() => deadlineGuard(learned)).toThrow(
+      expect.objectContaining({ option: "deadlineGuard.learned" }),
+    );
+  });
+});
+
+describe("what the deadline guard learns", () => {
+  const learned = { mode: "enforce", minSamples: 1, share: 1, passShare: 0 } as const;
+
+  it("concerns calls with one response, but for those that a server answers of itself", () => {
+    const { feasibility, call } = guards({ learned });
+    const kinds: readonly CallKind[] = ["unary", "client-stream", "server-stream", "bidi"];
+    expect(kinds.map((kind) => feasibility?.modeFor(call(100, kind)))).toEqual([
+      "enforce",
+      "enforce",
+      "off",
+      "off",
+    ]);
+    const health = call(100, "unary", "/grpc.health.v1.Health/Check");
+    expect(feasibility?.modeFor(health)).toBe("off");
+  });
+
+  it("refuses a call that has less than it takes, and tells both in whole milliseconds", () => {
+    const { feasibility, call, learn } = guards({ learned });
+    learn(1);
+    const [neededMs = 0] = Object.values(feasibility?.snapshot().neededMs ?? {});
+    expect(neededMs).toBeGreaterThan(95);
+    const short = feasibility?.enter(call(40.9));
+    const detail = `40 ms are left, ${Math.ceil(neededMs)} ms are needed, judging by how long such calls took`;
+    expect(short).toMatchObject({ reason: "DEADLINE_INFEASIBLE", detail });
+    expect(feasibility?.enter(call(-7))).toMatchObject({
+      detail: expect.stringMatching(/^0 ms are left/),
+    });
+    expect(feasibility?.enter(call(120))).not.toHaveProperty("reason");
+    expect(feasibility?.snapshot()).toMatchObject({ infeasible: 2, passed: 0 });
+  });
+
+  it("takes off what a call has waited for the event loop, but refuses nobody for that alone", () => {
+    const { feasibility, call, learn } = guards({ learned }, { lostMs: 60 });
+    expect(feasibility?.enter(call(40))).not.toHaveProperty("reason");
+    learn(1);
+    expect(feasibility?.enter(call(120))).toMatchObject({ reason: "DEADLINE_INFEASIBLE" });
+    expect(feasibility?.enter(call(180))).not.toHaveProperty("reason");
+  });
+
+  it("tells admission what a call needs, where it is enforced", () => {
+    for (const mode of ["enforce", "observe"] as const) {
+      const { feasibility, call, learn } = guards({ learned: { ...learned, mode } });
+      learn(1);
+      const inbound = call(500);
+      feasibility?.enter(inbound);
+      expect(inbound.neededMs > 0).toBe(mode === "enforce");
+    }
+  });
+
+  it.each([
+    [59_000, 1],
+    [61_000, 0],
+  ])(
+    "is also how long a handler runs whose caller has left, if it answers: after %d ms, %d known",
+    async (tookMs, known) => {
+      const { start, link, take, clock, snapshot } = await slow({
+        deadlineGuard: { learned: { minSamples: 1, windowMs: 600_000 } },
+      });
+      take(tookMs);
+      const running = start("unary");
+      await link.pass(10);
+      running.cancel();
+      await link.until(running.ended);
+      await clock.pass(tookMs + 1_000);
+      expect(Object.keys(snapshot().neededMs)).toHaveLength(known);
+    },
+  );
+});
 
 const enforced = { deadlineGuard: { learned: { mode: "enforce" } } } as const;
 
