@@ -1,5 +1,9 @@
-import { expect, it } from "vitest";
-import { SampleWindow, type WindowSummary } from "../../src/core/stats/sample-window.js";
+import { describe, expect, it } from "vitest";
+import {
+  RecentMedian,
+  SampleWindow,
+  type WindowSummary,
+} from "../../src/core/stats/sample-window.js";
 
 /** Windows of a second, each filled by calls that end evenly spread; the last one closes it. */
 function setup() {
@@ -46,6 +50,20 @@ it("what a window says is of its own calls alone, whatever the one before was", 
   expect(last?.p90Ms).toBeLessThan(21);
 });
 
+it("the most and the mean in flight are of all its calls, whatever their order", () => {
+  const window = new SampleWindow(1_000, 2);
+  for (const [nowMs, inFlight] of [
+    [0, 1],
+    [500, 9],
+    [1_000, 2],
+  ] as const) {
+    window.record(nowMs, 10, inFlight, true);
+  }
+  expect(window).toMatchObject({ meanInFlight: 4, maxInFlight: 9 });
+  for (const nowMs of [1_500, 2_000]) window.record(nowMs, 10, 0, true);
+  expect(window).toMatchObject({ meanInFlight: 0, maxInFlight: 0 });
+});
+
 it("shows the first window to those who look, though it answers with none", () => {
   const window = new SampleWindow(1_000, 2);
   const nothing = { samples: 0, meanMs: 0, p90Ms: 0, goodPerSecond: 0, meanInFlight: 0 };
@@ -60,6 +78,7 @@ it.each([
   [[8, 2], 300],
   [[18, 2], 20],
   [[17, 3], 300],
+  [[13, 2], 300],
 ])("nine in ten calls do not exceed the p90, within 5 %: %j fast and slow ones", (counts, p90) => {
   const [fast = 0, slow = 0] = counts;
   const window = new SampleWindow(1_000, 2);
@@ -77,6 +96,8 @@ it.each([
   [0, 0.05, 0.055],
   [0.05, 0.05, 0.055],
   [1, 0.95, 1.05],
+  [1_200_000, 1_140_000, 1_260_000],
+  [1_400_000, 1_330_000, 1_470_000],
   [1e12, 1e6, 2e6],
 ])("the p90 of calls that take %d ms lies between %d and %d", (tookMs, above, below) => {
   const window = new SampleWindow(1_000, 2);
@@ -91,4 +112,27 @@ it("a window goes on until it has enough calls, and its rate is that of the time
   expect(window.record(2_000, 10, 1, true)).toBeUndefined();
   expect(window.record(4_000, 10, 1, true)).toBeUndefined();
   expect(window.record(5_000, 10, 1, true)).toMatchObject({ samples: 3, goodPerSecond: 0.75 });
+});
+
+describe("the median of the last values", () => {
+  const medianOf = (values: readonly number[], minValues = 1) => {
+    const recent = new RecentMedian(5);
+    for (const value of values) recent.add(value);
+    return recent.median(minValues);
+  };
+
+  it.each([
+    [[7], 7],
+    [[9, 1, 5], 5],
+    [[1, 9], 9],
+    [[5, 4, 3, 2, 1], 3],
+    [[100, 100, 100, 5, 4, 3, 2, 1], 3],
+  ])("of %j is %d", (values, median) => {
+    expect(medianOf(values)).toBe(median);
+  });
+
+  it("is unknown while there are fewer than asked for", () => {
+    expect(medianOf([1, 2], 3)).toBeUndefined();
+    expect(medianOf([1, 2, 3], 3)).toBe(2);
+  });
 });

@@ -101,7 +101,7 @@ export class RetryAfterEstimate {
   }
 
   /** Draws whole milliseconds from 20 to 5,000: `beforeMs`, and once to twice `nextMs`. */
-  draw(nextMs: number, beforeMs = 0): number {
+  draw(nextMs: number, beforeMs: number): number {
     const spreadMs = Math.min(Math.max(nextMs, minRetryAfterMs), maxRetryAfterMs / 2);
     // Bounded before the draw: bounding the result would give many calls the same time.
     const boundedMs = Math.min(beforeMs, maxRetryAfterMs / 2 - spreadMs);

@@ -2,7 +2,7 @@
 export interface WindowSummary {
   readonly samples: number;
   readonly meanMs: number;
-  /** The time that nine of ten calls did not exceed, within 5 %. */
+  /** The time that nine of ten calls did not exceed: within 5 % where it is below 20 minutes. */
   readonly p90Ms: number;
   /** Calls per second that were served in time. */
   readonly goodPerSecond: number;
@@ -60,7 +60,7 @@ export class SampleWindow implements WindowSummary {
     if (good) this.#good += 1;
     this.#sumMs += tookMs;
     this.#sumInFlight += inFlight;
-    if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
+    this.#mostInFlight = Math.max(this.#mostInFlight, inFlight);
     const bucket = bucketOf(tookMs);
     this.#counts[bucket] = (this.#counts[bucket] ?? 0) + 1;
     const spanMs = nowMs - this.#sinceMs;

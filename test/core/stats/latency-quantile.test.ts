@@ -56,6 +56,7 @@ describe("a learned latency quantile", () => {
     const { latency, record } = setup();
     record(0);
     record(0.000_1);
+    expect(latency.count).toBe(2);
     expect(latency.quantile(1)).toBe(0.1);
     const long = setup();
     long.record(10, 2);
@@ -130,6 +131,14 @@ describe("a learned latency quantile", () => {
     expect(latency.count).toBe(6);
     clock.advance(600_000);
     expect(latency.count).toBe(6);
+  });
+
+  it("may look back for a single millisecond", () => {
+    const { clock, latency, record } = setup({ windowMs: 1 });
+    record(20);
+    expect(latency.count).toBe(1);
+    clock.advance(1);
+    expect(latency.count).toBe(0);
   });
 
   it.each([

@@ -138,6 +138,12 @@ describe("a window that takes over what another held", () => {
   });
 });
 
+it("a window by time takes over as many calls as it can count", () => {
+  const window = timeWindow({ spanMs: 100, buckets: 1 });
+  window.refill(0, { calls: 2 ** 40, failures: 2 ** 39, slow: 2 ** 38 });
+  expect(seen(window, 0)).toEqual({ calls: 2 ** 31, failures: 2 ** 30, slow: 2 ** 29 });
+});
+
 it("a window tells its totals in one object that stays current", () => {
   for (const window of [timeWindow({ spanMs: 10, buckets: 2 }), countWindow({ size: 2 })]) {
     const totals = window.totals(0);
@@ -151,9 +157,25 @@ it.each([
   ["window.spanMs", () => timeWindow({ spanMs: 0, buckets: 1 })],
   ["window.spanMs", () => timeWindow({ spanMs: Number.NaN, buckets: 1 })],
   ["window.buckets", () => timeWindow({ spanMs: 10, buckets: 0 })],
+  ["window.spanMs", () => timeWindow({ spanMs: 0.9, buckets: 1 })],
   ["window.buckets", () => timeWindow({ spanMs: 10, buckets: 1.5 })],
+  ["window.buckets", () => timeWindow({ spanMs: 10, buckets: 1_001 })],
   ["window.size", () => countWindow({ size: 0 })],
+  ["window.size", () => countWindow({ size: 1_000_001 })],
 ])("a window refuses a senseless %s", (option, build) => {
   expect(build).toThrow(InvalidOptionError);
   expect(build).toThrow(option);
+});
+
+it("a window may be as large and as small as its documentation says", () => {
+  const bounds = [
+    timeWindow({ spanMs: 1, buckets: 1 }),
+    timeWindow({ spanMs: 1, buckets: 1_000 }),
+    countWindow({ size: 1 }),
+    countWindow({ size: 1_000_000 }),
+  ];
+  for (const window of bounds) {
+    window.record(0, true, false);
+    expect(seen(window, 0)).toEqual({ calls: 1, failures: 1, slow: 0 });
+  }
 });
