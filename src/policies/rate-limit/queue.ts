@@ -91,7 +91,6 @@ export class RateQueue {
     this.#serving = false;
     if (this.#waiters.size > 0) return;
     this.#stopTimer?.();
-    this.#stopTimer = undefined;
     const kept = this.#kept;
     this.#kept = 0;
     this.#host.emptied(kept);

@@ -166,7 +166,6 @@ export class PendingTake {
 
   /** The call does not wait any more. Tokens that are granted later are given back. */
   abandon(): void {
-    if (!this.#open) return;
     this.#unwanted = true;
     this.#close();
   }

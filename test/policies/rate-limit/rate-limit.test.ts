@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { InvalidOptionError } from "../../../src/core/options.js";
+import { InvalidOptionError, maxDurationMs } from "../../../src/core/options.js";
 import { resolveRateLimitOptions } from "../../../src/policies/rate-limit/options.js";
+import { costFunction } from "../../../src/policies/rate-limit/rate-limit.js";
 import { BusyClock } from "../../core/busy-clock.js";
 import { permitOf, queuedOf, refusalOf } from "../../core/turns.js";
 import { rateScene, rateSceneUnder } from "./rate-scene.js";
@@ -160,6 +161,15 @@ describe("a rate with a wait", () => {
     expect(limit.snapshot()).toMatchObject({ queued: 2, refused: 1 });
   });
 
+  it("names a time below a millisecond where the rate is that high", () => {
+    const { enter } = rateScene({ ratePerSecond: 10_000, maxWaitMs: 0.1 });
+    expect([enter(), enter()].map(({ fate }) => fate())).toEqual(["admitted", "queued"]);
+    expect(refusalOf(enter().entry).retryAfterMs).toBeCloseTo(0.2);
+    const impatient = rateScene({ ratePerSecond: 10_000 });
+    impatient.enter();
+    expect(refusalOf(impatient.enter().entry).retryAfterMs).toBeCloseTo(0.1);
+  });
+
   it.each([99, 100])(
     "refuses at once whose deadline of %i ms comes before its token",
     (withinMs) => {
@@ -210,7 +220,11 @@ describe("a rate with a wait", () => {
     const { enter } = rateScene({ maxWaitMs: 1_000, maxQueued: 1 });
     enter();
     expect([enter(), enter()].map(({ fate }) => fate())).toEqual(["queued", "RATE_LIMIT_EXCEEDED"]);
-    expect(rateScene({ maxWaitMs: 1_000, maxQueued: 0 }).enter().fate()).toBe("admitted");
+    const none = rateScene({ maxWaitMs: 1_000, maxQueued: 0 });
+    expect([none.enter(), none.enter()].map(({ fate }) => fate())).toEqual([
+      "admitted",
+      "RATE_LIMIT_EXCEEDED",
+    ]);
   });
 
   it("lets nobody wait for more keys than it keeps", () => {
@@ -313,6 +327,16 @@ describe("a rate with a wait", () => {
     // Both are there when nobody waits any more.
     expect([enter(), enter()].map(({ fate }) => fate())).toEqual(["admitted", "admitted"]);
     expect(enter().fate()).toBe("queued");
+  });
+
+  it("gives back a single token of a call that was refused behind it, when nobody waits", () => {
+    const { clock, enter } = rateScene({ maxWaitMs: 100 });
+    const refused = enter();
+    const waiting = enter();
+    refused.abandon(true);
+    clock.advance(100);
+    expect(waiting.fate()).toBe("admitted");
+    expect([enter(), enter()].map(({ fate }) => fate())).toEqual(["admitted", "queued"]);
   });
 
   it("keeps those who wait to their times while all are refused behind it", () => {
@@ -440,6 +464,15 @@ describe("a rate in a busy process", () => {
     expect(waiting.fate()).toBe("admitted");
   });
 
+  it("counts tokens that are there, and not handed out yet, as there", () => {
+    const options = { maxWaitMs: 1_000, maxQueued: 1 };
+    const { clock, enter } = rateSceneUnder(new BusyClock(), options);
+    enter();
+    enter();
+    clock.busy(150);
+    expect(refusalOf(enter().entry).retryAfterMs).toBe(100);
+  });
+
   it("knows a deadline though its timer runs a little early", () => {
     const { clock, enter } = rateSceneUnder(new BusyClock(), { maxWaitMs: 1_000, burst: 5 });
     enter({ cost: 5 });
@@ -469,7 +502,7 @@ describe("the keys of a rate", () => {
     expect(enter({ key: `${huge}1` }).fate()).toBe("queued");
     const refused = refusalOf(enter({ key: `${huge}1` }).entry);
     expect(refused.subject?.length).toBeLessThan(256);
-    expect(refused.detail.length).toBeLessThan(150);
+    expect(refused.detail).toBe(`"${"k".repeat(64)}" has used up 10 per second, burst 1`);
   });
 
   it("may hold anything", () => {
@@ -479,6 +512,27 @@ describe("the keys of a rate", () => {
       expect(refusalOf(enter({ key }).entry).subject).toBe(key);
       expect(refusalOf(enter({ key }).entry).detail).not.toContain("\n");
     }
+  });
+});
+
+describe("the cost of a call", () => {
+  it.each([
+    [0, 0, 0],
+    [0.5, 0.5, 0],
+    [7, 7, 0],
+    [-1, 1, 1],
+    [NaN, 1, 1],
+    [Infinity, 1, 1],
+    ["3", 1, 1],
+  ])("given as %o is %d, with %d reports", (given, cost, reports) => {
+    const errors: unknown[] = [];
+    const costOf = costFunction(
+      () => given as number,
+      (error) => errors.push(error),
+      "rate.cost",
+    );
+    expect(costOf({})).toBe(cost);
+    expect(errors).toHaveLength(reports);
   });
 });
 
@@ -497,8 +551,26 @@ describe("the options of a rate", () => {
   });
 
   it.each([
+    ["ratePerSecond", [0.000_001, 1_000_000_000]],
+    ["burst", [1, 1_000_000_000]],
+    ["maxWaitMs", [0, maxDurationMs]],
+    ["maxQueued", [0, 1_000_000]],
+    ["maxKeys", [1, 10_000_000]],
+    ["storeTimeoutMs", [1, maxDurationMs]],
+  ])("take %s at the ends of its range", (option, ends) => {
+    for (const value of ends) {
+      const build = () => resolveRateLimitOptions({ ratePerSecond: 10, [option]: value });
+      expect(build).not.toThrow();
+    }
+  });
+
+  it.each([
     ["ratePerSecond", undefined],
     ["ratePerSecond", 0],
+    ["ratePerSecond", 1_000_000_001],
+    ["burst", 1_000_000_001],
+    ["maxQueued", -1],
+    ["maxKeys", 10_000_001],
     ["ratePerSecond", NaN],
     ["ratePerSecond", Infinity],
     ["ratePerSecond", "10"],

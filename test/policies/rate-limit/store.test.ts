@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { maxDurationMs } from "../../../src/core/options.js";
 import type { QuotaAnswer, QuotaStore } from "../../../src/policies/rate-limit/store.js";
 import { BusyClock } from "../../core/busy-clock.js";
 import { queuedOf, refusalOf } from "../../core/turns.js";
@@ -53,8 +54,94 @@ describe("a store that answers at once", () => {
     expect(questions).toBeLessThanOrEqual(12);
   });
 
+  it.each([
+    [0, 1],
+    [-5, 1],
+    [0.25, 0.25],
+    [maxDurationMs, maxDurationMs],
+    [maxDurationMs + 1, undefined],
+    [Infinity, undefined],
+  ])("that names %d ms has the call refused with %d ms", (retryAfterMs, told) => {
+    const { enter } = rateScene({ store: { take: () => short(retryAfterMs) } });
+    expect(refusalOf(enter().entry).retryAfterMs).toBe(told);
+  });
+
+  it("that has nothing and says now is asked after pauses that grow from 10 ms to 250 ms, and at last", () => {
+    const askedAtMs: number[] = [];
+    const store: QuotaStore = {
+      take: (_key, _cost, _rate, nowMs) => {
+        askedAtMs.push(nowMs);
+        return short(0);
+      },
+    };
+    const { clock, enter } = rateScene({ store, maxWaitMs: 1_000 });
+    const startMs = clock.now();
+    enter();
+    clock.advance(1_000);
+    const after = askedAtMs.map((atMs) => atMs - startMs);
+    expect(after).toEqual([0, 10, 30, 70, 150, 310, 560, 810, 1_000]);
+  });
+
+  it.each([
+    ["anew for the next call", "first", 40],
+    ["as before when one leaves that is not the first", "last", 70],
+  ] as const)("is asked after pauses that grow %s", (_how, leaves, nextMs) => {
+    const askedAtMs: number[] = [];
+    const store: QuotaStore = {
+      take: (_key, _cost, _rate, nowMs) => {
+        askedAtMs.push(nowMs);
+        return short(0);
+      },
+    };
+    const { clock, enter } = rateScene({ store, maxWaitMs: 1_000 });
+    const startMs = clock.now();
+    const calls = { first: enter(), second: enter(), last: enter() };
+    clock.advance(30);
+    const asked = askedAtMs.length;
+    queuedOf(calls[leaves].entry).leave();
+    // Only the next one is asked for at once.
+    expect(askedAtMs.length - asked).toBe(leaves === "first" ? 1 : 0);
+    clock.advance(nextMs - 31);
+    const before = askedAtMs.length;
+    clock.advance(1);
+    expect(askedAtMs.length).toBe(before + 1);
+    expect(askedAtMs.at(-1)).toBe(startMs + nextMs);
+  });
+
+  it.each([110, 150])(
+    "is not asked for a call whose deadline of 110 ms has passed unseen, %i ms after it came",
+    (busyMs) => {
+      const asked: number[] = [];
+      const answers = [granted, granted, short(100), granted];
+      const store: QuotaStore = {
+        take: (_key, cost) => {
+          asked.push(cost);
+          return answers.shift() ?? short(100);
+        },
+      };
+      const options = { store, burst: 5, maxWaitMs: 1_000 };
+      const { clock, enter } = rateSceneUnder(new BusyClock(), options);
+      const unused = enter({ cost: 1 });
+      enter({ cost: 2 });
+      const [late, next] = [enter({ cost: 3, withinMs: 110 }), enter({ cost: 4 })];
+      clock.busy(busyMs);
+      unused.abandon();
+      expect([late.fate(), next.fate()]).toEqual(["DEADLINE_EXPIRED", "admitted"]);
+      expect(asked).toEqual([1, 2, 3, 4]);
+    },
+  );
+
+  it("serves the next one when it is too late for the first", () => {
+    const answers = [short(20), short(1_000), granted];
+    const store: QuotaStore = { take: () => answers.shift() ?? granted };
+    const { clock, enter } = rateScene({ store, ratePerSecond: 100, maxWaitMs: 50 });
+    const calls = [enter(), enter()];
+    clock.advance(20);
+    expect(calls.map(({ fate }) => fate())).toEqual(["RATE_LIMIT_EXCEEDED", "admitted"]);
+  });
+
   it("may drain the limit while it takes something back, and is given it back once", () => {
-    const answers = [granted, short(100)];
+    const answers = [granted, granted, short(100)];
     const givenBack: number[] = [];
     const store: QuotaStore = {
       take: () => answers.shift() ?? short(100),
@@ -64,11 +151,17 @@ describe("a store that answers at once", () => {
       },
     };
     const { enter, limit } = rateScene({ store, burst: 5, maxWaitMs: 1_000 });
-    const [unused, waiting] = [enter({ cost: 3 }), enter()];
-    expect([unused, waiting].map(({ fate }) => fate())).toEqual(["admitted", "queued"]);
+    const [unused, refused, waiting] = [enter({ cost: 3 }), enter({ cost: 2 }), enter()];
+    expect([unused, refused, waiting].map(({ fate }) => fate())).toEqual([
+      "admitted",
+      "admitted",
+      "queued",
+    ]);
+    refused.abandon(true);
+    expect(givenBack).toEqual([]);
     unused.abandon();
     expect(waiting.fate()).toBe("DRAINING");
-    expect(givenBack).toEqual([3]);
+    expect(givenBack).toEqual([3, 2]);
   });
 
   it("need not be able to take anything back", () => {
@@ -114,7 +207,7 @@ describe("a store that answers later", () => {
 
   it("uses up the time that a call may wait", async () => {
     const { store, clock, enter } = storeScene({ maxWaitMs: 100, storeTimeoutMs: 1_000 });
-    const [late, later] = [enter(), enter()];
+    const [late, later] = [enter(), enter({ key: "b" })];
     clock.advance(60);
     store.asked[0]?.answer(short(40));
     store.asked[1]?.answer(short(41));
@@ -165,6 +258,23 @@ describe("a store that answers later", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
+  it("is asked nothing anew when a better call leaves while it is asked for another", async () => {
+    const { store, clock, enter } = storeScene({ maxWaitMs: 1_000 });
+    const low = enter({ rank: 3 });
+    store.asked[0]?.answer(short(40));
+    await settled();
+    clock.advance(40);
+    const high = enter({ rank: 1, cost: 2 });
+    store.asked[2]?.answer(short(20));
+    await settled();
+    queuedOf(high.entry).leave();
+    expect(store.asked).toHaveLength(3);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(low.fate()).toBe("admitted");
+    expect(store.givenBack).toEqual([]);
+  });
+
   it("is asked for a better call when the one has left that it was asked for", async () => {
     const { store, clock, limit, enter } = storeScene({ maxWaitMs: 1_000 });
     const low = enter({ rank: 3 });
@@ -186,34 +296,82 @@ describe("a store that answers later", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
-  it("that answers after the deadline, before any timer ran, gets its tokens back", async () => {
-    const store = new ManualStore();
-    const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
-    const call = enter({ withinMs: 60 });
-    clock.busy(70);
-    store.asked[0]?.answer(granted);
-    await settled();
-    expect(call.fate()).toBe("DEADLINE_EXPIRED");
-    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
-    expect(clock.pending).toBe(0);
+  it.each([60, 70])(
+    "that answers at or after the deadline, before any timer ran, gets its tokens back (%i ms)",
+    async (answersAfterMs) => {
+      const store = new ManualStore();
+      const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
+      const call = enter({ withinMs: 60 });
+      clock.busy(answersAfterMs);
+      store.asked[0]?.answer(granted);
+      await settled();
+      expect(call.fate()).toBe("DEADLINE_EXPIRED");
+      expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+      expect(clock.pending).toBe(0);
+    },
+  );
+
+  it("needs a timer of its own for a deadline only where that is before the store's timeout", () => {
+    const timersFor = (withinMs: number) => {
+      const { clock, enter } = rateSceneUnder(new BusyClock(), { store: new ManualStore() });
+      enter({ withinMs });
+      return clock.pending;
+    };
+    expect([49, 51].map(timersFor)).toEqual([2, 1]);
   });
 
-  it("that answers so late for a call that waits for its tokens gets them back as well", async () => {
+  it("that answers so late gets its tokens back before those who wait have got theirs", async () => {
     const store = new ManualStore();
-    const options = { store, maxWaitMs: 100 };
-    const { clock, enter, limit } = rateSceneUnder(new BusyClock(), options);
-    const call = enter({ withinMs: 60 });
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store, maxWaitMs: 1_000 });
+    enter();
+    store.asked[0]?.answer(short(500));
+    await settled();
+    enter({ rank: 1, withinMs: 60 });
+    clock.busy(70);
+    store.asked[1]?.answer(granted);
+    await settled();
+    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+    // Perhaps there are enough for the one that waits.
+    expect(store.asked).toHaveLength(3);
+  });
+
+  it.each([40, 50])(
+    "that answers at or after the deadline for a call that waits for its tokens gets them back as well (%i ms)",
+    async (answersAfterMs) => {
+      const store = new ManualStore();
+      const options = { store, maxWaitMs: 100 };
+      const { clock, enter, limit } = rateSceneUnder(new BusyClock(), options);
+      const call = enter({ withinMs: 60 });
+      store.asked[0]?.answer(short(20));
+      await settled();
+      clock.busy(20);
+      clock.turn();
+      clock.busy(answersAfterMs);
+      store.asked[1]?.answer(granted);
+      await settled();
+      expect(call.fate()).toBe("DEADLINE_EXPIRED");
+      expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
+      expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 1 });
+      expect(clock.pending).toBe(0);
+    },
+  );
+
+  it("that answers so late is asked for the next call at once", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store, maxWaitMs: 500 });
+    const [late, next] = [enter({ withinMs: 60 }), enter({ cost: 1 })];
     store.asked[0]?.answer(short(20));
+    store.asked[1]?.answer(short(20));
     await settled();
     clock.busy(20);
     clock.turn();
     clock.busy(50);
-    store.asked[1]?.answer(granted);
+    store.asked[2]?.answer(granted);
     await settled();
-    expect(call.fate()).toBe("DEADLINE_EXPIRED");
-    expect(store.givenBack).toEqual([{ key: "a", cost: 1 }]);
-    expect(limit.snapshot()).toMatchObject({ ...idle, admitted: 0, refused: 1 });
-    expect(clock.pending).toBe(0);
+    expect(late.fate()).toBe("DEADLINE_EXPIRED");
+    store.asked[3]?.answer(granted);
+    await settled();
+    expect(next.fate()).toBe("admitted");
   });
 
   it("gives back what it grants to a call that has left", async () => {
@@ -445,6 +603,21 @@ describe("a store that fails", () => {
     },
   );
 
+  it("for a call that waits, behind a deadline that has passed unseen, is given nothing back", async () => {
+    const store = new ManualStore();
+    const { clock, enter } = rateSceneUnder(new BusyClock(), { store, maxWaitMs: 100 });
+    const call = enter({ withinMs: 60 });
+    store.asked[0]?.answer(short(20));
+    await settled();
+    clock.busy(20);
+    clock.turn();
+    clock.busy(45);
+    store.asked[1]?.fail(boom);
+    await settled();
+    expect(call.fate()).toBe("DEADLINE_EXPIRED");
+    expect(store.givenBack).toEqual([]);
+  });
+
   it("to answer before the deadline has passed unseen is given nothing back", async () => {
     const store = new ManualStore();
     const { clock, enter } = rateSceneUnder(new BusyClock(), { store });
@@ -466,10 +639,13 @@ describe("a store that fails", () => {
     });
     for (let n = 0; n < 100; n += 1) enter();
     expect(errors).toHaveLength(1);
-    clock.advance(1_000);
+    clock.advance(999);
+    enter();
+    expect(errors).toHaveLength(1);
+    clock.advance(1);
     enter();
     expect(errors).toHaveLength(2);
-    expect(limit.snapshot().storeFailures).toBe(101);
+    expect(limit.snapshot().storeFailures).toBe(102);
   });
 
   it.each([
