@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { systemClock } from "../../src/core/clock.js";
+import { expireAt, heldUp, systemClock } from "../../src/core/clock.js";
+import { BusyClock } from "./busy-clock.js";
 
 const day = 24 * 3_600_000;
 
@@ -94,5 +95,29 @@ describe("a timer of the clock of the process", () => {
     } finally {
       timers.mockRestore();
     }
+  });
+});
+
+describe("a time that is up", () => {
+  it("is told after the sockets have been read, with how late its timer was", () => {
+    const clock = new BusyClock();
+    clock.busy(1_000);
+    const lateMs: number[] = [];
+    expireAt(clock, 1_100, 100, (late) => lateMs.push(late));
+    clock.busy(130);
+    clock.turn(() => expect(lateMs).toEqual([]));
+    expect(lateMs).toEqual([30]);
+  });
+
+  it("is not told when what was waited for has just arrived", () => {
+    const clock = new BusyClock();
+    const cancel = expireAt(clock, 100, 100, () => expect.unreachable());
+    clock.busy(100);
+    clock.turn(cancel);
+    expect(clock.pending).toBe(0);
+  });
+
+  it("says nothing about the other side where its timer was more than 20 ms late", () => {
+    expect([0, 20, 20.1].map(heldUp)).toEqual([false, false, true]);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Mode, PolicyControl } from "../../src/core/control.js";
+import { type Mode, ObserveReport, PolicyControl } from "../../src/core/control.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 
 const policy = (mode: Mode, name = "") => ({ mode, snapshot: () => name });
@@ -27,6 +27,14 @@ describe("the control of a kind of policy at run time", () => {
     expect(later.mode).toBe("off");
   });
 
+  it("has the name of its policy, which an error about its mode says", () => {
+    const control = new PolicyControl("hedge");
+    expect(control.name).toBe("hedge");
+    expect(() => {
+      control.mode = "on" as Mode;
+    }).toThrow('policy("hedge").mode must be one of enforce, observe, off');
+  });
+
   it("refuses what is no mode, and changes nothing", () => {
     const control = new PolicyControl("retry");
     const one = policy("observe");
@@ -43,5 +51,36 @@ describe("the control of a kind of policy at run time", () => {
     for (const one of built) control.add(one);
     expect(control.snapshot()).toEqual(["a", "b", "c"]);
     expect(built).toHaveLength(3);
+  });
+});
+
+describe("the report of what policies that observe would have refused", () => {
+  it("counts calls and their ends by policy and reason", () => {
+    const report = new ObserveReport();
+    expect(report.snapshot()).toEqual({});
+    for (let call = 0; call < 4; call += 1) report.refused("breaker", "BREAKER_OPEN");
+    report.ended("breaker", "BREAKER_OPEN", "success");
+    report.ended("breaker", "BREAKER_OPEN", "failure");
+    report.ended("breaker", "BREAKER_OPEN", "failure");
+    report.ended("breaker", "BREAKER_OPEN", "ignored");
+    report.refused("bulkhead", "BULKHEAD_FULL");
+    report.refused("bulkhead", "QUEUE_TIMEOUT");
+    report.refused("bulkhead", "QUEUE_TIMEOUT");
+    const none = { success: 0, failure: 0, ignored: 0 };
+    expect(report.snapshot()).toEqual({
+      breaker: { BREAKER_OPEN: { refused: 4, success: 1, failure: 2, ignored: 1 } },
+      bulkhead: {
+        BULKHEAD_FULL: { refused: 1, ...none },
+        QUEUE_TIMEOUT: { refused: 2, ...none },
+      },
+    });
+  });
+
+  it("shows its numbers as they were when they were asked for", () => {
+    const report = new ObserveReport();
+    report.refused("breaker", "BREAKER_OPEN");
+    const before = report.snapshot();
+    report.refused("breaker", "BREAKER_OPEN");
+    expect(before.breaker?.BREAKER_OPEN?.refused).toBe(1);
   });
 });

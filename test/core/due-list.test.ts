@@ -43,8 +43,27 @@ describe("a list of what is due", () => {
     for (let index = 0; index < 20; index += 1) add(String(index), 100 + index);
     await clock.pass(100);
     expect(told).toEqual(["0 100"]);
-    await clock.pass(20);
+    await clock.pass(19);
+    expect(told).toEqual(["0 100"]);
+    await clock.pass(1);
     expect(told).toHaveLength(20);
+  });
+
+  it("tells at once what is overdue when it comes", async () => {
+    const { clock, told, add } = list();
+    add("overdue", -50);
+    await clock.pass(0);
+    expect(told).toEqual(["overdue 0"]);
+  });
+
+  it("has one timer, also when what comes later is due sooner, and keeps it when all have left", () => {
+    const { clock, dues, add } = list();
+    const all = [add("late", 300), add("early", 100)];
+    expect(clock.pending.unrefs).toBe(1);
+    for (const due of all) dues.delete(due);
+    expect(clock.pending.unrefs).toBe(1);
+    dues.close();
+    expect(clock.pending.unrefs).toBe(0);
   });
 
   it("can be added to and taken from while it tells", async () => {
@@ -75,6 +94,13 @@ describe("a list of what is due", () => {
     dues.add(broken, clock.now());
     add("same", 100);
     add("later", 200);
+    const alsoBroken = {
+      dueMs: clock.now() + 100,
+      due: () => {
+        throw new Error("too");
+      },
+    };
+    dues.add(alsoBroken, clock.now());
     await expect(clock.pass(150)).rejects.toThrow("broken");
     await clock.pass(100);
     expect(told).toEqual(["same 100", "later 200"]);
@@ -90,6 +116,10 @@ describe("a list of what is due", () => {
     add("two", 50);
     await clock.pass(100);
     expect(told).toEqual(["two 50"]);
+    dues.delete(add("three", 50));
+    add("four", 100);
+    await clock.pass(100);
+    expect(told).toEqual(["two 50", "four 200"]);
     expect(clock.pending.unrefs).toBe(0);
   });
 });

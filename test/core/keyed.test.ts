@@ -43,6 +43,37 @@ describe("state by key", () => {
     expect(states.entries().map(([key]) => key)).toEqual(["h"]);
   });
 
+  it("shows what it kept only while that is in use, and once", () => {
+    const states = keyed(1);
+    const a = states.get("a");
+    a.busy = true;
+    states.get("b");
+    states.get("a");
+    expect(states.entries().map(([key]) => key)).toEqual(["a"]);
+    states.get("c");
+    expect(states.entries().map(([key]) => key)).toEqual(["c", "a"]);
+    a.busy = false;
+    expect(states.entries().map(([key]) => key)).toEqual(["c"]);
+  });
+
+  it("does not keep one that is idle, however many others it keeps", () => {
+    const states = keyed(1);
+    for (const key of ["a", "b", "c", "d", "e"]) states.get(key).busy = true;
+    const idle = states.get("idle");
+    states.get("f");
+    expect(states.get("idle")).not.toBe(idle);
+  });
+
+  it("is kept for 1,000 keys unless told otherwise", () => {
+    const states = new Keyed((key) => ({ key }));
+    const first = states.get("0");
+    for (let index = 1; index < 1_000; index += 1) states.get(String(index));
+    expect(states.entries()).toHaveLength(1_000);
+    states.get("1000");
+    expect(states.entries()).toHaveLength(1_000);
+    expect(states.get("0")).not.toBe(first);
+  });
+
   it("looks at what it kept each time it keeps something more", () => {
     const states = keyed(1);
     const a = states.get("a");

@@ -1,5 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { InvalidOptionError, readOptions } from "../../src/core/options.js";
+import {
+  durationMs,
+  finiteNumber,
+  InvalidOptionError,
+  methodOrService,
+  oneOf,
+  optionalFunction,
+  ratio,
+  readOptions,
+  shown,
+  wholeNumber,
+} from "../../src/core/options.js";
 import { resolveRetryOptions } from "../../src/policies/retry/options.js";
 import { createWeir } from "../../src/weir.js";
 
@@ -110,15 +121,84 @@ describe("options", () => {
       "it.max",
       expect.stringContaining("it threw no"),
     ]);
+    const bare = {
+      get max(): number {
+        throw "a text";
+      },
+    };
+    expect(refusal(() => readOptions("it", bare, known)).message).toContain("it threw a text");
     const { proxy, revoke } = Proxy.revocable({}, {});
     revoke();
     expect(refusal(() => readOptions("it", proxy, known)).option).toBe("it");
+    expect(shown(proxy)).toBe("an object");
   });
 
   it("take no prototype from JSON", () => {
     const given = JSON.parse('{"__proto__": {"max": 3}}');
     expect(refusal(() => readOptions("it", given, known)).option).toBe("it.__proto__");
     expect(Object.keys(readOptions("it", given))).toEqual(["__proto__"]);
+  });
+});
+
+const longestMs = 24 * 86_400_000;
+
+describe("the value of an option", () => {
+  it.each<[string, (value: never) => unknown, readonly unknown[], readonly unknown[]]>([
+    [
+      "milliseconds from 0 to 2073600000 (24 days)",
+      (value) => durationMs("it", value),
+      [0, 0.5, longestMs],
+      [-0.1, longestMs + 1, NaN, Infinity, "1"],
+    ],
+    ["milliseconds from 5 to", (value) => durationMs("it", value, 5), [5], [4.9]],
+    ["a whole number of at least 2", (value) => wholeNumber("it", value, 2), [2, 1e9], [1, 2.5]],
+    [
+      "a whole number from 2 to 9",
+      (value) => wholeNumber("it", value, 2, 9),
+      [2, 9],
+      [1, 10, NaN, "3"],
+    ],
+    [
+      "a number from 0.5 to 9",
+      (value) => finiteNumber("it", value, 0.5, 9),
+      [0.5, 9],
+      [0.4, 9.1, NaN, "3"],
+    ],
+    ["a number from 0 to", (value) => finiteNumber("it", value, 0, Infinity), [1e300], [Infinity]],
+    ["a number above 0 and up to 1", (value) => ratio("it", value), [0.001, 1], [0, 1.1, -1, "1"]],
+    ["one of a, b", (value) => oneOf("it", value, ["a", "b"]), ["a", "b"], ["c", undefined]],
+    ["a function", (value) => optionalFunction("it", value), [undefined, shown], [null, "f", {}]],
+  ])("is %s, or is refused with these words", (rule, read, taken, refused) => {
+    for (const value of taken) expect(read(value as never)).toBe(value);
+    for (const value of refused) {
+      const error = refusal(() => read(value as never));
+      expect(error.option).toBe("it");
+      expect(error.message).toContain(`it must be ${rule}`);
+    }
+  });
+
+  it("may name a method or a service, with or without a slash in front", () => {
+    expect(methodOrService("it", "/pkg.Service/Method")).toBe("pkg.Service/Method");
+    expect(methodOrService("it", "pkg.v1.Service")).toBe("pkg.v1.Service");
+    for (const name of ["", "Method", "/pkg.Service/", "pkg.Service/Method/more"]) {
+      expect(refusal(() => methodOrService("it", name)).option).toBe("it");
+    }
+  });
+
+  it.each([
+    ["text", '"text"'],
+    ["x".repeat(1_000), `"${"x".repeat(80)}"`],
+    [5, "5"],
+    [null, "null"],
+    [undefined, "undefined"],
+    [() => 1, "a function"],
+    [[1], "an array"],
+    [new Map(), "a Map"],
+    [new Set(), "a Set"],
+    [{ a: 1 }, "an object"],
+    [new (class Mine {})(), "an object"],
+  ])("is shown in an error: %o as %s", (value, text) => {
+    expect(shown(value)).toBe(text);
   });
 });
 
