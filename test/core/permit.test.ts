@@ -1,5 +1,13 @@
 import { expect, it } from "vitest";
-import { type Ending, OncePermit, type Outcome, permit } from "../../src/core/permit.js";
+import {
+  abandon,
+  type Ending,
+  isRefusal,
+  OncePermit,
+  type Outcome,
+  permit,
+  refusal,
+} from "../../src/core/permit.js";
 
 class Noting extends OncePermit {
   readonly ends: [Outcome, Ending | undefined][] = [];
@@ -32,4 +40,26 @@ it("calls the function of a permit that is made of one, once", () => {
   made.settle("success");
   made.settle("failure");
   expect(outcomes).toEqual(["success"]);
+});
+
+it("settles a permit that knows no other way to be given back as ignored", () => {
+  const outcomes: Outcome[] = [];
+  abandon(
+    permit((outcome) => outcomes.push(outcome)),
+    true,
+  );
+  expect(outcomes).toEqual(["ignored"]);
+});
+
+it("makes a refusal of what is known: a time or a subject that is not stays absent", () => {
+  const bare = { kind: "refusal", reason: "BREAKER_OPEN", detail: "open" };
+  expect(refusal("BREAKER_OPEN", "open")).toStrictEqual(bare);
+  expect(refusal("BREAKER_OPEN", "open", 0)).toStrictEqual({ ...bare, retryAfterMs: 0 });
+  expect(refusal("BREAKER_OPEN", "open", undefined, "")).toStrictEqual({ ...bare, subject: "" });
+});
+
+it("tells a refusal from a permit, and from a place in a queue", () => {
+  expect(isRefusal(refusal("BREAKER_OPEN", "open"))).toBe(true);
+  expect(isRefusal(permit(() => {}))).toBe(false);
+  expect(isRefusal({ kind: "queued" })).toBe(false);
 });
