@@ -104,7 +104,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   readonly #tried: string[] = [];
   #next = 0;
   #question: Question | undefined;
-  /** No further provider is asked: one has answered, none could, or the call has ended. */
+  /** No further provider is asked: one has answered, or the call has ended. */
   #over = false;
   #aborted = false;
 
@@ -146,9 +146,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
       if (permit === undefined) this.#note(provider, "busy");
       else if (!this.#ask(provider, permit, nowMs, Math.min(limits.timeoutMs, leftMs))) return;
     }
-    if (this.#over) return;
-    this.#over = true;
-    host.unanswered(this.#tried.join(", "));
+    if (!this.#over) host.unanswered(this.#tried.join(", "));
   }
 
   /** True if the provider has replied at once, without an answer. */
@@ -196,7 +194,6 @@ export class FallbackRun<P extends FallbackCandidate, A> {
 
   /** @param cancel The provider is still at work. */
   #close(question: Question, cancel: boolean): void {
-    if (question.over) return;
     question.over = true;
     question.stopTimer?.();
     this.#question = undefined;

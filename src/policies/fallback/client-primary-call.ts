@@ -60,7 +60,6 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected heldMetadata: Metadata | undefined;
   readonly #nextCall: NextCall;
   readonly #single: boolean;
-  #asked = false;
   /** The request, if it is kept for the cache or for a shared call. */
   #sent: KeptRequest | undefined;
   #stage: Stage = "request";
@@ -140,15 +139,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const { method_definition: definition } = this.options;
     const { cache, asksFunctions } = this.policy;
     // The bytes that are serialized for the key are also the ones that are sent.
-    const first = !this.#asked && cache !== undefined;
-    const sent = first ? keepRequest(definition, message, this) : message;
-    if (!this.#asked) {
-      this.#asked = true;
-      if (asksFunctions) this.request = readableLater(definition, sent);
-      if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
-        this.#sent = sent;
-        this.#onRequest(sent);
-      }
+    const sent = cache === undefined ? message : keepRequest(definition, message, this);
+    if (asksFunctions) this.request = readableLater(definition, sent);
+    if (sent instanceof KeptRequest && this.#stage === "request" && !this.ended) {
+      this.#sent = sent;
+      this.#onRequest(sent);
     }
     if (this.#hasOwnCall) super.sendMessageWithContext(context, sent);
     else completeWrite(context);
@@ -166,7 +161,7 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   override cancelWithStatus(code: Status, details: string): void {
     this.#ownCancel = true;
-    if (this.ended || this.#hasOwnCall) {
+    if (this.#hasOwnCall) {
       super.cancelWithStatus(code, details);
       return;
     }
@@ -192,7 +187,6 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.environment.pendingCalls.leave(this.closed);
     this.#stopLookUp?.();
     this.#time?.end();
-    this.#shared?.leave(this, Status.CANCELLED, "Nobody waits for the answer any more");
   }
 
   // ---- To the service.
@@ -212,20 +206,19 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     const { pendingCalls } = this.environment;
     pendingCalls.enter(this.closed, record.connection);
     if (this.ended) return;
-    const waits = () => !this.ended && this.#stage === "lookup";
     this.#stopLookUp = lookUpFresh(
       cache,
       record,
       this.options,
       key,
       (answer) => {
-        if (!waits()) return;
+        // A store may have ended the call while it was asked.
+        if (this.ended) return;
         pendingCalls.leave(this.closed);
         this.#stage = "elsewhere";
         this.fresh(answer, cache);
       },
       () => {
-        if (!waits()) return;
         pendingCalls.leave(this.closed);
         record.restore(() => this.#launch());
       },
@@ -290,7 +283,6 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   /** The time of the service, without the reserve, is over. */
   #timeUp({ availableMs, reserveMs }: PrimaryTime): void {
-    if (this.ended || this.#stage !== "primary") return;
     const kept = `${Math.round(reserveMs)} ms are kept for the fallback`;
     this.decide("expire", kept, "DEADLINE_EXCEEDED");
     const detail = `Deadline exceeded after ${(Math.max(0, availableMs) / 1000).toFixed(3)}s, ${kept}`;
@@ -309,11 +301,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- From below.
 
-  onSharedResult({ metadata, message, status }: SharedResult): void {
+  onSharedResult({ metadata, message, status }: SharedResult, shared: SharedCall): void {
     const { record } = this;
-    const shared = this.#shared;
     record.restore(() => {
-      if (this.ended || this.#stage !== "primary" || shared === undefined) return;
       if (this.closing === undefined && closedLocally(status)) {
         // The client of the opener was closed, and the client of this call was not.
         this.#time?.end();
@@ -361,15 +351,13 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     if (this.#stage !== "primary" && this.#stage !== "begun") return;
     if (received.code !== Status.OK) {
       const time = this.#stage === "primary" ? this.#time : undefined;
-      const untilMs = time?.untilMs ?? Number.POSITIVE_INFINITY;
-      const over = timeIsUp(received.code, this.record.clock.now(), untilMs);
+      const nowMs = this.record.clock.now();
       // With a reserve, the time of the service is over; without one, the time of the call.
-      if (!over || time === undefined) this.#fail(received);
+      if (time === undefined || !timeIsUp(received.code, nowMs, time.untilMs)) this.#fail(received);
       else if (time.reserveMs > 0) this.#timeUp(time);
       else this.conclude(received);
       return;
     }
-    this.#time?.end();
     this.#recording?.ended(received);
     noteAnswer(this.record, received);
     this.conclude(received);
@@ -437,7 +425,7 @@ function lookUpFresh(
   const show = (answer: FallbackAnswer) => {
     if (end()) found(answer);
   };
-  const stop = askForAnswer(
+  askForAnswer(
     kind,
     () => cache.askFresh(kind, definition, key),
     (answer) => {
@@ -446,10 +434,7 @@ function lookUpFresh(
     },
     goOn,
   );
-  return () => {
-    end();
-    stop();
-  };
+  return end;
 }
 
 /**
@@ -462,7 +447,7 @@ class PrimaryTime {
   readonly availableMs: number;
   readonly reserveMs: number;
   readonly #record: CallRecord;
-  /** The deadline of the call itself, while the record has the shorter one. */
+  /** The deadline of the call itself, if the record has had the shorter one. */
   #ownMs: number | undefined;
   #stopTimer: CancelTask | undefined;
 
@@ -500,9 +485,7 @@ class PrimaryTime {
   /** The service has answered, or is not waited for any more: the record has the call's own deadline again. */
   end(): void {
     this.#stopTimer?.();
-    this.#stopTimer = undefined;
     if (this.#ownMs === undefined) return;
     this.#record.deadlineMs = this.#ownMs;
-    this.#ownMs = undefined;
   }
 }

@@ -20,6 +20,7 @@ describe("a chain of fallbacks", () => {
     scene.run.start();
     expect(scene.names).toEqual(["a"]);
     scene.last.told(none);
+    expect(scene.asked[0]?.ownCancel).toBe(0);
     expect(scene.names).toEqual(["a", "b"]);
     scene.last.told(answer("from b"));
     expect(scene.names).toEqual(["a", "b"]);
@@ -113,6 +114,24 @@ describe("a chain of fallbacks", () => {
     expect(scene.unanswered).toEqual(["a: no time left"]);
   });
 
+  it("asks with a millisecond left", () => {
+    const scene = new FallbackScene([candidate("a")], 1);
+    scene.run.start();
+    expect(scene.last).toMatchObject({ name: "a", dueMs: 1 });
+  });
+
+  it("tells the result of each when none has an answer", () => {
+    const busy = candidate("b", { maxConcurrent: 1 });
+    new FallbackScene([busy]).run.start();
+    const scene = new FallbackScene([
+      candidate("a", { atOnce: error }),
+      busy,
+      candidate("c", { atOnce: none }),
+    ]);
+    scene.run.start();
+    expect(scene.unanswered).toEqual(["a: failed, b: busy, c: nothing"]);
+  });
+
   it("passes over a provider that works for as many calls as it may", () => {
     const shared = candidate("a", { maxConcurrent: 1 });
     const first = new FallbackScene([shared]);
@@ -141,6 +160,16 @@ describe("a chain of fallbacks", () => {
     expect([scene.answers, scene.unanswered]).toEqual([[], []]);
     expect(scene.clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
+
+  it.each([true, false])(
+    "asks nobody if the call ends while it finds out whether a provider is for it (%s)",
+    (accepts) => {
+      const scene = new FallbackScene([candidate("a", { accepts })]);
+      scene.duringAccept = () => scene.run.abort();
+      scene.run.start();
+      expect([scene.names, scene.unanswered]).toEqual([[], []]);
+    },
+  );
 
   it("calls off a provider whose call ended while it was being asked", () => {
     const only = candidate("a");
@@ -175,6 +204,7 @@ describe("what is kept for the fallback", () => {
     [500, 1, 0.5],
     [500, 0, 0],
     [500, -1, 0],
+    [500, -0.5, 0],
   ])("with reserveMs %o of %d ms is %d ms", (reserveMs, availableMs, kept) => {
     expect(fallbackReserveMs(reserveMs, chain, availableMs)).toBe(kept);
   });

@@ -37,7 +37,12 @@ describe.each(replaceable)("a failed call of %s", (method) => {
       { source: "fallback", name: "value", method: methodName },
     ]);
     expect(decisions).toMatchObject([
-      { policy: "fallback", verdict: "fallback", detail: "value, instead of UNAVAILABLE" },
+      {
+        policy: "fallback",
+        verdict: "fallback",
+        enforced: true,
+        detail: "value, instead of UNAVAILABLE",
+      },
     ]);
     expect(numbers()).toMatchObject({
       unanswered: 0,

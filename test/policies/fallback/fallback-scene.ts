@@ -46,6 +46,8 @@ export class FallbackScene {
   readonly run: FallbackRun<Candidate, string>;
   /** Runs in the middle of asking, as a function of the user's would. */
   duringAsk: () => void = () => {};
+  /** The same, in the middle of finding out whether a candidate is for the failure. */
+  duringAccept: () => void = () => {};
   /** What a host does with an answer. */
   onAnswer: () => void = () => {};
 
@@ -55,7 +57,10 @@ export class FallbackScene {
     this.run = new FallbackRun<Candidate, string>(candidates, {
       clock,
       deadlineMs: this.startMs + withinMs,
-      accepts: ({ accepts = true }) => accepts,
+      accepts: ({ accepts = true }) => {
+        this.duringAccept();
+        return accepts;
+      },
       ask: ({ load, atOnce }, dueMs, told) => {
         const asked: Asked = {
           name: load.limits.name,

@@ -199,7 +199,7 @@ export class StaleCache implements FallbackSource {
     const { clock, random } = this.#environment;
     const byWallMs = clock.wallNow() - storedAtMs;
     if (reading?.clock === nameOf(clock, random)) {
-      return Math.max(0, byWallMs, clock.now() - reading.nowMs);
+      return Math.max(byWallMs, clock.now() - reading.nowMs);
     }
     return byWallMs < -maxSkewMs ? undefined : Math.max(0, byWallMs);
   }
@@ -439,6 +439,5 @@ function cacheKey(
 
 /** Adds a part with its length, so that different lists of parts have different digests. */
 function add(hash: Hash, part: string | Uint8Array): void {
-  const bytes = typeof part === "string" ? Buffer.from(part) : part;
-  hash.update(`${bytes.length}:`).update(bytes);
+  hash.update(`${Buffer.byteLength(part)}:`).update(part);
 }

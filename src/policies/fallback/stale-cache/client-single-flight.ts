@@ -25,7 +25,7 @@ export interface SharedResult {
 /** A call that waits for a shared one. */
 export interface Waiter {
   /** Called once, in a tick of its own, unless the call has left before. */
-  onSharedResult(result: SharedResult): void;
+  onSharedResult(result: SharedResult, call: SharedCall): void;
 }
 
 /** What a call asks of a shared call. */
@@ -207,7 +207,7 @@ export class SharedCall implements ClientListener {
       first = false;
       // In a tick each, so that a listener that throws does not keep the answer from the others.
       process.nextTick(() => {
-        if (this.#waiters.delete(waiter)) waiter.onSharedResult(result);
+        if (this.#waiters.delete(waiter)) waiter.onSharedResult(result, this);
       });
     }
   }

@@ -26,7 +26,7 @@ import {
   staleCache,
 } from "../../../../src/policies/fallback/stale-cache/client-cache.js";
 import { memoryAnswerCache } from "../../../../src/policies/fallback/stale-cache/memory-answer-cache.js";
-import { echo, type SceneOptions, scene } from "../../../scene.js";
+import { echo, handlers, type SceneOptions, scene, withResolvers } from "../../../scene.js";
 import { type FallbackScene, fallbackScene, message, replaceable, unary } from "../client-scene.js";
 
 /** A server that counts its answers up, until it is told to fail. */
@@ -227,13 +227,55 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
     expect(made.state.calls).toBe(0);
   });
 
+  it("asks no store for a call whose request comes when the weir is closed", async () => {
+    let asked = 0;
+    const get = () => {
+      asked += 1;
+      return undefined;
+    };
+    const late: Interceptor = (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        sendMessage: (request, next) => {
+          made.clock.schedule(10, () => next(request));
+        },
+      });
+    const made = await fallbackScene(
+      { providers: [staleCache({ shared: true, freshMs: 1_000, store: { get, set: () => {} } })] },
+      { ownClient: { interceptors: [late] } },
+    );
+    const running = made.start(method);
+    await made.link.pass(5);
+    made.weir.close();
+    const { error } = await made.link.until(running.ended, 1e6);
+    expect([asked, rejectionOf(error)?.reason]).toEqual([0, "CLOSED"]);
+    expect(made.clock.pending.refs).toBe(0);
+  });
+
+  it("is no call that waits once the service is asked, and ends as that says when the weir is closed", async () => {
+    const answers: (() => void)[] = [];
+    const store: AnswerCache = { get: async () => null, set: () => {} };
+    const made = await fallbackScene(
+      { providers: [staleCache({ shared: true, freshMs: 1_000, store })] },
+      { handlers: handlers((_call, answer) => answers.push(answer)) },
+    );
+    const running = made.start(method);
+    expect(made.weir.snapshot().waiting).toBe(1);
+    await made.link.pass(10);
+    expect([answers.length, made.weir.snapshot().waiting]).toEqual([1, 0]);
+    made.weir.close();
+    answers[0]?.();
+    expect((await made.link.until(running.ended, 1e6)).code).toBe(Status.OK);
+  });
+
   it("is left by its caller while the store is slow", async () => {
     const store: AnswerCache = { get: () => new Promise(() => {}), set: () => {} };
     const made = await cached({ shared: true, freshMs: 1_000, store });
     const running = made.start(method);
     await made.link.pass(10);
+    expect(made.weir.snapshot().waiting).toBe(1);
     running.cancel();
     expect((await made.link.until(running.ended, 1e6)).code).toBe(Status.CANCELLED);
+    expect(made.weir.snapshot().waiting).toBe(0);
     await made.link.pass(1_000);
     expect([made.state.calls, made.clock.pending.refs]).toEqual([0, 0]);
   });
@@ -324,6 +366,22 @@ describe("a stale cache", () => {
   });
 });
 
+it("a fresh streamed answer is no call that waits, however slowly it is read", async () => {
+  const made = await cached({ shared: true, freshMs: 10_000 });
+  await made.call("serverStream");
+  const first = withResolvers<unknown>();
+  const ended = withResolvers<unknown>();
+  const call = made.client.serverStream(message(3), new Metadata());
+  call.on("status", ended.resolve).once("data", (data) => {
+    call.pause();
+    first.resolve(data);
+  });
+  await made.link.until(first.promise, 1e6);
+  expect([made.state.calls, made.weir.snapshot().waiting]).toEqual([1, 0]);
+  call.resume();
+  await made.link.until(ended.promise, 1e6);
+});
+
 describe("a stored answer", () => {
   it("is a message of its own for each caller, down to its bytes", async () => {
     const made = await cached({ shared: true, freshMs: 10_000 });
@@ -393,6 +451,23 @@ describe("a stored answer", () => {
     await made.call("unary");
     await made.call("unary");
     expect(made.state.calls).toBe(3);
+  });
+
+  it("of one caller that a function names is not another's", async () => {
+    const vary = ({ metadata }: { metadata: Metadata }) => String(metadata.get("authorization")[0]);
+    const made = await cached({ vary, freshMs: 10_000 });
+    for (const name of ["alice", "bob", "alice", "bob"]) await made.call("unary", {}, caller(name));
+    expect(made.state.calls).toBe(2);
+  });
+
+  it("belongs to the key that a value of its caller stands under", async () => {
+    const made = await cached({ vary: ["tenant", "user"], freshMs: 10_000 });
+    for (const key of ["tenant", "user"]) {
+      const metadata = new Metadata();
+      metadata.set(key, "x");
+      await made.call("unary", {}, metadata);
+    }
+    expect(made.state.calls).toBe(2);
   });
 
   it("is none where the function that names callers throws, which is reported", async () => {
@@ -499,6 +574,18 @@ describe("a stored answer", () => {
     expect(made.state.calls).toBe(1);
   });
 
+  it("of another process is as old as the wall clocks say", async () => {
+    const store = memoryAnswerCache();
+    const other = await cached({ shared: true, store });
+    await other.call("unary");
+    const made = await cached({ shared: true, store, staleIfErrorMs: 10_000 });
+    made.state.down = true;
+    made.clock.stepWall(5_000);
+    expect(degradationOf((await made.call("unary")).trailers)).toMatchObject([{ ageMs: 5_000 }]);
+    made.clock.stepWall(5_001);
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+  });
+
   it("of another process is given for a failure, as one of now, when it comes from the future", async () => {
     const store = memoryAnswerCache();
     const other = await cached({ shared: true, store });
@@ -507,13 +594,15 @@ describe("a stored answer", () => {
     made.state.down = true;
     made.clock.stepWall(-500);
     expect(degradationOf((await made.call("unary")).trailers)).toMatchObject([{ ageMs: 0 }]);
-    made.decisions.length = 0;
     made.clock.stepWall(-60_000);
     const { code, trailers } = await made.call("unary");
     expect(code).toBe(Status.OK);
     expect(degradationOf(trailers)).toMatchObject([{ ageMs: 0 }]);
-    const detail = "stale-cache, 0 ms old, instead of UNAVAILABLE";
-    expect(made.decisions).toMatchObject([{ verdict: "fallback", detail }]);
+    const decision = {
+      verdict: "fallback",
+      detail: "stale-cache, 0 ms old, instead of UNAVAILABLE",
+    };
+    expect(made.decisions).toMatchObject([decision, decision]);
   });
 
   it("is not older after the clock was set back, nor lost when it is set forward a little", async () => {
@@ -528,7 +617,48 @@ describe("a stored answer", () => {
   });
 });
 
+describe("a stale cache that has nothing to give", () => {
+  it("does not ask the store for a caller without a name, and misses no answer", async () => {
+    let asked = 0;
+    const get = () => {
+      asked += 1;
+      return undefined;
+    };
+    const made = await cached({ vary: () => undefined, store: { get, set: () => {} } });
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+    expect([asked, made.cache().missed]).toEqual([0, 0]);
+  });
+
+  it("counts a message that cannot be read as a failure of the store, and reports it", async () => {
+    const errors: unknown[] = [];
+    const bytes = encodeAnswer({ storedAtMs: 1_750_000_000_000, messages: [Buffer.from([0x0a])] });
+    const made = await cached(
+      { shared: true, store: { get: () => bytes, set: () => {} } },
+      { onError: (error) => errors.push(error) },
+    );
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+    expect(made.cache()).toMatchObject({ missed: 1, storeFailures: 1 });
+    expect(errors).toEqual([expect.any(Error)]);
+  });
+
+  it("is not asked about a failure that it is not for", async () => {
+    const made = await cached({ shared: true, when: ({ code }) => code === Status.NOT_FOUND });
+    await made.call("unary");
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+    expect(made.cache()).toMatchObject({ stale: 0, missed: 0 });
+  });
+});
+
 describe("the options of a stale cache", () => {
+  it("accept the least", () => {
+    const memory = { maxEntries: 1, maxBytes: 1 };
+    const least = { shared: true, timeoutMs: 1, staleIfErrorMs: 1, freshMs: 0, maxAnswerBytes: 1 };
+    expect(staleCache({ ...least, shared: true, memory }).limits.timeoutMs).toBe(1);
+  });
+
   it.each([
     [undefined, "staleCache must be an object with vary, or shared: true"],
     [{}, "staleCache.vary must be one of two"],
@@ -542,6 +672,14 @@ describe("the options of a stale cache", () => {
     [{ shared: true, singleFlight: 1 }, "staleCache.singleFlight"],
     [{ shared: true, maxAnswerBytes: 0 }, "staleCache.maxAnswerBytes"],
     [{ shared: true, store: {} }, "staleCache.store must be a store with get() and set()"],
+    [
+      { shared: true, store: { get() {} } },
+      "staleCache.store must be a store with get() and set()",
+    ],
+    [
+      { shared: true, store: { set() {} } },
+      "staleCache.store must be a store with get() and set()",
+    ],
     [{ shared: true, store: memoryAnswerCache(), memory: {} }, "staleCache.memory must be absent"],
     [{ shared: true, memory: { maxBytes: 0 } }, "staleCache.memory.maxBytes"],
     [{ shared: true, ttl: 5 }, "staleCache.ttl must be absent"],
