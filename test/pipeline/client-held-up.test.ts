@@ -11,8 +11,12 @@ import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../src/weir.js";
 import { echo, handlers, kinds, startCall } from "../scene.js";
 
-/** A client in a process whose timers are late, by so much, in front of a server that never answers. */
-async function heldUp(lateMs: number, client: ClientPolicy) {
+/**
+ * A client in a process whose timers are late, by so much, in front of a server that never answers, but for the first
+ * calls.
+ */
+async function heldUp(lateMs: number, client: ClientPolicy, answered = 0) {
+  let begun = 0;
   let latencyMs = 1;
   const transport = inMemoryTransport({ network: { latencyMs: () => latencyMs } });
   const { clock, random } = transport;
@@ -25,7 +29,10 @@ async function heldUp(lateMs: number, client: ClientPolicy) {
   const weir = createWeir({ clock: late, random });
   const link = await transport.open({
     service: ConformanceServiceService,
-    implementation: handlers(() => {}),
+    implementation: handlers((_call, answer) => {
+      begun += 1;
+      if (begun <= answered) answer();
+    }),
     clientOptions: weir.client(client),
     serverInterceptors: [],
   });
@@ -34,6 +41,9 @@ async function heldUp(lateMs: number, client: ClientPolicy) {
     stub.waitForReady(clock.wallNow() + 1_000, resolve);
   });
   await link.until(connected, 1e6);
+  for (let nth = 0; nth < answered; nth += 1) {
+    await link.until(startCall(stub, "unary", {}, new Metadata()).ended, 1e6);
+  }
   // Nothing comes back, not even that the server has given up.
   latencyMs = 60_000;
   return {
@@ -83,6 +93,20 @@ describe.each(kinds)("%s calls that run out of time", (kind) => {
     expect(world.retries()).not.toContain('"left":100');
   });
 });
+
+it.each([
+  [500, "closed"],
+  [0, "open"],
+] as const)(
+  "calls whose deadline leaves the time that such calls take, and whose timers are %d ms late, leave a breaker %s",
+  async (lateMs, state) => {
+    const world = await heldUp(lateMs, { breaker: { consecutiveFailures: 5 }, retry: false }, 100);
+    for (let nth = 0; nth < 8; nth += 1) {
+      expect((await world.call("unary", 100)).code).not.toBe(Status.OK);
+    }
+    expect(world.state()).toEqual([state]);
+  },
+);
 
 describe("guarded work that runs out of time", () => {
   it.each([

@@ -1,6 +1,7 @@
 import { status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
+import type { Outcome } from "../../../src/core/permit.js";
 import { InboundCall } from "../../../src/grpc/context/inbound-call.js";
 import { environmentOf } from "../../../src/grpc/environment.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
@@ -71,15 +72,13 @@ function guards(options: DeadlineGuardPolicyOptions = {}, server: { lostMs?: num
       startedAtMs: clock.now(),
       deadlineMs: clock.now() + leftMs,
     });
-  const learn = (times: number) => {
-    for (let time = 0; time < times; time += 1) {
-      const served = call(Infinity);
-      const permit = feasibility?.enter(served);
-      served.handlerStartedMs = clock.now() - 100;
-      if (permit !== undefined && "settle" in permit) permit.settle("success");
-    }
+  const learn = (outcome: Outcome = "success", handled = true) => {
+    const served = call(Infinity);
+    const permit = feasibility?.enter(served);
+    if (handled) served.handlerStartedMs = clock.now() - 100;
+    if (permit !== undefined && "settle" in permit) permit.settle(outcome);
   };
-  return { clock, guard, feasibility, call, learn };
+  return { guard, feasibility, state, call, learn };
 }
 
 describe("the deadline guard", () => {
@@ -169,7 +168,7 @@ describe("what the deadline guard learns", () => {
 
   it("refuses a call that has less than it takes, and tells both in whole milliseconds", () => {
     const { feasibility, call, learn } = guards({ learned });
-    learn(1);
+    learn();
     const [neededMs = 0] = Object.values(feasibility?.snapshot().neededMs ?? {});
     expect(neededMs).toBeGreaterThan(95);
     const short = feasibility?.enter(call(40.9));
@@ -185,15 +184,27 @@ describe("what the deadline guard learns", () => {
   it("takes off what a call has waited for the event loop, but refuses nobody for that alone", () => {
     const { feasibility, call, learn } = guards({ learned }, { lostMs: 60 });
     expect(feasibility?.enter(call(40))).not.toHaveProperty("reason");
-    learn(1);
+    learn();
     expect(feasibility?.enter(call(120))).toMatchObject({ reason: "DEADLINE_INFEASIBLE" });
     expect(feasibility?.enter(call(180))).not.toHaveProperty("reason");
+  });
+
+  it("is nothing of a call whose handler was not run or whose end says nothing, nor while the server sheds", () => {
+    const { feasibility, state, learn } = guards({ learned });
+    learn("ignored");
+    learn("failure", false);
+    state.shedding = true;
+    learn();
+    expect(feasibility?.snapshot().neededMs).toEqual({});
+    state.shedding = false;
+    learn("failure");
+    expect(Object.keys(feasibility?.snapshot().neededMs ?? {})).toEqual(["/a.B/C"]);
   });
 
   it("tells admission what a call needs, where it is enforced", () => {
     for (const mode of ["enforce", "observe"] as const) {
       const { feasibility, call, learn } = guards({ learned: { ...learned, mode } });
-      learn(1);
+      learn();
       const inbound = call(500);
       feasibility?.enter(inbound);
       expect(inbound.neededMs > 0).toBe(mode === "enforce");

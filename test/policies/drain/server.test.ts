@@ -80,20 +80,19 @@ describe("what a server counts for its drain", () => {
 
   it("says once that no call is in flight, at once where there is none", () => {
     const gate = new DrainGate();
-    let idle = 0;
-    const told = () => {
-      idle += 1;
-    };
-    gate.whenIdle(told);
-    expect(idle).toBe(1);
+    const told: string[] = [];
+    const telling = (what: string) => () => void told.push(what);
+    gate.whenIdle(telling("none"));
+    expect(told).toEqual(["none"]);
     const permits = [1, 2].map(() => permitOf(gate.enter()));
-    gate.whenIdle(told);
+    gate.whenIdle(telling("first"));
+    gate.whenIdle(telling("second"));
     permits[0]?.settle("success");
-    expect(idle).toBe(1);
+    expect(told).toEqual(["none"]);
     permits[1]?.settle("failure");
-    expect(idle).toBe(2);
+    expect(told).toEqual(["none", "first", "second"]);
     permitOf(gate.enter()).settle("success");
-    expect(idle).toBe(2);
+    expect(told).toHaveLength(3);
   });
 
   it("lets calls of health services in while it drains", () => {
