@@ -226,8 +226,11 @@ describe.each(kinds)("faults of a %s client call", (method) => {
   it("never answer it, until its deadline", async () => {
     const world = await faulty({ drop: { rate: 1 } });
     const beganMs = world.clock.now();
-    const ended = await world.call(method, { deadline: world.clock.wallNow() + 300 });
-    expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
+    const running = world.start(method, { deadline: world.clock.wallNow() + 300 });
+    await world.link.pass(10);
+    // The deadline of the call is watched once.
+    expect(world.clock.pending.refs).toBe(1);
+    expect((await world.link.until(running.ended)).code).toBe(Status.DEADLINE_EXCEEDED);
     expect(world.clock.now() - beganMs).toBe(300);
     expect(world.handled()).toBe(0);
     await world.expectQuiet();

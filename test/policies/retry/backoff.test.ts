@@ -76,11 +76,22 @@ describe("exponential backoff", () => {
   );
 
   it.each([
+    { baseMs: 50, maxMs: 50, multiplier: 1 },
+    { baseMs: 0, maxMs: 0, multiplier: 100 },
+  ])("may be as narrow or as steep as %j", (options) => {
+    const backoff = exponentialBackoff({ ...options, jitter: "none" });
+    expect([1, 2, 3].map((retry) => backoff(retry, 0, never))).toEqual(
+      Array(3).fill(options.baseMs),
+    );
+  });
+
+  it.each([
     ["retry.backoff.baseMs", { baseMs: -1 }],
     ["retry.backoff.baseMs", { baseMs: Number.POSITIVE_INFINITY }],
     ["retry.backoff.maxMs", { baseMs: 500, maxMs: 499 }],
     ["retry.backoff.maxMs", { baseMs: 3_000 }],
     ["retry.backoff.multiplier", { multiplier: 0.9 }],
+    ["retry.backoff.multiplier", { multiplier: 100.1 }],
     ["retry.backoff.multiplier", { multiplier: Number.NaN }],
     ["retry.backoff.jitter", { jitter: "some" }],
     ["retry.backoff.jitter", { jitter: null }],

@@ -42,6 +42,11 @@ describe("one event that failed many attempts", () => {
     clock.advance(10);
     budget.failure({ connectionLost: true, startedAtMs: clock.now() });
     expect(budget.snapshot().tokens?.left).toBe(98);
+    // Started as that connection was lost, and so lost with it.
+    const lostAtMs = clock.now();
+    clock.advance(10);
+    budget.failure({ connectionLost: true, startedAtMs: lostAtMs });
+    expect(budget.snapshot().tokens?.left).toBe(98);
   });
 
   it("takes one token for a failed connect that is told from memory", () => {

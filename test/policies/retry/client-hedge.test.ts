@@ -306,6 +306,24 @@ describe("a learned delay", () => {
     expect(Math.min(...waits)).toBeGreaterThan(35);
   });
 
+  it("is that of the last minute", async () => {
+    let slow = false;
+    const { call, clock, decisions, link } = await scene({
+      client: { breaker: false, retry: { idempotent: true }, hedge: { quantile: 0.95 } },
+      handlers: handlers((_call, answer) => void clock.schedule(slow ? 100 : 40, answer)),
+    });
+    for (let n = 0; n < 100; n++) await link.until(call("unary"));
+    slow = true;
+    const hedges: number[] = [];
+    for (const waitMs of [45_000, 25_000]) {
+      await clock.pass(waitMs);
+      await call("unary");
+      hedges.push(decisions.length);
+    }
+    // The one before a minute is over, and none behind it.
+    expect(hedges).toEqual([1, 1]);
+  });
+
   it("hedges nothing before 100 samples, then at the quantile", async () => {
     let slow = false;
     let calls = 0;

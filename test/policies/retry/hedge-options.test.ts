@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { InvalidOptionError } from "../../../src/core/options.js";
+import { InvalidOptionError, maxDurationMs } from "../../../src/core/options.js";
 import { type HedgeOptions, resolveHedgeOptions } from "../../../src/policies/retry/options.js";
 
 describe("the options of hedging", () => {
@@ -37,6 +37,17 @@ describe("the options of hedging", () => {
   });
 
   it.each([
+    { maxAttempts: 2, delayMs: 0, nonFatalCodes: [1, 16] },
+    { maxAttempts: 5, quantile: 0.501, minDelayMs: 0, nonFatalCodes: [] },
+    { quantile: 0.999, minDelayMs: maxDurationMs, nonFatalCodes: [14] },
+  ])("may be as far apart as %j", (options) => {
+    const { nonFatalCodes, ...rest } = options;
+    const resolved = resolveHedgeOptions(options);
+    expect(resolved).toMatchObject(rest);
+    expect([...resolved.nonFatalCodes]).toEqual(nonFatalCodes);
+  });
+
+  it.each([
     ["orders.hedge.maxAttempts", { delayMs: 1, maxAttempts: 1 }],
     ["orders.hedge.maxAttempts", { delayMs: 1, maxAttempts: 6 }],
     ["orders.hedge.maxAttempts", { delayMs: 1, maxAttempts: 2.5 }],
@@ -50,6 +61,7 @@ describe("the options of hedging", () => {
     ["orders.hedge.minDelayMs", { quantile: 0.9, minDelayMs: -1 }],
     ["orders.hedge.nonFatalCodes", { delayMs: 1, nonFatalCodes: 14 }],
     ["orders.hedge.nonFatalCodes[1]", { delayMs: 1, nonFatalCodes: [14, 0] }],
+    ["orders.hedge.nonFatalCodes[0]", { delayMs: 1, nonFatalCodes: [17] }],
     ["orders.hedge.nonFatalCodes[0]", { delayMs: 1, nonFatalCodes: ["UNAVAILABLE"] }],
     ["orders.hedge.delay", { delay: 1 }],
     ["orders.hedge", undefined],

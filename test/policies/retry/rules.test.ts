@@ -264,6 +264,11 @@ describe("how long is waited before the next attempt", () => {
     expect(word({ retryInfoMs: 150 })).toBe(400);
   });
 
+  it("is nothing where the backoff says so", () => {
+    const { word } = rules({ backoff: { baseMs: 0, jitter: "none" } });
+    expect([word(), word()]).toEqual([0, 0]);
+  });
+
   it("goes by pushback where both are said", () => {
     const { word } = rules();
     expect(word({ pushback: 5, retryInfoMs: 900 })).toBe(5);
@@ -294,9 +299,12 @@ describe("a server that says at once, again and again", () => {
     expect(waits).toEqual([0, 7.5, 15, 30, 60, 120, 187.5, 187.5, 187.5]);
   });
 
-  it("is kept to the word when it names a wait that is one", () => {
-    const { decide } = rules({ idempotent: true });
-    const waits = [1, 2, 3].map((attempts) => decide({ pushback: 300, attempts }));
-    expect(waits).toEqual(Array(3).fill({ kind: "retry", delayMs: 300 }));
+  it.each([
+    [300, [300, 300, 300]],
+    [10, [10, 10, 10]],
+    [9, [9, 9, 15]],
+  ])("is kept to the word when it names a wait that is one: of %i ms", (pushback, waits) => {
+    const { word } = rules({ idempotent: true });
+    expect([1, 2, 3].map((attempts) => word({ pushback, attempts }))).toEqual(waits);
   });
 });
