@@ -88,15 +88,19 @@ describe.each(kinds)("a call of kind %s that finds no connection", (method) => {
     expect(retryReasons(decisions).at(-1)).toBe("stop CONNECTION_TIMEOUT");
   });
 
-  it("waits for no longer than connectionMs", async () => {
+  it.each([
+    [500, 9_000],
+    [500, Infinity],
+    [4_000, Infinity],
+  ])("waits for no longer than connectionMs: %i of %d ms", async (connectionMs, deadlineMs) => {
     const { call, clock, decisions } = await gone({
-      client: { ...noBreaker, timeouts: { connectionMs: 500 } },
+      client: { ...noBreaker, timeouts: { connectionMs } },
     });
     const beganMs = clock.now();
-    const ended = await call(method, { deadline: clock.wallNow() + 9_000 });
+    const ended = await call(method, { deadline: clock.wallNow() + deadlineMs });
     expect(ended.details).toMatch(/^No connection established/);
-    expect(clock.now() - beganMs).toBeGreaterThanOrEqual(500);
-    expect(clock.now() - beganMs).toBeLessThan(700);
+    expect(clock.now() - beganMs).toBeGreaterThanOrEqual(connectionMs);
+    expect(clock.now() - beganMs).toBeLessThan(connectionMs + 200);
     expect(retryReasons(decisions).at(-1)).toBe("stop CONNECTION_TIMEOUT");
   });
 
@@ -144,6 +148,30 @@ describe.each(kinds)("a call of kind %s that finds no connection", (method) => {
     await link.until(running.ended, 1e6);
     expect(decisions.filter(({ verdict }) => verdict === "retry")).toHaveLength(1);
   });
+});
+
+it("a response that is not wanted is given where no connection for another attempt comes", async () => {
+  const { start, clock, link, transport } = await scene({
+    client: {
+      breaker: false,
+      retry: {
+        idempotent: true,
+        backoff: { baseMs: 50, jitter: "none" },
+        retryResponse: () => true,
+      },
+    },
+  });
+  const beganMs = clock.now();
+  const running = start("unary");
+  await link.pass(10);
+  transport.server.crash();
+  await link.pass(10);
+  // Makes the channel connect, in vain.
+  const other = start("unary");
+  const ended = await link.until(running.ended);
+  expect([ended.code, ended.received]).toEqual([Status.OK, [3]]);
+  await link.until(other.ended);
+  expect(clock.now() - beganMs).toBeGreaterThanOrEqual(2_000);
 });
 
 describe("calls that wait for a connection", () => {

@@ -40,7 +40,7 @@ const onTheWire = ({ link }: Pick<Scene, "link">) => link.inFlight() / 2;
 
 const spent = ({ decisions }: Scene) =>
   decisions
-    .filter(({ reason }) => reason === "RESET_BUDGET")
+    .filter(({ reason, enforced }) => reason === "RESET_BUDGET" && enforced)
     .map(({ policy, verdict }) => [policy, verdict]);
 
 /** Uses up what the connection bears, by cancellations of the caller. */

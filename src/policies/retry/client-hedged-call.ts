@@ -230,8 +230,7 @@ export class HedgedCall extends RepeatingCall {
 
   /** Whether services above are retrying the inbound call already. */
   get #tooDeep(): boolean {
-    const { record, policy } = this;
-    return (record.inbound?.retryDepth ?? 0) >= policy.options.maxDepth;
+    return this.depth >= this.policy.options.maxDepth;
   }
 
   #fatal({ code, origin, handlerNotRun, relayed, wanted }: FailedAttempt): boolean {

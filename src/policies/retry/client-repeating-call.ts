@@ -68,6 +68,11 @@ export abstract class RepeatingCall extends ReplayableCall {
     return this.policy.budgetOf(this.record);
   }
 
+  /** How many services above are retrying the inbound call already. */
+  protected get depth(): number {
+    return this.record.inbound?.retryDepth ?? 0;
+  }
+
   protected override released(): void {
     this.#stopWaiting?.();
     this.#stopWaiting = undefined;
@@ -213,7 +218,7 @@ export abstract class RepeatingCall extends ReplayableCall {
       wanted: this.#wanted(attempt, failure),
       idempotent: policy.idempotent(record),
       relayed,
-      depth: record.inbound?.retryDepth ?? 0,
+      depth: this.depth,
       remainingMs: record.deadlineMs - record.clock.now(),
       usualMs: record.usual?.quantile(0.5),
       replayable: this.replayable,

@@ -146,7 +146,7 @@ class RetriedCall extends RepeatingCall {
     const possible =
       policy.idempotent(record) === true &&
       record.attemptCount < maxAttempts &&
-      (record.inbound?.retryDepth ?? 0) < maxDepth &&
+      this.depth < maxDepth &&
       this.replayable;
     return possible ? "held" : "final";
   }

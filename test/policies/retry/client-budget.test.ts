@@ -1,7 +1,11 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
-import { failing, kinds, scene, startCall } from "../../scene.js";
+import {
+  ConformanceServiceClient,
+  type ConformanceServiceServer,
+} from "../../../src/gen/weir/v1/conformance.js";
+import type { RetryPolicyOptions } from "../../../src/policies/retry/client-policy.js";
+import { echo, failing, kinds, scene, startCall } from "../../scene.js";
 
 const quick = { backoff: { baseMs: 1, jitter: "none" } } as const;
 
@@ -32,6 +36,22 @@ describe.each(kinds)("the retry budget of %s", (method) => {
     for (let n = 0; n < 50; n++) await call(method);
     expect(server.calls()).toBe(60);
   });
+});
+
+it.each<[string, RetryPolicyOptions, ConformanceServiceServer]>([
+  [
+    "a failure that is not retried",
+    {},
+    failing(9, { code: Status.NOT_FOUND, details: "none" }).handlers,
+  ],
+  ["a response that is not wanted", { idempotent: true, retryResponse: () => true }, echo],
+])("%s takes no token", async (_what, retry, implementation) => {
+  const { call, weir } = await scene({
+    handlers: implementation,
+    client: { breaker: false, retry: { ...quick, ...retry } },
+  });
+  await call("unary");
+  expect(JSON.stringify(weir.policy("retry").snapshot())).toContain('"left":100');
 });
 
 describe("clients of one weir that reach the same target", () => {

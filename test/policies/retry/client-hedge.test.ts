@@ -306,6 +306,25 @@ describe("a learned delay", () => {
     expect(Math.min(...waits)).toBeGreaterThan(35);
   });
 
+  it("is learned while hedges are only observed", async () => {
+    let takesMs = 40;
+    const { call, clock, decisions } = await scene({
+      client: {
+        breaker: false,
+        retry: { idempotent: true },
+        hedge: { quantile: 0.95, mode: "observe" },
+      },
+      handlers: handlers((_call, answer) => void clock.schedule(takesMs, answer)),
+    });
+    for (let n = 0; n < 100; n++) await call("unary");
+    expect(decisions).toEqual([]);
+    takesMs = 100;
+    await call("unary");
+    expect(decisions).toMatchObject([{ policy: "hedge", verdict: "hedge", enforced: false }]);
+    expect(decisions[0]?.waitMs).toBeGreaterThan(37);
+    expect(decisions[0]?.waitMs).toBeLessThan(45);
+  });
+
   it("is that of the last minute", async () => {
     let slow = false;
     const { call, clock, decisions, link } = await scene({
@@ -315,7 +334,7 @@ describe("a learned delay", () => {
     for (let n = 0; n < 100; n++) await link.until(call("unary"));
     slow = true;
     const hedges: number[] = [];
-    for (const waitMs of [45_000, 25_000]) {
+    for (const waitMs of [40_000, 30_000]) {
       await clock.pass(waitMs);
       await call("unary");
       hedges.push(decisions.length);

@@ -3,7 +3,15 @@ import { describe, expect, it } from "vitest";
 import type { ConformanceServiceServer } from "../../../src/gen/weir/v1/conformance.js";
 import { retriesExhaustedKey } from "../../../src/grpc/metadata.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
-import { failing, handlers, kinds, payload, scene, withResolvers } from "../../scene.js";
+import {
+  failing,
+  handlers,
+  kinds,
+  payload,
+  type Running,
+  scene,
+  withResolvers,
+} from "../../scene.js";
 
 const expected = {
   unary: [3],
@@ -129,6 +137,32 @@ describe.each(kinds)("retry of %s", (method) => {
     expect(server.calls()).toBe(1);
     expect(clock.pending.refs).toBe(0);
   });
+
+  it.each([
+    ["retry", {}],
+    ["hedge", { hedge: { maxAttempts: 3, delayMs: 60_000 } }],
+  ] as const)(
+    "sends nothing more where the caller cancels as it is told of the %s",
+    async (verdict, policy) => {
+      const server = failing(99);
+      const made = await scene({
+        handlers: server.handlers,
+        client: { breaker: false, retry: { idempotent: true }, ...policy },
+        onDecision: (decision) => {
+          if (decision.verdict === verdict) running?.cancel();
+        },
+      });
+      const { start, link, clock, weir } = made;
+      let running: Running | undefined;
+      running = start(method);
+      expect((await link.until(running.ended)).code).toBe(Status.CANCELLED);
+      await link.pass(5_000);
+      expect(clock.pending.refs).toBe(0);
+      expect(link.inFlight()).toBe(0);
+      expect(weir.snapshot().waiting).toBe(0);
+      expect(server.calls()).toBe(1);
+    },
+  );
 
   it("ends at the deadline when an attempt hangs", async () => {
     let calls = 0;
