@@ -2,9 +2,11 @@ import { AsyncResource } from "node:async_hooks";
 import { EventEmitter } from "node:events";
 import { Metadata, type ServerUnaryCall, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
+import type { Clock } from "../../../src/core/clock.js";
 import { refusal } from "../../../src/core/permit.js";
 import { ConformanceServiceClient } from "../../../src/gen/weir/v1/conformance.js";
-import { detached } from "../../../src/grpc/context/inbound-call.js";
+import { type OptionsWithOwn, recordKey } from "../../../src/grpc/context/call-record.js";
+import { detached, InboundCall, runInbound } from "../../../src/grpc/context/inbound-call.js";
 import { localRejection, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import {
   type DeadlineOptions,
@@ -24,7 +26,7 @@ describe.each(kinds)("deadline of %s", (method) => {
     const beganMs = clock.now();
     const ended = await call(method);
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
-    expect(ended.details).toContain("Deadline exceeded after 0.700s, 1 attempt");
+    expect(ended.details).toBe("Deadline exceeded after 0.700s, 1 attempt");
     expect(clock.now() - beganMs).toBe(700);
     expect(rejectionOf(ended.error ?? {})).toMatchObject({
       reason: "DEADLINE_EXCEEDED",
@@ -316,13 +318,13 @@ describe("the options of a deadline", () => {
 });
 
 describe("a deadline that stands alone", () => {
-  /** A call of half a second, or without a deadline, over one that the test plays. */
-  function alone(leftMs = 500) {
+  /** A call of half a second, over one that the test plays. */
+  function alone() {
     const clock = new VirtualClock();
     const below = fakeBelow();
     const reasons: unknown[] = [];
     const interceptor = deadline({ clock, onDecision: ({ reason }) => reasons.push(reason) });
-    const own = leftMs === Infinity ? {} : { deadline: clock.wallNow() + leftMs };
+    const own = { deadline: clock.wallNow() + 500 };
     const call = interceptor({ ...optionsOf(), ...own }, below.nextCall);
     const hearer = new Hearer();
     call.start(new Metadata(), hearer);
@@ -355,4 +357,47 @@ describe("a deadline that stands alone", () => {
     ]);
     expect(reasons).toEqual([]);
   });
+});
+
+describe("an outbound call whose inbound call runs out of time before its own timer fires", () => {
+  it.each([
+    [395, false],
+    [415, false],
+    [430, true],
+  ])(
+    "ends %d ms after its start by a deadline of 400 ms, and was held up: %s",
+    async (endedMs, held) => {
+      const clock = new VirtualClock();
+      const late: Clock = {
+        now: () => clock.now(),
+        wallNow: () => clock.wallNow(),
+        afterPoll: (task) => clock.afterPoll(task),
+        schedule: (ms, task, options) => clock.schedule(ms + 500, task, options),
+      };
+      const inbound = new InboundCall({
+        method: path.unary,
+        kind: "unary",
+        caller: { getPeer: () => "above", getAuthContext: () => ({}) },
+        clock,
+        report: () => {},
+        startedAtMs: clock.now(),
+        deadlineMs: clock.now() + 400,
+      });
+      const below = fakeBelow();
+      const hearer = new Hearer();
+      runInbound(inbound, () => {
+        const interceptor = deadline({ clock: late, marginMs: 0 });
+        interceptor(optionsOf(), below.nextCall).start(new Metadata(), hearer);
+      });
+      await clock.pass(endedMs);
+      inbound.finish("deadline");
+      await clock.pass(0);
+      expect(hearer.statuses.map(({ details }) => details)).toEqual([
+        `Deadline exceeded after 0.${endedMs}s`,
+      ]);
+      const made: OptionsWithOwn = callOf(below.calls).options;
+      expect(made[recordKey]?.heldUp).toBe(held);
+      expect(clock.pending.refs).toBe(0);
+    },
+  );
 });
