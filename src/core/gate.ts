@@ -63,8 +63,8 @@ export class GateRun<C> {
   readonly #host: GateHost;
   /** The permits that the call holds, each at the index of its gate. */
   readonly #permits: (Permit | undefined)[];
-  /** Index of the first gate that takes a slot, while the call may not come so far yet. */
-  #stopAt: number;
+  /** Index of the first gate that takes a slot, while the call may not come so far yet; -1 for none. */
+  #stopAt = -1;
   /** Places in the queues of gates that observe. */
   #shadows: Queued[] | undefined;
   /** What gates that observe would have refused the call for. */
@@ -80,7 +80,6 @@ export class GateRun<C> {
     this.#gates = gates;
     this.#call = call;
     this.#host = host;
-    this.#stopAt = gates.length;
     this.#permits = gates.map(noPermit);
   }
 
@@ -100,10 +99,9 @@ export class GateRun<C> {
    */
   runToSlots(): void {
     const call = this.#call;
-    const first = this.#gates.findIndex(
+    this.#stopAt = this.#gates.findIndex(
       (gate) => gate.takesSlot === true && gate.modeFor(call) !== "off",
     );
-    if (first >= 0) this.#stopAt = first;
     this.#goOn(false);
   }
 
@@ -176,7 +174,7 @@ export class GateRun<C> {
     // A function of the user's that a gate calls may end the call: then no further gate is asked.
     while (!this.#over && this.#next < this.#gates.length) {
       if (this.#next === this.#stopAt) {
-        this.#stopAt = this.#gates.length;
+        this.#stopAt = -1;
         if (!this.#refusedEarly(waited)) this.#host.ready?.(waited);
         return;
       }

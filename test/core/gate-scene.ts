@@ -1,4 +1,4 @@
-import type { Mode } from "../../src/core/control.js";
+import { type Mode, ObserveReport } from "../../src/core/control.js";
 import type { Decision, PolicyName } from "../../src/core/decision.js";
 import { type Gate, GateRun } from "../../src/core/gate.js";
 import {
@@ -23,6 +23,8 @@ export class FakeGate implements Gate<string> {
   asked = 0;
   left = 0;
   readonly outcomes: Outcome[] = [];
+  /** Of the queue in which calls wait. */
+  detail: string | undefined;
   /** Run while the gate is being asked. */
   during: () => void = () => {};
   #onGranted: OnGranted | undefined;
@@ -48,6 +50,7 @@ export class FakeGate implements Gate<string> {
     this.#queued = true;
     return {
       kind: "queued",
+      detail: this.detail,
       leave: () => {
         const was = this.#queued;
         this.#queued = false;
@@ -87,7 +90,8 @@ export function setup(...gates: FakeGate[]) {
   const told: string[] = [];
   const decisions: Decision[] = [];
   const clock = new VirtualClock();
-  const hooks: { decided: () => void } = { decided: () => {} };
+  const hooks: { decided: () => void; silent: boolean } = { decided: () => {}, silent: false };
+  const observed = new ObserveReport();
   const run = new GateRun<string>(gates, "call", {
     clock,
     ready: (waited) => told.push(waited ? "ready later" : "ready"),
@@ -98,8 +102,12 @@ export function setup(...gates: FakeGate[]) {
       decisions.push(decision);
       hooks.decided();
     },
+    get silent() {
+      return hooks.silent;
+    },
+    observed,
   });
-  return { run, told, decisions, clock, hooks };
+  return { run, told, decisions, clock, hooks, observed };
 }
 
 export const outcomes = (...gates: FakeGate[]) => gates.map((gate) => gate.outcomes);

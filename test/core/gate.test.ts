@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { refusal } from "../../src/core/permit.js";
-import { FakeGate, outcomes, setup } from "./gate-scene.js";
+import { type Permit, refusal } from "../../src/core/permit.js";
+import { FakeGate, outcomes, SlotGate, setup } from "./gate-scene.js";
 
 describe("a row of gates", () => {
   it("admits at once when all let the call pass, and records no decision", () => {
@@ -198,5 +198,98 @@ describe("a call that ends while a gate is being asked, or its decision told", (
     hooks.decided = () => run.settle("ignored");
     run.run();
     expect(told).toEqual([]);
+  });
+});
+
+/** A gate whose permits say how they end. */
+class TellingGate extends FakeGate {
+  readonly untilEnd: boolean;
+  readonly ends: string[] = [];
+
+  constructor(untilEnd = false) {
+    super("pass");
+    this.untilEnd = untilEnd;
+  }
+
+  override permit(): Permit {
+    return {
+      settle: (outcome) => this.ends.push(outcome),
+      abandon: (refused) => this.ends.push(refused ? "unused, others too" : "unused"),
+      delivered: () => this.ends.push("delivered"),
+    };
+  }
+}
+
+describe("the permits of a call", () => {
+  it("are told of the first message of a stream", () => {
+    const gates = [new TellingGate(), new FakeGate("pass"), new FakeGate("silent")] as const;
+    const { run } = setup(...gates);
+    run.run();
+    run.delivered();
+    run.settle("success");
+    expect(gates[0].ends).toEqual(["delivered", "success"]);
+  });
+
+  it("are settled when the call is answered, but for those that are held until its end", () => {
+    const [answered, held] = [new TellingGate(), new TellingGate(true)];
+    const { run } = setup(answered, held);
+    run.run();
+    run.answered("success");
+    expect([answered.ends, held.ends]).toEqual([["success"], []]);
+    run.answered("failure");
+    run.settle("failure");
+    expect([answered.ends, held.ends]).toEqual([["success"], ["failure"]]);
+  });
+
+  it.each([
+    [refusal("BULKHEAD_FULL", "full"), "unused, others too"],
+    [refusal("RATE_LIMIT_EXCEEDED", "used up", 5, "tenant"), "unused"],
+  ])("come back with word of whether others would be refused, too: %o", (refused, end) => {
+    const first = new TellingGate();
+    const last = new FakeGate("queue");
+    const { run } = setup(first, last);
+    run.run();
+    last.turn(refused);
+    expect(first.ends).toEqual([end]);
+  });
+
+  it("are enforced where a gate of slots is, and not where it observes", () => {
+    const enforced = (...gates: FakeGate[]) => setup(...gates).run.slotsEnforced;
+    expect(enforced(new FakeGate("pass"))).toBe(false);
+    expect(enforced(new FakeGate("pass"), new SlotGate("pass"))).toBe(true);
+    expect(enforced(new SlotGate("pass", "observe"))).toBe(false);
+  });
+});
+
+describe("the decisions about a call", () => {
+  it("say which queue it waited in, where that has a name", () => {
+    const [named, nameless] = [new FakeGate("queue"), new FakeGate("queue")];
+    named.detail = "partition batch";
+    const { run, decisions, clock } = setup(named, nameless);
+    run.run();
+    named.turn(named.permit(), 7);
+    nameless.turn(nameless.permit(), 9);
+    const queue = { policy: "bulkhead", verdict: "queue", enforced: true, atMs: clock.now() };
+    expect(decisions).toStrictEqual([
+      { ...queue, waitMs: 7, detail: "partition batch" },
+      { ...queue, waitMs: 9 },
+    ]);
+  });
+
+  it("say what a gate would have refused that lets the call go on", () => {
+    const { run, decisions, clock, observed } = setup(new FakeGate("pass"));
+    run.run();
+    run.wouldRefuse(refusal("THROTTLED", "90 %"), "throttle");
+    expect(decisions).toStrictEqual([
+      {
+        policy: "throttle",
+        verdict: "reject",
+        reason: "THROTTLED",
+        enforced: false,
+        atMs: clock.now(),
+        detail: "90 %",
+      },
+    ]);
+    expect(observed.snapshot().throttle?.THROTTLED?.refused).toBe(1);
   });
 });

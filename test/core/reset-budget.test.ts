@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
 import {
+  ResetBudget,
   ResetBudgets,
   type Resettable,
   resolveResetOptions,
@@ -23,12 +24,24 @@ describe("the options of resets", () => {
     expect(resolveResetOptions()).toEqual({ burst: 800, perSecond: 26 });
   });
 
-  it.each([{ burst: 3 }, { burst: 1.5 }, { perSecond: 0 }, { perSecond: Number.NaN }, { rate: 1 }])(
-    "refuse %o",
-    (given) => {
-      expect(() => resolveResetOptions(given)).toThrow(InvalidOptionError);
-    },
-  );
+  it.each([
+    { burst: 4, perSecond: 0.1 },
+    { burst: 1_000_000, perSecond: 1_000_000 },
+  ])("may be %o", (given) => {
+    expect(resolveResetOptions(given)).toEqual(given);
+  });
+
+  it.each([
+    { burst: 3 },
+    { burst: 4.5 },
+    { burst: 1_000_001 },
+    { perSecond: 0 },
+    { perSecond: 1_000_001 },
+    { perSecond: Number.NaN },
+    { rate: 1 },
+  ])("refuse %o", (given) => {
+    expect(() => resolveResetOptions(given)).toThrow(InvalidOptionError);
+  });
 });
 
 describe("the resets that a connection bears", () => {
@@ -55,11 +68,25 @@ describe("the resets that a connection bears", () => {
     caused(100);
     clock.advance(2_499);
     expect(of.low("t", "loser")).toBe(true);
+    expect(of.take("t", "loser", {})).toBe(false);
     clock.advance(1);
     expect(of.low("t", "loser")).toBe(false);
     clock.advance(60_000);
     caused(5);
     expect(of.low("t", "loser")).toBe(true);
+  });
+
+  it.each([
+    [0, 0],
+    [2.5, 0],
+    [3, 0],
+    [4, 500],
+    [8, 2_500],
+  ])("once %d of 8 are used, are there for a hedge that lost after %d ms", (used, waitMs) => {
+    const budget = new ResetBudget(options, 0);
+    for (let reset = 0; reset < Math.ceil(used); reset += 1) budget.count(0);
+    const nowMs = (Math.ceil(used) - used) * 500;
+    expect(budget.waitMs("loser", nowMs)).toBe(waitMs);
   });
 
   it("go by the address that has least left", () => {
@@ -86,6 +113,17 @@ describe("the resets that a connection bears", () => {
     expect(of.take("t", "loser", {})).toBe(false);
   });
 
+  it("are not counted again when the attempt ends long after it was cancelled", () => {
+    const { clock, of, caused } = budgets();
+    caused(1);
+    const late: Resettable = {};
+    expect(of.take("t", "loser", late)).toBe(true);
+    clock.advance(60_000);
+    of.ended("t", late, "10.0.0.1:1");
+    const taken = [1, 2, 3, 4, 5].map(() => of.take("t", "loser", {}));
+    expect(taken).toEqual([true, true, true, true, false]);
+  });
+
   it("are given back by one that ended without a reset", () => {
     const { of, caused } = budgets();
     caused(3);
@@ -102,7 +140,10 @@ describe("the resets that a connection bears", () => {
       caused(1, `10.0.0.${i}:1`, `target ${i}`);
       clock.advance(1_000);
     }
-    expect(of.size).toBeLessThan(3);
+    expect(of.size).toBe(1);
+    caused(1, "10.0.1.1:1");
+    caused(1, "10.0.1.2:1");
+    expect(of.size).toBe(2);
   });
 
   it("are shared by whoever has the same clock and limits", () => {
@@ -133,6 +174,15 @@ describe("what waits for a reset", () => {
     expect(clock.pending.refs + clock.pending.unrefs).toBe(0);
   });
 
+  it("is served at once where nothing is known", () => {
+    const { clock, of } = budgets();
+    const served: number[] = [];
+    of.later("t", "loser", {}, () => served.push(1));
+    expect(served).toEqual([]);
+    clock.advance(0);
+    expect(served).toEqual([1]);
+  });
+
   it("is not served when it no longer waits, and leaves no timer", () => {
     const { clock, of, caused } = budgets();
     caused(4);
@@ -145,6 +195,9 @@ describe("what waits for a reset", () => {
     const stop = of.later("t", "timeout", {}, () => served.push(3));
     stop();
     expect(clock.pending.refs + clock.pending.unrefs).toBe(0);
+    of.later("t", "timeout", {}, () => served.push(4));
+    clock.advance(500);
+    expect(served).toEqual([2, 4]);
   });
 
   it("lets timeouts pass losers", () => {

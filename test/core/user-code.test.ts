@@ -70,6 +70,12 @@ describe("an observer of the user's", () => {
     expect(told).toEqual(["onDecision: broken"]);
   });
 
+  it("that is not there is told nothing, and nothing is reported", () => {
+    const { told, report } = listener();
+    notify(undefined, 1, report, "onDecision");
+    expect(told).toEqual([]);
+  });
+
   it("may answer with anything, looked at or not", () => {
     const { told, report } = listener();
     for (const answer of [undefined, 1, Symbol("x"), () => {}, null]) {
@@ -224,6 +230,33 @@ describe("a question whose answer may be promised", () => {
     expect(await adopted).toBe(6);
   });
 
+  it("hands the value on, once, and no promise of it", async () => {
+    const values: unknown[] = [];
+    whenKnown(
+      () => Promise.resolve(5),
+      (value) => values.push(value),
+      fail,
+    );
+    whenKnown(
+      () => 6,
+      (value) => values.push(value),
+      fail,
+    );
+    await later();
+    expect(values).toEqual([6, 5]);
+  });
+
+  it("gives work its signal, where it asks for one", () => {
+    const { signal } = new AbortController();
+    expect(
+      startWork(
+        (own) => own,
+        () => signal,
+      ),
+    ).toBe(signal);
+    expect(startWork(() => "none", fail)).toBe("none");
+  });
+
   it("adopts a promise that answers twice once", async () => {
     expect(await adopt(thenable<number>((on) => [on(1), on(2)]))).toBe(1);
   });
@@ -242,6 +275,27 @@ describe("the reporter of those who handed none in", () => {
     expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^here threw: ./), {
       type: "GrpcWeirWarning",
     });
+    warned.mockRestore();
+  });
+});
+
+describe("what the default reporter says", () => {
+  const broken = new Error("broken");
+  const bare = Object.assign(new Error("bare"), { stack: undefined });
+
+  it.each([
+    ["the stack of an error", broken, `here threw: ${broken.stack}`],
+    ["the message of an error without a stack", bare, "here threw: bare"],
+    ["the text of anything else", "broken", "here threw: broken"],
+    [
+      "as much of what has no text",
+      Object.create(null),
+      "here threw: something that cannot be shown",
+    ],
+  ])("is %s", (_what, error, text) => {
+    const warned = vi.spyOn(process, "emitWarning").mockImplementation(() => {});
+    warn(error, "here");
+    expect(warned).toHaveBeenCalledWith(text, { type: "GrpcWeirWarning" });
     warned.mockRestore();
   });
 });
@@ -282,6 +336,11 @@ describe("a clock of the user's", () => {
     now = () => 9;
     expect(clock.now()).toBe(9);
     expect(told).toHaveLength(1);
+  });
+
+  it("begins at 0 when its first reading fails", () => {
+    const { clock } = clockWith({ now: fail });
+    expect(clock.now()).toBe(0);
   });
 
   it("is left for the system's where it cannot schedule", async () => {

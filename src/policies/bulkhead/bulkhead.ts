@@ -218,9 +218,9 @@ export class Bulkhead {
     return this.#partitions.queued;
   }
 
-  /** Some call runs or waits. */
+  /** Some call runs. While none does, none waits. */
   get inUse(): boolean {
-    return this.#partitions.running > 0 || this.#partitions.queued > 0;
+    return this.#partitions.running > 0;
   }
 
   /**

@@ -7,7 +7,7 @@ import {
   type Refusal,
   refusal,
 } from "../../core/permit.js";
-import { type Priority, priorities } from "../../core/priority.js";
+import { type Priority, priorities, priorityRank } from "../../core/priority.js";
 import { SeenEvents } from "../../core/seen-events.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 import type { ResolvedThrottleOptions } from "./options.js";
@@ -245,12 +245,11 @@ class ThrottlePermit extends OncePermit {
 }
 
 function byPriority(value: (rank: number) => number): ByPriority {
-  const [critical, high, normal, low] = priorities.map((_, rank) => value(rank));
   return {
-    critical: critical ?? 0,
-    high: high ?? 0,
-    normal: normal ?? 0,
-    low: low ?? 0,
+    critical: value(priorityRank.critical),
+    high: value(priorityRank.high),
+    normal: value(priorityRank.normal),
+    low: value(priorityRank.low),
   };
 }
 

@@ -5,6 +5,7 @@ import {
   Bulkhead,
   type BulkheadOptions,
   resolveBulkheadOptions,
+  resolveSharing,
 } from "../../../src/policies/bulkhead/bulkhead.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { BusyClock } from "../../core/busy-clock.js";
@@ -45,6 +46,18 @@ describe("a bulkhead with room", () => {
     first.settle("failure");
     expect(bulkhead.snapshot().running).toBe(1);
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("is in use while a call runs", () => {
+    const { bulkhead, enter } = setup();
+    expect(bulkhead.inUse).toBe(false);
+    const running = permitOf(enter().entry);
+    expect(bulkhead.inUse).toBe(true);
+    const next = enter();
+    running.settle("success");
+    expect(bulkhead.inUse).toBe(true);
+    permitOf(next.turns[0]).settle("success");
+    expect(bulkhead.inUse).toBe(false);
   });
 
   it.each([-1, 0])("refuses a call whose deadline is %i ms away", (withinMs) => {
@@ -282,5 +295,29 @@ describe("bulkhead options", () => {
     expect(() => resolveBulkheadOptions({ maxQueued: -1 }, "methods.List.bulkhead")).toThrow(
       "methods.List.bulkhead.maxQueued",
     );
+  });
+});
+
+describe("how calls share a bulkhead", () => {
+  const partition = () => "batch";
+  const partitions = { batch: { share: 0.5 } };
+
+  it("takes partitions with the function that names them, or neither", () => {
+    expect(resolveSharing({ partitions, partition, weight: undefined }, 4, "it")).toMatchObject({
+      hooks: { partition },
+    });
+    expect(
+      resolveSharing({ partitions: undefined, partition: undefined, weight: undefined }, 4, "it")
+        .hooks,
+    ).toEqual({});
+  });
+
+  it.each([
+    [{ partitions, partition: undefined }, "it.partition must be given with partitions"],
+    [{ partitions: undefined, partition }, "it.partitions must be given with partition"],
+  ])("refuses one without the other: %o", (given, message) => {
+    const build = () => resolveSharing({ ...given, weight: undefined }, 4, "it");
+    expect(build).toThrow(InvalidOptionError);
+    expect(build).toThrow(message);
   });
 });

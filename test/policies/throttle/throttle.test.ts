@@ -37,6 +37,58 @@ describe("a throttle", () => {
     expect(acquire()).toBe("THROTTLED");
   });
 
+  it("waits for minRequests of all priorities together", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 10 });
+    history("critical", 3, 1);
+    history("high", 3, 0);
+    history("normal", 3, 0);
+    expect(throttle.snapshot().rejectRatio.low).toBe(0);
+    history("low", 1, 0);
+    expect(throttle.snapshot().rejectRatio).toEqual({
+      critical: 1.5 / 4,
+      high: 0.75,
+      normal: 0.75,
+      low: 0.75,
+    });
+  });
+
+  it("goes by a priority's own numbers from minRequests on, and by none of a lower one alone", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 10 });
+    history("critical", 1_000, 1_000);
+    history("normal", 9, 0);
+    expect(throttle.snapshot().rejectRatio).toMatchObject({ normal: 0, low: 0 });
+    history("normal", 1, 0);
+    expect(throttle.snapshot().rejectRatio).toMatchObject({ high: 0, normal: 0.9, low: 0.9 });
+    const alone = throttleScene({ minRequests: 10 });
+    alone.history("low", 100, 0);
+    expect(alone.throttle.snapshot().rejectRatio).toMatchObject({ critical: 0, normal: 0 });
+  });
+
+  it("holds the lowest back by its own numbers, whatever is served of the best", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, maxRejectRatio: 1 });
+    history("critical", 10, 10);
+    history("low", 100, 0);
+    expect(throttle.snapshot().rejectRatio.low).toBe(100 / 101);
+  });
+
+  it("has no less than nothing left for those below a priority that asks for more than K*A", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 1 });
+    history("critical", 2, 1);
+    expect(throttle.snapshot().rejectRatio.low).toBe(0.5 / 3);
+  });
+
+  it("lets go on whose draw is its share, and holds back whose draw is below it", () => {
+    let drawn = 0;
+    const { throttle, history, acquire } = throttleScene({ k: 2 }, () => drawn);
+    history("normal", 100, 30);
+    acquire();
+    const share = throttle.snapshot().rejectRatio.normal;
+    drawn = share;
+    expect(throttle.check(2)).toBeUndefined();
+    drawn = share - 1e-9;
+    expect(throttle.check(2)).toMatchObject({ reason: "THROTTLED" });
+  });
+
   it("counts what it holds back as requests, so that it stays held back", () => {
     const { throttle, acquire, history } = throttleScene({}, always);
     history("normal", 19, 0);
@@ -148,6 +200,17 @@ describe("a throttle", () => {
       kind: "refusal",
       reason: "THROTTLED",
       detail: "69 % of such calls are held back, served 20 of 100",
+    });
+  });
+
+  it("says in a refusal the numbers of all priorities", () => {
+    const { throttle, history } = throttleScene({ k: 1.5 }, always);
+    history("critical", 2, 2);
+    history("high", 2, 2);
+    history("low", 96, 0);
+    throttle.acquire(3);
+    expect(throttle.acquire(3)).toMatchObject({
+      detail: "90 % of such calls are held back, served 5 of 101",
     });
   });
 
