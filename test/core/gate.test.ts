@@ -203,13 +203,8 @@ describe("a call that ends while a gate is being asked, or its decision told", (
 
 /** A gate whose permits say how they end. */
 class TellingGate extends FakeGate {
-  readonly untilEnd: boolean;
+  untilEnd = false;
   readonly ends: string[] = [];
-
-  constructor(untilEnd = false) {
-    super("pass");
-    this.untilEnd = untilEnd;
-  }
 
   override permit(): Permit {
     return {
@@ -222,7 +217,7 @@ class TellingGate extends FakeGate {
 
 describe("the permits of a call", () => {
   it("are told of the first message of a stream", () => {
-    const gates = [new TellingGate(), new FakeGate("pass"), new FakeGate("silent")] as const;
+    const gates = [new TellingGate("pass"), new FakeGate("pass"), new FakeGate("silent")] as const;
     const { run } = setup(...gates);
     run.run();
     run.delivered();
@@ -231,7 +226,8 @@ describe("the permits of a call", () => {
   });
 
   it("are settled when the call is answered, but for those that are held until its end", () => {
-    const [answered, held] = [new TellingGate(), new TellingGate(true)];
+    const [answered, held] = [new TellingGate("pass"), new TellingGate("pass")];
+    held.untilEnd = true;
     const { run } = setup(answered, held);
     run.run();
     run.answered("success");
@@ -245,13 +241,25 @@ describe("the permits of a call", () => {
     [refusal("BULKHEAD_FULL", "full"), "unused, others too"],
     [refusal("RATE_LIMIT_EXCEEDED", "used up", 5, "tenant"), "unused"],
   ])("come back with word of whether others would be refused, too: %o", (refused, end) => {
-    const first = new TellingGate();
+    const first = new TellingGate("pass");
     const last = new FakeGate("queue");
     const { run } = setup(first, last);
     run.run();
     last.turn(refused);
     expect(first.ends).toEqual([end]);
   });
+
+  it.each(["enforce", "observe"] as const)(
+    "come back without a word of others when they come after its end, from a gate that is to %s",
+    (mode) => {
+      const gate = new TellingGate("queue", mode);
+      const { run } = setup(gate);
+      run.run();
+      run.settle("success");
+      gate.turn(gate.permit());
+      expect(gate.ends).toEqual(["unused"]);
+    },
+  );
 
   it("are enforced where a gate of slots is, and not where it observes", () => {
     const enforced = (...gates: FakeGate[]) => setup(...gates).run.slotsEnforced;

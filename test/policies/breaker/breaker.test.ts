@@ -1,6 +1,34 @@
 import { describe, expect, it } from "vitest";
 import { isRefusal, type Outcome } from "../../../src/core/permit.js";
+import { Breaker } from "../../../src/policies/breaker/breaker.js";
+import { resolveBreakerOptions } from "../../../src/policies/breaker/options.js";
 import { opened, setup } from "./setup.js";
+
+describe("a breaker that goes by no time", () => {
+  it("reads no clock for the calls that it admits while it is closed", () => {
+    let readings = 0;
+    const clock = {
+      now: () => {
+        readings += 1;
+        return 0;
+      },
+    };
+    const readingsOf = (inFlightMs: number | false) => {
+      const breaker = new Breaker(resolveBreakerOptions({ slowMs: false, inFlightMs }), clock);
+      readings = 0;
+      breaker.check();
+      breaker.acquire();
+      return readings;
+    };
+    expect(readingsOf(false)).toBe(0);
+    expect(readingsOf(10_000)).toBe(2);
+  });
+
+  it("ends no open period by a connection while it is closed", () => {
+    const { breaker } = setup();
+    expect([breaker.connectivity(false), breaker.connectivity(true)]).toEqual([false, false]);
+  });
+});
 
 describe("a closed breaker", () => {
   it("opens after five failures in a row unless told otherwise", () => {

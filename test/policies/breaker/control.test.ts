@@ -56,6 +56,36 @@ describe("a set of breakers", () => {
   });
 });
 
+describe("what a set takes over from a snapshot", () => {
+  it("is all that was set by hand, in place of what was", () => {
+    const { set, make } = setup({ maxKeys: 2 });
+    set.override("closed");
+    set.override("observed", "a");
+    set.override("disabled", "b");
+    const other = make();
+    other.override("open", "c");
+    other.prepareRestore("it", set.snapshot())();
+    expect(other.snapshot()).toMatchObject({
+      override: "closed",
+      overrides: { a: "observed", b: "disabled" },
+    });
+    expect(other.for("c").state).toBe("forced-closed");
+  });
+});
+
+describe("an observer that was removed", () => {
+  it("is told nothing by breakers that are built later", () => {
+    const { control, make, call } = setup();
+    const told: BreakerStateChange[] = [];
+    control.onStateChange((change) => told.push(change))();
+    const later = make();
+    control.add(later);
+    call("a", "failure", later);
+    expect(later.for("a").state).toBe("open");
+    expect(told).toEqual([]);
+  });
+});
+
 describe("the hand on breakers", () => {
   it("opens one key, and no other", () => {
     const { call, control } = setup();

@@ -8,6 +8,17 @@ import { setup } from "./setup.js";
 const nervous = resolveBreakerOptions({ consecutiveFailures: 1, probes: 1, openJitter: 0 });
 
 describe("the events of a breaker", () => {
+  it("say how many probes closed it", () => {
+    const details = [1, 2].map((probes) => {
+      const { clock, events, fail, succeed } = setup({ probes, successesToClose: probes });
+      fail(5);
+      clock.advance(60_000);
+      succeed(probes);
+      return events.at(-1)?.detail;
+    });
+    expect(details).toEqual(["1 probe succeeded", "2 probes succeeded"]);
+  });
+
   it("tell each change, when and why", () => {
     const { breaker, clock, events, fail, succeed } = setup({
       openMs: 100,

@@ -114,6 +114,13 @@ describe("a snapshot of a breaker", () => {
     expect(readBreakerSnapshot("it", told)).toEqual(told);
   });
 
+  it("has its detail taken over up to 200 characters", () => {
+    const told = { state: "open", forMs: 0, openedInARow: 1, retryAfterMs: 5 };
+    const read = (detail: string) => readBreakerSnapshot("it", { ...told, detail });
+    expect(read("x".repeat(200))).toEqual({ ...told, detail: "x".repeat(200) });
+    expect(read("x".repeat(1_000))).toEqual({ ...told, detail: "x".repeat(200) });
+  });
+
   it.each([
     ["it", null],
     ["it", []],

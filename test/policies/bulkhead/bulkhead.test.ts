@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
+import type { Clock } from "../../../src/core/clock.js";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import type { WaitResult } from "../../../src/core/permit.js";
 import {
@@ -46,6 +47,25 @@ describe("a bulkhead with room", () => {
     first.settle("failure");
     expect(bulkhead.snapshot().running).toBe(1);
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+  });
+
+  it("reads no clock for a call without a deadline", () => {
+    let readings = 0;
+    const own = new VirtualClock();
+    const clock: Clock = {
+      now: () => {
+        readings += 1;
+        return own.now();
+      },
+      wallNow: () => own.wallNow(),
+      schedule: (...args) => own.schedule(...args),
+      afterPoll: (task) => own.afterPoll(task),
+    };
+    const bulkhead = new Bulkhead(resolveBulkheadOptions({}), clock);
+    permitOf(waiterIn(bulkhead).entry).settle("success");
+    expect(readings).toBe(0);
+    permitOf(waiterIn(bulkhead, 0, own.now() + 1_000).entry);
+    expect(readings).toBe(1);
   });
 
   it("is in use while a call runs", () => {
@@ -296,6 +316,15 @@ describe("bulkhead options", () => {
       "methods.List.bulkhead.maxQueued",
     );
   });
+});
+
+it("a bulkhead lets calls wait for a millisecond, and for none", () => {
+  const fates = [1, 0].map((maxWaitMs) => {
+    const { enter } = setup({ maxWaitMs });
+    enter();
+    return fateOf(enter().entry);
+  });
+  expect(fates).toEqual(["queued", "BULKHEAD_FULL"]);
 });
 
 describe("how calls share a bulkhead", () => {

@@ -297,3 +297,41 @@ describe("partitions", () => {
     expect(() => release("default", 2)).toThrow("first");
   });
 });
+
+describe("the queue of partitions", () => {
+  it("grants permits that are free before it answers", () => {
+    const { enqueue, granted, runningOf } = setup({ a: {} });
+    expect(enqueue("a", "first")).toBeDefined();
+    expect(granted).toEqual(["first"]);
+    expect(runningOf("a")).toBe(1);
+  });
+
+  it("has no more common places when one leaves a place of its own partition", () => {
+    const { take, enqueue, wait } = setup({ a: { share: 0.5 } }, { permits: 4, maxQueued: 4 });
+    for (const partition of ["a", "a", "default", "default"]) take(partition);
+    wait("default", "first");
+    wait("default", "second");
+    for (const leaves of [wait("a", "third"), wait("a", "fourth")]) leaves.cancel();
+    expect(enqueue("default", "fifth")).toBeUndefined();
+    const [own, its] = [wait("a", "sixth"), wait("a", "seventh")];
+    own.cancel();
+    its.cancel();
+    expect(enqueue("default", "eighth")).toBeUndefined();
+  });
+
+  it("serves the others when some throw, and throws what the first of them threw", () => {
+    const { partitions, take, wait, release, granted } = setup({}, { permits: 3 });
+    for (let n = 0; n < 3; n += 1) take("default");
+    for (const name of ["first", "second"]) {
+      partitions.enqueue(partitions.unnamed, 0, 1, {
+        name,
+        grant: () => {
+          throw new Error(name);
+        },
+      });
+    }
+    wait("default", "third");
+    expect(() => release("default", 3)).toThrow("first");
+    expect(granted).toEqual(["third"]);
+  });
+});
