@@ -289,6 +289,15 @@ describe("a throttle whose target recovers", () => {
     });
   });
 
+  it("forgets it of every priority", () => {
+    const { throttle, clock, history } = throttleScene({ k: 1.5, recoveryMs: 1_000 });
+    for (const priority of priorities) history(priority, 20, 5);
+    clock.advance(1_000);
+    history("normal", 10, 10);
+    const served = { critical: 5, high: 5, normal: 15, low: 5 };
+    expect(throttle.snapshot()).toMatchObject({ requests: served, accepts: served });
+  });
+
   it("does not before the second is over, nor when one of the ten was refused", () => {
     const scene = overloaded();
     expect(afterServing(scene, 999, 30)).toBeGreaterThan(0.3);
