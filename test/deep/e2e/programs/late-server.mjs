@@ -1,7 +1,7 @@
-// A server that answers every call a while after it has come, and tells its parent when it did.
+// A server that answers every call as long after it has come as the call says.
+import { setImmediate as turn } from "node:timers/promises";
 import grpc from "@grpc/grpc-js";
 
-const afterMs = Number(process.argv[2]);
 const bytes = (value) => value;
 const method = (name, requestStream, responseStream) => ({
   path: `/weir.v1.ConformanceService/${name}`,
@@ -12,16 +12,30 @@ const method = (name, requestStream, responseStream) => ({
   responseSerialize: bytes,
   responseDeserialize: bytes,
 });
-const later = (answer) => {
+/** By how much the latest timer was late, since somebody was told. */
+let lateMs = 0;
+const later = (call, answer) => {
+  const [afterMs = 0] = call.metadata.get("after-ms");
+  const dueMs = performance.now() + Number(afterMs);
+  const [turns] = call.metadata.get("turns");
   setTimeout(() => {
-    answer();
-    process.send({ answeredAt: Date.now() });
-  }, afterMs);
+    lateMs = Math.max(lateMs, performance.now() - dueMs);
+    if (turns === undefined) answer();
+    else void behind(Number(turns), answer);
+  }, Number(afterMs));
 };
+/** Answers and their ends take some turns of the event loop. This one waits until the others are in the socket. */
+async function behind(turns, answer) {
+  for (let left = turns; left > 0; left -= 1) await turn();
+  const trailers = new grpc.Metadata();
+  trailers.set("late-ms", String(lateMs));
+  lateMs = 0;
+  answer(trailers);
+}
 const empty = Buffer.alloc(0);
-const single = (_call, callback) => later(() => callback(null, empty));
+const single = (call, callback) => later(call, (trailers) => callback(null, empty, trailers));
 const streamed = (call) =>
-  later(() => {
+  later(call, () => {
     call.write(empty);
     call.end();
   });
