@@ -112,6 +112,10 @@ async function stage(
   const { weir, decisions, policy, script } = given;
   const arrivals: Arrival[] = [];
   const client = connect(weir, policy, await serve(player(script, arrivals)));
+  // Hedges and retries wait for a connection, which is another's subject.
+  await new Promise<void>((resolve, reject) => {
+    client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
+  });
   const start: A6["start"] = (method, options = {}) =>
     startCall(client, method, options, new Metadata());
   return {

@@ -74,11 +74,12 @@ describe("outlier_detection", { timeout: 40_000 }, () => {
     const client = scene.client(hurried(outlierDetection), overRecipe({ retry: false }));
     await callUntil(scene, client, even);
     slow.hangs = true;
-    const { calls } = await callUntil(scene, client, (shares) => shares.calls[1] === 0, {
+    // On a busy machine the others may be slow, too, for a while.
+    const shared = await callUntil(scene, client, ({ calls }) => calls.join() === "15,0,15", {
       deadlineMs: 300,
       callers: 20,
     });
-    expect(calls[0]).toBe(15);
+    expect(shared.calls).toEqual([15, 0, 15]);
   });
 
   it("takes every status but OK for a failure of the server", async () => {

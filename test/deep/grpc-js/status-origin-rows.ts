@@ -56,7 +56,7 @@ const neverLeft: readonly Row[] = [
     what: "a deadline that had passed before the call",
     plan: { deadlineMs: -10 },
     code: status.DEADLINE_EXCEEDED,
-    details: /^Deadline exceeded after 0\.0\d\ds,waiting for name resolution$/,
+    details: /^Deadline exceeded after \d\.\d\d\ds,waiting for name resolution$/,
     origin: "deadline",
   },
   {
