@@ -28,9 +28,9 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   readonly #policy: FallbackPolicy;
   readonly #environment: Environment;
   #metadata = new Metadata();
-  #asked = false;
   #key: string | undefined;
   #recording: AnswerRecording | undefined;
+  #sawHeaders = false;
   #begun = false;
   #ownCancel = false;
 
@@ -55,11 +55,10 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
     const { cache } = this.#policy;
-    if (this.#asked || cache === undefined) {
+    if (cache === undefined) {
       super.sendMessageWithContext(context, message);
       return;
     }
-    this.#asked = true;
     const kept = keepRequest(this.options.method_definition, message, this);
     const call = { record: this.#record, options: this.options, metadata: this.#metadata };
     this.#key = cache.keyOf(call, kept);
@@ -74,6 +73,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   override onReceiveMetadata(metadata: Metadata): void {
+    this.#sawHeaders = true;
     if (this.#record.kind !== "unary") this.#begun = true;
     super.onReceiveMetadata(metadata);
   }
@@ -87,14 +87,12 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   protected override endedWith(received: StatusObject): void {
-    if (!this.ended) {
-      if (received.code === Status.OK) {
-        this.#recording?.ended(received);
-        noteAnswer(this.#record, received);
-      } else if (!this.#begun && !this.#ownCancel && this.#open) {
-        const { clock, deadlineMs } = this.#record;
-        if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
-      }
+    if (received.code === Status.OK) {
+      this.#recording?.ended(received);
+      noteAnswer(this.#record, received);
+    } else if (!this.#begun && !this.#ownCancel && this.#open) {
+      const { clock, deadlineMs } = this.#record;
+      if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
     }
     super.endedWith(received);
   }
@@ -113,7 +111,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       request: undefined,
       definition: this.options.method_definition,
       key: this.#key,
-      failure: failureOf(status, record, false, this.getPeer()),
+      failure: failureOf(status, record, this.#sawHeaders, this.getPeer()),
     };
     const { report } = this.#environment;
     const chain = this.#policy.sources.filter((source) =>
@@ -139,7 +137,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       would();
       return;
     }
-    const stop = askProvider(source, question, Number.POSITIVE_INFINITY, (reply) => {
+    askProvider(source, question, Number.POSITIVE_INFINITY, (reply) => {
       if (reply.kind === "answer") {
         would(reply.answer);
         return;
@@ -147,7 +145,6 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       if (reply.kind === "error") reportFailure(reply.error, name, this.#environment.report);
       this.#preview(rest, question);
     });
-    stop();
   }
 
   #note(verdict: "fallback" | "stop", detail: string): void {

@@ -85,8 +85,8 @@ export interface AskedCall {
   readonly key: string | undefined;
   /** Made only for providers that need it. */
   readonly context: () => FallbackContext;
-  /** The deadline for a call that the toolkit makes itself, and ends by it. `undefined` for none. */
-  readonly watched: () => CallDeadline | undefined;
+  /** The deadline for a call that the toolkit makes itself, and ends by it. */
+  readonly watched: () => CallDeadline;
 }
 
 /** The answer of a provider, before it is checked. */
@@ -290,11 +290,9 @@ function methodOf(client: object, name: string): (call: AskedCall) => Known<unkn
   return ({ request, kind, context, watched }) => {
     const { metadata, signal } = context();
     const deadline = watched();
-    const options = deadline === undefined ? {} : { deadline };
+    const options = { deadline };
     const start = (...args: unknown[]): CancellableCall | undefined =>
-      deadline === undefined
-        ? method.apply(client, args)
-        : deadline.make(() => method.apply(client, args));
+      deadline.make(() => method.apply(client, args));
     // A client that is a test double may return nothing.
     const abortWith = (call: CancellableCall | undefined) =>
       signal.addEventListener("abort", () => call?.cancel(), { once: true });
@@ -336,11 +334,7 @@ export function failureOf(
  */
 export function reportFailure(error: unknown, provider: string, report: ReportError): void {
   const isStatus =
-    error instanceof Error &&
-    "code" in error &&
-    typeof error.code === "number" &&
-    "metadata" in error &&
-    error.metadata instanceof Metadata;
+    error instanceof Error && "metadata" in error && error.metadata instanceof Metadata;
   if (!isStatus) reportSafely(report, error, `fallback ${provider}`);
 }
 
@@ -370,7 +364,7 @@ export function askProvider(
   const request = source.harmless ? undefined : question.request?.make();
   let abort: AbortController | undefined;
   const context = (): FallbackContext => {
-    abort ??= new AbortController();
+    abort = new AbortController();
     return {
       method: record.method,
       kind: record.kind,
@@ -380,10 +374,7 @@ export function askProvider(
       deadline: toEpoch(dueMs, record.clock),
     };
   };
-  const watched = () =>
-    dueMs === Number.POSITIVE_INFINITY
-      ? undefined
-      : new CallDeadline(dueMs, dueMs - record.clock.now(), record.clock, false);
+  const watched = () => new CallDeadline(dueMs, dueMs - record.clock.now(), record.clock, false);
   const call: AskedCall = { kind: record.kind, request, definition, key, context, watched };
   const stop = record.restore(() =>
     askForAnswer(
@@ -458,14 +449,14 @@ export function askForAnswer(
   );
   return () => {
     cancelled = true;
-    if (begun !== undefined) closeIterator(begun);
+    closeIterator(begun);
   };
 }
 
 /** Lets a generator run its `finally`. The result is not waited for. */
-function closeIterator(iterator: AnyIterator): void {
+function closeIterator(iterator: AnyIterator | undefined): void {
   whenKnown(
-    () => iterator.return?.(),
+    () => iterator?.return?.(),
     () => {},
     () => {},
   );

@@ -20,10 +20,9 @@ import {
 export function fallbackLayer(environment: Environment, policy: FallbackPolicy | undefined): Layer {
   return (options, nextCall) => {
     const record = options[recordKey];
-    const mode = policy?.mode ?? "off";
-    if (policy !== undefined && mode !== "off") {
+    if (policy !== undefined && policy.mode !== "off") {
       if (!options.method_definition.requestStream) {
-        const Call = mode === "enforce" ? FallbackCall : ObservedFallbackCall;
+        const Call = policy.mode === "enforce" ? FallbackCall : ObservedFallbackCall;
         return new Call(options, nextCall, record, policy, environment);
       }
       policy.reportOutOfScope(record);

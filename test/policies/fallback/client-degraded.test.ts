@@ -18,10 +18,10 @@ import { message } from "./client-scene.js";
 const off: ClientPolicy = { retry: false, breaker: false };
 const unaryPath = "weir.v1.ConformanceService/Unary";
 
-/** Edge → page → shop, in memory. The page's handler is given clients of the shop, with and without a fallback. */
+/** Edge → page → shop, in memory. The page's handler is given clients of the shop: without and with a fallback. */
 async function hops(
   page: (
-    shop: { readonly plain: ConformanceServiceClient; readonly safe: ConformanceServiceClient },
+    shop: Readonly<Record<"plain" | "safe" | "observing", ConformanceServiceClient>>,
     ask: (client: ConformanceServiceClient, sequence?: number) => Promise<number>,
   ) => Promise<void>,
   shop: ConformanceServiceServer = failing(Number.POSITIVE_INFINITY).handlers,
@@ -35,15 +35,22 @@ async function hops(
     clientOptions: weir.client(off),
     serverInterceptors: interceptors,
   });
-  const belowSafe = await transport.open({
-    service: ConformanceServiceService,
-    implementation: shop,
-    clientOptions: weir.client({ ...off, fallback: { providers: [staticValue(message(5))] } }),
-    serverInterceptors: interceptors,
-  });
+  const withFallback = async (mode: "enforce" | "observe") => {
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: shop,
+      clientOptions: weir.client({
+        ...off,
+        fallback: { mode, providers: [staticValue(message(5))] },
+      }),
+      serverInterceptors: interceptors,
+    });
+    return link.client(ConformanceServiceClient);
+  };
   const clients = {
     plain: below.client(ConformanceServiceClient),
-    safe: belowSafe.client(ConformanceServiceClient),
+    safe: await withFallback("enforce"),
+    observing: await withFallback("observe"),
   };
   const ask = (client: ConformanceServiceClient, sequence = 1) =>
     new Promise<number>((resolve) => {
@@ -148,7 +155,7 @@ describe("an answer", () => {
     expect(await call("unary")).toHaveLength(16);
   });
 
-  it.each(["plain", "safe"] as const)(
+  it.each(["plain", "safe", "observing"] as const)(
     "of a service below is passed on by a handler whose client is %s",
     async (which) => {
       const { call } = await hops(async (clients, ask) => {

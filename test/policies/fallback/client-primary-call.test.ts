@@ -1,8 +1,13 @@
-import { type CallOptions, Metadata, type NextCall, status as Status } from "@grpc/grpc-js";
+import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { ConformanceServiceService } from "../../../src/gen/weir/v1/conformance.js";
+import { refusal } from "../../../src/core/permit.js";
+import {
+  ConformanceServiceClient,
+  ConformanceServiceService,
+} from "../../../src/gen/weir/v1/conformance.js";
+import { type OptionsWithOwn, recordKey } from "../../../src/grpc/context/call-record.js";
 import { InboundCall, runInbound } from "../../../src/grpc/context/inbound-call.js";
-import type { CallKind } from "../../../src/grpc/types.js";
+import { localRejection, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { fallback } from "../../../src/policies/fallback/client.js";
 import type { FallbackPolicyOptions } from "../../../src/policies/fallback/client-policy.js";
 import { empty, staticValue, value } from "../../../src/policies/fallback/client-providers.js";
@@ -12,77 +17,14 @@ import {
 } from "../../../src/policies/fallback/stale-cache/answer-cache.js";
 import { staleCache } from "../../../src/policies/fallback/stale-cache/client-cache.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
-import {
-  callOf,
-  ended,
-  type FakeCall,
-  fakeBelow,
-  settled,
-  Writes,
-} from "../../grpc/client/fake-call.js";
-import { path, payload } from "../../scene.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
+import { createWeir } from "../../../src/weir.js";
+import { callOf, ended, fakeBelow, settled, Writes } from "../../grpc/client/fake-call.js";
+import { echo, path } from "../../scene.js";
+import { answer, below, from } from "./below-scene.js";
 import { message } from "./client-scene.js";
 
 const never = () => new Promise<undefined>(() => {});
-
-/** A fallback above calls that the test plays. */
-function below(options: FallbackPolicyOptions) {
-  const clock = new VirtualClock();
-  const decisions: unknown[] = [];
-  const { calls, nextCall } = fakeBelow();
-  /** When grpc-js would end the calls: it asks for their deadlines as it makes them. */
-  const timers: (number | undefined)[] = [];
-  const made: NextCall = (own) => {
-    timers.push(own.deadline instanceof Date ? own.deadline.getTime() : undefined);
-    return nextCall(own);
-  };
-  const interceptor = fallback({
-    ...options,
-    clock,
-    onDecision: (decision) => decisions.push(decision),
-  });
-  /** Makes a call, and sends its request unless told otherwise. */
-  const start = (
-    kind: Extract<CallKind, "unary" | "server-stream"> = "unary",
-    { metadata = new Metadata(), send = true, ...more }: CallOptions & StartOptions = {},
-  ) => {
-    const { unary, serverStream } = ConformanceServiceService;
-    const definition = kind === "unary" ? unary : serverStream;
-    const call = interceptor({ ...more, method_definition: { ...definition } }, made);
-    const heard: string[] = [];
-    call.start(metadata, {
-      onReceiveMetadata: (headers) => heard.push(`headers ${headers.get("from").join()}`),
-      onReceiveMessage: (one) => heard.push(`message ${one === null ? "null" : one.sequence}`),
-      onReceiveStatus: ({ code, details }) => heard.push(`${Status[code]} ${details}`),
-    });
-    if (send) {
-      call.sendMessage(message(1));
-      call.halfClose();
-    }
-    return { call, heard };
-  };
-  const within = (ms: number) => ({ deadline: clock.wallNow() + ms });
-  return { clock, calls, timers, decisions, start, within };
-}
-
-interface StartOptions {
-  readonly metadata?: Metadata;
-  readonly send?: boolean;
-}
-
-function from(name: string): Metadata {
-  const metadata = new Metadata();
-  metadata.set("from", name);
-  return metadata;
-}
-
-/** Answers as a channel does: with a message that was read from its bytes. */
-function answer(call: FakeCall, sequence: number): void {
-  const { responseSerialize } = ConformanceServiceService.unary;
-  call.message(
-    call.options.method_definition.responseDeserialize(responseSerialize({ payload, sequence })),
-  );
-}
 
 describe.each(["enforce", "observe"] as const)("the responses in mode %s", (mode) => {
   const { nextCall } = fakeBelow();
@@ -435,5 +377,118 @@ describe("a call that looks for a fresh answer", () => {
     expect(heard).toEqual(["message null", "CANCELLED by its store"]);
     expect([made.calls, made.decisions]).toEqual([[], []]);
     expect(made.clock.pending.refs).toBe(0);
+  });
+});
+
+describe("a shared call", () => {
+  const stored: string[] = [];
+  const store: AnswerCache = { get: () => undefined, set: (key) => stored.push(key) };
+  const shared = () => {
+    stored.length = 0;
+    return below({ providers: [staleCache({ shared: true, store })] });
+  };
+
+  it("is joined although the one before it, which waited less long, has ended", async () => {
+    const made = shared();
+    const short = made.start("unary", made.within(100));
+    const patient = made.start();
+    answer(callOf(made.calls), 1);
+    callOf(made.calls).end(ended(Status.OK));
+    await settled();
+    expect([short.heard.at(-1), patient.heard]).toEqual(["OK ", []]);
+    made.start();
+    expect(made.calls).toHaveLength(2);
+  });
+
+  it("is cancelled with CANCELLED if its last caller cancels with OK", () => {
+    const made = shared();
+    made.start().call.cancelWithStatus(Status.OK, "odd");
+    expect(callOf(made.calls).log.at(-1)).toBe("cancel CANCELLED odd");
+  });
+
+  it("has nothing to tell or to store once all have left", async () => {
+    const made = shared();
+    const { call, heard } = made.start();
+    call.cancelWithStatus(Status.CANCELLED, "");
+    answer(callOf(made.calls), 1);
+    callOf(made.calls).end(ended(Status.OK));
+    await settled();
+    expect([heard, stored]).toEqual([["message null", "CANCELLED "], []]);
+  });
+
+  it("has nothing to tell to who leaves as it ends", async () => {
+    const made = shared();
+    made.start();
+    const { call, heard } = made.start();
+    answer(callOf(made.calls), 1);
+    callOf(made.calls).end(ended(Status.OK));
+    call.cancelWithStatus(Status.CANCELLED, "");
+    await settled();
+    expect([heard, made.decisions]).toEqual([["message null", "CANCELLED "], []]);
+  });
+
+  it.each([
+    ["its message is followed by a failure", true, Status.UNAVAILABLE],
+    ["it ends with OK, and without a message", false, Status.OK],
+  ])("stores nothing, and reports nothing, if %s", async (_how, withMessage, code) => {
+    const made = shared();
+    made.start();
+    if (withMessage) answer(callOf(made.calls), 1);
+    callOf(made.calls).end(ended(code));
+    await settled();
+    expect([stored, made.errors]).toEqual([[], []]);
+  });
+
+  it("shares a refusal of this process, which each can tell from one of the server", async () => {
+    const made = shared();
+    const both = [made.start(), made.start()];
+    callOf(made.calls).end(localRejection(refusal("ATTEMPT_TIMEOUT", "too slow")));
+    await settled();
+    const rejections = both.map(({ statuses: [status] }) => status && rejectionOf(status));
+    expect(rejections).toMatchObject([
+      { reason: "ATTEMPT_TIMEOUT", local: true },
+      { reason: "ATTEMPT_TIMEOUT", local: true },
+    ]);
+  });
+
+  it("that cannot be made fails for its caller", async () => {
+    const clock = new VirtualClock();
+    const interceptor = fallback({ clock, providers: [staleCache({ shared: true })] });
+    const call = interceptor({ method_definition: { ...ConformanceServiceService.unary } }, () => {
+      throw new Error("cannot be made");
+    });
+    const codes: Status[] = [];
+    call.start(new Metadata(), { onReceiveStatus: ({ code }) => codes.push(code) });
+    call.sendMessage(message(1));
+    await settled();
+    expect(codes).toEqual([Status.INTERNAL]);
+  });
+
+  it("is of the target, the priority and twice the time of the call that made it", async () => {
+    const transport = inMemoryTransport();
+    const { clock, random } = transport;
+    const weir = createWeir({ clock, random });
+    const { interceptors = [], ...options } = weir.client({
+      fallback: { reserveMs: 100, providers: [staleCache({ shared: true })] },
+    });
+    const seen: unknown[] = [];
+    const probe: Interceptor = (own: OptionsWithOwn, nextCall) => {
+      const record = own[recordKey];
+      seen.push([record?.target, record?.priority, (record?.deadlineMs ?? 0) - clock.now()]);
+      return new InterceptingCall(nextCall(own));
+    };
+    const link = await transport.open({
+      service: ConformanceServiceService,
+      implementation: echo,
+      clientOptions: { ...options, interceptors: [...interceptors, probe] },
+      serverInterceptors: [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    const called = new Promise((resolve) => {
+      const own = weir.with({ deadline: clock.wallNow() + 1_000 }, { priority: "low" });
+      client.unary(message(1), new Metadata(), own, resolve);
+    });
+    expect(await link.until(called, 1e6)).toBe(null);
+    expect(seen).toEqual([[client.getChannel().getTarget(), "low", 1_800]]);
   });
 });

@@ -17,8 +17,17 @@ import {
 } from "../../../src/policies/fallback/client-providers.js";
 import { staleCache } from "../../../src/policies/fallback/stale-cache/client-cache.js";
 import { createWeir } from "../../../src/weir.js";
+import { callOf, fakeBelow, optionsOf } from "../../grpc/client/fake-call.js";
 import { failing, handlers, path, scene } from "../../scene.js";
-import { fallbackScene, given, message, received, replaceable, unary } from "./client-scene.js";
+import {
+  fallbackScene,
+  given,
+  message,
+  received,
+  replaceable,
+  unary,
+  within,
+} from "./client-scene.js";
 
 describe.each(replaceable)("a failed call of %s", (method) => {
   it("is answered by the first provider that has an answer, and marked", async () => {
@@ -128,8 +137,13 @@ describe.each(replaceable)("a failed call of %s", (method) => {
   });
 
   it("has another answer while the breaker is open", async () => {
+    const origins: unknown[] = [];
+    const when = ({ origin }: FallbackFailure) => {
+      origins.push(origin);
+      return true;
+    };
     const made = await fallbackScene(
-      { providers: [value((_, context) => given(context, 40))] },
+      { providers: [value((_, context) => given(context, 40), { when })] },
       {},
       { breaker: { consecutiveFailures: 1, failureRate: false } },
     );
@@ -137,6 +151,7 @@ describe.each(replaceable)("a failed call of %s", (method) => {
       expect((await made.call(method)).received).toEqual(received(method, 40));
     }
     expect(made.decisions.filter(({ reason }) => reason === "BREAKER_OPEN")).toHaveLength(2);
+    expect(origins).toEqual(["remote", "local-policy", "local-policy"]);
   });
 
   it.each([
@@ -252,7 +267,7 @@ describe.each(replaceable)("a failed call of %s", (method) => {
   });
 
   it("asks no further provider once the weir is closed", async () => {
-    const { weir, start, link, provider } = await fallbackScene({
+    const { weir, start, link, clock, provider } = await fallbackScene({
       providers: [
         value(() => new Promise(() => {}), { name: "slow", timeoutMs: 50 }),
         staticValue(message(2)),
@@ -260,8 +275,11 @@ describe.each(replaceable)("a failed call of %s", (method) => {
     });
     const running = start(method);
     await link.pass(20);
+    expect(weir.snapshot().waiting).toBe(1);
+    const closedMs = clock.now();
     weir.close();
     expect((await link.until(running.ended, 1e6)).details).toBe("not now");
+    expect(clock.now()).toBe(closedMs);
     expect(provider("static")).toMatchObject({ answered: 0 });
   });
 
@@ -302,6 +320,40 @@ describe("calls that stream their request", () => {
       expect(String(errors[0])).toContain(`${path[method]} streams its request`);
     },
   );
+});
+
+it("of at most a thousand methods it is said that a fallback is not for them", () => {
+  const errors: unknown[] = [];
+  const interceptor = fallback({
+    providers: [empty()],
+    onError: (error) => errors.push(error),
+  });
+  const { nextCall } = fakeBelow();
+  for (let method = 0; method < 1_100; method += 1) {
+    const { clientStream } = ConformanceServiceService;
+    interceptor({ method_definition: { ...clientStream, path: `/a.B/M${method}` } }, nextCall);
+  }
+  expect(errors).toHaveLength(1_000);
+});
+
+it("a call without a fallback, and without a handler that it is made for, is the call below", () => {
+  const { calls, nextCall } = fakeBelow();
+  const call = fallback({ mode: "off", providers: [empty()] })(optionsOf(), nextCall);
+  expect(call).toBe(callOf(calls));
+});
+
+it("a provider is asked once, and not for each call, whether it is for a call whose time is over", async () => {
+  const asked: Status[] = [];
+  const when = ({ code }: FallbackFailure) => {
+    asked.push(code);
+    return true;
+  };
+  const made = await fallbackScene(
+    { providers: [empty({ when })] },
+    { handlers: failing(0).handlers },
+  );
+  for (let call = 0; call < 3; call += 1) await made.call("unary", within(made, 1_000));
+  expect(asked).toEqual([Status.DEADLINE_EXCEEDED]);
 });
 
 describe("the answers that need no function", () => {
@@ -363,6 +415,12 @@ describe("fallback options", () => {
     [
       { providers: [staleCache({ shared: true }), staleCache({ shared: true, name: "b" })] },
       "client.fallback.providers[1] must be the only stale cache of the chain",
+    ],
+    [
+      {
+        providers: [staleCache({ shared: true }), empty(), staleCache({ shared: true, name: "b" })],
+      },
+      "client.fallback.providers[2] must be the only stale cache of the chain",
     ],
     [{ providers: [provider], reserveMs: -1 }, "client.fallback.reserveMs must be milliseconds"],
     [{ providers: [provider], mode: "on" }, "client.fallback.mode must be one of"],

@@ -85,6 +85,12 @@ function serviceIn(definition: typeof loaded): Readonly<Record<string, object>> 
   return definition["weir.v1.ConformanceService"] as Readonly<Record<string, object>>;
 }
 
+function withoutOptions(service: Readonly<Record<string, object>>) {
+  return Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [name, { ...method, options: undefined }]),
+  );
+}
+
 function withoutTypes(service: Readonly<Record<string, object>>) {
   return Object.fromEntries(
     Object.entries(service).map(([name, method]) => [name, { ...method, requestType: undefined }]),
@@ -115,6 +121,10 @@ describe("the levels of the schema are read from", () => {
       () => methodRegistry(constructorIn(loaded).service as never),
     ],
     ["an object that holds a service", () => methodRegistry({ service: serviceIn(loaded) })],
+    [
+      "the descriptors of a service whose methods have no options",
+      () => methodRegistry(withoutOptions(serviceIn(loaded))),
+    ],
     [
       "the options of a service whose types have no descriptors",
       () => methodRegistry(withoutTypes(serviceIn(loaded))),

@@ -121,7 +121,7 @@ export class SharedCall implements ClientListener {
     this.#onEnd = onEnd;
     const { record, untilMs } = opener;
     const { requestStream, responseStream } = options.method_definition;
-    this.#deadlineMs = untilMs + Math.max(0, untilMs - record.clock.now());
+    this.#deadlineMs = untilMs + (untilMs - record.clock.now());
     this.record = new CallRecord(
       environment,
       { path: record.method, requestStream, responseStream },
@@ -188,7 +188,7 @@ export class SharedCall implements ClientListener {
 
   onReceiveMessage(message: unknown): void {
     // grpc-js announces a failure by a message of null.
-    if (message !== null) this.#message ??= message;
+    if (message !== null) this.#message = message;
   }
 
   onReceiveStatus(received: StatusObject): void {

@@ -27,6 +27,8 @@ describe("a stored answer", () => {
     const answer = { storedAtMs: 5, reading: { clock: 1.5, nowMs: 7 }, messages: [bytes(1, 2)] };
     const encoded = encodeAnswer(answer);
     expect(decodeAnswer(encoded)).toEqual(answer);
+    const without = { ...answer, messages: [] };
+    expect(decodeAnswer(encodeAnswer(without))).toEqual(without);
     for (let length = 0; length < encoded.length; length += 1) {
       const part = decodeAnswer(encoded.subarray(0, length));
       if (part !== undefined) expect(part.messages).toEqual([]);

@@ -11,6 +11,7 @@ import {
 } from "../../../../src/gen/weir/v1/conformance.js";
 import type { KeyedCall } from "../../../../src/grpc/client/policy.js";
 import { localRejection, rejectionOf } from "../../../../src/grpc/status/rejection.js";
+import { serverRejection } from "../../../../src/grpc/status/server-rejection.js";
 import type { MethodPolicy } from "../../../../src/pipeline/client.js";
 import { fallback } from "../../../../src/policies/fallback/client.js";
 import { staticValue } from "../../../../src/policies/fallback/client-providers.js";
@@ -84,6 +85,8 @@ it("a failure concerns the first caller alone where it is about who calls", () =
     [local("ATTEMPT_TIMEOUT"), false],
     [local("DEADLINE_EXCEEDED"), false],
     [local("CLOSED"), false],
+    [serverRejection(refusal("RATE_LIMIT_EXCEEDED", "refused")), true],
+    [serverRejection(refusal("LOAD_SHED", "refused")), false],
   ] as const) {
     expect([status.details, status.code, failedForOpener(status)]).toEqual([
       status.details,

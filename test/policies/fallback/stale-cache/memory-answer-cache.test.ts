@@ -1,7 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../../src/core/options.js";
-import { memoryAnswerCache } from "../../../../src/policies/fallback/stale-cache/memory-answer-cache.js";
+import {
+  memoryAnswerCache,
+  resolveMemoryAnswerCacheOptions,
+} from "../../../../src/policies/fallback/stale-cache/memory-answer-cache.js";
 import { VirtualClock } from "../../../../src/testing/clock/virtual-clock.js";
 
 const value = (length: number) => new Uint8Array(length);
@@ -17,6 +20,10 @@ describe("a cache of answers in memory", () => {
     expect(cache.get("a")).toBeUndefined();
     expect(cache.snapshot()).toEqual({ entries: 0, bytes: 0 });
     expect(cache.get("b")).toBeUndefined();
+  });
+
+  it("has room for a thousand answers and 16 MiB by default", () => {
+    expect(resolveMemoryAnswerCacheOptions()).toEqual({ maxEntries: 1_000, maxBytes: 16_777_216 });
   });
 
   it("forgets what was used longest ago, by number and by bytes", () => {
