@@ -6,7 +6,7 @@ import {
   propagate,
   status as Status,
 } from "@grpc/grpc-js";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import {
   ConformanceServiceClient,
@@ -190,6 +190,18 @@ describe.each(kinds)("a key for %s", (method) => {
       ["00000000-0000-4000-8000-000000000000"],
       ["ffffffff-ffff-4fff-bfff-ffffffffffff"],
     ]);
+  });
+
+  it("cannot be guessed from Math.random where no chance is handed in", () => {
+    const chance = vi.spyOn(Math, "random").mockReturnValue(0);
+    onTestFinished(() => chance.mockRestore());
+    const { calls, nextCall } = fakeBelow();
+    for (let call = 0; call < 2; call += 1) {
+      idempotencyKey()(optionsOf("unary"), nextCall).start(new Metadata(), {});
+    }
+    const [first, second] = keysOf(calls.map(({ metadata }) => metadata));
+    expect(first).toEqual([expect.stringMatching(uuidForm)]);
+    expect(second).not.toEqual(first);
   });
 
   it("comes from the function that is handed in for random ones", async () => {
