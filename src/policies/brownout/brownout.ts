@@ -100,10 +100,12 @@ type Counts = { -readonly [K in keyof OptionalWorkSnapshot]: number };
 
 /** Decides which optional work calls skip, so that a server under pressure does less for each call before it refuses any. */
 export class Brownout {
-  readonly #works: ReadonlyMap<string, ResolvedOptionalWork>;
+  readonly #works = new Map<
+    string,
+    { readonly options: ResolvedOptionalWork; readonly counts: Counts }
+  >();
   readonly #pressure: Pressure;
   readonly #report: ReportError;
-  readonly #counts = new Map<string, Counts>();
   #lastPressure = 0;
   #reading = false;
 
@@ -112,11 +114,11 @@ export class Brownout {
     pressure: Pressure,
     report: ReportError,
   ) {
-    this.#works = works;
     this.#pressure = pressure;
     this.#report = report;
-    for (const name of works.keys()) {
-      this.#counts.set(name, { asked: 0, skippedByFlag: 0, skippedByPressure: 0 });
+    for (const [name, options] of works) {
+      const counts = { asked: 0, skippedByFlag: 0, skippedByPressure: 0 };
+      this.#works.set(name, { options, counts });
     }
   }
 
@@ -138,16 +140,16 @@ export class Brownout {
     chance: () => number,
   ): SkipVerdict | undefined {
     const work = this.#works.get(name);
-    const counts = this.#counts.get(name);
-    if (work === undefined || counts === undefined) return undefined;
-    const { mark } = work;
+    if (work === undefined) return undefined;
+    const { options, counts } = work;
+    const { mark } = options;
     counts.asked += 1;
     if (flag !== undefined) {
       if (!flag) counts.skippedByFlag += 1;
       return { skip: !flag, by: "flag", mark, detail: `${name}: ${flag ? "on" : "off"}` };
     }
     const pressure = this.#readPressure();
-    const share = skipShare(work, priority, pressure);
+    const share = skipShare(options, priority, pressure);
     const skip = share > 0 && chance() < share;
     if (skip) counts.skippedByPressure += 1;
     const percent = Math.round(100 * share);
@@ -157,7 +159,7 @@ export class Brownout {
 
   snapshot(): BrownoutSnapshot {
     const optional: Record<string, OptionalWorkSnapshot> = {};
-    for (const [name, counts] of this.#counts) optional[name] = { ...counts };
+    for (const [name, { counts }] of this.#works) optional[name] = { ...counts };
     return { pressure: this.#readPressure(), optional };
   }
 
@@ -174,16 +176,15 @@ export class Brownout {
 }
 
 /**
- * For each priority: in which part of the range from `skipAbovePressure` to `skipAllAbovePressure` its share of skipping calls
- * rises from 0 to 1. The parts overlap, so that the share rises over half of the range where all calls have one priority.
+ * For each priority but `critical`: in which part of the range from `skipAbovePressure` to `skipAllAbovePressure` its share of
+ * skipping calls rises from 0 to 1. The parts overlap, so that the share rises over half of the range where all calls have
+ * one priority.
  */
 const stretches = {
   low: { from: 0, to: 0.5 },
   normal: { from: 0.25, to: 0.75 },
   high: { from: 0.5, to: 1 },
-  // None before the end, then all of them.
-  critical: { from: 1, to: 1 },
-} as const satisfies Record<Priority, { readonly from: number; readonly to: number }>;
+} as const satisfies Partial<Record<Priority, { readonly from: number; readonly to: number }>>;
 
 /**
  * The share of the calls of a priority that skip a piece of work at a pressure. It is the dimmer of Klein et al.,
@@ -198,7 +199,9 @@ export function skipShare(
 ): number {
   if (!(pressure > skipAbovePressure)) return 0;
   if (pressure >= skipAllAbovePressure) return 1;
+  // None of the critical calls before the end, then all of them.
+  if (priority === "critical") return 0;
   const place = (pressure - skipAbovePressure) / (skipAllAbovePressure - skipAbovePressure);
   const { from, to } = stretches[priority];
-  return place <= from ? 0 : place >= to ? 1 : (place - from) / (to - from);
+  return Math.min(1, Math.max(0, (place - from) / (to - from)));
 }

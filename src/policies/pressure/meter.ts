@@ -68,7 +68,7 @@ export class PressureMeter {
     let pressure = 0;
     for (const name of names) {
       if (name !== "loopDelayMs" || this.#busy) {
-        pressure = Math.max(pressure, clamp(this.#ratios.get(name) ?? 0));
+        pressure = Math.max(pressure, this.#ratios.get(name) ?? 0);
       }
     }
     return pressure;
@@ -84,13 +84,13 @@ export class PressureMeter {
     const loop = this.#ratios.get("eventLoop");
     const cpu = this.#ratios.get("cpu");
     if (loop === undefined && cpu === undefined) return true;
-    return Math.max(loop ?? 0, cpu ?? 0) > 0;
+    return isInRange(loop) || isInRange(cpu);
   }
 
   snapshot(): PressureSnapshot {
     this.#refresh();
     const signals: Record<string, number> = {};
-    for (const [name, ratio] of this.#ratios) signals[name] = clamp(ratio);
+    for (const [name, ratio] of this.#ratios) signals[name] = Math.max(0, ratio);
     return { pressure: this.#pressure, signals };
   }
 
@@ -110,7 +110,7 @@ export class PressureMeter {
     this.#readProcess(kept);
     this.#readSignals();
     let pressure = 0;
-    for (const ratio of this.#ratios.values()) pressure = Math.max(pressure, clamp(ratio));
+    for (const ratio of this.#ratios.values()) pressure = Math.max(pressure, ratio);
     this.#pressure = pressure;
   }
 
@@ -162,6 +162,6 @@ function readingsOf(answer: unknown): Readings {
   };
 }
 
-function clamp(ratio: number): number {
-  return Math.max(0, Math.min(1, ratio));
+function isInRange(ratio: number | undefined): boolean {
+  return ratio !== undefined && ratio > 0;
 }

@@ -133,12 +133,13 @@ export function cpuQuota(
   let narrowest = Number.POSITIVE_INFINITY;
   for (const line of (read("/proc/self/cgroup") ?? "0::/\n1:cpu:/").split("\n")) {
     // `0::/system.slice/orders.service` in version 2, `4:cpu,cpuacct:/orders` in version 1.
-    const [, controllers, path] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? [];
-    if (controllers === undefined || path === undefined) continue;
+    const group = /^\d+:([^:]*):(\/.*)$/.exec(line);
+    if (group === null) continue;
+    const [, controllers = "", path = ""] = group;
     const unified = controllers === "";
     if (!unified && !controllers.split(",").includes("cpu")) continue;
-    for (const group of groupsOf(path)) {
-      const cores = unified ? unifiedQuota(group, read) : legacyQuota(group, read);
+    for (const each of groupsOf(path)) {
+      const cores = unified ? unifiedQuota(each, read) : legacyQuota(each, read);
       // No limit reads as `max` or -1.
       if (cores > 0) narrowest = Math.min(narrowest, cores);
     }
@@ -163,24 +164,23 @@ function allowedCores(read: ReadText): number {
   return cores;
 }
 
-/** A cgroup and those above it: `/a/b`, `/a`, and the root as an empty string. */
+/** A cgroup and those above it: the root as an empty string, `/a`, `/a/b`. */
 function groupsOf(path: string): string[] {
-  const names = path.split("/").filter((name) => name !== "" && name !== "..");
-  return Array.from({ length: names.length + 1 }, (_, above) =>
-    names
-      .slice(0, names.length - above)
-      .map((name) => `/${name}`)
-      .join(""),
-  );
+  const groups = [""];
+  for (const name of path.split("/")) {
+    if (name !== "" && name !== "..") groups.push(`${groups.at(-1)}/${name}`);
+  }
+  return groups;
 }
 
 function unifiedQuota(group: string, read: ReadText): number {
-  const [quota, period] = (read(`${root}${group}/cpu.max`) ?? "").trim().split(" ").map(Number);
-  return (quota ?? Number.NaN) / (period ?? Number.NaN);
+  const text = read(`${root}${group}/cpu.max`) ?? "";
+  const [quota = Number.NaN, period = Number.NaN] = text.trim().split(" ").map(Number);
+  return quota / period;
 }
 
 function legacyQuota(group: string, read: ReadText): number {
-  const number = (name: string) => Number(read(`${root}/cpu${group}/${name}`) ?? Number.NaN);
+  const number = (name: string) => Number(read(`${root}/cpu${group}/${name}`));
   return number("cpu.cfs_quota_us") / number("cpu.cfs_period_us");
 }
 

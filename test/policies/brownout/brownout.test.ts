@@ -24,6 +24,11 @@ describe("the options of a brownout", () => {
     [{ optional: {} }, "brownout.optional"],
     [{ optional: { "two words": {} } }, "brownout.optional"],
     [{ optional: { a: { skipAbovePressure: 1.1 } } }, "brownout.optional.a.skipAbovePressure"],
+    [{ optional: { a: { skipAbovePressure: -0.1 } } }, "brownout.optional.a.skipAbovePressure"],
+    [
+      { optional: { a: { skipAllAbovePressure: 1.1 } } },
+      "brownout.optional.a.skipAllAbovePressure",
+    ],
     [
       { optional: { a: { skipAbovePressure: 0.6, skipAllAbovePressure: 0.5 } } },
       "brownout.optional.a.skipAllAbovePressure",
@@ -89,9 +94,11 @@ describe("a brownout", () => {
       mark: false,
       detail: "reviews: off",
     });
-    expect(brownout.judge("reviews", "low", true, never)).toMatchObject({ skip: false });
+    for (const priority of ["low", "critical"] as const) {
+      expect(brownout.judge("reviews", priority, true, never)).toMatchObject({ skip: false });
+    }
     expect(brownout.snapshot().optional).toEqual({
-      reviews: { asked: 2, skippedByFlag: 1, skippedByPressure: 0 },
+      reviews: { asked: 3, skippedByFlag: 1, skippedByPressure: 0 },
     });
   });
 

@@ -298,6 +298,58 @@ describe("a brownout", () => {
     expect(errors.map(String)).toEqual(['Error: No optional work is named "extra"']);
   });
 
+  it("asks no flag about a name that nobody knows, and reports no more than a hundred of them", async () => {
+    const errors: unknown[] = [];
+    const asked: string[] = [];
+    const names = Array.from({ length: 102 }, (_, index) => `extra-${index}`);
+    const world = await asking(
+      {
+        optional: { extras: {} },
+        flag: (name) => {
+          asked.push(name);
+          return false;
+        },
+      },
+      [...names, "extras"],
+      { onError: (error) => errors.push(error) },
+    );
+    await world.call("unary");
+    await world.call("unary");
+    expect(world.answers).toEqual(Array(2).fill([...names.map(() => false), true]));
+    expect(asked).toEqual(["extras", "extras"]);
+    expect(errors.map(String)).toEqual(
+      names.slice(0, 100).map((name) => `Error: No optional work is named "${name}"`),
+    );
+  });
+
+  it("tells a flag that asks for its own work that nothing is skipped yet", async () => {
+    const told: (boolean | undefined)[] = [];
+    const flag = () => {
+      told.push(currentCall()?.shouldSkip("extras"));
+      return false;
+    };
+    const world = await asking({ optional: { extras: {} }, flag }, ["extras"]);
+    await world.call("unary");
+    expect([told, world.answers]).toEqual([[false], [[true]]]);
+  });
+
+  it("that is switched off while a call runs asks nothing more for it", async () => {
+    const world = await scene({
+      client: bare,
+      server: { brownout: { optional: { extras: {} }, pressure: () => 1 } },
+      handlers: handlers((_call, answer) => {
+        world.weir.policy("brownout").mode = "off";
+        expect(currentCall()?.shouldSkip("extras")).toBe(false);
+        answer();
+      }),
+    });
+    expect((await world.call("unary")).code).toBe(Status.OK);
+    expect(world.decisions).toEqual([]);
+    expect(world.weir.policy("brownout").snapshot()).toMatchObject([
+      { optional: { extras: { asked: 0 } } },
+    ]);
+  });
+
   it("costs a call nothing when flag or pressure throw", async () => {
     const errors: unknown[] = [];
     const broken = () => {

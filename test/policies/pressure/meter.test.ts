@@ -14,6 +14,7 @@ const idle = idleReader.read();
 function meter(options: PressureOptions = {}) {
   const clock = fakeClock();
   const errors: string[] = [];
+  const thrown: unknown[] = [];
   let readings: Readings = idle;
   let reads = 0;
   const reader = {
@@ -22,13 +23,15 @@ function meter(options: PressureOptions = {}) {
       return readings;
     },
   };
-  const made = new PressureMeter(resolvePressureOptions(options), reader, clock, (_error, where) =>
-    errors.push(where),
-  );
+  const made = new PressureMeter(resolvePressureOptions(options), reader, clock, (error, where) => {
+    thrown.push(error);
+    errors.push(where);
+  });
   return {
     meter: made,
     clock,
     errors,
+    thrown,
     reads: () => reads,
     /** The process looks like this from now on, for as long as it takes to believe it. */
     become: (next: Partial<Readings>): void => {
@@ -79,14 +82,35 @@ describe("pressure", () => {
     });
   });
 
-  it("reads the process no more than once in sampleMs, and only when asked", () => {
+  it.each<[string, (pressure: PressureMeter) => unknown]>([
+    ["the pressure", (pressure) => pressure.now()],
+    ["some signals", (pressure) => pressure.of(["memory"])],
+    ["whether it is saturated", (pressure) => pressure.saturated()],
+    ["the delay of the event loop", (pressure) => pressure.loopDelayMs],
+    ["a snapshot", (pressure) => pressure.snapshot()],
+  ])("reads the process once in sampleMs, and only when it is asked for %s", (_what, ask) => {
     const { meter: pressure, clock, reads } = meter({ sampleMs: 100 });
     expect(reads()).toBe(0);
-    for (let call = 0; call < 1_000; call += 1) {
-      pressure.now();
+    const readAtMs: number[] = [];
+    for (let ms = 0; ms <= 300; ms += 1) {
+      const before = reads();
+      ask(pressure);
+      if (reads() > before) readAtMs.push(ms);
       clock.advance(1);
     }
-    expect(reads()).toBe(10);
+    expect(readAtMs).toEqual([0, 100, 200, 300]);
+  });
+
+  it("ignores how busy the process is while it starts, and then follows it by half in 250 ms", () => {
+    const { meter: pressure, clock, set } = meter();
+    set({ eventLoop: 1, cpu: 1 });
+    const told: number[] = [];
+    for (let step = 0; step < 4; step += 1) {
+      told.push(pressure.now());
+      clock.advance(250);
+    }
+    // From -1, where there is all the room that counts, up to 1.
+    expect(told).toEqual([0, 0, 0.5, 0.75]);
   });
 
   it("does not believe one bad reading of the event loop, and believes one of memory", () => {
@@ -110,7 +134,8 @@ describe("pressure", () => {
       clock.advance(250);
       pressure.now();
     }
-    expect(pressure.now()).toBeGreaterThan(0.8);
+    // As after a second of idleness: the pressure is never further below its range than the range is long.
+    expect(pressure.now()).toBe(0.875);
   });
 
   it.each([
@@ -125,6 +150,22 @@ describe("pressure", () => {
     const { meter: pressure, errors } = meter({ signals: { pool: signal } });
     expect(pressure.now()).toBe(0);
     expect(errors).toEqual(["pressure.signals.pool"]);
+  });
+
+  it("has no part of a signal that fails from now on, whatever it said before", () => {
+    let said = 0.5;
+    const { meter: pressure, clock } = meter({ signals: { pool: () => said } });
+    expect([pressure.now(), pressure.of(["pool"])]).toEqual([0.5, 0.5]);
+    said = Number.NaN;
+    clock.advance(250);
+    expect([pressure.now(), pressure.of(["pool"])]).toEqual([0, 0]);
+    expect(pressure.snapshot().signals).not.toHaveProperty("pool");
+  });
+
+  it.each([undefined, null, 5, {}])("reports a reader that answers %j", (answer) => {
+    const { meter: pressure, thrown } = meter({ reader: { read: () => answer as never } });
+    expect(pressure.now()).toBe(0);
+    expect(thrown).toEqual([new TypeError("the reader gave no readings")]);
   });
 
   it("reports a reader that reads nothing, and goes by the last reading", () => {
@@ -147,6 +188,7 @@ describe("pressure", () => {
       [70, 70],
       [Number.NaN, 70],
       [-1, 70],
+      ["90" as never, 70],
       [0, 0],
     ] as const) {
       set({ loopDelayMs });
@@ -159,6 +201,33 @@ describe("pressure", () => {
     const { meter: pressure, become } = meter({ memory: false });
     become({ memory: 1 });
     expect(pressure.now()).toBe(0);
+    const none = meter({ eventLoop: false, loopDelayMs: false, cpu: false, memory: false });
+    expect(none.meter.snapshot()).toEqual({ pressure: 0, signals: {} });
+  });
+
+  it("reads what the user reads the process with", () => {
+    const reader = { read: () => ({ ...idle, memory: 0.9 }) };
+    expect(meter({ reader }).meter.now()).toBeCloseTo(0.5);
+  });
+
+  it.each<[string, PressureOptions, Partial<Readings>, number]>([
+    ["neither is busy", {}, {}, 0],
+    ["the loop is busy", {}, { eventLoop: 0.9 }, 1],
+    ["the CPU is busy", {}, { cpu: 0.9 }, 1],
+    ["both are just at the start of their ranges", {}, { eventLoop: 0.85, cpu: 0.85 }, 0],
+    ["the loop is idle, and the CPU is left out", { cpu: false }, {}, 0],
+    ["the loop is busy, and the CPU is left out", { cpu: false }, { eventLoop: 0.9 }, 1],
+    ["the CPU is idle, and the loop is left out", { eventLoop: false }, {}, 0],
+    ["the CPU is busy, and the loop is left out", { eventLoop: false }, { cpu: 0.9 }, 1],
+    ["both are left out", { eventLoop: false, cpu: false }, {}, 1],
+  ])("where %s, a late event loop counts so much", (_where, options, readings, expected) => {
+    const { meter: pressure, clock, set } = meter(options);
+    pressure.now();
+    set({ loopDelayMs: 250, ...readings });
+    // So long that nothing is left of what was read before.
+    clock.advance(1_000_000);
+    expect(pressure.of(["loopDelayMs"])).toBe(expected);
+    expect(pressure.saturated()).toBe(expected === 1);
   });
 
   it("reads nothing more when it is closed", () => {
@@ -169,13 +238,54 @@ describe("pressure", () => {
     pressure.now();
     expect(reads()).toBe(1);
   });
+
+  it("closes its reader with it, and reports what that throws", () => {
+    let closed = 0;
+    const close = () => {
+      closed += 1;
+      throw new Error("broken");
+    };
+    const { meter: pressure, errors } = meter({ reader: { read: () => idle, close } });
+    pressure.close();
+    expect([closed, errors]).toEqual([1, ["pressure.reader"]]);
+    // Nothing was read before, and nothing is now.
+    expect([pressure.now(), pressure.loopDelayMs, pressure.saturated()]).toEqual([0, 0, false]);
+  });
 });
 
 describe("pressure options", () => {
+  it("have defaults", () => {
+    expect(resolvePressureOptions()).toEqual({
+      eventLoop: { from: 0.85, to: 0.98 },
+      loopDelayMs: { from: 50, to: 250 },
+      cpu: { from: 0.85, to: 0.98 },
+      memory: { from: 0.85, to: 0.95 },
+      signals: {},
+      sampleMs: 250,
+    });
+  });
+
+  it("take an idle process for one that uses nothing", () => {
+    expect(idleReader.read()).toEqual({ eventLoop: 0, loopDelayMs: 0, cpu: 0, memory: 0 });
+  });
+
+  it("take ranges and times up to their bounds", () => {
+    const cpu = { from: 0, to: 0.5 };
+    const memory = { from: 999_999_999, to: 1_000_000_000 };
+    expect(resolvePressureOptions({ cpu, memory, sampleMs: 10 })).toMatchObject({
+      cpu,
+      memory,
+      sampleMs: 10,
+    });
+  });
+
   it.each([
     ["pressure.cpus", { cpus: false }],
     ["pressure.cpu.to", { cpu: { from: 0.9, to: 0.9 } }],
     ["pressure.cpu.from", { cpu: { from: "0.9", to: 1 } }],
+    ["pressure.cpu.from", { cpu: { from: -0.1, to: 1 } }],
+    ["pressure.cpu.from", { cpu: { from: 1_000_000_001, to: 1_000_000_002 } }],
+    ["pressure.cpu.to", { cpu: { from: 0, to: 1_000_000_001 } }],
     ["pressure.cpu", { cpu: true }],
     ["pressure.signals.pool", { signals: { pool: 0.5 } }],
     ["pressure.signals", { signals: [] }],
@@ -185,26 +295,11 @@ describe("pressure options", () => {
     ["pressure.signals.loopDelayMs", { signals: { loopDelayMs: () => 0.5 } }],
     ["pressure.signals.cpu", { cpu: false, signals: { cpu: () => 0.5 } }],
     ["pressure.signals.memory", { signals: { memory: () => 0.5 } }],
-    ["pressure.sampleMs", { sampleMs: 1 }],
+    ["pressure.sampleMs", { sampleMs: 9.9 }],
     ["pressure.reader", { reader: {} }],
   ])("refuse nonsense and name %s", (option, options) => {
     const build = () => resolvePressureOptions(options as PressureOptions);
     expect(build).toThrow(InvalidOptionError);
     expect(build).toThrow(expect.objectContaining({ option }));
-  });
-
-  it("counts the delay of the event loop while the loop or the CPU is busy, or where neither is known", () => {
-    const delay = { loopDelayMs: 250 };
-    const { meter: pressure, become } = meter();
-    become(delay);
-    expect(pressure.of(["loopDelayMs"])).toBe(0);
-    become({ ...delay, eventLoop: 0.9 });
-    expect(pressure.of(["loopDelayMs"])).toBeCloseTo(1, 2);
-    become({ ...delay, cpu: 0.9 });
-    expect(pressure.of(["loopDelayMs"])).toBeCloseTo(1, 2);
-    const other = meter({ eventLoop: false, cpu: false });
-    other.become(delay);
-    expect(other.meter.of(["loopDelayMs"])).toBeCloseTo(1, 2);
-    expect(other.meter.saturated()).toBe(true);
   });
 });

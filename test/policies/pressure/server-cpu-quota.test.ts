@@ -54,7 +54,12 @@ describe("the CPU quota of a process", () => {
     ["it cannot be read", { "/proc/self/cgroup": "what\n", "/sys/fs/cgroup/cpu.max": "soon" }],
     [
       "only other controllers do",
-      { "/proc/self/cgroup": "1:memory:/\n", "/sys/fs/cgroup/cpu.max": "1 1" },
+      {
+        "/proc/self/cgroup": "1:memory:/\n",
+        "/sys/fs/cgroup/cpu.max": "1 1",
+        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "1",
+        "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "1",
+      },
     ],
     ["it is zero", { "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "0 100000" }],
   ])("is none where %s", (_why, files) => {

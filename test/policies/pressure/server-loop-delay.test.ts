@@ -15,6 +15,10 @@ describe("the delay of the event loop", () => {
     clock.busy(25);
     clock.turn();
     expect(delay.take()).toBe(5);
+    // On time, and in the middle of a wait.
+    clock.busy(20);
+    clock.turn();
+    expect([delay.take(), delay.take()]).toEqual([0, 0]);
   });
 
   it("is seen while it goes on, and in full when it is over", () => {
