@@ -35,8 +35,8 @@ export interface ElasticSignals {
    * needs only calls that are held up.
    */
   late?(nowMs: number): boolean;
-  /** Calls that run or wait for a slot. Called for each call that ends. Without it there is no slow start. */
-  demand?(): number;
+  /** Calls that run or wait for a slot. Called for each call that ends. */
+  demand(): number;
 }
 
 /** The factor by which a trial lowers the limit, in each of its first two windows. */
@@ -162,8 +162,8 @@ export class ElasticLimit implements RampingLimit {
    * that are served within the ceiling at the rate at which they end.
    */
   #watch(nowMs: number, tookMs: number): void {
-    const demand = this.#signals.demand?.();
-    if (demand === undefined || this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
+    if (this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
+    const demand = this.#signals.demand();
     const perSecond = this.#slowStart.record(nowMs, tookMs, demand);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
@@ -223,7 +223,7 @@ export class ElasticLimit implements RampingLimit {
 
   #seeDemand(): void {
     const before = this.#demand;
-    this.#demand = this.#signals.demand?.() ?? 0;
+    this.#demand = this.#signals.demand();
     this.#piled =
       this.#demand > before + pilingDeviations * Math.sqrt(before) ? this.#piled + 1 : 0;
   }
@@ -286,8 +286,8 @@ export class ElasticLimit implements RampingLimit {
  * calls do less of it. 0: more calls only wait for each other.
  */
 function elasticity(before: Before, seen: WindowSummary): number {
+  // No call was in time, before or now: that is no matter of concurrency.
+  if (before.goodPerSecond === 0 || seen.goodPerSecond === 0) return 0;
   const goodput = seen.goodPerSecond / before.goodPerSecond;
-  const inFlight = seen.meanInFlight / before.inFlight;
-  if (!(goodput > 0) || !Number.isFinite(goodput) || !(inFlight > 0) || inFlight === 1) return 0;
-  return Math.log(goodput) / Math.log(inFlight);
+  return Math.log(goodput) / Math.log(seen.meanInFlight / before.inFlight);
 }

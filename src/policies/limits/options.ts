@@ -146,7 +146,7 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
     new ElasticLimit(checked, {
       saturated: () => signals.saturated(),
       ceilingMs: () => fixed,
-      demand: () => signals.demand?.() ?? 0,
+      demand: () => signals.demand(),
     });
 }
 

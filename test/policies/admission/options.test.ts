@@ -6,7 +6,7 @@ import {
 } from "../../../src/policies/admission/options.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 
-const calm = { saturated: () => false, ceilingMs: () => undefined };
+const calm = { saturated: () => false, ceilingMs: () => undefined, demand: () => 0 };
 
 describe("admission options", () => {
   it("have defaults, and a queue as long as the limit", () => {

@@ -29,6 +29,7 @@ describe.each(algorithms)("%s", (algorithm) => {
           {
             saturated: () => now.saturated,
             ceilingMs: () => now.ceilingMs,
+            demand: () => 0,
           },
           () => {},
         );

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AimdLimit } from "../../../src/policies/limits/aimd.js";
-import { ElasticLimit } from "../../../src/policies/limits/elastic.js";
+import { ElasticLimit, type ElasticSignals } from "../../../src/policies/limits/elastic.js";
 import { Gradient, Gradient2Limit } from "../../../src/policies/limits/gradient2.js";
 import { fixedLimit, type Limit } from "../../../src/policies/limits/limit.js";
 import { VegasLimit } from "../../../src/policies/limits/vegas.js";
@@ -12,9 +12,14 @@ const bounds = { min: 8, max: 500, initial: 500, windowMs: 500 };
 const aimd = () => new AimdLimit({ ...bounds, backoffRatio: 0.9, maxLatencyMs: 150 });
 const vegas = () => new VegasLimit(bounds, seededRandom(3));
 const gradient2 = (busy: () => number) => new Gradient2Limit(bounds, () => busy() > 0.85);
+/** Of calls that run or wait nothing is known unless it is said: there are none. */
+const elasticLimit = (
+  options: Omit<typeof bounds, "initial">,
+  signals: Omit<ElasticSignals, "demand"> & Partial<ElasticSignals>,
+) => new ElasticLimit(options, { demand: () => 0, ...signals });
 const elastic = (busy: () => number) =>
-  new ElasticLimit(bounds, { saturated: () => busy() > 0.85, ceilingMs: () => 150 });
-const blind = () => new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+  elasticLimit(bounds, { saturated: () => busy() > 0.85, ceilingMs: () => 150 });
+const blind = () => elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
 const learning = { aimd, vegas, gradient2, elastic, blind };
 type Make = (busy: () => number) => Limit;
 
@@ -105,8 +110,7 @@ describe("the elastic limit", () => {
   });
 
   it("without a ceiling holds nothing down that is not saturated", () => {
-    const open = () =>
-      new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => undefined });
+    const open = () => elasticLimit(bounds, { saturated: () => false, ceilingMs: () => undefined });
     const [, over] = run(open, calm, overload);
     expect(over?.limit).toBe(500);
   });
@@ -114,7 +118,7 @@ describe("the elastic limit", () => {
 
 describe("the elastic limit without evidence", () => {
   it("holds nothing down when its trial took nothing away, because fewer run than its minimum", () => {
-    const limit = new ElasticLimit(
+    const limit = elasticLimit(
       { min: 8, max: 500, windowMs: 500 },
       { saturated: () => false, ceilingMs: () => 150 },
     );
@@ -128,7 +132,7 @@ describe("the elastic limit without evidence", () => {
 
   it("takes nothing away in a saturated process whose calls are in time", () => {
     let heldUp = 0;
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => true,
       ceilingMs: () => 150,
       heldUp: () => heldUp,
@@ -144,7 +148,7 @@ describe("the elastic limit without evidence", () => {
   });
 
   it("takes a tenth away with each window while a saturated process holds calls up", () => {
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => true,
       ceilingMs: () => undefined,
       heldUp: () => 0.5,
@@ -162,7 +166,7 @@ describe("the elastic limit without evidence", () => {
 
   it("starts from what runs again whenever the process has been idle in between", () => {
     let saturated = true;
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => saturated,
       ceilingMs: () => undefined,
       heldUp: () => (saturated ? 0.5 : 0),
@@ -181,7 +185,7 @@ describe("the elastic limit without evidence", () => {
 
   it("takes nothing away from calls that are slow while they are no more than before, until most are late", () => {
     let late = false;
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => false,
       ceilingMs: () => 150,
       heldUp: () => 0.5,
@@ -198,7 +202,7 @@ describe("the elastic limit without evidence", () => {
 
   it("tries with less once slow calls become ever more", () => {
     let demand = 20;
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => false,
       ceilingMs: () => 150,
       heldUp: () => 0.5,
@@ -212,7 +216,7 @@ describe("the elastic limit without evidence", () => {
   it("tries with less once slow calls have become ever more for two windows, and not after one", () => {
     let demand = 20;
     // Without a ceiling no surge is seen before its calls have ended.
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => false,
       ceilingMs: () => undefined,
       heldUp: () => 0.5,
@@ -242,7 +246,7 @@ describe("the elastic limit without evidence", () => {
   });
 
   it("holds calls down that wait for each other, and tries every ten seconds whether more would help", () => {
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => false,
       ceilingMs: () => undefined,
       heldUp: () => 0.5,
@@ -263,10 +267,127 @@ describe("the elastic limit without evidence", () => {
     const [first = 0, second = 0] = limits.slice(down);
     expect(Math.abs(second - 0.9 * first)).toBeLessThan(1);
     expect(Math.min(...limits)).toBe(8);
+    // A trial takes away twice 15 %, and the one with more adds 40 % for three windows. Here more did not help.
+    expect(limits.slice(2, 5)).toEqual([51, 43, 43]);
+    expect(limits.slice(down + 20, down + 24)).toEqual([11, 11, 11, 8]);
+    expect(phases[down + 23]).toBe("shrink");
+  });
+
+  it("goes down to what is served within 0.6 of the ceiling, once a trial has found that calls wait for each other", () => {
+    const limit = elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+    const feed = fed(limit);
+    const limits: number[] = [];
+    for (let window = 0; window < 6; window += 1) {
+      feed(1, 200, Math.min(60, limit.current), 150);
+      limits.push(limit.current);
+    }
+    // Of nearly 300 calls a second, in 90 ms.
+    expect(limits).toEqual([500, 500, 51, 43, 43, 26]);
+  });
+
+  it("opens again by a quarter with each window, once fewer than half of what it allows run", () => {
+    const limit = elasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => undefined,
+      heldUp: () => 0.5,
+      late: () => limit.current === 500,
+    });
+    const feed = fed(limit);
+    for (let windows = 0; limit.phase !== "shrink"; windows += 1) {
+      expect(windows).toBeLessThan(10);
+      feed(1, 200, Math.min(60, limit.current));
+    }
+    const seen = [1, 2, 3, 4].map(() => {
+      feed(1, 20, 10);
+      return `${limit.phase} ${limit.current}`;
+    });
+    // The first call of a window has ended before the last one closed, so the first one goes on as before.
+    expect(seen).toEqual(["shrink 39", "open 48", "open 60", "open 76"]);
+  });
+
+  it("learns nothing from a trial with more, where no more run than before", () => {
+    const limit = elasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => 250,
+      heldUp: () => (limit.phase === "open" && limit.current === 500 ? 0.5 : 0),
+    });
+    const feed = fed(limit);
+    const phases: string[] = [];
+    for (let window = 0; window < 40; window += 1) {
+      feed(1, 200, limit.phase === "open" ? 60 : Math.min(30, limit.current), 150);
+      if (phases.at(-1) !== limit.phase) phases.push(limit.phase);
+    }
+    expect(phases).toEqual(["open", "trial", "shrink", "trial", "open"]);
+  });
+
+  it.each([
+    [0.1, "open"],
+    [0.11, "trial"],
+  ])("takes a share of %d that is held up for what it is: %s", (heldUp, expected) => {
+    const limit = elasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => undefined,
+      heldUp: () => heldUp,
+    });
+    fed(limit)(3, 20, 60);
+    expect(limit.phase).toBe(expected);
+  });
+
+  it.each<[string, readonly ("success" | "failure")[], readonly string[]]>([
+    ["before nor in a trial", ["failure", "failure"], ["trial", "shrink"]],
+    ["in a trial", ["success", "failure"], ["trial", "shrink"]],
+    ["before a trial", ["failure", "success"], ["trial", "shrink"]],
+  ])(
+    "takes calls for such as wait for each other, where none is in time %s",
+    (_when, outcomes, expected) => {
+      let nowMs = 0;
+      const limit = elasticLimit(bounds, {
+        saturated: () => false,
+        ceilingMs: () => undefined,
+        heldUp: () => 0.5,
+      });
+      const phases = outcomes.map((outcome, index) => {
+        for (let call = 0; call < (index === 0 ? 70 : 90); call += 1) {
+          nowMs += 500 / 30;
+          limit.record(nowMs, 200, Math.min(60, limit.current), outcome);
+        }
+        return limit.phase;
+      });
+      expect(phases).toEqual(expected);
+    },
+  );
+
+  it("knows nothing of a trial any more, once the process has been saturated", () => {
+    let saturated = false;
+    let heldUp = 0.5;
+    const limit = elasticLimit(bounds, {
+      saturated: () => saturated,
+      ceilingMs: () => undefined,
+      heldUp: () => heldUp,
+    });
+    const feed = fed(limit);
+    feed(3, 200, 60);
+    expect(limit.phase).toBe("trial");
+    saturated = true;
+    feed(1, 200, 40);
+    expect(limit.phase).toBe("saturated");
+    heldUp = 0;
+    const before = limit.current;
+    feed(1, 20, 40);
+    expect(limit.phase).toBe("open");
+    expect(limit.current / before).toBeCloseTo(1.25, 1);
+  });
+
+  it("lets in no more than is served within 0.6 of the ceiling while the process is saturated", () => {
+    const limit = elasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 });
+    const feed = fed(limit);
+    feed(3, 20, 400, 2_000);
+    // Of 4,000 calls a second, in 90 ms.
+    expect(limit.current).toBe(360);
   });
 
   it("lets in more while it holds calls down only as long as they take less than 0.6 of the ceiling", () => {
-    const limit = new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+    const limit = elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
     const feed = fed(limit);
     const window = (tookMs: number) => feed(1, tookMs, Math.min(60, limit.current), 300);
     for (let windows = 0; windows < 10 && limit.phase !== "shrink"; windows += 1) window(200);
@@ -283,7 +404,7 @@ describe("the elastic limit without evidence", () => {
   });
 
   it("goes by what is held up, and not by callers of whom the ceiling speaks, where both are known", () => {
-    const limit = new ElasticLimit(bounds, {
+    const limit = elasticLimit(bounds, {
       saturated: () => false,
       ceilingMs: () => 6,
       heldUp: () => 0.1,
@@ -292,6 +413,71 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBe(500);
   });
 });
+
+describe("the step of gradient2", () => {
+  const window = { samples: 100, p90Ms: 0, goodPerSecond: 100, meanInFlight: 100 };
+  /** The limit of 10,000 after windows of calls that took so long, and one more. */
+  const next = (windowsMs: readonly number[], lastMs: number, running = 10_000) => {
+    const gradient = new Gradient();
+    for (const ms of windowsMs) gradient.learn(ms);
+    return gradient.next(10_000, { ...window, meanMs: lastMs, maxInFlight: running });
+  };
+  /** What it takes for the usual time, seen from the step that calls of another time make. */
+  const usualMs = (windowsMs: readonly number[], lastMs: number) => {
+    const ratio = (next(windowsMs, lastMs) - 8_000 - 20) / 2_000;
+    return (ratio * lastMs) / 1.5;
+  };
+
+  it.each<[string, number[], number, number]>([
+    ["the mean of the first ten windows", Array(9).fill(10), 20, 11],
+    ["weighted by a sixth from the eleventh on", Array(10).fill(10), 22, 12],
+    [
+      "weighted as one of six hundred windows in the long run",
+      Array(1_500).fill(10),
+      20,
+      10 + 20 / 601,
+    ],
+    [
+      "brought down faster, while it is more than twice the present time",
+      [...Array(10).fill(100), 10],
+      200,
+      76.5 + (123.5 * 2) / 13,
+    ],
+    [
+      "brought down no faster, where it is twice the present time",
+      [...Array(10).fill(22), 10],
+      40,
+      20 + (20 * 2) / 13,
+    ],
+  ])("goes by a usual time that is %s", (_what, windowsMs, lastMs, expected) => {
+    expect(usualMs(windowsMs, lastMs)).toBeCloseTo(expected, 4);
+  });
+
+  it("takes calls that need half a millisecond, or no time at all, for what they are", () => {
+    expect(next(Array(20).fill(0.1), 0.5)).toBeCloseTo(9_020);
+    expect(next(Array(20).fill(0.1), 0)).toBeCloseTo(10_020);
+  });
+
+  it("is made while half of what it allows runs, and not below", () => {
+    expect(next([20], 20, 5_000)).toBeCloseTo(10_020);
+    expect(next([20], 20, 4_999)).toBe(10_000);
+  });
+});
+
+it.each<[string, number, () => Limit]>([
+  ["vegas", 3 * 10, () => new VegasLimit(bounds, () => 0)],
+  ["gradient2", 2 * 20, () => new Gradient2Limit(bounds, () => true)],
+  ["elastic", 2 * 20, () => elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 })],
+])(
+  "%s looks at no fewer calls than tell something, however slowly they come",
+  (_name, expected, make) => {
+    const limit = make();
+    let calls = 0;
+    for (; limit.current === 500; calls += 1) limit.record(600 * calls, 200, 20, "failure");
+    // The first window is left out, and the second tells vegas the shortest time.
+    expect(calls).toBe(expected);
+  },
+);
 
 it("gradient2 takes a tenth at the most in one step, however long calls take", () => {
   const gradient = new Gradient();
@@ -302,7 +488,7 @@ it("gradient2 takes a tenth at the most in one step, however long calls take", (
 });
 
 it("elastic waits 15 seconds after a trial without success, then twice as long each time, up to two minutes", () => {
-  const limit = new ElasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+  const limit = elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
   const feed = fed(limit);
   const startedAtMs: number[] = [];
   for (let window = 1; window <= 900; window += 1) {
@@ -315,6 +501,46 @@ it("elastic waits 15 seconds after a trial without success, then twice as long e
   // A trial takes three windows.
   const muteMs = waitedMs.map((ms) => Math.floor((ms - 1_500) / 1_000) * 1_000);
   expect(muteMs).toEqual([15_000, 30_000, 60_000, 120_000, 120_000]);
+});
+
+it("elastic waits 15 seconds again after a trial, where calls were in time since the one before", () => {
+  let tookMs = 200;
+  const limit = elasticLimit(bounds, { saturated: () => false, ceilingMs: () => 150 });
+  const feed = fed(limit);
+  /** How long it takes from the end of a trial to the next one. */
+  const muteMs = () => {
+    let windows = 0;
+    for (; limit.phase !== "trial"; windows += 1) {
+      expect(windows).toBeLessThan(300);
+      feed(1, tookMs, 60);
+    }
+    while (limit.phase === "trial") feed(1, tookMs, 60);
+    return 500 * windows;
+  };
+  muteMs();
+  expect(muteMs()).toBeGreaterThanOrEqual(15_000);
+  expect(muteMs()).toBeGreaterThanOrEqual(30_000);
+  tookMs = 20;
+  feed(150, tookMs, 60);
+  tookMs = 200;
+  muteMs();
+  expect(muteMs()).toBeLessThan(20_000);
+});
+
+describe.each<[string, (saturated: () => boolean) => Limit]>([
+  ["gradient2", (saturated) => new Gradient2Limit(bounds, saturated)],
+  ["elastic", (saturated) => elasticLimit(bounds, { saturated, ceilingMs: () => undefined })],
+])("%s that becomes saturated", (_name, make) => {
+  it("knows how long calls took before that", () => {
+    let saturated = false;
+    const limit = make(() => saturated);
+    const feed = fed(limit);
+    feed(20, 20, 100);
+    saturated = true;
+    feed(2, 80, 100);
+    // From a quarter more than what runs it takes a tenth, as calls take four times as long.
+    expect(limit.current).toBeLessThan(120);
+  });
 });
 
 describe("gradient2 with a gate", () => {
@@ -350,11 +576,11 @@ describe.each<[string, () => Limit]>([
   ["gradient2", () => new Gradient2Limit(bounds, () => true)],
   [
     "elastic with a ceiling",
-    () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 }),
+    () => elasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 }),
   ],
   [
     "elastic without a ceiling",
-    () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => undefined }),
+    () => elasticLimit(bounds, { saturated: () => true, ceilingMs: () => undefined }),
   ],
 ])("%s in a process that is saturated", (_name, make) => {
   /** The first window is left out; when the second closes, the limit starts from a quarter more than what runs. */
@@ -442,6 +668,61 @@ describe("Vegas", () => {
     expect(limitAfter(20, 49, "failure")).toBe(98);
   });
 
+  it("steps down once for a failure, and allows whole calls", () => {
+    const limit = new VegasLimit({ ...bounds, initial: 50 }, () => 0);
+    let nowMs = 0;
+    const window = (outcome: "success" | "failure") => {
+      for (let call = 1; call <= 10; call += 1) {
+        nowMs += 50;
+        limit.record(nowMs, 20, 50, call === 5 ? outcome : "success");
+      }
+      return limit.current;
+    };
+    limit.record(0, 20, 50, "success");
+    window("success");
+    window("success");
+    // A step is the logarithm of the limit: 1.7 for 50. Up it takes six of them.
+    expect([window("failure"), window("success"), window("success")]).toEqual([48, 58, 69]);
+  });
+
+  it("makes steps of one at least", () => {
+    const limit = new VegasLimit({ min: 1, max: 100, initial: 5, windowMs: 500 }, () => 0);
+    const feed = fed(limit);
+    feed(3, 20, 5, 10);
+    expect(limit.current).toBe(5);
+    feed(1, 20, 5, 10);
+    expect(limit.current).toBe(11);
+  });
+
+  it.each([
+    ["fifteen", 0, 150],
+    ["nearly thirty", 1 - 2 ** -32, 300],
+  ])("measures the shortest time anew after %s times its limit of calls", (_times, draw, calls) => {
+    /** Whether it takes slow calls for waiting calls, after so many calls in three windows, and again after so many. */
+    const stepsDown = (...counts: number[]) => {
+      const limit = new VegasLimit({ min: 1, max: 10, initial: 10, windowMs: 500 }, () => draw);
+      let nowMs = 0;
+      let tookMs = 20;
+      const window = (count: number) => {
+        for (let call = 1; call < count; call += 1) limit.record(nowMs + 1, tookMs, 10, "success");
+        nowMs += 500;
+        limit.record(nowMs, tookMs, 10, "success");
+      };
+      limit.record(0, tookMs, 10, "success");
+      window(10);
+      window(10);
+      return counts.map((count, index) => {
+        const before = limit.current;
+        tookMs *= 10;
+        window(index === 0 ? count - 21 : count);
+        return limit.current < before;
+      });
+    };
+    expect(stepsDown(calls - 1)).toEqual([true]);
+    expect(stepsDown(calls, calls - 1)).toEqual([false, true]);
+    expect(stepsDown(calls, calls)).toEqual([false, false]);
+  });
+
   it("takes a dependency that is slower for good as normal, once it has looked anew", () => {
     const limit = new VegasLimit({ ...bounds, initial: 100 }, () => 0);
     const feed = fed(limit);
@@ -503,22 +784,36 @@ describe("AIMD", () => {
 
 describe("the elastic limit that knows what runs", () => {
   /** A pool of 500 calls a second of which half is used, and then ten times as much comes as it can do. */
-  function step(runningKnown: boolean) {
+  function step({
+    runningKnown = true,
+    ceilingMs = (): number | undefined => 150,
+    slowMs = 0,
+  } = {}) {
     let demand = 5;
-    const signals = { saturated: () => false, ceilingMs: () => 150, demand: () => demand };
-    const { demand: _, ...blindSignals } = signals;
-    const limit = new ElasticLimit(bounds, runningKnown ? signals : blindSignals);
-    for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
+    const signals = { saturated: () => false, ceilingMs };
+    const limit = elasticLimit(bounds, {
+      ...signals,
+      ...(runningKnown ? { demand: () => demand } : {}),
+    });
+    let fromMs = 0;
+    for (; fromMs < 2_000; fromMs += 4) limit.record(fromMs, 20, 5, "success");
+    // Slow calls, which no trial makes faster.
+    for (const untilMs = fromMs + slowMs; fromMs < untilMs; fromMs += 4) {
+      limit.record(fromMs, 200, 5, "success");
+    }
+    const before = limit.current;
     for (let ms = 2; ms < 400; ms += 2) {
       demand = 5 + Math.round(4.5 * ms);
-      limit.record(2_000 + ms, 20 + Math.min(ms, 150), 5 + ms / 2, "success");
-      if (limit.current < 500) return { atMs: ms, limit: limit.current, phase: limit.phase };
+      limit.record(fromMs + ms, 20 + Math.min(ms, 150), 5 + ms / 2, "success");
+      if (limit.current < before) {
+        return { atMs: ms, limit: limit.current, phase: limit.phase, demand };
+      }
     }
     return undefined;
   }
 
   it("sees a surge that meets a limit before the calls of it have ended, and lets in what fits", () => {
-    const seen = step(true);
+    const seen = step();
     expect(seen?.atMs).toBeLessThan(60);
     // 500 a second for 0.6 of the ceiling of 150 ms.
     expect(seen?.limit).toBeGreaterThan(40);
@@ -527,7 +822,43 @@ describe("the elastic limit that knows what runs", () => {
   });
 
   it("would not in that time without", () => {
-    expect(step(false)).toBeUndefined();
+    expect(step({ runningKnown: false })).toBeUndefined();
+  });
+
+  it("takes no surge for a queue where there is no ceiling", () => {
+    expect(step({ ceilingMs: () => undefined })).toBeUndefined();
+  });
+
+  it("takes no surge for a queue while it knows that calls are just slow", () => {
+    expect(step({ slowMs: 5_000 })).toBeUndefined();
+  });
+
+  it("lets a surge be that is served within the ceiling", () => {
+    // At 500 a second: 200 calls within 400 ms.
+    expect(step()?.demand).toBeGreaterThan(75);
+    expect(step({ ceilingMs: () => 400 })?.demand).toBeGreaterThan(200);
+    expect(step({ ceilingMs: () => 400 })?.demand).toBeLessThan(400);
+    expect(step({ ceilingMs: () => 800 })?.demand).toBeGreaterThan(400);
+  });
+
+  it("tests within a second whether more would help than it let in behind a surge", () => {
+    let demand = 5;
+    const limit = elasticLimit(bounds, {
+      saturated: () => false,
+      ceilingMs: () => 150,
+      demand: () => demand,
+    });
+    for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
+    const since: Partial<Record<string, number>> = {};
+    for (let ms = 2; ms < 2_000; ms += 2) {
+      demand = 5 + Math.round(4.5 * ms);
+      limit.record(2_000 + ms, 100, limit.current, "success");
+      since[limit.phase] ??= ms;
+    }
+    const { shrink = Number.NaN, trial = Number.NaN } = since;
+    // With the first window of half a second that closes after a second.
+    expect(trial - shrink).toBeGreaterThanOrEqual(1_000);
+    expect(trial - shrink).toBeLessThanOrEqual(1_500);
   });
 });
 
@@ -536,12 +867,24 @@ describe("the ramp of an elastic limit", () => {
   function rampAfter(tookMs: number, saturated = false): number {
     let busy = false;
     const signals = { saturated: () => busy, ceilingMs: () => 150, demand: () => 5 };
-    const limit = new ElasticLimit(bounds, signals);
+    const limit = elasticLimit(bounds, signals);
     for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
     busy = saturated;
     for (let ms = 2_000; ms < 3_200; ms += 4) limit.record(ms, tookMs, 5, "success");
     return limit.ramp;
   }
+
+  it("is there as soon as the first window has closed", () => {
+    const signals = { saturated: () => false, ceilingMs: () => 150 };
+    const limit = elasticLimit(bounds, signals);
+    const ramps: number[] = [];
+    for (let ms = 0; ms <= 504; ms += 4) {
+      limit.record(ms, 20, 5, "success");
+      ramps.push(limit.ramp);
+    }
+    expect(new Set(ramps.slice(0, -2))).toEqual(new Set([Number.POSITIVE_INFINITY]));
+    expect(ramps.slice(-2)).toEqual([32, 32]);
+  });
 
   it("holds in calm", () => {
     expect(rampAfter(20)).toBe(32);
@@ -557,7 +900,7 @@ describe("an elastic limit that starts", () => {
   it("into an overload sees it without having seen any calm", () => {
     let demand = 0;
     const signals = { saturated: () => false, ceilingMs: () => 150, demand: () => demand };
-    const limit = new ElasticLimit(bounds, signals);
+    const limit = elasticLimit(bounds, signals);
     for (let ms = 20; limit.current === 500 && ms < 400; ms += 2) {
       demand = Math.round(4.5 * ms);
       limit.record(ms, Math.min(ms, 300), ms / 2, "success");
@@ -570,7 +913,7 @@ describe("an elastic limit that starts", () => {
 
 describe.each([
   ["gradient2", () => new Gradient2Limit(bounds, () => true)],
-  ["elastic", () => new ElasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 })],
+  ["elastic", () => elasticLimit(bounds, { saturated: () => true, ceilingMs: () => 150 })],
 ] as const)("%s on a clock of whole milliseconds", (_name, make) => {
   it("takes calls that need no time for what they are", () => {
     const limit = make();
@@ -582,7 +925,7 @@ describe.each([
 });
 
 it("the ramp of elastic gives way where it holds calls back behind others that do not end", () => {
-  const limit = new ElasticLimit(bounds, {
+  const limit = elasticLimit(bounds, {
     saturated: () => false,
     ceilingMs: () => 150,
     demand: () => 100,

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import { ElasticLimit } from "../../../src/policies/limits/elastic.js";
+import type { Limit } from "../../../src/policies/limits/limit.js";
 import { type LimitOptions, resolveLimit } from "../../../src/policies/limits/options.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 
-const signals = { saturated: () => false, ceilingMs: () => undefined };
+const signals = { saturated: () => false, ceilingMs: () => undefined, demand: () => 0 };
 const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals, () => {});
 
 describe("the limit option", () => {
@@ -33,6 +34,76 @@ describe("the limit option", () => {
     expect(limit.current).toBe(floor);
   });
 
+  /** The limit after calls that came so many milliseconds apart. */
+  const limitAfter = (limit: Limit, calls: number, everyMs: number, tookMs: number) => {
+    for (let call = 0; call < calls; call += 1) {
+      limit.record(call * everyMs, tookMs, limit.current, "success");
+    }
+    return limit.current;
+  };
+
+  it.each([
+    [{}, 5_000, 1_000],
+    [{}, 5_001, 900],
+    [{ maxLatencyMs: 1 }, 1, 1_000],
+    [{ maxLatencyMs: 1 }, 1.1, 900],
+    [{ backoffRatio: 0.5, maxLatencyMs: 1 }, 2, 500],
+    [{ backoffRatio: 0.999, maxLatencyMs: 1 }, 2, 999],
+  ])(
+    "takes aimd %j to take a call of %d ms so that it comes to %i",
+    (options, tookMs, expected) => {
+      expect(limitAfter(made({ algorithm: "aimd", ...options }), 1, 0, tookMs)).toBe(expected);
+    },
+  );
+
+  it.each<[string, LimitOptions, number]>([
+    ["vegas", { algorithm: "vegas" }, 1_500],
+    ["gradient2", { algorithm: "gradient2" }, 1_000],
+    ["elastic", { algorithm: "elastic", ceilingMs: 1 }, 1_000],
+    ["elastic with a window of its own", { algorithm: "elastic", ceilingMs: 1, windowMs: 10 }, 20],
+  ])("lets %s change every half a second unless told otherwise", (_name, options, expected) => {
+    // The first window is left out, and the second tells vegas the shortest time.
+    const busy = { ...signals, saturated: () => true };
+    const limit = resolveLimit(options)(seededRandom(1), busy, () => {});
+    let nowMs = 0;
+    for (; limit.current === 1_000; nowMs += 0.5) limit.record(nowMs, 20, 20, "failure");
+    expect(nowMs - 0.5).toBe(expected);
+  });
+
+  it("compares all calls with the ceiling that elastic is given, and with none where there is none", () => {
+    const slow = (ceilingMs: number | false) =>
+      limitAfter(made({ algorithm: "elastic", ceilingMs }), 100, 20, 300);
+    expect(slow(200)).toBeLessThan(1_000);
+    expect(slow(1)).toBeLessThan(1_000);
+    expect(slow(400)).toBe(1_000);
+    expect(slow(false)).toBe(1_000);
+  });
+
+  it("lets elastic see a surge by its own ceiling, too", () => {
+    let demand = 5;
+    const limit = resolveLimit({ algorithm: "elastic", ceilingMs: 150 })(
+      seededRandom(1),
+      { ...signals, demand: () => demand },
+      () => {},
+    );
+    for (let ms = 0; ms < 2_000; ms += 4) limit.record(ms, 20, 5, "success");
+    for (let ms = 2_002; ms < 2_060; ms += 2) {
+      demand += 9;
+      limit.record(ms, 20, 5, "success");
+    }
+    expect(limit.current).toBeLessThan(60);
+  });
+
+  it.each<LimitOptions>([
+    1,
+    { algorithm: "vegas", min: 1, max: 1, initial: 1 },
+    { algorithm: "gradient2", min: 1_000_000, max: 1_000_000, initial: 1_000_000 },
+    { algorithm: "elastic", windowMs: 10, ceilingMs: 1 },
+    { current: 1, record: () => {} },
+  ])("takes %j", (options) => {
+    expect(made(options).current).toBeGreaterThanOrEqual(1);
+  });
+
   it("takes a limit of the user's own", () => {
     const own = { current: 3, record: () => {} };
     const limit = made(own);
@@ -59,9 +130,17 @@ describe("the limit option", () => {
     expect(errors).toEqual(["limit.record", "limit.current"]);
     own.current = 5;
     expect(limit.current).toBe(5);
+    for (const nonsense of [0, 1.5, "7" as never]) {
+      own.current = nonsense;
+      expect(limit.current).toBe(5);
+    }
+    own.current = 1;
+    expect(limit.current).toBe(1);
+    own.current = 5;
+    expect(limit.current).toBe(5);
     own.current = 0;
     expect(limit.current).toBe(5);
-    expect(errors).toEqual(["limit.record", "limit.current", "limit.current"]);
+    expect(errors).toEqual(["limit.record", "limit.current", "limit.current", "limit.current"]);
   });
 
   it.each([
@@ -72,11 +151,16 @@ describe("the limit option", () => {
     ["limit.algorithm", { algorithm: "guess" }],
     ["limit.algorithm", {}],
     ["limit.max", { algorithm: "vegas", max: 0 }],
+    ["limit.max", { algorithm: "vegas", max: 1_000_001 }],
+    ["limit.min", { algorithm: "vegas", min: 0 }],
+    ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 0.49 }],
+    ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0.9 }],
+    ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: 0.9 }],
     ["limit.min", { algorithm: "vegas", min: 9, max: 8 }],
     ["limit.initial", { algorithm: "gradient2", initial: 5, min: 6 }],
     ["limit.initial", { algorithm: "elastic", initial: 20 }],
     ["limit.windowMs", { algorithm: "aimd", windowMs: 500 }],
-    ["limit.windowMs", { algorithm: "vegas", windowMs: 1 }],
+    ["limit.windowMs", { algorithm: "vegas", windowMs: 9.9 }],
     ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 1 }],
     ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0 }],
     ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: "none" }],

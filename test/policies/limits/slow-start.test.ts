@@ -51,22 +51,69 @@ describe("a surge", () => {
   });
 
   it("is judged by the end of the twentieth call, and not before twice the usual time of one", () => {
-    const seenAt = (everyMs: number) => {
-      const surge = rested();
+    const seenAt = (everyMs: number, tookMs = 20) => {
+      const surge = new SlowStart(8);
+      surge.rest({ ...calm, tookMs });
       for (let call = 0; call < 100; call += 1) {
         // Five come for each that ends.
-        if (surge.record(call * everyMs, 20, 100 + call * 5) !== undefined) return call;
+        if (surge.record(call * everyMs, tookMs, 100 + call * 5) !== undefined) return call;
       }
       return undefined;
     };
     // The first one begins it.
     expect(seenAt(4)).toBe(20);
     expect(seenAt(1)).toBe(40);
+    // Of quick calls, not before 20 ms.
+    expect(seenAt(0.5, 2)).toBe(40);
+  });
+
+  /** Calls end at these times after one at 0 that began the surge. What it says of the last one, and the ramp then. */
+  function judged(endAtMs: readonly number[], { from = 100, to = 300, perSecond = 250 } = {}) {
+    const surge = new SlowStart(8);
+    surge.rest({ ...calm, perSecond });
+    surge.record(0, 100, from);
+    const said = endAtMs.map((ms, index) =>
+      surge.record(ms, 100, index === endAtMs.length - 1 ? to : from),
+    );
+    return { said: said.at(-1), ramp: surge.ramp };
+  }
+  const many = (count: number, fromMs: number, toMs: number) =>
+    Array.from({ length: count }, (_, index) => fromMs + ((toMs - fromMs) * (index + 1)) / count);
+
+  it("is there from beyond twice the calls of the calm", () => {
+    const calls = many(20, 0, 40);
+    expect(judged(calls, { from: 21 }).said).toBe(500);
+    expect(judged(calls, { from: 20 }).said).toBeUndefined();
+    // The call that goes beyond begins it, and it is judged no sooner.
+    expect(judged([...calls, 60, 80], { from: 20 }).said).toBeUndefined();
+  });
+
+  it("is a queue where half as many calls again come as end, and no ramp is needed any more", () => {
+    const calls = many(20, 0, 40);
+    expect(judged(calls, { to: 110 })).toEqual({ said: 500, ramp: Number.POSITIVE_INFINITY });
+    expect(judged(calls, { to: 109 })).toEqual({ said: undefined, ramp: 64 });
+  });
+
+  it("is no queue where calls end more than a fifth faster than in the first half of the time", () => {
+    expect(judged([...many(10, 0, 20), ...many(14, 20, 40)]).said).toBe(600);
+    expect(judged([...many(10, 0, 20), ...many(15, 20, 40)]).said).toBeUndefined();
+  });
+
+  it("is no queue where no call ends in the first half of the time, whatever was before", () => {
+    const late = many(20, 380, 400);
+    expect(judged(late, { perSecond: 50 }).said).toBeUndefined();
+    // The first judgement begins anew: as many come as end, so that there is none yet.
+    const before = many(20, 0, 40);
+    const surge = new SlowStart(8);
+    surge.rest({ ...calm, perSecond: 50 });
+    surge.record(0, 100, 100);
+    for (const ms of [...before, ...late.slice(0, -1)]) surge.record(ms, 100, 100);
+    expect(surge.record(401, 100, 900)).toBeUndefined();
   });
 
   it("is forgotten when it is over", () => {
     const surge = rested();
-    for (let call = 0; call < 19; call += 1) surge.record(call * 2, 20, 100 + call * 9);
+    for (let call = 0; call < 20; call += 1) surge.record(call * 2, 20, 100 + call * 9);
     surge.record(40, 20, 10);
     expect(surge.record(60, 20, 300)).toBeUndefined();
   });
@@ -116,6 +163,28 @@ describe("the ramp of a surge", () => {
     const surge = new SlowStart(8);
     surge.rest({ ...calm, tookMs: 51 });
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
+    surge.rest({ ...calm, tookMs: 50 });
+    expect(surge.ramp).toBe(32);
+  });
+
+  it.each([
+    ["in half as long again as usual, while half of the ramp is in use", 30, 16, 34],
+    ["later", 30.1, 16, 32],
+    ["while less of it is in use", 20, 15, 32],
+  ])("grows by two for a call that ends %s", (_how, tookMs, demand, expected) => {
+    const surge = rested();
+    surge.record(0, tookMs, demand);
+    expect(surge.ramp).toBe(expected);
+  });
+
+  it("is not held back for longer by what was before a calm", () => {
+    const surge = rested();
+    surge.holds(0);
+    surge.rest(calm);
+    surge.holds(300);
+    expect(surge.ramp).toBe(32);
+    surge.holds(550);
+    expect(surge.ramp).toBe(64);
   });
 
   it("soon holds back nothing that can do more", () => {
