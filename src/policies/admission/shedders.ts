@@ -200,7 +200,8 @@ export class PressureShedder implements Shedder {
     for (let rank = this.#mix.length - 1; rank > 0 && left > 0; rank -= 1) {
       const here = this.#mix[rank] ?? 0;
       this.#rank = rank;
-      this.#cohort = here === 0 ? cohorts : Math.ceil(cohorts * Math.min(1, left / here));
+      // More than there are where all of the rank are shed, and infinitely many where none has come.
+      this.#cohort = Math.ceil((cohorts * left) / here);
       left -= here;
     }
   }

@@ -177,6 +177,37 @@ describe("admission thresholds", () => {
   });
 });
 
+describe("the work of a pool", () => {
+  it("is the time for which slots were in use, and the calls that were refused for load", () => {
+    const options = { limit: 2, maxQueued: 0, thresholds: noThresholds };
+    const { clock, admission, enter } = admissionScene(options);
+    const work = () => admission.workAt(clock.now());
+    expect(work()).toEqual({ limit: 2, taken: 0, takenMs: 0, shed: 0 });
+    const first = enter();
+    clock.advance(10);
+    enter();
+    clock.advance(5);
+    expect(work()).toEqual({ limit: 2, taken: 2, takenMs: 20, shed: 0 });
+    expect([enter().fate, enter("normal", 0).fate]).toEqual([
+      "CONCURRENCY_LIMIT",
+      "DEADLINE_EXPIRED",
+    ]);
+    permitOf(first.entry).settle("success");
+    clock.advance(7);
+    expect(work()).toEqual({ limit: 2, taken: 1, takenMs: 27, shed: 1 });
+    expect(work()).toEqual({ limit: 2, taken: 1, takenMs: 27, shed: 1 });
+  });
+});
+
+it("a look at a call whose request has not come refuses nothing while a slot is free and none waits", () => {
+  const { admission, enter, enterMany } = admissionScene({ limit: 10, maxQueued: 0 });
+  enterMany(7);
+  expect(admission.check(callOf("low"))).toBeUndefined();
+  expect(enter("low").fate).toBe("LOAD_SHED");
+  enterMany(3, "critical");
+  expect(admission.check(callOf("low"))?.reason).toBe("LOAD_SHED");
+});
+
 describe("draining", () => {
   it("refuses all who wait and all who come, lets calls end, and suggests no retry", () => {
     const { clock, admission, enter, enterMany } = admissionScene({

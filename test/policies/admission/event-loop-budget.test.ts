@@ -4,6 +4,7 @@ import { EventLoopBudget } from "../../../src/policies/admission/event-loop-budg
 /** A budget of 20 ms a turn, whose turns end when the test says so. */
 function scene(maxMs = 20) {
   let ended = 0;
+  let asked = 0;
   let tasks: (() => void)[] = [];
   const clock = {
     afterPoll: (task: () => void) => {
@@ -13,7 +14,10 @@ function scene(maxMs = 20) {
   };
   const budget = new EventLoopBudget(
     clock,
-    () => maxMs,
+    () => {
+      asked += 1;
+      return maxMs;
+    },
     () => {
       ended += 1;
     },
@@ -34,6 +38,10 @@ function scene(maxMs = 20) {
     },
     get ended() {
       return ended;
+    },
+    /** How often it has asked for its bound. */
+    get asked() {
+      return asked;
     },
   };
 }
@@ -102,6 +110,29 @@ describe("the budget of a turn", () => {
     endTurn();
     run(0.1);
     expect(fill()).toBeGreaterThan(100);
+  });
+
+  it("counts a handler that runs in a later turn than its call began", () => {
+    const { budget, fill, endTurn } = scene();
+    budget.began();
+    budget.ran(2);
+    budget.began();
+    endTurn();
+    budget.ran(2);
+    expect(fill()).toBe(9);
+  });
+
+  it("asks for its bound every 64 turns", () => {
+    const turns = scene();
+    const askedAt: number[] = [];
+    for (let turn = 0; turn < 129; turn += 1) {
+      const before = turns.asked;
+      turns.budget.began();
+      turns.budget.ran(1);
+      turns.endTurn();
+      if (turns.asked > before) askedAt.push(turn);
+    }
+    expect(askedAt).toEqual([0, 64, 128]);
   });
 
   it("does not hold a call against later turns whose message has not come", () => {

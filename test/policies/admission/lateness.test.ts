@@ -172,6 +172,51 @@ describe("lateness", () => {
     expect(late()).toBe(false);
   });
 
+  it("is there for one to two seconds, and no longer", () => {
+    const { calls, late, pass } = lateness();
+    calls(32, 20, 200);
+    calls(3, 200, 200, { everyMs: 0 });
+    expect(late()).toBe(true);
+    for (const [ms, expected] of [
+      [1_000, true],
+      [999, true],
+      [1, false],
+    ] as const) {
+      pass(ms);
+      expect(late()).toBe(expected);
+    }
+  });
+
+  it("learns from 32 answers at a time, and takes the median for usual", () => {
+    const { made, calls } = lateness();
+    calls(15, 100, 5_000);
+    calls(16, 20, 5_000);
+    expect(made.usualMs("m")).toBeUndefined();
+    calls(1, 100, 5_000);
+    expect(made.usualMs("m")).toBe(100);
+    calls(31, 5, 5_000);
+    expect(made.usualMs("m")).toBe(100);
+    calls(1, 5, 5_000);
+    expect(made.usualMs("m")).toBe(5);
+    calls(15, 100, 5_000);
+    calls(17, 3, 5_000);
+    expect(made.usualMs("m")).toBe(3);
+  });
+
+  it("follows slower calls, and slower ones among them, with a time constant of five minutes", () => {
+    const { made, calls, pass } = lateness();
+    calls(32, 20, 5_000);
+    pass(150_000 - 320);
+    calls(31, 40, 5_000);
+    calls(1, 500, 5_000);
+    const share = 1 - Math.exp(-0.5);
+    expect(made.usualMs("m")).toBeCloseTo(20 + 20 * share);
+    // A fifth more than its slow calls take.
+    const neededMs = 1.2 * (20 + 480 * share);
+    expect(calls(1, neededMs - 1, neededMs - 1)).toEqual([false]);
+    expect(calls(1, neededMs + 1, neededMs + 1)).toEqual([true]);
+  });
+
   it("says that most calls ran out of time by those that had one", () => {
     const { made, calls, now } = lateness();
     calls(64, 20, 200);

@@ -36,6 +36,39 @@ describe("admission options", () => {
     expect(makeLimit(seededRandom(1), calm, () => {}).current).toBe(1_000);
     expect(pressure).toMatchObject({ target: 0.5, maxShare: 0.95 });
     expect(streams).toMatchObject({ maxQueued: 0, maxAgeMs: Infinity });
+    expect(
+      streams === "together" ? 0 : streams.makeLimit(seededRandom(1), calm, () => {}).current,
+    ).toBe(1_000);
+  });
+
+  it("have a queue as long as a limit that is a number, and at least 16 of one that is learnt", () => {
+    expect(resolveAdmissionOptions({ limit: 5 }).minQueued).toBe(0);
+    expect(resolveAdmissionOptions({ limit: { algorithm: "vegas" } }).minQueued).toBe(16);
+  });
+
+  it("name the signals that shed, which are memory, the delay of the event loop and those of the user's own", () => {
+    const shedOn = (pressure: AdmissionOptions["pressure"]) => {
+      const resolved = resolveAdmissionOptions(pressure === undefined ? {} : { pressure }).pressure;
+      return resolved === false ? undefined : resolved.shedOn;
+    };
+    const signals = { pool: () => 0 };
+    expect(shedOn(undefined)).toEqual(["memory", "loopDelayMs"]);
+    expect(shedOn({ signals })).toEqual(["memory", "loopDelayMs", "pool"]);
+    expect(shedOn({ signals, shedOn: ["cpu", "pool"] })).toEqual(["cpu", "pool"]);
+    expect(shedOn({ shedOn: [] })).toEqual([]);
+    expect(shedOn(false)).toBeUndefined();
+  });
+
+  it.each<AdmissionOptions>([
+    { criticalHeadroom: 0, maxConcurrent: 1, maxQueued: 0, maxWaitMs: 0 },
+    { criticalHeadroom: 1, thresholds: { low: 1, normal: 1, high: 1 } },
+    { thresholds: { low: 0.001, normal: 0.001, high: 0.001 } },
+    { queue: { minShare: 0.25, maxAgeMs: 0, intervalMs: 1, targetMs: 0 } },
+    { queue: { minShare: 0 } },
+    { pressure: { target: 0.999, maxShare: 1 } },
+    { streams: { maxAgeMs: 1 } },
+  ])("go as far as %j", (options) => {
+    expect(resolveAdmissionOptions(options)).toMatchObject(options);
   });
 
   it("take a wait of the user's for what it is", () => {
@@ -83,6 +116,16 @@ describe("admission options", () => {
     [{ thresholds: 0.5 }, "admission.thresholds must be an object of options, got 0.5"],
     [{ queue: { order: "lifo" } }, "admission.queue.order must be one of priority, fifo"],
     [{ queue: { overflow: "drop" } }, "admission.queue.overflow must be one of evict-lowest"],
+    [{ criticalHeadroom: -0.1 }, "admission.criticalHeadroom must be a number from 0 to 1"],
+    [{ queue: { minShare: -0.1 } }, "admission.queue.minShare must be a number from 0 to 0.25"],
+    [{ queue: { minShare: 0.251 } }, "admission.queue.minShare must be a number from 0 to 0.25"],
+    [{ queue: { maxAgeMs: -1 } }, "admission.queue.maxAgeMs must be"],
+    [{ queue: { intervalMs: 0.9 } }, "admission.queue.intervalMs must be"],
+    [{ queue: { targetMs: -1 } }, "admission.queue.targetMs must be"],
+    [{ pressure: { shedOn: ["memory", "pool"] } }, "admission.pressure.shedOn must be a list of"],
+    [{ pressure: { shedOn: "memory" } }, "admission.pressure.shedOn must be a list of"],
+    [{ pressure: { maxShare: 1.1 } }, "admission.pressure.maxShare must be"],
+    [{ streams: { maxAgeMs: 0.9 } }, "admission.streams.maxAgeMs must be"],
     [{ queue: { minShare: 0.3 } }, "admission.queue.minShare must be a number from 0 to 0.25"],
     [{ queue: { maxAge: 1 } }, "admission.queue.maxAge must be absent"],
     [{ pressure: { target: 1 } }, "admission.pressure.target must be below 1"],

@@ -62,6 +62,22 @@ describe("shedding by pressure", () => {
     expect(shed((ms) => (ms < 3_000 ? 1 : 0), 9).total).toBe(0);
   });
 
+  it("sheds the cohorts below the one at which its share lies", () => {
+    const options = { target: 0.5, maxShare: 0.5, shedOn: [] };
+    let pressure = 0;
+    const shedder = new PressureShedder(options, { of: () => pressure }, () => true);
+    const at = (nowMs: number) => ({ load: 0, nowMs, worstWaiting: undefined, owed: false });
+    const refuses = (cohort: number, nowMs: number) =>
+      shedder.judge({ priority: "low", cohort }, at(nowMs)) !== undefined;
+    // The first call, of which there are no others to compare with, is not refused without pressure.
+    expect(refuses(0, 0)).toBe(false);
+    pressure = 1;
+    for (let nowMs = 100; nowMs < 2_000; nowMs += 10) refuses(127, nowMs);
+    expect([63, 64].map((cohort) => refuses(cohort, 2_000))).toEqual([true, false]);
+    // Nobody of a priority that does not come is left out, where a worse one that comes is shed in part.
+    expect(shedder.judge({ priority: "normal", cohort: 0 }, at(2_000))).toBeUndefined();
+  });
+
   it("takes a silence for no pressure", () => {
     let pressure = 1;
     const shedder = new PressureShedder(

@@ -137,6 +137,15 @@ describe("the level of a server", () => {
     expect(level.level(60)).toBe(3);
   });
 
+  it("is lifted by two of a worse priority that was never refused itself", () => {
+    const { level, admit, refuse } = scene();
+    admit("critical", 100, 0);
+    refuse("normal", 5, 0);
+    expect(level.level(0)).toBe(2);
+    admit("low", 2, 10);
+    expect(level.level(10)).toBeUndefined();
+  });
+
   it("keeps who is worse than those that are served again, though they alone were never refused so often", () => {
     const { level, admit, refuse } = scene();
     admit("critical", 100, 0);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { resolveAdmissionOptions } from "../../../src/policies/admission/options.js";
-import { QueueBounds } from "../../../src/policies/admission/queue-bounds.js";
+import { LatencyTarget, QueueBounds } from "../../../src/policies/admission/queue-bounds.js";
 
 /** Handlers of 2 ms, and so many slots; callers who come with twice the ceiling. */
 function bounds({ options = {}, slots = 1_000, ceilingMs = undefined as number | undefined } = {}) {
@@ -62,5 +62,43 @@ describe("a queue that stands", () => {
     standing.setStanding(true);
     expect(standing.maxQueued).toBe(200);
     expect(standing.longestWaitMs("high", Infinity)).toBe(400);
+  });
+});
+
+describe("the time that calls should take at most", () => {
+  const noted = (...given: [times: number, leftMs: number, usualMs?: number][]) => {
+    const target = new LatencyTarget();
+    for (const [times, leftMs, usualMs] of given) {
+      for (let call = 0; call < times; call += 1) target.note(leftMs, usualMs);
+    }
+    return target.ms;
+  };
+
+  it("is half of the median time that twenty callers gave, and none before", () => {
+    expect(noted([19, 100])).toBeUndefined();
+    expect(noted([20, 100])).toBe(50);
+    expect(noted([10, 100], [11, 300])).toBe(150);
+    expect(noted([1_000, Infinity])).toBeUndefined();
+  });
+
+  it("goes by the last 101 of them", () => {
+    expect(noted([1_000, 400], [50, 100])).toBe(200);
+    expect(noted([1_000, 400], [51, 100])).toBe(50);
+  });
+
+  it("is not brought down by callers who give less than three times what is usual", () => {
+    expect(noted([20, 100, 50])).toBe(75);
+    expect(noted([20, 50, 50])).toBe(75);
+    expect(noted([20, 49, 50])).toBeUndefined();
+    expect(noted([20, 160, 50])).toBe(80);
+  });
+
+  it("leaves an eighth of it to one turn of the event loop, and no more than 20 ms", () => {
+    const target = new LatencyTarget();
+    expect(target.turnMs).toBe(20);
+    for (let call = 0; call < 20; call += 1) target.note(80);
+    expect(target.turnMs).toBe(5);
+    for (let call = 0; call < 101; call += 1) target.note(3_200);
+    expect(target.turnMs).toBe(20);
   });
 });

@@ -97,6 +97,25 @@ describe.each(kinds)("admission of %s", (method) => {
     await link.until(Promise.all(fill.map((call) => call.ended)));
   });
 
+  it("closes the reader of the process with the server, and sheds no share without pressure", async () => {
+    let closed = 0;
+    const reader = {
+      read: () => ({ eventLoop: 0, loopDelayMs: 0, cpu: 0, memory: 0 }),
+      close: () => {
+        closed += 1;
+      },
+    };
+    const { weir, call } = await scene({
+      client: bare,
+      server: { admission: { pressure: { reader } } },
+    });
+    await call(method);
+    weir.close();
+    expect(closed).toBe(1);
+    const other = await scene({ client: bare, server: { admission: { pressure: false } } });
+    expect(other.weir.policy("admission").snapshot()).toMatchObject([{ shedShare: 0 }]);
+  });
+
   it("forgets a caller who leaves while queued, and never runs the handler for him", async () => {
     let handled = 0;
     const { start, link, clock } = await scene({

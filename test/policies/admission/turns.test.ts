@@ -47,6 +47,18 @@ describe("admission, while handlers hold the event loop", () => {
     expect(admission.snapshot()).toMatchObject({ queued: 1, maxQueued: 50 });
   });
 
+  it("goes by the time of callers who waited, once none waits any more", () => {
+    const { admission, enter, enterMany, clock } = holding();
+    const { maxQueued } = admission.snapshot();
+    enterMany(10);
+    for (let call = 0; call < 30; call += 1) enter("normal", 300);
+    expect(admission.snapshot()).toMatchObject({ queued: 30, maxQueued });
+    for (let turn = 0; turn < 10; turn += 1) clock.advance(0);
+    enterMany(12);
+    // A third of 300 ms, of 2 ms each.
+    expect(admission.snapshot()).toMatchObject({ maxQueued: 50 });
+  });
+
   it("says how full it is by those who wait, since slots are not what is short", () => {
     const { admission, enterMany } = holding();
     enterMany(10);
