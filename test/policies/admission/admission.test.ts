@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
 import { priorities } from "../../../src/core/priority.js";
-import type { AdmissionOptions } from "../../../src/policies/admission/options.js";
+import { Admission } from "../../../src/policies/admission/admission.js";
+import {
+  type AdmissionOptions,
+  resolveAdmissionOptions,
+} from "../../../src/policies/admission/options.js";
+import type { ServerLoad, Shedder } from "../../../src/policies/admission/shedders.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { permitOf, refusalOf } from "../../core/turns.js";
 import { admissionScene, callOf, noThresholds } from "./scene.js";
 
@@ -206,6 +212,63 @@ it("a look at a call whose request has not come refuses nothing while a slot is 
   expect(enter("low").fate).toBe("LOAD_SHED");
   enterMany(3, "critical");
   expect(admission.check(callOf("low"))?.reason).toBe("LOAD_SHED");
+});
+
+it("a look at a critical call lets it pass while it has headroom", () => {
+  const { admission, enterMany } = admissionScene({ limit: 1, maxQueued: 0 });
+  enterMany(1, "critical");
+  expect(admission.check(callOf("critical"))).toBeUndefined();
+  enterMany(1, "critical");
+  expect(admission.check(callOf("critical"))?.reason).toBe("CONCURRENCY_LIMIT");
+});
+
+it("shedders are told how loaded the server is, when, who waits, and who is owed a slot", () => {
+  const clock = new VirtualClock();
+  const seen: ServerLoad[] = [];
+  const shedder: Shedder = {
+    judge: (_call, server) => {
+      seen.push({ ...server });
+      return undefined;
+    },
+  };
+  const options = resolveAdmissionOptions({ limit: 4, maxQueued: 4, queue: { minShare: 0.25 } });
+  const admission = new Admission(options, clock, () => 0, { shedders: [shedder] });
+  const startedMs = clock.now();
+  for (const priority of ["normal", "normal", "normal", "normal", "low", "high"] as const) {
+    admission.enter(callOf(priority), () => {});
+    clock.advance(1);
+  }
+  expect([seen[0], ...seen.slice(3)]).toEqual([
+    { load: 0, nowMs: startedMs, worstWaiting: undefined, owed: false },
+    { load: 3 / 8, nowMs: startedMs + 3, worstWaiting: undefined, owed: false },
+    // Each slot of the four owed low calls a quarter.
+    { load: 4 / 8, nowMs: startedMs + 4, worstWaiting: undefined, owed: true },
+    { load: 5 / 8, nowMs: startedMs + 5, worstWaiting: "low", owed: false },
+  ]);
+});
+
+describe("admission is late", () => {
+  it("while a queue stands, though calls are in time", () => {
+    const { clock, admission, enterMany } = admissionScene({ limit: 1 });
+    enterMany(2);
+    clock.advance(100);
+    expect(admission.isLate(clock.now())).toBe(false);
+    clock.advance(1);
+    expect(admission.isLate(clock.now())).toBe(true);
+  });
+
+  it("while calls run out of a time that is usually enough, though none waits", () => {
+    const { clock, admission, enter } = admissionScene();
+    const run = (tookMs: number, withinMs: number) => {
+      const { entry } = enter("normal", withinMs);
+      clock.advance(tookMs);
+      permitOf(entry).settle(tookMs < withinMs ? "success" : "failure");
+    };
+    for (let call = 0; call < 40; call += 1) run(20, 200);
+    expect(admission.isLate(clock.now())).toBe(false);
+    for (let call = 0; call < 3; call += 1) run(200, 200);
+    expect(admission.isLate(clock.now())).toBe(true);
+  });
 });
 
 describe("draining", () => {

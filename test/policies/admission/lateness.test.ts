@@ -187,6 +187,36 @@ describe("lateness", () => {
     }
   });
 
+  it("begins anew after two seconds without a call", () => {
+    const { made, calls, late, now, pass } = lateness();
+    calls(32, 20, 200);
+    calls(10, 200, 200);
+    pass(2_000);
+    calls(2, 200, 200, { everyMs: 0 });
+    expect([late(), made.ranOut(now())]).toEqual([false, false]);
+    calls(1, 200, 200, { everyMs: 0 });
+    expect([late(), made.ranOut(now())]).toEqual([true, true]);
+    calls(57, 20, 200, { everyMs: 0 });
+    // Three of sixty are one in twenty.
+    expect([late(), made.ranOut(now())]).toEqual([true, false]);
+  });
+
+  it("is not there for calls that are held up and served in time", () => {
+    const { made, calls, late } = lateness();
+    calls(32, 20, 200);
+    made.takeHeldUp();
+    calls(20, 150, 200);
+    expect([made.takeHeldUp(), late()]).toEqual([1, false]);
+  });
+
+  it("follows slower calls ten times more slowly while calls are late", () => {
+    const { made, calls } = lateness();
+    calls(32, 20, 200);
+    calls(3, 200, 200);
+    calls(32, 40, 5_000);
+    expect(made.usualMs("m")).toBeCloseTo(20 + 20 * (1 - Math.exp(-350 / 3_000_000)), 5);
+  });
+
   it("learns from 32 answers at a time, and takes the median for usual", () => {
     const { made, calls } = lateness();
     calls(15, 100, 5_000);

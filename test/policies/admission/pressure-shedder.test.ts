@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Priority, priorities, priorityRank } from "../../../src/core/priority.js";
-import { PressureShedder } from "../../../src/policies/admission/shedders.js";
+import { LoadThresholds, PressureShedder } from "../../../src/policies/admission/shedders.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 
 /** Calls come for `seconds`, a thousand a second, a fifth of them high, half normal, the rest low; what share of each priority is refused in the last of them? */
@@ -36,6 +36,21 @@ function shed(
     total: shedder.shareAt(10_000 + seconds * 1000),
   };
 }
+
+it("thresholds refuse each priority from its own load on, but none that is owed a slot or is critical", () => {
+  const thresholds = new LoadThresholds({ low: 0.7, normal: 0.85, high: 1 });
+  const refuses = (priority: Priority, load: number, more = {}) =>
+    thresholds.judge(
+      { priority, cohort: 0 },
+      { load, nowMs: 0, worstWaiting: undefined, owed: false, ...more },
+    );
+  expect(refuses("low", 0.69)).toBeUndefined();
+  expect(refuses("low", 0.7)).toBe("load has reached 0.7 for low");
+  expect(refuses("low", 0.7, { owed: true })).toBeUndefined();
+  expect(refuses("low", 0.7, { worstWaiting: "low" })).toBe("load has reached 0.7 for low");
+  expect(refuses("normal", 0.85, { worstWaiting: "low" })).toBeUndefined();
+  expect([refuses("high", 2), refuses("critical", 2)]).toEqual([undefined, undefined]);
+});
 
 describe("shedding by pressure", () => {
   it("refuses nobody while the pressure is at its target or below", () => {
@@ -76,6 +91,23 @@ describe("shedding by pressure", () => {
     expect([63, 64].map((cohort) => refuses(cohort, 2_000))).toEqual([true, false]);
     // Nobody of a priority that does not come is left out, where a worse one that comes is shed in part.
     expect(shedder.judge({ priority: "normal", cohort: 0 }, at(2_000))).toBeUndefined();
+  });
+
+  it.each([
+    ["by a quarter in a second without any pressure", 0, 0.75],
+    ["by all of it in a second at the most", 0.01, 0],
+    ["by as much as the pressure lacks to its target", 0.85, 0.5],
+    ["not at its target", 0.9, 1],
+  ])("lets the share fall %s", (_how, now, expected) => {
+    let pressure = 1;
+    const options = { target: 0.9, maxShare: 1, shedOn: [] };
+    const shedder = new PressureShedder(options, { of: () => pressure }, () => true);
+    for (let nowMs = 0; nowMs <= 2_000; nowMs += 100) shedder.shareAt(nowMs);
+    expect(shedder.shareAt(2_000)).toBe(1);
+    pressure = now;
+    const after = Array.from({ length: 10 }, (_, step) => shedder.shareAt(2_100 + 100 * step));
+    expect(after[4]).toBeCloseTo(1 - (1 - expected) / 2);
+    expect(after[9]).toBeCloseTo(expected);
   });
 
   it("takes a silence for no pressure", () => {

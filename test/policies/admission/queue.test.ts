@@ -51,6 +51,19 @@ describe("the order of a waiting line", () => {
     expect(owed()).toEqual([false, true, false, true]);
   });
 
+  it("serves a rank that is owed a slot ahead of better ones, behind the first", () => {
+    const { line: waiting, fill, drain } = line({ minShare: 0.25 });
+    for (let slot = 0; slot < 4; slot += 1) waiting.served(1);
+    fill("1a 2a 3a 3b 0a");
+    const first = [1, 2, 3].map(() => {
+      const next = waiting.shift(0);
+      if (next !== undefined) waiting.served(next.rank, next.owed);
+      return `${next?.item} ${next?.owed}`;
+    });
+    expect(first).toEqual(["0a false", "2a true", "3a true"]);
+    expect(drain()).toBe("1a 3b");
+  });
+
   it("tells the worst rank that waits, and none when it is empty", () => {
     const { line: waiting, fill } = line();
     expect(waiting.worstRank).toBe(-1);
