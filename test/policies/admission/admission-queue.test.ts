@@ -132,6 +132,36 @@ describe("the admission queue", () => {
   });
 });
 
+describe("a standing queue in adaptive-lifo order", () => {
+  it("gives a free slot to the newest call, and to none that has waited for longer than the target", () => {
+    const { clock, enter } = admissionScene({
+      limit: 1,
+      maxQueued: 10,
+      criticalHeadroom: 0,
+      thresholds: noThresholds,
+      queue: { order: "adaptive-lifo", minShare: 0 },
+    });
+    const running = enter();
+    const [critical, oldest] = [enter("critical"), enter()];
+    clock.advance(200);
+    const [older, newest] = [enter(), enter()];
+    clock.advance(5);
+    permitOf(running.entry).settle("success");
+    // However long a critical call has waited.
+    expect(critical.fate).toBe("admitted");
+    permitOf(critical.turns[0]).settle("success");
+    expect([oldest, older, newest].map(({ fate }) => fate)).toEqual([
+      "queued",
+      "queued",
+      "admitted",
+    ]);
+    clock.advance(1);
+    permitOf(newest.turns[0]).settle("success");
+    expect([oldest, older].map(({ fate }) => fate)).toEqual(["QUEUE_TIMEOUT", "QUEUE_TIMEOUT"]);
+    expect(refusalOf(older.turns[0]).detail).toContain("waited 6 ms in a standing queue");
+  });
+});
+
 describe("critical headroom", () => {
   it.each([
     [100, 0.1, 10],

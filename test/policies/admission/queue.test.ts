@@ -64,6 +64,19 @@ describe("the order of a waiting line", () => {
     expect(drain()).toBe("1a 3b");
   });
 
+  it("owes a rank no more than two slots, however long it has waited", () => {
+    const { line: waiting, fill } = line({ minShare: 0.25 });
+    for (let slot = 0; slot < 40; slot += 1) waiting.served(1);
+    fill("1a 1b 1c 1d 3a 3b 3c 3d");
+    const order = Array.from({ length: 6 }, () => {
+      const next = waiting.shift(0);
+      if (next !== undefined) waiting.served(next.rank, next.owed);
+      return next?.item;
+    });
+    // After two, a quarter of each slot, so that the next one is due after four.
+    expect(order.join(" ")).toBe("3a 3b 1a 1b 1c 3c");
+  });
+
   it("tells the worst rank that waits, and none when it is empty", () => {
     const { line: waiting, fill } = line();
     expect(waiting.worstRank).toBe(-1);
