@@ -298,7 +298,7 @@ describe("the elastic limit without evidence", () => {
       feed(1, 200, Math.min(60, limit.current));
     }
     const seen = [1, 2, 3, 4].map(() => {
-      feed(1, 20, 10);
+      feed(1, 20, 15);
       return `${limit.phase} ${limit.current}`;
     });
     // The first call of a window has ended before the last one closed, so the first one goes on as before.
