@@ -104,7 +104,6 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   protected override released(): void {
     this.#stopWatching?.();
     for (const stop of this.#timers.values()) stop();
-    this.#timers.clear();
   }
 
   override startRead(): void {
@@ -201,7 +200,6 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
 
   #disarm(reason: RefusalReason): void {
     this.#timers.get(reason)?.();
-    this.#timers.delete(reason);
   }
 
   /** Ends the attempt, now or when the reset budget of its connection allows it. */

@@ -138,15 +138,12 @@ class FaultyServerCall extends ForwardingServerCall {
       return;
     }
     this.#note("latency", delayText(fault), inbound);
-    if (!this.#enforced) {
-      this.#strike(end, inbound, metadata);
-      return;
-    }
     const goOn = () => {
       this.#letGo();
       this.#strike(end, inbound, metadata);
     };
-    this.#hold(inbound, inbound.clock.schedule(delayMs, goOn));
+    if (this.#enforced) this.#hold(inbound, inbound.clock.schedule(delayMs, goOn));
+    else goOn();
   }
 
   #strike(end: FaultEnd | undefined, inbound: InboundCall, metadata: Metadata): void {

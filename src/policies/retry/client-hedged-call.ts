@@ -112,6 +112,7 @@ export class HedgedCall extends RepeatingCall {
     }
   }
 
+  /** Ends the call with the attempt that failed last. Nothing happens if none has failed. */
   #fail(reason: Reason, detail?: string): void {
     const { last } = this;
     if (last === undefined) return;
@@ -205,7 +206,7 @@ export class HedgedCall extends RepeatingCall {
     this.policy.counts.retried += 1;
     this.decide("hedge", { waitMs: delayMs });
     if (!this.enforced) {
-      if (this.inFlight === 0) this.#fail("RETRY_ATTEMPTS_SPENT");
+      this.#fail("RETRY_ATTEMPTS_SPENT");
       return;
     }
     this.launch("hedge", delayMs, this.last?.status);

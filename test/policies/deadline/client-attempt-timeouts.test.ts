@@ -249,18 +249,19 @@ function alone(options: Parameters<typeof timeouts>[0], peer = "dns:///shop") {
     call,
     errors,
     played: callOf(below.calls),
+    heard: hearer.heard,
     reasons: () => hearer.statuses.map((status) => rejectionOf(status)?.reason),
   };
 }
 
 describe("the timeout of the first response", () => {
   it.each(["headers", "a message"])("is over with %s, whatever follows", async (what) => {
-    const { clock, played, reasons } = alone({ firstResponseMs: 80 });
+    const { clock, played, heard } = alone({ firstResponseMs: 80 });
     await clock.pass(79);
     if (what === "headers") played.headers();
     else played.message("a");
     await clock.pass(500);
-    expect(reasons()).toEqual([]);
+    expect(heard).toEqual([what === "headers" ? "headers" : "message a"]);
   });
 });
 
@@ -299,6 +300,15 @@ describe("the idle timeout of a stream that the test plays", () => {
     call.startRead();
     expect(clock.pending.refs).toBe(0);
   });
+});
+
+it("the timeout of a connection says nothing of how long a connected call takes", async () => {
+  const { call, clock } = await scene({
+    client: { timeouts: { connectionMs: 200 }, retry: false, breaker: false },
+    handlers: handlers((_call, answer) => void clock.schedule(500, answer)),
+  });
+  // The first one makes the channel connect, and the second one finds it connected.
+  for (const _nth of [1, 2]) expect((await call("unary")).code).toBe(Status.OK);
 });
 
 describe("the timeout of a connection without a channel to ask", () => {

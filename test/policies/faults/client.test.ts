@@ -12,6 +12,7 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import { type OptionsWithOwn, recordKey } from "../../../src/grpc/context/call-record.js";
 import { environmentOf } from "../../../src/grpc/environment.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
@@ -477,6 +478,21 @@ describe("faults of a call whose deadline no layer above watches", () => {
       expect(callOf(delayed.below.calls).log).toEqual(["start"]);
     },
   );
+});
+
+it.each([
+  ["enforce", ["latency", "midStream"]],
+  ["observe", undefined],
+] as const)("faults are noted of their attempt in mode %s: %j", async (mode, noted) => {
+  const { clock, below } = over({
+    mode,
+    latency: { rate: 1, ms: 40 },
+    midStream: { rate: 1 },
+  });
+  await clock.pass(40);
+  callOf(below.calls).message("a");
+  const made: OptionsWithOwn = callOf(below.calls).options;
+  expect(made[recordKey]?.attempts.map(({ faults: kinds }) => kinds)).toEqual([noted]);
 });
 
 describe("a response at which a fault was to come", () => {

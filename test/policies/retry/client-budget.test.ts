@@ -5,7 +5,7 @@ import {
   type ConformanceServiceServer,
 } from "../../../src/gen/weir/v1/conformance.js";
 import type { RetryPolicyOptions } from "../../../src/policies/retry/client-policy.js";
-import { echo, failing, kinds, scene, startCall } from "../../scene.js";
+import { echo, failing, handlers, kinds, scene, startCall } from "../../scene.js";
 
 const quick = { backoff: { baseMs: 1, jitter: "none" } } as const;
 
@@ -52,6 +52,40 @@ it.each<[string, RetryPolicyOptions, ConformanceServiceServer]>([
   });
   await call("unary");
   expect(JSON.stringify(weir.policy("retry").snapshot())).toContain('"left":100');
+});
+
+it("an attempt that a policy refuses is given back to the time at which it was taken", async () => {
+  const hanging = new Set<string>(["holds"]);
+  const { client, clock, link, weir } = await scene({
+    client: {
+      breaker: false,
+      bulkhead: { maxConcurrent: 1, maxQueued: 0 },
+      retry: { backoff: { baseMs: 5_000, maxMs: 5_000, jitter: "none" } },
+    },
+    handlers: handlers(({ metadata, fail }, answer) => {
+      const [name] = metadata.get("name");
+      if (hanging.has(String(name))) return;
+      if (metadata.get("grpc-previous-rpc-attempts").length > 0) answer();
+      else fail({ code: Status.UNAVAILABLE, details: "not now" });
+    }),
+  });
+  const start = (name: string) => {
+    const metadata = new Metadata();
+    metadata.set("name", name);
+    return startCall(client, "unary", {}, metadata);
+  };
+  const early = start("early");
+  await link.pass(4_000);
+  const later = start("later");
+  await link.pass(500);
+  const holds = start("holds");
+  await link.pass(1_000);
+  expect((await link.until(early.ended)).code).toBe(Status.UNAVAILABLE);
+  holds.cancel();
+  expect((await link.until(later.ended)).code).toBe(Status.OK);
+  // What the early call took would be forgotten by now. What the later one took is not.
+  await clock.pass(3_000);
+  expect(JSON.stringify(weir.policy("retry").snapshot())).toContain('"extras":1');
 });
 
 describe("clients of one weir that reach the same target", () => {

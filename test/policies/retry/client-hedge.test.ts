@@ -1,6 +1,7 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { hedge } from "../../../src/client.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { fakeBelow, Hearer, optionsOf } from "../../grpc/client/fake-call.js";
 import { echo, failing, handlers, kinds, payload, scene } from "../../scene.js";
@@ -126,6 +127,32 @@ describe.each(kinds)("hedging of %s", (method) => {
     });
     expect((await call(method)).code).toBe(Status.OK);
     expect(calls).toBe(2);
+  });
+
+  it("ends with a pushback that says stop where nothing else is under way, and says why", async () => {
+    const metadata = new Metadata();
+    metadata.set("grpc-retry-pushback-ms", "-1");
+    const server = failing(99, { code: Status.UNAVAILABLE, details: "stop", metadata });
+    const { call, decisions } = await scene({ client: hedged, handlers: server.handlers });
+    expect((await call(method)).details).toBe("stop");
+    expect(server.calls()).toBe(1);
+    expect(decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_PUSHBACK_STOP" }]);
+  });
+
+  it("gives the budget nothing for a first attempt that a policy refuses", async () => {
+    const { start, call, link, weir } = await scene({
+      client: { ...hedged, breaker: false, bulkhead: { maxConcurrent: 2, maxQueued: 0 } },
+      handlers: handlers(() => {}),
+    });
+    const running = start(method);
+    await link.pass(60);
+    const extras = () => JSON.stringify(weir.policy("hedge").snapshot());
+    expect(extras()).toContain('"extras":1');
+    const refused = await call(method);
+    expect(rejectionOf(refused.error ?? {})?.reason).toBe("BULKHEAD_FULL");
+    expect(extras()).toContain('"extras":1');
+    running.cancel();
+    await link.until(running.ended);
   });
 
   it("does not wait for a pushback of more than five minutes", async () => {

@@ -1,8 +1,10 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { ConformanceServiceServer } from "../../../src/gen/weir/v1/conformance.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 import { retriesExhaustedKey } from "../../../src/grpc/metadata.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import { attemptsLayer } from "../../../src/policies/retry/client.js";
 import {
   failing,
   handlers,
@@ -249,6 +251,11 @@ describe.each(kinds)("retry of %s", (method) => {
     expect((await call(method)).code).toBe(Status.UNAVAILABLE);
     expect(decisions).toEqual([]);
   });
+});
+
+it("a method without retries and hedges has no layer for them", () => {
+  const policies = { retry: undefined, hedge: undefined };
+  expect(attemptsLayer(environmentOf({}, "test"), policies)).toBeUndefined();
 });
 
 describe("RESOURCE_EXHAUSTED", () => {
