@@ -79,13 +79,15 @@ describe.each(kinds)("a call of kind %s that finds no connection", (method) => {
     ["retries", noBreaker],
     ["hedges", hedged],
   ] as const)("waits two seconds where it has no deadline: %s", async (_name, client) => {
-    const { call, clock, decisions } = await gone({ client });
+    const { call, clock, decisions, weir } = await gone({ client });
     const beganMs = clock.now();
     const ended = await call(method);
     expect(ended.details).toMatch(/^No connection established/);
     expect(clock.now() - beganMs).toBeGreaterThanOrEqual(2_000);
     expect(clock.now() - beganMs).toBeLessThan(2_200);
     expect(retryReasons(decisions).at(-1)).toBe("stop CONNECTION_TIMEOUT");
+    // The budget has the attempt back that was not made.
+    expect(JSON.stringify(weir.snapshot().policies)).not.toMatch(/"extras":[1-9]/);
   });
 
   it.each([

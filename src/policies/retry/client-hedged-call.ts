@@ -124,17 +124,15 @@ export class HedgedCall extends RepeatingCall {
   #hedgeIn(delayMs: number): void {
     const withdrawnMs = this.record.clock.now();
     if (this.#refused()) return;
-    if (!this.enforced) {
-      this.#send(delayMs);
-      return;
-    }
-    this.waitThen(
-      delayMs,
-      (waitedMs) => this.#send(waitedMs),
-      (reason) => this.#unconnected(reason),
-      withdrawnMs,
-    );
-    this.#pending = !this.ended;
+    if (this.enforced) {
+      this.waitThen(
+        delayMs,
+        (waitedMs) => this.#send(waitedMs),
+        (reason) => this.#unconnected(reason),
+        withdrawnMs,
+      );
+      this.#pending = !this.ended;
+    } else this.#send(delayMs);
   }
 
   protected override released(): void {

@@ -8,6 +8,8 @@ import {
   type DrainableServer,
   DrainGate,
   type DrainOptions,
+  drainServer,
+  resolveDrainOptions,
 } from "../../../src/policies/drain/server.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { createWeir } from "../../../src/weir.js";
@@ -316,6 +318,22 @@ describe("a drain", () => {
       expect(report).toEqual({ inFlight: 0, cutOff: 0, tookMs });
     },
   );
+
+  it("waits for the calls of all gates that lead to its server", async () => {
+    const clock = new VirtualClock();
+    const gates = [new DrainGate(), new DrainGate()];
+    const permit = gates[1]?.enter();
+    clock.schedule(5_000, () => {
+      if (permit !== undefined && !isRefusal(permit)) permit.settle("success");
+    });
+    const server = { tryShutdown: () => {}, forceShutdown: () => {} };
+    const options = resolveDrainOptions(server, { graceMs: 30_000 });
+    const environment = { clock, report: () => {} };
+    const drained = drainServer(server, { gates, stop: () => {} }, options, environment);
+    await clock.pass(7_000);
+    // A server without calls has a second for its connections, and a moment to be forced.
+    expect(await drained).toEqual({ inFlight: 1, cutOff: 0, tookMs: 6_250 });
+  });
 
   it.each(["throws", "rejects"])(
     "stops admission first, and goes on when the health service %s",
