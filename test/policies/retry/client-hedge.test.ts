@@ -310,6 +310,24 @@ it("a hedge that is only observed is not noted once the call is over, nor once a
   }
 });
 
+it("a hedge is sent although the first attempt has sent headers, and its answer is taken", async () => {
+  let calls = 0;
+  const { call, clock } = await scene({
+    client: { breaker: false, ...hedged },
+    handlers: {
+      ...echo,
+      unary(request, callback) {
+        calls += 1;
+        if (calls === 1) request.sendMetadata(new Metadata());
+        else callback(null, request.request);
+      },
+    },
+  });
+  const beganMs = clock.now();
+  expect((await call("unary", { deadline: clock.wallNow() + 1_000 })).code).toBe(Status.OK);
+  expect([calls, clock.now() - beganMs]).toEqual([2, 50]);
+});
+
 describe("a learned delay", () => {
   it("does not become shorter by the hedges that it causes: those they overtake took longer", async () => {
     let overtaken = false;
