@@ -145,11 +145,9 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       const attempt = attemptOf(this.options, this.#record);
       const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
       const failure = endAttempt(attempt, received, evidence, this.#clock.now());
-      if (failure?.origin === "attempt-timeout") {
-        // The server was given the timeout of the attempt as the deadline, and was the first to end it.
-        this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
-        return;
-      }
+      // The server was given the timeout of the attempt as the deadline, and was the first to end it. What has ended hands on
+      // nothing.
+      if (failure?.origin === "attempt-timeout") this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
     }
     super.endedWith(received);
   }

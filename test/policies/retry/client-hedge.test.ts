@@ -139,6 +139,17 @@ describe.each(kinds)("hedging of %s", (method) => {
     expect(decisions).toMatchObject([{ verdict: "stop", reason: "RETRY_PUSHBACK_STOP" }]);
   });
 
+  it("waits for the first attempt where a policy refuses the next, which the budget gets back", async () => {
+    const server = answering(() => world.clock, 200);
+    const world = await scene({
+      client: { ...hedged, breaker: false, bulkhead: { maxConcurrent: 1, maxQueued: 0 } },
+      handlers: server.handlers,
+    });
+    expect((await world.call(method)).code).toBe(Status.OK);
+    expect(server.seen).toHaveLength(1);
+    expect(JSON.stringify(world.weir.policy("hedge").snapshot())).toContain('"extras":0');
+  });
+
   it("gives the budget nothing for a first attempt that a policy refuses", async () => {
     const { start, call, link, weir } = await scene({
       client: { ...hedged, breaker: false, bulkhead: { maxConcurrent: 2, maxQueued: 0 } },
