@@ -37,6 +37,36 @@ describe("the options of a breaker", () => {
     expect(resolveBreakerOptions({ windowCalls: 100 }).minCalls).toBe(20);
   });
 
+  it.each<[keyof BreakerOptions, number, number]>([
+    ["failureRate", 0.001, 1],
+    ["windowMs", 1, maxDurationMs],
+    ["windowCalls", 1, 10_000],
+    ["inFlightMs", 1, maxDurationMs],
+    ["openMs", 1, maxDurationMs],
+    ["openFactor", 1, 10],
+    ["openJitter", 0, 0.9],
+    ["probes", 1, 1_000],
+    ["successesToClose", 1, 1_000],
+    ["probeLeaseMs", 1, maxDurationMs],
+    ["rampMs", 1, maxDurationMs],
+  ])("take %s from %d to %d", (option, least, most) => {
+    const resolved = [least, most].map(
+      (value) => resolveBreakerOptions({ [option]: value })[option],
+    );
+    expect(resolved).toEqual([least, most]);
+    const below = option === "openJitter" ? -0.1 : 0;
+    for (const value of [below, most * 1.1 + 1]) {
+      const build = () => resolveBreakerOptions({ [option]: value });
+      expect(build).toThrow(`breaker.${option} must be`);
+    }
+  });
+
+  it.each(["consecutiveFailures", "minCalls"] as const)("take %s from 1 on", (option) => {
+    const resolved = [1, 1e9].map((value) => resolveBreakerOptions({ [option]: value })[option]);
+    expect(resolved).toEqual([1, 1e9]);
+    expect(() => resolveBreakerOptions({ [option]: 0 })).toThrow(`breaker.${option} must be`);
+  });
+
   it("may switch rules off, but not all", () => {
     const none = { consecutiveFailures: false, failureRate: false } as const;
     expect(resolveBreakerOptions({ ...none, slowMs: 100 }).slowMs).toBe(100);

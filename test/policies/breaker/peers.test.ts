@@ -45,6 +45,14 @@ describe("what is known of the servers behind a target", () => {
     expect(peers.someBelow(0.5, 0)).toBe(false);
   });
 
+  it("is that of 64 calls at most, in which earlier ones count half", () => {
+    const peers = setup();
+    for (let call = 0; call < 64; call += 1) peers.note("a", true, 0);
+    for (let call = 0; call < 32; call += 1) peers.note("a", false, 0);
+    expect(peers.someBelow(0.5, 0)).toBe(false);
+    expect(peers.someBelow(0.51, 0)).toBe(true);
+  });
+
   it("stays the same share for one of whose calls each goes wrong, however many there were", () => {
     const peers = setup();
     for (let call = 0; call < 1_000; call += 1) peers.note("a", true, 0);
