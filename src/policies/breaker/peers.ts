@@ -51,7 +51,6 @@ export class Peers {
   /** No server can be reached, so that what is known of each is out of date. */
   forget(): void {
     this.#peers.clear();
-    this.#lastName = undefined;
     this.#last = undefined;
   }
 

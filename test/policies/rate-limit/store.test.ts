@@ -84,7 +84,7 @@ describe("a store that answers at once", () => {
 
   it.each([
     ["anew for the next call", "first", 40],
-    ["as before when one leaves that is not the first", "last", 70],
+    ["as before when one leaves that is not the first", "last", 150],
   ] as const)("is asked after pauses that grow %s", (_how, leaves, nextMs) => {
     const askedAtMs: number[] = [];
     const store: QuotaStore = {
