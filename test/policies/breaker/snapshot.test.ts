@@ -97,6 +97,17 @@ describe("a breaker that takes over what another knew", () => {
     expect(breaker.snapshot()).toMatchObject({ state: "closed", calls: 3 });
   });
 
+  it("takes the failures that it holds for independent ones, so that one more may open it", () => {
+    const { breaker, fail } = setup();
+    const held = { calls: 19, failures: 9, slow: 0, consecutiveFailures: 0 };
+    breaker.restore({ state: "closed", ...common, rampLeftMs: 0, ...held });
+    fail();
+    expect(breaker.snapshot()).toMatchObject({
+      state: "open",
+      detail: "10 of 20 calls failed within 10000 ms",
+    });
+  });
+
   it("tells of the change", () => {
     const { breaker, events } = setup();
     breaker.restore({ state: "forced-open", ...common });
