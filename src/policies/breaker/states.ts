@@ -436,12 +436,7 @@ function brokenRule(
   ) {
     return { cause: "failure-rate", detail: share(options, failures, calls, "failed") };
   }
-  if (
-    slow &&
-    slowMs !== false &&
-    totals.slow / calls >= slowRate &&
-    events >= Math.min(enoughEvents, totals.slow)
-  ) {
+  if (slow && totals.slow / calls >= slowRate && events >= Math.min(enoughEvents, totals.slow)) {
     const detail = share(options, totals.slow, calls, `took longer than ${slowMs} ms`);
     return { cause: "slow-rate", detail };
   }
