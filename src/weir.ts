@@ -39,7 +39,7 @@ import {
   resolveDrainOptions,
 } from "./policies/drain/server.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
-import { spanLayers } from "./telemetry/client-spans.js";
+import { spanParts } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
   type ResolvedTelemetryOptions,
@@ -114,7 +114,7 @@ export class Weir {
     for (const conflict of serviceConfigConflicts(own, policy)) {
       reportSafely(environment.report, new Error(conflict), "client options");
     }
-    const spans = spanLayers(environment, this.#telemetry);
+    const spans = spanParts(environment, this.#telemetry);
     return clientOptions(own, clientPipeline(policies, environment, spans), environment);
   }
 

@@ -9,9 +9,9 @@ import {
   sharedResetBudgets,
 } from "../core/reset-budget.js";
 import { reconnectBackoff } from "../grpc/channel/options.js";
-import { contextLayer } from "../grpc/client/context.js";
-import { layered, type SpanLayers } from "../grpc/client/layers.js";
-import { gatesLayer, type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
+import { contextPart } from "../grpc/client/context.js";
+import { compiled, pipelineInterceptor, type SpanParts } from "../grpc/client/parts.js";
+import { gatesPart, type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
 import { recordTransformer } from "../grpc/context/call-record.js";
 import type { Environment } from "../grpc/environment.js";
 import { serviceOf } from "../grpc/types.js";
@@ -28,29 +28,29 @@ import {
 } from "../policies/bulkhead/client.js";
 import {
   type DeadlineOptions,
-  deadlineLayer,
+  deadlinePart,
   type ResolvedDeadlineOptions,
   resolveDeadlineOptions,
 } from "../policies/deadline/client.js";
-import { attemptTimeoutsLayer } from "../policies/deadline/client-attempt-timeouts.js";
+import { attemptTimeoutsPart } from "../policies/deadline/client-attempt-timeouts.js";
 import {
   type ResolvedTimeoutOptions,
   resolveTimeoutOptions,
   type TimeoutOptions,
 } from "../policies/deadline/options.js";
-import { fallbackLayer } from "../policies/fallback/client.js";
+import { fallbackPart } from "../policies/fallback/client.js";
 import { type FallbackPolicyOptions, fallbackPolicy } from "../policies/fallback/client-policy.js";
 import { type FaultsPolicyOptions, faultsLayer, faultsPolicy } from "../policies/faults/client.js";
 import {
   type IdempotencyKeyOptions,
-  idempotencyKeyLayer,
+  idempotencyKeyPart,
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
 } from "../policies/idempotency/client.js";
 import { MethodRegistry } from "../policies/idempotency/client-registry.js";
 import { type RateOptions, ratePolicy } from "../policies/rate-limit/client.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
-import { attemptsLayer, retryPolicy } from "../policies/retry/client.js";
+import { repeatPart, retryPolicy } from "../policies/retry/client.js";
 import { RetryPolicy, type RetryPolicyOptions } from "../policies/retry/client-policy.js";
 import {
   type HedgeOptions,
@@ -121,25 +121,25 @@ export interface ClientPolicy extends MethodPolicy {
 }
 
 /**
- * The interceptor of a client: the layers of each method, from the caller down to the wire. Above `attemptsLayer` a
- * layer sees calls, below it attempts. A policy that a method does not have leaves no layer and no gate behind.
+ * The interceptor of a client: the parts of each method, from the caller down to the wire. Above `repeatPart` a part
+ * sees calls, below it attempts. A policy that a method does not have leaves no part and no gate behind.
  */
 export function clientPipeline(
   policies: ClientPolicies,
   environment: Environment,
-  spans: SpanLayers,
+  spans: SpanParts,
 ): Interceptor {
   const layersOf = policies.compiled((method) => {
     const { idempotencyKey, deadline, fallback, retry, hedge } = method;
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
-    const layers = [
-      contextLayer(environment, method.waitForReady),
+    return compiled(environment, [
+      contextPart(environment, method.waitForReady),
       spans.call,
-      idempotencyKey && idempotencyKeyLayer(environment, idempotencyKey),
-      deadlineLayer(deadline),
-      fallbackLayer(environment, fallback),
-      attemptsLayer(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
-      gatesLayer(environment, [
+      idempotencyKey && idempotencyKeyPart(environment, idempotencyKey),
+      deadlinePart(deadline),
+      fallbackPart(environment, fallback),
+      repeatPart(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
+      gatesPart([
         // Before the queue of the bulkhead: a call that will be refused does not wait there.
         breaker && breakerCheck(breaker),
         throttle && throttleGate(throttle),
@@ -148,13 +148,12 @@ export function clientPipeline(
         // After that queue: the time in it does not count as the target's, and does not use up a probe.
         breaker && breakerAdmit(breaker),
       ]),
-      timeouts && attemptTimeoutsLayer(timeouts),
+      timeouts && attemptTimeoutsPart(timeouts),
       spans.attempt,
       faults && faultsLayer(environment, faults),
-    ];
-    return layers.filter((layer) => layer !== undefined);
+    ]);
   });
-  return layered(environment, layersOf);
+  return pipelineInterceptor(environment, layersOf);
 }
 
 /**

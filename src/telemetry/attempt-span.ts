@@ -1,14 +1,8 @@
-import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api";
-import type { StatusOrigin } from "../core/status.js";
-import { ForwardingCall } from "../grpc/client/forwarding-call.js";
-import {
-  type AttemptRecord,
-  attemptOf,
-  type CallRecord,
-  endAttempt,
-} from "../grpc/context/call-record.js";
-import { echoes, supersededText } from "../grpc/status/origin.js";
+import type { Attempt, AttemptPart, AttemptWatch } from "../grpc/client/attempt.js";
+import { supersededText } from "../grpc/status/origin.js";
+import type { Failure } from "../grpc/status/outcome.js";
 import {
   conventional,
   grfc,
@@ -18,76 +12,51 @@ import {
   rpcMethod,
   statusName,
 } from "./attributes.js";
-import type { CallTrace, TracedOptions } from "./call-span.js";
+import { CallTrace } from "./call-span.js";
 import { noteStatus } from "./spans.js";
 import type { Tracing } from "./tracing.js";
 
-/** An attempt that goes on the wire, with a span, and with the trace context in its metadata. */
-export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
-  readonly #record: CallRecord;
-  readonly #trace: CallTrace;
+/** The part that makes a span for each attempt that goes on the wire, and puts the trace context into its metadata. */
+export function attemptSpanPart(tracing: Tracing): AttemptPart {
+  return {
+    at: "attempt",
+    begin(attempt) {
+      if (tracing.idle) return undefined;
+      const callTrace = CallTrace.of(attempt.record);
+      const { context, recording } = callTrace;
+      // If the call is not recorded, its own context is sent, which tells the server not to record either.
+      const span = recording ? startSpan(tracing, attempt, callTrace) : undefined;
+      const outgoing = span === undefined ? context : trace.setSpan(context, span);
+      attempt.metadata = tracing.inject(outgoing, attempt.metadata);
+      if (!tracing.records(span)) return undefined;
+      return new AttemptSpanWatch(tracing, attempt, span, callTrace);
+    },
+  };
+}
+
+/** Ends the span of an attempt that is recorded. */
+class AttemptSpanWatch implements AttemptWatch {
   readonly #tracing: Tracing;
-  /** From the start to the end, and only if somebody records. */
-  #span: Span | undefined;
-  #attempt: AttemptRecord | undefined;
-  #final: StatusObject | undefined;
-  #sawHeaders = false;
-  #ownCancel: string | undefined;
+  readonly #attempt: Attempt;
+  readonly #span: Span;
+  readonly #trace: CallTrace;
 
-  constructor(
-    options: TracedOptions,
-    nextCall: NextCall,
-    record: CallRecord,
-    callTrace: CallTrace,
-    tracing: Tracing,
-  ) {
-    super(options, nextCall);
-    this.#record = record;
-    this.#trace = callTrace;
+  constructor(tracing: Tracing, attempt: Attempt, span: Span, callTrace: CallTrace) {
     this.#tracing = tracing;
+    this.#attempt = attempt;
+    this.#span = span;
+    this.#trace = callTrace;
   }
 
-  protected override begin(metadata: Metadata): void {
-    const { context, recording } = this.#trace;
-    // If the call is not recorded, its own context is sent, which tells the server not to record either.
-    const span = recording ? this.#startSpan() : undefined;
-    if (this.#tracing.records(span)) this.#span = span;
-    const outgoing = span === undefined ? context : trace.setSpan(context, span);
-    this.forward(this.#tracing.inject(outgoing, metadata));
-  }
-
-  override cancelWithStatus(code: Status, details: string): void {
-    this.#ownCancel ??= details;
-    super.cancelWithStatus(code, details);
-  }
-
-  override onReceiveMetadata(metadata: Metadata): void {
-    this.#sawHeaders = true;
-    super.onReceiveMetadata(metadata);
-  }
-
-  protected override endedWith(received: StatusObject): void {
-    this.#final ??= received;
-    super.endedWith(received);
-  }
-
-  protected override finish(final: StatusObject): void {
-    this.#final ??= final;
-    super.finish(final);
-  }
-
-  protected override released(): void {
+  ended(final: StatusObject, failure: Failure | undefined): undefined {
     const span = this.#span;
-    const attempt = this.#attempt;
-    const final = this.#final;
-    if (span === undefined || attempt === undefined || final === undefined) return;
-    const nowMs = this.#record.clock.now();
-    const peer = this.getPeer();
-    const origin = this.#origin(attempt, final, nowMs);
+    const { attempt, clock } = this.#attempt;
+    const nowMs = clock.now();
+    const peer = this.#attempt.getPeer();
     // An attempt that another attempt has superseded has not failed.
     const superseded = final.details === supersededText;
     this.#tracing.guard(() => {
-      span.setAttribute(own.attemptOrigin, origin);
+      span.setAttribute(own.attemptOrigin, failure?.origin ?? "remote");
       if (attempt.faults !== undefined) span.setAttribute(own.attemptFaults, [...attempt.faults]);
       if (superseded) span.setAttribute(own.attemptSuperseded, true);
       span.setAttributes(peerAttributes(peer));
@@ -95,46 +64,25 @@ export class AttemptSpanCall extends ForwardingCall<TracedOptions> {
       span.end(this.#trace.time.at(nowMs));
     });
   }
+}
 
-  /** Where the status came from: read here, nearest to the wire, unless a policy above has made the status. */
-  #origin(attempt: AttemptRecord, final: StatusObject, nowMs: number): StatusOrigin {
-    const { failure } = attempt;
-    const noted = failure?.status;
-    if (failure !== undefined && noted?.code === final.code && noted.details === final.details) {
-      return failure.origin;
-    }
-    const { target, unknownTexts: unknown, resets } = this.#record;
-    const evidence = {
-      sawHeaders: this.#sawHeaders,
-      peer: this.getPeer(),
-      target,
-      ownCancel: echoes(final, this.#ownCancel),
-      unknown,
-      resets,
-    };
-    return endAttempt(attempt, final, evidence, nowMs)?.origin ?? "remote";
-  }
-
-  #startSpan(): Span | undefined {
-    const record = this.#record;
-    const attempt = attemptOf(this.options, record);
-    this.#attempt = attempt;
-    const method = rpcMethod(record.method);
-    const { number, cause, delayMs, after } = attempt;
-    const attributes: Attributes = {
-      [conventional.systemName]: grpcSystem,
-      [conventional.method]: method,
-      [grfc.previousAttempts]: number - 1,
-      [grfc.transparentRetry]: false,
-      [own.attemptNumber]: number,
-      [own.attemptCause]: cause,
-    };
-    if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
-    if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
-    // Now, and not when the attempt was decided: it may have waited in a queue since.
-    const startTime = this.#trace.time.at(record.clock.now());
-    const options = { kind: SpanKind.CLIENT, startTime, attributes };
-    const name = `Attempt.${method.replace("/", ".")}`;
-    return this.#tracing.startSpan(name, options, this.#trace.context);
-  }
+function startSpan(tracing: Tracing, passage: Attempt, callTrace: CallTrace): Span | undefined {
+  const { record, attempt } = passage;
+  const method = rpcMethod(record.method);
+  const { number, cause, delayMs, after } = attempt;
+  const attributes: Attributes = {
+    [conventional.systemName]: grpcSystem,
+    [conventional.method]: method,
+    [grfc.previousAttempts]: number - 1,
+    [grfc.transparentRetry]: false,
+    [own.attemptNumber]: number,
+    [own.attemptCause]: cause,
+  };
+  if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
+  if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
+  // Now, and not when the attempt was decided: it may have waited in a queue since.
+  const startTime = callTrace.time.at(record.clock.now());
+  const options = { kind: SpanKind.CLIENT, startTime, attributes };
+  const name = `Attempt.${method.replace("/", ".")}`;
+  return tracing.startSpan(name, options, callTrace.context);
 }

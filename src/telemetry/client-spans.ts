@@ -1,10 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import { context } from "@opentelemetry/api";
-import { interceptorOf, type Layer, type SpanLayers } from "../grpc/client/layers.js";
-import { recordKey } from "../grpc/context/call-record.js";
+import { interceptorOf, type Part, type SpanParts } from "../grpc/client/parts.js";
 import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
-import { AttemptSpanCall } from "./attempt-span.js";
-import { CallSpanCall, traceOf } from "./call-span.js";
+import { attemptSpanPart } from "./attempt-span.js";
+import { callSpanPart } from "./call-span.js";
 import {
   type ResolvedTelemetryOptions,
   splitTelemetryOptions,
@@ -13,34 +11,23 @@ import {
 import { Tracing } from "./tracing.js";
 
 /**
- * The layers of a client's spans, all of kind CLIENT.
+ * The parts that make a client's spans, all of kind CLIENT.
  *
  * - `call`: one span for a call, over all of its attempts, with the decisions of the policies as events. It belongs
- *   directly below the context layer. Where OpenTelemetry's own instrumentation of grpc-js has made a span for the
+ *   directly below the context part. Where OpenTelemetry's own instrumentation of grpc-js has made a span for the
  *   call, attributes and events are added to that span instead.
  * - `attempt`: one span for each attempt that goes on the wire, a child of the call's, and the trace context in the
  *   attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has no span.
  */
-export function spanLayers(
+export function spanParts(
   environment: Environment,
   telemetry: ResolvedTelemetryOptions,
-): SpanLayers {
-  return telemetry.tracing ? layersOf(new Tracing(telemetry, environment.report)) : {};
+): SpanParts {
+  return telemetry.tracing ? partsOf(new Tracing(telemetry, environment.report)) : {};
 }
 
-function layersOf(tracing: Tracing): Required<SpanLayers> {
-  return {
-    call(options, nextCall) {
-      if (tracing.idle) return nextCall(options);
-      return new CallSpanCall(options, nextCall, options[recordKey], tracing, context.active());
-    },
-    attempt(options, nextCall) {
-      if (tracing.idle) return nextCall(options);
-      const record = options[recordKey];
-      const callTrace = traceOf(options, record);
-      return new AttemptSpanCall(options, nextCall, record, callTrace, tracing);
-    },
-  };
+function partsOf(tracing: Tracing): Required<SpanParts> {
+  return { call: callSpanPart(tracing), attempt: attemptSpanPart(tracing) };
 }
 
 /** The two interceptors that make the spans of a client. */
@@ -61,14 +48,14 @@ export interface ClientSpans {
 export function clientSpans(options: TelemetryOptions & EnvironmentOptions = {}): ClientSpans {
   const { environment, telemetry } = splitTelemetryOptions(options, "clientSpans");
   const tracing = new Tracing(telemetry, environment.report);
-  const alone = (layer: Layer): Interceptor => {
-    const interceptor = interceptorOf(environment, layer);
+  const alone = (part: Part): Interceptor => {
+    const interceptor = interceptorOf(environment, part);
     return (callOptions, nextCall) => {
       if (telemetry.tracing && !tracing.idle) return interceptor(callOptions, nextCall);
       // Without spans, no call record is needed.
       return nextCall(callOptions) as ReturnType<Interceptor>;
     };
   };
-  const { call, attempt } = layersOf(tracing);
+  const { call, attempt } = partsOf(tracing);
   return { call: alone(call), attempt: alone(attempt) };
 }

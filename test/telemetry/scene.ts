@@ -10,16 +10,16 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { contextLayer } from "../../src/grpc/client/context.js";
-import { layered } from "../../src/grpc/client/layers.js";
-import { gatesLayer } from "../../src/grpc/client/policy.js";
+import { contextPart } from "../../src/grpc/client/context.js";
+import { interceptorOf } from "../../src/grpc/client/parts.js";
+import { gatesPart } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
 import { type Environment, environmentOf } from "../../src/grpc/environment.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
 import { bulkheadGate, bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
-import { deadlineLayer, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
-import { attemptsLayer, retryPolicy } from "../../src/policies/retry/client.js";
-import { spanLayers } from "../../src/telemetry/client-spans.js";
+import { deadlinePart, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
+import { repeatPart, retryPolicy } from "../../src/policies/retry/client.js";
+import { spanParts } from "../../src/telemetry/client-spans.js";
 import { resolveTelemetryOptions, type TelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
 import type { Link, Transport } from "../../src/testing/transport.js";
@@ -92,16 +92,16 @@ function clientPipeline(environment: Environment, options: SceneOptions): Client
     options.bulkhead === undefined
       ? undefined
       : bulkheadPolicy(options.bulkhead, environment, "bulkhead");
-  const spans = spanLayers(environment, telemetry);
-  const layers = [
-    contextLayer(environment),
+  const spans = spanParts(environment, telemetry);
+  const pipeline = interceptorOf(
+    environment,
+    contextPart(environment),
     spans.call,
-    deadlineLayer(resolveDeadlineOptions()),
-    attemptsLayer(environment, { retry, hedge: undefined }),
-    gatesLayer(environment, [bulkhead && bulkheadGate(bulkhead)]),
+    deadlinePart(resolveDeadlineOptions()),
+    repeatPart(environment, { retry, hedge: undefined }),
+    gatesPart([bulkhead && bulkheadGate(bulkhead)]),
     spans.attempt,
-  ].filter((layer) => layer !== undefined);
-  const pipeline = layered(environment, () => layers);
+  );
   return {
     interceptors: [...(options.outermost ?? []), pipeline, ...(options.innermost ?? [])],
     callInvocationTransformer: recordTransformer(environment, pipeline, undefined),

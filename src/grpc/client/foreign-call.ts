@@ -1,4 +1,5 @@
-import type { AuthContext, ClientCall, MessageContext } from "../types.js";
+import type { StatusObject } from "@grpc/grpc-js";
+import type { AuthContext, ClientCall, ClientListener, MessageContext } from "../types.js";
 
 // The call below may be an object of a foreign interceptor. grpc-js accepts any object, and calls only three methods of
 // a unary call. A method that is missing or throws must not keep the toolkit from ending the call.
@@ -38,5 +39,30 @@ export function authContextOf(call: AnyCall): AuthContext | null {
     return call?.getAuthContext?.() ?? null;
   } catch {
     return null;
+  }
+}
+
+/** Calls a write callback in the next tick, as grpc-js does, and without an error: errors are in the status. */
+export function completeWrite(context: MessageContext): void {
+  const { callback } = context;
+  if (callback !== undefined) process.nextTick(callback);
+}
+
+/**
+ * Passes the final status of a call to a listener.
+ *
+ * @param unanswered A single response did not come. Then grpc-js passes a message of null before the status.
+ *   Interceptors rely on that: those in the style of gRFC L5 keep the `next` of the message and call it later.
+ */
+export function emitEnd(
+  listener: Partial<ClientListener> | undefined,
+  status: StatusObject,
+  unanswered: boolean,
+): void {
+  try {
+    if (unanswered) listener?.onReceiveMessage?.(null);
+  } finally {
+    // If the listener throws over the message, the call still ends.
+    listener?.onReceiveStatus?.(status);
   }
 }

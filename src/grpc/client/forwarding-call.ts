@@ -15,7 +15,7 @@ import {
   serializationFailed,
 } from "../status/local.js";
 import type { ClientCall, ClientListener, MessageContext } from "../types.js";
-import { authContextOf, peerOf } from "./foreign-call.js";
+import { authContextOf, completeWrite, emitEnd, peerOf } from "./foreign-call.js";
 import {
   handOn,
   type KeepingCall,
@@ -24,8 +24,8 @@ import {
   reach,
   reachOf,
   startOn,
+  targetOf,
 } from "./kept-request.js";
-import { emitEnd } from "./response-sink.js";
 
 /**
  * The base of most client layers: a call that passes everything from above to the call below, and everything from below
@@ -352,11 +352,6 @@ export class ForwardingCall<O extends InterceptorOptions = InterceptorOptions>
   }
 }
 
-/** The target of the channel below a call that has not been started; `unknown` where the call does not know it. */
-export function targetOf(call: ClientCall): string {
-  return call instanceof ForwardingCall ? call.targetBelow() : (peerOf(call) ?? "unknown");
-}
-
 /**
  * Sends messages to a call one at a time, each after the write callback of the one before. grpc-js has one slot for a
  * message that it cannot send yet: of two messages in a row the first is lost, and a half-close that overtakes a
@@ -447,10 +442,4 @@ export class WriteQueue {
       this.#onThrow(error);
     }
   }
-}
-
-/** Calls a write callback in the next tick, as grpc-js does, and without an error: errors are in the status. */
-export function completeWrite(context: MessageContext): void {
-  const { callback } = context;
-  if (callback !== undefined) process.nextTick(callback);
 }

@@ -1,6 +1,6 @@
 import type { InterceptorOptions, Metadata } from "@grpc/grpc-js";
 import type { ClientCall, ClientListener, MessageContext } from "../types.js";
-import { mustBeCall, sendTo } from "./foreign-call.js";
+import { mustBeCall, peerOf, sendTo } from "./foreign-call.js";
 import { lendMetadata } from "./kept-metadata.js";
 
 type Serialize = (message: unknown) => Buffer;
@@ -170,10 +170,17 @@ export const reach: unique symbol = Symbol("grpc-weir.reach");
 /** A call of the toolkit: it accepts kept requests, and passes them on in the form that the call below accepts. */
 export interface KeepingCall {
   [reach](): Reach;
+  /** The target of the channel, where it is not known otherwise. May make the call below for that. */
+  targetBelow(): string;
 }
 
 function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
   return reach in call;
+}
+
+/** The target of the channel below a call that has not been started; `unknown` where the call does not know it. */
+export function targetOf(call: ClientCall): string {
+  return isKeeping(call) ? call.targetBelow() : (peerOf(call) ?? "unknown");
 }
 
 /** Who handles a request that is sent to `call`. */

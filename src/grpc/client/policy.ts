@@ -4,20 +4,15 @@ import type { Gate } from "../../core/gate.js";
 import { boundedKey } from "../../core/keyed.js";
 import { InvalidOptionError, oneOf, optionalFunction, readOptions } from "../../core/options.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
-import { type CallRecord, recordKey } from "../context/call-record.js";
+import type { CallRecord } from "../context/call-record.js";
 import { type Environment, type EnvironmentOptions, environmentOf } from "../environment.js";
 import { serviceOf } from "../types.js";
-import { type ClientPassage, GatedCall } from "./gated-call.js";
-import type { Layer } from "./layers.js";
+import type { ClientPassage } from "./attempt.js";
+import type { GatesPart } from "./parts.js";
 
 /** The policies that each attempt must pass before it is sent, in this order. Absent ones are left out. */
-export function gatesLayer(
-  environment: Environment,
-  row: readonly (Gate<ClientPassage> | undefined)[],
-): Layer {
-  const gates = row.filter((gate) => gate !== undefined);
-  return (options, nextCall) =>
-    new GatedCall(options, nextCall, options[recordKey], gates, environment.pendingCalls);
+export function gatesPart(row: readonly (Gate<ClientPassage> | undefined)[]): GatesPart {
+  return { at: "gates", gates: row.filter((gate) => gate !== undefined) };
 }
 
 /**

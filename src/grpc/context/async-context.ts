@@ -10,10 +10,17 @@ export type RestoreContext = <A extends unknown[], R>(fn: (...args: A) => R, ...
  * callbacks, and whatever it starts later for the call, in the captured context.
  */
 export function captureContext(): RestoreContext {
-  // AsyncLocalStorage.snapshot() would cost about 40 µs on Node 20, as much as a whole call.
-  const scope = new AsyncResource("grpc-weir.call", { requireManualDestroy: true });
+  const scope = captureScope();
   return (fn, ...args) => scope.runInAsyncScope(fn, undefined, ...args);
 }
+
+/** The same, without a function of its own. */
+export function captureScope(): AsyncResource {
+  // AsyncLocalStorage.snapshot() would cost about 40 µs on Node 20, as much as a whole call.
+  return new AsyncResource("grpc-weir.call", scopeOptions);
+}
+
+const scopeOptions = { requireManualDestroy: true } as const;
 
 /**
  * Runs a function in the context of no call. For what is started during a call and lives longer, such as a timer for

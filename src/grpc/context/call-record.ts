@@ -1,3 +1,4 @@
+import type { AsyncResource } from "node:async_hooks";
 import {
   type CallInvocationTransformer,
   type CallOptions,
@@ -22,7 +23,7 @@ import { type AttemptEvidence, resetPeer, type UnknownTexts } from "../status/or
 import { Failure } from "../status/outcome.js";
 import { type CallKind, callKind } from "../types.js";
 import { ambientPriority } from "./ambient-priority.js";
-import { captureContext, type RestoreContext } from "./async-context.js";
+import { captureScope } from "./async-context.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 
 const noMetadata = new Metadata();
@@ -56,8 +57,19 @@ export interface AttemptRecord extends Resettable {
   failure?: Failure | undefined;
 }
 
+/** Notes that an attempt has ended OK. */
+export function endWell(
+  attempt: AttemptRecord,
+  { resets, target }: CallRecord,
+  nowMs: number,
+): void {
+  attempt.endedAtMs = nowMs;
+  attempt.failure = undefined;
+  resets?.ended(target, attempt, undefined);
+}
+
 /**
- * Notes the end of an attempt, and reads its status. The innermost layer does so first, and has the best evidence of
+ * Notes the end of an attempt that failed, and reads its status. The innermost layer does so first, and has the best evidence of
  * the origin. Layers above get the failure that it read.
  *
  * @returns The failure; `undefined` for OK.
@@ -111,8 +123,6 @@ export class CallRecord {
   readonly connection: ChannelWatch | undefined;
   /** The inbound call whose handler made this call, if any. */
   readonly inbound: InboundCall | undefined;
-  /** Runs a function in the caller's async context. */
-  readonly restore: RestoreContext;
   readonly clock: Clock;
   readonly report: ReportError;
   readonly observed: ObserveReport;
@@ -140,7 +150,10 @@ export class CallRecord {
   readonly attempts: AttemptRecord[] = [];
   /** How many there were, with those that are no longer in the list. */
   attemptCount = 0;
+  /** What the telemetry keeps of the call. */
+  trace: unknown;
   #attemptsDone = 0;
+  readonly #scope: AsyncResource;
   #target: string;
   /** The first ones and the latest. */
   readonly decisions: Decision[] = [];
@@ -163,8 +176,13 @@ export class CallRecord {
     this.#target = connection?.target ?? context.target ?? "";
     this.inbound = currentInbound();
     this.priority = ambientPriority();
-    this.restore = captureContext();
+    this.#scope = captureScope();
     this.startedAtMs = context.clock.now();
+  }
+
+  /** Runs a function in the caller's async context. */
+  restore<A extends unknown[], R>(fn: (...args: A) => R, ...args: A): R {
+    return this.#scope.runInAsyncScope(fn, undefined, ...args);
   }
 
   /** Notes a decision and notifies the observer. */
@@ -258,7 +276,7 @@ export const attemptKey: unique symbol = Symbol("grpc-weir.attempt");
 /** The toolkit's own entries in CallOptions. */
 export interface OwnCallOptions {
   [recordKey]?: CallRecord;
-  [attemptKey]?: AttemptRecord;
+  [attemptKey]?: AttemptRecord | undefined;
 }
 
 export type OptionsWithOwn = InterceptorOptions & OwnCallOptions;

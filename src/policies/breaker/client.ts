@@ -14,13 +14,13 @@ import {
 import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 import type { StatusOrigin } from "../../core/status.js";
 import { ask, type Observer, type ReportError } from "../../core/user-code.js";
-import type { ClientPassage } from "../../grpc/client/gated-call.js";
+import type { ClientPassage } from "../../grpc/client/attempt.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
-import { interceptorOf } from "../../grpc/client/layers.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
 import {
   type CallKey,
   callKeys,
-  gatesLayer,
+  gatesPart,
   type KeyedCall,
   keyBy,
   keyFunction,
@@ -194,7 +194,7 @@ export function breakerPolicy(
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "breaker");
   const policy = new BreakerPolicy(rest, environment, "breaker");
-  return interceptorOf(environment, gatesLayer(environment, [breakerAdmit(policy)]));
+  return interceptorOf(environment, gatesPart([breakerAdmit(policy)]));
 }
 
 const outcomes = ["success", "failure", "ignored"] as const satisfies readonly Outcome[];

@@ -6,12 +6,12 @@ import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../../core/
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
-import type { ClientPassage } from "../../grpc/client/gated-call.js";
-import { interceptorOf } from "../../grpc/client/layers.js";
+import type { ClientPassage } from "../../grpc/client/attempt.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
 import {
   type CallKey,
   callKeys,
-  gatesLayer,
+  gatesPart,
   type KeyedCall,
   keyBy,
   keyFunction,
@@ -152,7 +152,7 @@ export function bulkheadPolicy(
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment } = takeStandalone(options, "bulkhead");
   const policy = bulkheadPolicy(options, environment, "bulkhead");
-  return interceptorOf(environment, gatesLayer(environment, [bulkheadGate(policy)]));
+  return interceptorOf(environment, gatesPart([bulkheadGate(policy)]));
 }
 
 const ownNames = ["maxKeys", "partitions", "partition", "weight", "streams"];

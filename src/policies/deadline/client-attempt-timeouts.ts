@@ -1,28 +1,16 @@
-import {
-  connectivityState,
-  type Interceptor,
-  type Metadata,
-  type NextCall,
-  status as Status,
-  type StatusObject,
-} from "@grpc/grpc-js";
+import { connectivityState, type Interceptor, type StatusObject } from "@grpc/grpc-js";
 import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
 import { InvalidOptionError } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import type { Attempt, AttemptPart, AttemptWatch } from "../../grpc/client/attempt.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
 import { type StandaloneOptions, takeStandalone } from "../../grpc/client/policy.js";
-import {
-  attemptOf,
-  type CallRecord,
-  endAttempt,
-  type OptionsWithOwn,
-  recordKey,
-} from "../../grpc/context/call-record.js";
+import type { CallRecord } from "../../grpc/context/call-record.js";
 import { CallDeadline } from "../../grpc/deadline.js";
 import { isAddress } from "../../grpc/status/origin.js";
-import { localRejection } from "../../grpc/status/rejection.js";
+import type { Failure } from "../../grpc/status/outcome.js";
+import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import {
   type ResolvedTimeoutOptions,
   resolveTimeoutOptions,
@@ -34,14 +22,22 @@ import {
  * the whole attempt. They stand behind the gates, so that a wait in a queue of this process is not the time of the attempt.
  * `undefined` where none is set.
  */
-export function attemptTimeoutsLayer(timeouts: ResolvedTimeoutOptions): Layer | undefined {
+export function attemptTimeoutsPart(timeouts: ResolvedTimeoutOptions): AttemptPart | undefined {
   const { connectionMs, attemptMs, firstResponseMs, idleMs } = timeouts;
   const bounds = connectionMs ?? attemptMs ?? firstResponseMs ?? idleMs;
   if (bounds === undefined) return undefined;
-  return (options, nextCall) => new TimedCall(options, nextCall, options[recordKey], timeouts);
+  return {
+    at: "attempt",
+    begin(attempt) {
+      const watch = new TimeoutsWatch(attempt, timeouts);
+      watch.begin();
+      return watch;
+    },
+  };
 }
 
-class TimedCall extends ForwardingCall<OptionsWithOwn> {
+class TimeoutsWatch implements AttemptWatch {
+  readonly #attempt: Attempt;
   readonly #record: CallRecord;
   readonly #clock: Clock;
   readonly #timeouts: ResolvedTimeoutOptions;
@@ -50,46 +46,36 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   #stopWatching: (() => void) | undefined;
   /** What `getPeer()` answered before the call had a connection. Only used where the channel is not known. */
   #peerAtStart: string | undefined;
-  /** A read is outstanding. */
-  #reading = false;
   /** Headers or a message have come. */
   #responding = false;
-  /** Ended by a timeout. */
-  #expired = false;
 
-  constructor(
-    options: OptionsWithOwn,
-    nextCall: NextCall,
-    record: CallRecord,
-    timeouts: ResolvedTimeoutOptions,
-  ) {
-    super(options, nextCall);
-    this.#record = record;
-    this.#clock = record.clock;
+  constructor(attempt: Attempt, timeouts: ResolvedTimeoutOptions) {
+    this.#attempt = attempt;
+    this.#record = attempt.record;
+    this.#clock = attempt.clock;
     this.#timeouts = timeouts;
-    this.#streamed = options.method_definition.responseStream;
+    this.#streamed = attempt.options.method_definition.responseStream;
   }
 
-  protected override begin(metadata: Metadata): void {
+  begin(): void {
+    const attempt = this.#attempt;
     const { connectionMs, attemptMs, firstResponseMs } = this.#timeouts;
-    let options = this.options;
     this.#watchConnection(connectionMs);
     this.#arm("FIRST_RESPONSE_TIMEOUT", firstResponseMs);
     this.#arm("ATTEMPT_TIMEOUT", attemptMs);
-    if (attemptMs !== undefined) {
-      const dueMs = this.#clock.now() + attemptMs;
-      if (dueMs < this.#record.deadlineMs) {
-        const attempt = attemptOf(this.options, this.#record);
-        attempt.untilMs = dueMs;
-        attempt.ownTime = true;
-        const byChannel = this.#record.connection !== undefined;
-        const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, byChannel);
-        options = { ...options, deadline };
-      }
-    }
-    this.forward(metadata, options);
-    if (connectionMs === undefined || this.#record.connection !== undefined) return;
-    const peer = this.getPeer();
+    if (attemptMs === undefined) return;
+    const dueMs = this.#clock.now() + attemptMs;
+    if (dueMs >= this.#record.deadlineMs) return;
+    attempt.attempt.untilMs = dueMs;
+    attempt.attempt.ownTime = true;
+    const byChannel = this.#record.connection !== undefined;
+    const deadline = new CallDeadline(dueMs, attemptMs, this.#clock, byChannel);
+    attempt.options = { ...attempt.options, deadline };
+  }
+
+  started(): void {
+    if (this.#timeouts.connectionMs === undefined || this.#record.connection !== undefined) return;
+    const peer = this.#attempt.getPeer();
     this.#record.learnTarget(peer);
     this.#peerAtStart = peer;
     if (peer !== "unknown") return;
@@ -101,55 +87,40 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     );
   }
 
-  protected override released(): void {
+  reading(): void {
+    this.#armIdle();
+  }
+
+  headers(): void {
+    this.#respond();
+  }
+
+  message(): void {
+    this.#disarm("IDLE_TIMEOUT");
+    this.#respond();
+  }
+
+  endedBelow(): void {
+    const { resets, target } = this.#record;
+    // The end of the call that was cancelled below. By now the peer tells whether there was a stream that was reset.
+    const peer = this.#attempt.getPeer();
+    const made = isAddress(peer, target);
+    resets?.ended(target, this.#attempt.attempt, made ? peer : undefined);
+  }
+
+  ended(status: StatusObject, failure: Failure | undefined): StatusObject | undefined {
+    this.#stop();
+    const { attemptMs } = this.#timeouts;
+    if (attemptMs === undefined || failure?.origin !== "attempt-timeout" || isLocal(status)) {
+      return undefined;
+    }
+    // The server was given the timeout of the attempt as the deadline, and was the first to end it.
+    return this.#expired("ATTEMPT_TIMEOUT", attemptMs, 0);
+  }
+
+  #stop(): void {
     this.#stopWatching?.();
     for (const stop of this.#timers.values()) stop();
-  }
-
-  override startRead(): void {
-    this.#reading = true;
-    this.#armIdle();
-    super.startRead();
-  }
-
-  override onReceiveMetadata(metadata: Metadata): void {
-    this.#respond();
-    super.onReceiveMetadata(metadata);
-  }
-
-  override onReceiveMessage(message: unknown): void {
-    // For a single response that failed, grpc-js passes null before the status.
-    if (message !== null) {
-      this.#reading = false;
-      this.#disarm("IDLE_TIMEOUT");
-      this.#respond();
-    }
-    super.onReceiveMessage(message);
-  }
-
-  override onReceiveStatus(received: StatusObject): void {
-    if (this.#expired) {
-      const { resets, target } = this.#record;
-      // The end of the call that was cancelled below. By now the peer tells whether there was a stream that was reset.
-      const peer = this.getPeer();
-      const made = isAddress(peer, target);
-      resets?.ended(target, attemptOf(this.options, this.#record), made ? peer : undefined);
-    }
-    super.onReceiveStatus(received);
-  }
-
-  protected override endedWith(received: StatusObject): void {
-    const { attemptMs } = this.#timeouts;
-    const { resets, target } = this.#record;
-    if (received.code === Status.DEADLINE_EXCEEDED && attemptMs !== undefined) {
-      const attempt = attemptOf(this.options, this.#record);
-      const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target, resets };
-      const failure = endAttempt(attempt, received, evidence, this.#clock.now());
-      // The server was given the timeout of the attempt as the deadline, and was the first to end it. What has ended hands on
-      // nothing.
-      if (failure?.origin === "attempt-timeout") this.#end("ATTEMPT_TIMEOUT", attemptMs, 0);
-    }
-    super.endedWith(received);
   }
 
   #respond(): void {
@@ -165,7 +136,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
    * once the response has begun: before that, the timeout of the first response runs.
    */
   #armIdle(): void {
-    if (!this.#streamed || !this.#reading || !this.#responding) return;
+    if (!this.#streamed || !this.#attempt.reading || !this.#responding) return;
     this.#disarm("IDLE_TIMEOUT");
     this.#arm("IDLE_TIMEOUT", this.#timeouts.idleMs);
   }
@@ -190,7 +161,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #arm(reason: RefusalReason, ms: number | undefined): void {
-    if (ms === undefined || this.ended) return;
+    if (ms === undefined) return;
     const dueMs = this.#clock.now() + ms;
     const stop = expireAt(this.#clock, dueMs, ms, (lateMs) => this.#expire(reason, ms, lateMs));
     this.#timers.set(reason, stop);
@@ -207,11 +178,11 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
     if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
       // With a connection, `getPeer()` is the address of the peer. Before that it is the target of the channel, and then
       // `unknown`.
-      const peer = this.getPeer();
+      const peer = this.#attempt.getPeer();
       if (peer === this.#peerAtStart || peer === "unknown") this.#end(reason, ms, lateMs);
       return;
     }
-    const attempt = attemptOf(this.options, record);
+    const { attempt } = this.#attempt;
     // Without a connection there is no stream to be reset.
     const sent = connection === undefined || connection.state === connectivityState.READY;
     if (!sent || resets === undefined || resets.take(target, "timeout", attempt)) {
@@ -233,7 +204,14 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #end(reason: RefusalReason, ms: number, lateMs: number): void {
-    this.#expired = true;
+    this.#stop();
+    const final = this.#expired(reason, ms, lateMs);
+    // A timer runs in the async context of whatever armed it; what follows runs in that of the caller.
+    this.#record.restore(() => this.#attempt.expire(final));
+  }
+
+  #expired(reason: RefusalReason, ms: number, lateMs: number): StatusObject {
+    if (heldUp(lateMs)) this.#attempt.attempt.heldUp = true;
     const detail = `${texts[reason] ?? reason} within ${ms} ms`;
     const atMs = this.#clock.now();
     this.#record.decide({
@@ -244,15 +222,7 @@ class TimedCall extends ForwardingCall<OptionsWithOwn> {
       atMs,
       detail,
     });
-    const final: StatusObject = localRejection(refusal(reason, detail));
-    // Noted before the attempt is cancelled below, because the cancel would look like the caller's.
-    const { target } = this.#record;
-    const evidence = { sawHeaders: this.#responding, peer: this.getPeer(), target };
-    const attempt = attemptOf(this.options, this.#record);
-    if (heldUp(lateMs)) attempt.heldUp = true;
-    endAttempt(attempt, final, evidence, atMs);
-    // A timer runs in the async context of whatever armed it; what follows runs in that of the caller.
-    this.#record.restore(() => this.finish(final));
+    return localRejection(refusal(reason, detail));
   }
 }
 
@@ -280,5 +250,5 @@ export function timeouts(
       rest.totalMs,
     );
   }
-  return interceptorOf(environment, attemptTimeoutsLayer(resolveTimeoutOptions(rest)));
+  return interceptorOf(environment, attemptTimeoutsPart(resolveTimeoutOptions(rest)));
 }

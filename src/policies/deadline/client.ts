@@ -2,7 +2,6 @@ import type { EventEmitter } from "node:events";
 import {
   type Interceptor,
   Metadata,
-  type NextCall,
   propagate,
   status as Status,
   type StatusObject,
@@ -11,12 +10,12 @@ import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.
 import type { RefusalReason } from "../../core/decision.js";
 import { durationMs, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
+import type { CallPart, CallWatch, PipelineCall } from "../../grpc/client/pipeline-call.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
-import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
+import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
-import { CallDeadline, follows, timeIsUp, toMonotonic } from "../../grpc/deadline.js";
+import { CallDeadline, follows, toMonotonic } from "../../grpc/deadline.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 
@@ -66,49 +65,51 @@ export function resolveDeadlineOptions(
  * The call option `propagate_flags` says which of deadline and cancellation a call follows, as in grpc-js. Here it holds for
  * the inbound call whose handler makes the call, too, and not only for one that `parent` names.
  */
-export function deadlineLayer(policy: ResolvedDeadlineOptions): Layer {
-  return (options, nextCall) => new DeadlineCall(options, nextCall, options[recordKey], policy);
+export function deadlinePart(policy: ResolvedDeadlineOptions): CallPart {
+  return {
+    at: "call",
+    begin: (call) => new DeadlineWatch(call, policy).begin(),
+  };
 }
 
-class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
-  readonly #record: CallRecord;
+/** Follows one call until it ends. */
+class DeadlineWatch implements CallWatch {
+  readonly #call: PipelineCall;
   readonly #policy: ResolvedDeadlineOptions;
+  readonly #record: CallRecord;
   readonly #clock: Clock;
+  /** The record has another one while a fallback keeps a part of the time. */
   #deadlineMs = Number.POSITIVE_INFINITY;
   #stopTimer: CancelTask | undefined;
   #unsubscribe: (() => void) | undefined;
 
-  constructor(
-    options: OptionsWithOwn,
-    nextCall: NextCall,
-    record: CallRecord,
-    policy: ResolvedDeadlineOptions,
-  ) {
-    super(options, nextCall);
-    this.#record = record;
+  constructor(call: PipelineCall, policy: ResolvedDeadlineOptions) {
+    this.#call = call;
     this.#policy = policy;
-    this.#clock = record.clock;
+    this.#record = call.record;
+    this.#clock = call.record.clock;
   }
 
-  protected override begin(metadata: Metadata): void {
+  begin(): CallWatch | undefined {
+    const call = this.#call;
     const record = this.#record;
     const { inbound, startedAtMs } = record;
+    const { parent, deadline: asGiven } = call.options;
     const nowMs = this.#clock.now();
-    const { parent, ...options } = this.options;
-    const given = toMonotonic(options.deadline, this.#clock, nowMs);
+    const given = toMonotonic(asGiven, this.#clock, nowMs);
     if (given === undefined) {
-      this.finish({
+      call.finish({
         code: Status.INTERNAL,
-        details: `The deadline is not a time: ${String(options.deadline)}`,
+        details: `The deadline is not a time: ${String(asGiven)}`,
         metadata: new Metadata(),
       });
-      return;
+      return undefined;
     }
     const { defaultMs = Number.POSITIVE_INFINITY, marginMs } = this.#policy;
     const { totalMs = Number.POSITIVE_INFINITY } = this.#policy;
     const own = given === Number.POSITIVE_INFINITY ? startedAtMs + defaultMs : given;
     const asked = Math.min(own, startedAtMs + totalMs);
-    const above = !follows(options, propagate.DEADLINE)
+    const above = !follows(call.options, propagate.DEADLINE)
       ? Number.POSITIVE_INFINITY
       : Math.min(
           inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
@@ -119,56 +120,49 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
     const deadlineMs = Math.min(asked, above - marginMs);
     record.deadlineMs = deadlineMs;
     this.#deadlineMs = deadlineMs;
-    if (deadlineMs === Number.POSITIVE_INFINITY) {
-      this.#follow(parent);
-      this.forward(metadata, parent === undefined ? this.options : options);
-      return;
-    }
     const remainingMs = deadlineMs - nowMs;
     if (!(remainingMs > 0)) {
       // How long ago it passed is left out: a deadline may lie years back.
       const detail = "The deadline had passed when the call started";
       this.#end("DEADLINE_EXPIRED", "reject", detail);
-      return;
+      return undefined;
     }
-    this.#stopTimer = expireAt(this.#clock, deadlineMs, remainingMs, (lateMs) =>
-      this.#expire(lateMs),
-    );
+    if (deadlineMs !== Number.POSITIVE_INFINITY) this.#limit(deadlineMs, remainingMs);
     this.#follow(parent);
-    const { connection } = record;
-    options.deadline = new CallDeadline(
-      deadlineMs,
-      remainingMs,
-      this.#clock,
-      connection !== undefined,
-    );
-    this.forward(metadata, options);
+    if (parent !== undefined) call.dropParent();
+    return this.#stopTimer === undefined && this.#unsubscribe === undefined ? undefined : this;
   }
 
-  protected override released(): void {
+  cancelled(): void {
+    // The caller's cancel comes first, though the call ends only in the next tick.
+    this.#unsubscribe?.();
+  }
+
+  ending(received: StatusObject): StatusObject | undefined {
+    if (received.code !== Status.DEADLINE_EXCEEDED || isLocal(received)) return undefined;
+    return this.#clock.now() >= this.#deadlineMs ? this.#expired(0) : undefined;
+  }
+
+  ended(): void {
     this.#stopTimer?.();
     this.#unsubscribe?.();
   }
 
-  override cancelWithStatus(code: Status, details: string): void {
-    // The caller's cancel comes first, though the call ends only in the next tick.
-    this.#unsubscribe?.();
-    super.cancelWithStatus(code, details);
-  }
-
-  protected override endedWith(received: StatusObject): void {
-    const { code } = received;
-    const ours = isLocal(received);
-    if (!ours && timeIsUp(code, this.#clock.now(), this.#deadlineMs)) this.#expire(0);
-    else super.endedWith(received);
+  #limit(deadlineMs: number, remainingMs: number): void {
+    this.#stopTimer = expireAt(this.#clock, deadlineMs, remainingMs, (lateMs) =>
+      this.#expire(lateMs),
+    );
+    const byChannel = this.#record.connection !== undefined;
+    const deadline = new CallDeadline(deadlineMs, remainingMs, this.#clock, byChannel);
+    this.#call.writableOptions().deadline = deadline;
   }
 
   #follow(parent: OptionsWithOwn["parent"]): void {
-    if (!follows(this.options, propagate.CANCELLATION)) return;
+    if (!follows(this.#call.options, propagate.CANCELLATION)) return;
     const { inbound } = this.#record;
     if (inbound !== undefined) {
       this.#unsubscribe = inbound.onCancelled((end) => {
-        if (end === "deadline" && follows(this.options, propagate.DEADLINE)) {
+        if (end === "deadline" && follows(this.#call.options, propagate.DEADLINE)) {
           this.#expireWith(inbound);
         } else this.#cancel();
       });
@@ -194,31 +188,43 @@ class DeadlineCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #expire(lateMs: number): void {
+    if (!this.#call.ended) this.#call.finish(this.#expired(lateMs));
+  }
+
+  /** The status of a call whose time is up. */
+  #expired(lateMs: number): StatusObject {
     const { attemptCount, startedAtMs } = this.#record;
     const seconds = (this.#clock.now() - startedAtMs) / 1000;
-    // 0 where no layer counts attempts.
+    // 0 where no part of the pipeline counts attempts.
     const tried =
       attemptCount === 0 ? "" : attemptCount === 1 ? ", 1 attempt" : `, ${attemptCount} attempts`;
     // The attempts in flight are cancelled now: what they end with must not count as an answer of the server.
     if (heldUp(lateMs)) this.#record.heldUp = true;
     const detail = `Deadline exceeded after ${seconds.toFixed(3)}s${tried}`;
-    this.#end("DEADLINE_EXCEEDED", "expire", detail);
+    return this.#refused("DEADLINE_EXCEEDED", "expire", detail);
   }
 
-  #end(reason: RefusalReason, verdict: "reject" | "expire" | "cancel", detail: string): void {
+  #end(reason: RefusalReason, verdict: "reject" | "cancel", detail: string): void {
+    if (!this.#call.ended) this.#call.finish(this.#refused(reason, verdict, detail));
+  }
+
+  #refused(
+    reason: RefusalReason,
+    verdict: "reject" | "expire" | "cancel",
+    detail: string,
+  ): StatusObject {
     const atMs = this.#clock.now();
     this.#record.decide({ policy: "deadline", verdict, reason, enforced: true, atMs, detail });
-    const final: StatusObject = localRejection(refusal(reason, detail));
-    this.finish(final);
+    return localRejection(refusal(reason, detail));
   }
 }
 
 /**
- * The deadline policy as an interceptor of its own: {@link deadlineLayer} with the same options for all methods.
+ * The deadline policy as an interceptor of its own: {@link deadlinePart} with the same options for all methods.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function deadline(options: DeadlineOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = splitOptions(options, "deadline");
-  return interceptorOf(environment, deadlineLayer(resolveDeadlineOptions(rest)));
+  return interceptorOf(environment, deadlinePart(resolveDeadlineOptions(rest)));
 }

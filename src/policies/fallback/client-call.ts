@@ -142,13 +142,14 @@ export class FallbackCall extends PrimaryCall {
 
   /** Without a layer of deadlines above, ends a streamed answer at the deadline of the call. */
   #endAtDeadline(): void {
-    const { clock, deadlineMs, restore } = this.record;
+    const { record } = this;
+    const { clock, deadlineMs } = record;
     if (deadlineMs === Number.POSITIVE_INFINITY) return;
     if (this.options.deadline instanceof CallDeadline) return;
     const detail = "Deadline exceeded in the answer of a fallback";
     const end = () => this.finish(localRejection(refusal("DEADLINE_EXCEEDED", detail)));
     const leftMs = deadlineMs - clock.now();
-    this.#stopTimer = expireAt(clock, deadlineMs, leftMs, () => restore(end));
+    this.#stopTimer = expireAt(clock, deadlineMs, leftMs, () => record.restore(end));
   }
 
   /** A streamed answer has broken off. It is not complete, so the call ends with its own failure. */

@@ -1,6 +1,6 @@
 import { status as Status, type StatusObject } from "@grpc/grpc-js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
+import type { CallPart } from "../../grpc/client/pipeline-call.js";
+import type { CallRecord } from "../../grpc/context/call-record.js";
 import { readDegradations } from "../../grpc/status/degraded.js";
 
 /** Notes the mark of a service below in its answer, for the inbound call that the call is made for. */
@@ -8,21 +8,11 @@ export function noteAnswer({ inbound }: CallRecord, { code, metadata }: StatusOb
   if (code === Status.OK) inbound?.degraded(readDegradations(metadata));
 }
 
-/** A call of a handler without a fallback: the mark of a service below is noted, to be sent with the handler's answer. */
-export class WatchedCall extends ForwardingCall<OptionsWithOwn> {
-  readonly #record: CallRecord;
-
-  constructor(
-    options: OptionsWithOwn,
-    nextCall: ConstructorParameters<typeof ForwardingCall>[1],
-    record: CallRecord,
-  ) {
-    super(options, nextCall);
-    this.#record = record;
-  }
-
-  protected override endedWith(received: StatusObject): void {
-    noteAnswer(this.#record, received);
-    super.endedWith(received);
-  }
-}
+/** For calls of a handler without a fallback: the mark of a service below is noted, to be sent with the handler's answer. */
+export const degradationsPart: CallPart = {
+  at: "call",
+  begin({ record }) {
+    if (record.inbound === undefined) return undefined;
+    return { ended: (status) => noteAnswer(record, status) };
+  },
+};

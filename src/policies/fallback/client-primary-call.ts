@@ -2,7 +2,8 @@ import { Metadata, type NextCall, status as Status, type StatusObject } from "@g
 import { type CancelTask, expireAt } from "../../core/clock.js";
 import type { Reason, Verdict } from "../../core/decision.js";
 import { refusal } from "../../core/permit.js";
-import { completeWrite, ForwardingCall } from "../../grpc/client/forwarding-call.js";
+import { completeWrite } from "../../grpc/client/foreign-call.js";
+import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
 import {
   KeptRequest,
@@ -462,8 +463,9 @@ class PrimaryTime {
   /** Runs `task` in the caller's context when the time is over. Without a reserve, the call's own deadline does that. */
   whenOver(task: () => void): void {
     if (this.reserveMs === 0) return;
-    const { clock, restore } = this.#record;
-    this.#stopTimer = expireAt(clock, this.untilMs, this.availableMs, () => restore(task));
+    const record = this.#record;
+    const over = () => record.restore(task);
+    this.#stopTimer = expireAt(record.clock, this.untilMs, this.availableMs, over);
   }
 
   /**

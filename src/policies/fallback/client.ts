@@ -1,10 +1,11 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import { interceptorOf, type Layer, layerOf } from "../../grpc/client/parts.js";
+import type { CallPart } from "../../grpc/client/pipeline-call.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
 import { FallbackCall } from "./client-call.js";
-import { WatchedCall } from "./client-degraded.js";
+import { degradationsPart } from "./client-degraded.js";
 import { ObservedFallbackCall } from "./client-observed-call.js";
 import {
   type FallbackPolicy,
@@ -17,18 +18,22 @@ import {
  * given up, and below the deadline, of which it keeps a part. A call without a fallback is only watched, if a handler
  * has made it: the mark of a degraded answer is passed on to the handler's own.
  */
-export function fallbackLayer(environment: Environment, policy: FallbackPolicy | undefined): Layer {
+export function fallbackPart(
+  environment: Environment,
+  policy: FallbackPolicy | undefined,
+): CallPart | Layer {
+  if (policy === undefined) return degradationsPart;
+  const watching = layerOf([degradationsPart], environment.pendingCalls);
   return (options, nextCall) => {
     const record = options[recordKey];
-    if (policy !== undefined && policy.mode !== "off") {
+    if (policy.mode !== "off") {
       if (!options.method_definition.requestStream) {
         const Call = policy.mode === "enforce" ? FallbackCall : ObservedFallbackCall;
         return new Call(options, nextCall, record, policy, environment);
       }
       policy.reportOutOfScope(record);
     }
-    if (record.inbound !== undefined) return new WatchedCall(options, nextCall, record);
-    return nextCall(options);
+    return record.inbound === undefined ? nextCall(options) : watching(options, nextCall);
   };
 }
 
@@ -44,5 +49,5 @@ export function fallbackLayer(environment: Environment, policy: FallbackPolicy |
 export function fallback(options: FallbackPolicyOptions & StandaloneOptions): Interceptor {
   const { environment } = splitOptions(options, "fallback");
   const policy = fallbackPolicy(options, environment, "fallback");
-  return interceptorOf(environment, fallbackLayer(environment, policy));
+  return interceptorOf(environment, fallbackPart(environment, policy));
 }

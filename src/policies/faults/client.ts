@@ -9,7 +9,7 @@ import { type CancelTask, expireAt } from "../../core/clock.js";
 import { optionalFunction } from "../../core/options.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { keepMetadata } from "../../grpc/client/kept-metadata.js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import { interceptorOf, type Layer } from "../../grpc/client/parts.js";
 import {
   type KeyedCall,
   type PolicyOptions,

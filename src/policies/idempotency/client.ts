@@ -12,7 +12,8 @@ import { ask, type ReportError, reportSafely } from "../../core/user-code.js";
 import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
 import { asKept, copyMetadata } from "../../grpc/client/kept-metadata.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import { interceptorOf, type Layer } from "../../grpc/client/parts.js";
+import type { CallPart } from "../../grpc/client/pipeline-call.js";
 import type { StandaloneOptions } from "../../grpc/client/policy.js";
 import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
@@ -97,22 +98,72 @@ export function resolveIdempotencyKeyOptions(
  * same key. A valid key in the caller's metadata is kept. An invalid one is reported and sent as it is, and does not
  * make the call safe to retry.
  */
-export function idempotencyKeyLayer(
+export function idempotencyKeyPart(
   environment: Environment,
   policy: ResolvedIdempotencyKeyOptions,
-): Layer {
-  return (options, nextCall) =>
-    new IdempotentCall(options, nextCall, options[recordKey], policy, environment);
+): CallPart | Layer {
+  const keys = new Keys(policy, environment);
+  if (policy.source !== "uuid") {
+    return (options, nextCall) =>
+      new KeyedByRequestCall(options, nextCall, options[recordKey], policy, keys);
+  }
+  return {
+    at: "call",
+    begin(call) {
+      const { record, metadata } = call;
+      if (keys.given(record, metadata)) return undefined;
+      const key = keys.random();
+      keys.note(record, key);
+      call.writableMetadata().set(idempotencyKeyName, key);
+      return undefined;
+    },
+  };
 }
 
 /** The name of this policy in reports of errors. */
 const where = "idempotencyKey";
 
-class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
+/** Makes keys, and notes them. */
+class Keys {
+  readonly #policy: ResolvedIdempotencyKeyOptions;
+  readonly #random: Random;
+  readonly report: ReportError;
+
+  constructor(policy: ResolvedIdempotencyKeyOptions, { report, random }: Environment) {
+    this.#policy = policy;
+    this.#random = random;
+    this.report = report;
+  }
+
+  /** Whether the caller has given a key. An invalid one is reported. */
+  given(record: CallRecord, metadata: Metadata): boolean {
+    const given = readIdempotencyKey(metadata);
+    if (given.kind === "absent") return false;
+    if (given.kind === "key") this.note(record, given.key);
+    else {
+      const error = new TypeError(`The call's own ${idempotencyKeyName} is not ${keyRule}`);
+      reportSafely(this.report, error, where);
+    }
+    return true;
+  }
+
+  note(record: CallRecord, key: string): void {
+    record.idempotencyKey = key;
+    record.keyHonoured = this.#policy.honoured;
+  }
+
+  random(): string {
+    const { uuid } = this.#policy;
+    const key = uuid && ask(() => uuid(), uuidKey, undefined, this.report, where);
+    return key ?? uuidOf(this.#random);
+  }
+}
+
+/** A call whose key is made of its request, so that it starts when the request is there. */
+class KeyedByRequestCall extends ForwardingCall<OptionsWithOwn> {
   readonly #record: CallRecord;
   readonly #policy: ResolvedIdempotencyKeyOptions;
-  readonly #reportError: ReportError;
-  readonly #random: Random;
+  readonly #keys: Keys;
   /** The metadata of a call that waits for its request, to make the key of it. */
   #waiting: Metadata | undefined;
   #stopWaiting: (() => void) | undefined;
@@ -122,26 +173,17 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
     nextCall: NextCall,
     record: CallRecord,
     policy: ResolvedIdempotencyKeyOptions,
-    { report, random }: Environment,
+    keys: Keys,
   ) {
     super(options, nextCall);
     this.#record = record;
     this.#policy = policy;
-    this.#reportError = report;
-    this.#random = random;
+    this.#keys = keys;
   }
 
   protected override begin(metadata: Metadata): void {
-    const given = readIdempotencyKey(metadata);
-    if (given.kind === "key") {
-      this.#note(given.key);
-      this.forward(metadata);
-    } else if (given.kind === "invalid") {
-      this.#report(new TypeError(`The call's own ${idempotencyKeyName} is not ${keyRule}`));
-      this.forward(metadata);
-    } else if (this.#policy.source === "uuid") {
-      this.#forwardWith(this.#uuid(), copyMetadata(metadata));
-    } else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
+    if (this.#keys.given(this.#record, metadata)) this.forward(metadata);
+    else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
     else this.#await(metadata);
   }
 
@@ -201,18 +243,13 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
   #forwardWith(key: string | undefined, own: Metadata): void {
     this.released();
     if (key !== undefined) {
-      this.#note(key);
+      this.#keys.note(this.#record, key);
       own.set(idempotencyKeyName, key);
     }
     this.forward(asKept(own));
   }
 
-  #note(key: string): void {
-    this.#record.idempotencyKey = key;
-    this.#record.keyHonoured = this.#policy.honoured;
-  }
-
-  #refuse(source: "request-hash" | object): void {
+  #refuse(source: ResolvedIdempotencyKeyOptions["source"]): void {
     const name = source === "request-hash" ? '"request-hash"' : "a function";
     this.finish({
       code: Status.INTERNAL,
@@ -232,8 +269,8 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
         ? source(readable(message), { method, metadata })
         : this.#hash(message);
     const otherwise = Symbol();
-    const key = ask(question, keyOrNone, otherwise, this.#reportError, where);
-    return key === otherwise ? this.#uuid() : key;
+    const key = ask(question, keyOrNone, otherwise, this.#keys.report, where);
+    return key === otherwise ? this.#keys.random() : key;
   }
 
   #hash(message: unknown): string {
@@ -241,16 +278,6 @@ class IdempotentCall extends ForwardingCall<OptionsWithOwn> {
     // A NUL, which no path contains, separates path and request.
     const hash = createHash("sha256").update(this.options.method_definition.path).update("\0");
     return hash.update(bytes).digest("hex");
-  }
-
-  #uuid(): string {
-    const { uuid } = this.#policy;
-    const key = uuid && ask(() => uuid(), uuidKey, undefined, this.#reportError, where);
-    return key ?? uuidOf(this.#random);
-  }
-
-  #report(error: unknown): void {
-    reportSafely(this.#reportError, error, where);
   }
 }
 
@@ -276,7 +303,7 @@ function uuidOf(random: Random): string {
 const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;
 
 /**
- * Idempotency keys as an interceptor of their own: {@link idempotencyKeyLayer} with the same options for
+ * Idempotency keys as an interceptor of their own: {@link idempotencyKeyPart} with the same options for
  * all methods. Put it above `deadline` and `retry`.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
@@ -286,7 +313,7 @@ export function idempotencyKey(
 ): Interceptor {
   const policy = resolveIdempotencyKeyOptions(options, where, environmentOptionNames);
   const environment = environmentOf(options, where);
-  return interceptorOf(environment, idempotencyKeyLayer(environment, policy));
+  return interceptorOf(environment, idempotencyKeyPart(environment, policy));
 }
 
 /**

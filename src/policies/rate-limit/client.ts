@@ -4,12 +4,12 @@ import type { Gate } from "../../core/gate.js";
 import { InvalidOptionError, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
-import type { ClientPassage } from "../../grpc/client/gated-call.js";
-import { interceptorOf } from "../../grpc/client/layers.js";
+import type { ClientPassage } from "../../grpc/client/attempt.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
 import {
   type CallKey,
   callKeys,
-  gatesLayer,
+  gatesPart,
   type KeyedCall,
   keyBy,
   keyByPart,
@@ -116,5 +116,5 @@ function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions,
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
   const { environment, rest } = takeStandalone(options, "rate");
   const policy = ratePolicy(rest, environment, "rate");
-  return interceptorOf(environment, gatesLayer(environment, [policy]));
+  return interceptorOf(environment, gatesPart([policy]));
 }

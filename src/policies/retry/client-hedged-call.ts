@@ -1,8 +1,6 @@
-import type { Metadata } from "@grpc/grpc-js";
 import type { Reason } from "../../core/decision.js";
-import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
+import type { Attempt } from "../../grpc/client/attempt.js";
 import type { Failure } from "../../grpc/status/outcome.js";
-import type { ClientListener } from "../../grpc/types.js";
 import { RepeatingCall } from "./client-repeating-call.js";
 import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from "./hedging.js";
 import type { ResolvedHedgeOptions } from "./options.js";
@@ -18,13 +16,13 @@ export class HedgedCall extends RepeatingCall {
   /** An attempt has been decided on and taken from the budget, and waits to be sent. */
   #pending = false;
 
-  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
-    super.start(metadata, listener);
+  protected override begun(): void {
+    super.begun();
     const delayMs = this.#delayMs;
     if (delayMs !== undefined) this.#hedgeAfter(delayMs);
   }
 
-  protected override succeeded(attempt: ReplayAttempt): void {
+  protected override succeeded(attempt: Attempt): void {
     super.succeeded(attempt);
     const latency = this.policy.latencyOf(this.record);
     const nowMs = this.record.clock.now();
@@ -34,11 +32,11 @@ export class HedgedCall extends RepeatingCall {
       // An attempt that lost would have taken longer than it has so far, whether it was cancelled or runs on. Without it,
       // the learned wait would become shorter with each hedge, and cause more hedges.
       const lost = superseded === true || endedAtMs === undefined;
-      if (number === attempt.record.number || (lost && tookMs >= usedMs)) latency.record(tookMs);
+      if (number === attempt.attempt.number || (lost && tookMs >= usedMs)) latency.record(tookMs);
     }
   }
 
-  protected override afterFailure(attempt: ReplayAttempt, failure: Failure): void {
+  protected override afterFailure(attempt: Attempt, failure: Failure): void {
     const { status, origin, rejection } = failure;
     if (origin === "local-policy" || origin === "local-setup") {
       // A policy below refused the attempt, or it could not be set up. Attempts in flight may still answer.

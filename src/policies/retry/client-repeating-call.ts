@@ -1,6 +1,5 @@
 import {
   connectivityState,
-  type Metadata,
   type NextCall,
   status as Status,
   type StatusObject,
@@ -8,15 +7,14 @@ import {
 import type { CancelTask } from "../../core/clock.js";
 import type { Reason, Verdict } from "../../core/decision.js";
 import { ask, type ReadAnswer, yesOrNo } from "../../core/user-code.js";
-import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
-import { ReplayableCall } from "../../grpc/client/replayable-call.js";
-import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
+import type { Attempt } from "../../grpc/client/attempt.js";
+import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
+import type { OptionsWithRecord } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
 import { endedByClosing } from "../../grpc/status/local.js";
 import type { Failure } from "../../grpc/status/outcome.js";
 import { handlerNotRun } from "../../grpc/status/rejection.js";
 import { retriesExhausted } from "../../grpc/status/relay.js";
-import type { ClientListener } from "../../grpc/types.js";
 import type { RetryBudget } from "./budget.js";
 import type { RetryPolicy } from "./client-policy.js";
 import { type FailedAttempt, qualifies } from "./rules.js";
@@ -30,42 +28,40 @@ const connectionWaitMs = 2_000;
 const leastAttemptMs = 10;
 
 /** What retried and hedged calls have in common. */
-export abstract class RepeatingCall extends ReplayableCall {
+export abstract class RepeatingCall extends PipelineCall {
   protected readonly policy: RetryPolicy;
   /** The mode when the call began: a change of mode does not affect calls that run. */
   protected readonly enforced: boolean;
   /** The last attempt that was sent and has failed. */
-  protected last: { readonly status: StatusObject; readonly attempt: ReplayAttempt } | undefined;
+  protected last: { readonly status: StatusObject; readonly attempt: Attempt } | undefined;
   protected readonly environment: Environment;
   /** `connectionMs` of the method's timeouts. */
   protected readonly connectionMs: number | undefined;
+  /** Of the call's target. Absent where retries have no budget. */
+  protected budget: RetryBudget | undefined;
   #stopWaiting: CancelTask | undefined;
   /** No attempt follows, and services above should not retry the call either. */
   #gaveUp = false;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: RetryPolicy,
     environment: Environment,
     connectionMs: number | undefined,
   ) {
-    super(options, nextCall, record, policy.options);
+    super(options, nextCall, segment, policy.options);
     this.connectionMs = connectionMs;
     this.policy = policy;
     this.environment = environment;
     this.enforced = policy.mode === "enforce";
   }
 
-  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
-    // After `super.start`: without a channel, the target of the budget is known from the first attempt on.
-    super.start(metadata, listener);
+  protected override begun(): void {
+    // Now: without a channel, the target of the budget is known from the first attempt on.
+    this.budget = this.policy.budgetOf(this.record);
     this.budget?.call();
-  }
-
-  protected get budget(): RetryBudget | undefined {
-    return this.policy.budgetOf(this.record);
   }
 
   /** How many services above are retrying the inbound call already. */
@@ -78,7 +74,7 @@ export abstract class RepeatingCall extends ReplayableCall {
     this.#stopWaiting = undefined;
   }
 
-  protected override succeeded(_attempt: ReplayAttempt): void {
+  protected override succeeded(_attempt: Attempt): void {
     this.budget?.success();
   }
 
@@ -177,7 +173,7 @@ export abstract class RepeatingCall extends ReplayableCall {
   protected abstract stopsBehind(failed: FailedAttempt): Reason;
 
   /** No retry is possible: the caller has seen a part of the response, or the request is no longer kept. */
-  protected override afterCommittedFailure(attempt: ReplayAttempt, failure: Failure): boolean {
+  protected override afterCommittedFailure(attempt: Attempt, failure: Failure): boolean {
     if (this.closing(failure.status)) return false;
     const reason = this.stopsBehind({ ...this.#known(attempt, failure), replayable: false });
     if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason);
@@ -189,21 +185,21 @@ export abstract class RepeatingCall extends ReplayableCall {
    *
    * @param delivered The attempt has delivered a part of a response that will be resumed: then it takes no token.
    */
-  protected judge(attempt: ReplayAttempt, failure: Failure, delivered = false): FailedAttempt {
+  protected judge(attempt: Attempt, failure: Failure, delivered = false): FailedAttempt {
     const { policy } = this;
     const failed = this.#known(attempt, failure);
     // Hedges have their own list of codes.
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
-    const held = attempt.record.heldUp === true;
+    const held = attempt.attempt.heldUp === true;
     const unwanted = failure.status.code === Status.OK;
     if (!unwanted && !delivered && !held && qualifies(failed, { codes })) {
-      const { startedAtMs } = attempt.record;
+      const { startedAtMs } = attempt.attempt;
       this.budget?.failure({ ...failure.ending(), startedAtMs });
     }
     return failed;
   }
 
-  #known(attempt: ReplayAttempt, failure: Failure): FailedAttempt {
+  #known(attempt: Attempt, failure: Failure): FailedAttempt {
     const { record, policy } = this;
     const { code, origin, pushback, retryInfoMs, relayed } = failure;
     return {
@@ -226,18 +222,18 @@ export abstract class RepeatingCall extends ReplayableCall {
   }
 
   /** A policy below refused an attempt that the budget allowed: the budget gets it back. */
-  protected refund({ record: { number, startedAtMs, delayMs } }: ReplayAttempt): void {
+  protected refund({ attempt: { number, startedAtMs, delayMs } }: Attempt): void {
     if (number > 1) this.budget?.giveBack(startedAtMs - delayMs);
   }
 
-  protected override conclude(status: StatusObject, attempt?: ReplayAttempt): void {
+  protected override conclude(status: StatusObject, attempt?: Attempt): void {
     const final = this.#gaveUp ? retriesExhausted(status) : status;
     // Also noted here, because without a weir there may be no context layer above.
     if (!this.ended && final.code !== Status.OK) this.record.inbound?.failedBelow(final);
     super.conclude(final, attempt);
   }
 
-  protected override leftToRun({ record: { number } }: ReplayAttempt): void {
+  protected override leftToRun({ attempt: { number } }: Attempt): void {
     this.decide("skip", { reason: "RESET_BUDGET", detail: `attempt ${number} runs out` });
   }
 
@@ -273,10 +269,10 @@ export abstract class RepeatingCall extends ReplayableCall {
     return ask(question, read, otherwise, report, `${this.policy.name}.${where}`);
   }
 
-  #wanted({ record }: ReplayAttempt, { status, origin }: Failure): boolean | undefined {
+  #wanted({ attempt: { number } }: Attempt, { status, origin }: Failure): boolean | undefined {
     const { retryStatus } = this.policy.judgement;
     if (retryStatus === undefined || status.code === Status.OK) return undefined;
-    const failed = { ...status, origin, attempt: record.number };
+    const failed = { ...status, origin, attempt: number };
     return this.ask(() => retryStatus(failed), yesOrNo, undefined, "retryStatus");
   }
 }

@@ -1,20 +1,21 @@
-import type { Interceptor, Metadata, NextCall, StatusObject } from "@grpc/grpc-js";
+import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
 import { yesOrNo } from "../../core/user-code.js";
+import type { Attempt } from "../../grpc/client/attempt.js";
 import { type MessageCopy, readableLater } from "../../grpc/client/kept-request.js";
-import { interceptorOf, type Layer } from "../../grpc/client/layers.js";
+import { interceptorOf, type RepeatPart } from "../../grpc/client/parts.js";
+import type { Segment } from "../../grpc/client/pipeline-call.js";
 import {
   type PolicyOptions,
   type StandaloneOptions,
   splitOptions,
 } from "../../grpc/client/policy.js";
-import type { ReplayAttempt } from "../../grpc/client/replay-attempt.js";
-import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
+import { type OptionsWithRecord, recordKey } from "../../grpc/context/call-record.js";
 import type { Environment } from "../../grpc/environment.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
-import type { ClientListener, MessageContext } from "../../grpc/types.js";
+import type { MessageContext } from "../../grpc/types.js";
 import { HedgedCall } from "./client-hedged-call.js";
 import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./client-policy.js";
 import { RepeatingCall } from "./client-repeating-call.js";
@@ -24,7 +25,7 @@ import {
   resolveHedgeOptions,
   resolveRetryOptions,
 } from "./options.js";
-import { type FailedAttempt, RetryRules } from "./rules.js";
+import { type FailedAttempt, type RetryDecision, RetryRules } from "./rules.js";
 
 /** The policies that make extra attempts of a method's calls. */
 export interface AttemptPolicies {
@@ -35,15 +36,15 @@ export interface AttemptPolicies {
 }
 
 /**
- * The layer that makes extra attempts: hedges where the method has them and is known to be idempotent, else retries. A
+ * Makes the extra attempts of calls: hedges where the method has them and is known to be idempotent, else retries. A
  * call ends with the status of its last attempt that was sent.
  */
-export function attemptsLayer(
+export function repeatPart(
   environment: Environment,
   { retry: retries, hedge, connectionMs }: AttemptPolicies,
-): Layer | undefined {
+): RepeatPart | undefined {
   if (retries === undefined && hedge === undefined) return undefined;
-  return (options, nextCall) => {
+  const make: RepeatPart["make"] = (options, nextCall, segment) => {
     const record = options[recordKey];
     const hedges =
       hedge !== undefined && hedge.mode !== "off" && hedge.idempotent(record) === true
@@ -51,24 +52,34 @@ export function attemptsLayer(
         : undefined;
     const retried = retries !== undefined && retries.mode !== "off" ? retries : undefined;
     if (hedges !== undefined && (hedges.mode === "enforce" || retried === undefined)) {
-      return new HedgedCall(options, nextCall, record, hedges, environment, connectionMs);
+      return new HedgedCall(options, nextCall, segment, hedges, environment, connectionMs);
     }
     // Hedges in mode `observe` do not replace retries.
     if (retried !== undefined) {
-      return new RetriedCall(options, nextCall, record, retried, environment, connectionMs, hedges);
+      return new RetriedCall(
+        options,
+        nextCall,
+        segment,
+        retried,
+        environment,
+        connectionMs,
+        hedges,
+      );
     }
-    return nextCall(options);
+    return undefined;
   };
+  return { at: "repeat", make };
 }
 
 /** A call that is retried after a failed attempt, by {@link RetryRules}. */
 class RetriedCall extends RepeatingCall {
-  #rules: RetryRules;
+  /** Made at the first failure. */
+  #rules: RetryRules | undefined;
   /** Hedges in mode `observe`: their decisions are noted. */
   readonly #observed: RetryPolicy | undefined;
   #stopObserving: CancelTask | undefined;
   /** The last response that was not wanted: the call ends with it if there is no better one. */
-  #unwanted: { readonly attempt: ReplayAttempt; readonly status: StatusObject } | undefined;
+  #unwanted: { readonly attempt: Attempt; readonly status: StatusObject } | undefined;
   /** The first request of a call that may be resumed. */
   #request: MessageCopy | undefined;
   /** The position of the last message of its response. */
@@ -79,21 +90,20 @@ class RetriedCall extends RepeatingCall {
   #paid = false;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: RetryPolicy,
     environment: Environment,
     connectionMs: number | undefined,
     observed: RetryPolicy | undefined,
   ) {
-    super(options, nextCall, record, policy, environment, connectionMs);
+    super(options, nextCall, segment, policy, environment, connectionMs);
     this.#observed = observed;
-    this.#rules = new RetryRules(policy.options, environment.random);
   }
 
-  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
-    super.start(metadata, listener);
+  protected override begun(): void {
+    super.begun();
     const delayMs = this.#observed?.hedgeDelayMs(this.record);
     if (delayMs === undefined || this.ended) return;
     const { record } = this;
@@ -108,10 +118,10 @@ class RetriedCall extends RepeatingCall {
     if (this.ended || !this.replayable) this.#stopObserving?.();
   }
 
-  protected override succeeded(attempt: ReplayAttempt): void {
+  protected override succeeded(attempt: Attempt): void {
     super.succeeded(attempt);
     const { clock } = this.record;
-    this.#observed?.latencyOf(this.record).record(clock.now() - attempt.record.startedAtMs);
+    this.#observed?.latencyOf(this.record).record(clock.now() - attempt.attempt.startedAtMs);
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -121,7 +131,7 @@ class RetriedCall extends RepeatingCall {
     super.sendMessageWithContext(context, message);
   }
 
-  protected override afterFailure(attempt: ReplayAttempt, failure: Failure): void {
+  protected override afterFailure(attempt: Attempt, failure: Failure): void {
     const { status, origin, rejection } = failure;
     const { last } = this;
     const unwanted = this.#unwanted;
@@ -157,7 +167,7 @@ class RetriedCall extends RepeatingCall {
     return !this.ask(() => retryResponse(message), yesOrNo, false, "retryResponse");
   }
 
-  protected override afterUnwanted(attempt: ReplayAttempt, status: StatusObject): void {
+  protected override afterUnwanted(attempt: Attempt, status: StatusObject): void {
     const answer = new Failure(status, "remote", rejectionOf(status));
     const failed = { ...this.judge(attempt, answer), unwanted: true };
     this.#unwanted = { attempt, status };
@@ -173,7 +183,7 @@ class RetriedCall extends RepeatingCall {
     this.#token = { token };
   }
 
-  protected override afterCommittedFailure(attempt: ReplayAttempt, failure: Failure): boolean {
+  protected override afterCommittedFailure(attempt: Attempt, failure: Failure): boolean {
     const { status } = failure;
     const { resume } = this.policy.judgement;
     const at = this.#token;
@@ -202,7 +212,7 @@ class RetriedCall extends RepeatingCall {
   }
 
   protected override stopsBehind(failed: FailedAttempt): Reason {
-    const decision = this.#rules.decide(failed);
+    const decision = this.#decide(failed);
     return decision.kind === "stop" ? decision.reason : "RETRY_COMMITTED";
   }
 
@@ -218,8 +228,13 @@ class RetriedCall extends RepeatingCall {
   #startAnew(): void {
     this.#delivered = false;
     this.record.progressed();
-    this.#rules = new RetryRules(this.policy.options, this.environment.random);
+    this.#rules = undefined;
     this.budget?.call();
+  }
+
+  #decide(failed: FailedAttempt): RetryDecision {
+    this.#rules ??= new RetryRules(this.policy.options, this.environment.random);
+    return this.#rules.decide(failed);
   }
 
   get #resumable(): boolean {
@@ -238,7 +253,7 @@ class RetriedCall extends RepeatingCall {
       this.stop("CLOSED");
       return false;
     }
-    const decision = this.#rules.decide(failed);
+    const decision = this.#decide(failed);
     if (decision.kind === "stop") {
       // No decision is noted for failures that are never retried: there would be too many.
       if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason);
@@ -276,8 +291,8 @@ const anything = (answer: unknown): unknown => answer;
 export function retry(options: RetryPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, environment, rest } = splitOptions(options, "retry");
   const policy = retryPolicy(rest, own.mode, environment, "retry");
-  const layer = attemptsLayer(environment, { retry: policy, hedge: undefined });
-  return interceptorOf(environment, layer);
+  const part = repeatPart(environment, { retry: policy, hedge: undefined });
+  return interceptorOf(environment, part);
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -334,6 +349,6 @@ export function hedge(options: StandaloneHedgeOptions): Interceptor {
     },
     environment,
   );
-  const layer = attemptsLayer(environment, { retry: undefined, hedge: policy });
-  return interceptorOf(environment, layer);
+  const part = repeatPart(environment, { retry: undefined, hedge: policy });
+  return interceptorOf(environment, part);
 }

@@ -14,10 +14,10 @@ import {
   refusal,
 } from "../../core/permit.js";
 import { priorities, priorityRank } from "../../core/priority.js";
-import type { ClientPassage } from "../../grpc/client/gated-call.js";
-import { interceptorOf } from "../../grpc/client/layers.js";
+import type { ClientPassage } from "../../grpc/client/attempt.js";
+import { interceptorOf } from "../../grpc/client/parts.js";
 import {
-  gatesLayer,
+  gatesPart,
   keyFunction,
   type PolicyOptions,
   policyOptionNames,
@@ -203,5 +203,5 @@ export function throttlePolicy(
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "throttle");
   const policy = throttlePolicy(rest, environment, "throttle");
-  return interceptorOf(environment, gatesLayer(environment, [throttleGate(policy)]));
+  return interceptorOf(environment, gatesPart([throttleGate(policy)]));
 }

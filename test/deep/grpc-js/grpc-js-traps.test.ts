@@ -22,9 +22,8 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import { Attempt } from "../../../src/grpc/client/attempt.js";
 import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
-import { GatedCall } from "../../../src/grpc/client/gated-call.js";
-import { ReplayAttempt } from "../../../src/grpc/client/replay-attempt.js";
 import { CallDeadline, createCall } from "../../../src/grpc/deadline.js";
 import type { MessageContext } from "../../../src/grpc/types.js";
 import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
@@ -265,7 +264,7 @@ describe("the listener of a forwarding call, passed on by an InterceptingCall", 
     expect(heard).toEqual(["headers", "message x", "status OK"]);
   });
 
-  it.each([ForwardingCall, GatedCall, ReplayAttempt])(
+  it.each([ForwardingCall, Attempt])(
     "is taken for what it is, because its first method takes one argument: %o",
     ({ prototype }) => {
       // grpc-js looks at the arity. With any other it hands over a `next` that nobody here would call.

@@ -18,7 +18,7 @@ import { echo } from "../../scene.js";
 import { FakeCall, optionsOf } from "./fake-call.js";
 
 /** A call of ours that knows what its messages meet. */
-const above = (below: Reach) => ({ [reach]: () => below });
+const above = (below: Reach) => ({ [reach]: () => below, targetBelow: () => "unknown" });
 
 /** Makes a unary call of grpc-js, and hands what an interceptor has to the test. */
 async function bottom(

@@ -1,11 +1,10 @@
 import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../../src/core/clock.js";
-import type { ReplayAttempt, ReplayLimits } from "../../../src/grpc/client/replay-attempt.js";
-import { ReplayableCall } from "../../../src/grpc/client/replayable-call.js";
+import type { Attempt, ReplayLimits } from "../../../src/grpc/client/attempt.js";
+import { PipelineCall, type Segment } from "../../../src/grpc/client/pipeline-call.js";
 import {
   type CallRecord,
-  type OptionsWithOwn,
-  recordKey,
+  type OptionsWithRecord,
   withRecord,
 } from "../../../src/grpc/context/call-record.js";
 import { environmentOf } from "../../../src/grpc/environment.js";
@@ -24,14 +23,14 @@ export interface Relaunch {
 }
 
 /** The plainest subclass: it launches attempts until one answers or none is left. */
-export class RelaunchingCall extends ReplayableCall {
+export class RelaunchingCall extends PipelineCall {
   /** How often the call was told that it has ended, or is committed. */
   releases = 0;
   readonly #relaunch: Relaunch;
   #stopWaiting: (() => void) | undefined;
 
-  constructor(options: OptionsWithOwn, nextCall: NextCall, record: CallRecord, given: Relaunch) {
-    super(options, nextCall, record, given.limits ?? roomy);
+  constructor(options: OptionsWithRecord, nextCall: NextCall, segment: Segment, given: Relaunch) {
+    super(options, nextCall, segment, given.limits ?? roomy);
     this.#relaunch = given;
   }
 
@@ -43,8 +42,7 @@ export class RelaunchingCall extends ReplayableCall {
     return this.replayable;
   }
 
-  override start(...given: Parameters<ReplayableCall["start"]>): void {
-    super.start(...given);
+  protected override begun(): void {
     for (let extra = 1; extra < (this.#relaunch.sideBySide ?? 1); extra++) this.again("hedge");
   }
 
@@ -56,7 +54,7 @@ export class RelaunchingCall extends ReplayableCall {
     this.finish(final);
   }
 
-  protected override afterFailure(attempt: ReplayAttempt, { status }: Failure): void {
+  protected override afterFailure(attempt: Attempt, { status }: Failure): void {
     const { attempts = 3, waitMs } = this.#relaunch;
     if (this.inFlight > 0) return;
     if (this.attempts.length >= attempts || !this.replayable) this.conclude(status, attempt);
@@ -80,8 +78,17 @@ export function relaunching(
   const environment = environmentOf({ clock }, "test");
   const calls: RelaunchingCall[] = [];
   const interceptor: Interceptor = (options, nextCall) => {
-    const own = withRecord(options, environment);
-    const call = new RelaunchingCall(own, nextCall, own[recordKey], given);
+    const { pendingCalls } = environment;
+    const segment = {
+      calls: [],
+      restores: false,
+      gates: [],
+      gated: false,
+      attempts: [],
+      tracked: true,
+      pendingCalls,
+    };
+    const call = new RelaunchingCall(withRecord(options, environment), nextCall, segment, given);
     calls.push(call);
     return call;
   };

@@ -4,7 +4,7 @@ import type { ConformanceServiceServer } from "../../../src/gen/weir/v1/conforma
 import { environmentOf } from "../../../src/grpc/environment.js";
 import { retriesExhaustedKey } from "../../../src/grpc/metadata.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
-import { attemptsLayer } from "../../../src/policies/retry/client.js";
+import { repeatPart } from "../../../src/policies/retry/client.js";
 import {
   failing,
   handlers,
@@ -255,7 +255,7 @@ describe.each(kinds)("retry of %s", (method) => {
 
 it("a method without retries and hedges has no layer for them", () => {
   const policies = { retry: undefined, hedge: undefined };
-  expect(attemptsLayer(environmentOf({}, "test"), policies)).toBeUndefined();
+  expect(repeatPart(environmentOf({}, "test"), policies)).toBeUndefined();
 });
 
 describe("RESOURCE_EXHAUSTED", () => {

@@ -129,6 +129,7 @@ export class SharedCall implements ClientListener {
     );
     this.record.learnTarget(record.target || "unknown");
     this.record.priority = record.priority;
+    this.record.trace = record.trace;
     this.record.deadlineMs = this.#deadlineMs;
   }
 

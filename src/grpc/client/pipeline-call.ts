@@ -1,0 +1,773 @@
+import {
+  InterceptingCall,
+  Metadata,
+  type NextCall,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import {
+  type AttemptRecord,
+  attemptKey,
+  attemptOf,
+  type CallRecord,
+  type OptionsWithOwn,
+  type OptionsWithRecord,
+  recordKey,
+} from "../context/call-record.js";
+import { CallDeadline, callBelow, toEpoch } from "../deadline.js";
+import { previousAttemptsKey, retryDepthKey } from "../metadata.js";
+import { cancelQuietly, serializationFailed } from "../status/local.js";
+import { supersededText } from "../status/origin.js";
+import type { Failure } from "../status/outcome.js";
+import type { ClientCall, ClientListener, MessageContext } from "../types.js";
+import {
+  Attempt,
+  type AttemptOwner,
+  type AttemptSteps,
+  ReplayBuffer,
+  type ReplayLimits,
+} from "./attempt.js";
+import { completeWrite, emitEnd, mustBeCall, peerOf } from "./foreign-call.js";
+import { asKept, copyMetadata, keepMetadata } from "./kept-metadata.js";
+import {
+  type KeepingCall,
+  keepRequest,
+  type Reach,
+  reach,
+  reachOf,
+  targetOf,
+} from "./kept-request.js";
+
+/**
+ * What a policy does with the calls of a pipeline, above their attempts. Made once for each method; what it keeps of one
+ * call is in the watch that `begin` returns.
+ */
+export interface CallPart {
+  readonly at: "call";
+  /** The caller's callbacks run in the caller's async context. */
+  readonly restores?: boolean;
+  /**
+   * A call has been started. May end it, and change the metadata and options that its attempts are sent with.
+   *
+   * @returns What is told of the rest of the call. `undefined` for nothing.
+   */
+  begin(call: PipelineCall): CallWatch | undefined;
+}
+
+/** What a part of a pipeline is told of one call. */
+export interface CallWatch {
+  /** The caller cancels the call. */
+  cancelled?(): void;
+  /** The call is about to end with this status. Returns a status in place of it; `undefined` leaves it. */
+  ending?(status: StatusObject): StatusObject | undefined;
+  /** The call has ended, however. Called once, before the caller gets the status. */
+  ended?(status: StatusObject): void;
+}
+
+/** A piece of a pipeline that one call object runs: parts of the call, then those of its attempts. */
+export interface Segment extends AttemptSteps {
+  readonly calls: readonly CallPart[];
+  /** The caller's callbacks run in the caller's async context. */
+  readonly restores: boolean;
+}
+
+/** The attempt of a call whose pipeline has parts of the whole call only. It is noted nowhere. */
+const noAttempt: AttemptRecord = Object.freeze({
+  number: 1,
+  previous: 0,
+  cause: "first",
+  startedAtMs: 0,
+  delayMs: 0,
+  untilMs: Number.POSITIVE_INFINITY,
+});
+
+const noLimits: ReplayLimits = {
+  maxBufferBytes: Number.POSITIVE_INFINITY,
+  maxBufferMessages: Number.POSITIVE_INFINITY,
+};
+const noAttempts: readonly Attempt[] = [];
+
+/**
+ * A call that runs a pipeline. It is the call that grpc-js and the interceptors above see; its attempts are the calls
+ * below. This class has one attempt. Subclasses launch others, one after another or side by side: they decide after a
+ * failed attempt whether to launch another, or to conclude the call.
+ *
+ * It keeps request and metadata as the caller gave them as long as another attempt may need them, and shows the caller
+ * exactly one response. An attempt is committed when the caller sees it; then no other attempt starts. It is committed
+ * by
+ *
+ * - its response headers, where the response is streamed;
+ * - its message or its OK, where the response is a single message: the headers wait for that as long as another attempt
+ *   may follow;
+ * - a request that has outgrown the replay buffer, so that it cannot be sent again;
+ * - its start, where no other attempt can follow.
+ *
+ * These are the rules of gRFC A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md). Holding back the
+ * headers of a single response goes beyond them, so that a failure behind headers can be retried.
+ *
+ * It sees to this on every path:
+ *
+ * - Exactly one status goes up, asynchronously, and nothing after it. Before the failing status of a single response, the
+ *   listener gets a message of null, as from grpc-js.
+ * - A call below is made when it is started, and cancelled when nobody waits for it. A call of grpc-js that is made and
+ *   never started keeps its channel busy and a timer running.
+ * - Messages that are sent before the call below is there are kept as they are, and sent later in order, one at a time.
+ * - A call below that cannot be made, started or written to, because the channel was closed or a foreign interceptor threw,
+ *   ends the attempt with a status.
+ * - A cancellation ends the call, even if the call below does not answer it.
+ */
+export class PipelineCall extends InterceptingCall implements AttemptOwner, KeepingCall {
+  readonly record: CallRecord;
+  readonly steps: Segment;
+  readonly requests: ReplayBuffer;
+  /** The options of its attempts. A part may replace them by a copy. */
+  options: OptionsWithRecord;
+  readonly #nextCall: NextCall;
+  readonly #streamedResponse: boolean;
+  /** Another attempt may follow the first. */
+  readonly #repeats: boolean;
+  #metadata: Metadata | undefined;
+  #listener: Partial<ClientListener> | undefined;
+  #watches: CallWatch[] | undefined;
+  #ownOptions = false;
+  #ownMetadata = false;
+  #started = false;
+  #cancelled: StatusObject | undefined;
+  /** The attempts that run. */
+  #live = noAttempts;
+  #latest: Attempt | undefined;
+  #committed: Attempt | undefined;
+  #overflowed = false;
+  /** A call below that was made to learn the target, and has not been started; or the error with which that failed. */
+  #made: { readonly call: ClientCall; readonly options: OptionsWithOwn } | undefined;
+  #unmakeable: { readonly error: unknown } | undefined;
+  /** The caller has asked for a message, and none was there. */
+  #readWanted = false;
+  #headersShown = false;
+  /** A message has gone up. */
+  #answered = false;
+  /** Messages that came before the caller asked for them. */
+  #messages: unknown[] | undefined;
+  /** The OK behind those messages. */
+  #heldStatus: StatusObject | undefined;
+  /** The final status has gone up, or will in the next tick. */
+  #ended = false;
+
+  /** @param limits How much of a streamed request is kept for another attempt. Without them, none can follow. */
+  constructor(
+    options: OptionsWithRecord,
+    nextCall: NextCall,
+    segment: Segment,
+    limits?: ReplayLimits,
+  ) {
+    // Never used: every method is overridden.
+    super(undefined as never);
+    this.options = options;
+    this.#nextCall = nextCall;
+    this.steps = segment;
+    this.record = options[recordKey];
+    const { requestStream, responseStream } = options.method_definition;
+    this.#streamedResponse = responseStream;
+    this.#repeats = limits !== undefined;
+    this.requests = new ReplayBuffer(limits ?? noLimits, requestStream);
+  }
+
+  // ---- Decisions of subclasses.
+
+  /** The first attempt has been launched. */
+  protected begun(): void {}
+
+  /** An uncommitted attempt has failed. Launch another, conclude the call, or wait for the attempts in flight. */
+  protected afterFailure(attempt: Attempt, failure: Failure): void {
+    this.conclude(failure.status, attempt);
+  }
+
+  /**
+   * The attempt that the caller sees has failed. True when the subclass has given another request to `resumeWith`, and
+   * will launch an attempt that continues the response.
+   */
+  protected afterCommittedFailure(_attempt: Attempt, _failure: Failure): boolean {
+    return false;
+  }
+
+  /**
+   * Whether a single response is what the caller wants. Any other is held back until its attempt has ended OK; then
+   * `afterUnwanted` is called.
+   */
+  protected wants(_message: unknown): boolean {
+    return true;
+  }
+
+  /** An attempt has ended OK with a response that is not wanted. Launch another, or accept this one. */
+  protected afterUnwanted(attempt: Attempt, status: StatusObject): void {
+    this.accept(attempt, status);
+  }
+
+  /**
+   * What to do with the headers of a single response:
+   *
+   * - `held`: wait for the message, because another attempt may follow a failure behind the headers;
+   * - `final`: show them, because no other attempt can follow; this attempt is the one that the caller sees;
+   * - `shown`: show them, because retries and hedges are only observed.
+   */
+  protected singleHeaders(): "held" | "final" | "shown" {
+    return "held";
+  }
+
+  /** An attempt has ended OK. */
+  protected succeeded(_attempt: Attempt): void {}
+
+  /** An attempt that has lost is not cancelled, because its connection has no stream resets left. */
+  protected leftToRun(_attempt: Attempt): void {}
+
+  /** A message of a streamed response is about to be shown. */
+  protected streamed(_message: unknown): void {}
+
+  /** The request has outgrown its buffer: the attempt that has sent most of it, or else the next one, is the last. */
+  protected outgrown(): void {}
+
+  /** The call has ended, or an attempt has been committed. Cancels timers. */
+  protected released(): void {}
+
+  // ---- For parts of the pipeline.
+
+  /** The final status has gone up, or will in the next tick. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** The metadata of the call, for reading only. */
+  get metadata(): Metadata {
+    this.#metadata ??= new Metadata();
+    return this.#metadata;
+  }
+
+  /** The metadata of the call, for a part that adds to them while the call begins. The caller's object is copied. */
+  writableMetadata(): Metadata {
+    if (this.#ownMetadata) return this.metadata;
+    this.#ownMetadata = true;
+    const own = asKept(copyMetadata(this.metadata));
+    this.#metadata = own;
+    return own;
+  }
+
+  /** The options of the attempts, for a part that changes them while the call begins. The given ones are copied. */
+  writableOptions(): OptionsWithRecord {
+    if (!this.#ownOptions) {
+      this.#ownOptions = true;
+      // In V8, a symbol before the spread costs a tenth of one that is added later.
+      const own: OptionsWithRecord = { [attemptKey]: undefined, ...this.options };
+      this.options = own;
+    }
+    return this.options;
+  }
+
+  /** Takes the option `parent` out of those of the attempts. */
+  dropParent(): void {
+    const { parent: _, ...options } = this.options;
+    this.options = options;
+    this.#ownOptions = false;
+  }
+
+  /** Cancels all attempts and ends the call with this status, asynchronously. */
+  finish(status: StatusObject): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    for (const attempt of this.#live) attempt.cancel(cancelCode(status), status.details);
+    // Before the write callbacks that follow: in a write callback, the caller may write again.
+    process.nextTick(() => this.#emit(status));
+    this.#close();
+  }
+
+  // ---- For subclasses.
+
+  /** Whether another attempt could send the whole request. */
+  protected get replayable(): boolean {
+    return this.#committed === undefined && !this.#overflowed;
+  }
+
+  /** How many attempts run. */
+  protected get inFlight(): number {
+    return this.#live.length;
+  }
+
+  /** Starts an attempt. Nothing happens once the call has ended or is committed. */
+  protected launch(cause: AttemptRecord["cause"], delayMs: number, after?: StatusObject): void {
+    if (this.#ended || this.#committed !== undefined) return;
+    const attempt = this.#repeats
+      ? this.#repeated(this.record.startAttempt(cause, delayMs, after))
+      : this.#onlyAttempt();
+    this.#live = this.#live.length === 0 ? [attempt] : [...this.#live, attempt];
+    this.#latest = attempt;
+    if (!this.#repeats) this.#committed = attempt;
+    if (this.#repeats ? this.#streamedResponse : this.#readWanted) attempt.read();
+    attempt.start();
+    if (this.#overflowed) this.#commit(attempt);
+  }
+
+  #onlyAttempt(): Attempt {
+    const { options } = this;
+    const record = this.steps.tracked ? attemptOf(options, this.record) : noAttempt;
+    return new Attempt(this, record, this.metadata, options);
+  }
+
+  #repeated(attempt: AttemptRecord): Attempt {
+    const metadata = attemptMetadata(this.metadata, this.record, attempt);
+    let options: OptionsWithOwn = this.writableOptions();
+    // Calls below read the options of their attempt later, too.
+    if (attempt.number > 1) options = repeatedOptions(options, this.record);
+    options[attemptKey] = attempt;
+    return new Attempt(this, attempt, metadata, options);
+  }
+
+  /** Shows a response that was held back as unwanted. */
+  protected accept(attempt: Attempt, status: StatusObject): void {
+    const held = attempt.heldMessage;
+    if (this.#ended || !this.#commit(attempt)) return;
+    // If a listener above throws, the call still ends.
+    try {
+      this.#showHeldMetadata(attempt);
+    } finally {
+      try {
+        if (held !== undefined) this.#showMessage(held.message);
+      } finally {
+        this.conclude(status);
+      }
+    }
+  }
+
+  /** Lets the next attempt continue the response, with this request instead of the first. */
+  protected resumeWith(request: unknown): void {
+    const kept = keepRequest(this.options.method_definition, request, this);
+    kept.settle(this);
+    this.#committed = undefined;
+    this.requests.replace(kept);
+  }
+
+  /**
+   * Ends the call with the status of an attempt, behind the headers of that attempt, and cancels the other attempts.
+   */
+  protected conclude(status: StatusObject, attempt?: Attempt): void {
+    if (this.#ended) return;
+    try {
+      if (attempt !== undefined) this.#showHeldMetadata(attempt);
+    } finally {
+      for (const other of this.#live) this.#lose(other);
+      this.#conclude(status);
+    }
+  }
+
+  // ---- From above.
+
+  override start(metadata: Metadata, listener?: Partial<ClientListener>): void {
+    if (this.#started) return;
+    this.#started = true;
+    this.#listener = listener;
+    this.#metadata = metadata;
+    if (this.#cancelled !== undefined) {
+      this.finish(this.#cancelled);
+      return;
+    }
+    for (const part of this.steps.calls) {
+      const watch = part.begin(this);
+      if (watch !== undefined) {
+        this.#watches ??= [];
+        this.#watches.push(watch);
+      }
+      if (this.#ended) return;
+    }
+    if (this.#repeats) this.#metadata = keepMetadata(this.metadata);
+    this.launch("first", 0);
+    this.begun();
+  }
+
+  override sendMessageWithContext(given: MessageContext, message: unknown): void {
+    if (this.#ended) {
+      completeWrite(given);
+      return;
+    }
+    const context =
+      given.callback === undefined || !this.steps.restores ? given : this.#restored(given);
+    const committed = this.#committed;
+    if (committed?.caughtUp === true) {
+      committed.send(context, message);
+      return;
+    }
+    const { requests } = this;
+    const kept = keepRequest(this.options.method_definition, message, this);
+    requests.push(context, kept, this.replayable);
+    if (this.replayable && requests.overfull) this.#overflow();
+    if (kept.failure !== undefined && this.#waits) {
+      this.finish(serializationFailed(kept.failure.error));
+      return;
+    }
+    for (const attempt of this.#live) attempt.pump();
+    if (kept !== message) kept.settle(this);
+  }
+
+  override sendMessage(message: unknown): void {
+    this.sendMessageWithContext({}, message);
+  }
+
+  override halfClose(): void {
+    this.requests.halfClose();
+    for (const attempt of this.#live) attempt.pump();
+  }
+
+  override startRead(): void {
+    const messages = this.#messages;
+    if (messages === undefined || messages.length === 0) {
+      this.#readWanted = true;
+      this.#committed?.read();
+      return;
+    }
+    // The message stays in the list until it is shown, so that an OK that comes in between waits behind it.
+    process.nextTick(() => this.#showKept(messages));
+  }
+
+  override cancelWithStatus(code: Status, details: string): void {
+    if (this.#ended) return;
+    const cancelled = { code, details, metadata: new Metadata() };
+    // Before the start there is no listener to tell. The status waits for it.
+    if (!this.#started) {
+      this.#cancelled ??= cancelled;
+      this.unmake();
+      return;
+    }
+    if (this.#watches !== undefined) for (const watch of this.#watches) watch.cancelled?.();
+    this.finish(cancelled);
+  }
+
+  override getPeer(): string {
+    const told = peerOf((this.#committed ?? this.#latest)?.next);
+    return told ?? (this.record.target || "unknown");
+  }
+
+  override getAuthContext(): ReturnType<InterceptingCall["getAuthContext"]> {
+    return (this.#committed ?? this.#latest)?.authContext ?? null;
+  }
+
+  // ---- For the attempts.
+
+  callFor({ options }: Attempt): ClientCall {
+    if (this.#unmakeable !== undefined) {
+      const { error } = this.#unmakeable;
+      this.#unmakeable = undefined;
+      throw error;
+    }
+    const made = this.#made;
+    if (made?.options === options) {
+      this.#made = undefined;
+      return made.call;
+    }
+    this.unmake();
+    const call = callBelow(this.#nextCall, options);
+    mustBeCall(call);
+    if (this.record.target === "") this.record.learnTarget(targetOf(call));
+    return call;
+  }
+
+  learnTarget({ options }: Attempt): void {
+    const { record } = this;
+    record.learnTarget(this.#targetBelow(options));
+    if (record.target !== "") return;
+    record.warnOnce(
+      "target",
+      "is not known: calls to all servers share the state of each policy. Give the client all of weir.client(), or the interceptor the option target",
+    );
+  }
+
+  /** The target of the channel, for a call above that has to know it before the start. */
+  targetBelow(): string {
+    const next = this.#latest?.next;
+    return next === undefined ? this.#targetBelow(this.options) : (peerOf(next) ?? "unknown");
+  }
+
+  #targetBelow(options: OptionsWithOwn): string {
+    if (this.#unmakeable !== undefined) return "unknown";
+    if (this.#made === undefined) {
+      try {
+        const call = callBelow(this.#nextCall, options);
+        mustBeCall(call);
+        this.#made = { call, options };
+      } catch (error) {
+        // Reported when the call is started. A second try would run the interceptors below twice.
+        this.#unmakeable = { error };
+        return "unknown";
+      }
+    }
+    return targetOf(this.#made.call);
+  }
+
+  unmake(): void {
+    if (this.#made === undefined) return;
+    cancelQuietly(this.#made.call, Status.CANCELLED, "Made for its target, and not started");
+    this.#made = undefined;
+  }
+
+  attemptMetadata(attempt: Attempt, metadata: Metadata): void {
+    if (this.#ended) return;
+    const uncommitted = this.#committed === undefined;
+    const headers = this.#streamedResponse || !uncommitted ? "final" : this.singleHeaders();
+    if (headers === "held") attempt.heldMetadata = metadata;
+    else if (headers === "shown") this.#showMetadata(metadata);
+    else if (this.#commit(attempt)) this.#showMetadata(metadata);
+  }
+
+  attemptMessage(attempt: Attempt, message: unknown): void {
+    if (this.#ended) return;
+    if (!this.#streamedResponse && this.replayable && !this.wants(message)) {
+      attempt.heldMessage = { message };
+      return;
+    }
+    if (!this.#commit(attempt)) return;
+    try {
+      this.#showHeldMetadata(attempt);
+    } finally {
+      if (this.#streamedResponse) this.streamed(message);
+      this.#showMessage(message);
+    }
+  }
+
+  attemptEnded(attempt: Attempt, status: StatusObject, failure: Failure | undefined): void {
+    this.#live =
+      this.#live.length === 1 ? noAttempts : this.#live.filter((other) => other !== attempt);
+    attempt.stopWaiting?.();
+    // The end of an attempt that has lost is not the end of the call.
+    const committed = this.#committed;
+    if (this.#ended || (committed !== undefined && committed !== attempt)) return;
+    if (status.code === Status.OK) {
+      this.succeeded(attempt);
+      if (attempt.heldMessage !== undefined && this.#committed === undefined) {
+        this.afterUnwanted(attempt, status);
+        return;
+      }
+      if (!this.#commit(attempt)) return;
+      if (this.#messages !== undefined && this.#messages.length > 0) this.#heldStatus = status;
+      else this.conclude(status, attempt);
+    } else if (failure === undefined) this.conclude(status, attempt);
+    else if (this.#committed === undefined) this.afterFailure(attempt, failure);
+    else if (!this.afterCommittedFailure(attempt, failure)) this.conclude(status, attempt);
+  }
+
+  attemptWrote(attempt: Attempt, number: number, error: Parameters<Completion>[0]): void {
+    const committed = this.#committed;
+    // An attempt that has lost may be ahead. The caller writes at the pace of the one that goes on.
+    if (this.#ended || (committed !== undefined && committed !== attempt)) return;
+    this.requests.written(number, error);
+    if (this.#committed === attempt) this.requests.dropBefore(number + 1);
+    attempt.pump();
+  }
+
+  // ---- Inside.
+
+  /** Who handles a message that is sent now. Between two attempts, the next is expected to be like the last. */
+  [reach](): Reach {
+    const { method_definition: definition } = this.options;
+    for (const { next } of this.#live) {
+      const below = reachOf(next, definition);
+      if (below !== "open") return below;
+    }
+    return reachOf((this.#committed ?? this.#latest)?.next, definition);
+  }
+
+  /** Whether the call has begun and no call below is there, or about to end, that says what is wrong with a message. */
+  get #waits(): boolean {
+    return this.#started && this.#live.every((attempt) => attempt.waiting);
+  }
+
+  /** Makes the attempt the one that the caller sees. False when another one is already. */
+  #commit(attempt: Attempt): boolean {
+    if (this.#committed !== undefined) return this.#committed === attempt;
+    this.#committed = attempt;
+    for (const other of this.#live) {
+      if (other === attempt) continue;
+      other.attempt.superseded = true;
+      this.#lose(other);
+    }
+    this.released();
+    this.requests.dropBefore(attempt.writtenBefore);
+    if (this.#readWanted) attempt.read();
+    return true;
+  }
+
+  /**
+   * Gives up an attempt. Cancelling it resets a stream, and servers limit resets. So it is cancelled only if its
+   * connection has resets left. Otherwise it runs on, its response is dropped, and it is cancelled when there are
+   * resets again.
+   */
+  #lose(attempt: Attempt): void {
+    if (attempt.lost) return;
+    attempt.lost = true;
+    const { resets, target } = this.record;
+    const cancel = () => attempt.cancel(Status.CANCELLED, supersededText);
+    if (resets === undefined || resets.take(target, "loser", attempt.attempt)) {
+      cancel();
+      return;
+    }
+    attempt.runOut(resets.later(target, "loser", attempt.attempt, cancel));
+    this.leftToRun(attempt);
+  }
+
+  /** The request cannot be kept any longer: the attempt that has sent most of it is the only one from now on. */
+  #overflow(): void {
+    this.#overflowed = true;
+    this.outgrown();
+    let furthest: Attempt | undefined;
+    for (const attempt of this.#live) {
+      if (furthest === undefined || attempt.cursor > furthest.cursor) furthest = attempt;
+    }
+    // Between two attempts there is none: then the next one is the last.
+    if (furthest !== undefined) this.#commit(furthest);
+  }
+
+  /** The context of a write, with its callback in the caller's async context. */
+  #restored(context: MessageContext): MessageContext {
+    const { callback } = context;
+    if (callback === undefined) return context;
+    const { record } = this;
+    let called = false;
+    const restored: Completion = (error) => {
+      // A writable stream of Node that is called back twice throws an uncaught error.
+      if (called) return;
+      called = true;
+      record.restore(callback, error);
+    };
+    return { ...context, callback: restored };
+  }
+
+  // ---- The response, as the caller sees it.
+
+  /** Shows response headers, once. A response that is resumed has headers with each of its parts. */
+  #showMetadata(metadata: Metadata): void {
+    if (this.#ended || this.#headersShown) return;
+    this.#headersShown = true;
+    const listener = this.#listener;
+    if (listener?.onReceiveMetadata === undefined) return;
+    if (this.steps.restores) this.record.restore(emitMetadata, listener, metadata);
+    else emitMetadata(listener, metadata);
+  }
+
+  #showHeldMetadata(attempt: Attempt): void {
+    const metadata = attempt.heldMetadata;
+    if (metadata === undefined) return;
+    attempt.heldMetadata = undefined;
+    this.#showMetadata(metadata);
+  }
+
+  /**
+   * Messages of a streamed response are shown when the caller has asked for one. An attempt reads its first message before
+   * that, because grpc-js applies flow control only from the first read on.
+   */
+  #showMessage(message: unknown): void {
+    if (this.#ended) return;
+    if (this.#streamedResponse && !this.#readWanted) {
+      this.#messages ??= [];
+      this.#messages.push(message);
+      return;
+    }
+    this.#readWanted = false;
+    this.#answered = true;
+    this.#emitMessage(message);
+  }
+
+  #showKept(messages: unknown[]): void {
+    if (this.#ended || messages.length === 0) return;
+    try {
+      this.#emitMessage(messages.shift());
+    } finally {
+      if (this.#heldStatus !== undefined && messages.length === 0) this.#conclude(this.#heldStatus);
+    }
+  }
+
+  #emitMessage(message: unknown): void {
+    const listener = this.#listener;
+    if (listener?.onReceiveMessage === undefined) return;
+    if (this.steps.restores) this.record.restore(emitMessage, listener, message);
+    else emitMessage(listener, message);
+  }
+
+  /** Ends the call now, with a status from below. */
+  #conclude(received: StatusObject): void {
+    if (this.#ended) return;
+    let status = received;
+    if (this.#watches !== undefined) {
+      for (let index = this.#watches.length - 1; index >= 0; index -= 1) {
+        status = this.#watches[index]?.ending?.(status) ?? status;
+      }
+    }
+    this.#ended = true;
+    this.#close();
+    this.#emit(status);
+  }
+
+  #close(): void {
+    this.#messages = undefined;
+    this.unmake();
+    this.requests.clear();
+    this.released();
+  }
+
+  #emit(status: StatusObject): void {
+    const { record } = this;
+    const listener = this.#listener;
+    const unanswered = !this.#streamedResponse && !this.#answered;
+    if (this.#watches !== undefined) for (const watch of this.#watches) watch.ended?.(status);
+    // What holds on to the call after its end must not hold its response, its listener and its span.
+    this.#watches = undefined;
+    this.#listener = undefined;
+    if (!this.steps.restores) {
+      emitEnd(listener, status, unanswered);
+      return;
+    }
+    // In case the handler passes the failure on.
+    if (status.code !== Status.OK) record.inbound?.failedBelow(status);
+    record.restore(emitEnd, listener, status, unanswered);
+  }
+}
+
+type Completion = NonNullable<MessageContext["callback"]>;
+
+function emitMetadata(listener: Partial<ClientListener>, metadata: Metadata): void {
+  listener.onReceiveMetadata?.(metadata);
+}
+
+function emitMessage(listener: Partial<ClientListener>, message: unknown): void {
+  listener.onReceiveMessage?.(message);
+}
+
+function cancelCode({ code }: StatusObject): Status {
+  return code === Status.OK ? Status.CANCELLED : code;
+}
+
+/** The options of a further attempt. */
+function repeatedOptions(
+  options: OptionsWithOwn,
+  { deadlineMs, clock }: CallRecord,
+): OptionsWithOwn {
+  const own = { ...options };
+  // The wall clock may have been set since the call began. A `CallDeadline` considers that itself.
+  if (deadlineMs !== Number.POSITIVE_INFINITY && !(own.deadline instanceof CallDeadline)) {
+    own.deadline = toEpoch(deadlineMs, clock);
+  }
+  return own;
+}
+
+/**
+ * The metadata of one attempt, with the number of attempts before it (gRFC A6), and with the number of services that
+ * are retrying, this one included.
+ *
+ * @param base The metadata of the call. It is not written to.
+ */
+function attemptMetadata(
+  base: Metadata,
+  { inbound }: CallRecord,
+  { previous }: AttemptRecord,
+): Metadata {
+  const depth = (inbound?.retryDepth ?? 0) + (previous > 0 ? 1 : 0);
+  if (depth === 0) return base;
+  const metadata = copyMetadata(base);
+  if (previous > 0) metadata.set(previousAttemptsKey, String(previous));
+  metadata.set(retryDepthKey, String(depth));
+  return metadata;
+}
