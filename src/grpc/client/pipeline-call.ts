@@ -656,12 +656,12 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   }
 
   /**
-   * Messages of a streamed response are shown when the caller has asked for one. An attempt reads its first message before
-   * that, because grpc-js applies flow control only from the first read on.
+   * Messages of a streamed response are shown when the caller has asked for one. Where another attempt may follow, an
+   * attempt reads its first message before that, because grpc-js applies flow control only from the first read on.
    */
   #showMessage(message: unknown): void {
     if (this.#ended) return;
-    if (this.#streamedResponse && !this.#readWanted) {
+    if (this.#streamedResponse && this.#repeats && !this.#readWanted) {
       this.#messages ??= [];
       this.#messages.push(message);
       return;
