@@ -89,10 +89,16 @@ Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
   },
 });
 
+type CreateCall = Parameters<Channel["createCall"]>;
+
 /** Makes a call of a channel. For a deadline that the toolkit enforces, the timer of grpc-js is the safety net only. */
 export function createCall(
   channel: Channel,
-  ...[method, deadline, host, parent, flags]: Parameters<Channel["createCall"]>
+  method: CreateCall[0],
+  deadline: CreateCall[1],
+  host: CreateCall[2],
+  parent: CreateCall[3],
+  flags: CreateCall[4],
 ): ChannelCall {
   if (!(deadline instanceof CallDeadline)) {
     return channel.createCall(method, deadline, host, parent, flags);
@@ -135,8 +141,14 @@ class DeadlineChannel implements Channel {
     this.#channel = channel;
   }
 
-  createCall(...args: Parameters<Channel["createCall"]>): ChannelCall {
-    return createCall(this.#channel, ...args);
+  createCall(
+    method: CreateCall[0],
+    deadline: CreateCall[1],
+    host: CreateCall[2],
+    parent: CreateCall[3],
+    flags: CreateCall[4],
+  ): ChannelCall {
+    return createCall(this.#channel, method, deadline, host, parent, flags);
   }
 
   close(): void {

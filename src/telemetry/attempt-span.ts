@@ -12,7 +12,7 @@ import {
   rpcMethod,
   statusName,
 } from "./attributes.js";
-import { CallTrace } from "./call-span.js";
+import { CallTrace, idle } from "./call-span.js";
 import { noteStatus } from "./spans.js";
 import type { Tracing } from "./tracing.js";
 
@@ -21,7 +21,7 @@ export function attemptSpanPart(tracing: Tracing): AttemptPart {
   return {
     at: "attempt",
     begin(attempt) {
-      if (tracing.idle) return undefined;
+      if (attempt.record.trace === idle || tracing.idle) return undefined;
       const callTrace = CallTrace.of(attempt.record);
       const { context, recording } = callTrace;
       // If the call is not recorded, its own context is sent, which tells the server not to record either.

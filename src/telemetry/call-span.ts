@@ -26,8 +26,11 @@ export function callSpanPart(tracing: Tracing): CallPart {
   return {
     at: "call",
     begin(call) {
-      if (tracing.idle) return undefined;
       const { record } = call;
+      if (tracing.idle) {
+        record.trace = idle;
+        return undefined;
+      }
       const parent = record.restore(active);
       const time = new SpanTime(record.clock);
       const { priority } = record;
@@ -114,6 +117,9 @@ function factsOf(
   }
   return facts;
 }
+
+/** The trace of a call that began while there was nothing to do: neither its attempts are traced. */
+export const idle: unique symbol = Symbol("grpc-weir.idle");
 
 /** What the attempts of a call need to know about its span. */
 export class CallTrace {

@@ -117,9 +117,10 @@ export class Tracing {
   }
 
   #carries(): boolean {
-    const fields = () => this.#propagator().fields().length > 0;
-    return ask(fields, yesOrNo, false, this.#report, "propagator");
+    return ask(this.#hasFields, yesOrNo, false, this.#report, "propagator");
   }
+
+  readonly #hasFields = (): boolean => this.#propagator().fields().length > 0;
 
   #propagator(): Pick<TextMapPropagator, "inject" | "extract" | "fields"> {
     return this.#options.propagator ?? propagation;

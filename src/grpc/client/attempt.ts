@@ -357,6 +357,12 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       const entry = requests.at(number);
       if (entry === undefined) break;
       this.cursor = number + 1;
+      if (!this.#definition.requestStream && entry.context?.callback === undefined) {
+        // The only message, and nobody asks when it is written.
+        const { flags, message } = entry;
+        handOn(next, this.#definition, flags === undefined ? {} : { flags }, message);
+        continue;
+      }
       this.#writing = true;
       const callback: WriteCallback = (error) => {
         // An interceptor may call back twice. That does not mean that the message after this one is written.
@@ -592,7 +598,7 @@ export interface ReplayLimits {
  * messages at the front have been dropped.
  */
 export class ReplayBuffer {
-  readonly #entries: BufferedEvent[] = [];
+  #entries: BufferedEvent[] | undefined;
   readonly #limits: ReplayLimits;
   readonly #streamed: boolean;
   #first = 0;
@@ -613,9 +619,7 @@ export class ReplayBuffer {
   /** Whether the request is larger than its limits. */
   get overfull(): boolean {
     const { maxBufferBytes, maxBufferMessages } = this.#limits;
-    return (
-      this.#streamed && (this.#bytes > maxBufferBytes || this.#entries.length > maxBufferMessages)
-    );
+    return this.#streamed && (this.#bytes > maxBufferBytes || this.#length > maxBufferMessages);
   }
 
   halfClose(): void {
@@ -624,25 +628,30 @@ export class ReplayBuffer {
 
   /** The number of the next message to come. */
   get end(): number {
-    return this.#first + this.#entries.length;
+    return this.#first + this.#length;
+  }
+
+  get #length(): number {
+    return this.#entries?.length ?? 0;
   }
 
   /** @param counts Whether another attempt may need the message. Only then its size counts. */
   push(context: MessageContext, message: KeptRequest, counts: boolean): void {
     const bytes = counts && this.#streamed ? sizeOf(message) : 0;
-    this.#entries.push({ message, flags: context.flags, bytes, context });
+    const entry = { message, flags: context.flags, bytes, context };
+    // Most requests are a single message.
+    if (this.#entries === undefined) this.#entries = [entry];
+    else this.#entries.push(entry);
     this.#bytes += bytes;
   }
 
-  at(
-    number: number,
-  ): { readonly message: KeptRequest; readonly flags: number | undefined } | undefined {
-    return this.#entries[number - this.#first];
+  at(number: number): Readonly<BufferedEvent> | undefined {
+    return this.#entries?.[number - this.#first];
   }
 
   /** Calls the caller's write callback, when the first attempt has written the message. */
   written(number: number, error: Parameters<WriteCallback>[0]): void {
-    const entry = this.#entries[number - this.#first];
+    const entry = this.#entries?.[number - this.#first];
     const context = entry?.context;
     if (entry === undefined || context === undefined) return;
     entry.context = undefined;
@@ -651,10 +660,11 @@ export class ReplayBuffer {
 
   /** Drops the messages before this one, which no attempt will need. */
   dropBefore(number: number): void {
-    while (this.#first < number && this.#entries.length > 0) {
-      const entry = this.#entries.shift();
+    while (this.#first < number) {
+      const entry = this.#entries?.shift();
+      if (entry === undefined) return;
       this.#first += 1;
-      this.#bytes -= entry?.bytes ?? 0;
+      this.#bytes -= entry.bytes;
     }
   }
 
@@ -662,15 +672,17 @@ export class ReplayBuffer {
   replace(message: KeptRequest): void {
     this.clear();
     this.#first = 0;
-    this.#entries.push({ message, flags: undefined, bytes: 0, context: undefined });
+    this.#entries = [{ message, flags: undefined, bytes: 0, context: undefined }];
   }
 
   /** Drops all messages and calls the write callbacks that have not been called. */
   clear(): void {
-    for (const { context } of this.#entries) if (context !== undefined) completeWrite(context);
-    this.#first += this.#entries.length;
-    this.#entries.length = 0;
+    const entries = this.#entries;
+    if (entries === undefined) return;
+    this.#entries = undefined;
+    this.#first += entries.length;
     this.#bytes = 0;
+    for (const { context } of entries) if (context !== undefined) completeWrite(context);
   }
 }
 

@@ -255,9 +255,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   writableOptions(): OptionsWithRecord {
     if (!this.#ownOptions) {
       this.#ownOptions = true;
-      // In V8, a symbol before the spread costs a tenth of one that is added later.
-      const own: OptionsWithRecord = { [attemptKey]: undefined, ...this.options };
-      this.options = own;
+      this.options = { ...this.options };
     }
     return this.options;
   }
@@ -313,11 +311,15 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
 
   #repeated(attempt: AttemptRecord): Attempt {
     const metadata = attemptMetadata(this.metadata, this.record, attempt);
-    let options: OptionsWithOwn = this.writableOptions();
-    // Calls below read the options of their attempt later, too.
-    if (attempt.number > 1) options = repeatedOptions(options, this.record);
-    options[attemptKey] = attempt;
-    return new Attempt(this, attempt, metadata, options);
+    const { options, record } = this;
+    // Without the key, calls below take the first attempt of the record.
+    const keyed = attempt.number > 1 || options[attemptKey] !== undefined;
+    return new Attempt(
+      this,
+      attempt,
+      metadata,
+      keyed ? repeatedOptions(options, record, attempt) : options,
+    );
   }
 
   /** Shows a response that was held back as unwanted. */
@@ -740,12 +742,15 @@ function cancelCode({ code }: StatusObject): Status {
   return code === Status.OK ? Status.CANCELLED : code;
 }
 
-/** The options of a further attempt. */
+/** The options of a further attempt: a copy, because calls below read the options of their attempt later, too. */
 function repeatedOptions(
   options: OptionsWithOwn,
   { deadlineMs, clock }: CallRecord,
+  attempt: AttemptRecord,
 ): OptionsWithOwn {
-  const own = { ...options };
+  // In V8, a symbol before the spread costs a tenth of one that is added later.
+  const own: OptionsWithOwn = { [attemptKey]: attempt, ...options };
+  own[attemptKey] = attempt;
   // The wall clock may have been set since the call began. A `CallDeadline` considers that itself.
   if (deadlineMs !== Number.POSITIVE_INFINITY && !(own.deadline instanceof CallDeadline)) {
     own.deadline = toEpoch(deadlineMs, clock);

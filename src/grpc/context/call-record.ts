@@ -146,8 +146,7 @@ export class CallRecord {
   idempotencyKey: string | undefined;
   /** The call has an idempotency key, and the server is known to run a call once for each key. */
   keyHonoured = false;
-  /** The first ones and the latest: a stream that is resumed may have any number of attempts. */
-  readonly attempts: AttemptRecord[] = [];
+  #attempts: AttemptRecord[] | undefined;
   /** How many there were, with those that are no longer in the list. */
   attemptCount = 0;
   /** What the telemetry keeps of the call. */
@@ -155,8 +154,7 @@ export class CallRecord {
   #attemptsDone = 0;
   readonly #scope: AsyncResource;
   #target: string;
-  /** The first ones and the latest. */
-  readonly decisions: Decision[] = [];
+  #decisions: Decision[] | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
 
   constructor(
@@ -187,7 +185,7 @@ export class CallRecord {
 
   /** Notes a decision and notifies the observer. */
   decide(decision: Decision): void {
-    keep(this.decisions, decision);
+    this.#decisions = keep(this.#decisions, decision);
     if (this.#onDecision === undefined) return;
     notify(
       this.#onDecision,
@@ -213,8 +211,18 @@ export class CallRecord {
       after,
     };
     this.attemptCount += 1;
-    keep(this.attempts, attempt);
+    this.#attempts = keep(this.#attempts, attempt);
     return attempt;
+  }
+
+  /** The first ones and the latest: a stream that is resumed may have any number of attempts. */
+  get attempts(): readonly AttemptRecord[] {
+    return this.#attempts ?? none;
+  }
+
+  /** The first ones and the latest. */
+  get decisions(): readonly Decision[] {
+    return this.#decisions ?? none;
   }
 
   /** The channel's target; the empty string where it is not known. */
@@ -251,8 +259,8 @@ export class CallRecord {
   /** Takes over the attempts and decisions of a call that was made for this one and others. */
   adopt({ attempts, attemptCount, decisions }: CallRecord): void {
     this.attemptCount += attemptCount;
-    for (const attempt of attempts) keep(this.attempts, attempt);
-    for (const decision of decisions) keep(this.decisions, decision);
+    for (const attempt of attempts) this.#attempts = keep(this.#attempts, attempt);
+    for (const decision of decisions) this.#decisions = keep(this.#decisions, decision);
   }
 }
 
@@ -262,10 +270,15 @@ const warned = new WeakMap<ReportError, Set<string>>();
 /** How many attempts, and decisions, a record keeps: more than retries or hedges of a single answer can make. */
 const mostKept = 128;
 
+const none: readonly never[] = [];
+
 /** Adds an entry. A full list drops the one in the middle: the beginning and the end explain a call best. */
-function keep<T>(list: T[], entry: T): void {
+function keep<T>(list: T[] | undefined, entry: T): T[] {
+  // A list of one takes a quarter of the memory that one takes to which entries are pushed.
+  if (list === undefined) return [entry];
   if (list.length === mostKept) list.splice(mostKept / 2, 1);
   list.push(entry);
+  return list;
 }
 
 /** The key of the record in CallOptions. Symbols survive the copies that grpc-js makes of the options. */
@@ -276,7 +289,7 @@ export const attemptKey: unique symbol = Symbol("grpc-weir.attempt");
 /** The toolkit's own entries in CallOptions. */
 export interface OwnCallOptions {
   [recordKey]?: CallRecord;
-  [attemptKey]?: AttemptRecord | undefined;
+  [attemptKey]?: AttemptRecord;
 }
 
 export type OptionsWithOwn = InterceptorOptions & OwnCallOptions;

@@ -68,8 +68,20 @@ export function resolveDeadlineOptions(
 export function deadlinePart(policy: ResolvedDeadlineOptions): CallPart {
   return {
     at: "call",
-    begin: (call) => new DeadlineWatch(call, policy).begin(),
+    begin: (call) =>
+      isUnbounded(call, policy) ? undefined : new DeadlineWatch(call, policy).begin(),
   };
+}
+
+/** Whether nothing but its own ends limits a call: it has no deadline, and is made for no other call. */
+function isUnbounded(
+  { options, record }: PipelineCall,
+  { defaultMs, totalMs }: ResolvedDeadlineOptions,
+): boolean {
+  const { deadline, parent } = options;
+  const given = deadline === undefined || deadline === Number.POSITIVE_INFINITY;
+  const bounded = defaultMs !== undefined || totalMs !== undefined;
+  return given && !bounded && record.inbound === undefined && parent === undefined;
 }
 
 /** Follows one call until it ends. */
