@@ -46,7 +46,7 @@ import {
   resolveTelemetryOptions,
   type TelemetryOptions,
 } from "./telemetry/options.js";
-import { serverSpanInterceptor } from "./telemetry/server-spans.js";
+import { serverSpanPart } from "./telemetry/server-spans.js";
 
 /** What a weir is built with. */
 export interface WeirOptions extends EnvironmentOptions {
@@ -135,11 +135,11 @@ export class Weir {
    */
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
     checkOwn("server.own", own, ["interceptors"]);
-    const policies = new ServerPolicies(policy, this.#environment);
+    const spans = serverSpanPart(this.#environment, this.#telemetry);
+    const policies = new ServerPolicies(policy, this.#environment, spans);
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    const span = serverSpanInterceptor(this.#environment, this.#telemetry);
-    return { ...own, interceptors: policies.pipeline(span, own.interceptors) };
+    return { ...own, interceptors: policies.pipeline(own.interceptors) };
   }
 
   /**

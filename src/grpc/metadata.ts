@@ -111,6 +111,11 @@ const ownAdmission = new WeakSet<Metadata>();
 /** Sets the level of this server. */
 export function setAdmission(metadata: Metadata, admission: string): void {
   metadata.set(admissionKey, admission);
+  noteOwnAdmission(metadata);
+}
+
+/** Notes that the level in the metadata is this server's. */
+export function noteOwnAdmission(metadata: Metadata): void {
   ownAdmission.add(metadata);
 }
 

@@ -140,7 +140,7 @@ export class CompiledGuard implements Policies {
     if (inbound !== undefined && inbound.decisions.length < maxNoted) {
       const { detail } = decision;
       const named = detail === undefined ? this.name : `${this.name}: ${detail}`;
-      inbound.decisions.push({ ...decision, detail: named });
+      inbound.note({ ...decision, detail: named });
     }
     const onDecision = this.#onDecision;
     if (onDecision === undefined) return;

@@ -4,19 +4,19 @@ import { DueList } from "../core/due-list.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { Environment } from "../grpc/environment.js";
-import { contextInterceptor, type Relay, resolveRelay } from "../grpc/server/context.js";
-import type { RequestBound, ServerGate } from "../grpc/server/gated-call.js";
 import {
   defaultRequestMs,
-  type ServerPolicyOptions,
-  serverGate,
-  splitServerOptions,
-} from "../grpc/server/policy.js";
+  type ServerGate,
+  type ServerSpanPart,
+  serverPipeline,
+} from "../grpc/server/pipeline-call.js";
+import { type ServerPolicyOptions, splitServerOptions } from "../grpc/server/policy.js";
 import {
   type PriorityOptions,
   type PriorityReader,
   priorityReader,
 } from "../grpc/server/priority.js";
+import { type Relay, resolveRelay } from "../grpc/status/relay.js";
 import { type AdmissionOptions, resolveAdmissionOptions } from "../policies/admission/options.js";
 import { AdmissionPolicy } from "../policies/admission/server.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "../policies/brownout/server.js";
@@ -80,28 +80,25 @@ export class ServerPolicies implements ReportedServer {
   readonly built: readonly BuiltPolicy[];
   readonly drain = new DrainGate();
   readonly #environment: Environment;
-  readonly #relay: Relay;
   readonly #row: ServerInterceptor;
   readonly #faults: ServerFaultsPolicy | undefined;
   readonly #admission: AdmissionPolicy | undefined;
   /** The policies in which calls wait. */
   readonly #queues: readonly { drain(): void }[];
-  readonly #requests: RequestBound;
-  /** The calls that run, by their deadlines. */
-  readonly #deadlines: DueList;
+  /** The calls that run, by their times. */
+  readonly #due: DueList;
 
-  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
-  constructor(given: ServerPolicy, environment: Environment) {
+  /**
+   * @param spans Makes the spans of inbound calls.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  constructor(given: ServerPolicy, environment: Environment, spans?: ServerSpanPart) {
     const policy = readPolicy(given);
-    const clock = outsideClock(environment.clock);
     this.#environment = environment;
-    this.#relay = resolveRelay(policy.relay, "server.relay");
-    this.#deadlines = new DueList(clock);
-    const { deadlineGuard = {}, requestMs = defaultRequestMs } = policy;
-    this.#requests = {
-      maxMs: requestMs === false ? Infinity : durationMs("server.requestMs", requestMs, 1),
-      waiting: new DueList(clock),
-    };
+    const relay = resolveRelay(policy.relay, "server.relay");
+    this.#due = new DueList(outsideClock(environment.clock));
+    const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;
+    const requestMs = bound === false ? Infinity : durationMs("server.requestMs", bound, 1);
     this.priority = priorityReaderOf(policy, environment);
 
     const admission = unlessOff(policy.admission, (options) => {
@@ -131,7 +128,7 @@ export class ServerPolicies implements ReportedServer {
     });
 
     // From the wire to the handler. A call asks each part for its mode when it comes to it.
-    const row: readonly (ServerGate | undefined)[] = [
+    const gates: readonly (ServerGate | undefined)[] = [
       // Counts calls, and refuses them while the server drains. Always enforced.
       this.drain,
       // The deadline guard, and the feasibility policy with a mode of its own.
@@ -145,7 +142,9 @@ export class ServerPolicies implements ReportedServer {
       // Refuses no call: handlers ask it what to leave out.
       brownout,
     ];
-    this.#row = serverGate(environment, this.priority, row, this.#requests);
+    const { priority } = this;
+    const due = this.#due;
+    this.#row = serverPipeline(environment, { priority, relay, spans, gates, requestMs, due });
 
     this.#faults = faults;
     this.#admission = admission;
@@ -158,18 +157,14 @@ export class ServerPolicies implements ReportedServer {
   /**
    * The interceptors of a server, from the wire to the handler. A grpc-js server that holds them holds the policies.
    *
-   * @param span Makes the spans of inbound calls.
    * @param own The interceptors of the user, next to the handlers.
    */
-  pipeline(span: ServerInterceptor, own: readonly ServerInterceptor[] = []): ServerInterceptor[] {
-    const { priority } = this;
+  pipeline(own: readonly ServerInterceptor[] = []): ServerInterceptor[] {
     return [
-      contextInterceptor(this.#environment, priority, this.#relay, this.#deadlines),
-      span,
       (method, call) => this.#row(method, call),
       ...own,
       // Behind the interceptors of the user, to which a fault looks like one of the handler.
-      ...serverFaultsInterceptors(this.#environment, priority, this.#faults),
+      ...serverFaultsInterceptors(this.#environment, this.priority, this.#faults),
     ];
   }
 
@@ -191,8 +186,7 @@ export class ServerPolicies implements ReportedServer {
 
   /** Refuses the calls that wait and all that come. Calls that run go on. */
   stop(): void {
-    this.#requests.waiting.close();
-    this.#deadlines.close();
+    this.#due.close();
     this.drain.drain();
     for (const queue of this.#queues) queue.drain();
   }

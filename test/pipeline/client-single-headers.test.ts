@@ -56,7 +56,8 @@ async function timesOf(
     startedAtMs: beganMs,
     deadlineMs: Number.POSITIVE_INFINITY,
   });
-  inbound.retryDepth = retryDepth;
+  inbound.metadata = new Metadata();
+  inbound.metadata.set("x-weir-retry-depth", String(retryDepth));
   const call = runInbound(inbound, () =>
     kind === "unary" ? stub.unary({ payload, sequence: 1 }, () => {}) : stub.clientStream(() => {}),
   );

@@ -21,7 +21,7 @@ import { deadlinePart, resolveDeadlineOptions } from "../../src/policies/deadlin
 import { repeatPart, retryPolicy } from "../../src/policies/retry/client.js";
 import { spanParts } from "../../src/telemetry/client-spans.js";
 import { resolveTelemetryOptions, type TelemetryOptions } from "../../src/telemetry/options.js";
-import { serverSpanInterceptor } from "../../src/telemetry/server-spans.js";
+import { serverSpanPart } from "../../src/telemetry/server-spans.js";
 import type { Link, Transport } from "../../src/testing/transport.js";
 
 export type Handlers = Partial<
@@ -72,9 +72,13 @@ export async function openScene(transport: Transport, options: SceneOptions = {}
   const { clock, random } = transport;
   const environment = environmentOf({ clock, random }, "scene");
   const telemetry = resolveTelemetryOptions(options.telemetry);
-  const policies = new ServerPolicies(options.server ?? {}, environment);
+  const policies = new ServerPolicies(
+    options.server ?? {},
+    environment,
+    serverSpanPart(environment, telemetry),
+  );
   const clientOptions = clientPipeline(environment, options);
-  const serverInterceptors = policies.pipeline(serverSpanInterceptor(environment, telemetry));
+  const serverInterceptors = policies.pipeline();
   const link = await transport.open({
     service: ConformanceServiceService,
     implementation: { ...wellHandlers, ...options.handlers },

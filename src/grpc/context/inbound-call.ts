@@ -6,6 +6,7 @@ import type { Decision, DecisionEvent, PolicyName } from "../../core/decision.js
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
 import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
+import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
 import type { CallKind, ServerCall } from "../types.js";
@@ -61,6 +62,9 @@ export type AuthContext = ReturnType<ServerCall["getAuthContext"]>;
 /** The caller of a call. Asked only on demand, because most calls do not need it. */
 export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 
+/** A list of nothing, for the calls to which nothing happens. */
+const none: readonly never[] = Object.freeze([]);
+
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
@@ -77,7 +81,8 @@ export class InboundCall implements CurrentCall {
   readonly deadlineMs: number;
   /** Collects what policies in mode `observe` would have refused. */
   readonly observed: ObserveReport | undefined;
-  readonly decisions: Decision[] = [];
+  /** A span is recorded, so that decisions are kept for it. */
+  recorded = false;
   priority: Priority = "normal";
   /** The caller set the priority. Only then the calls of the handler inherit it. */
   priorityMarked = false;
@@ -89,9 +94,6 @@ export class InboundCall implements CurrentCall {
   handlerStartedMs: number | undefined;
   /** How long such calls usually take, in milliseconds; 0 where that is not known. */
   neededMs = 0;
-  previousAttempts = 0;
-  /** How many services above are retrying the call. */
-  retryDepth = 0;
   /** The metadata of the request, once it has arrived. */
   metadata: Metadata | undefined;
   /** Set by the policy that decides about optional work, where there is one. */
@@ -103,6 +105,7 @@ export class InboundCall implements CurrentCall {
    * would.
    */
   row: { stop(refused: Refusal, policy: PolicyName, enforced: boolean): void } | undefined;
+  #decisions: Decision[] | undefined;
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
@@ -142,6 +145,15 @@ export class InboundCall implements CurrentCall {
     return this.#caller.getAuthContext();
   }
 
+  get previousAttempts(): number {
+    return this.metadata === undefined ? 0 : readPreviousAttempts(this.metadata);
+  }
+
+  /** How many services above are retrying the call. */
+  get retryDepth(): number {
+    return this.metadata === undefined ? 0 : readRetryDepth(this.metadata);
+  }
+
   shouldSkip(name: string): boolean {
     return this.optionalWork?.shouldSkip(name) ?? false;
   }
@@ -159,7 +171,7 @@ export class InboundCall implements CurrentCall {
   }
 
   get degradations(): readonly Degradation[] {
-    return this.#degradations?.list ?? [];
+    return this.#degradations?.list ?? none;
   }
 
   degrade(name: string): void {
@@ -229,9 +241,24 @@ export class InboundCall implements CurrentCall {
     }
   }
 
+  get decisions(): readonly Decision[] {
+    return this.#decisions ?? none;
+  }
+
+  /** Nobody is told of decisions, so that none need be made. */
+  get silent(): boolean {
+    return !this.recorded && this.#onDecision === undefined;
+  }
+
+  /** Notes a decision. */
+  note(decision: Decision): void {
+    this.#decisions ??= [];
+    this.#decisions.push(decision);
+  }
+
   /** Notes a decision and tells the observer. */
   decide(decision: Decision): void {
-    this.decisions.push(decision);
+    this.note(decision);
     if (this.#onDecision === undefined) return;
     const event: DecisionEvent = { ...decision, method: this.method, target: "", side: "server" };
     notify(this.#onDecision, event, this.report, "onDecision");

@@ -1,13 +1,18 @@
-import { type Metadata, ServerInterceptingCall } from "@grpc/grpc-js";
+import type { Metadata, ServerInterceptor } from "@grpc/grpc-js";
 import { receivedMetadata, sentStatus } from "../status/foreign-status.js";
 import type { PartialStatus, ServerCall, ServerCallListener } from "../types.js";
 
+/** A call as an interceptor returns it. grpc-js uses its methods only; its type also has private fields. */
+export function intercepted(call: ServerCall): ReturnType<ServerInterceptor> {
+  return call as ReturnType<ServerInterceptor>;
+}
+
 /**
- * The base of the toolkit's server interceptors: passes everything on, in both directions. One object is both the call and
- * the listener of the call below. It replaces what `ServerInterceptingCall` of grpc-js does, which never sends a status that
- * is given to it while a message is being processed.
+ * The base of the toolkit's calls on a server: passes everything on, in both directions. One object is both the call and the
+ * listener of the call below. It replaces `ServerInterceptingCall` of grpc-js, which never sends a status that is given to it
+ * while a message is being processed.
  */
-export class ForwardingServerCall extends ServerInterceptingCall implements ServerCallListener {
+export class ForwardingServerCall implements ServerCall, ServerCallListener {
   /** The call nearer the wire. */
   protected readonly below: ServerCall;
   #listener: ServerCallListener | undefined;
@@ -16,7 +21,6 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
   #ended = false;
 
   constructor(below: ServerCall) {
-    super(below);
     this.below = below;
   }
 
@@ -31,7 +35,7 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
 
   // ---- From the wire.
 
-  override start(listener: ServerCallListener): void {
+  start(listener: ServerCallListener): void {
     this.#listener = listener;
     this.below.start(this);
   }
@@ -57,33 +61,66 @@ export class ForwardingServerCall extends ServerInterceptingCall implements Serv
     if (!this.#refused) this.#listener?.onReceiveHalfClose();
   }
 
-  /**
-   * The call has ended, in whichever way; passed on once. grpc-js calls it once, or never: a call whose headers were sent and
-   * whose peer reads nothing does not end while its connection lives. The context interceptor calls it then.
-   */
+  /** May be called twice: by grpc-js, and by what finds an end that grpc-js did not notice. Subclasses override `endedNow`. */
   onCancel(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.endedNow();
+  }
+
+  /**
+   * The call has ended, in whichever way. grpc-js notices it once, or never: a call whose headers were sent and whose peer
+   * reads nothing does not end while its connection lives. Passes it on unless overridden.
+   */
+  protected endedNow(): void {
     this.#listener?.onCancel();
   }
 
   // ---- From the handler.
 
-  override sendMetadata(metadata: Metadata): void {
+  sendMetadata(metadata: Metadata): void {
     this.below.sendMetadata(receivedMetadata(metadata));
   }
 
-  override sendMessage(message: unknown, callback: () => void): void {
+  sendMessage(message: unknown, callback: () => void): void {
     this.below.sendMessage(message, callback);
   }
 
   /** May be given an incomplete status, by interceptors of others. Subclasses override `answerWith`. */
-  override sendStatus(status: PartialStatus): void {
+  sendStatus(status: PartialStatus): void {
     this.answerWith(sentStatus(status));
   }
 
   /** The call is answered with a complete status. Passes it on unless overridden. */
   protected answerWith(status: PartialStatus): void {
     this.below.sendStatus(status);
+  }
+
+  startRead(): void {
+    this.below.startRead();
+  }
+
+  getPeer(): string {
+    return this.below.getPeer();
+  }
+
+  getDeadline(): ReturnType<ServerCall["getDeadline"]> {
+    return this.below.getDeadline();
+  }
+
+  getHost(): string {
+    return this.below.getHost();
+  }
+
+  getAuthContext(): ReturnType<ServerCall["getAuthContext"]> {
+    return this.below.getAuthContext();
+  }
+
+  getConnectionInfo(): ReturnType<ServerCall["getConnectionInfo"]> {
+    return this.below.getConnectionInfo();
+  }
+
+  getMetricsRecorder(): ReturnType<ServerCall["getMetricsRecorder"]> {
+    return this.below.getMetricsRecorder();
   }
 }

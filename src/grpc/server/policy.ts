@@ -1,14 +1,11 @@
 import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import { type Mode, modes } from "../../core/control.js";
-import { DueList } from "../../core/due-list.js";
 import { InvalidOptionError, oneOf } from "../../core/options.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
-import { outsideClock } from "../context/async-context.js";
 import type { InboundCall } from "../context/inbound-call.js";
 import { type Environment, type EnvironmentOptions, takeEnvironment } from "../environment.js";
 import { serviceOf } from "../types.js";
-import { inboundFor } from "./context.js";
-import { GatedServerCall, type RequestBound, type ServerGate } from "./gated-call.js";
+import { type ServerGate, serverPipeline } from "./pipeline-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /** Options that every policy of a server has. */
@@ -19,28 +16,13 @@ export interface ServerPolicyOptions {
   readonly priority?: PriorityOptions;
 }
 
-/** How long a request of a single message may take to arrive, in milliseconds. */
-export const defaultRequestMs = 60_000;
-
-/** One interceptor for a row of policies, which each call passes in their order. Policies that are `undefined` are left out. */
+/** The interceptor of policies that stand alone, which each call passes in their order. */
 export function serverGate(
   environment: Environment,
   priority: PriorityReader,
-  row: readonly (ServerGate | undefined)[],
-  requests: RequestBound = {
-    maxMs: defaultRequestMs,
-    waiting: new DueList(outsideClock(environment.clock)),
-  },
+  gates: readonly (ServerGate | undefined)[],
 ): ServerInterceptor {
-  const gates = row.filter((gate) => gate !== undefined);
-  return (method, call) =>
-    new GatedServerCall(
-      call,
-      environment.clock,
-      gates,
-      requests,
-      inboundFor(method, call, environment, priority),
-    );
+  return serverPipeline(environment, { priority, gates });
 }
 
 /**
@@ -71,7 +53,8 @@ const exempt = /^\/(grpc\.(health|reflection|channelz)|xds\.service\.orca)\./;
 
 /** Whether a method, given by its path, belongs to a service that observes the server. Its calls are not refused under load. */
 export function isExempt(method: string): boolean {
-  return exempt.test(method);
+  // Asked several times for each call: most methods are told by their second letter.
+  return (method.startsWith("/g") || method.startsWith("/x")) && exempt.test(method);
 }
 
 /** What the functions of a quota and of a bulkhead see of a call. */

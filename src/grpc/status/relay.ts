@@ -1,4 +1,5 @@
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { oneOf } from "../../core/options.js";
 import {
   admissionKey,
   isOwnAdmission,
@@ -95,6 +96,18 @@ export class FailuresBelow {
     if (this.#waits.size >= maxRemembered && !this.#waits.has(wait)) this.#forgot = true;
     else this.#waits.add(wait);
   }
+}
+
+/**
+ * What happens to a status that a handler got from a service below and passes on. `mark`: its pushback is removed, and it is
+ * marked so that callers do not retry what has been retried below. `pass`: it is passed on unchanged.
+ */
+export type Relay = (typeof relays)[number];
+
+const relays = ["mark", "pass"] as const;
+
+export function resolveRelay(relay: Relay | undefined, option: string): Relay {
+  return oneOf(option, relay === undefined ? "mark" : relay, relays);
 }
 
 /** The inbound call whose status is sent. */

@@ -8,7 +8,7 @@ import {
 import type { RefusalReason } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
-import { pushbackKey } from "../metadata.js";
+import { admissionKey, noteOwnAdmission, pushbackKey } from "../metadata.js";
 import {
   again,
   encodeRejection,
@@ -22,29 +22,48 @@ import {
 /** The pushback of a server that asks not to be retried (gRFC A6). */
 const noRetry = "-1";
 
+/** What is known of a refused call and of its server. */
+interface Refused {
+  readonly priority?: Priority | undefined;
+  /** The level that the server publishes: the value of `x-weir-admission`. */
+  readonly admission?: string | undefined;
+}
+
 /**
  * The status of a call that a server refuses before its handler runs. It carries `retryAfterMs` as pushback, which
  * every gRPC client knows, and as RetryInfo, and the subject of a quota as QuotaFailure.
  */
 export function serverRejection(
   refusal: Refusal,
-  info: { readonly priority?: Priority } = {},
+  { priority, admission }: Refused = {},
 ): StatusObject {
   const { reason, subject } = refusal;
   const code = statusOf(reason);
   const title = subject === undefined ? titleOf(reason) : undefined;
   const answer =
     title === undefined
-      ? encodeAnswer(refusalText(refusal), code, refusal, info.priority)
-      : standingAnswer(title, code, refusal, info.priority);
-  const metadata = new RefusalMetadata(answer, answer.pushback);
+      ? encodeAnswer(refusalText(refusal), code, refusal, priority)
+      : standingAnswer(title, code, refusal, priority);
+  const metadata = new RefusalMetadata(answer, trailersOf(answer, admission));
+  if (admission !== undefined) noteOwnAdmission(metadata);
   return { code, details: answer.details, metadata };
 }
 
-/** A refusal, encoded for the wire. */
-interface Answer extends EncodedDetails {
+/** A refusal, encoded for the wire. Shared by all calls with the same answer. */
+interface Answer {
   readonly details: string;
+  readonly bytes: Buffer;
+  readonly base64: string;
   readonly pushback: string | undefined;
+  /** The trailers with the level that the server published last. */
+  trailers: Trailers | undefined;
+}
+
+/** The trailers of an answer, as metadata and as headers. Shared, too: never written to. */
+interface Trailers {
+  readonly admission: string | undefined;
+  readonly values: Map<string, MetadataValue[]>;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** Answers that can be used again: by reason, then by a number made of priority and wait. */
@@ -96,30 +115,41 @@ function encodeAnswer(
   const bytes = encodeRejection(code, details, sent, info);
   const wait = retryAfterMs === undefined ? undefined : String(retryAfterMs);
   const pushback = wait ?? (subject === undefined ? undefined : noRetry);
-  return { details, bytes, base64: bytes.toString("base64"), pushback };
+  return { details, bytes, base64: bytes.toString("base64"), pushback, trailers: undefined };
 }
 
-/** Serialised details of a status. */
-export interface EncodedDetails {
-  /** Shared by all calls with the same answer: never written to. */
-  readonly bytes: Buffer;
-  readonly base64: string;
+function trailersOf(answer: Answer, admission: string | undefined): Trailers {
+  const { trailers: known, bytes, base64, pushback } = answer;
+  if (known !== undefined && known.admission === admission) return known;
+  const values = new Map<string, MetadataValue[]>([[statusDetailsKey, [bytes]]]);
+  const headers: Record<string, string> = { [statusDetailsKey]: base64 };
+  const set = (key: string, value: string | undefined) => {
+    if (value === undefined) return;
+    values.set(key, [value]);
+    headers[key] = value;
+  };
+  set(pushbackKey, pushback);
+  set(admissionKey, admission);
+  answer.trailers = { admission, values, headers };
+  return answer.trailers;
 }
 
 /**
  * The metadata of a call that a server policy refused. grpc-js copies the metadata of each status and encodes the bytes
- * in base64, which is a good part of the cost of a refusal. This class uses the bytes and the base64 text of an encoded
- * answer again.
+ * in base64, which is a good part of the cost of a refusal. This class and its copies use the trailers of an encoded answer as
+ * they are, until one is changed: that one gets values of its own.
  */
 export class RefusalMetadata extends Metadata {
-  readonly #details: EncodedDetails;
+  readonly #answer: Answer;
+  /** `undefined` once the values are its own. */
+  #trailers: Trailers | undefined;
   #original = true;
 
-  constructor(details: EncodedDetails, pushback: string | undefined) {
+  constructor(answer: Answer, trailers: Trailers | undefined) {
     super();
-    this.#details = details;
-    this.internalRepr.set(statusDetailsKey, [details.bytes]);
-    if (pushback !== undefined) this.internalRepr.set(pushbackKey, [pushback]);
+    this.#answer = answer;
+    this.#trailers = trailers;
+    if (trailers !== undefined) this.internalRepr = trailers.values;
   }
 
   /** Whether a policy of this server made the metadata for this call. A clone may belong to any other call. */
@@ -127,16 +157,36 @@ export class RefusalMetadata extends Metadata {
     return metadata instanceof RefusalMetadata && metadata.#original;
   }
 
+  override set(key: string, value: MetadataValue): void {
+    this.#change();
+    super.set(key, value);
+  }
+
+  override add(key: string, value: MetadataValue): void {
+    this.#change();
+    super.add(key, value);
+  }
+
+  override remove(key: string): void {
+    this.#change();
+    super.remove(key);
+  }
+
+  override merge(other: Metadata): void {
+    this.#change();
+    super.merge(other);
+  }
+
   override clone(): RefusalMetadata {
-    const copy = new RefusalMetadata(this.#details, undefined);
+    const copy = new RefusalMetadata(this.#answer, this.#trailers);
     copy.#original = false;
     copy.setOptions(this.getOptions());
-    copy.internalRepr.clear();
-    for (const [key, values] of this.internalRepr) copy.internalRepr.set(key, [...values]);
+    if (this.#trailers === undefined) copy.internalRepr = copied(this.internalRepr);
     return copy;
   }
 
   override toHttp2Headers(): ReturnType<Metadata["toHttp2Headers"]> {
+    if (this.#trailers !== undefined) return { ...this.#trailers.headers };
     const headers: ReturnType<Metadata["toHttp2Headers"]> = {};
     for (const [key, values] of this.internalRepr) {
       const [value] = values;
@@ -148,8 +198,20 @@ export class RefusalMetadata extends Metadata {
     return headers;
   }
 
+  #change(): void {
+    if (this.#trailers === undefined) return;
+    this.#trailers = undefined;
+    this.internalRepr = copied(this.internalRepr);
+  }
+
   #text(value: MetadataValue): string {
     if (typeof value === "string") return value;
-    return value === this.#details.bytes ? this.#details.base64 : value.toString("base64");
+    return value === this.#answer.bytes ? this.#answer.base64 : value.toString("base64");
   }
+}
+
+function copied(values: ReadonlyMap<string, MetadataValue[]>): Map<string, MetadataValue[]> {
+  const copy = new Map<string, MetadataValue[]>();
+  for (const [key, each] of values) copy.set(key, [...each]);
+  return copy;
 }

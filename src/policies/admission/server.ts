@@ -14,7 +14,7 @@ import type { Priority } from "../../core/priority.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { formatAdmission } from "../../grpc/metadata.js";
-import type { ServerGate } from "../../grpc/server/gated-call.js";
+import type { ServerGate } from "../../grpc/server/pipeline-call.js";
 import {
   isExempt,
   type ServerPolicyOptions,

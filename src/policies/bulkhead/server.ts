@@ -1,7 +1,6 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
-import type { Gate } from "../../core/gate.js";
 import { boundedKey, Keyed } from "../../core/keyed.js";
 import { readOptions, wholeNumber } from "../../core/options.js";
 import {
@@ -19,6 +18,7 @@ import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
+import type { ServerGate } from "../../grpc/server/pipeline-call.js";
 import {
   callSeen,
   isExempt,
@@ -72,9 +72,10 @@ interface Part {
  * Bulkheads of a server by key, before admission. Refused calls end with RESOURCE_EXHAUSTED (`BULKHEAD_FULL`,
  * `QUEUE_TIMEOUT`) and pushback, or with DEADLINE_EXCEEDED (`DEADLINE_EXPIRED`). Exempt: health, reflection, channelz, ORCA.
  */
-export class ServerBulkheadPolicy implements ControlledPolicy, Gate<InboundCall> {
+export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "bulkhead";
   readonly takesSlot = true;
+  readonly asksUser = true;
   mode: Mode;
   readonly #options: Resolved;
   readonly #parts: Keyed<Part>;

@@ -1,18 +1,18 @@
-import type { Metadata, ServerInterceptor, ServerMethodDefinition } from "@grpc/grpc-js";
+import type { Metadata, ServerInterceptor } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
 import { InvalidOptionError, optionalFunction } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import type { CurrentCall, InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { delayText, endText, FaultsPolicy, faultStatus, readFault } from "../../grpc/faults.js";
-import { inboundFor } from "../../grpc/server/context.js";
-import { ForwardingServerCall } from "../../grpc/server/forwarding-call.js";
+import { ForwardingServerCall, intercepted } from "../../grpc/server/forwarding-call.js";
 import {
   isExempt,
   type ServerPolicyOptions,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
 import type { PriorityReader } from "../../grpc/server/priority.js";
+import { inboundFor, type ServerMethod } from "../../grpc/server/record.js";
 import { serverRejection } from "../../grpc/status/server-rejection.js";
 import type { PartialStatus, ServerCall } from "../../grpc/types.js";
 import type { Fault, FaultKind } from "./faults.js";
@@ -38,8 +38,6 @@ export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
    */
   readonly headers?: boolean;
 }
-
-type MethodDefinition = ServerMethodDefinition<unknown, unknown>;
 
 /** A fault of a response that has not come so far. */
 interface AwaitedFault {
@@ -90,15 +88,16 @@ export function serverFaultsInterceptors(
   if (policy?.enabled !== true) return [];
   return [
     (method, call) => {
-      if (policy.mode === "off") return call as ReturnType<ServerInterceptor>;
-      const inboundOf = inboundFor(method, call, environment, priority);
-      return new FaultyServerCall(method, call, policy, inboundOf);
+      if (policy.mode === "off") return intercepted(call);
+      const inboundOf = (metadata: Metadata) =>
+        inboundFor(method, call, metadata, environment, priority);
+      return intercepted(new FaultyServerCall(method, call, policy, inboundOf));
     },
   ];
 }
 
 class FaultyServerCall extends ForwardingServerCall {
-  readonly #method: MethodDefinition;
+  readonly #method: ServerMethod;
   readonly #policy: ServerFaultsPolicy;
   readonly #inboundOf: (metadata: Metadata) => InboundCall;
   /** The mode when the call arrived: a change of mode does not affect calls that run. */
@@ -113,7 +112,7 @@ class FaultyServerCall extends ForwardingServerCall {
   #broken = false;
 
   constructor(
-    method: MethodDefinition,
+    method: ServerMethod,
     below: ServerCall,
     policy: ServerFaultsPolicy,
     inboundOf: (metadata: Metadata) => InboundCall,
@@ -181,9 +180,9 @@ class FaultyServerCall extends ForwardingServerCall {
     };
   }
 
-  override onCancel(): void {
+  protected override endedNow(): void {
     this.#letGo();
-    super.onCancel();
+    super.endedNow();
   }
 
   override sendMessage(message: unknown, callback: () => void): void {
@@ -263,5 +262,5 @@ export function faults(
   const { mode, environment, priority, rest } = splitServerOptions(options, "faults");
   const policy = new ServerFaultsPolicy({ ...rest, mode }, environment, "faults");
   const [interceptor] = serverFaultsInterceptors(environment, priority, policy);
-  return interceptor ?? ((_method, call) => call as ReturnType<ServerInterceptor>);
+  return interceptor ?? ((_method, call) => intercepted(call));
 }

@@ -1,11 +1,11 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
-import type { Gate } from "../../core/gate.js";
 import { oneOf, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
+import type { ServerGate } from "../../grpc/server/pipeline-call.js";
 import {
   callSeen,
   isExempt,
@@ -34,8 +34,9 @@ export interface QuotaOptions extends RateLimitOptions {
 }
 
 /** One quota of a server. When a call that has passed it is refused later, or is cancelled, its tokens come back. */
-export class QuotaPolicy implements ControlledPolicy, Gate<InboundCall> {
+export class QuotaPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "quota";
+  readonly asksUser = true;
   mode: Mode;
   readonly #limit: RateLimit;
   readonly #keyOf: (call: QuotaCall) => string;

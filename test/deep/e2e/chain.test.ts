@@ -12,8 +12,8 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import type { Relay } from "../../../src/grpc/server/context.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
+import type { Relay } from "../../../src/grpc/status/relay.js";
 import { createWeir } from "../../../src/weir.js";
 import { echo, payload } from "../../scene.js";
 import { listen } from "./listen.js";

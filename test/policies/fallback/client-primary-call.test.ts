@@ -250,7 +250,8 @@ describe("a call that shares another", () => {
         startedAtMs: 0,
         deadlineMs: Number.POSITIVE_INFINITY,
       });
-      inbound.retryDepth = retryDepth;
+      inbound.metadata = new Metadata();
+      inbound.metadata.set("x-weir-retry-depth", String(retryDepth));
       runInbound(inbound, () => made.start());
     };
 
