@@ -14,6 +14,16 @@ export type {
 } from "./grpc/channel/partitioned-channel.js";
 export { partitionedChannel } from "./grpc/channel/partitioned-channel.js";
 export { context } from "./grpc/client/context.js";
+export type {
+  AttemptEnd,
+  CallEnd,
+  OwnPart,
+  OwnPartEnd,
+  OwnPartOfCall,
+  StartingAttempt,
+  StartingCall,
+} from "./grpc/client/own-part.js";
+export { part } from "./grpc/client/own-part.js";
 export type { KeyedCall, PolicyOptions, StandaloneOptions } from "./grpc/client/policy.js";
 export type { EnvironmentOptions } from "./grpc/environment.js";
 export { GuardRejectedError } from "./grpc/status/guard-rejected-error.js";

@@ -10,6 +10,7 @@ import {
 } from "../core/reset-budget.js";
 import { reconnectBackoff } from "../grpc/channel/options.js";
 import { contextPart } from "../grpc/client/context.js";
+import { type OwnPart, ownParts, resolveOwnParts } from "../grpc/client/own-part.js";
 import { compiled, pipelineInterceptor, type SpanParts } from "../grpc/client/parts.js";
 import { gatesPart, type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
 import { recordTransformer } from "../grpc/context/call-record.js";
@@ -113,6 +114,11 @@ export interface ClientPolicy extends MethodPolicy {
    */
   readonly resets?: ResetOptions | false;
   /**
+   * Policies of your own, in this order: below the deadline, and above fallback and retries. What they are told of
+   * attempts comes behind the gates. @defaultValue none
+   */
+  readonly parts?: readonly OwnPart[];
+  /**
    * Policies of single methods (`pkg.Service/Method`) or services (`pkg.Service`). Each option given here replaces that
    * of the service or the client. A policy that is named here, such as a breaker or a bulkhead, has state of its own; a
    * policy that is left out is shared with the service or the client.
@@ -129,6 +135,7 @@ export function clientPipeline(
   environment: Environment,
   spans: SpanParts,
 ): Interceptor {
+  const own = policies.own.map((policy) => ownParts(policy, environment.report));
   const layersOf = policies.compiled((method) => {
     const { idempotencyKey, deadline, fallback, retry, hedge } = method;
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
@@ -137,6 +144,7 @@ export function clientPipeline(
       spans.call,
       idempotencyKey && idempotencyKeyPart(environment, idempotencyKey),
       deadlinePart(deadline),
+      ...own.map(({ call }) => call),
       fallbackPart(environment, fallback),
       repeatPart(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
       gatesPart([
@@ -148,6 +156,7 @@ export function clientPipeline(
         // After that queue: the time in it does not count as the target's, and does not use up a probe.
         breaker && breakerAdmit(breaker),
       ]),
+      ...own.map(({ attempt }) => attempt),
       timeouts && attemptTimeoutsPart(timeouts),
       spans.attempt,
       faults && faultsLayer(environment, faults),
@@ -188,6 +197,8 @@ export function clientOptions(
 export class ClientPolicies {
   /** The resets that connections have left; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
+  /** Policies of the user's own. */
+  readonly own: readonly OwnPart[];
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
   readonly #built: BuiltPolicy[] = [];
@@ -197,8 +208,15 @@ export class ClientPolicies {
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, environment: Environment) {
     this.#environment = environment;
-    const read = readOptions("client", policy, [...policyKeys, "methods", "idempotency", "resets"]);
-    const { methods: named = {}, idempotency, resets, ...given } = read;
+    const read = readOptions("client", policy, [
+      ...policyKeys,
+      "methods",
+      "idempotency",
+      "resets",
+      "parts",
+    ]);
+    const { methods: named = {}, idempotency, resets, parts = [], ...given } = read;
+    this.own = resolveOwnParts(parts, "client.parts");
     const base = readPolicies(given, "client");
     this.resets =
       resets === false

@@ -21,6 +21,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
   "load-balancing": /no service config: \d+, 0, 0;/,
+  "own-policy": /answered: boots of blue/,
   priorities: /GetStock of boots in other colours is low/,
   quickstart: /refused by this process: BREAKER_OPEN/,
   rate: /umbrella 5th: OK/,

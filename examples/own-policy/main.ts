@@ -1,0 +1,34 @@
+// A policy of one's own in the pipeline.
+import { status } from "@grpc/grpc-js";
+import { createWeir } from "grpc-weir";
+import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { tenant, tenants } from "./tenants.js";
+
+let asked = 0;
+const server = await startInventory({
+  getStock({ request, metadata }, callback) {
+    asked += 1;
+    if (asked === 1) callback({ code: status.UNAVAILABLE, details: "one moment" });
+    else callback(null, { sku: `${request.sku} of ${metadata.get("x-tenant")[0]}`, quantity: 42 });
+  },
+});
+// #region client
+const weir = createWeir();
+const client = inventoryClient(server, weir.client({ parts: [tenants] }));
+// #endregion
+
+console.log("a call of a tenant:");
+const { sku } = await tenant.run("blue", () =>
+  answer<{ sku: string }>((done) => client.getStock({ sku: "boots" }, done)),
+);
+console.log(`  answered: ${sku}`);
+console.log("a call of nobody:");
+try {
+  await answer((done) => client.getStock({ sku: "boots" }, done));
+} catch (error) {
+  if (!isServiceError(error)) throw error;
+  console.log(`  ${status[error.code]}: ${error.details}, ${asked} calls on the server`);
+}
+client.close();
+weir.close();
+server.stop();
