@@ -16,17 +16,17 @@ import { type KeyedCall, type StandaloneOptions, takeStandalone } from "./policy
 /** A call that starts, for a policy of your own. */
 export interface StartingCall extends KeyedCall {
   /** Milliseconds until the deadline of the call; `Infinity` without one. */
-  remainingMs(): number;
+  readonly remainingMs: () => number;
   /** Sets a value in the metadata of all attempts of the call. Throws for a key or value that metadata cannot carry. */
-  setMetadata(key: string, value: MetadataValue): void;
+  readonly setMetadata: (key: string, value: MetadataValue) => void;
   /** Ends the call with this status. It is not sent. */
-  end(status: PartialStatus): void;
+  readonly end: (status: PartialStatus) => void;
 }
 
 /** An attempt that has passed all gates and is about to be sent, for a policy of your own. */
 export interface StartingAttempt extends Pick<AttemptRecord, "number" | "cause"> {
   /** Sets a value in the metadata of this attempt. Throws for a key or value that metadata cannot carry. */
-  setMetadata(key: string, value: MetadataValue): void;
+  readonly setMetadata: (key: string, value: MetadataValue) => void;
 }
 
 /** How an attempt, or a call, has ended, for a policy of your own. */
