@@ -87,8 +87,11 @@ export function layerOf(
     tracked: parts.some(({ at }) => at !== "call"),
     pendingCalls,
   };
+  // Nothing else stands here: a call that is not repeated passes by.
+  const alone = repeat !== undefined && parts.length === 1;
   return (options, nextCall) =>
-    repeat?.make(options, nextCall, segment) ?? new PipelineCall(options, nextCall, segment);
+    repeat?.make(options, nextCall, segment) ??
+    (alone ? nextCall(options) : new PipelineCall(options, nextCall, segment));
 }
 
 /**

@@ -120,7 +120,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   readonly record: CallRecord;
   readonly steps: Segment;
   readonly requests: ReplayBuffer;
-  /** The options of its attempts. A part may replace them by a copy. */
+  /** As the call was given them, but for `parent`. Nobody writes to them. */
   options: OptionsWithRecord;
   readonly #nextCall: NextCall;
   readonly #streamedResponse: boolean;
@@ -129,7 +129,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   #metadata: Metadata | undefined;
   #listener: Partial<ClientListener> | undefined;
   #watches: CallWatch[] | undefined;
-  #ownOptions = false;
+  /** The deadline that a part has set. */
+  #deadline: CallDeadline | undefined;
   #ownMetadata = false;
   #started = false;
   #cancelled: StatusObject | undefined;
@@ -251,20 +252,15 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     return own;
   }
 
-  /** The options of the attempts, for a part that changes them while the call begins. The given ones are copied. */
-  writableOptions(): OptionsWithRecord {
-    if (!this.#ownOptions) {
-      this.#ownOptions = true;
-      this.options = { ...this.options };
-    }
-    return this.options;
+  /** Sends the attempts with this deadline, for a part that sets it while the call begins. */
+  limit(deadline: CallDeadline): void {
+    this.#deadline = deadline;
   }
 
   /** Takes the option `parent` out of those of the attempts. */
   dropParent(): void {
     const { parent: _, ...options } = this.options;
     this.options = options;
-    this.#ownOptions = false;
   }
 
   /** Cancels all attempts and ends the call with this status, asynchronously. */
@@ -304,22 +300,24 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   }
 
   #onlyAttempt(): Attempt {
-    const { options } = this;
+    const options = this.#deadline === undefined ? this.options : this.#ownOptions();
     const record = this.steps.tracked ? attemptOf(options, this.record) : noAttempt;
     return new Attempt(this, record, this.metadata, options);
   }
 
+  /** For one attempt: calls below read them later, too, and interceptors below may write to them. */
+  #ownOptions(): OptionsWithOwn {
+    const deadline = this.#deadline;
+    return deadline === undefined ? { ...this.options } : { ...this.options, deadline };
+  }
+
   #repeated(attempt: AttemptRecord): Attempt {
     const metadata = attemptMetadata(this.metadata, this.record, attempt);
-    const { options, record } = this;
+    const options = this.#ownOptions();
     // Without the key, calls below take the first attempt of the record.
-    const keyed = attempt.number > 1 || options[attemptKey] !== undefined;
-    return new Attempt(
-      this,
-      attempt,
-      metadata,
-      keyed ? repeatedOptions(options, record, attempt) : options,
-    );
+    if (attempt.number > 1 || options[attemptKey] !== undefined) options[attemptKey] = attempt;
+    if (attempt.number > 1) limitAgain(options, this.record);
+    return new Attempt(this, attempt, metadata, options);
   }
 
   /** Shows a response that was held back as unwanted. */
@@ -465,7 +463,10 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     this.unmake();
     const call = callBelow(this.#nextCall, options);
     mustBeCall(call);
-    if (this.record.target === "") this.record.learnTarget(targetOf(call));
+    // A call of the toolkit makes the calls below it to learn the target: only for who needs it now.
+    if (this.record.target === "" && (this.#repeats || !(reach in call))) {
+      this.record.learnTarget(targetOf(call));
+    }
     return call;
   }
 
@@ -742,20 +743,10 @@ function cancelCode({ code }: StatusObject): Status {
   return code === Status.OK ? Status.CANCELLED : code;
 }
 
-/** The options of a further attempt: a copy, because calls below read the options of their attempt later, too. */
-function repeatedOptions(
-  options: OptionsWithOwn,
-  { deadlineMs, clock }: CallRecord,
-  attempt: AttemptRecord,
-): OptionsWithOwn {
-  // In V8, a symbol before the spread costs a tenth of one that is added later.
-  const own: OptionsWithOwn = { [attemptKey]: attempt, ...options };
-  own[attemptKey] = attempt;
-  // The wall clock may have been set since the call began. A `CallDeadline` considers that itself.
-  if (deadlineMs !== Number.POSITIVE_INFINITY && !(own.deadline instanceof CallDeadline)) {
-    own.deadline = toEpoch(deadlineMs, clock);
-  }
-  return own;
+/** The wall clock may have been set since the call began. A `CallDeadline` considers that itself. */
+function limitAgain(options: OptionsWithOwn, { deadlineMs, clock }: CallRecord): void {
+  if (deadlineMs === Number.POSITIVE_INFINITY || options.deadline instanceof CallDeadline) return;
+  options.deadline = toEpoch(deadlineMs, clock);
 }
 
 /**

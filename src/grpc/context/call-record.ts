@@ -152,6 +152,8 @@ export class CallRecord {
   /** What the telemetry keeps of the call. */
   trace: unknown;
   #attemptsDone = 0;
+  /** An attempt that parts above the retries have seen: the first one of the retries is the same. */
+  #seenAbove: AttemptRecord | undefined;
   readonly #scope: AsyncResource;
   #target: string;
   #decisions: Decision[] | undefined;
@@ -201,6 +203,9 @@ export class CallRecord {
     delayMs: number,
     after?: StatusObject,
   ): AttemptRecord {
+    const seen = this.#seenAbove;
+    this.#seenAbove = undefined;
+    if (cause === "first" && seen !== undefined) return seen;
     const attempt: AttemptRecord = {
       number: this.attemptCount + 1,
       previous: this.attemptsSinceProgress,
@@ -223,6 +228,15 @@ export class CallRecord {
   /** The first ones and the latest. */
   get decisions(): readonly Decision[] {
     return this.#decisions ?? none;
+  }
+
+  /** The attempt of a part that makes no others: the first of the call. */
+  firstAttempt(): AttemptRecord {
+    const [first] = this.attempts;
+    if (first !== undefined) return first;
+    const attempt = this.startAttempt("first", 0);
+    this.#seenAbove = attempt;
+    return attempt;
   }
 
   /** The channel's target; the empty string where it is not known. */
@@ -320,7 +334,7 @@ function hasRecord(options: OptionsWithOwn): options is OptionsWithRecord {
 
 /** The attempt that these options belong to; without a retrying call above, the call's only one. */
 export function attemptOf(options: OptionsWithOwn, record: CallRecord): AttemptRecord {
-  return options[attemptKey] ?? record.attempts[0] ?? record.startAttempt("first", 0);
+  return options[attemptKey] ?? record.firstAttempt();
 }
 
 /** What `weir.with` can set for one call, beside the options that grpc-js knows. */

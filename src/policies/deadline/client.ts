@@ -166,7 +166,7 @@ class DeadlineWatch implements CallWatch {
     );
     const byChannel = this.#record.connection !== undefined;
     const deadline = new CallDeadline(deadlineMs, remainingMs, this.#clock, byChannel);
-    this.#call.writableOptions().deadline = deadline;
+    this.#call.limit(deadline);
   }
 
   #follow(parent: OptionsWithOwn["parent"]): void {
