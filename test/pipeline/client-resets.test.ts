@@ -1,12 +1,13 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { type InterceptingCall, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { hedge } from "../../src/client.js";
+import { hedge, timeouts } from "../../src/client.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import { resolveResetOptions, sharedResetBudgets } from "../../src/core/reset-budget.js";
+import { environmentOf } from "../../src/grpc/environment.js";
 import { rejectionOf } from "../../src/index.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { createWeir } from "../../src/weir.js";
-import { callOf, fakeBelow, Hearer, optionsOf } from "../grpc/client/fake-call.js";
+import { callOf, fakeBelow, Hearer, optionsOf, settled } from "../grpc/client/fake-call.js";
 import { handlers, kinds, type Scene, scene } from "../scene.js";
 
 /** Two losers may be cancelled at once, and three timeouts. */
@@ -44,8 +45,8 @@ const spent = ({ decisions }: Scene) =>
     .map(({ policy, verdict }) => [policy, verdict]);
 
 /** Uses up what the connection bears, by cancellations of the caller. */
-async function cancelMany({ start, link }: Scene): Promise<void> {
-  for (let i = 0; i < 5; i += 1) {
+async function cancelMany({ start, link }: Scene, calls = 5): Promise<void> {
+  for (let i = 0; i < calls; i += 1) {
     const { cancel, ended } = start("unary");
     await link.pass(20);
     cancel();
@@ -97,6 +98,26 @@ describe.each(kinds)("the attempts of a hedged %s that lost", (method) => {
     await at.link.until(ended);
     await at.link.pass(5);
     expect(onTheWire(at)).toBe(0);
+  });
+
+  it("are not sent any more where they still wait for a place in the bulkhead", async () => {
+    let calls = 0;
+    const at = await scene({
+      client: { ...hedged, bulkhead: { maxConcurrent: 1, maxQueued: 5 } },
+      handlers: handlers((_call, answer) => {
+        calls += 1;
+        if (calls > 2) at.clock.schedule(100, answer);
+      }),
+    });
+    // Too little is left for losers, and enough for a hedge to be sent.
+    await cancelMany(at, 2);
+    expect((await at.call(method)).code).toBe(Status.OK);
+    await at.link.pass(20);
+    expect(calls).toBe(3);
+    expect(onTheWire(at)).toBe(0);
+    expect(spent(at)).toEqual([]);
+    expect(JSON.stringify(at.weir.snapshot().policies.bulkhead)).toMatch(/"running":0/);
+    expect(at.clock.pending.refs + at.clock.pending.unrefs).toBe(0);
   });
 
   it("are cancelled at once where resets do not matter", async () => {
@@ -210,6 +231,29 @@ describe("an attempt's own timeout", () => {
     expect(rejectionOf(error)?.reason).toBe("FIRST_RESPONSE_TIMEOUT");
     expect(at.clock.now() - beganMs).toBe(100);
   });
+});
+
+it("an attempt whose timeout makes an observer cancel the call counts as one reset", async () => {
+  const clock = new VirtualClock();
+  const { nextCall } = fakeBelow();
+  const running: { call?: InterceptingCall } = {};
+  const interceptor = timeouts({
+    clock,
+    target: "dns:server",
+    firstResponseMs: 100,
+    onDecision: () => running.call?.cancelWithStatus(Status.CANCELLED, "enough"),
+  });
+  running.call = interceptor(optionsOf(), nextCall);
+  const above = new Hearer();
+  running.call.start(new Metadata(), above);
+  clock.advance(100);
+  await settled();
+  expect(above.statuses.map(({ code }) => code)).toEqual([Status.CANCELLED]);
+  const { resets: budgets } = environmentOf({ clock }, "test");
+  let left = 0;
+  while (left < 800 && budgets?.take("dns:server", "loser", {}) === true) left += 1;
+  // Of 800, losers leave half to others.
+  expect(left).toBe(399);
 });
 
 describe("resets as an option of a client", () => {

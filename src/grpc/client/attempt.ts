@@ -226,7 +226,13 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       return;
     }
     // Gates keep state by target. It is unknown where a client has the interceptors without the transformer.
-    if (record.target === "") owner.learnTarget(this);
+    if (record.target === "") {
+      owner.learnTarget(this);
+      if (!this.waiting) {
+        owner.unmake();
+        return;
+      }
+    }
     const run = new GateRun<ClientPassage>(gates, this, this);
     this.#run = run;
     run.run();
@@ -292,6 +298,11 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       // A part may have ended the attempt.
       if (this.#final !== undefined) return;
       const next = owner.callFor(this);
+      if (!this.waiting) {
+        // An interceptor below has cancelled the call above. Left alone, this one would keep its channel busy.
+        cancelQuietly(next, Status.CANCELLED, "Cancelled before its start");
+        return;
+      }
       this.#next = next;
       startOn(next, this.#definition, this.metadata, this);
       if (this.#watches !== undefined) for (const watch of this.#watches) watch.started?.();

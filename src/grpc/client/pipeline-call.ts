@@ -604,7 +604,9 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     attempt.lost = true;
     const { resets, target } = this.record;
     const cancel = () => attempt.cancel(Status.CANCELLED, supersededText);
-    if (resets === undefined || resets.take(target, "loser", attempt.attempt)) {
+    // One that waits at a gate has no stream that would be reset.
+    const unsent = attempt.next === undefined;
+    if (unsent || resets === undefined || resets.take(target, "loser", attempt.attempt)) {
       cancel();
       return;
     }

@@ -48,6 +48,7 @@ class TimeoutsWatch implements AttemptWatch {
   #peerAtStart: string | undefined;
   /** Headers or a message have come. */
   #responding = false;
+  #resetCounted = false;
 
   constructor(attempt: Attempt, timeouts: ResolvedTimeoutOptions) {
     this.#attempt = attempt;
@@ -101,6 +102,8 @@ class TimeoutsWatch implements AttemptWatch {
   }
 
   endedBelow(): void {
+    if (this.#resetCounted) return;
+    this.#resetCounted = true;
     const { resets, target } = this.#record;
     // The end of the call that was cancelled below. By now the peer tells whether there was a stream that was reset.
     const peer = this.#attempt.getPeer();

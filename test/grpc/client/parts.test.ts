@@ -12,10 +12,12 @@ import {
   callOf,
   ended,
   type FakeCall,
+  failing,
   fakeBelow,
   Hearer,
   optionsOf,
   settled,
+  Writes,
 } from "./fake-call.js";
 
 /** The call of a row of interceptors, the outermost first, that all stand alone. */
@@ -94,4 +96,33 @@ it("an interceptor below that sets a deadline where there is none does so for ea
   clock.advance(5_000);
   await settled();
   expect(given).toEqual([undefined, undefined]);
+});
+
+describe("a call that is cancelled while the call below is being made", () => {
+  it.each([
+    ["retry", (clock: VirtualClock) => retry({ clock })],
+    ["deadline", (clock: VirtualClock) => deadline({ clock, defaultMs: 1_000 })],
+    ["breaker", (clock: VirtualClock) => breaker({ clock })],
+    ["timeouts", (clock: VirtualClock) => timeouts({ clock, attemptMs: 1_000 })],
+  ] as const)("ends, and the call below is not sent: %s", async (_name, made) => {
+    const clock = new VirtualClock();
+    const { calls, nextCall } = fakeBelow(true);
+    const row: { top?: InterceptingCall } = {};
+    const cancelling: Interceptor = (options, next) => {
+      row.top?.cancelWithStatus(Status.CANCELLED, "enough");
+      return next(options) as InterceptingCall;
+    };
+    const call = rowOf([made(clock), cancelling], nextCall);
+    row.top = call;
+    const above = new Hearer();
+    const writes = new Writes();
+    call.start(new Metadata(), above);
+    call.sendMessageWithContext(writes.context(), "a");
+    call.halfClose();
+    await settled();
+    expect(above.heard).toEqual(failing("unary", Status.CANCELLED));
+    expect(writes.counts).toEqual([1]);
+    expect(calls.map(({ log }) => log)).toEqual([[expect.stringMatching(/^cancel /)]]);
+    expect(clock.pending.refs + clock.pending.unrefs).toBe(0);
+  });
 });
