@@ -96,7 +96,7 @@ const schemes = new Set(["dns", "ipv4", "ipv6", "xds", "passthrough"]);
  * `server.address` and `server.port` of the target of a channel. They name what the client was configured to reach, and
  * not the socket. A target with several addresses, or one that cannot be parsed, becomes the address as a whole.
  */
-export function serverAttributes(target: string): Attributes {
+export const serverAttributes = remembered((target: string): Attributes => {
   if (target === "") return {};
   const [, scheme, authority, path = ""] =
     /^(?:([\w+.-]+):)?(?:\/\/([^/]*)\/)?(.*)$/.exec(target) ?? [];
@@ -106,7 +106,7 @@ export function serverAttributes(target: string): Attributes {
   const name =
     scheme === undefined || authority !== undefined || schemes.has(scheme) ? path : target;
   return hostAttributes(name, target);
-}
+});
 
 /** `server.address` and `server.port` of an `:authority`. */
 export function authorityAttributes(authority: string): Attributes {
@@ -122,11 +122,20 @@ function hostAttributes(name: string, whole: string): Attributes {
 }
 
 /** `network.peer.*` of the result of `getPeer()`; empty if that is not the address of a connection. */
-export function peerAttributes(peer: string): Attributes {
+export const peerAttributes = remembered((peer: string): Attributes => {
   if (peer.startsWith("/")) return { [conventional.peerAddress]: peer };
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|(.+)):(\d{1,5})$/.exec(peer) ?? [];
   const address = bracketed ?? plain;
   // Until there is a connection, `getPeer()` gives the target.
   if (address === undefined || isIP(address) === 0) return {};
   return { [conventional.peerAddress]: address, [conventional.peerPort]: Number(port) };
+});
+
+/** The same function, which remembers its last answer: most calls are to the target and peer of the call before. */
+function remembered(read: (text: string) => Attributes): (text: string) => Attributes {
+  let last: { readonly text: string; readonly attributes: Attributes } | undefined;
+  return (text) => {
+    if (last?.text !== text) last = { text, attributes: Object.freeze(read(text)) };
+    return last.attributes;
+  };
 }
