@@ -21,8 +21,8 @@ export function attemptSpanPart(tracing: Tracing): AttemptPart {
   return {
     at: "attempt",
     begin(attempt) {
-      if (attempt.record.trace === idle || tracing.idle) return undefined;
-      const callTrace = CallTrace.of(attempt.record);
+      if (attempt.trace === idle || tracing.idle) return undefined;
+      const callTrace = CallTrace.of(attempt);
       const { context, recording } = callTrace;
       // If the call is not recorded, its own context is sent, which tells the server not to record either.
       const span = recording ? startSpan(tracing, attempt, callTrace) : undefined;

@@ -7,6 +7,7 @@ import {
   SpanKind,
   trace,
 } from "@opentelemetry/api";
+import type { Attempt } from "../grpc/client/attempt.js";
 import type { CallPart, CallWatch, PipelineCall } from "../grpc/client/pipeline-call.js";
 import type { CallRecord } from "../grpc/context/call-record.js";
 import { rejectionOf } from "../grpc/status/rejection.js";
@@ -31,7 +32,8 @@ export function callSpanPart(tracing: Tracing): CallPart {
         record.trace = idle;
         return undefined;
       }
-      const parent = record.restore(active);
+      // Where the call starts: an interceptor above may have a span of its own.
+      const parent = active();
       const time = new SpanTime(record.clock);
       const { priority } = record;
       const known: Attributes = priority === undefined ? {} : { [own.callPriority]: priority };
@@ -138,8 +140,8 @@ export class CallTrace {
   /**
    * The trace of a call. If no part for call spans stands above, its context is the one that was active for the caller.
    */
-  static of(record: CallRecord): CallTrace {
-    if (record.trace instanceof CallTrace) return record.trace;
+  static of({ trace, record }: Pick<Attempt, "trace" | "record">): CallTrace {
+    if (trace instanceof CallTrace) return trace;
     return new CallTrace(record.restore(active), true, new SpanTime(record.clock));
   }
 }

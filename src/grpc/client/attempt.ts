@@ -96,6 +96,7 @@ export interface AttemptOwner {
   readonly record: CallRecord;
   readonly steps: AttemptSteps;
   readonly requests: ReplayBuffer;
+  readonly trace: unknown;
   /** Makes the call below, or gives the one that was made to learn the target. May throw. */
   callFor(attempt: Attempt): ClientCall;
   /** Makes the call below before the gates, so that the record knows its target. */
@@ -185,6 +186,11 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     this.#definition = options.method_definition;
     this.#requests = owner.requests;
     this.#startedMs = attempt.startedAtMs;
+  }
+
+  /** What the telemetry keeps of the call. */
+  get trace(): unknown {
+    return this.#owner?.trace;
   }
 
   /** The call below; `undefined` until the attempt has passed the gates. */

@@ -120,6 +120,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   readonly record: CallRecord;
   readonly steps: Segment;
   readonly requests: ReplayBuffer;
+  /** What the telemetry keeps of this call. The record may be that of several calls, one of which came later. */
+  trace: unknown;
   /** As the call was given them, but for `parent`. Nobody writes to them. */
   options: OptionsWithRecord;
   readonly #nextCall: NextCall;
@@ -376,6 +378,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       }
       if (this.#ended) return;
     }
+    this.trace = this.record.trace;
     if (this.#repeats) this.#metadata = keepMetadata(this.metadata);
     this.launch("first", 0);
     this.begun();
