@@ -377,6 +377,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       if (!this.#definition.requestStream && entry.context?.callback === undefined) {
         // The only message, and nobody asks when it is written.
         const { flags, message } = entry;
+        requests.sent(number);
         handOn(next, this.#definition, flags === undefined ? {} : { flags }, message);
         continue;
       }
@@ -616,14 +617,17 @@ export interface ReplayLimits {
  */
 export class ReplayBuffer {
   #entries: BufferedEvent[] | undefined;
-  readonly #limits: ReplayLimits;
+  readonly #limits: ReplayLimits | undefined;
   readonly #streamed: boolean;
   #first = 0;
   #bytes = 0;
   #ended = false;
 
-  /** @param streamed Whether the request is streamed. A single message is in memory anyway, and has no limit. */
-  constructor(limits: ReplayLimits, streamed: boolean) {
+  /**
+   * @param limits Without them, no other attempt can follow.
+   * @param streamed Whether the request is streamed. A single message is in memory anyway, and has no limit.
+   */
+  constructor(limits: ReplayLimits | undefined, streamed: boolean) {
     this.#limits = limits;
     this.#streamed = streamed;
   }
@@ -635,6 +639,7 @@ export class ReplayBuffer {
 
   /** Whether the request is larger than its limits. */
   get overfull(): boolean {
+    if (this.#limits === undefined) return false;
     const { maxBufferBytes, maxBufferMessages } = this.#limits;
     return this.#streamed && (this.#bytes > maxBufferBytes || this.#length > maxBufferMessages);
   }
@@ -673,6 +678,11 @@ export class ReplayBuffer {
     if (entry === undefined || context === undefined) return;
     entry.context = undefined;
     context.callback?.(error);
+  }
+
+  /** The message with this number has been sent, and nobody asks when it is written. */
+  sent(number: number): void {
+    if (this.#limits === undefined) this.dropBefore(number + 1);
   }
 
   /** Drops the messages before this one, which no attempt will need. */

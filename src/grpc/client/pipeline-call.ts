@@ -81,10 +81,6 @@ const noAttempt: AttemptRecord = Object.freeze({
   untilMs: Number.POSITIVE_INFINITY,
 });
 
-const noLimits: ReplayLimits = {
-  maxBufferBytes: Number.POSITIVE_INFINITY,
-  maxBufferMessages: Number.POSITIVE_INFINITY,
-};
 const noAttempts: readonly Attempt[] = [];
 
 /**
@@ -172,7 +168,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     const { requestStream, responseStream } = options.method_definition;
     this.#streamedResponse = responseStream;
     this.#repeats = limits !== undefined;
-    this.requests = new ReplayBuffer(limits ?? noLimits, requestStream);
+    this.requests = new ReplayBuffer(limits, requestStream);
   }
 
   // ---- Decisions of subclasses.

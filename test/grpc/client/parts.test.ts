@@ -6,7 +6,16 @@ import {
   status as Status,
 } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { breaker, context, deadline, hedge, retry, timeouts } from "../../../src/client.js";
+import {
+  breaker,
+  bulkhead,
+  context,
+  deadline,
+  hedge,
+  retry,
+  timeouts,
+} from "../../../src/client.js";
+import { PipelineCall } from "../../../src/grpc/client/pipeline-call.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import {
   callOf,
@@ -96,6 +105,26 @@ it("an interceptor below that sets a deadline where there is none does so for ea
   clock.advance(5_000);
   await settled();
   expect(given).toEqual([undefined, undefined]);
+});
+
+it("a call without retries that has waited in a queue lets go of its request when that is sent", async () => {
+  const clock = new VirtualClock();
+  const { calls, nextCall } = fakeBelow(true);
+  const queue = bulkhead({ clock, maxConcurrent: 1, maxQueued: 1 });
+  const begun = ["a", "b"].map((message) => {
+    const call = queue(optionsOf("server-stream"), nextCall);
+    call.start(new Metadata(), new Hearer());
+    call.sendMessage(message);
+    call.halfClose();
+    return call;
+  });
+  await settled();
+  const kept = () => begun.map((call) => call instanceof PipelineCall && call.requests.at(0));
+  expect(kept()).toEqual([undefined, expect.anything()]);
+  calls.find(wasStarted)?.end(ended(Status.OK));
+  await settled();
+  expect(calls.filter(wasStarted)).toHaveLength(2);
+  expect(kept()).toEqual([undefined, undefined]);
 });
 
 describe("a call that is cancelled while the call below is being made", () => {
