@@ -12,6 +12,7 @@ const alone = [
   "test/pipeline/server-shutdown.test.ts",
   "test/policies/pressure/server-process-reader.test.ts",
   "test/core/keyed-memory.test.ts",
+  "test/grpc/server/budget.test.ts",
   "test/testing/in-memory/faults.test.ts",
   "test/grpc/client/kept-request.test.ts",
   "test/conformance/loopback.test.ts",

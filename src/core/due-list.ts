@@ -4,6 +4,8 @@ import type { CancelTask, Clock } from "./clock.js";
 export interface Due {
   /** When its time is up, on the monotonic clock. */
   readonly dueMs: number;
+  /** For the list alone: where the entry stands in it. -1 while it is in none, as at first. */
+  place: number;
   /** Called when its time is up and it is still in the list. */
   due(): void;
 }
@@ -18,7 +20,8 @@ const togetherMs = 20;
  */
 export class DueList {
   readonly #clock: Clock;
-  readonly #all = new Set<Due>();
+  /** In no order. */
+  readonly #all: Due[] = [];
   #firesMs = Number.POSITIVE_INFINITY;
   #stop: CancelTask = () => {};
   #closed = false;
@@ -28,17 +31,28 @@ export class DueList {
   }
 
   get size(): number {
-    return this.#all.size;
+    return this.#all.length;
   }
 
   /** @param nowMs The time now, so that the clock is not read again. */
   add(due: Due, nowMs: number): void {
-    this.#all.add(due);
+    if (due.place < 0) {
+      due.place = this.#all.length;
+      this.#all.push(due);
+    }
     if (due.dueMs < this.#firesMs) this.#fireAt(due.dueMs, nowMs);
   }
 
   delete(due: Due): void {
-    this.#all.delete(due);
+    const { place } = due;
+    if (place < 0) return;
+    due.place = -1;
+    const last = this.#all.pop();
+    // The last one takes its place.
+    if (last !== undefined && last !== due) {
+      last.place = place;
+      this.#all[place] = last;
+    }
     if (this.#closed) this.#stopIfEmpty();
   }
 
@@ -49,7 +63,7 @@ export class DueList {
   }
 
   #stopIfEmpty(): void {
-    if (this.#all.size > 0) return;
+    if (this.#all.length > 0) return;
     this.#stop();
     this.#firesMs = Number.POSITIVE_INFINITY;
   }
@@ -66,12 +80,14 @@ export class DueList {
       this.#firesMs = Number.POSITIVE_INFINITY;
       let nextMs = Number.POSITIVE_INFINITY;
       let failed: { readonly error: unknown } | undefined;
-      for (const each of this.#all) {
+      // A copy, because `due` adds and removes entries.
+      for (const each of this.#all.slice()) {
+        if (each.place < 0) continue;
         if (each.dueMs > nowMs) {
           nextMs = Math.min(nextMs, each.dueMs);
           continue;
         }
-        this.#all.delete(each);
+        this.delete(each);
         try {
           each.due();
         } catch (error) {

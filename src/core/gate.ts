@@ -29,6 +29,8 @@ export interface Gate<C> {
   readonly takesSlot?: boolean;
   /** For a gate with `takesSlot`: refuses a call early that `enter` would refuse now. Takes no slot. */
   refusesEarly?(call: C): Refusal | undefined;
+  /** No call waits in the gate, which calls no `onGranted`. */
+  readonly neverQueues?: boolean;
   /** The permit is held until the call has ended. Without it, only until the call has been answered. */
   readonly untilEnd?: boolean;
 }
@@ -62,7 +64,8 @@ export class GateRun<C> {
   readonly #call: C;
   readonly #host: GateHost;
   /** The permits that the call holds, each at the index of its gate. */
-  readonly #permits: (Permit | undefined)[];
+  #permits = none;
+  #whenGranted: OnGranted | undefined;
   /** Index of the first gate that takes a slot, while the call may not come so far yet; -1 for none. */
   #stopAt = -1;
   /** Places in the queues of gates that observe. */
@@ -80,7 +83,6 @@ export class GateRun<C> {
     this.#gates = gates;
     this.#call = call;
     this.#host = host;
-    this.#permits = gates.map(noPermit);
   }
 
   /** The call stands in a queue. */
@@ -98,10 +100,11 @@ export class GateRun<C> {
    * Otherwise calls `ready` of the host, which goes on with `run`.
    */
   runToSlots(): void {
-    const call = this.#call;
-    this.#stopAt = this.#gates.findIndex(
-      (gate) => gate.takesSlot === true && gate.modeFor(call) !== "off",
-    );
+    const gates = this.#gates;
+    for (let index = 0; index < gates.length && this.#stopAt < 0; index += 1) {
+      const gate = gates[index];
+      if (gate?.takesSlot === true && gate.modeFor(this.#call) !== "off") this.#stopAt = index;
+    }
     this.#goOn(false);
   }
 
@@ -186,7 +189,7 @@ export class GateRun<C> {
         this.#observe(gate, this.#next - 1);
         continue;
       }
-      const answer = gate.enter(this.#call, this.#onGranted);
+      const answer = gate.enter(this.#call, this.#grantedBy(gate));
       if (answer === undefined) continue;
       if (isQueued(answer)) {
         if (this.#over) answer.leave();
@@ -210,7 +213,13 @@ export class GateRun<C> {
     return false;
   }
 
-  readonly #onGranted: OnGranted = (result, waitedMs) => {
+  #grantedBy(gate: Gate<C>): OnGranted {
+    if (gate.neverQueues === true) return neverGranted;
+    this.#whenGranted ??= (result, waitedMs) => this.#granted(result, waitedMs);
+    return this.#whenGranted;
+  }
+
+  #granted(result: WaitResult, waitedMs: number): void {
     const gate = this.#gates[this.#next - 1];
     const queued = this.#waiting;
     this.#waiting = undefined;
@@ -223,7 +232,7 @@ export class GateRun<C> {
       return;
     }
     if (this.#take(result, gate, true)) this.#goOn(true);
-  };
+  }
 
   /** False when the call is refused. */
   #take(result: WaitResult, gate: Gate<C>, waited: boolean): boolean {
@@ -242,20 +251,25 @@ export class GateRun<C> {
   }
 
   #observe(gate: Gate<C>, index: number): void {
+    const answer =
+      gate.neverQueues === true
+        ? gate.enter(this.#call, neverGranted)
+        : this.#enterObserved(gate, index);
+    if (answer !== undefined && !isQueued(answer)) this.#takeObserved(answer, gate, index);
+  }
+
+  #enterObserved(gate: Gate<C>, index: number): GateAnswer | undefined {
     let queued: Queued | undefined;
     const answer = gate.enter(this.#call, (result, waitedMs) => {
       this.#decideQueue(queued, gate.policy, false, waitedMs);
       this.#takeObserved(result, gate, index);
     });
-    if (answer === undefined) return;
-    if (!isQueued(answer)) {
-      this.#takeObserved(answer, gate, index);
-      return;
-    }
+    if (answer === undefined || !isQueued(answer)) return answer;
     queued = answer;
     if (this.#over) queued.leave();
     this.#shadows ??= [];
     this.#shadows.push(queued);
+    return answer;
   }
 
   #takeObserved(result: WaitResult, gate: Gate<C>, index: number): void {
@@ -265,7 +279,10 @@ export class GateRun<C> {
 
   #hold(permit: Permit, index: number): void {
     if (this.#over) abandon(permit, false);
-    else this.#permits[index] = permit;
+    else {
+      if (this.#permits === none) this.#permits = this.#gates.map(noPermit);
+      this.#permits[index] = permit;
+    }
   }
 
   #decideQueue(
@@ -288,6 +305,11 @@ export class GateRun<C> {
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
   }
 }
+
+/** The permits of a call that holds none. Never written to. */
+const none: (Permit | undefined)[] = [];
+
+function neverGranted(): void {}
 
 function noPermit(): Permit | undefined {
   return undefined;

@@ -22,14 +22,14 @@ export const pushbackKey = "grpc-retry-pushback-ms";
 export function readPriority(metadata: Metadata): Priority | "absent" | "invalid" {
   const values = metadata.get(priorityKey);
   if (values.length === 0) return "absent";
-  const [value] = values;
+  const value = values[0];
   return values.length === 1 && isPriority(value) ? value : "invalid";
 }
 
 /** The cohort in the metadata; `undefined` for none, or for an invalid one. */
 export function readCohort(metadata: Metadata): number | undefined {
   const values = metadata.get(cohortKey);
-  const [value] = values;
+  const value = values[0];
   if (values.length !== 1 || typeof value !== "string" || !/^\d{1,3}$/.test(value))
     return undefined;
   const cohort = Number(value);
@@ -43,7 +43,7 @@ export function readCohort(metadata: Metadata): number | undefined {
 export function readPushback(metadata: Metadata): number | "stop" | undefined {
   const values = metadata.get(pushbackKey);
   if (values.length === 0) return undefined;
-  const [value] = values;
+  const value = values[0];
   if (values.length > 1 || typeof value !== "string" || !/^[+-]?\d{1,10}$/.test(value))
     return "stop";
   const ms = Number(value) + 0; // a wait of "-0" is 0
@@ -62,7 +62,7 @@ export function readRetryDepth(metadata: Metadata): number {
 
 function readCount(metadata: Metadata, key: string): number {
   const values = metadata.get(key);
-  const [value] = values;
+  const value = values[0];
   if (values.length !== 1 || typeof value !== "string" || !/^\d{1,4}$/.test(value)) return 0;
   return Number(value);
 }
@@ -87,7 +87,7 @@ export function formatAdmission({ level, ttlMs }: AdmissionLevel): string {
 /** The level in the trailers of a server. A malformed, repeated or too long value counts as absent. */
 export function readAdmission(metadata: Metadata): AdmissionLevel | undefined {
   const values = metadata.get(admissionKey);
-  const [value] = values;
+  const value = values[0];
   if (values.length !== 1 || typeof value !== "string" || value.length > maxLength) {
     return undefined;
   }

@@ -10,6 +10,7 @@ function list() {
   const add = (name: string, inMs: number) => {
     const due = {
       dueMs: clock.now() + inMs,
+      place: -1,
       due: () => void told.push(`${name} ${clock.now() - startMs}`),
     };
     dues.add(due, clock.now());
@@ -72,6 +73,7 @@ describe("a list of what is due", () => {
     dues.delete(second);
     const first = {
       dueMs: clock.now() + 100,
+      place: -1,
       due: () => {
         dues.delete(second);
         add("third", 5);
@@ -87,6 +89,7 @@ describe("a list of what is due", () => {
     const { clock, dues, told, add } = list();
     const broken = {
       dueMs: clock.now() + 100,
+      place: -1,
       due: () => {
         throw new Error("broken");
       },
@@ -96,6 +99,7 @@ describe("a list of what is due", () => {
     add("later", 200);
     const alsoBroken = {
       dueMs: clock.now() + 100,
+      place: -1,
       due: () => {
         throw new Error("too");
       },

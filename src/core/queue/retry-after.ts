@@ -166,9 +166,8 @@ export class Prospects {
   }
 
   /** Milliseconds, whole, from 20 to 5,000, after which another try is worth it for a call that is refused now. */
-  retryAfterMs({ queued, atOnce, rank }: Ahead): number {
+  retryAfterMs({ queued, atOnce, rank }: Ahead, nowMs: number = this.#clock.now()): number {
     const retryAfterEstimate = this.#retryAfterEstimate;
-    const nowMs = this.#clock.now();
     const heldMs = this.#running === 0 ? 0 : nowMs - this.#zeroMs - this.#beganMs / this.#running;
     const before = this.#sentAwayBefore(rank, atOnce, nowMs);
     const nextMs = retryAfterEstimate.untilFree(queued + 1, atOnce, heldMs);
@@ -185,8 +184,8 @@ export class Prospects {
    * The same, rounded up to a multiple of 5, 10 or 100 ms. A server that refuses many calls then sends few different values,
    * which costs less: a status that was encoded once is used again, and header compression has it in its table.
    */
-  roundRetryAfterMs(ahead: Ahead): number {
-    const ms = this.retryAfterMs(ahead);
+  roundRetryAfterMs(ahead: Ahead, nowMs?: number): number {
+    const ms = this.retryAfterMs(ahead, nowMs);
     const step = ms < 100 ? 5 : ms < 1_000 ? 10 : 100;
     return Math.ceil(ms / step) * step;
   }

@@ -72,11 +72,13 @@ export class LatencyQuantile {
    * An attempt that was cancelled because another one was faster should be recorded too, with the time it had run, if that is
    * longer than the quantile in use. Otherwise slow attempts would be missing, the quantile would fall, and hedges would cause
    * more hedges.
+   *
+   * @param nowMs The time now, for a caller that has read the clock.
    */
-  record(ms: number): void {
+  record(ms: number, nowMs: number = this.#clock.now()): void {
     if (!(ms >= 0)) return;
     this.#ring ??= new SliceRing(this.#windowMs, slices, bucketCount + 1);
-    this.#advance(this.#clock.now());
+    this.#advance(nowMs);
     this.#ring.add(bucketOf(ms));
     this.#ring.add(samples);
     this.#unseen += 1;
@@ -88,9 +90,9 @@ export class LatencyQuantile {
    * never count.
    *
    * @param q From 0, the shortest time, to 1, the longest.
+   * @param nowMs The time now, for a caller that has read the clock.
    */
-  quantile(q: number): number | undefined {
-    const nowMs = this.#clock.now();
+  quantile(q: number, nowMs: number = this.#clock.now()): number | undefined {
     if (this.#advance(nowMs) < this.#minSamples) return undefined;
     const upTo = this.#draw(nowMs);
     const drawn = upTo[bucketCount - 1] ?? 0;

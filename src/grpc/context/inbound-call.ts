@@ -90,6 +90,8 @@ export class InboundCall implements CurrentCall {
   cohort = 0;
   /** The cohort is that of a user or tenant, and not a random one. Only then the calls of the handler inherit it. */
   cohortMarked = false;
+  /** The call is arriving, in this turn of the event loop: it is as good as now that it started. */
+  arriving = false;
   /** When the call was passed to its handler; `undefined` before that. */
   handlerStartedMs: number | undefined;
   /** How long such calls usually take, in milliseconds; 0 where that is not known. */
@@ -134,6 +136,11 @@ export class InboundCall implements CurrentCall {
     this.#onDecision = init.onDecision;
     this.observed = init.observed;
     this.#caller = init.caller;
+  }
+
+  /** The time now on the monotonic clock, without a further reading of it while the call arrives. */
+  get nowMs(): number {
+    return this.arriving ? this.startedAtMs : this.clock.now();
   }
 
   get peer(): string {

@@ -73,7 +73,10 @@ export class ForwardingServerCall implements ServerCall, ServerCallListener {
    * reads nothing does not end while its connection lives. Passes it on unless overridden.
    */
   protected endedNow(): void {
-    this.#listener?.onCancel();
+    const listener = this.#listener;
+    // grpc-js and node:http2 keep what listens to a call for some collections after its end, with all that it refers to.
+    this.#listener = undefined;
+    listener?.onCancel();
   }
 
   // ---- From the handler.

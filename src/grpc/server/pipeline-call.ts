@@ -19,13 +19,7 @@ import { serverRejection } from "../status/server-rejection.js";
 import type { PartialStatus, ServerCall } from "../types.js";
 import { ForwardingServerCall, intercepted } from "./forwarding-call.js";
 import type { PriorityReader } from "./priority.js";
-import {
-  inboundFor,
-  newInbound,
-  presentInbound,
-  readRequest,
-  type ServerMethod,
-} from "./record.js";
+import { inboundFor, inboundOf, presentInbound, type ServerMethod } from "./record.js";
 
 /** A policy of the server as a call meets it. */
 export interface ServerGate extends Gate<InboundCall> {
@@ -165,7 +159,8 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   /** The handler's side has asked for what is held, and gets it as soon as nothing else is being passed on. */
   #asked = false;
   #passing = false;
-  #timed = false;
+  #admitting = false;
+  place = -1;
   /** What the call was answered with. `refused`: by a policy behind these gates, so that it is no failure of a handler. */
   #sent: Status | "refused" | undefined;
   #answered = false;
@@ -179,11 +174,9 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
 
   constructor(pipeline: ServerPipeline, method: ServerMethod, below: ServerCall) {
     super(below);
-    const { environment, relay } = pipeline;
-    this.clock = environment.clock;
+    this.clock = pipeline.environment.clock;
     this.#pipeline = pipeline;
     this.#method = method;
-    if (relay !== undefined) this.#inbound = newInbound(method, below, environment);
   }
 
   // ---- The call arrives.
@@ -191,6 +184,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   protected override begunWith(metadata: Metadata): void {
     const { spans, gates } = this.#pipeline;
     const inbound = this.#recordWith(metadata);
+    this.#inbound = inbound;
     if (spans !== undefined && !spans.idle) {
       this.#span = spans.begin(this.below, this.#method.path, metadata, inbound);
     }
@@ -203,18 +197,17 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     }
     inbound.row = this;
     this.#run = new GateRun(gates, inbound, this);
+    inbound.arriving = this.#pipeline.relay !== undefined;
     this.#askGates();
+    inbound.arriving = false;
   }
 
   #recordWith(metadata: Metadata): InboundCall | undefined {
-    const { environment, priority } = this.#pipeline;
-    const made = this.#inbound;
-    if (priority === undefined) this.#inbound = presentInbound(metadata);
-    else if (made !== undefined) readRequest(made, metadata, this.below, priority);
-    else {
-      this.#inbound = inboundFor(this.#method, this.below, metadata, environment, priority);
-    }
-    return this.#inbound;
+    const { environment, priority, relay } = this.#pipeline;
+    if (priority === undefined) return presentInbound(metadata);
+    return relay === undefined
+      ? inboundFor(this.#method, this.below, metadata, environment, priority)
+      : inboundOf(this.#method, this.below, metadata, environment, priority);
   }
 
   #askGates(): void {
@@ -246,6 +239,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
 
   override onReceiveMessage(message: unknown): void {
     if (this.#request === "streamed") this.#enter(passMessage, message);
+    else if (this.#request === "complete") return;
     else if (this.#first === nothing) {
       this.#first = message;
       super.startRead();
@@ -261,13 +255,13 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
       this.#enter(passHalfClose, undefined);
       return;
     }
+    if (this.#request === "complete") return;
     if (this.#first === nothing) this.#first = halfClose;
     else this.#second = halfClose;
     this.#requestComplete();
   }
 
   #requestComplete(): void {
-    if (this.#request !== "open") return;
     this.#request = "complete";
     this.#askGates();
   }
@@ -279,14 +273,13 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   }
 
   #watchTime(nowMs: number): void {
-    if (this.#timed || this.dueMs === Number.POSITIVE_INFINITY) return;
-    this.#timed = true;
-    this.#pipeline.due.add(this, nowMs);
+    if (this.place < 0 && this.dueMs < Number.POSITIVE_INFINITY) {
+      this.#pipeline.due.add(this, nowMs);
+    }
   }
 
   /** The request is late, or the deadline has passed and grpc-js did not notice. */
   due(): void {
-    this.#timed = false;
     const nowMs = this.clock.now();
     if (this.#request === "open" && this.#requestDueMs <= nowMs) this.#requestLate(nowMs);
     // Cancels the policies and the handler.
@@ -320,6 +313,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
       priority: inbound?.priority,
       admission: this.#publishedAdmission(),
     });
+    this.#sent = "refused";
     this.#answered = true;
     this.#span?.answered(status);
     this.refuse(status);
@@ -332,11 +326,14 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     if (inbound === undefined) return;
     this.#admitted = true;
     const held = this.#request !== "streamed";
-    inbound.handlerStartedMs = waited || held ? this.clock.now() : inbound.startedAtMs;
+    inbound.handlerStartedMs = inbound.nowMs;
+    inbound.arriving = false;
     this.#watchTime(inbound.startedAtMs);
     // A call that waited runs inside the call that freed its slot, which must not run the handler as well.
-    this.#passing = held && !waited;
+    this.#admitting = held && !waited;
+    this.#passing = this.#admitting;
     this.#enter(passOn, undefined);
+    this.#admitting = false;
   }
 
   /** For `#enter` alone. Passes on the metadata, and what the handler's side has read by then. */
@@ -395,8 +392,8 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
       return;
     }
     this.#handling = !this.#method.responseStream;
-    const sinceMs = this.clock.now();
-    // The time in which the request arrived is not the handler's.
+    // The time in which the request arrived is not the handler's. In the event that admits the call it was read just now.
+    const sinceMs = this.#admitting ? inbound.handlerStartedMs : this.clock.now();
     inbound.handlerStartedMs = sinceMs;
     super.onReceiveHalfClose();
     const { timing } = this.#pipeline;
@@ -462,6 +459,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   #answer(given: PartialStatus): void {
     const { relay } = this.#pipeline;
     const inbound = this.#inbound;
+    this.#handlerAnswered();
     const status = this.#run === undefined ? given : this.#judged(given);
     this.#span?.answered(status);
     if (relay === undefined || inbound === undefined) {
@@ -475,7 +473,6 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
 
   /** What the gates make of an answer. The result is the status with the level that the server publishes. */
   #judged(status: PartialStatus): PartialStatus {
-    this.#handlerAnswered();
     const given = status.metadata ?? undefined;
     this.#sent ??= given !== undefined && this.#isRefusal(given) ? "refused" : status.code;
     this.#settleSoon(outcomeSent(this.#sent), endingSent(this.#sent));
@@ -535,7 +532,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   // ---- The call has ended.
 
   protected override endedNow(): void {
-    if (this.#timed) this.#pipeline.due.delete(this);
+    this.#pipeline.due.delete(this);
     const inbound = this.#inbound;
     if (inbound !== undefined && this.#pipeline.relay !== undefined) {
       inbound.finish(this.#answered ? "finished" : this.#lateOrCancelled(inbound));
@@ -548,6 +545,19 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
       this.#run?.settle(this.#outcomeOfCancel(inbound), this.#worksOn());
     if (this.#admitted) this.#enter(passEnd, undefined);
     else super.endedNow();
+    this.#letGo();
+  }
+
+  /** Lets go of all that an ended call has no use for. A handler that answers later is not heard any more. */
+  #letGo(): void {
+    if (this.#inbound?.row === this) this.#inbound.row = undefined;
+    this.#inbound = undefined;
+    this.#span = undefined;
+    this.#run = undefined;
+    this.#metadata = undefined;
+    this.#scope = undefined;
+    this.#first = nothing;
+    this.#second = nothing;
   }
 
   /** For `#enter` alone. */

@@ -138,6 +138,22 @@ export interface PriorityCounts {
   readonly clamped: number;
 }
 
+function prioritized(
+  { method, peer }: InboundCall,
+  metadata: Metadata,
+  below: ServerCall,
+): PrioritizedCall {
+  return {
+    method,
+    peer,
+    metadata,
+    // The certificate is read only when the function asks for it: grpc-js decodes it each time.
+    get authContext() {
+      return below.getAuthContext();
+    },
+  };
+}
+
 /** Reads the priority and the cohort of calls. */
 export class PriorityReader {
   readonly #options: ResolvedPriorityOptions;
@@ -163,19 +179,8 @@ export class PriorityReader {
     const call =
       trust === undefined && cohort === undefined
         ? undefined
-        : {
-            method: inbound.method,
-            peer: inbound.peer,
-            metadata,
-            // The certificate is read only when the function asks for it: grpc-js decodes it each time.
-            get authContext() {
-              return below.getAuthContext();
-            },
-          };
-    const trusted =
-      call === undefined ||
-      trust === undefined ||
-      this.#ask(() => trust(call), yesOrNo, "priority.trust") === true;
+        : prioritized(inbound, metadata, below);
+    const trusted = call === undefined || trust === undefined || this.#trusts(trust, call);
     const fixed =
       methods.size === 0
         ? undefined
@@ -193,11 +198,15 @@ export class PriorityReader {
         : cohortOf(key, inbound.clock.wallNow()));
   }
 
+  #trusts(trust: (call: PrioritizedCall) => boolean, call: PrioritizedCall): boolean {
+    return this.#ask(() => trust(call), yesOrNo, "priority.trust") === true;
+  }
+
   #named(metadata: Metadata): Priority | undefined {
     const { key, map } = this.#options;
     const values = metadata.get(key);
     if (values.length === 0) return undefined;
-    const [value] = values;
+    const value = values[0];
     const named =
       values.length === 1 && typeof value === "string" ? this.#mapped(value, map) : undefined;
     if (named === undefined) this.#invalid += 1;

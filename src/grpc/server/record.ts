@@ -7,15 +7,17 @@ import type { PriorityReader } from "./priority.js";
 
 export type ServerMethod = ServerMethodDefinition<unknown, unknown>;
 
-/** The record of an inbound call before its metadata has arrived. */
-export function newInbound(
+/** A new record of an inbound call whose metadata arrive now. Malformed values in them count as absent. */
+export function inboundOf(
   method: ServerMethod,
   call: ServerCall,
+  metadata: Metadata,
   { clock, report, onDecision, observed }: Environment,
+  priority: PriorityReader,
 ): InboundCall {
   const startedAtMs = clock.now();
   const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
-  return new InboundCall({
+  const inbound = new InboundCall({
     method: method.path,
     kind: callKind(method),
     caller: call,
@@ -26,17 +28,9 @@ export function newInbound(
     startedAtMs,
     deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,
   });
-}
-
-/** Reads the metadata of the request into the record. Malformed values count as absent. */
-export function readRequest(
-  inbound: InboundCall,
-  metadata: Metadata,
-  call: ServerCall,
-  priority: PriorityReader,
-): void {
   priority.read(inbound, metadata, call);
   inbound.metadata = metadata;
+  return inbound;
 }
 
 /**
@@ -56,9 +50,5 @@ export function inboundFor(
   environment: Environment,
   priority: PriorityReader,
 ): InboundCall {
-  const present = presentInbound(metadata);
-  if (present !== undefined) return present;
-  const inbound = newInbound(method, call, environment);
-  readRequest(inbound, metadata, call, priority);
-  return inbound;
+  return presentInbound(metadata) ?? inboundOf(method, call, metadata, environment, priority);
 }

@@ -33,6 +33,7 @@ export class Admission {
   readonly #options: AdmissionPoolOptions;
   readonly #clock: Clock;
   readonly #shedders: readonly Shedder[];
+  readonly #onAnswer: AdmissionParts["onAnswer"];
   readonly #waiting: AdmissionQueue<Waiter>;
   readonly #host: SemaphoreHost<AdmissionCall>;
   readonly #prospects: Prospects;
@@ -60,10 +61,11 @@ export class Admission {
     random: Random,
     parts: AdmissionParts = {},
   ) {
-    const { saturated = () => false, shedders = [], report = warn } = parts;
+    const { saturated = () => false, shedders = [], onAnswer, report = warn } = parts;
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;
+    this.#onAnswer = onAnswer;
     const limit = options.makeLimit(
       random,
       {
@@ -230,7 +232,7 @@ export class Admission {
   #shedNow(call: AdmissionCall, nowMs: number): Refusal | undefined {
     if (call.priority === "critical") return undefined;
     const shed = this.#judge(call, nowMs);
-    return shed === undefined ? undefined : this.#refuse(call, "LOAD_SHED", shed);
+    return shed === undefined ? undefined : this.#refuse(call, "LOAD_SHED", shed, nowMs);
   }
 
   #judge(call: AdmissionCall, nowMs: number): string | undefined {
@@ -338,20 +340,31 @@ export class Admission {
 
   #admit(call: AdmissionCall, nowMs: number): Permit {
     this.#admitted[call.priority] += 1;
+    this.#onAnswer?.(call.priority, false, nowMs);
     return this.#slots.permit(call, nowMs);
   }
 
-  #refuse(call: AdmissionCall, reason: RefusalReason, detail: string): Refusal {
+  #refuse(
+    call: AdmissionCall,
+    reason: RefusalReason,
+    detail: string,
+    nowMs: number = this.#clock.now(),
+  ): Refusal {
     this.#refused[call.priority] += 1;
     // A retry does not help a call that has no time left, or one on a server that drains.
     if (reason !== "LOAD_SHED" && reason !== "CONCURRENCY_LIMIT" && reason !== "QUEUE_TIMEOUT") {
       return refusal(reason, detail);
     }
     this.#shed += 1;
+    this.#onAnswer?.(call.priority, true, nowMs);
     const queued = this.#waiting.size;
     const atOnce = this.#slots.count;
     const rank = priorityRank[call.priority];
-    return refusal(reason, detail, this.#prospects.roundRetryAfterMs({ queued, atOnce, rank }));
+    return refusal(
+      reason,
+      detail,
+      this.#prospects.roundRetryAfterMs({ queued, atOnce, rank }, nowMs),
+    );
   }
 
   #occupancy(): string {
@@ -403,6 +416,8 @@ export interface AdmissionParts {
   readonly saturated?: () => boolean;
   /** Asked in their order, before a slot or the queue is. @defaultValue none */
   readonly shedders?: readonly Shedder[];
+  /** Notified of each call that is admitted, or refused for load. */
+  readonly onAnswer?: ((priority: Priority, shed: boolean, nowMs: number) => void) | undefined;
   /** Is given what an `onGranted` throws. @defaultValue the error is thrown from a task of its own */
   readonly report?: ReportError;
 }

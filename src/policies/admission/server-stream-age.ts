@@ -21,6 +21,7 @@ const spread = 0.1;
  */
 export class StreamAge implements Gate<InboundCall> {
   readonly policy = "admission";
+  readonly neverQueues = true;
   readonly #admission: { readonly mode: Mode };
   readonly #maxAgeMs: number;
   readonly #clock: Clock;

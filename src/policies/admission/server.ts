@@ -1,16 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
-import type { RefusalReason } from "../../core/decision.js";
-import {
-  type GateAnswer,
-  isQueued,
-  isRefusal,
-  type OnGranted,
-  type Refusal,
-  type WaitResult,
-} from "../../core/permit.js";
-import type { Priority } from "../../core/priority.js";
+import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { formatAdmission } from "../../grpc/metadata.js";
@@ -25,9 +16,15 @@ import type { CallKind } from "../../grpc/types.js";
 import { PressureMeter, type PressureSnapshot } from "../pressure/meter.js";
 import { idleReader, resolvePressureOptions } from "../pressure/options.js";
 import { NodeProcessReader } from "../pressure/server-process-reader.js";
-import { Admission, type AdmissionSnapshot, type AdmissionWork } from "./admission.js";
+import {
+  Admission,
+  type AdmissionParts,
+  type AdmissionSnapshot,
+  type AdmissionWork,
+} from "./admission.js";
 import {
   type AdmissionOptions,
+  type AdmissionPoolOptions,
   type ResolvedAdmissionOptions,
   resolveAdmissionOptions,
 } from "./options.js";
@@ -35,12 +32,6 @@ import { PublishedLevel } from "./published-level.js";
 import { StreamAge } from "./server-stream-age.js";
 import { LoadThresholds, PressureShedder, type Shedder } from "./shedders.js";
 
-/** The reasons that are about load, and so about other calls of the same priority. */
-const loadReasons: ReadonlySet<RefusalReason> = new Set([
-  "LOAD_SHED",
-  "CONCURRENCY_LIMIT",
-  "QUEUE_TIMEOUT",
-]);
 /** The load from which handlers may run longer than they usually do. */
 const busyLoad = 0.7;
 /** How long a published level holds, in milliseconds. */
@@ -101,14 +92,15 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const shedders: Shedder[] = [];
     if (thresholds !== false) shedders.push(new LoadThresholds(thresholds));
     if (this.#byPressure !== undefined) shedders.push(this.#byPressure);
-    const parts = { saturated: () => meter.saturated(), shedders, report };
-    this.#calls = new Admission(options, clock, random, parts);
-    this.#streams =
-      streams === "together" ? undefined : new Admission(streams, clock, random, parts);
     if (options.publish) {
       this.#callLevel = new PublishedLevel();
       this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
     }
+    const parts = { saturated: () => meter.saturated(), shedders, report };
+    const pool = (own: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
+      new Admission(own, clock, random, { ...parts, onAnswer: this.#noting(level) });
+    this.#calls = pool(options, this.#callLevel);
+    this.#streams = streams === "together" ? undefined : pool(streams, this.#streamLevel);
   }
 
   /** How full the fuller of the pools is, from 0 to 1. In mode `observe`, how full it would be. */
@@ -140,26 +132,11 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   enter(inbound: InboundCall, onGranted: OnGranted): GateAnswer {
-    const pool = this.#pool(inbound.kind);
-    const level = this.#levelFor(inbound);
-    // In mode `observe` calls are not refused, so there is nothing to publish.
-    if (level === undefined || this.mode !== "enforce") return pool.enter(inbound, onGranted);
-    const { priority, startedAtMs } = inbound;
-    const answer = pool.enter(inbound, (result, waitedMs) => {
-      note(level, priority, result, startedAtMs + waitedMs);
-      onGranted(result, waitedMs);
-    });
-    if (!isQueued(answer)) note(level, priority, answer, startedAtMs);
-    return answer;
+    return this.#pool(inbound.kind).enter(inbound, onGranted);
   }
 
   refusesEarly(inbound: InboundCall): Refusal | undefined {
-    const refused = this.#pool(inbound.kind).check(inbound);
-    const level = this.#levelFor(inbound);
-    if (refused !== undefined && level !== undefined) {
-      note(level, inbound.priority, refused, inbound.startedAtMs);
-    }
-    return refused;
+    return this.#pool(inbound.kind).check(inbound);
   }
 
   handlerRan({ kind }: InboundCall, tookMs: number): void {
@@ -212,6 +189,16 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return this.#byPressure?.shareAt(this.#clock.now()) ?? 0;
   }
 
+  /** Notes in a level what its pool answers. In mode `observe` calls are not refused, so there is nothing to publish. */
+  #noting(level: PublishedLevel | undefined): AdmissionParts["onAnswer"] {
+    if (level === undefined) return undefined;
+    return (priority, shed, nowMs) => {
+      if (this.mode !== "enforce") return;
+      if (shed) level.refused(priority, nowMs);
+      else level.admitted(priority, nowMs);
+    };
+  }
+
   #pool(kind: CallKind): Admission {
     return kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
   }
@@ -220,11 +207,6 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   #levelFor({ kind }: InboundCall): PublishedLevel | undefined {
     return kind === "unary" ? this.#callLevel : this.#streamLevel;
   }
-}
-
-function note(level: PublishedLevel, priority: Priority, result: WaitResult, nowMs: number): void {
-  if (!isRefusal(result)) level.admitted(priority, nowMs);
-  else if (loadReasons.has(result.reason)) level.refused(priority, nowMs);
 }
 
 /**

@@ -53,6 +53,7 @@ const maxUnknown = 100;
  */
 export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "brownout";
+  readonly neverQueues = true;
   mode: Mode;
   readonly #brownout: Brownout;
   readonly #environment: Environment;

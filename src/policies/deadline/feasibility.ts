@@ -63,8 +63,8 @@ export class Feasibility {
   }
 
   /** The time that a call of the method must have left, in milliseconds; 0 while too few times are known. */
-  neededMs(method: string): number {
-    return this.#neededMs(this.#times.get(method));
+  neededMs(method: string, nowMs?: number): number {
+    return this.#neededMs(this.#times.get(method), nowMs);
   }
 
   /** Whether an infeasible call is let through all the same, by chance. */
@@ -72,8 +72,8 @@ export class Feasibility {
     return this.#random() < this.#options.passShare;
   }
 
-  record(method: string, tookMs: number): void {
-    this.#times.get(method).record(tookMs);
+  record(method: string, tookMs: number, nowMs?: number): void {
+    this.#times.get(method).record(tookMs, nowMs);
   }
 
   /** The time that calls must have left, in milliseconds, by method. */
@@ -86,8 +86,8 @@ export class Feasibility {
     return needs;
   }
 
-  #neededMs(times: LatencyQuantile): number {
+  #neededMs(times: LatencyQuantile, nowMs?: number): number {
     const { quantile, share } = this.#options;
-    return share * (times.quantile(quantile) ?? 0);
+    return share * (times.quantile(quantile, nowMs) ?? 0);
   }
 }

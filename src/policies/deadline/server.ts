@@ -60,6 +60,7 @@ export interface DeadlineGuardSnapshot {
  */
 export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "deadline-guard";
+  readonly neverQueues = true;
   mode: Mode;
   readonly #minRemainingMs: number;
   #expired = 0;
@@ -77,7 +78,7 @@ export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> 
   enter(inbound: InboundCall): ReturnType<Gate<InboundCall>["enter"]> {
     const { deadlineMs } = inbound;
     if (deadlineMs === Number.POSITIVE_INFINITY) return undefined;
-    const leftMs = deadlineMs - inbound.clock.now();
+    const leftMs = deadlineMs - inbound.nowMs;
     if (leftMs <= 0) {
       this.#expired += 1;
       return refusal("DEADLINE_EXPIRED", "the deadline had passed when the call arrived");
@@ -120,6 +121,7 @@ export interface FeasibilitySnapshot {
  */
 export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   readonly policy = "feasibility";
+  readonly neverQueues = true;
   mode: Mode;
   readonly #feasibility: Feasibility;
   readonly #server: GuardedServer;
@@ -146,10 +148,10 @@ export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
   enter(inbound: InboundCall): Permit | Refusal {
     const { deadlineMs, method } = inbound;
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
-      const neededMs = this.#feasibility.neededMs(method);
+      const neededMs = this.#feasibility.neededMs(method, inbound.nowMs);
       if (this.mode === "enforce") inbound.neededMs = neededMs;
       if (neededMs > 0) {
-        const leftMs = deadlineMs - inbound.clock.now() - this.#server.lostMs;
+        const leftMs = deadlineMs - inbound.nowMs - this.#server.lostMs;
         if (leftMs < neededMs) {
           if (!this.#feasibility.passes()) return this.#refuse(leftMs, neededMs);
           this.#passed += 1;
@@ -194,13 +196,18 @@ class Lesson extends OncePermit {
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
-    const inbound = this.#inbound;
-    const startedMs = inbound.handlerStartedMs;
+    const startedMs = this.#inbound.handlerStartedMs;
     if (startedMs === undefined || this.#server.shedding) return;
-    const learn = () => this.#feasibility.record(inbound.method, inbound.clock.now() - startedMs);
     // The caller has left. How long its handler runs is known when it answers, if it does.
-    if (ending?.worksOn !== undefined) ending.worksOn(lateMs, (ended) => ended && learn());
-    else if (outcome !== "ignored") learn();
+    if (ending?.worksOn !== undefined) {
+      ending.worksOn(lateMs, (ended) => ended && this.#learn(startedMs));
+    } else if (outcome !== "ignored") this.#learn(startedMs);
+  }
+
+  #learn(startedMs: number): void {
+    const { method, clock } = this.#inbound;
+    const nowMs = clock.now();
+    this.#feasibility.record(method, nowMs - startedMs, nowMs);
   }
 }
 

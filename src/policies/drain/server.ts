@@ -56,6 +56,7 @@ const idleMs = 1_000;
 /** Counts the calls of a server, and refuses them once it drains. Health, reflection, channelz and ORCA are exempt. */
 export class DrainGate implements Gate<InboundCall> {
   readonly policy = "drain";
+  readonly neverQueues = true;
   /** A call is in flight until its response has reached the caller. */
   readonly untilEnd = true;
   #draining = false;
@@ -96,7 +97,7 @@ export class DrainGate implements Gate<InboundCall> {
   readonly #ended = (outcome: Outcome): void => {
     this.#inFlight -= 1;
     if (outcome === "success") this.#served += 1;
-    if (this.#inFlight > 0) return;
+    if (this.#inFlight > 0 || this.#onIdle.length === 0) return;
     for (const task of this.#onIdle.splice(0)) task();
   };
 }
