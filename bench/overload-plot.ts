@@ -2,8 +2,8 @@ import { type Column, columns } from "./overload-columns.js";
 import { works } from "./overload-handlers.js";
 import { type PriorityName, priorityNames } from "./overload-mix.js";
 import type { Row } from "./overload-rows.js";
+import { picture, round, text } from "./svg.js";
 
-// Hand-drawn SVG: no dependency, and colours that can be told apart on white and on black.
 const columnColours: Readonly<Record<Column, string>> = {
   bare: "#d1242f",
   limit: "#7d8590",
@@ -33,19 +33,14 @@ export function plot(rows: readonly Row[]): string {
     const x = panel.left + index * (panel.width + panel.gap);
     const own = shown.filter((row) => row.work === work);
     return [
-      text(x, 18, works[work].title, "title"),
+      text(x, 18, works[work].title, { kind: "title" }),
       ...goodput(own, x, top),
       ...success(own, x, top + panel.height + below),
     ];
   });
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="Goodput and success by priority against the offered load">`,
-    "<style>",
-    "text { font: 12px sans-serif; fill: #57606a } .title { font-weight: bold; fill: #24292f }",
-    ".frame, .grid { stroke: #8c959f; stroke-opacity: 0.35; fill: none }",
-    "polyline { fill: none; stroke-width: 2 } .client { stroke-dasharray: 5 3 }",
-    "@media (prefers-color-scheme: dark) { text { fill: #9198a1 } .title { fill: #f0f6fc } }",
-    "</style>",
+  const label = "Goodput and success by priority against the offered load";
+  const styles = "polyline { fill: none; stroke-width: 2 } .client { stroke-dasharray: 5 3 }";
+  return picture({ width, height, label, styles }, [
     ...legend(
       Object.entries(columns).map(([column, title]) => ({
         title,
@@ -64,9 +59,7 @@ export function plot(rows: readonly Row[]): string {
       legendAt.success,
     ),
     ...parts,
-    "</svg>",
-    "",
-  ].join("\n");
+  ]);
 }
 
 function goodput(rows: readonly Row[], x: number, y: number): string[] {
@@ -120,10 +113,10 @@ function frame(loads: readonly number[], x: number, y: number, ticks: readonly n
     `<rect class="frame" x="${x}" y="${y}" width="${panel.width}" height="${panel.height}"/>`,
     ...ticks.flatMap((tick) => [
       `<line class="grid" x1="${x}" x2="${x + panel.width}" y1="${round(up(tick, y))}" y2="${round(up(tick, y))}"/>`,
-      text(x - 6, up(tick, y) + 4, String(tick), "", "end"),
+      text(x - 6, up(tick, y) + 4, String(tick), { anchor: "end" }),
     ]),
     ...loads.map((load) =>
-      text(across(loads, load, x), y + panel.height + 16, `${load}×`, "", "middle"),
+      text(across(loads, load, x), y + panel.height + 16, `${load}×`, { anchor: "middle" }),
     ),
   ];
 }
@@ -161,12 +154,4 @@ function legend(
     x += 46 + 7 * entry.title.length;
   }
   return parts;
-}
-
-function text(x: number, y: number, content: string, kind = "", anchor = "start"): string {
-  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}"${kind === "" ? "" : ` class="${kind}"`}>${content}</text>`;
-}
-
-function round(value: number): number {
-  return Math.round(10 * value) / 10;
 }
