@@ -1,14 +1,14 @@
 import { Client } from "@grpc/grpc-js";
 import { inMemoryTransport, type Link, VirtualClock } from "grpc-weir/testing";
-import { echoHandlers, echoService } from "./echo.js";
+import { Echo, echoService, payload } from "./echo.js";
 import { bare, type Row, rows } from "./interceptors-rows.js";
-import { type Load, runLoad } from "./overhead-load.js";
+import { callerOf, closedLoop, type Done } from "./overhead-load.js";
 import { printTable, printTitle, signed } from "./report.js";
 import { interleaved, type Rounds } from "./rounds.js";
 import { difference, lowest, pairwise, spreadOf } from "./statistics.js";
 import { clientCalls, type StubbedCalls, serverCalls } from "./stub-calls.js";
 
-const load: Load = { kind: "unary", calls: 250, messages: 1, concurrent: 25 };
+const load = { calls: 250, concurrent: 25 };
 const rounds: Rounds = { warmUp: 8, kept: 40 };
 const stubbed = 4_000;
 /** So many calls are made before their ends are waited for. */
@@ -51,7 +51,9 @@ async function inMemory(): Promise<Map<Row, number[]>> {
     const link = await open(row);
     links.push(link);
     const client = link.client(Client);
-    calls.set(row, () => link.until(runLoad(client, load, () => ({}))));
+    const { unary } = callerOf(client);
+    const call = (done: Done) => unary("unary", payload, done);
+    calls.set(row, () => link.until(closedLoop(load, call)));
   }
   const measured = await interleaved(rows, rounds, async (row) => {
     const before = process.cpuUsage();
@@ -69,7 +71,7 @@ function open(row: Row): Promise<Link> {
   const clock = new VirtualClock({ wallStartMs: Date.now() });
   return inMemoryTransport({ clock }).open({
     service: echoService,
-    implementation: echoHandlers,
+    implementation: { ...new Echo().handlers },
     ...(row.client === undefined ? {} : { clientOptions: row.client }),
     ...(row.server === undefined ? {} : { serverInterceptors: row.server }),
   });

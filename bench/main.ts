@@ -3,12 +3,10 @@ import { guard } from "./guard.js";
 import { interceptors } from "./interceptors.js";
 import { overhead } from "./overhead.js";
 import { overload } from "./overload.js";
-import { retries } from "./retries.js";
 
 const benches: Readonly<Record<string, () => Promise<void>>> = {
   overhead,
   interceptors,
-  retries,
   guard,
   cores,
   overload,

@@ -1,124 +1,196 @@
-import { type CallOptions, type Client, Metadata, type StatusObject } from "@grpc/grpc-js";
+import { type Client, Metadata, status } from "@grpc/grpc-js";
 import { rejectionOf } from "grpc-weir";
-import { countRequest, echoService, payload } from "./echo.js";
+import { echoService, numbered, payload, type UnaryName } from "./echo.js";
 
-/** What the clients do. `deadline` is unary calls of which each has a deadline. */
-export type Kind = "unary" | "deadline" | "server-stream" | "bidi";
+/** `retried`: each call fails once and succeeds when it is tried again. `down` and `up` are streams of messages. */
+export type Kind = "unary" | "retried" | "down" | "up";
 
 export interface Load {
   readonly kind: Kind;
   readonly calls: number;
-  /** Of a call; 1 for unary calls. */
-  readonly messages: number;
   /** How many calls are under way all the time. */
   readonly concurrent: number;
+  /** Of a call; 1 for unary calls. */
+  readonly messages: number;
 }
 
-export const deadlineMs = 10_000;
+export type Done = (error?: Error) => void;
 
-type Done = (error: Error | undefined) => void;
+/** A client as the load sees it. */
+export interface Caller {
+  readonly unary: (method: UnaryName, request: Buffer, done: Done) => void;
+  /** Makes streams, where they are measured. */
+  readonly client?: Client;
+}
+
+export type StreamingCaller = Caller & { readonly client: Client };
+
+export function callerOf(client: Client): StreamingCaller {
+  return {
+    client,
+    unary: (method, request, done) => {
+      const { path, requestSerialize, responseDeserialize } = echoService[method];
+      client.makeUnaryRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        new Metadata(),
+        {},
+        (error) => done(error ?? undefined),
+      );
+    },
+  };
+}
+
+let made = 0;
+
+/** How many calls of loads this process has made. */
+export function callsMade(): number {
+  return made;
+}
+
+/** Starts one call of a load. */
+export function start(caller: Caller, { kind, messages }: Load, done: Done): void {
+  made += 1;
+  switch (kind) {
+    case "unary":
+      caller.unary("unary", payload, done);
+      return;
+    case "retried":
+      caller.unary("flaky", numbered(made), done);
+      return;
+    case "down":
+      down(streaming(caller), messages, done);
+      return;
+    case "up":
+      up(streaming(caller), messages, done);
+      return;
+  }
+}
 
 /**
- * Makes all the calls of a load. Resolves to how many of them a policy refused, which on a busy machine is its right;
- * rejects at the first one that fails for another reason: a bench of failures measures nothing.
+ * Makes calls, a new one whenever one has ended. Resolves to how many of them were refused, which on a busy machine is
+ * a policy's right; rejects at the first one that fails for another reason: a bench of failures measures nothing.
  */
-export function runLoad(client: Client, load: Load, options: () => CallOptions): Promise<number> {
+export function closedLoop(
+  { calls, concurrent }: Pick<Load, "calls" | "concurrent">,
+  call: (done: Done) => void,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     let started = 0;
     let running = 0;
     let refused = 0;
-    const call = makers[load.kind];
     const next = () => {
       started += 1;
       running += 1;
-      call(client, options(), load.messages, done);
+      call(done);
     };
     const done: Done = (error) => {
       running -= 1;
       if (error !== undefined) {
-        if (rejectionOf(error) === undefined) {
+        if (!isRefusal(error)) {
           reject(error);
           return;
         }
         refused += 1;
       }
-      if (started < load.calls) next();
+      if (started < calls) next();
       else if (running === 0) resolve(refused);
     };
-    for (let slot = 0; slot < Math.min(load.concurrent, load.calls); slot += 1) next();
+    for (let slot = 0; slot < Math.min(concurrent, calls); slot += 1) next();
   });
 }
 
-type Maker = (client: Client, options: CallOptions, messages: number, done: Done) => void;
+/**
+ * Makes calls at a fixed rate, whether others have ended or not, and resolves to how many milliseconds each took, in no
+ * order. A call's time begins when it was due, so that a client that is late to make it does not look quick. The loop
+ * turns without rest, because a timer of Node may be a millisecond late, which is more than a call takes.
+ */
+export function fixedRate(
+  perSecond: number,
+  calls: number,
+  call: (done: Done) => void,
+): Promise<number[]> {
+  return new Promise((resolve, reject) => {
+    const tookMs: number[] = [];
+    const startedMs = performance.now();
+    let due = 0;
+    const begin = (dueMs: number) =>
+      call((error) => {
+        if (error !== undefined && !isRefusal(error)) reject(error);
+        else if (tookMs.push(performance.now() - dueMs) === calls) resolve(tookMs);
+      });
+    const turn = () => {
+      for (; due < calls; due += 1) {
+        const dueMs = startedMs + (due * 1_000) / perSecond;
+        if (dueMs > performance.now()) break;
+        begin(dueMs);
+      }
+      if (due < calls) setImmediate(turn);
+    };
+    turn();
+  });
+}
 
-const unary: Maker = (client, options, _messages, done) => {
-  const { path, requestSerialize, responseDeserialize } = echoService.unary;
-  client.makeUnaryRequest(
+function isRefusal(error: Error): boolean {
+  return (
+    rejectionOf(error) !== undefined ||
+    ("code" in error && error.code === status.RESOURCE_EXHAUSTED)
+  );
+}
+
+function streaming({ client }: Caller): Client {
+  if (client === undefined) throw new Error("this client makes no streams here");
+  return client;
+}
+
+function down(client: Client, messages: number, done: Done): void {
+  const { path, requestSerialize, responseDeserialize } = echoService.count;
+  const call = client.makeServerStreamRequest(
     path,
     requestSerialize,
     responseDeserialize,
-    payload,
+    numbered(messages),
     new Metadata(),
-    options,
-    (error) => done(error ?? undefined),
+    {},
   );
-};
+  let received = 0;
+  call.on("data", () => {
+    received += 1;
+  });
+  call.on("error", () => {}); // told again with the status
+  call.on("status", (ended) => {
+    if (ended.code === status.OK) done(wrongCount(received, messages));
+    // With the status in it, so that a refusal is told apart.
+    else done(Object.assign(new Error(`status ${ended.code}: ${ended.details}`), ended));
+  });
+}
 
-const makers: Readonly<Record<Kind, Maker>> = {
-  unary,
-  deadline: unary,
-  "server-stream": (client, options, messages, done) => {
-    const { path, requestSerialize, responseDeserialize } = echoService.count;
-    const call = client.makeServerStreamRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      countRequest(messages),
-      new Metadata(),
-      options,
-    );
-    let received = 0;
-    call.on("data", () => {
-      received += 1;
-    });
-    call.on("error", () => {}); // told again with the status
-    call.on("status", (status) => done(problem(status, received, messages)));
-  },
-  bidi: (client, options, messages, done) => {
-    const { path, requestSerialize, responseDeserialize } = echoService.bidi;
-    const call = client.makeBidiStreamRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      new Metadata(),
-      options,
-    );
-    let received = 0;
-    let left = messages;
-    const more = () => {
-      while (left > 0) {
-        left -= 1;
-        if (!call.write(payload)) {
-          call.once("drain", more);
-          return;
-        }
+function up(client: Client, messages: number, done: Done): void {
+  const { path, requestSerialize, responseDeserialize } = echoService.collect;
+  const call = client.makeClientStreamRequest(
+    path,
+    requestSerialize,
+    responseDeserialize,
+    new Metadata(),
+    {},
+    (error, answer) => done(error ?? wrongCount(answer?.readUInt32BE() ?? 0, messages)),
+  );
+  let left = messages;
+  const more = () => {
+    while (left > 0) {
+      left -= 1;
+      if (!call.write(payload)) {
+        call.once("drain", more);
+        return;
       }
-      call.end();
-    };
-    call.on("data", () => {
-      received += 1;
-    });
-    call.on("error", () => {});
-    call.on("status", (status) => done(problem(status, received, messages)));
-    more();
-  },
-};
+    }
+    call.end();
+  };
+  more();
+}
 
-function problem(status: StatusObject, received: number, expected: number): Error | undefined {
-  // With the status in it, so that a refusal is told apart.
-  if (status.code !== 0) {
-    return Object.assign(new Error(`status ${status.code}: ${status.details}`), status);
-  }
-  if (received !== expected) return new Error(`${received} of ${expected} messages came`);
-  return undefined;
+function wrongCount(came: number, expected: number): Error | undefined {
+  return came === expected ? undefined : new Error(`${came} of ${expected} messages came`);
 }

@@ -21,6 +21,7 @@ export class Peer<Order extends Told, Answer extends Said> {
   /**
    * @param program Its file in this folder, without the ending.
    * @param patienceMs How long it may take to answer. Without it, as long as it lives.
+   * @param node The Node that runs it. Without it, the one that runs this process.
    */
   constructor(
     program: string,
@@ -28,11 +29,18 @@ export class Peer<Order extends Told, Answer extends Said> {
     {
       args = [],
       patienceMs,
-    }: { readonly args?: readonly string[]; readonly patienceMs?: number } = {},
+      node = process.execPath,
+    }: {
+      readonly args?: readonly string[];
+      readonly patienceMs?: number;
+      readonly node?: string;
+    } = {},
   ) {
     this.name = name;
     this.#patienceMs = patienceMs;
-    this.#process = fork(fileURLToPath(new URL(`./${program}.js`, import.meta.url)), args);
+    this.#process = fork(fileURLToPath(new URL(`./${program}.js`, import.meta.url)), args, {
+      execPath: node,
+    });
     this.#process.on("message", (answer: Answer) => this.#waiting?.(answer));
     this.#process.on("exit", (code, signal) =>
       this.#waiting?.({ error: `the process ended, ${code ?? signal}` }),

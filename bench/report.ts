@@ -18,17 +18,21 @@ export function printTable(head: readonly string[], rows: readonly (readonly str
 }
 
 /** What was measured on, under the title of a bench. */
-export function printTitle(title: string, noise: string): void {
-  console.log(`\n${title}\n${machine()}\n${noise}\n`);
+export function printTitle(title: string, noise: string, on = machine()): void {
+  console.log(`\n${title}\n${on}\n${noise}\n`);
 }
 
-/** What this runs on, and how busy that is with other things. */
-export function machine(): string {
+/**
+ * What a bench runs on, and how busy that is with other things.
+ *
+ * @param node The version, or versions, of the Node that runs what is measured.
+ */
+export function machine(node = process.versions.node): string {
   const [cpu] = cpus();
   const [load = 0] = loadavg();
   return (
     `${cpu?.model ?? "unknown CPU"}, ${availableParallelism()} CPUs, load ${load.toFixed(1)}; ` +
-    `Node ${process.versions.node}, grpc-js ${grpcVersion()}`
+    `Node ${node}, grpc-js ${grpcVersion()}`
   );
 }
 
