@@ -9,7 +9,10 @@ const server = await startInventory({
   getStock({ request, metadata }, callback) {
     asked += 1;
     if (asked === 1) callback({ code: status.UNAVAILABLE, details: "one moment" });
-    else callback(null, { sku: `${request.sku} of ${metadata.get("x-tenant")[0]}`, quantity: 42 });
+    else {
+      const sku = `${request.sku} of ${String(metadata.get("x-tenant")[0])}`;
+      callback(null, { sku, quantity: 42 });
+    }
   },
 });
 // #region client
