@@ -193,6 +193,11 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     return this.#owner?.trace;
   }
 
+  /** The call that the attempt belongs to, until the attempt has ended. */
+  get call(): AttemptOwner | undefined {
+    return this.#owner;
+  }
+
   /** The call below; `undefined` until the attempt has passed the gates. */
   get next(): ClientCall | undefined {
     return this.#next;
@@ -619,6 +624,7 @@ export class ReplayBuffer {
   #entries: BufferedEvent[] | undefined;
   readonly #limits: ReplayLimits | undefined;
   readonly #streamed: boolean;
+  readonly #scope: CallRecord | undefined;
   #first = 0;
   #bytes = 0;
   #ended = false;
@@ -626,10 +632,12 @@ export class ReplayBuffer {
   /**
    * @param limits Without them, no other attempt can follow.
    * @param streamed Whether the request is streamed. A single message is in memory anyway, and has no limit.
+   * @param scope The call in whose async context the caller's write callbacks are called; `undefined` for any.
    */
-  constructor(limits: ReplayLimits | undefined, streamed: boolean) {
+  constructor(limits: ReplayLimits | undefined, streamed: boolean, scope: CallRecord | undefined) {
     this.#limits = limits;
     this.#streamed = streamed;
+    this.#scope = scope;
   }
 
   /** The caller has half-closed. */
@@ -677,7 +685,10 @@ export class ReplayBuffer {
     const context = entry?.context;
     if (entry === undefined || context === undefined) return;
     entry.context = undefined;
-    context.callback?.(error);
+    const { callback } = context;
+    if (callback === undefined) return;
+    if (this.#scope === undefined) callback(error);
+    else this.#scope.restore(callback, error);
   }
 
   /** The message with this number has been sent, and nobody asks when it is written. */
@@ -709,7 +720,11 @@ export class ReplayBuffer {
     this.#entries = undefined;
     this.#first += entries.length;
     this.#bytes = 0;
-    for (const { context } of entries) if (context !== undefined) completeWrite(context);
+    for (const { context } of entries) {
+      if (context?.callback === undefined) continue;
+      if (this.#scope === undefined) completeWrite(context);
+      else this.#scope.restore(completeWrite, context);
+    }
   }
 }
 

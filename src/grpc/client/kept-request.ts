@@ -205,7 +205,9 @@ export class KeptRequest {
   /**
    * The application's object, until the call returns in which the application sent it. After that it may be changed.
    */
-  #given: { readonly message: unknown } | undefined;
+  #given: unknown;
+  /** The call in which the application sent the message has not returned. */
+  #fresh = true;
   #copy: MessageCopy | undefined;
   #bytes: Buffer | undefined;
   #failure: { readonly error: unknown } | undefined;
@@ -216,7 +218,7 @@ export class KeptRequest {
   constructor(serialize: RequestSerialize, message: unknown, below: Reach) {
     this.#serialize = serialize;
     this.#below = below;
-    this.#given = { message };
+    this.#given = message;
     if (below === "foreign") this.copy();
     else this.#open(message);
     // An interceptor below may turn it into what the serializer accepts. If not, it fails when it is sent.
@@ -237,16 +239,14 @@ export class KeptRequest {
 
   /** The message, for a foreign interceptor. */
   message(): unknown {
-    if (this.#given !== undefined) return this.#given.message;
+    if (this.#fresh) return this.#given;
     // No copy was made where only layers of the toolkit were expected. The bytes are right nevertheless.
     return this.#copy === undefined ? this : this.#copy.make();
   }
 
   /** A copy of the message, for functions that read it later. */
   copy(): MessageCopy | undefined {
-    if (this.#given !== undefined) {
-      this.#copy ??= new MessageCopy(this.#given.message, this.#serialize);
-    }
+    if (this.#fresh) this.#copy ??= new MessageCopy(this.#given, this.#serialize);
     return this.#copy;
   }
 
@@ -258,6 +258,7 @@ export class KeptRequest {
   settle(by: KeepingCall): void {
     if (this.#below !== "open" && by[reach]() !== "open") this.copy();
     this.#given = undefined;
+    this.#fresh = false;
   }
 
   #open(message: unknown): void {

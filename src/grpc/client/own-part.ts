@@ -17,9 +17,12 @@ import { type KeyedCall, type StandaloneOptions, takeStandalone } from "./policy
 export interface StartingCall extends KeyedCall {
   /** Milliseconds until the deadline of the call; `Infinity` without one. */
   readonly remainingMs: () => number;
-  /** Sets a value in the metadata of all attempts of the call. Throws for a key or value that metadata cannot carry. */
+  /**
+   * Sets a value in the metadata of all attempts of the call. Throws for a key or value that metadata cannot carry, and
+   * when `onCall` has returned.
+   */
   readonly setMetadata: (key: string, value: MetadataValue) => void;
-  /** Ends the call with this status. It is not sent. */
+  /** Ends the call with this status, also later. Inside `onCall`, it is not sent. */
   readonly end: (status: PartialStatus) => void;
 }
 
@@ -105,13 +108,17 @@ export function ownParts(
   policy: OwnPart,
   report: ReportError,
 ): { readonly call: CallPart; readonly attempt: AttemptPart } {
-  /** What the user wants to be told of calls that run. */
-  const told = new WeakMap<CallRecord, OwnPartOfCall>();
+  /**
+   * What the user wants to be told of calls that run. By record too: behind a fallback, attempts belong to another call
+   * object with the same record.
+   */
+  const told = new WeakMap<object, OwnPartOfCall | undefined>();
   const where = (hook: string) => `${policy.name}.${hook}`;
   const call: CallPart = {
     at: "call",
     begin(started) {
       const { record } = started;
+      let begins = true;
       const view: StartingCall = {
         method: record.method,
         kind: record.kind,
@@ -119,14 +126,17 @@ export function ownParts(
         priority: record.priority,
         metadata: started.metadata,
         remainingMs: () => record.deadlineMs - record.clock.now(),
-        setMetadata: (key, value) => started.writableMetadata().set(key, value),
+        setMetadata: (key, value) => {
+          if (!begins) throw new TypeError("the metadata of the call have been sent");
+          started.writableMetadata().set(key, value);
+        },
         end: (status) => started.finish(receivedStatus(status)),
       };
       const question = () => policy.onCall(view);
       const hooks = ask(question, hooksOrNone, undefined, report, where("onCall"));
-      if (hooks === undefined) return undefined;
-      told.set(record, hooks);
-      if (hooks.onEnd === undefined) return undefined;
+      begins = false;
+      told.set(started, hooks).set(record, hooks);
+      if (hooks?.onEnd === undefined) return undefined;
       return {
         ended(status) {
           const ended: CallEnd = {
@@ -141,8 +151,8 @@ export function ownParts(
   const attempt: AttemptPart = {
     at: "attempt",
     begin(starting) {
-      const { record } = starting;
-      const hooks = told.get(record);
+      const { record, call: owner } = starting;
+      const hooks = told.get(owner !== undefined && told.has(owner) ? owner : record);
       if (hooks === undefined) return undefined;
       const { number, cause } = starting.attempt;
       if (hooks.beforeAttempt !== undefined) {

@@ -168,7 +168,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     const { requestStream, responseStream } = options.method_definition;
     this.#streamedResponse = responseStream;
     this.#repeats = limits !== undefined;
-    this.requests = new ReplayBuffer(limits, requestStream);
+    const scope = segment.restores ? this.record : undefined;
+    this.requests = new ReplayBuffer(limits, requestStream, scope);
   }
 
   // ---- Decisions of subclasses.
@@ -380,16 +381,14 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     this.begun();
   }
 
-  override sendMessageWithContext(given: MessageContext, message: unknown): void {
+  override sendMessageWithContext(context: MessageContext, message: unknown): void {
     if (this.#ended) {
-      completeWrite(given);
+      completeWrite(context);
       return;
     }
-    const context =
-      given.callback === undefined || !this.steps.restores ? given : this.#restored(given);
     const committed = this.#committed;
     if (committed?.caughtUp === true) {
-      committed.send(context, message);
+      committed.send(this.steps.restores ? this.#restored(context) : context, message);
       return;
     }
     const { requests } = this;
@@ -637,7 +636,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       called = true;
       record.restore(callback, error);
     };
-    return { ...context, callback: restored };
+    const { flags } = context;
+    return flags === undefined ? { callback: restored } : { callback: restored, flags };
   }
 
   // ---- The response, as the caller sees it.
@@ -648,7 +648,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     this.#headersShown = true;
     const listener = this.#listener;
     if (listener?.onReceiveMetadata === undefined) return;
-    if (this.steps.restores) this.record.restore(emitMetadata, listener, metadata);
+    if (this.steps.restores) this.record.restoreWith(emitMetadata, listener, metadata);
     else emitMetadata(listener, metadata);
   }
 
@@ -687,7 +687,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   #emitMessage(message: unknown): void {
     const listener = this.#listener;
     if (listener?.onReceiveMessage === undefined) return;
-    if (this.steps.restores) this.record.restore(emitMessage, listener, message);
+    if (this.steps.restores) this.record.restoreWith(emitMessage, listener, message);
     else emitMessage(listener, message);
   }
 

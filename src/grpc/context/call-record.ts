@@ -185,6 +185,11 @@ export class CallRecord {
     return this.#scope.runInAsyncScope(fn, undefined, ...args);
   }
 
+  /** The same for a function of two arguments, without arrays: it is called for each event of each call. */
+  restoreWith<A, B>(fn: (a: A, b: B) => void, a: A, b: B): void {
+    this.#scope.runInAsyncScope(fn, undefined, a, b);
+  }
+
   /** Notes a decision and notifies the observer. */
   decide(decision: Decision): void {
     this.#decisions = keep(this.#decisions, decision);

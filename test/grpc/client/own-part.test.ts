@@ -1,8 +1,8 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { type OwnPart, type OwnPartOfCall, part } from "../../../src/grpc/client/own-part.js";
 import { createWeir } from "../../../src/weir.js";
-import { failing, kinds, path, scene } from "../../scene.js";
+import { failing, handlers, kinds, path, payload, scene } from "../../scene.js";
 
 /** A policy that notes what it is told. */
 function noting(): { readonly policy: OwnPart; readonly notes: string[] } {
@@ -123,12 +123,7 @@ describe("a policy of one's own", () => {
       }),
     };
     const { call, clock } = await scene({
-      handlers: {
-        unary: () => {},
-        clientStream: () => {},
-        serverStream: () => {},
-        bidiStream: () => {},
-      },
+      handlers: handlers(() => {}),
       client: { parts: [policy], deadline: { defaultMs: 250 } },
     });
     const startedMs = clock.now();
@@ -138,6 +133,56 @@ describe("a policy of one's own", () => {
     expect(ends).toEqual([
       [Status.DEADLINE_EXCEEDED, expect.closeTo(250, 0), "DEADLINE_EXCEEDED", expect.closeTo(0, 0)],
     ]);
+  });
+
+  it("sets no metadata that have been sent, and ends a call at any time", async () => {
+    const ends: unknown[] = [];
+    const policy: OwnPart = {
+      name: "late",
+      onCall: (call): OwnPartOfCall => ({
+        beforeAttempt() {
+          expect(() => call.setMetadata("late", "yes")).toThrow("have been sent");
+          setImmediate(() => call.end({ code: Status.ABORTED, details: "enough" }));
+        },
+        afterAttempt: ({ code, origin }) => ends.push([code, origin]),
+      }),
+    };
+    const { call, link } = await scene({
+      handlers: handlers(() => {}),
+      client: { parts: [policy] },
+    });
+    expect((await call("unary")).code).toBe(Status.ABORTED);
+    expect(ends).toEqual([[Status.ABORTED, "caller"]]);
+    await link.pass(50);
+    expect(link.inFlight()).toBe(0);
+  });
+
+  it("tells two calls apart that an interceptor makes with the same options", async () => {
+    const told: string[] = [];
+    let calls = 0;
+    const policy: OwnPart = {
+      name: "which",
+      onCall() {
+        calls += 1;
+        const which = calls;
+        return { afterAttempt: () => void told.push(`call ${which}`) };
+      },
+    };
+    const twice: Interceptor = (options, nextCall) => {
+      const other = nextCall(options);
+      other.start(new Metadata(), { onReceiveStatus() {} });
+      other.sendMessageWithContext({}, { payload, sequence: 3 });
+      other.halfClose();
+      return new InterceptingCall(nextCall(options));
+    };
+    const { call } = await scene({
+      handlers: failing(99).handlers,
+      client: { parts: [policy], retry: { maxAttempts: 5 } },
+      ownClient: { interceptors: [twice] },
+    });
+    await call("serverStream");
+    // Later attempts of the first call are not taken for those of the second.
+    expect(told.filter((which) => which === "call 1").length).toBeGreaterThan(1);
   });
 
   it("stands alone in an array of interceptors", async () => {
