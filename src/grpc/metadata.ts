@@ -108,12 +108,6 @@ export function readAdmission(metadata: Metadata): AdmissionLevel | undefined {
 /** Metadata in which a policy of this process has set the level. */
 const ownAdmission = new WeakSet<Metadata>();
 
-/** Sets the level of this server. */
-export function setAdmission(metadata: Metadata, admission: string): void {
-  metadata.set(admissionKey, admission);
-  noteOwnAdmission(metadata);
-}
-
 /** Notes that the level in the metadata is this server's. */
 export function noteOwnAdmission(metadata: Metadata): void {
   ownAdmission.add(metadata);

@@ -47,17 +47,6 @@ export function serverSpanPart(
   };
 }
 
-/** The same as an interceptor of its own. It belongs directly behind the context interceptor, whose record it reads. */
-export function serverSpanInterceptor(
-  environment: Environment,
-  options: ResolvedTelemetryOptions,
-): ServerInterceptor {
-  const spans = serverSpanPart(environment, options);
-  const traced = serverPipeline(environment, { spans });
-  return (method, call) =>
-    spans === undefined || spans.idle ? intercepted(call) : traced(method, call);
-}
-
 /**
  * The interceptor for the spans of a server, if you order the interceptors without a weir. Put it directly behind
  * `context`, before all policies.
@@ -68,7 +57,10 @@ export function serverSpans(
   options: TelemetryOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
   const { environment, telemetry } = splitTelemetryOptions(options, "serverSpans");
-  return serverSpanInterceptor(environment, telemetry);
+  const spans = serverSpanPart(environment, telemetry);
+  const traced = serverPipeline(environment, { spans });
+  return (method, call) =>
+    spans === undefined || spans.idle ? intercepted(call) : traced(method, call);
 }
 
 /**

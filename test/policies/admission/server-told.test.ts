@@ -2,7 +2,7 @@ import { Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-j
 import { describe, expect, it } from "vitest";
 import { refusal } from "../../../src/core/permit.js";
 import type { Priority } from "../../../src/core/priority.js";
-import { admissionKey, setAdmission } from "../../../src/grpc/metadata.js";
+import { admissionKey, noteOwnAdmission } from "../../../src/grpc/metadata.js";
 import { localRejection, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { noteCopied, relayed, retriesExhausted } from "../../../src/grpc/status/relay.js";
 import * as server from "../../../src/server.js";
@@ -162,7 +162,8 @@ describe("a status to which a policy has added something", () => {
   const call = { answeredByPolicy: false, failuresBelow: undefined };
   const copied = (metadata: Metadata) => {
     const copy = metadata.clone();
-    setAdmission(copy, "v=1;level=3;ttl-ms=1000");
+    copy.set(admissionKey, "v=1;level=3;ttl-ms=1000");
+    noteOwnAdmission(copy);
     noteCopied(copy, metadata);
     return copy;
   };
