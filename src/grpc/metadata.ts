@@ -131,6 +131,9 @@ export function withAdmission(
   if (admission === undefined && !foreign) return metadata;
   const own = metadata?.clone() ?? new Metadata();
   if (admission === undefined) own.remove(admissionKey);
-  else setAdmission(own, admission);
+  else {
+    own.set(admissionKey, admission);
+    noteOwnAdmission(own);
+  }
   return own;
 }
