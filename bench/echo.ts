@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import {
   type handleClientStreamingCall,
   type handleServerStreamingCall,
@@ -48,6 +49,22 @@ export function numbered(number: number): Buffer {
   return message;
 }
 
+/** Writes this many messages to a stream, no faster than it takes them, and ends it. */
+export function writeAll(stream: Writable, messages: number): void {
+  let left = messages;
+  const more = () => {
+    while (left > 0) {
+      left -= 1;
+      if (!stream.write(payload)) {
+        stream.once("drain", more);
+        return;
+      }
+    }
+    stream.end();
+  };
+  more();
+}
+
 /** A server's handlers, and how many calls have come to them. */
 export class Echo {
   calls = 0;
@@ -75,18 +92,7 @@ export class Echo {
 
     count: ((call) => {
       this.calls += 1;
-      let left = call.request.readUInt32BE();
-      const more = () => {
-        while (left > 0) {
-          left -= 1;
-          if (!call.write(payload)) {
-            call.once("drain", more);
-            return;
-          }
-        }
-        call.end();
-      };
-      more();
+      writeAll(call, call.request.readUInt32BE());
     }) satisfies handleServerStreamingCall<Buffer, Buffer>,
 
     collect: ((call, callback) => {

@@ -1,6 +1,6 @@
 import { type Client, Metadata, status } from "@grpc/grpc-js";
 import { rejectionOf } from "grpc-weir";
-import { echoService, numbered, payload, type UnaryName } from "./echo.js";
+import { echoService, numbered, payload, type UnaryName, writeAll } from "./echo.js";
 
 /** `retried`: each call fails once and succeeds when it is tried again. `down` and `up` are streams of messages. */
 export type Kind = "unary" | "retried" | "down" | "up";
@@ -177,18 +177,7 @@ function up(client: Client, messages: number, done: Done): void {
     {},
     (error, answer) => done(error ?? wrongCount(answer?.readUInt32BE() ?? 0, messages)),
   );
-  let left = messages;
-  const more = () => {
-    while (left > 0) {
-      left -= 1;
-      if (!call.write(payload)) {
-        call.once("drain", more);
-        return;
-      }
-    }
-    call.end();
-  };
-  more();
+  writeAll(call, messages);
 }
 
 function wrongCount(came: number, expected: number): Error | undefined {
