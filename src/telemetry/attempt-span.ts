@@ -21,7 +21,7 @@ export function attemptSpanPart(tracing: Tracing): AttemptPart {
   return {
     at: "attempt",
     begin(attempt) {
-      if (attempt.trace === idle || tracing.idle) return undefined;
+      if (attempt.call?.trace === idle || tracing.idle) return undefined;
       const callTrace = CallTrace.of(attempt);
       const { context, recording } = callTrace;
       // If the call is not recorded, its own context is sent, which tells the server not to record either.

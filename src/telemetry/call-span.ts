@@ -140,8 +140,8 @@ export class CallTrace {
   /**
    * The trace of a call. If no part for call spans stands above, its context is the one that was active for the caller.
    */
-  static of({ trace, record }: Pick<Attempt, "trace" | "record">): CallTrace {
-    if (trace instanceof CallTrace) return trace;
+  static of({ call, record }: Pick<Attempt, "call" | "record">): CallTrace {
+    if (call?.trace instanceof CallTrace) return call.trace;
     return new CallTrace(record.restore(active), true, new SpanTime(record.clock));
   }
 }

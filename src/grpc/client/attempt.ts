@@ -96,6 +96,7 @@ export interface AttemptOwner {
   readonly record: CallRecord;
   readonly steps: AttemptSteps;
   readonly requests: ReplayBuffer;
+  /** What the telemetry keeps of the call. */
   readonly trace: unknown;
   /** Makes the call below, or gives the one that was made to learn the target. May throw. */
   callFor(attempt: Attempt): ClientCall;
@@ -186,11 +187,6 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     this.#definition = options.method_definition;
     this.#requests = owner.requests;
     this.#startedMs = attempt.startedAtMs;
-  }
-
-  /** What the telemetry keeps of the call. */
-  get trace(): unknown {
-    return this.#owner?.trace;
   }
 
   /** The call that the attempt belongs to, until the attempt has ended. */
