@@ -18,6 +18,19 @@ function storeScene(options: Parameters<typeof rateScene>[0] = {}) {
   return { store, ...rateScene({ store, burst: 10, ...options }) };
 }
 
+/** A store that has nothing and names no wait, and the times at which it is asked. */
+function emptyStoreScene() {
+  const askedAtMs: number[] = [];
+  const store: QuotaStore = {
+    take: (_key, _cost, _rate, nowMs) => {
+      askedAtMs.push(nowMs);
+      return short(0);
+    },
+  };
+  const made = rateScene({ store, maxWaitMs: 1_000 });
+  return { askedAtMs, startMs: made.clock.now(), ...made };
+}
+
 describe("a store that answers at once", () => {
   it("is asked with the key, the cost, the rate and the time, and answered for at once", () => {
     const asked: unknown[] = [];
@@ -67,15 +80,7 @@ describe("a store that answers at once", () => {
   });
 
   it("that has nothing and says now is asked after pauses that grow from 10 ms to 250 ms, and at last", () => {
-    const askedAtMs: number[] = [];
-    const store: QuotaStore = {
-      take: (_key, _cost, _rate, nowMs) => {
-        askedAtMs.push(nowMs);
-        return short(0);
-      },
-    };
-    const { clock, enter } = rateScene({ store, maxWaitMs: 1_000 });
-    const startMs = clock.now();
+    const { askedAtMs, startMs, clock, enter } = emptyStoreScene();
     enter();
     clock.advance(1_000);
     const after = askedAtMs.map((atMs) => atMs - startMs);
@@ -86,15 +91,7 @@ describe("a store that answers at once", () => {
     ["anew for the next call", "first", 40],
     ["as before when one leaves that is not the first", "last", 150],
   ] as const)("is asked after pauses that grow %s", (_how, leaves, nextMs) => {
-    const askedAtMs: number[] = [];
-    const store: QuotaStore = {
-      take: (_key, _cost, _rate, nowMs) => {
-        askedAtMs.push(nowMs);
-        return short(0);
-      },
-    };
-    const { clock, enter } = rateScene({ store, maxWaitMs: 1_000 });
-    const startMs = clock.now();
+    const { askedAtMs, startMs, clock, enter } = emptyStoreScene();
     const calls = { first: enter(), second: enter(), last: enter() };
     clock.advance(30);
     const asked = askedAtMs.length;
