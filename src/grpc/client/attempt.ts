@@ -31,7 +31,7 @@ import { localRejection } from "../status/rejection.js";
 import type { AuthContext, ClientCall, ClientListener, MessageContext } from "../types.js";
 import { authContextOf, completeWrite, peerOf } from "./foreign-call.js";
 import { keepMetadata } from "./kept-metadata.js";
-import { handOn, type KeptRequest, startOn } from "./kept-request.js";
+import { countsResets, handOn, type KeptRequest, startOn } from "./kept-request.js";
 
 /** What the gates of a client see of an attempt. */
 export interface ClientPassage {
@@ -568,6 +568,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       ownCancel: echoes(status, this.#ownCancel),
       unknown: record.unknownTexts,
       resets: record.resets,
+      countedBelow: countsResets(this.#next),
     };
     return endAttempt(attempt, status, evidence, nowMs);
   }

@@ -172,6 +172,8 @@ export interface KeepingCall {
   [reach](): Reach;
   /** The target of the channel, where it is not known otherwise. May make the call below for that. */
   targetBelow(): string;
+  /** The resets of its streams are counted here, or further below. */
+  readonly countsResets?: boolean;
 }
 
 function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
@@ -181,6 +183,11 @@ function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
 /** The target of the channel below a call that has not been started; `unknown` where the call does not know it. */
 export function targetOf(call: ClientCall): string {
   return isKeeping(call) ? call.targetBelow() : (peerOf(call) ?? "unknown");
+}
+
+/** Whether the resets of the call's streams are counted by a call of the toolkit. */
+export function countsResets(call: ClientCall | undefined): boolean {
+  return call !== undefined && isKeeping(call) && call.countsResets === true;
 }
 
 /** Who handles a request that is sent to `call`. */

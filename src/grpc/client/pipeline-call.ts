@@ -30,6 +30,7 @@ import {
 import { completeWrite, emitEnd, mustBeCall, peerOf } from "./foreign-call.js";
 import { asKept, copyMetadata, keepMetadata } from "./kept-metadata.js";
 import {
+  countsResets,
   type KeepingCall,
   keepRequest,
   type Reach,
@@ -253,11 +254,13 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
 
   /** Sends the attempts with this deadline, for a part that sets it while the call begins. */
   limit(deadline: CallDeadline): void {
+    this.unmake();
     this.#deadline = deadline;
   }
 
   /** Takes the option `parent` out of those of the attempts. */
   dropParent(): void {
+    this.unmake();
     const { parent: _, ...options } = this.options;
     this.options = options;
   }
@@ -312,7 +315,9 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
 
   #repeated(attempt: AttemptRecord): Attempt {
     const metadata = attemptMetadata(this.metadata, this.record, attempt);
-    const options = this.#ownOptions();
+    // The first attempt is sent with the call below that a call above had made to learn the target.
+    const made = attempt.number === 1 ? this.#made : undefined;
+    const options = made?.options ?? this.#ownOptions();
     // Without the key, calls below take the first attempt of the record.
     if (attempt.number > 1 || options[attemptKey] !== undefined) options[attemptKey] = attempt;
     if (attempt.number > 1) limitAgain(options, this.record);
@@ -481,7 +486,12 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   /** The target of the channel, for a call above that has to know it before the start. */
   targetBelow(): string {
     const next = this.#latest?.next;
-    return next === undefined ? this.#targetBelow(this.options) : (peerOf(next) ?? "unknown");
+    if (next !== undefined) return peerOf(next) ?? "unknown";
+    return this.#targetBelow(this.#repeats ? this.#ownOptions() : this.options);
+  }
+
+  get countsResets(): boolean {
+    return this.steps.tracked || countsResets(this.#latest?.next);
   }
 
   #targetBelow(options: OptionsWithOwn): string {

@@ -20,6 +20,8 @@ export interface AttemptEvidence {
   readonly unknown?: UnknownTexts;
   /** Notified whether the attempt ended by a reset of its stream. */
   readonly resets?: ResetBudgets | undefined;
+  /** A call of the toolkit below notifies them. */
+  readonly countedBelow?: boolean;
 }
 
 // The texts of grpc-js and of Node. They are no API and differ between versions, so a test pins each of them on every
@@ -180,8 +182,9 @@ function speaksGrpc(metadata: Metadata): boolean {
  */
 export function resetPeer(
   origin: StatusOrigin,
-  { peer, target, sawHeaders }: AttemptEvidence,
+  { peer, target, sawHeaders, countedBelow }: AttemptEvidence,
 ): string | undefined {
+  if (countedBelow === true) return undefined;
   const cut =
     origin === "caller" || origin === "deadline" || (origin === "local-limit" && sawHeaders);
   return cut && isAddress(peer, target) ? peer : undefined;
