@@ -76,7 +76,10 @@ export interface CallsView {
   readonly dropped: number;
 }
 
-/** One second of the board. */
+/**
+ * One second of the board. Spans come in batches, some seconds after their calls: a point that has changed since is sent
+ * again by `GET /api/live`, with the same `atMs`, and replaces the one before.
+ */
 export interface BoardPoint {
   /** The end of the second. */
   readonly atMs: number;
