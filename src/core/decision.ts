@@ -1,3 +1,5 @@
+import type { Priority } from "./priority.js";
+
 /** The policies that decide about calls. */
 export type PolicyName =
   | "deadline"
@@ -69,7 +71,18 @@ export interface DecisionEvent extends Decision {
   /** The path of the method, such as `/pkg.Service/Method`, or the name of the guard. */
   readonly method: string;
   readonly target: string;
-  readonly side: "client" | "server" | "guard";
+  readonly side: Side;
+}
+
+/** Where a decision is taken: on a call to a server, on a call from a client, or on guarded work that is not gRPC. */
+export type Side = "client" | "server" | "guard";
+
+/** Counts decisions, for metrics. */
+export interface DecisionCounter {
+  /** Nobody collects the counts, so that no decision need be made for them. */
+  readonly idle: boolean;
+  /** @param priority That of the call or run; `undefined` where it has none. */
+  count(decision: Decision, side: Side, priority: Priority | undefined): void;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { connectivityState, type StatusObject } from "@grpc/grpc-js";
 import { type Clock, type Random, systemClock, systemRandom } from "../core/clock.js";
 import { ObserveReport } from "../core/control.js";
-import type { DecisionEvent } from "../core/decision.js";
+import type { DecisionCounter, DecisionEvent } from "../core/decision.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../core/options.js";
 import { refusal } from "../core/permit.js";
 import {
@@ -24,6 +24,8 @@ export interface Environment {
   readonly report: ReportError;
   /** Notified of every decision, after it was taken. */
   readonly onDecision: Observer<DecisionEvent> | undefined;
+  /** Counts every decision. Absent without metrics. */
+  readonly counter?: DecisionCounter | undefined;
   readonly pendingCalls: PendingCalls;
   /** Retry budgets, by their options. */
   readonly budgets: BudgetStore;

@@ -10,6 +10,7 @@ import {
   type Queued,
   type Refusal,
 } from "../core/permit.js";
+import type { Priority } from "../core/priority.js";
 import { notify } from "../core/user-code.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment, PendingCalls } from "../grpc/environment.js";
@@ -72,11 +73,15 @@ export class CompiledGuard implements Policies {
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
   readonly #report: Environment["report"];
   readonly #onDecision: Environment["onDecision"];
+  readonly #counter: Environment["counter"];
 
   constructor(
     name: string,
     clock: GuardClock,
-    environment: Pick<Environment, "pendingCalls" | "observed" | "report" | "onDecision">,
+    environment: Pick<
+      Environment,
+      "pendingCalls" | "observed" | "report" | "onDecision" | "counter"
+    >,
     policies: Partial<Policies>,
   ) {
     this.name = name;
@@ -98,6 +103,7 @@ export class CompiledGuard implements Policies {
     this.single = (this.retry ?? this.timer ?? this.attemptTimer) === undefined;
     this.#report = environment.report;
     this.#onDecision = environment.onDecision;
+    this.#counter = environment.counter;
   }
 
   /**
@@ -127,16 +133,19 @@ export class CompiledGuard implements Policies {
 
   /** Whether anybody listens to the decisions about a run. */
   listens(inbound: InboundCall | undefined): boolean {
-    return inbound !== undefined || this.#onDecision !== undefined;
+    if (inbound !== undefined || this.#onDecision !== undefined) return true;
+    return this.#counter?.idle === false;
   }
 
-  /** Notes a decision on the span and on the inbound call, if there are any, and notifies `onDecision`. */
+  /** Notes a decision on the span and on the inbound call, if there are any, counts it, and notifies `onDecision`. */
   decide(
     notes: Decision[] | undefined,
     inbound: InboundCall | undefined,
     decision: Decision,
+    priority: Priority,
   ): void {
     notes?.push(decision);
+    this.#counter?.count(decision, "guard", priority);
     if (inbound !== undefined && inbound.decisions.length < maxNoted) {
       const { detail } = decision;
       const named = detail === undefined ? this.name : `${this.name}: ${detail}`;

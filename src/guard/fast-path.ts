@@ -62,7 +62,7 @@ function refuse(guard: CompiledGuard, { policy, refusal }: Refused): Promise<nev
     const { reason, detail } = refusal;
     const atMs = guard.clock.now();
     const decision = { policy, verdict: "reject", enforced: true, atMs, reason, detail } as const;
-    guard.decide(undefined, undefined, decision);
+    guard.decide(undefined, undefined, decision, plain.priority);
   }
   // Rejected one microtask later, when the caller listens: Node takes a promise that is rejected before that for an
   // unhandled one at first, which costs more than everything else here.

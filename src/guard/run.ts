@@ -546,7 +546,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   decide(decision: Decision): void {
-    this.#guard.decide(this.#trace?.decisions, this.#inbound, decision);
+    this.#guard.decide(this.#trace?.decisions, this.#inbound, decision, this.priority);
   }
 
   /** Records a decision taken now. */

@@ -11,7 +11,12 @@ import {
 import { reconnectBackoff } from "../grpc/channel/options.js";
 import { contextPart } from "../grpc/client/context.js";
 import { type OwnPart, ownParts, resolveOwnParts } from "../grpc/client/own-part.js";
-import { compiled, pipelineInterceptor, type SpanParts } from "../grpc/client/parts.js";
+import {
+  compiled,
+  type MeterParts,
+  pipelineInterceptor,
+  type SpanParts,
+} from "../grpc/client/parts.js";
 import { gatesPart, type PolicyOptions, splitOptions } from "../grpc/client/policy.js";
 import { recordTransformer } from "../grpc/context/call-record.js";
 import type { Environment } from "../grpc/environment.js";
@@ -134,6 +139,7 @@ export function clientPipeline(
   policies: ClientPolicies,
   environment: Environment,
   spans: SpanParts,
+  meters: MeterParts = {},
 ): Interceptor {
   const own = policies.own.map((policy) => ownParts(policy, environment.report));
   const layersOf = policies.compiled((method) => {
@@ -141,6 +147,7 @@ export function clientPipeline(
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
     return compiled(environment, [
       contextPart(environment, method.waitForReady),
+      meters.call,
       spans.call,
       idempotencyKey && idempotencyKeyPart(environment, idempotencyKey),
       deadlinePart(deadline),
@@ -158,6 +165,7 @@ export function clientPipeline(
       ]),
       ...own.map(({ attempt }) => attempt),
       timeouts && attemptTimeoutsPart(timeouts),
+      meters.attempt,
       spans.attempt,
       faults && faultsLayer(environment, faults),
     ]);

@@ -7,6 +7,7 @@ import type { Environment } from "../grpc/environment.js";
 import {
   defaultRequestMs,
   type ServerGate,
+  type ServerMeterPart,
   type ServerSpanPart,
   serverPipeline,
 } from "../grpc/server/pipeline-call.js";
@@ -90,9 +91,15 @@ export class ServerPolicies implements ReportedServer {
 
   /**
    * @param spans Makes the spans of inbound calls.
+   * @param meter Measures inbound calls.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  constructor(given: ServerPolicy, environment: Environment, spans?: ServerSpanPart) {
+  constructor(
+    given: ServerPolicy,
+    environment: Environment,
+    spans?: ServerSpanPart,
+    meter?: ServerMeterPart,
+  ) {
     const policy = readPolicy(given);
     this.#environment = environment;
     const relay = resolveRelay(policy.relay, "server.relay");
@@ -144,7 +151,15 @@ export class ServerPolicies implements ReportedServer {
     ];
     const { priority } = this;
     const due = this.#due;
-    this.#row = serverPipeline(environment, { priority, relay, spans, gates, requestMs, due });
+    this.#row = serverPipeline(environment, {
+      priority,
+      relay,
+      spans,
+      meter,
+      gates,
+      requestMs,
+      due,
+    });
 
     this.#faults = faults;
     this.#admission = admission;

@@ -51,7 +51,7 @@ class AttemptSpanWatch implements AttemptWatch {
   ended(final: StatusObject, failure: Failure | undefined): undefined {
     const span = this.#span;
     const { attempt, clock } = this.#attempt;
-    const nowMs = clock.now();
+    const endedAtMs = attempt.endedAtMs ?? clock.now();
     const peer = this.#attempt.getPeer();
     // An attempt that another attempt has superseded has not failed.
     const superseded = final.details === supersededText;
@@ -61,7 +61,7 @@ class AttemptSpanWatch implements AttemptWatch {
       if (superseded) span.setAttribute(own.attemptSuperseded, true);
       span.setAttributes(peerAttributes(peer));
       noteStatus(span, final, final.code !== Status.OK && !superseded);
-      span.end(this.#trace.time.at(nowMs));
+      span.end(this.#trace.time.at(endedAtMs));
     });
   }
 }
@@ -80,8 +80,8 @@ function startSpan(tracing: Tracing, passage: Attempt, callTrace: CallTrace): Sp
   };
   if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
   if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
-  // Now, and not when the attempt was decided: it may have waited in a queue since.
-  const startTime = callTrace.time.at(record.clock.now());
+  // Not when the attempt was decided: it may have waited in a queue since.
+  const startTime = callTrace.time.at(passage.sentAtMs);
   const options = { kind: SpanKind.CLIENT, startTime, attributes };
   const name = `Attempt.${method.replace("/", ".")}`;
   return tracing.startSpan(name, options, callTrace.context);

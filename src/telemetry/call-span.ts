@@ -80,7 +80,7 @@ class CallSpanWatch implements CallWatch {
       if (this.#targetUnknown) span.setAttributes(serverAttributes(record.target));
       span.setAttributes(peerAttributes(this.#call.getPeer()));
       noteStatus(span, final, final.code !== Status.OK);
-      span.end(this.#time.at(record.clock.now()));
+      span.end(this.#time.at(this.#call.endedAtMs));
     });
   }
 }

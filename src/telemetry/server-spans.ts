@@ -80,7 +80,6 @@ const serverErrors: ReadonlySet<Status> = new Set([
 /** The span of an inbound call. */
 class CallSpan implements ServerSpan {
   readonly #path: string;
-  readonly #clock: Clock;
   readonly #tracing: Tracing;
   readonly #time: SpanTime;
   readonly #startedAtMs: number;
@@ -98,7 +97,6 @@ class CallSpan implements ServerSpan {
     ...[call, path, metadata, inbound]: Parameters<ServerSpanPart["begin"]>
   ) {
     this.#path = path;
-    this.#clock = clock;
     this.#tracing = tracing;
     this.#time = new SpanTime(clock);
     this.#inbound = inbound;
@@ -127,10 +125,9 @@ class CallSpan implements ServerSpan {
     this.#sent ??= status;
   }
 
-  ended(): void {
+  ended(nowMs: number): void {
     const span = this.#span;
     if (span === undefined) return;
-    const nowMs = this.#clock.now();
     const decisions = this.#inbound?.decisions ?? [];
     const refused = decisions.findLast(({ verdict, enforced }) => verdict === "reject" && enforced);
     const ended = this.#sent ?? this.#ownCancel(nowMs);

@@ -328,6 +328,7 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
     "a limit of the user's is wrapped in OwnLimit, which goes through the helper",
   "core/permit.ts WorksOn": ours,
   "core/control.ts snapshot": ours,
+  "core/decision.ts count": ours,
   "policies/fallback/client-providers.ts context": ours,
   "policies/fallback/client-providers.ts watched": ours,
   "grpc/context/guard-spans.ts start": ours,

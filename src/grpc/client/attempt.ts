@@ -189,6 +189,12 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     this.#startedMs = attempt.startedAtMs;
   }
 
+  /** When the attempt came through the gates, for its parts. The clock is read when the first of them asks. */
+  get sentAtMs(): number {
+    this.attempt.sentAtMs ??= this.clock.now();
+    return this.attempt.sentAtMs;
+  }
+
   /** The call that the attempt belongs to, until the attempt has ended. */
   get call(): AttemptOwner | undefined {
     return this.#owner;

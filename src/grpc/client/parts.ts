@@ -39,6 +39,12 @@ export interface SpanParts {
   readonly attempt?: AttemptPart;
 }
 
+/** The parts that measure calls. They know OpenTelemetry, so that the pipeline need not. Absent without metrics. */
+export interface MeterParts {
+  readonly call?: CallPart;
+  readonly attempt?: AttemptPart;
+}
+
 const order = ["call", "repeat", "gates", "attempt"] as const;
 
 /** Compiles the parts of a method, the outermost first, into as few calls as their order allows. */

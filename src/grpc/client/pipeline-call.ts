@@ -152,6 +152,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   #heldStatus: StatusObject | undefined;
   /** The final status has gone up, or will in the next tick. */
   #ended = false;
+  #endedAtMs: number | undefined;
 
   /** @param limits How much of a streamed request is kept for another attempt. Without them, none can follow. */
   constructor(
@@ -235,6 +236,12 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   /** The final status has gone up, or will in the next tick. */
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** When the call ended, for its watches. The clock is read when the first of them asks. */
+  get endedAtMs(): number {
+    this.#endedAtMs ??= this.record.clock.now();
+    return this.#endedAtMs;
   }
 
   /** The metadata of the call, for reading only. */

@@ -11,7 +11,7 @@ import {
 } from "@grpc/grpc-js";
 import { type Clock, heldUp } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision, DecisionEvent } from "../../core/decision.js";
+import type { Decision, DecisionCounter, DecisionEvent } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import type { ResetBudgets, Resettable } from "../../core/reset-budget.js";
 import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
@@ -37,6 +37,8 @@ export interface AttemptRecord extends Resettable {
   /** Why it was started. */
   readonly cause: "first" | "retry" | "hedge";
   readonly startedAtMs: number;
+  /** When it came through the gates. Absent until then, and where nobody asks. */
+  sentAtMs?: number;
   /** How long the call waited before this attempt, in milliseconds. */
   readonly delayMs: number;
   /** The status of the attempt before it, where there was one. */
@@ -158,6 +160,7 @@ export class CallRecord {
   #target: string;
   #decisions: Decision[] | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
+  readonly #counter: DecisionCounter | undefined;
 
   constructor(
     context: Environment,
@@ -170,6 +173,7 @@ export class CallRecord {
     this.unknownTexts = context.unknownTexts;
     this.resets = context.resets;
     this.#onDecision = context.onDecision;
+    this.#counter = context.counter;
     this.method = call.path;
     this.kind = callKind(call);
     this.connection = connection;
@@ -190,9 +194,10 @@ export class CallRecord {
     this.#scope.runInAsyncScope(fn, undefined, a, b);
   }
 
-  /** Notes a decision and notifies the observer. */
+  /** Notes a decision, counts it and notifies the observer. */
   decide(decision: Decision): void {
     this.#decisions = keep(this.#decisions, decision);
+    this.#counter?.count(decision, "client", this.priority);
     if (this.#onDecision === undefined) return;
     notify(
       this.#onDecision,

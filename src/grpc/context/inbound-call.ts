@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision, DecisionEvent, PolicyName } from "../../core/decision.js";
+import type { Decision, DecisionCounter, DecisionEvent, PolicyName } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
 import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
@@ -114,6 +114,8 @@ export class InboundCall implements CurrentCall {
   #abort: AbortController | undefined;
   #onCancelled: Set<(end: InboundEnd) => void> | undefined;
   readonly #onDecision: Observer<DecisionEvent> | undefined;
+  /** Absent while nobody collects its counts. */
+  readonly #counter: DecisionCounter | undefined;
   readonly #caller: Caller;
 
   constructor(init: {
@@ -125,6 +127,7 @@ export class InboundCall implements CurrentCall {
     readonly startedAtMs: number;
     readonly deadlineMs: number;
     readonly onDecision?: Observer<DecisionEvent> | undefined;
+    readonly counter?: DecisionCounter | undefined;
     readonly observed?: ObserveReport | undefined;
   }) {
     this.method = init.method;
@@ -134,6 +137,7 @@ export class InboundCall implements CurrentCall {
     this.startedAtMs = init.startedAtMs;
     this.deadlineMs = init.deadlineMs;
     this.#onDecision = init.onDecision;
+    this.#counter = init.counter?.idle === false ? init.counter : undefined;
     this.observed = init.observed;
     this.#caller = init.caller;
   }
@@ -254,7 +258,12 @@ export class InboundCall implements CurrentCall {
 
   /** Nobody is told of decisions, so that none need be made. */
   get silent(): boolean {
-    return !this.recorded && this.#onDecision === undefined;
+    return !this.recorded && this.#onDecision === undefined && this.#counter === undefined;
+  }
+
+  /** A function of the user's is told of decisions. */
+  get hasObserver(): boolean {
+    return this.#onDecision !== undefined;
   }
 
   /** Notes a decision. */
@@ -263,9 +272,10 @@ export class InboundCall implements CurrentCall {
     this.#decisions.push(decision);
   }
 
-  /** Notes a decision and tells the observer. */
+  /** Notes a decision, counts it and tells the observer. */
   decide(decision: Decision): void {
     this.note(decision);
+    this.#counter?.count(decision, "server", this.priority);
     if (this.#onDecision === undefined) return;
     const event: DecisionEvent = { ...decision, method: this.method, target: "", side: "server" };
     notify(this.#onDecision, event, this.report, "onDecision");

@@ -54,7 +54,16 @@ export interface ServerSpan {
   /** The call is answered. The first answer counts. */
   answered(status: PartialStatus): void;
   /** The call has ended. Called once. */
-  ended(): void;
+  ended(nowMs: number): void;
+}
+
+/** The part of a pipeline that measures calls. */
+export interface ServerMeterPart {
+  /** Nobody collects the numbers at present. */
+  readonly idle: boolean;
+  begun(inbound: InboundCall): void;
+  /** @param code What the call was answered with; without an answer, how it ended. */
+  ended(inbound: InboundCall, code: Status, nowMs: number): void;
 }
 
 /** What a server does with each call, from the wire to the handler. Parts that are absent cost nothing. */
@@ -67,6 +76,8 @@ export interface ServerParts {
   /** With it, the record of the call is the current one in all of its events. What becomes of statuses from below. */
   readonly relay?: Relay;
   readonly spans?: ServerSpanPart | undefined;
+  /** Measures the calls that have a record. */
+  readonly meter?: ServerMeterPart | undefined;
   /** The policies that each call passes, in their order. Those that are `undefined` are left out. */
   readonly gates?: readonly (ServerGate | undefined)[];
   /** How long a request of a single message may take to arrive, in milliseconds; `Infinity` for no bound. */
@@ -90,6 +101,7 @@ class ServerPipeline {
   readonly priority: PriorityReader | undefined;
   readonly relay: Relay | undefined;
   readonly spans: ServerSpanPart | undefined;
+  readonly meter: ServerMeterPart | undefined;
   readonly gates: readonly ServerGate[];
   readonly requestMs: number;
   readonly due: DueList;
@@ -103,6 +115,7 @@ class ServerPipeline {
     this.priority = parts.priority;
     this.relay = parts.relay;
     this.spans = parts.spans;
+    this.meter = parts.meter;
     this.gates = (parts.gates ?? []).filter((gate) => gate !== undefined);
     this.requestMs = parts.requestMs ?? defaultRequestMs;
     this.due = parts.due ?? new DueList(outsideClock(environment.clock));
@@ -161,7 +174,9 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   #passing = false;
   #admitting = false;
   place = -1;
-  /** What the call was answered with. `refused`: by a policy behind these gates, so that it is no failure of a handler. */
+  /** What the call was answered with. */
+  #code: Status | undefined;
+  /** The same for the gates. `refused`: by a policy behind them, so that it is no failure of a handler. */
   #sent: Status | "refused" | undefined;
   #answered = false;
   /** The handler of a single response runs, and has not answered. */
@@ -182,12 +197,13 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   // ---- The call arrives.
 
   protected override begunWith(metadata: Metadata): void {
-    const { spans, gates } = this.#pipeline;
+    const { spans, meter, gates } = this.#pipeline;
     const inbound = this.#recordWith(metadata);
     this.#inbound = inbound;
     if (spans !== undefined && !spans.idle) {
       this.#span = spans.begin(this.below, this.#method.path, metadata, inbound);
     }
+    if (inbound !== undefined && meter?.idle === false) meter.begun(inbound);
     this.#metadata = metadata;
     if (inbound === undefined || gates.length === 0) {
       this.#admitted = true;
@@ -313,6 +329,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
       priority: inbound?.priority,
       admission: this.#publishedAdmission(),
     });
+    this.#code ??= status.code;
     this.#sent = "refused";
     this.#answered = true;
     this.#span?.answered(status);
@@ -460,6 +477,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     const { relay } = this.#pipeline;
     const inbound = this.#inbound;
     this.#handlerAnswered();
+    this.#code ??= given.code;
     const status = this.#run === undefined ? given : this.#judged(given);
     this.#span?.answered(status);
     if (relay === undefined || inbound === undefined) {
@@ -537,7 +555,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     if (inbound !== undefined && this.#pipeline.relay !== undefined) {
       inbound.finish(this.#answered ? "finished" : this.#lateOrCancelled(inbound));
     }
-    this.#span?.ended();
+    this.#tellEnd(inbound);
     // What was sent before the end counts. A handler may answer later.
     const sent = this.#sent;
     if (sent !== undefined) this.#run?.settle(outcomeSent(sent), endingSent(sent));
@@ -546,6 +564,16 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     if (this.#admitted) this.#enter(passEnd, undefined);
     else super.endedNow();
     this.#letGo();
+  }
+
+  /** Tells telemetry that the call has ended. The clock is read once. */
+  #tellEnd(inbound: InboundCall | undefined): void {
+    const { meter } = this.#pipeline;
+    const measured = meter?.idle === false ? inbound : undefined;
+    if (this.#span === undefined && measured === undefined) return;
+    const nowMs = this.clock.now();
+    this.#span?.ended(nowMs);
+    if (measured !== undefined) meter?.ended(measured, this.#code ?? ownEnd(measured), nowMs);
   }
 
   /** Lets go of all that an ended call has no use for. A handler that answers later is not heard any more. */
@@ -617,10 +645,12 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   }
 
   decide(decision: Decision): void {
-    this.#enter(noteDecision, decision);
+    // Only a function of the user's needs the context of the call.
+    if (this.#inbound?.hasObserver === true) this.#enter(noteDecision, decision);
+    else this.note(decision);
   }
 
-  /** For `#enter` alone. */
+  /** For `decide` alone. */
   note(decision: Decision): void {
     this.#inbound?.decide(decision);
   }
@@ -650,6 +680,11 @@ function resume<T>(call: ServerPipelineCall, event: CallEvent<T>, given: T): voi
 
 function settleAnswered(run: GateRun<InboundCall>, outcome: Outcome, ending?: Ending): void {
   run.answered(outcome, ending);
+}
+
+/** The code of a call that was not answered: its deadline has passed, or its caller has left. */
+function ownEnd({ end }: InboundCall): Status {
+  return end === "deadline" ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
 }
 
 function outcomeSent(sent: Status | "refused"): Outcome {

@@ -12,7 +12,7 @@ export function inboundOf(
   method: ServerMethod,
   call: ServerCall,
   metadata: Metadata,
-  { clock, report, onDecision, observed }: Environment,
+  { clock, report, onDecision, counter, observed }: Environment,
   priority: PriorityReader,
 ): InboundCall {
   const startedAtMs = clock.now();
@@ -24,6 +24,7 @@ export function inboundOf(
     clock,
     report,
     onDecision,
+    counter,
     observed,
     startedAtMs,
     deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,
