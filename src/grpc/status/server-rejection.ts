@@ -44,7 +44,7 @@ export function serverRejection(
     title === undefined
       ? encodeAnswer(refusalText(refusal), code, refusal, priority)
       : standingAnswer(title, code, refusal, priority);
-  const metadata = new RefusalMetadata(answer, trailersOf(answer, admission));
+  const metadata = new RefusalMetadata(trailersOf(answer, admission), true);
   if (admission !== undefined) noteOwnAdmission(metadata);
   return { code, details: answer.details, metadata };
 }
@@ -53,7 +53,6 @@ export function serverRejection(
 interface Answer {
   readonly details: string;
   readonly bytes: Buffer;
-  readonly base64: string;
   readonly pushback: string | undefined;
   /** The trailers with the level that the server published last. */
   trailers: Trailers | undefined;
@@ -115,14 +114,14 @@ function encodeAnswer(
   const bytes = encodeRejection(code, details, sent, info);
   const wait = retryAfterMs === undefined ? undefined : String(retryAfterMs);
   const pushback = wait ?? (subject === undefined ? undefined : noRetry);
-  return { details, bytes, base64: bytes.toString("base64"), pushback, trailers: undefined };
+  return { details, bytes, pushback, trailers: undefined };
 }
 
 function trailersOf(answer: Answer, admission: string | undefined): Trailers {
-  const { trailers: known, bytes, base64, pushback } = answer;
+  const { trailers: known, bytes, pushback } = answer;
   if (known !== undefined && known.admission === admission) return known;
   const values = new Map<string, MetadataValue[]>([[statusDetailsKey, [bytes]]]);
-  const headers: Record<string, string> = { [statusDetailsKey]: base64 };
+  const headers: Record<string, string> = { [statusDetailsKey]: bytes.toString("base64") };
   const set = (key: string, value: string | undefined) => {
     if (value === undefined) return;
     values.set(key, [value]);
@@ -140,16 +139,15 @@ function trailersOf(answer: Answer, admission: string | undefined): Trailers {
  * they are, until one is changed: that one gets values of its own.
  */
 export class RefusalMetadata extends Metadata {
-  readonly #answer: Answer;
   /** `undefined` once the values are its own. */
   #trailers: Trailers | undefined;
-  #original = true;
+  readonly #original: boolean;
 
-  constructor(answer: Answer, trailers: Trailers | undefined) {
+  constructor(trailers: Trailers, original: boolean) {
     super();
-    this.#answer = answer;
     this.#trailers = trailers;
-    if (trailers !== undefined) this.internalRepr = trailers.values;
+    this.#original = original;
+    this.internalRepr = trailers.values;
   }
 
   /** Whether a policy of this server made the metadata for this call. A clone may belong to any other call. */
@@ -177,41 +175,21 @@ export class RefusalMetadata extends Metadata {
     super.merge(other);
   }
 
-  override clone(): RefusalMetadata {
-    const copy = new RefusalMetadata(this.#answer, this.#trailers);
-    copy.#original = false;
+  override clone(): Metadata {
+    if (this.#trailers === undefined) return super.clone();
+    const copy = new RefusalMetadata(this.#trailers, false);
     copy.setOptions(this.getOptions());
-    if (this.#trailers === undefined) copy.internalRepr = copied(this.internalRepr);
     return copy;
   }
 
   override toHttp2Headers(): ReturnType<Metadata["toHttp2Headers"]> {
-    if (this.#trailers !== undefined) return { ...this.#trailers.headers };
-    const headers: ReturnType<Metadata["toHttp2Headers"]> = {};
-    for (const [key, values] of this.internalRepr) {
-      const [value] = values;
-      headers[key] =
-        values.length === 1 && value !== undefined
-          ? this.#text(value)
-          : values.map((each) => this.#text(each));
-    }
-    return headers;
+    return this.#trailers === undefined ? super.toHttp2Headers() : { ...this.#trailers.headers };
   }
 
   #change(): void {
     if (this.#trailers === undefined) return;
+    this.internalRepr = new Map();
+    for (const [key, values] of this.#trailers.values) this.internalRepr.set(key, [...values]);
     this.#trailers = undefined;
-    this.internalRepr = copied(this.internalRepr);
   }
-
-  #text(value: MetadataValue): string {
-    if (typeof value === "string") return value;
-    return value === this.#answer.bytes ? this.#answer.base64 : value.toString("base64");
-  }
-}
-
-function copied(values: ReadonlyMap<string, MetadataValue[]>): Map<string, MetadataValue[]> {
-  const copy = new Map<string, MetadataValue[]>();
-  for (const [key, each] of values) copy.set(key, [...each]);
-  return copy;
 }
