@@ -64,13 +64,11 @@ export class FailuresBelow {
   readonly #exhausted: { readonly code: Status; readonly details: string }[] = [];
   #forgot = false;
 
-  note(status: Pick<StatusObject, "code" | "details"> & { readonly metadata?: unknown }): void {
-    const metadata = metadataIn(status);
-    if (metadata === undefined) return;
+  note(status: StatusObject): void {
+    const { code, details, metadata } = status;
     this.#noteWait(readPushback(metadata));
     this.#noteWait(decodeStatusDetails(metadata).retryDelayMs);
     if (!dealtWithBelow(metadata, rejectionOf(status))) return;
-    const { code, details } = status;
     if (this.#exhausted.length >= maxRemembered) this.#forgot = true;
     else if (!this.#exhausted.some((one) => one.code === code && one.details === details)) {
       this.#exhausted.push({ code, details });
@@ -128,11 +126,8 @@ interface Answering {
  */
 export function relayed(status: PartialStatus, call: Answering): PartialStatus {
   if (status.code === Status.OK || call.answeredByPolicy) return status;
-  const given = metadataIn(status);
-  // No metadata at all: grpc-js reports it when it sends the status.
-  if (given === undefined && status.metadata) return status;
-  if (given !== undefined && isRefusedHere(given)) return status;
-  const metadata = given ?? new Metadata();
+  const metadata = status.metadata ?? new Metadata();
+  if (isRefusedHere(metadata)) return status;
   const below = call.failuresBelow;
   const marked = metadata.get(retriesExhaustedKey).length > 0;
   const exhausted = marked || below?.exhausted(status) === true;
@@ -167,9 +162,8 @@ export function relayed(status: PartialStatus, call: Answering): PartialStatus {
 
 /** The status that a server with `relay: "pass"` sends: as it is, without the trailer that its own client added. */
 export function passedThrough(status: PartialStatus): PartialStatus {
-  const given = metadataIn(status);
-  if (given === undefined || given.get(retriesExhaustedKey).length === 0) return status;
-  const metadata = given.clone();
+  if (!status.metadata?.get(retriesExhaustedKey).length) return status;
+  const metadata = status.metadata.clone();
   metadata.remove(retriesExhaustedKey);
   return { ...status, metadata };
 }
@@ -187,17 +181,4 @@ const exhaustedBelow = {
 function isReceived(metadata: Metadata): boolean {
   const [type] = metadata.get("content-type");
   return typeof type === "string" && type.startsWith("application/grpc");
-}
-
-/** The metadata of any copy of grpc-js: a process may have several. */
-function metadataIn({ metadata }: { readonly metadata?: unknown }): Metadata | undefined {
-  return isMetadata(metadata) ? metadata : undefined;
-}
-
-function isMetadata(value: unknown): value is Metadata {
-  if (value instanceof Metadata) return true;
-  if (typeof value !== "object" || value === null) return false;
-  return ["get", "set", "remove", "clone"].every(
-    (name) => typeof Reflect.get(value, name) === "function",
-  );
 }
