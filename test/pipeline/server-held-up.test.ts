@@ -5,7 +5,7 @@ import type { Gate } from "../../src/core/gate.js";
 import { type Outcome, permit } from "../../src/core/permit.js";
 import type { InboundCall } from "../../src/grpc/context/inbound-call.js";
 import { environmentOf } from "../../src/grpc/environment.js";
-import { serverGate } from "../../src/grpc/server/policy.js";
+import { serverPipeline } from "../../src/grpc/server/pipeline-call.js";
 import { priorityReader } from "../../src/grpc/server/priority.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { handlers, kinds, scene } from "../scene.js";
@@ -31,9 +31,8 @@ it.each(kinds.flatMap((kind) => [0, 500].map((lateMs) => [kind, lateMs] as const
       modeFor: () => "enforce",
       enter: () => permit((outcome) => outcomes.push(outcome)),
     };
-    const interceptor = serverGate(environment, priorityReader(undefined, environment, "test"), [
-      gate,
-    ]);
+    const priority = priorityReader(undefined, environment, "test");
+    const interceptor = serverPipeline(environment, { priority, gates: [gate] });
     const world = await scene({
       ownServer: { interceptors: [interceptor] },
       handlers: handlers(() => {

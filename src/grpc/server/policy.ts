@@ -1,11 +1,10 @@
-import { Metadata, type ServerInterceptor } from "@grpc/grpc-js";
+import { Metadata } from "@grpc/grpc-js";
 import { type Mode, modes } from "../../core/control.js";
 import { InvalidOptionError, oneOf } from "../../core/options.js";
 import { asking, keyText, type ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../context/inbound-call.js";
 import { type Environment, type EnvironmentOptions, takeEnvironment } from "../environment.js";
 import { serviceOf } from "../types.js";
-import { type ServerGate, serverPipeline } from "./pipeline-call.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /** Options that every policy of a server has. */
@@ -14,15 +13,6 @@ export interface ServerPolicyOptions {
   readonly mode?: Mode;
   /** How priorities are read where no context interceptor stands before the policy. */
   readonly priority?: PriorityOptions;
-}
-
-/** The interceptor of policies that stand alone, which each call passes in their order. */
-export function serverGate(
-  environment: Environment,
-  priority: PriorityReader,
-  gates: readonly (ServerGate | undefined)[],
-): ServerInterceptor {
-  return serverPipeline(environment, { priority, gates });
 }
 
 /**

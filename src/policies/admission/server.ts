@@ -5,11 +5,10 @@ import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { formatAdmission } from "../../grpc/metadata.js";
-import type { ServerGate } from "../../grpc/server/pipeline-call.js";
+import { type ServerGate, serverPipeline } from "../../grpc/server/pipeline-call.js";
 import {
   isExempt,
   type ServerPolicyOptions,
-  serverGate,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
 import type { CallKind } from "../../grpc/types.js";
@@ -223,5 +222,5 @@ export function admission(
     environment,
     mode,
   );
-  return serverGate(environment, priority, [policy, policy.streamAge]);
+  return serverPipeline(environment, { priority, gates: [policy, policy.streamAge] });
 }

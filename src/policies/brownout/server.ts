@@ -10,11 +10,8 @@ import type {
   OptionalWorkJudge,
 } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
-import {
-  type ServerPolicyOptions,
-  serverGate,
-  splitServerOptions,
-} from "../../grpc/server/policy.js";
+import { serverPipeline } from "../../grpc/server/pipeline-call.js";
+import { type ServerPolicyOptions, splitServerOptions } from "../../grpc/server/policy.js";
 import type { Pressure } from "../pressure/options.js";
 import {
   Brownout,
@@ -182,5 +179,5 @@ export function brownout(
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "brownout");
   const policy = new BrownoutPolicy({ ...rest, mode }, undefined, environment);
-  return serverGate(environment, priority, [policy]);
+  return serverPipeline(environment, { priority, gates: [policy] });
 }

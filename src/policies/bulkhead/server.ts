@@ -18,14 +18,13 @@ import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
-import type { ServerGate } from "../../grpc/server/pipeline-call.js";
+import { type ServerGate, serverPipeline } from "../../grpc/server/pipeline-call.js";
 import {
   callSeen,
   isExempt,
   type QuotaCall,
   type ServerCallKey,
   type ServerPolicyOptions,
-  serverGate,
   serverKeyOf,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
@@ -192,5 +191,5 @@ export function bulkhead(
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "bulkhead");
   const policy = new ServerBulkheadPolicy(rest, environment, "bulkhead", mode);
-  return serverGate(environment, priority, [policy]);
+  return serverPipeline(environment, { priority, gates: [policy] });
 }

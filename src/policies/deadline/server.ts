@@ -16,10 +16,10 @@ import {
   type EnvironmentOptions,
   environmentOptionNames,
 } from "../../grpc/environment.js";
+import { serverPipeline } from "../../grpc/server/pipeline-call.js";
 import {
   isExempt,
   type ServerPolicyOptions,
-  serverGate,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
 import {
@@ -257,5 +257,5 @@ export function deadlineGuard(
     resolveMinRemainingMs(rest, "deadlineGuard", ["mode", "priority", ...environmentOptionNames]),
     mode,
   );
-  return serverGate(environment, priority, [policy]);
+  return serverPipeline(environment, { priority, gates: [policy] });
 }

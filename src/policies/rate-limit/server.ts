@@ -5,14 +5,13 @@ import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
-import type { ServerGate } from "../../grpc/server/pipeline-call.js";
+import { type ServerGate, serverPipeline } from "../../grpc/server/pipeline-call.js";
 import {
   callSeen,
   isExempt,
   type QuotaCall,
   type ServerCallKey,
   type ServerPolicyOptions,
-  serverGate,
   serverKeyOf,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
@@ -111,5 +110,5 @@ export function quota(
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "quota");
   const policy = new QuotaPolicy({ ...rest, mode }, environment, "quota");
-  return serverGate(environment, priority, [policy]);
+  return serverPipeline(environment, { priority, gates: [policy] });
 }
