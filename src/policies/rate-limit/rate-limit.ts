@@ -144,13 +144,14 @@ export class RateLimit implements RateWaiterHost {
    * Then the calls that wait keep to their times, and the tokens come back when the queue is empty.
    */
   giveBack({ key, cost }: RateRequest, refused = false): void {
-    const queue = this.#queues.get(key);
-    if (refused && queue !== undefined) {
+    const queue = refused ? this.#queues.get(key) : undefined;
+    if (queue !== undefined) {
       queue.keep(cost);
       return;
     }
     this.#quotaClient.giveBack(key, cost);
-    queue?.serve();
+    // Only now: the store is the user's, and may have made calls leave and join.
+    this.#queues.get(key)?.serve();
   }
 
   /** Refuses the calls that wait, for tokens or for the answer of a store. From now on none waits. */

@@ -3,7 +3,7 @@ import { maxDurationMs } from "../../../src/core/options.js";
 import type { QuotaAnswer, QuotaStore } from "../../../src/policies/rate-limit/store.js";
 import { BusyClock } from "../../core/busy-clock.js";
 import { queuedOf, refusalOf } from "../../core/turns.js";
-import { ManualStore, rateScene, rateSceneUnder } from "./rate-scene.js";
+import { type Asking, ManualStore, rateScene, rateSceneUnder } from "./rate-scene.js";
 
 const idle = { queued: 0, asking: 0 };
 /** Lets promises be heard. */
@@ -159,6 +159,26 @@ describe("a store that answers at once", () => {
     unused.abandon();
     expect(waiting.fate()).toBe("DRAINING");
     expect(givenBack).toEqual([3, 2]);
+  });
+
+  it("may make one call leave the queue and another join it while it takes something back", () => {
+    const answers = [granted, short(100), short(200)];
+    const joined: Asking[] = [];
+    const store: QuotaStore = {
+      take: () => answers.shift() ?? short(300),
+      giveBack: () => {
+        queuedOf(waiting.entry).leave();
+        joined.push(enter());
+      },
+    };
+    const { clock, enter, limit } = rateScene({ store, burst: 5, maxWaitMs: 1_000 });
+    const [unused, waiting] = [enter(), enter()];
+    unused.abandon();
+    expect(joined.map(({ fate }) => fate())).toEqual(["queued"]);
+    expect(limit.snapshot().queued).toBe(1);
+    for (const { entry } of joined) queuedOf(entry).leave();
+    expect(limit.snapshot().queued).toBe(0);
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
   it("need not be able to take anything back", () => {
