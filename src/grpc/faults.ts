@@ -29,10 +29,7 @@ export class FaultsPolicy<C> extends Faults {
     { random, report }: Environment,
     mode: Mode | undefined,
   ) {
-    super(options, random, report, {
-      ...(mode === undefined ? {} : { mode }),
-      enabled: faultsPermitted(),
-    });
+    super(options, random, report, { mode, enabled: faultsPermitted() });
     this.#when = when;
     this.#report = report;
   }

@@ -342,7 +342,7 @@ function isReadable(values: readonly unknown[]): values is readonly [Buffer] {
   return values.length === 1 && bytes instanceof Buffer && bytes.length <= maxDetailsBytes;
 }
 
-/** Decoded details by their bytes: every layer of a pipeline reads the same status. */
+/** Decoded details by their bytes: the attempt, the inbound call, spans and the application read the same status. */
 const decoded = new WeakMap<Buffer, StatusDetails>();
 
 /** Reads the details of a status. Details that are malformed, repeated or too large count as absent. */

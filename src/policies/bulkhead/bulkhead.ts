@@ -93,7 +93,7 @@ export interface SharingOptions<C> extends BulkheadHooks<C> {
 
 export interface ResolvedSharing<C> {
   readonly shares: PartitionShares;
-  readonly hooks: BulkheadHooks<C>;
+  readonly hooks: { readonly [K in keyof BulkheadHooks<C>]: BulkheadHooks<C>[K] | undefined };
 }
 
 /**
@@ -124,10 +124,7 @@ export function resolveSharing<C>(
       partitions === undefined
         ? unpartitioned
         : resolvePartitions(partitions, maxConcurrent, `${prefix}.partitions`),
-    hooks: {
-      ...(weight === undefined ? {} : { weight }),
-      ...(partition === undefined ? {} : { partition }),
-    },
+    hooks: { weight, partition },
   };
 }
 

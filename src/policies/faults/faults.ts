@@ -48,7 +48,10 @@ export class Faults implements ControlledPolicy {
     options: ResolvedFaultOptions,
     random: Random,
     report: ReportError,
-    { mode = "enforce", enabled = true }: { readonly mode?: Mode; readonly enabled?: boolean } = {},
+    {
+      mode = "enforce",
+      enabled = true,
+    }: { readonly mode?: Mode | undefined; readonly enabled?: boolean } = {},
   ) {
     this.#options = options;
     this.#random = random;

@@ -303,25 +303,11 @@ export function retryPolicy(
   prefix: string,
   registry?: ConstructorParameters<typeof RetryPolicy>[0]["registry"],
 ): RetryPolicy {
-  const { retryStatus, retryResponse, resume, ...options } = given;
-  const judgement = resolveJudgement(
-    {
-      ...(retryStatus === undefined ? {} : { retryStatus }),
-      ...(retryResponse === undefined ? {} : { retryResponse }),
-      ...(resume === undefined ? {} : { resume }),
-    },
-    prefix,
-  );
-  const resolved = resolveRetryOptions(options, prefix, [
-    "mode",
-    "retryStatus",
-    "retryResponse",
-    "resume",
-  ]);
-  return new RetryPolicy(
-    { options: resolved, mode: mode ?? "enforce", judgement, registry },
-    environment,
-  );
+  const judgement = resolveJudgement(given, prefix);
+  const { retryStatus: _, retryResponse: __, resume: ___, ...rest } = given;
+  const names = ["mode", "retryStatus", "retryResponse", "resume"];
+  const options = resolveRetryOptions(rest, prefix, names);
+  return new RetryPolicy({ options, mode: mode ?? "enforce", judgement, registry }, environment);
 }
 
 /** Options of {@link hedge}. */
