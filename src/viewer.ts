@@ -3,6 +3,7 @@ export type {
   AttributeValue,
   BoardPoint,
   BoardView,
+  BreakerState,
   CallRow,
   CallsView,
   DemoChange,
@@ -11,3 +12,9 @@ export type {
   SpanView,
   TraceView,
 } from "./viewer/api.js";
+export type { BoardSample } from "./viewer/board.js";
+export type { Demo } from "./viewer/demo.js";
+export type { FinishedSpan, ViewerSpanProcessor } from "./viewer/span-processor.js";
+export type { StoreLimits } from "./viewer/trace-store.js";
+export type { OtlpPorts, TraceViewer, TraceViewerOptions } from "./viewer/trace-viewer.js";
+export { traceViewer } from "./viewer/trace-viewer.js";

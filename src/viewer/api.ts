@@ -19,7 +19,7 @@ export interface CallRow {
   readonly side: "client" | "server";
   /** `pkg.Service/Method` */
   readonly method: string;
-  /** The name of the status code, such as `OK`; `UNKNOWN` where the span does not tell it. */
+  /** The name of the status code, such as `OK`. Where the span does not tell it, `UNKNOWN` for an error and `OK` otherwise. */
   readonly status: string;
   readonly priority?: string;
   /** Why the call was refused, as a reason code. */

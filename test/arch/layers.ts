@@ -13,6 +13,7 @@ type Layer =
   | "telemetry"
   | "testing"
   | "viewer"
+  | "cli"
   | "weir"
   | "entry";
 
@@ -44,6 +45,8 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   testing: { below: ["core", "policies", "grpc", "gen"], unknown: [otel] },
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
   viewer: { below: ["core", "gen", "telemetry"], unknown: [otel] },
+  // The program that the package brings.
+  cli: { below: ["core", "viewer"], unknown: [otel, grpc] },
   // The only file that knows everything; the test kit is no part of what runs in production.
   weir: {
     below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "telemetry"],

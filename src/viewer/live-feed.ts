@@ -1,0 +1,84 @@
+import type { ServerResponse } from "node:http";
+import type { CancelTask, Clock } from "../core/clock.js";
+import type { BoardPoint, CallRow, DemoState, LiveCalls } from "./api.js";
+
+/** Calls are told at most so often, and so many at a time. */
+const everyMs = 250;
+const maxCalls = 200;
+/** Who listens, at most; a page is one. */
+const maxListeners = 32;
+/** A listener that has not taken so many bytes is too slow, and is dropped. Its page connects again. */
+const maxBehindBytes = 1_000_000;
+
+/** `GET /api/live`: Server-Sent Events for all pages that are open. */
+export class LiveFeed {
+  readonly #clock: Clock;
+  readonly #listeners = new Set<ServerResponse>();
+  #calls: CallRow[] = [];
+  #skipped = 0;
+  #cancelFlush: CancelTask | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  /** Sends the events to a page until it goes away. False if too many listen already. */
+  add(response: ServerResponse): boolean {
+    if (this.#listeners.size >= maxListeners) return false;
+    response.writeHead(200, {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store",
+    });
+    // A page whose connection broke comes back after a second.
+    response.write("retry: 1000\n\n");
+    this.#listeners.add(response);
+    response.on("close", () => this.#listeners.delete(response));
+    return true;
+  }
+
+  call(call: CallRow): void {
+    if (this.#listeners.size === 0) return;
+    if (this.#calls.length < maxCalls) this.#calls.push(call);
+    else this.#skipped += 1;
+    this.#cancelFlush ??= this.#clock.schedule(everyMs, () => this.#flush(), { ref: false });
+  }
+
+  points(points: readonly BoardPoint[]): void {
+    for (const point of points) this.#send("board", point);
+  }
+
+  demo(state: DemoState): void {
+    this.#send("demo", state);
+  }
+
+  close(): void {
+    this.#cancelFlush?.();
+    for (const response of this.#listeners) response.end();
+    this.#listeners.clear();
+  }
+
+  #flush(): void {
+    this.#cancelFlush = undefined;
+    const calls: LiveCalls = { calls: this.#calls, skipped: this.#skipped };
+    this.#calls = [];
+    this.#skipped = 0;
+    this.#send("calls", calls);
+  }
+
+  #send(event: string, data: BoardPoint | DemoState | LiveCalls): void {
+    if (this.#listeners.size === 0) return;
+    const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+    for (const response of this.#listeners) {
+      if (response.writableLength > maxBehindBytes) {
+        this.#listeners.delete(response);
+        response.destroy();
+      } else {
+        response.write(text);
+      }
+    }
+  }
+}
