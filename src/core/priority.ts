@@ -11,6 +11,17 @@ export const priorityRank = {
   low: 3,
 } as const satisfies Record<Priority, number>;
 
+/**
+ * How much of what all calls share a priority may use while calls of higher priorities need it too. The rest is kept for
+ * those.
+ */
+export const usableShare = {
+  critical: 1,
+  high: 0.95,
+  normal: 0.85,
+  low: 0.7,
+} as const satisfies Record<Priority, number>;
+
 export function isPriority(value: unknown): value is Priority {
   return value === "critical" || value === "high" || value === "normal" || value === "low";
 }

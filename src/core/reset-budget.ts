@@ -1,5 +1,6 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { finiteNumber, readOptions, wholeNumber } from "./options.js";
+import { type Priority, priorities, priorityRank } from "./priority.js";
 
 /**
  * How many streams a client may reset on one connection. A server that gets too many closes the connection, with all calls
@@ -85,9 +86,29 @@ interface Waiting {
   readonly task: () => void;
 }
 
-interface Queue {
-  readonly waiting: Set<Waiting>;
+/** What waits for one use, by priority: a reset that comes back goes to the highest that waits. */
+class Queue {
+  readonly #ranks = priorities.map(() => new Set<Waiting>());
   stop: CancelTask | undefined;
+
+  get size(): number {
+    let size = 0;
+    for (const { size: waiting } of this.#ranks) size += waiting;
+    return size;
+  }
+
+  add(waiting: Waiting, priority: Priority): void {
+    this.#ranks[priorityRank[priority]]?.add(waiting);
+  }
+
+  /** False when it has left already. */
+  delete(waiting: Waiting): boolean {
+    return this.#ranks.some((rank) => rank.delete(waiting));
+  }
+
+  *inOrder(): Iterable<Waiting> {
+    for (const rank of this.#ranks) yield* rank;
+  }
 }
 
 /** The connections to all addresses of one target. */
@@ -130,15 +151,24 @@ export class ResetBudgets {
     return lowest !== undefined && lowest.waitMs(use, nowMs) > 0;
   }
 
-  /** Takes a reset for the attempt as soon as one is allowed, and then runs `task`. The result cancels that. */
-  later(target: string, use: ResetUse, subject: Resettable, task: () => void): CancelTask {
+  /**
+   * Takes a reset for the attempt as soon as one is allowed, and then runs `task`. Higher priorities come first. The result
+   * cancels that.
+   */
+  later(
+    target: string,
+    use: ResetUse,
+    subject: Resettable,
+    task: () => void,
+    priority: Priority = "normal",
+  ): CancelTask {
     const { queues } = this.#of(target);
     const queue = queues[use];
     const waiting: Waiting = { subject, task };
-    queue.waiting.add(waiting);
+    queue.add(waiting, priority);
     if (queue.stop === undefined) this.#await(target, use, queue);
     return () => {
-      if (!queue.waiting.delete(waiting) || queue.waiting.size > 0) return;
+      if (!queue.delete(waiting) || queue.size > 0) return;
       queue.stop?.();
       queue.stop = undefined;
     };
@@ -174,12 +204,12 @@ export class ResetBudgets {
 
   #serve(target: string, use: ResetUse, queue: Queue): void {
     queue.stop = undefined;
-    for (const waiting of queue.waiting) {
+    for (const waiting of queue.inOrder()) {
       if (!this.take(target, use, waiting.subject)) break;
-      queue.waiting.delete(waiting);
+      queue.delete(waiting);
       waiting.task();
     }
-    if (queue.waiting.size > 0 && queue.stop === undefined) this.#await(target, use, queue);
+    if (queue.size > 0 && queue.stop === undefined) this.#await(target, use, queue);
   }
 
   #lowest(target: string, nowMs: number): ResetBudget | undefined {
@@ -206,8 +236,7 @@ export class ResetBudgets {
   #of(target: string): Target {
     const present = this.#targets.get(target);
     if (present !== undefined) return present;
-    const queue = (): Queue => ({ waiting: new Set(), stop: undefined });
-    const made = { peers: new Map(), queues: { loser: queue(), timeout: queue() } };
+    const made = { peers: new Map(), queues: { loser: new Queue(), timeout: new Queue() } };
     this.#targets.set(target, made);
     return made;
   }
@@ -217,7 +246,7 @@ export class ResetBudgets {
       for (const [peer, budget] of peers) {
         if (budget.left(nowMs) >= this.#options.burst) peers.delete(peer);
       }
-      const waits = queues.loser.waiting.size + queues.timeout.waiting.size;
+      const waits = queues.loser.size + queues.timeout.size;
       if (peers.size === 0 && waits === 0) this.#targets.delete(target);
     }
   }

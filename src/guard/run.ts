@@ -128,7 +128,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const nowMs = holds ? clock.hold() : 0;
     try {
       if (!this.#subscribeAll(nowMs)) return;
-      if (retry !== undefined && retry.mode !== "off") retry.budget?.call();
+      if (retry !== undefined && retry.mode !== "off") retry.budget?.call(this.priority);
       if (!this.#pass()) return;
     } finally {
       if (holds) clock.release();
@@ -392,9 +392,10 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     });
     // `retryError` is a function of the user, and may have ended the run.
     if (this.#over) return;
-    if (failed.wanted === true && !held) retry.budget?.failure();
+    if (failed.wanted === true && !held) retry.budget?.failure(undefined, this.priority);
     const decision = rules.decide(failed);
-    const refused = decision.kind === "retry" ? retry.budget?.tryWithdraw() : undefined;
+    const refused =
+      decision.kind === "retry" ? retry.budget?.tryWithdraw(this.priority) : undefined;
     if (decision.kind === "stop" || refused !== undefined) {
       const reason = decision.kind === "stop" ? decision.reason : "RETRY_BUDGET";
       // An error that is never retried is no decision of the policy.
@@ -406,7 +407,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const enforced = retry.mode === "enforce";
     retry.counts.retried += 1;
     this.note("retry", "retry", enforced, { waitMs: delayMs });
-    if (this.#over) retry.budget?.giveBack(nowMs);
+    if (this.#over) retry.budget?.giveBack(nowMs, this.priority);
     else if (!enforced) this.#fail(error);
     else {
       const withdrawnMs = nowMs;
@@ -436,7 +437,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     // First, so that an observer of the breaker, which may close now, cannot end the run otherwise.
     this.#end();
     if (this.#hasDeadline) breaker?.succeededIn(this.key, this.#tookMs);
-    retry?.budget?.success();
+    retry?.budget?.success(this.priority);
     this.#attemptEnded();
     counts.succeeded += 1;
     this.#resolve(value);
@@ -535,7 +536,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (retry?.withdrawnMs === undefined) return;
     retry.stopTimer?.();
     // The attempt that the budget allowed never began.
-    retry.policy.budget?.giveBack(retry.withdrawnMs);
+    retry.policy.budget?.giveBack(retry.withdrawnMs, this.priority);
     retry.withdrawnMs = undefined;
   }
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../src/core/options.js";
+import type { Priority } from "../../src/core/priority.js";
 import {
   ResetBudget,
   ResetBudgets,
@@ -208,5 +209,22 @@ describe("what waits for a reset", () => {
     of.later("t", "timeout", {}, () => served.push("timeout"));
     clock.advance(1_500);
     expect(served).toEqual(["timeout"]);
+  });
+
+  it("is served by priority, and by age inside of one", () => {
+    const { clock, of, caused } = budgets();
+    caused(4);
+    const served: string[] = [];
+    const wait = (name: string, priority?: Priority) =>
+      of.later("t", "loser", {}, () => served.push(name), priority);
+    wait("low", "low");
+    wait("none");
+    wait("normal", "normal");
+    const left = wait("high", "high");
+    wait("critical", "critical");
+    left();
+    clock.advance(4 * 500);
+    expect(served).toEqual(["critical", "none", "normal", "low"]);
+    expect(clock.pending.refs + clock.pending.unrefs).toBe(0);
   });
 });

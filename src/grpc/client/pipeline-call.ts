@@ -617,7 +617,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   #lose(attempt: Attempt): void {
     if (attempt.lost) return;
     attempt.lost = true;
-    const { resets, target } = this.record;
+    const { resets, target, priority } = this.record;
     const cancel = () => attempt.cancel(Status.CANCELLED, supersededText);
     // One that waits at a gate has no stream that would be reset.
     const unsent = attempt.next === undefined;
@@ -625,7 +625,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       cancel();
       return;
     }
-    attempt.runOut(resets.later(target, "loser", attempt.attempt, cancel));
+    attempt.runOut(resets.later(target, "loser", attempt.attempt, cancel, priority));
     this.leftToRun(attempt);
   }
 

@@ -1,5 +1,11 @@
 import { InvalidOptionError, ratio, readOptions } from "../../core/options.js";
-import { cohorts, type Priority, priorities, priorityRank } from "../../core/priority.js";
+import {
+  cohorts,
+  type Priority,
+  priorities,
+  priorityRank,
+  usableShare,
+} from "../../core/priority.js";
 import type { PressureMeter } from "../pressure/meter.js";
 import { isProcessSignal } from "../pressure/options.js";
 
@@ -78,12 +84,10 @@ export class LoadThresholds implements Shedder {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function resolveThresholds(given: AdmissionThresholds, path: string): ResolvedThresholds {
   const thresholds = readOptions(path, given, ["low", "normal", "high"]);
-  const low = ratio(`${path}.low`, thresholds.low === undefined ? 0.7 : thresholds.low);
-  const normal = ratio(
-    `${path}.normal`,
-    thresholds.normal === undefined ? 0.85 : thresholds.normal,
-  );
-  const high = ratio(`${path}.high`, thresholds.high === undefined ? 0.95 : thresholds.high);
+  const { low: ofLow, normal: ofNormal, high: ofHigh } = thresholds;
+  const low = ratio(`${path}.low`, ofLow === undefined ? usableShare.low : ofLow);
+  const normal = ratio(`${path}.normal`, ofNormal === undefined ? usableShare.normal : ofNormal);
+  const high = ratio(`${path}.high`, ofHigh === undefined ? usableShare.high : ofHigh);
   if (low > normal) {
     throw new InvalidOptionError(`${path}.low`, `at most ${path}.normal, ${normal}`, low);
   }

@@ -177,7 +177,7 @@ class TimeoutsWatch implements AttemptWatch {
   /** Ends the attempt, now or when the reset budget of its connection allows it. */
   #expire(reason: RefusalReason, ms: number, lateMs: number): void {
     const record = this.#record;
-    const { resets, target, connection } = record;
+    const { resets, target, connection, priority } = record;
     if (reason === "CONNECTION_TIMEOUT" && connection === undefined) {
       // With a connection, `getPeer()` is the address of the peer. Before that it is the target of the channel, and then
       // `unknown`.
@@ -194,7 +194,7 @@ class TimeoutsWatch implements AttemptWatch {
     }
     this.#timers.set(
       reason,
-      resets.later(target, "timeout", attempt, () => this.#end(reason, ms, lateMs)),
+      resets.later(target, "timeout", attempt, () => this.#end(reason, ms, lateMs), priority),
     );
     record.decide({
       policy: "timeouts",

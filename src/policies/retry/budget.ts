@@ -8,13 +8,14 @@ import {
   readOptions,
 } from "../../core/options.js";
 import type { Ending } from "../../core/permit.js";
+import { type Priority, priorities, priorityRank, usableShare } from "../../core/priority.js";
 import { SeenEvents } from "../../core/seen-events.js";
 import { SliceRing } from "../../core/stats/slice-ring.js";
 
 /**
  * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both:
  * the ratio limits the extra attempts of a target that works; the tokens stop them after a few failures when a target
- * breaks.
+ * breaks. A part of both is kept for higher priorities.
  */
 export interface RetryBudgetOptions {
   /**
@@ -28,7 +29,10 @@ export interface RetryBudgetOptions {
    * @defaultValue 3
    */
   readonly minPerSecond?: number;
-  /** The window of the ratio, in milliseconds. 1_000 to 24 days. @defaultValue 10_000 */
+  /**
+   * The window of the ratio, and of the calls by which a part is kept for higher priorities, in milliseconds. 1_000 to 24
+   * days. @defaultValue 10_000
+   */
   readonly windowMs?: number;
   /**
    * Tokens (retry throttling in gRFC A6): a failure takes one, and there are no extra attempts while half of them or
@@ -123,7 +127,7 @@ export interface RetryBudgetSnapshot {
     readonly calls: number;
     /** Extra attempts that were allowed and not given back. */
     readonly extras: number;
-    /** How many extra attempts would be allowed now. */
+    /** How many extra attempts would be allowed now. A part of them may be kept for higher priorities. */
     readonly available: number;
   };
   /** Absent when this budget is off. */
@@ -137,10 +141,15 @@ export interface RetryBudgetSnapshot {
  * refused. An extra attempt needs both budgets: the ratio of calls (Finagle's `RetryBudget`) and the tokens (retry
  * throttling of gRFC A6).
  *
+ * Lower priorities fail first when a server sheds load, and would use up a budget before higher ones need it. So a part
+ * of both budgets is kept for the higher priorities among the calls of the window, see {@link CallWindow.keptBefore}.
+ * What is allowed in total does not depend on priorities.
+ *
  * It has no timer, and allocates only when it refuses.
  */
 export class RetryBudget {
   readonly #clock: Pick<Clock, "now">;
+  readonly #window: CallWindow;
   readonly #ratio: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
   readonly #seenEvents = new SeenEvents();
@@ -152,22 +161,23 @@ export class RetryBudget {
   constructor(options: ResolvedRetryBudgetOptions, clock: Pick<Clock, "now">) {
     const { ratio, maxMilliTokens } = options;
     this.#clock = clock;
-    this.#ratio = ratio === false ? undefined : new RatioBudget(ratio, options);
+    this.#window = new CallWindow(options.windowMs);
+    this.#ratio = ratio === false ? undefined : new RatioBudget(ratio, options, this.#window);
     this.#tokens =
       maxMilliTokens === false
         ? undefined
-        : new TokenBudget(maxMilliTokens, options.milliTokenRatio);
+        : new TokenBudget(maxMilliTokens, options.milliTokenRatio, this.#window);
   }
 
   /** A call starts. Its retries and hedges are not calls. */
-  call(): void {
-    this.#ratio?.deposit(this.#clock.now());
+  call(priority: Priority = "normal"): void {
+    this.#window.call(priorityRank[priority], this.#clock.now());
   }
 
   /** An attempt ended with OK. */
-  success(): void {
+  success(priority: Priority = "normal"): void {
     this.#seenEvents.forget();
-    this.#tokens?.success();
+    this.#tokens?.success(priorityRank[priority]);
   }
 
   /**
@@ -177,9 +187,9 @@ export class RetryBudget {
    * @param failed One event takes one token: a lost connection ends all attempts on it, and a failed connect ends all
    *   attempts until the next connect.
    */
-  failure(failed?: FailedEvent): void {
+  failure(failed?: FailedEvent, priority: Priority = "normal"): void {
     if (this.#tokens === undefined || this.#isKnown(failed)) return;
-    this.#tokens.failure();
+    this.#tokens.failure(priorityRank[priority]);
   }
 
   #isKnown(failed: FailedEvent | undefined): boolean {
@@ -196,9 +206,11 @@ export class RetryBudget {
    *
    * @returns `undefined` when the attempt may start.
    */
-  tryWithdraw(): RetryBudgetRefusal | undefined {
+  tryWithdraw(priority: Priority = "normal"): RetryBudgetRefusal | undefined {
+    const rank = priorityRank[priority];
+    this.#window.advance(this.#clock.now());
     // The tokens first, because an extra attempt takes none of them: nothing has to be given back if the ratio refuses.
-    const refusal = this.#tokens?.refusal() ?? this.#ratio?.withdraw(this.#clock.now());
+    const refusal = this.#tokens?.refusal(rank) ?? this.#ratio?.withdraw(rank);
     if (refusal === undefined) this.#allowed += 1;
     else this.#refused += 1;
     return refusal;
@@ -211,12 +223,15 @@ export class RetryBudget {
    * @param withdrawnMs When it was taken, on the monotonic clock. Longer ago than the window, nothing is given back.
    * @defaultValue now
    */
-  giveBack(withdrawnMs = this.#clock.now()): void {
-    this.#ratio?.giveBack(withdrawnMs, this.#clock.now());
+  giveBack(withdrawnMs = this.#clock.now(), priority: Priority = "normal"): void {
+    if (this.#ratio === undefined) return;
+    this.#window.advance(this.#clock.now());
+    this.#window.takeBackExtra(priorityRank[priority], withdrawnMs);
   }
 
   snapshot(): RetryBudgetSnapshot {
-    const ratio = this.#ratio?.snapshot(this.#clock.now());
+    this.#window.advance(this.#clock.now());
+    const ratio = this.#ratio?.snapshot();
     const tokens = this.#tokens?.snapshot();
     return {
       ...(ratio && { ratio }),
@@ -228,108 +243,235 @@ export class RetryBudget {
 }
 
 const slices = 10;
-/** The two counters of the ring: calls, and extra attempts. */
-const calls = 0;
-const extras = 1;
+const ranks = priorities.length;
+const worst = ranks - 1;
 
 /** 0.29 is no binary fraction; nevertheless 100 calls allow 29 extra attempts. */
 const tolerance = 1e-9;
 
-/**
- * Counts calls and extra attempts in a window, which moves by a tenth of its length. So the extra attempts of any
- * window are limited by the calls of that window and the reserve.
- */
-class RatioBudget {
-  readonly #ratio: number;
-  readonly #reserve: number;
-  readonly #windowMs: number;
+/** The calls and extra attempts of each priority in a window, which moves by a tenth of its length. */
+class CallWindow {
+  /** The calls of each rank, then the extra attempts of each. */
   readonly #ring: SliceRing;
 
-  constructor(ratio: number, options: ResolvedRetryBudgetOptions) {
-    this.#ratio = ratio;
-    this.#windowMs = options.windowMs;
-    this.#ring = new SliceRing(options.windowMs, slices, 2);
-    this.#reserve = (options.minPerSecond * options.windowMs) / 1_000;
+  constructor(windowMs: number) {
+    this.#ring = new SliceRing(windowMs, slices, 2 * ranks);
   }
 
-  deposit(nowMs: number): void {
+  advance(nowMs: number): void {
     this.#ring.advance(nowMs);
-    this.#ring.add(calls);
   }
 
-  withdraw(nowMs: number): RetryBudgetRefusal | undefined {
-    const ring = this.#ring;
-    ring.advance(nowMs);
-    if (this.#balance() < 1) {
-      return {
-        budget: "ratio",
-        detail:
-          `${ring.total(extras)} extra attempts for ${ring.total(calls)} calls in ${this.#windowMs} ms, ` +
-          `allowed are ${this.#ratio} per call and ${this.#reserve} more`,
-      };
-    }
-    ring.add(extras);
-    return undefined;
+  call(rank: number, nowMs: number): void {
+    this.#ring.advance(nowMs);
+    this.#ring.add(rank);
   }
 
-  giveBack(withdrawnMs: number, nowMs: number): void {
+  addExtra(rank: number): void {
+    this.#ring.add(ranks + rank);
+  }
+
+  takeBackExtra(rank: number, withdrawnMs: number): void {
     const ring = this.#ring;
-    ring.advance(nowMs);
     let slice = Math.min(ring.newest, ring.sliceAt(withdrawnMs));
     for (; ring.holds(slice); slice -= 1) {
-      if (ring.within(slice, extras) > 0) {
-        ring.add(extras, -1, slice);
+      if (ring.within(slice, ranks + rank) > 0) {
+        ring.add(ranks + rank, -1, slice);
         return;
       }
     }
   }
 
-  snapshot(nowMs: number) {
-    const ring = this.#ring;
-    ring.advance(nowMs);
-    // Calls may leave the window before the extra attempts that they allowed.
-    const available = Math.max(0, Math.floor(this.#balance()));
-    return { calls: ring.total(calls), extras: ring.total(extras), available };
+  /** How many calls there are of the ranks before this one, which are of higher priority. */
+  callsBefore(rank: number): number {
+    let sum = 0;
+    for (let each = 0; each < rank; each += 1) sum += this.#ring.total(each);
+    return sum;
   }
 
-  /** How many more extra attempts the window allows, as a fraction. */
-  #balance(): number {
-    const ring = this.#ring;
-    return this.#reserve + ring.total(calls) * this.#ratio - ring.total(extras) + tolerance;
+  get calls(): number {
+    return this.callsBefore(ranks);
+  }
+
+  extrasOf(rank: number): number {
+    return this.#ring.total(ranks + rank);
+  }
+
+  get extras(): number {
+    let sum = 0;
+    for (let each = 0; each < ranks; each += 1) sum += this.extrasOf(each);
+    return sum;
+  }
+
+  /**
+   * How many of `amount` are kept for the calls before this rank, in whole numbers. It is the larger of
+   *
+   * - the share that these calls have in all calls of the window;
+   * - the share that admission keeps for them by default, but no more than one extra attempt of each of them needs: so that a
+   *   few critical calls among many others find more than their share of the calls.
+   *
+   * Nothing is kept for a priority that nobody uses.
+   *
+   * @param perExtra How many an extra attempt needs.
+   */
+  keptBefore(rank: number, amount: number, perExtra = 1): number {
+    const before = this.callsBefore(rank);
+    const priority = priorities[rank];
+    if (before === 0 || priority === undefined) return 0;
+    const byCalls = (amount * before) / this.calls;
+    const byAdmission = Math.min(amount * (1 - usableShare[priority]), before * perExtra);
+    return Math.floor(Math.max(byCalls, byAdmission) + tolerance);
   }
 }
 
-/** Counts whole thousandths of a token, because ten times 0.1 is not 1 in binary fractions. */
+/**
+ * Limits the extra attempts of a window by its calls and a reserve. The extra attempts of a priority and of all lower ones
+ * together leave what is kept for the higher ones.
+ */
+class RatioBudget {
+  readonly #ratio: number;
+  readonly #reserve: number;
+  readonly #windowMs: number;
+  readonly #window: CallWindow;
+
+  constructor(ratio: number, options: ResolvedRetryBudgetOptions, window: CallWindow) {
+    this.#ratio = ratio;
+    this.#windowMs = options.windowMs;
+    this.#window = window;
+    this.#reserve = (options.minPerSecond * options.windowMs) / 1_000;
+  }
+
+  withdraw(rank: number): RetryBudgetRefusal | undefined {
+    const window = this.#window;
+    const refusal = this.#refusal(rank);
+    if (refusal === undefined) window.addExtra(rank);
+    return refusal;
+  }
+
+  #refusal(rank: number): RetryBudgetRefusal | undefined {
+    const window = this.#window;
+    const allowed = this.#allowed;
+    let spent = 0;
+    for (let each = worst; each >= 0; each -= 1) {
+      spent += window.extrasOf(each);
+      if (each > rank) continue;
+      const kept = window.keptBefore(each, allowed);
+      if (allowed - kept - spent + tolerance >= 1) continue;
+      return { budget: "ratio", detail: this.#detail(each, spent, kept) };
+    }
+    return undefined;
+  }
+
+  #detail(rank: number, spent: number, kept: number): string {
+    const allowed = `allowed are ${this.#ratio} per call and ${this.#reserve} more`;
+    if (kept === 0) {
+      return `${spent} extra attempts for ${this.#window.calls} calls in ${this.#windowMs} ms, ${allowed}`;
+    }
+    return (
+      `${spent} extra attempts of ${ofRank(rank)} calls, and ${kept} are kept for higher priorities, ` +
+      `for ${this.#window.calls} calls in ${this.#windowMs} ms, ${allowed}`
+    );
+  }
+
+  snapshot() {
+    const { calls, extras } = this.#window;
+    // Calls may leave the window before the extra attempts that they allowed.
+    const available = Math.max(0, Math.floor(this.#allowed - extras + tolerance));
+    return { calls, extras, available };
+  }
+
+  /** How many extra attempts the calls of the window allow, as a fraction. */
+  get #allowed(): number {
+    return this.#reserve + this.#window.calls * this.#ratio;
+  }
+}
+
+/** The calls of a rank and of all behind it, for people. */
+function ofRank(rank: number): string {
+  return rank === worst ? "low" : `${priorities[rank]} and lower`;
+}
+
+/**
+ * Counts whole thousandths of a token, because ten times 0.1 is not 1 in binary fractions.
+ *
+ * It remembers which priority's failures took the tokens. From the half that extra attempts need, the failures of a
+ * priority and of all lower ones take nothing that is kept for the higher ones. Beyond that they stop their own extra
+ * attempts only.
+ */
 class TokenBudget {
   readonly #max: number;
   readonly #perSuccess: number;
+  readonly #window: CallWindow;
   #left: number;
+  /** What the failures of each rank have taken. Together it is what is missing. */
+  readonly #takenBy = Array.from({ length: ranks }, () => 0);
 
-  constructor(maxMilliTokens: number, milliTokenRatio: number) {
+  constructor(maxMilliTokens: number, milliTokenRatio: number, window: CallWindow) {
     this.#max = maxMilliTokens;
     this.#perSuccess = milliTokenRatio;
+    this.#window = window;
     this.#left = maxMilliTokens;
   }
 
-  success(): void {
-    this.#left = Math.min(this.#max, this.#left + this.#perSuccess);
+  /** Gives back what this rank has taken, then what others have, the highest priority first. */
+  success(rank: number): void {
+    if (this.#left === this.#max) return;
+    let rest = this.#perSuccess - this.#return(rank, this.#perSuccess);
+    for (let each = 0; each < ranks && rest > 0; each += 1) rest -= this.#return(each, rest);
   }
 
-  failure(): void {
-    this.#left = Math.max(0, this.#left - 1_000);
+  /** Takes a token. When none is left, it counts for this rank instead of a lower priority. */
+  failure(rank: number): void {
+    for (let each = worst; each > rank && this.#left < 1_000; each -= 1) {
+      this.#return(each, 1_000 - this.#left);
+    }
+    const taken = Math.min(1_000, this.#left);
+    this.#left -= taken;
+    this.#takenBy[rank] = this.#takenOf(rank) + taken;
   }
 
-  refusal(): RetryBudgetRefusal | undefined {
-    if (this.#left * 2 > this.#max) return undefined;
+  refusal(rank: number): RetryBudgetRefusal | undefined {
+    // The usual case: it would allow an extra attempt to any rank.
+    if (this.#left === this.#max) return undefined;
+    const half = this.#max / 2;
+    let taken = 0;
+    for (let each = worst; each >= 0; each -= 1) {
+      // Two for an extra attempt: the failure before it has taken one, and one more has to be left.
+      const kept = this.#window.keptBefore(each, half / 1_000, 2);
+      const usable = half - kept * 1_000;
+      taken += this.#takenOf(each);
+      if (taken < usable) continue;
+      if (each <= rank) return { budget: "tokens", detail: this.#detail(each, taken, kept) };
+      taken = usable;
+    }
+    return undefined;
+  }
+
+  #detail(rank: number, taken: number, kept: number): string {
     const { left, max } = this.snapshot();
-    return {
-      budget: "tokens",
-      detail: `${left} of ${max} tokens left, more than ${this.#max / 2_000} needed`,
-    };
+    const needed = `more than ${this.#max / 2_000} needed`;
+    if (kept === 0) return `${left} of ${max} tokens left, ${needed}`;
+    return (
+      `failures of ${ofRank(rank)} calls have taken ${taken / 1_000} of ${max} tokens, ${needed}, ` +
+      `and ${kept} are kept for higher priorities`
+    );
   }
 
   snapshot() {
     return { left: this.#left / 1_000, max: this.#max / 1_000 };
+  }
+
+  #takenOf(rank: number): number {
+    return this.#takenBy[rank] ?? 0;
+  }
+
+  /** Returns up to `most` of what a rank has taken, and answers how much that was. */
+  #return(rank: number, most: number): number {
+    const taken = this.#takenOf(rank);
+    const returned = Math.min(taken, most);
+    this.#takenBy[rank] = taken - returned;
+    this.#left += returned;
+    return returned;
   }
 }
 

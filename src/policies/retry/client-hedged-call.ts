@@ -187,7 +187,7 @@ export class HedgedCall extends RepeatingCall {
 
   /** Takes an attempt from the budget. True, and hedging stops, if the budget refuses. */
   #refused(): boolean {
-    const refused = this.budget?.tryWithdraw();
+    const refused = this.budget?.tryWithdraw(this.record.priority);
     if (refused === undefined) return false;
     // The budget is not asked again for this call: it will hardly have grown by then.
     this.#stoppedBy = "RETRY_BUDGET";

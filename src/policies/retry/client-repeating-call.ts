@@ -61,7 +61,7 @@ export abstract class RepeatingCall extends PipelineCall {
   protected override begun(): void {
     // Now: without a channel, the target of the budget is known from the first attempt on.
     this.budget = this.policy.budgetOf(this.record);
-    this.budget?.call();
+    this.budget?.call(this.record.priority);
   }
 
   /** How many services above are retrying the inbound call already. */
@@ -75,7 +75,7 @@ export abstract class RepeatingCall extends PipelineCall {
   }
 
   protected override succeeded(_attempt: Attempt): void {
-    this.budget?.success();
+    this.budget?.success(this.record.priority);
   }
 
   /** Whether the channel is closed, so that no attempt can follow. */
@@ -99,7 +99,7 @@ export abstract class RepeatingCall extends PipelineCall {
   ): void {
     this.released();
     const giveBack = () => {
-      if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs);
+      if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs, this.record.priority);
     };
     if (this.ended) {
       giveBack();
@@ -194,7 +194,7 @@ export abstract class RepeatingCall extends PipelineCall {
     const unwanted = failure.status.code === Status.OK;
     if (!unwanted && !delivered && !held && qualifies(failed, { codes })) {
       const { startedAtMs } = attempt.attempt;
-      this.budget?.failure({ ...failure.ending(), startedAtMs });
+      this.budget?.failure({ ...failure.ending(), startedAtMs }, this.record.priority);
     }
     return failed;
   }
@@ -223,7 +223,7 @@ export abstract class RepeatingCall extends PipelineCall {
 
   /** A policy below refused an attempt that the budget allowed: the budget gets it back. */
   protected refund({ attempt: { number, startedAtMs, delayMs } }: Attempt): void {
-    if (number > 1) this.budget?.giveBack(startedAtMs - delayMs);
+    if (number > 1) this.budget?.giveBack(startedAtMs - delayMs, this.record.priority);
   }
 
   protected override conclude(status: StatusObject, attempt?: Attempt): void {

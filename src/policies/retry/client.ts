@@ -229,7 +229,7 @@ class RetriedCall extends RepeatingCall {
     this.#delivered = false;
     this.record.progressed();
     this.#rules = undefined;
-    this.budget?.call();
+    this.budget?.call(this.record.priority);
   }
 
   #decide(failed: FailedAttempt): RetryDecision {
@@ -260,7 +260,7 @@ class RetriedCall extends RepeatingCall {
       return false;
     }
     const withdrawnMs = free ? undefined : this.record.clock.now();
-    const refused = free ? undefined : this.budget?.tryWithdraw();
+    const refused = free ? undefined : this.budget?.tryWithdraw(this.record.priority);
     this.#paid = !free;
     if (refused !== undefined) {
       this.stop("RETRY_BUDGET", refused.detail);
