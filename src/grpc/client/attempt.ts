@@ -140,7 +140,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   heldMessage: { readonly message: unknown } | undefined;
   sawHeaders = false;
   ended = false;
-  /** Another attempt has decided the call: this one sends no more of the request. */
+  /** Another attempt, or another source, has decided the call: this one sends no more of the request. */
   lost = false;
   /** Takes the attempt out of the queue of those that are cancelled when their connection has resets left. */
   stopWaiting: (() => void) | undefined;
@@ -442,7 +442,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     this.sawHeaders = true;
     if (this.ended || this.#final !== undefined) return;
     if (this.#watches !== undefined) for (const watch of this.#watches) watch.headers?.();
-    this.#owner?.attemptMetadata(this, metadata);
+    if (!this.lost) this.#owner?.attemptMetadata(this, metadata);
   }
 
   onReceiveMessage(message: unknown): void {
@@ -500,7 +500,10 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   }
 
   cancel(code: Status, details: string): void {
-    if (this.ended) return;
+    if (this.ended) {
+      this.#cancelQuietly(code, details);
+      return;
+    }
     this.#ownCancel ??= details;
     const cancelled = { code, details, metadata: new Metadata() };
     const next = this.#next;
@@ -670,7 +673,8 @@ export class ReplayBuffer {
 
   /** @param counts Whether another attempt may need the message. Only then its size counts. */
   push(context: MessageContext, message: KeptRequest, counts: boolean): void {
-    const bytes = counts && this.#streamed ? sizeOf(message) : 0;
+    const limited = this.#limits !== undefined && this.#streamed;
+    const bytes = counts && limited ? sizeOf(message) : 0;
     const entry = { message, flags: context.flags, bytes, context };
     // Most requests are a single message.
     if (this.#entries === undefined) this.#entries = [entry];

@@ -49,13 +49,13 @@ const order = ["call", "repeat", "gates", "attempt"] as const;
 
 /** Compiles the parts of a method, the outermost first, into as few calls as their order allows. */
 export function compiled(
-  { pendingCalls }: Environment,
+  environment: Environment,
   parts: readonly (Part | undefined)[],
 ): readonly Layer[] {
   const layers: Layer[] = [];
   let open: Exclude<Part, Layer>[] = [];
   const close = () => {
-    if (open.length > 0) layers.push(layerOf(open, pendingCalls));
+    if (open.length > 0) layers.push(layerOf(environment, ...open));
     open = [];
   };
   for (const part of parts) {
@@ -77,14 +77,13 @@ export function compiled(
   return layers;
 }
 
-/** The call that runs some parts, in the order of a call. */
-export function layerOf(
-  parts: readonly Exclude<Part, Layer>[],
-  pendingCalls: Environment["pendingCalls"],
-): Layer {
+/** The piece of a pipeline with these parts, in the order of a call. A layer that has no parts needs one, too. */
+export function segmentOf(
+  { pendingCalls }: Pick<Environment, "pendingCalls">,
+  ...parts: readonly Exclude<Part, Layer>[]
+): Segment {
   const calls = parts.filter((part) => part.at === "call");
-  const repeat = parts.find((part) => part.at === "repeat");
-  const segment: Segment = {
+  return {
     calls,
     restores: calls.some(({ restores }) => restores === true),
     gates: parts.flatMap((part) => (part.at === "gates" ? part.gates : [])),
@@ -93,6 +92,15 @@ export function layerOf(
     tracked: parts.some(({ at }) => at !== "call"),
     pendingCalls,
   };
+}
+
+/** The call that runs some parts, in the order of a call. */
+export function layerOf(
+  environment: Pick<Environment, "pendingCalls">,
+  ...parts: readonly Exclude<Part, Layer>[]
+): Layer {
+  const segment = segmentOf(environment, ...parts);
+  const repeat = parts.find((part) => part.at === "repeat");
   // Nothing else stands here: a call that is not repeated passes by.
   const alone = repeat !== undefined && parts.length === 1;
   return (options, nextCall) =>

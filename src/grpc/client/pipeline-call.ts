@@ -86,8 +86,9 @@ const noAttempts: readonly Attempt[] = [];
 
 /**
  * A call that runs a pipeline. It is the call that grpc-js and the interceptors above see; its attempts are the calls
- * below. This class has one attempt. Subclasses launch others, one after another or side by side: they decide after a
- * failed attempt whether to launch another, or to conclude the call.
+ * below. This class has one attempt, and launches it at the start. Subclasses launch it later, or answer in its place
+ * (`begin`, `afterAttempt`); or they launch others, one after another or side by side: they decide after a failed
+ * attempt whether to launch another, or to conclude the call.
  *
  * It keeps request and metadata as the caller gave them as long as another attempt may need them, and shows the caller
  * exactly one response. An attempt is committed when the caller sees it; then no other attempt starts. It is committed
@@ -176,8 +177,30 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
 
   // ---- Decisions of subclasses.
 
-  /** The first attempt has been launched. */
-  protected begun(): void {}
+  /** The parts of the call have begun. Launches the first attempt. A subclass may do so later, or not at all. */
+  protected begin(): void {
+    this.launch("first", 0);
+  }
+
+  /** An attempt that has not lost has ended. */
+  protected afterAttempt(
+    attempt: Attempt,
+    status: StatusObject,
+    failure: Failure | undefined,
+  ): void {
+    if (status.code === Status.OK) {
+      this.succeeded(attempt);
+      if (attempt.heldMessage !== undefined && this.#committed === undefined) {
+        this.afterUnwanted(attempt, status);
+        return;
+      }
+      if (!this.#commit(attempt)) return;
+      if (this.#messages !== undefined && this.#messages.length > 0) this.#heldStatus = status;
+      else this.conclude(status, attempt);
+    } else if (failure === undefined) this.conclude(status, attempt);
+    else if (this.#committed === undefined) this.afterFailure(attempt, failure);
+    else if (!this.afterCommittedFailure(attempt, failure)) this.conclude(status, attempt);
+  }
 
   /** An uncommitted attempt has failed. Launch another, conclude the call, or wait for the attempts in flight. */
   protected afterFailure(attempt: Attempt, failure: Failure): void {
@@ -276,13 +299,23 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   finish(status: StatusObject): void {
     if (this.#ended) return;
     this.#ended = true;
-    for (const attempt of this.#live) attempt.cancel(cancelCode(status), status.details);
+    this.cancelAttempts(cancelCode(status), status.details);
     // Before the write callbacks that follow: in a write callback, the caller may write again.
     process.nextTick(() => this.#emit(status));
     this.#close();
   }
 
   // ---- For subclasses.
+
+  /** Keeps the metadata as they are now, for whoever needs them later. */
+  protected keepMetadata(): void {
+    this.#metadata = keepMetadata(this.metadata);
+  }
+
+  /** The caller has asked for a message, and none was there. */
+  protected get readWanted(): boolean {
+    return this.#readWanted;
+  }
 
   /** Whether another attempt could send the whole request. */
   protected get replayable(): boolean {
@@ -340,10 +373,25 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       this.#showHeldMetadata(attempt);
     } finally {
       try {
-        if (held !== undefined) this.#showMessage(held.message);
+        if (held !== undefined) this.showMessage(held.message);
       } finally {
         this.conclude(status);
       }
+    }
+  }
+
+  /** Cancels the attempts in flight. What they end with is judged as ever. */
+  protected cancelAttempts(code: Status, details: string): void {
+    for (const attempt of this.#live) attempt.cancel(code, details);
+  }
+
+  /** Cancels the attempts in flight, because the answer comes from elsewhere. Nothing more of theirs is shown. */
+  protected abandonAttempts(code: Status, details: string): void {
+    const live = this.#live;
+    this.#live = noAttempts;
+    for (const attempt of live) {
+      attempt.lost = true;
+      attempt.cancel(code, details);
     }
   }
 
@@ -388,9 +436,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       if (this.#ended) return;
     }
     this.trace = this.record.trace;
-    if (this.#repeats) this.#metadata = keepMetadata(this.metadata);
-    this.launch("first", 0);
-    this.begun();
+    if (this.#repeats) this.keepMetadata();
+    this.begin();
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -420,11 +467,13 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   }
 
   override halfClose(): void {
+    if (this.#ended) return;
     this.requests.halfClose();
     for (const attempt of this.#live) attempt.pump();
   }
 
   override startRead(): void {
+    if (this.#ended) return;
     const messages = this.#messages;
     if (messages === undefined || messages.length === 0) {
       this.#readWanted = true;
@@ -436,7 +485,11 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   }
 
   override cancelWithStatus(code: Status, details: string): void {
-    if (this.#ended) return;
+    if (this.#ended) {
+      // Also after the end, as in grpc-js: an interceptor may have ended the call while the one below it still runs.
+      this.#committed?.cancel(code, details);
+      return;
+    }
     const cancelled = { code, details, metadata: new Metadata() };
     // Before the start there is no listener to tell. The status waits for it.
     if (!this.#started) {
@@ -528,8 +581,8 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     const uncommitted = this.#committed === undefined;
     const headers = this.#streamedResponse || !uncommitted ? "final" : this.singleHeaders();
     if (headers === "held") attempt.heldMetadata = metadata;
-    else if (headers === "shown") this.#showMetadata(metadata);
-    else if (this.#commit(attempt)) this.#showMetadata(metadata);
+    else if (headers === "shown") this.showMetadata(metadata);
+    else if (this.#commit(attempt)) this.showMetadata(metadata);
   }
 
   attemptMessage(attempt: Attempt, message: unknown): void {
@@ -543,7 +596,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       this.#showHeldMetadata(attempt);
     } finally {
       if (this.#streamedResponse) this.streamed(message);
-      this.#showMessage(message);
+      this.showMessage(message);
     }
   }
 
@@ -552,20 +605,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       this.#live.length === 1 ? noAttempts : this.#live.filter((other) => other !== attempt);
     attempt.stopWaiting?.();
     // The end of an attempt that has lost is not the end of the call.
-    const committed = this.#committed;
-    if (this.#ended || (committed !== undefined && committed !== attempt)) return;
-    if (status.code === Status.OK) {
-      this.succeeded(attempt);
-      if (attempt.heldMessage !== undefined && this.#committed === undefined) {
-        this.afterUnwanted(attempt, status);
-        return;
-      }
-      if (!this.#commit(attempt)) return;
-      if (this.#messages !== undefined && this.#messages.length > 0) this.#heldStatus = status;
-      else this.conclude(status, attempt);
-    } else if (failure === undefined) this.conclude(status, attempt);
-    else if (this.#committed === undefined) this.afterFailure(attempt, failure);
-    else if (!this.afterCommittedFailure(attempt, failure)) this.conclude(status, attempt);
+    if (!this.#ended && !attempt.lost) this.afterAttempt(attempt, status, failure);
   }
 
   attemptWrote(attempt: Attempt, number: number, error: Parameters<Completion>[0]): void {
@@ -660,7 +700,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
   // ---- The response, as the caller sees it.
 
   /** Shows response headers, once. A response that is resumed has headers with each of its parts. */
-  #showMetadata(metadata: Metadata): void {
+  protected showMetadata(metadata: Metadata): void {
     if (this.#ended || this.#headersShown) return;
     this.#headersShown = true;
     const listener = this.#listener;
@@ -673,14 +713,14 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     const metadata = attempt.heldMetadata;
     if (metadata === undefined) return;
     attempt.heldMetadata = undefined;
-    this.#showMetadata(metadata);
+    this.showMetadata(metadata);
   }
 
   /**
    * Messages of a streamed response are shown when the caller has asked for one. Where another attempt may follow, an
    * attempt reads its first message before that, because grpc-js applies flow control only from the first read on.
    */
-  #showMessage(message: unknown): void {
+  protected showMessage(message: unknown): void {
     if (this.#ended) return;
     if (this.#streamedResponse && this.#repeats && !this.#readWanted) {
       this.#messages ??= [];

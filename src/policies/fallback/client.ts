@@ -23,7 +23,7 @@ export function fallbackPart(
   policy: FallbackPolicy | undefined,
 ): CallPart | Layer {
   if (policy === undefined) return degradationsPart;
-  const watching = layerOf([degradationsPart], environment.pendingCalls);
+  const watching = layerOf(environment, degradationsPart);
   return (options, nextCall) => {
     const record = options[recordKey];
     if (policy.mode !== "off") {

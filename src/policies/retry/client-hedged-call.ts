@@ -16,8 +16,8 @@ export class HedgedCall extends RepeatingCall {
   /** An attempt has been decided on and taken from the budget, and waits to be sent. */
   #pending = false;
 
-  protected override begun(): void {
-    super.begun();
+  protected override begin(): void {
+    super.begin();
     const delayMs = this.#delayMs;
     if (delayMs !== undefined) this.#hedgeAfter(delayMs);
   }

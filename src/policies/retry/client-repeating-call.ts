@@ -58,7 +58,8 @@ export abstract class RepeatingCall extends PipelineCall {
     this.enforced = policy.mode === "enforce";
   }
 
-  protected override begun(): void {
+  protected override begin(): void {
+    super.begin();
     // Now: without a channel, the target of the budget is known from the first attempt on.
     this.budget = this.policy.budgetOf(this.record);
     this.budget?.call(this.record.priority);

@@ -102,8 +102,8 @@ class RetriedCall extends RepeatingCall {
     this.#observed = observed;
   }
 
-  protected override begun(): void {
-    super.begun();
+  protected override begin(): void {
+    super.begin();
     const delayMs = this.#observed?.hedgeDelayMs(this.record);
     if (delayMs === undefined || this.ended) return;
     const { record } = this;

@@ -42,7 +42,8 @@ export class RelaunchingCall extends PipelineCall {
     return this.replayable;
   }
 
-  protected override begun(): void {
+  protected override begin(): void {
+    super.begin();
     for (let extra = 1; extra < (this.#relaunch.sideBySide ?? 1); extra++) this.again("hedge");
   }
 
