@@ -7,9 +7,9 @@ import {
 } from "@grpc/grpc-js";
 import { type CancelTask, expireAt } from "../../core/clock.js";
 import { optionalFunction } from "../../core/options.js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { keepMetadata } from "../../grpc/client/kept-metadata.js";
-import { interceptorOf, type Layer } from "../../grpc/client/parts.js";
+import type { Attempt } from "../../grpc/client/attempt.js";
+import { interceptorOf, type Layer, segmentOf } from "../../grpc/client/parts.js";
+import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
 import {
   type KeyedCall,
   type PolicyOptions,
@@ -19,9 +19,7 @@ import {
 import {
   type AttemptRecord,
   attemptOf,
-  type CallRecord,
-  type OptionsWithOwn,
-  recordKey,
+  type OptionsWithRecord,
 } from "../../grpc/context/call-record.js";
 import { CallDeadline, toMonotonic } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
@@ -69,86 +67,81 @@ export function faultsLayer(
   policy: FaultsPolicy<FaultCall>,
 ): Layer | undefined {
   if (!policy.enabled) return undefined;
+  const segment = segmentOf(environment);
   return (options, nextCall) => {
     if (policy.mode === "off") return nextCall(options);
-    return new FaultyCall(options, nextCall, options[recordKey], policy, environment.pendingCalls);
+    return new FaultyCall(options, nextCall, segment, policy);
   };
 }
 
-class FaultyCall extends ForwardingCall<OptionsWithOwn> {
-  readonly #record: CallRecord;
+class FaultyCall extends PipelineCall {
   readonly #attempt: AttemptRecord;
   readonly #policy: FaultsPolicy<FaultCall>;
-  readonly #pendingCalls: Environment["pendingCalls"];
-  readonly #singleResponse: boolean;
   /** The mode when the attempt began: a change of mode does not affect attempts that run. */
   readonly #enforced: boolean;
   /** The fault that is injected into the response, once that has come so far. */
   #awaited: Extract<FaultEnd, { kind: "reset" | "midStream" }> | undefined;
-  #ownCancel = false;
+  #forwarded = false;
   #messages = 0;
   readonly #timers: CancelTask[] = [];
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: FaultsPolicy<FaultCall>,
-    pendingCalls: Environment["pendingCalls"],
   ) {
-    super(options, nextCall);
-    this.#record = record;
-    this.#attempt = attemptOf(options, record);
+    super(options, nextCall, segment);
+    this.#attempt = attemptOf(options, this.record);
     this.#policy = policy;
     this.#enforced = policy.mode === "enforce";
-    this.#pendingCalls = pendingCalls;
-    this.#singleResponse = !options.method_definition.responseStream;
   }
 
-  protected override begin(metadata: Metadata): void {
+  protected override begin(): void {
     const policy = this.#policy;
-    const { method, kind, target, priority } = this.#record;
+    const { metadata } = this;
+    const { method, kind, target, priority } = this.record;
     const call = { method, kind, target, priority, metadata, attempt: this.#attempt.number };
     const fault = policy.concerns(call) ? policy.draw() : undefined;
     if (fault === undefined) {
-      this.forward(metadata);
+      this.#forward();
       return;
     }
     if (fault.delayMs === undefined) {
-      this.#strike(fault.end, metadata);
+      this.#strike(fault.end);
       return;
     }
     this.#note("latency", delayText(fault));
     // An observer of the decision may have cancelled the call.
     if (this.ended) return;
-    if (this.#enforced) this.#delay(fault, fault.delayMs, metadata);
-    else this.#strike(fault.end, metadata);
+    if (this.#enforced) this.#delay(fault, fault.delayMs);
+    else this.#strike(fault.end);
   }
 
-  #delay({ end }: Fault, delayMs: number, metadata: Metadata): void {
+  #delay({ end }: Fault, delayMs: number): void {
     this.#hold();
-    const kept = keepMetadata(metadata);
+    this.keepMetadata();
     const goOn = () => {
       this.#letGo();
-      this.#strike(end, kept);
+      this.#strike(end);
     };
-    this.#timers.push(this.#record.clock.schedule(delayMs, goOn));
+    this.#timers.push(this.record.clock.schedule(delayMs, goOn));
   }
 
-  #strike(end: FaultEnd | undefined, metadata: Metadata): void {
+  #strike(end: FaultEnd | undefined): void {
     if (end === undefined) {
-      this.forward(metadata);
+      this.#forward();
       return;
     }
     if (end.kind === "midStream" || (end.kind === "reset" && end.at === "response")) {
       this.#awaited = end;
-      this.forward(metadata);
+      this.#forward();
       return;
     }
     this.#note(end.kind, endText(end));
     if (this.ended) return;
     if (!this.#enforced) {
-      this.forward(metadata);
+      this.#forward();
       return;
     }
     if (end.kind === "drop") this.#hold();
@@ -161,11 +154,16 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
     }
   }
 
+  #forward(): void {
+    this.#forwarded = true;
+    super.begin();
+  }
+
   /** There is no call below that would end: the deadline and the closing of the weir are watched here. */
   #hold(): void {
-    const { clock } = this.#record;
+    const { clock, connection } = this.record;
     this.#policy.hold(this.#end);
-    this.#pendingCalls.enter(this.#end, this.#record.connection);
+    this.steps.pendingCalls.enter(this.#end, connection);
     // A deadline of this kind is watched by a layer above, which ends the call.
     if (this.options.deadline instanceof CallDeadline) return;
     const nowMs = clock.now();
@@ -178,7 +176,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #letGo(): void {
     for (const stop of this.#timers.splice(0)) stop();
     this.#policy.release(this.#end);
-    this.#pendingCalls.leave(this.#end);
+    this.steps.pendingCalls.leave(this.#end);
   }
 
   protected override released(): void {
@@ -189,51 +187,51 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
 
   /** Ends the call in the words of grpc-js, which would have ended it. */
   #expire(): void {
-    const seconds = (this.#record.clock.now() - this.#record.startedAtMs) / 1000;
+    const seconds = (this.record.clock.now() - this.record.startedAtMs) / 1000;
     const details = `Deadline exceeded after ${seconds.toFixed(3)}s`;
     this.finish({ code: Status.DEADLINE_EXCEEDED, details, metadata: new Metadata() });
   }
 
-  override cancelWithStatus(code: Status, details: string): void {
-    this.#ownCancel = true;
-    super.cancelWithStatus(code, details);
+  override getPeer(): string {
+    // If it were the target, an attempt that a fault answers would pass for one that has found no server.
+    return this.#forwarded ? super.getPeer() : "unknown";
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
+  override attemptMetadata(attempt: Attempt, metadata: Metadata): void {
     const awaited = this.#awaited;
     if (awaited?.kind === "reset") this.#break(awaited);
-    super.onReceiveMetadata(metadata);
-    if (awaited?.kind === "midStream" && (this.#singleResponse || awaited.afterMessages === 0)) {
+    super.attemptMetadata(attempt, metadata);
+    const single = !this.options.method_definition.responseStream;
+    if (awaited?.kind === "midStream" && (single || awaited.afterMessages === 0)) {
       this.#break(awaited);
     }
   }
 
-  override onReceiveMessage(message: unknown): void {
-    super.onReceiveMessage(message);
+  override attemptMessage(attempt: Attempt, message: unknown): void {
+    super.attemptMessage(attempt, message);
     const awaited = this.#awaited;
-    // grpc-js announces a single response that does not come by a message of null, before the status.
-    if (awaited?.kind !== "midStream" || message === null) return;
+    if (awaited?.kind !== "midStream") return;
     this.#messages += 1;
     if (this.#messages >= awaited.afterMessages) this.#break(awaited);
   }
 
-  protected override endedWith(received: StatusObject): void {
+  protected override afterAttempt(attempt: Attempt, status: StatusObject): void {
     const awaited = this.#awaited;
-    if (awaited?.kind === "reset" && this.#isAnswer(received)) this.#break(awaited);
-    super.endedWith(received);
+    if (awaited?.kind === "reset" && this.#isAnswer(attempt, status)) this.#break(awaited);
+    this.conclude(status, attempt);
   }
 
   /** Whether a server has answered, by a status alone. */
-  #isAnswer(received: StatusObject): boolean {
-    const evidence = { sawHeaders: false, peer: this.getPeer(), target: this.#record.target };
-    const failure = Failure.read(received, evidence);
+  #isAnswer(attempt: Attempt, status: StatusObject): boolean {
+    const { target } = this.record;
+    const failure = Failure.read(status, { sawHeaders: false, peer: attempt.getPeer(), target });
     return failure === undefined || failure.origin === "remote";
   }
 
   /** Ends the call, which then hands on nothing more. While faults are only observed, it goes on. */
   #break(end: Extract<FaultEnd, { kind: "reset" | "midStream" }>): void {
     this.#awaited = undefined;
-    if (this.ended || this.#ownCancel) return;
+    if (this.ended) return;
     this.#note(end.kind, endText(end));
     if (this.#enforced) this.finish(end.kind === "reset" ? resetStatus() : faultStatus(end));
   }
@@ -241,7 +239,7 @@ class FaultyCall extends ForwardingCall<OptionsWithOwn> {
   #note(kind: FaultKind, detail: string): void {
     const enforced = this.#enforced;
     if (enforced) this.#attempt.faults = [...(this.#attempt.faults ?? []), kind];
-    this.#policy.note(kind, detail, this.#record.clock.now(), enforced, this.#record);
+    this.#policy.note(kind, detail, this.record.clock.now(), enforced, this.record);
   }
 }
 

@@ -169,6 +169,19 @@ describe.each(kinds)("faults of a %s client call", (method) => {
     expect(world.snapshot().injected.status).toBe(2);
   });
 
+  it("count for the breaker where they reset it before the request, on a client that is connected", async () => {
+    let faulted = false;
+    const world = await faulty(
+      { reset: { rate: 1 }, when: () => faulted },
+      { retry: false, breaker: { consecutiveFailures: 1 } },
+    );
+    expect((await world.call(method)).code).toBe(Status.OK);
+    faulted = true;
+    await world.call(method);
+    const { breakers = {} } = world.weir.policy("breaker").snapshot().at(-1) ?? {};
+    expect(Object.values(breakers)).toMatchObject([{ state: "open" }]);
+  });
+
   it("reset it before the request as a broken connection: retried if it is idempotent", async () => {
     for (const idempotent of [true, false]) {
       const world = await faulty(
