@@ -9,13 +9,11 @@ import {
 import { type Random, systemRandom } from "../../core/clock.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
 import { ask, type ReportError, reportSafely } from "../../core/user-code.js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { asKept, copyMetadata } from "../../grpc/client/kept-metadata.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
-import { interceptorOf, type Layer } from "../../grpc/client/parts.js";
-import type { CallPart } from "../../grpc/client/pipeline-call.js";
+import { interceptorOf, type Layer, segmentOf } from "../../grpc/client/parts.js";
+import { type CallPart, PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
 import type { StandaloneOptions } from "../../grpc/client/policy.js";
-import { type CallRecord, type OptionsWithOwn, recordKey } from "../../grpc/context/call-record.js";
+import type { CallRecord, OptionsWithRecord } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
 import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
 import type { MessageContext } from "../../grpc/types.js";
@@ -104,8 +102,8 @@ export function idempotencyKeyPart(
 ): CallPart | Layer {
   const keys = new Keys(policy, environment);
   if (policy.source !== "uuid") {
-    return (options, nextCall) =>
-      new KeyedByRequestCall(options, nextCall, options[recordKey], policy, keys);
+    const segment = segmentOf(environment);
+    return (options, nextCall) => new KeyedByRequestCall(options, nextCall, segment, policy, keys);
   }
   return {
     at: "call",
@@ -160,36 +158,32 @@ class Keys {
 }
 
 /** A call whose key is made of its request, so that it starts when the request is there. */
-class KeyedByRequestCall extends ForwardingCall<OptionsWithOwn> {
-  readonly #record: CallRecord;
+class KeyedByRequestCall extends PipelineCall {
   readonly #policy: ResolvedIdempotencyKeyOptions;
   readonly #keys: Keys;
-  /** The metadata of a call that waits for its request, to make the key of it. */
-  #waiting: Metadata | undefined;
+  /** Set while the call waits for its request, to make the key of it. */
   #stopWaiting: (() => void) | undefined;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: ResolvedIdempotencyKeyOptions,
     keys: Keys,
   ) {
-    super(options, nextCall);
-    this.#record = record;
+    super(options, nextCall, segment);
     this.#policy = policy;
     this.#keys = keys;
   }
 
-  protected override begin(metadata: Metadata): void {
-    if (this.#keys.given(this.#record, metadata)) this.forward(metadata);
+  protected override begin(): void {
+    if (this.#keys.given(this.record, this.metadata)) super.begin();
     else if (this.options.method_definition.requestStream) this.#refuse(this.#policy.source);
-    else this.#await(metadata);
+    else this.#await();
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
-    const metadata = this.#waiting;
-    if (metadata === undefined) {
+    if (this.#stopWaiting === undefined) {
       super.sendMessageWithContext(context, message);
       return;
     }
@@ -197,34 +191,33 @@ class KeyedByRequestCall extends ForwardingCall<OptionsWithOwn> {
     const hashed = this.#policy.source === "request-hash";
     const { method_definition: definition } = this.options;
     const sent = hashed ? keepRequest(definition, message, this) : message;
-    // The start is forwarded first, so that the message is sent in the usual way.
-    this.#forwardWith(this.#keyOf(sent, metadata), metadata);
+    // The attempt is launched first, so that the message is sent in the usual way.
+    this.#launchWith(this.#keyOf(sent));
     super.sendMessageWithContext(context, sent);
     if (sent instanceof KeptRequest && sent !== message) sent.settle(this);
   }
 
   override halfClose(): void {
-    const metadata = this.#waiting;
     // There is no request to make a key of. The call goes on without one, and the server answers it.
-    if (metadata !== undefined) this.#forwardWith(undefined, metadata);
+    if (this.#stopWaiting !== undefined) this.#launchWith(undefined);
     super.halfClose();
   }
 
   protected override released(): void {
-    this.#waiting = undefined;
     this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
   }
 
   /**
-   * Delays the start until the request is there. grpc-js sends the request in the same tick; an interceptor above may take
-   * longer. If the call is cancelled or runs out of time meanwhile, it goes on without a key, to the layer of
+   * Delays the attempt until the request is there. grpc-js sends the request in the same tick; an interceptor above may
+   * take longer. If the call is cancelled or runs out of time meanwhile, it goes on without a key, to the layer of
    * deadlines, which ends it.
    */
-  #await(metadata: Metadata): void {
-    const own = copyMetadata(metadata);
-    this.#waiting = own;
-    const { clock, inbound } = this.#record;
-    const giveUp = () => this.#forwardWith(undefined, own);
+  #await(): void {
+    // The caller may use its own object again.
+    this.writableMetadata();
+    const { clock, inbound } = this.record;
+    const giveUp = () => this.#launchWith(undefined);
     const cancelled = follows(this.options, propagate.CANCELLATION);
     const unfollow = cancelled ? inbound?.onCancelled(giveUp) : undefined;
     // A deadline that is no time is ignored here. The layer of deadlines refuses it.
@@ -239,14 +232,13 @@ class KeyedByRequestCall extends ForwardingCall<OptionsWithOwn> {
     };
   }
 
-  /** @param own A copy of the metadata: the caller may use its own object again. */
-  #forwardWith(key: string | undefined, own: Metadata): void {
+  #launchWith(key: string | undefined): void {
     this.released();
     if (key !== undefined) {
-      this.#keys.note(this.#record, key);
-      own.set(idempotencyKeyName, key);
+      this.#keys.note(this.record, key);
+      this.writableMetadata().set(idempotencyKeyName, key);
     }
-    this.forward(asKept(own));
+    super.begin();
   }
 
   #refuse(source: ResolvedIdempotencyKeyOptions["source"]): void {
@@ -254,16 +246,17 @@ class KeyedByRequestCall extends ForwardingCall<OptionsWithOwn> {
     this.finish({
       code: Status.INTERNAL,
       details:
-        `idempotencyKey.source: ${name} needs the request before the call starts, and ${this.#record.method} ` +
+        `idempotencyKey.source: ${name} needs the request before the call starts, and ${this.record.method} ` +
         `streams its requests. Use "uuid", or set ${idempotencyKeyName} in the metadata of the call`,
       metadata: new Metadata(),
     });
   }
 
   /** If the key cannot be made, that is reported, and the call gets a random key. */
-  #keyOf(message: unknown, metadata: Metadata): string | undefined {
+  #keyOf(message: unknown): string | undefined {
     const { source } = this.#policy;
-    const { method } = this.#record;
+    const { metadata } = this;
+    const { method } = this.record;
     const question = () =>
       typeof source === "function"
         ? source(readable(message), { method, metadata })
