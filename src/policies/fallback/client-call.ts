@@ -105,16 +105,16 @@ export class FallbackCall extends PrimaryCall {
   #give(answer: FallbackAnswer, degradations: readonly Degradation[]): void {
     const message = (response: unknown) => {
       noteResponse(response, degradations);
-      this.emitMessage(response);
+      this.showMessage(response);
     };
     const done = () => {
       this.#cancelProvider = undefined;
       const status = { code: Status.OK, details: "OK", metadata: marked(degradations) };
-      this.emitStatus(status);
+      this.conclude(status);
     };
     // A listener above may throw. What follows is passed on all the same.
     try {
-      this.emitMetadata(marked(degradations));
+      this.showMetadata(marked(degradations));
     } finally {
       if (answer.kind === "stream") this.#giveStream(answer, message, done);
       else {
@@ -157,7 +157,7 @@ export class FallbackCall extends PrimaryCall {
     reportFailure(error, "stream", this.environment.report);
     const details = "A stored answer could not be read";
     const unread = { code: Status.INTERNAL, details, metadata: new Metadata() };
-    this.emitStatus(this.failure ?? unread);
+    this.conclude(this.failure ?? unread);
   }
 }
 

@@ -1,8 +1,8 @@
-import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { keepMetadata } from "../../grpc/client/kept-metadata.js";
+import { type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { Attempt } from "../../grpc/client/attempt.js";
 import { keepRequest } from "../../grpc/client/kept-request.js";
-import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
+import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
+import type { OptionsWithRecord } from "../../grpc/context/call-record.js";
 import { timeIsUp } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
 import type { MessageContext } from "../../grpc/types.js";
@@ -23,34 +23,29 @@ import { type AnswerRecording, captureResponses } from "./stale-cache/client-rec
  * A call whose fallback only observes, and does not change it. Answers are stored and looked up, so that a cache is warm
  * when the fallback is enforced. Functions of the user's are not called, and count as if they had an answer.
  */
-export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
-  readonly #record: CallRecord;
+export class ObservedFallbackCall extends PipelineCall {
   readonly #policy: FallbackPolicy;
   readonly #environment: Environment;
-  #metadata = new Metadata();
   #key: string | undefined;
   #recording: AnswerRecording | undefined;
-  #sawHeaders = false;
   #begun = false;
-  #ownCancel = false;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: FallbackPolicy,
     environment: Environment,
   ) {
-    super(options, nextCall);
-    this.#record = record;
+    super(options, nextCall, segment);
     this.#policy = policy;
     this.#environment = environment;
     if (policy.cache !== undefined) captureResponses(options.method_definition);
   }
 
-  protected override begin(metadata: Metadata): void {
-    this.#metadata = keepMetadata(metadata);
-    super.begin(this.#metadata);
+  protected override begin(): void {
+    this.keepMetadata();
+    super.begin();
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -60,58 +55,49 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
       return;
     }
     const kept = keepRequest(this.options.method_definition, message, this);
-    const call = { record: this.#record, options: this.options, metadata: this.#metadata };
-    this.#key = cache.keyOf(call, kept);
+    this.#key = cache.keyOf(this, kept);
     if (this.#key !== undefined) this.#recording = cache.record(this.#key);
     super.sendMessageWithContext(context, kept);
     if (kept !== message) kept.settle(this);
   }
 
-  override cancelWithStatus(code: Status, details: string): void {
-    this.#ownCancel = true;
-    super.cancelWithStatus(code, details);
+  override attemptMessage(attempt: Attempt, message: unknown): void {
+    this.#begun = true;
+    this.#recording?.message(message);
+    super.attemptMessage(attempt, message);
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
-    this.#sawHeaders = true;
-    if (this.#record.kind !== "unary") this.#begun = true;
-    super.onReceiveMetadata(metadata);
-  }
-
-  override onReceiveMessage(message: unknown): void {
-    if (message !== null) {
-      this.#begun = true;
-      this.#recording?.message(message);
+  protected override afterAttempt(attempt: Attempt, status: StatusObject): void {
+    if (status.code === Status.OK) {
+      this.#recording?.ended(status);
+      noteAnswer(this.record, status);
+    } else if (!this.#hasBegun(attempt) && this.#open) {
+      const { clock, deadlineMs } = this.record;
+      if (!timeIsUp(status.code, clock.now(), deadlineMs)) this.#wouldAsk(attempt, status);
     }
-    super.onReceiveMessage(message);
+    this.conclude(status, attempt);
   }
 
-  protected override endedWith(received: StatusObject): void {
-    if (received.code === Status.OK) {
-      this.#recording?.ended(received);
-      noteAnswer(this.#record, received);
-    } else if (!this.#begun && !this.#ownCancel && this.#open) {
-      const { clock, deadlineMs } = this.#record;
-      if (!timeIsUp(received.code, clock.now(), deadlineMs)) this.#wouldAsk(received);
-    }
-    super.endedWith(received);
+  /** The caller has got a part of the response, so that no other answer could replace it. */
+  #hasBegun({ sawHeaders }: Attempt): boolean {
+    return this.#begun || (sawHeaders && this.record.kind !== "unary");
   }
 
   /** Neither the weir nor the client is closed. */
   get #open(): boolean {
-    return this.#environment.pendingCalls.closing(this.#record.connection) === undefined;
+    return this.#environment.pendingCalls.closing(this.record.connection) === undefined;
   }
 
-  #wouldAsk(status: StatusObject): void {
-    const record = this.#record;
+  #wouldAsk(attempt: Attempt, status: StatusObject): void {
+    const { record, metadata } = this;
     const question: FallbackQuestion = {
       record,
-      metadata: this.#metadata,
+      metadata,
       // It is for functions, and none is called.
       request: undefined,
       definition: this.options.method_definition,
       key: this.#key,
-      failure: failureOf(status, record, this.#sawHeaders, this.getPeer()),
+      failure: failureOf(status, record, attempt.sawHeaders, attempt.getPeer()),
     };
     const { report } = this.#environment;
     const chain = this.#policy.sources.filter((source) =>
@@ -148,7 +134,7 @@ export class ObservedFallbackCall extends ForwardingCall<OptionsWithOwn> {
   }
 
   #note(verdict: "fallback" | "stop", detail: string): void {
-    const record = this.#record;
+    const { record } = this;
     const atMs = record.clock.now();
     const decision = { policy: "fallback", verdict, enforced: false, atMs, detail } as const;
     record.decide(

@@ -1,10 +1,9 @@
-import { Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
+import { type Metadata, type NextCall, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { type CancelTask, expireAt } from "../../core/clock.js";
 import type { Reason, Verdict } from "../../core/decision.js";
 import { refusal } from "../../core/permit.js";
+import type { Attempt } from "../../grpc/client/attempt.js";
 import { completeWrite } from "../../grpc/client/foreign-call.js";
-import { ForwardingCall } from "../../grpc/client/forwarding-call.js";
-import { keepMetadata } from "../../grpc/client/kept-metadata.js";
 import {
   KeptRequest,
   keepRequest,
@@ -14,11 +13,16 @@ import {
   reachOf,
   readableLater,
 } from "../../grpc/client/kept-request.js";
-import type { CallRecord, OptionsWithOwn } from "../../grpc/context/call-record.js";
+import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
+import type {
+  CallRecord,
+  OptionsWithOwn,
+  OptionsWithRecord,
+} from "../../grpc/context/call-record.js";
 import { CallDeadline, timeIsUp } from "../../grpc/deadline.js";
 import type { Environment } from "../../grpc/environment.js";
 import { readRetryDepth } from "../../grpc/metadata.js";
-import { cancelQuietly, endedByClosing } from "../../grpc/status/local.js";
+import { endedByClosing } from "../../grpc/status/local.js";
 import { localRejection, rejectionOf } from "../../grpc/status/rejection.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { noteAnswer } from "./client-degraded.js";
@@ -47,17 +51,13 @@ type Stage = "request" | "lookup" | "primary" | "begun" | "elsewhere";
  * The first part of a call with a fallback: a fresh answer from the cache, or the call to the service. That has less time
  * than the call itself (the reserve), and may be shared with equal calls.
  */
-export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> implements Waiter {
-  protected readonly record: CallRecord;
+export abstract class PrimaryCall extends PipelineCall implements Waiter {
   protected readonly policy: FallbackPolicy;
   protected readonly environment: Environment;
-  protected metadata = new Metadata();
   /** The request, for functions that answer in place of the service. */
   protected request: MessageCopy | undefined;
   /** The key of the call in the cache. */
   protected key: string | undefined;
-  /** The caller has asked for a message. */
-  protected readWanted = false;
   protected heldMetadata: Metadata | undefined;
   readonly #nextCall: NextCall;
   readonly #single: boolean;
@@ -73,18 +73,17 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   #stopLookUp: (() => void) | undefined;
 
   constructor(
-    options: OptionsWithOwn,
+    options: OptionsWithRecord,
     nextCall: NextCall,
-    record: CallRecord,
+    segment: Segment,
     policy: FallbackPolicy,
     environment: Environment,
   ) {
-    super(options, nextCall);
+    super(options, nextCall, segment);
     this.#nextCall = nextCall;
-    this.record = record;
     this.policy = policy;
     this.environment = environment;
-    this.#single = record.kind === "unary";
+    this.#single = this.record.kind === "unary";
     if (policy.cache !== undefined) captureResponses(options.method_definition);
   }
 
@@ -97,11 +96,11 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   protected abstract fresh(answer: FallbackAnswer, cache: StaleCache): void;
 
   /** Ends the call with a status of the service, behind the headers that came with it. */
-  protected conclude(status: StatusObject): void {
+  protected override conclude(status: StatusObject): void {
     try {
       this.#showHeldMetadata();
     } finally {
-      super.endedWith(status);
+      super.conclude(status);
     }
   }
 
@@ -130,8 +129,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   // ---- From above.
 
-  protected override begin(metadata: Metadata): void {
-    this.metadata = keepMetadata(metadata);
+  protected override begin(): void {
+    this.keepMetadata();
     // With a cache, the call waits for its request, which is part of the key.
     if (this.policy.cache === undefined) this.#launch();
   }
@@ -155,26 +154,22 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     if (this.#hasOwnCall) super.halfClose();
   }
 
-  override startRead(): void {
-    this.readWanted = true;
-    if (this.#hasOwnCall) super.startRead();
-  }
-
   override cancelWithStatus(code: Status, details: string): void {
     this.#ownCancel = true;
-    if (this.#hasOwnCall) {
-      super.cancelWithStatus(code, details);
+    // The service may have answered already.
+    if (this.inFlight > 0) {
+      this.cancelAttempts(code, details);
       return;
     }
     this.#shared?.leave(this, code, details);
-    this.finish({ code, details, metadata: new Metadata() });
+    super.cancelWithStatus(code, details);
   }
 
   override getPeer(): string {
     return this.#shared?.peer ?? super.getPeer();
   }
 
-  override getAuthContext(): ReturnType<ForwardingCall["getAuthContext"]> {
+  override getAuthContext(): ReturnType<PipelineCall["getAuthContext"]> {
     return this.#shared?.authContext ?? super.getAuthContext();
   }
 
@@ -193,9 +188,8 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
   // ---- To the service.
 
   #onRequest(request: KeptRequest): void {
-    const { record, options, metadata } = this;
     const { cache } = this.policy;
-    this.key = cache?.keyOf({ record, options, metadata }, request);
+    this.key = cache?.keyOf(this, request);
     if (cache === undefined || this.key === undefined || cache.options.freshMs === 0) {
       this.#launch();
     } else this.#lookUp(cache, this.key);
@@ -270,7 +264,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
 
   #alone(time: PrimaryTime): void {
     if (this.key !== undefined) this.#recording = this.policy.cache?.record(this.key);
-    this.forward(this.metadata, time.shorten(this.options, this.#single));
+    const deadline = time.shorten(this.#single);
+    if (deadline !== undefined) this.limit(deadline);
+    super.begin();
   }
 
   /** The shared call has failed for a reason that may concern only its opener. This call asks the service itself. */
@@ -288,10 +284,9 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     this.decide("expire", kept, "DEADLINE_EXCEEDED");
     const detail = `Deadline exceeded after ${(Math.max(0, availableMs) / 1000).toFixed(3)}s, ${kept}`;
     const status = localRejection(refusal("DEADLINE_EXCEEDED", detail));
-    // From here on, what comes from the service is dropped.
     this.#stage = "elsewhere";
     if (this.#shared !== undefined) this.#shared.leave(this, status.code, detail);
-    else cancelQuietly(this.next, status.code, detail);
+    else this.abandonAttempts(status.code, detail);
     this.#fail(status);
   }
 
@@ -325,31 +320,39 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
       }
       this.heldMetadata = metadata;
       try {
-        if (message !== undefined) this.onReceiveMessage(message);
+        if (message !== undefined) this.#onMessage(message);
       } finally {
-        this.onReceiveStatus(status);
+        if (!this.ended) this.#onStatus(status);
       }
     });
   }
 
-  override onReceiveMetadata(metadata: Metadata): void {
-    if (this.#stage === "primary" && this.#single) this.heldMetadata = metadata;
-    else if (this.#beginResponse()) super.onReceiveMetadata(metadata);
+  override attemptMetadata(_attempt: Attempt, metadata: Metadata): void {
+    this.heldMetadata = metadata;
+    if (this.#single && this.#stage === "primary") return;
+    this.#beginResponse();
+    this.#showHeldMetadata();
   }
 
-  override onReceiveMessage(message: unknown): void {
-    // grpc-js announces a single response that does not come by a message of null.
-    if (message === null || !this.#beginResponse()) return;
+  override attemptMessage(_attempt: Attempt, message: unknown): void {
+    this.#onMessage(message);
+  }
+
+  protected override afterAttempt(_attempt: Attempt, status: StatusObject): void {
+    this.#onStatus(status);
+  }
+
+  #onMessage(message: unknown): void {
+    this.#beginResponse();
     this.#recording?.message(message);
     try {
       this.#showHeldMetadata();
     } finally {
-      super.onReceiveMessage(message);
+      this.showMessage(message);
     }
   }
 
-  protected override endedWith(received: StatusObject): void {
-    if (this.#stage !== "primary" && this.#stage !== "begun") return;
+  #onStatus(received: StatusObject): void {
     if (received.code !== Status.OK) {
       const time = this.#stage === "primary" ? this.#time : undefined;
       const nowMs = this.record.clock.now();
@@ -376,19 +379,16 @@ export abstract class PrimaryCall extends ForwardingCall<OptionsWithOwn> impleme
     }
   }
 
-  /** The caller is about to get a part of the response. False if the response is dropped. */
-  #beginResponse(): boolean {
-    if (this.#stage === "begun") return true;
-    if (this.#stage !== "primary") return false;
+  /** The caller is about to get a part of the response. */
+  #beginResponse(): void {
     this.#stage = "begun";
     this.#time?.end();
-    return true;
   }
 
   #showHeldMetadata(): void {
     const metadata = this.heldMetadata;
     this.heldMetadata = undefined;
-    if (metadata !== undefined) super.onReceiveMetadata(metadata);
+    if (metadata !== undefined) this.showMetadata(metadata);
   }
 }
 
@@ -469,19 +469,20 @@ class PrimaryTime {
   }
 
   /**
-   * Takes the reserve off the deadline of the call below. The server is told the shorter deadline only for a single
-   * response, which can be replaced until its end: a stream that has begun may use all of the call's time.
+   * Takes the reserve off the deadline of the call below.
+   *
+   * @returns The deadline that the server is told, for a single response, which can be replaced until its end. A stream
+   *   that has begun may use all of the call's time.
    */
-  shorten(options: OptionsWithOwn, single: boolean): OptionsWithOwn {
-    if (this.reserveMs === 0) return options;
+  shorten(single: boolean): CallDeadline | undefined {
+    if (this.reserveMs === 0) return undefined;
     const record = this.#record;
     const { clock, connection } = record;
     this.#ownMs = record.deadlineMs;
     record.deadlineMs = this.untilMs;
-    if (!single) return options;
+    if (!single) return undefined;
     const leftMs = this.untilMs - clock.now();
-    const deadline = new CallDeadline(this.untilMs, leftMs, clock, connection !== undefined);
-    return { ...options, deadline };
+    return new CallDeadline(this.untilMs, leftMs, clock, connection !== undefined);
   }
 
   /** The service has answered, or is not waited for any more: the record has the call's own deadline again. */

@@ -1,5 +1,5 @@
 import type { Interceptor } from "@grpc/grpc-js";
-import { interceptorOf, type Layer, layerOf } from "../../grpc/client/parts.js";
+import { interceptorOf, type Layer, layerOf, segmentOf } from "../../grpc/client/parts.js";
 import type { CallPart } from "../../grpc/client/pipeline-call.js";
 import { type StandaloneOptions, splitOptions } from "../../grpc/client/policy.js";
 import { recordKey } from "../../grpc/context/call-record.js";
@@ -24,12 +24,13 @@ export function fallbackPart(
 ): CallPart | Layer {
   if (policy === undefined) return degradationsPart;
   const watching = layerOf(environment, degradationsPart);
+  const segment = segmentOf(environment);
   return (options, nextCall) => {
     const record = options[recordKey];
     if (policy.mode !== "off") {
       if (!options.method_definition.requestStream) {
         const Call = policy.mode === "enforce" ? FallbackCall : ObservedFallbackCall;
-        return new Call(options, nextCall, record, policy, environment);
+        return new Call(options, nextCall, segment, policy, environment);
       }
       policy.reportOutOfScope(record);
     }
