@@ -5,9 +5,9 @@ import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../src/gen/weir/v1/conformance.js";
-import { ForwardingCall } from "../../src/grpc/client/forwarding-call.js";
 import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { echo, ended, open, payload, unary } from "../testing/in-memory/scene.js";
+import { PlainCall } from "./client/put-off-call.js";
 
 describe("a policy that stands alone", () => {
   it("does not retry past the deadline that the call sets itself", async () => {
@@ -86,7 +86,7 @@ describe("an interceptor of somebody else's that throws below the toolkit", () =
     let tried = 0;
     const below: Interceptor = (options, nextCall) => {
       tried += 1;
-      return broken ? throwing(options, nextCall) : new ForwardingCall(options, nextCall);
+      return broken ? throwing(options, nextCall) : new PlainCall(options, nextCall);
     };
     const link = await transport.open({
       service: ConformanceServiceService,

@@ -1,10 +1,10 @@
 import { type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { hedge, retry } from "../../src/client.js";
-import { ForwardingCall } from "../../src/grpc/client/forwarding-call.js";
+import { PlainCall } from "../grpc/client/put-off-call.js";
 import { handlers, kinds, scene } from "../scene.js";
 
-class NotSetUp extends ForwardingCall {
+class NotSetUp extends PlainCall {
   protected override begin(): void {
     this.finish({
       code: Status.UNAVAILABLE,
@@ -19,7 +19,7 @@ function failingFor(...numbers: readonly number[]): Interceptor {
   let attempts = 0;
   return (options, nextCall) => {
     attempts += 1;
-    const Call = numbers.includes(attempts) ? NotSetUp : ForwardingCall;
+    const Call = numbers.includes(attempts) ? NotSetUp : PlainCall;
     return new Call(options, nextCall);
   };
 }

@@ -1,9 +1,9 @@
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { SpanStatusCode } from "@opentelemetry/api";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ForwardingCall } from "../../src/grpc/client/forwarding-call.js";
 import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import type { Transport } from "../../src/testing/transport.js";
+import { PlainCall } from "../grpc/client/put-off-call.js";
 import { transports } from "../transports.js";
 import { type Handlers, kinds, openScene, type Scene, type SceneOptions, unary } from "./scene.js";
 import { decisionsOf, startTracing, type TracingUnderTest } from "./tracing.js";
@@ -145,9 +145,9 @@ describe.each(transports)("%s", (_way, makeTransport) => {
   });
 
   it("an outer layer that ends the call early ends its spans", async () => {
-    class Impatient extends ForwardingCall {
-      protected override begin(metadata: Metadata): void {
-        this.forward(metadata);
+    class Impatient extends PlainCall {
+      protected override begin(): void {
+        super.begin();
         const overdue = { code: Status.ABORTED, details: "enough", metadata: new Metadata() };
         transport.clock.schedule(20, () => this.finish(overdue));
       }

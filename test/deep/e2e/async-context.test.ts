@@ -7,12 +7,12 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
 import type { CallKind } from "../../../src/grpc/types.js";
 import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
 import { loopbackTransport } from "../../../src/testing/loopback/loopback.js";
 import type { Link, Transport } from "../../../src/testing/transport.js";
 import { kinds } from "../../grpc/client/fake-call.js";
+import { PlainCall } from "../../grpc/client/put-off-call.js";
 import { message } from "../../grpc/client/replay-network.js";
 import { echo, failing } from "../../scene.js";
 
@@ -128,7 +128,7 @@ describe.each(kinds)("what a %s call tells its caller", (kind) => {
     const below: Interceptor = (options, nextCall) => {
       attempts += 1;
       contexts.note("one", `attempt ${attempts}`);
-      return new ForwardingCall(options, nextCall);
+      return new PlainCall(options, nextCall);
     };
     const { link, surface } = await open(
       transport,
@@ -149,7 +149,7 @@ describe.each(kinds)("what a %s call tells its caller", (kind) => {
     const started: (string | undefined)[] = [];
     const below: Interceptor = (options, nextCall) => {
       started.push(requests.getStore());
-      return new ForwardingCall(options, nextCall);
+      return new PlainCall(options, nextCall);
     };
     const { link, surface } = await open(transport, [
       client.context(env),

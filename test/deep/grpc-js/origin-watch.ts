@@ -9,9 +9,10 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../../../src/core/status.js";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
+import type { Attempt } from "../../../src/grpc/client/attempt.js";
 import { type AttemptEvidence, originOf } from "../../../src/grpc/status/origin.js";
 import type { CallKind } from "../../../src/grpc/types.js";
+import { PlainCall } from "../../grpc/client/put-off-call.js";
 import { withResolvers } from "../../scene.js";
 
 /** How a call ended, as an interceptor sees it. */
@@ -23,18 +24,12 @@ export interface Seen {
 
 /** An interceptor that tells what it saw of the end of each call. */
 export function watching(target: () => string, tell: (seen: Seen) => void): Interceptor {
-  class WatchedCall extends ForwardingCall {
-    #sawHeaders = false;
-
-    override onReceiveMetadata(metadata: Metadata): void {
-      this.#sawHeaders = true;
-      super.onReceiveMetadata(metadata);
-    }
-
-    protected override endedWith(status: StatusObject): void {
-      const evidence = { sawHeaders: this.#sawHeaders, peer: this.getPeer(), target: target() };
+  class WatchedCall extends PlainCall {
+    protected override afterAttempt(attempt: Attempt, status: StatusObject): void {
+      const { sawHeaders } = attempt;
+      const evidence = { sawHeaders, peer: attempt.getPeer(), target: target() };
       tell({ status, evidence, origin: originOf(status, evidence) });
-      super.endedWith(status);
+      this.conclude(status, attempt);
     }
   }
   return (options, nextCall) => new WatchedCall(options, nextCall);

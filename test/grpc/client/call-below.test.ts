@@ -1,9 +1,8 @@
 import { InterceptingCall, type Interceptor, Metadata, type NextCall, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
 import { isLocal, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import { callOf, fakeBelow, Hearer, optionsOf, settled, Writes } from "./fake-call.js";
-import { PutOffCall } from "./put-off-call.js";
+import { PlainCall, PutOffCall } from "./put-off-call.js";
 
 /** A failure of what stands below, as grpc-js or an interceptor of somebody else would throw it. */
 function failing(error: unknown): NextCall {
@@ -63,7 +62,7 @@ describe("a call below that cannot be started", () => {
         },
       });
     const above = new Hearer();
-    const call = new ForwardingCall(optionsOf(), (options) => throwing(options, nextCall));
+    const call = new PlainCall(optionsOf(), (options) => throwing(options, nextCall));
     call.start(new Metadata(), above);
     await settled();
     expect(above.heard).toEqual(["message null", "status INTERNAL"]);

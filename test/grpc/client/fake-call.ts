@@ -109,9 +109,9 @@ export class FakeCall implements ClientCall {
     this.#listener?.onReceiveMessage?.(message);
   }
 
-  /** The first end of a call that was started is told; later ones are not. */
-  end(received: StatusObject): void {
-    if (this.#over || this.#listener === undefined) return;
+  /** The first end of a call that was started is told; later ones are not, unless that is asked for. */
+  end(received: StatusObject, again = false): void {
+    if ((this.#over && !again) || this.#listener === undefined) return;
     this.#over = true;
     this.#listener.onReceiveStatus?.(received);
   }

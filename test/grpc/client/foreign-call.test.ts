@@ -1,6 +1,5 @@
 import { Metadata, type NextCall, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
 import type { CallKind, ClientCall, ClientListener } from "../../../src/grpc/types.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import {
@@ -15,11 +14,12 @@ import {
   settled,
   Writes,
 } from "./fake-call.js";
+import { PlainCall } from "./put-off-call.js";
 import { relaunching } from "./relaunching-call.js";
 
-// What stands below may be anybody's. Each of the toolkit's two kinds of calls has to bear it.
+// What stands below may be anybody's. A call of the toolkit has to bear it, with further attempts and without.
 const above = {
-  "forwarding call": (kind, nextCall) => new ForwardingCall(optionsOf(kind), nextCall),
+  "plain call": (kind, nextCall) => new PlainCall(optionsOf(kind), nextCall),
   "replayable call": (kind, nextCall) => {
     const { interceptor, calls } = relaunching(new VirtualClock(), { attempts: 1 });
     interceptor(optionsOf(kind), nextCall);
@@ -43,7 +43,7 @@ async function run(call: ClientCall, hearer: Hearer, writes = new Writes()): Pro
 }
 
 function cases(): [keyof typeof above, CallKind][] {
-  const names: (keyof typeof above)[] = ["forwarding call", "replayable call"];
+  const names: (keyof typeof above)[] = ["plain call", "replayable call"];
   return names.flatMap((name) => kinds.map((kind): [keyof typeof above, CallKind] => [name, kind]));
 }
 
@@ -53,7 +53,7 @@ describe.each(cases())("a %s of kind %s over a call of somebody else's", (name, 
   // A replayable call reads for each attempt itself, and grpc-js reads a single response.
   const single = kind === "unary" || kind === "client-stream";
   const told = methods.filter(
-    (method) => method !== "startRead" || name === "forwarding call" || !single,
+    (method) => method !== "startRead" || name === "plain call" || !single,
   );
 
   it.each(told)("ends once when %s throws", async (method) => {
@@ -152,8 +152,8 @@ describe.each(cases())("a %s of kind %s over a call of somebody else's", (name, 
       throw new Error("broken");
     };
     Object.assign(callOf(calls), { getPeer: broken, getAuthContext: broken });
-    // Of a call that can run again it is still known where it goes: what was told when its attempt was made.
-    expect(call.getPeer()).toBe(name === "replayable call" ? "10.0.0.1:443" : "unknown");
+    // It is still known where the call goes: what was told when its attempt was made.
+    expect(call.getPeer()).toBe("10.0.0.1:443");
     expect(call.getAuthContext()).toBeNull();
     callOf(calls).end(ended(status.ABORTED));
     expect(hearer.heard).toEqual(failing(kind, status.ABORTED));
@@ -226,7 +226,7 @@ describe.each(cases())("a %s of kind %s over a call of somebody else's", (name, 
   });
 });
 
-describe.each(["forwarding call", "replayable call"] as const)("a unary %s", (name) => {
+describe.each(["plain call", "replayable call"] as const)("a unary %s", (name) => {
   it("is served by a call that has the three methods alone that grpc-js asks for", async () => {
     const log: string[] = [];
     const call = above[name]("unary", () => {

@@ -1,25 +1,34 @@
-import type { Interceptor, Metadata, StatusObject } from "@grpc/grpc-js";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
+import type { Interceptor, InterceptorOptions, NextCall, StatusObject } from "@grpc/grpc-js";
+import { segmentOf } from "../../../src/grpc/client/parts.js";
+import { PipelineCall } from "../../../src/grpc/client/pipeline-call.js";
+import { withRecord } from "../../../src/grpc/context/call-record.js";
+import { environmentOf } from "../../../src/grpc/environment.js";
 
-/** A call that is started below when the test says so, as one that waits in a queue is. */
-export class PutOffCall extends ForwardingCall {
+const environment = environmentOf({}, "test");
+const segment = segmentOf(environment);
+
+/** The plainest call: it passes everything on at once. */
+export class PlainCall extends PipelineCall {
+  constructor(options: InterceptorOptions, nextCall: NextCall) {
+    super(withRecord(options, environment), nextCall, segment);
+  }
+}
+
+/** A call that is started below when the test says so, as one that waits for its request is. */
+export class PutOffCall extends PlainCall {
   releases = 0;
-  #metadata: Metadata | undefined;
+  begun = false;
 
-  protected override begin(metadata: Metadata): void {
-    this.#metadata = metadata;
+  protected override begin(): void {
+    this.begun = true;
   }
 
   protected override released(): void {
     this.releases += 1;
   }
 
-  get begun(): boolean {
-    return this.#metadata !== undefined;
-  }
-
   go(): void {
-    if (this.#metadata !== undefined) this.forward(this.#metadata);
+    if (this.begun) super.begin();
   }
 
   endWith(final: StatusObject): void {

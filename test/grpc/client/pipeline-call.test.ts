@@ -1,8 +1,7 @@
 import { Metadata, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { ForwardingCall } from "../../../src/grpc/client/forwarding-call.js";
 import { callOf, ended, fakeBelow, Hearer, optionsOf, settled, Writes } from "./fake-call.js";
-import { PutOffCall } from "./put-off-call.js";
+import { PlainCall, PutOffCall } from "./put-off-call.js";
 
 function setup(eager = false) {
   const below = fakeBelow(eager);
@@ -16,7 +15,7 @@ function setup(eager = false) {
 describe("a call that is passed on at once", () => {
   it("hands everything down and everything up, as it comes", () => {
     const { calls, nextCall } = fakeBelow();
-    const call = new ForwardingCall(optionsOf("bidi"), nextCall);
+    const call = new PlainCall(optionsOf("bidi"), nextCall);
     const above = new Hearer();
     const metadata = new Metadata();
     call.start(metadata, above);
@@ -34,7 +33,7 @@ describe("a call that is passed on at once", () => {
 
   it("hands the write callback and the flags of a message down untouched", () => {
     const { calls, nextCall } = fakeBelow();
-    const call = new ForwardingCall(optionsOf("bidi"), nextCall);
+    const call = new PlainCall(optionsOf("bidi"), nextCall);
     const writes = new Writes();
     call.start(new Metadata(), new Hearer());
     call.sendMessageWithContext(writes.context(2), "a");
@@ -52,7 +51,7 @@ describe("a call that is passed on at once", () => {
     below.end(ended(status.OK));
     below.headers();
     below.message("late");
-    call.onReceiveStatus(ended(status.INTERNAL));
+    below.end(ended(status.INTERNAL), true);
     expect(above.heard).toEqual(["status OK"]);
     expect(call.releases).toBe(1);
   });
