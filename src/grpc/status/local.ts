@@ -26,22 +26,17 @@ export function endedByClosing({ code, details }: StatusObject): boolean {
 
 /** The status of a call when an interceptor below threw. */
 export function interceptorThrew(error: unknown): StatusObject {
-  const text = error instanceof Error ? error.message : String(error);
-  return {
-    code: Status.INTERNAL,
-    details: `Call could not be started: ${text}`,
-    metadata: new Metadata(),
-  };
+  return threw("Call could not be started", error);
 }
 
 /** The status of a call whose request cannot be serialized, with the text of grpc-js. */
 export function serializationFailed(error: unknown): StatusObject {
+  return threw("Request message serialization failure", error);
+}
+
+function threw(what: string, error: unknown): StatusObject {
   const text = error instanceof Error ? error.message : String(error);
-  return {
-    code: Status.INTERNAL,
-    details: `Request message serialization failure: ${text}`,
-    metadata: new Metadata(),
-  };
+  return { code: Status.INTERNAL, details: `${what}: ${text}`, metadata: new Metadata() };
 }
 
 /**

@@ -170,7 +170,8 @@ function madeHere({ metadata }: StatusObject, { sawHeaders }: AttemptEvidence): 
   return Object.keys(metadata.getMap()).every((key) => key === previousAttemptsKey);
 }
 
-function speaksGrpc(metadata: Metadata): boolean {
+/** Whether the metadata have the HTTP headers of a trailers-only answer. Nobody sets those by hand. */
+export function speaksGrpc(metadata: Metadata): boolean {
   const [type] = metadata.get("content-type");
   return typeof type === "string" && type.startsWith("application/grpc");
 }

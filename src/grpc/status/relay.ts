@@ -8,6 +8,7 @@ import {
   retriesExhaustedKey,
 } from "../metadata.js";
 import type { PartialStatus } from "../types.js";
+import { speaksGrpc } from "./origin.js";
 import {
   dealtWithBelow,
   decodeStatusDetails,
@@ -141,7 +142,8 @@ export function relayed(status: PartialStatus, call: Answering): PartialStatus {
     exhausted ||
     foreignLevel ||
     refusedBelow !== undefined ||
-    isReceived(metadata) ||
+    // The metadata came from a server, or are a copy of such. This finds failures of clients without the toolkit.
+    speaksGrpc(metadata) ||
     below?.askedFor(pushback) === true ||
     below?.askedFor(details.retryDelayMs) === true;
   if (!passedOn) return status;
@@ -173,12 +175,3 @@ const exhaustedBelow = {
   domain: rejectionDomain,
   metadata: { hops: "1" },
 } as const;
-
-/**
- * Whether the metadata came from a server, or are a copy of such: a trailers-only answer includes its HTTP headers,
- * which nobody sets by hand. This finds failures of clients without the toolkit.
- */
-function isReceived(metadata: Metadata): boolean {
-  const [type] = metadata.get("content-type");
-  return typeof type === "string" && type.startsWith("application/grpc");
-}
