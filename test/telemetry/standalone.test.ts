@@ -13,7 +13,7 @@ import {
   InMemorySpanExporter,
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import * as client from "../../src/client.js";
 import {
   ConformanceServiceClient,
@@ -106,6 +106,21 @@ it("the spans can be put into an array of one's own, with a provider of one's ow
     "server.address": "127.0.0.1",
     "server.port": 40001,
   });
+});
+
+it("a call span above nothing but faults names the server", async () => {
+  vi.stubEnv("GRPC_WEIR_FAULTS", "1");
+  const { provider, spans } = recorder();
+  const scene = await open(({ clock }) => {
+    const ours = clientSpans({ tracerProvider: provider, clock });
+    const delayed = client.faults({ clock, latency: { rate: 1, ms: 1 } });
+    return { client: [ours.call, delayed], server: [] };
+  });
+  vi.unstubAllEnvs();
+  await scene.link.until(unary(scene), 1_000);
+  expect(spans().map(({ attributes }) => attributes)).toMatchObject([
+    { "server.address": "127.0.0.1", "server.port": 40001 },
+  ]);
 });
 
 describe("with a context manager", () => {
