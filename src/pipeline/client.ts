@@ -27,11 +27,7 @@ import {
   breakerCheck,
   breakerPolicy,
 } from "../policies/breaker/client.js";
-import {
-  type BulkheadPolicyOptions,
-  bulkheadGate,
-  bulkheadPolicy,
-} from "../policies/bulkhead/client.js";
+import { type BulkheadPolicyOptions, bulkheadPolicy } from "../policies/bulkhead/client.js";
 import {
   type DeadlineOptions,
   deadlinePart,
@@ -63,11 +59,7 @@ import {
   resolveHedgeOptions,
   resolveRetryOptions,
 } from "../policies/retry/options.js";
-import {
-  type ThrottlePolicyOptions,
-  throttleGate,
-  throttlePolicy,
-} from "../policies/throttle/client.js";
+import { type ThrottlePolicyOptions, throttlePolicy } from "../policies/throttle/client.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
@@ -157,9 +149,9 @@ export function clientPipeline(
       gatesPart([
         // Before the queue of the bulkhead: a call that will be refused does not wait there.
         breaker && breakerCheck(breaker),
-        throttle && throttleGate(throttle),
+        throttle,
         rate,
-        bulkhead && bulkheadGate(bulkhead),
+        bulkhead,
         // After that queue: the time in it does not count as the target's, and does not use up a probe.
         breaker && breakerAdmit(breaker),
       ]),

@@ -16,7 +16,7 @@ import { gatesPart } from "../../src/grpc/client/policy.js";
 import { recordTransformer } from "../../src/grpc/context/call-record.js";
 import { type Environment, environmentOf } from "../../src/grpc/environment.js";
 import { ServerPolicies, type ServerPolicy } from "../../src/pipeline/server.js";
-import { bulkheadGate, bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
+import { bulkheadPolicy } from "../../src/policies/bulkhead/client.js";
 import { deadlinePart, resolveDeadlineOptions } from "../../src/policies/deadline/client.js";
 import { repeatPart, retryPolicy } from "../../src/policies/retry/client.js";
 import { spanParts } from "../../src/telemetry/client-spans.js";
@@ -103,7 +103,7 @@ function clientPipeline(environment: Environment, options: SceneOptions): Client
     spans.call,
     deadlinePart(resolveDeadlineOptions()),
     repeatPart(environment, { retry, hedge: undefined }),
-    gatesPart([bulkhead && bulkheadGate(bulkhead)]),
+    gatesPart([bulkhead]),
     spans.attempt,
   );
   return {

@@ -173,7 +173,7 @@ export interface KeepingCall {
   /** The target of the channel, where it is not known otherwise. May make the call below for that. */
   targetBelow(): string;
   /** The resets of its streams are counted here, or further below. */
-  readonly countsResets?: boolean;
+  readonly countsResets: boolean;
 }
 
 function isKeeping(call: ClientCall): call is ClientCall & KeepingCall {
@@ -187,7 +187,7 @@ export function targetOf(call: ClientCall): string {
 
 /** Whether the resets of the call's streams are counted by a call of the toolkit. */
 export function countsResets(call: ClientCall | undefined): boolean {
-  return call !== undefined && isKeeping(call) && call.countsResets === true;
+  return call !== undefined && isKeeping(call) && call.countsResets;
 }
 
 /** Who handles a request that is sent to `call`. */

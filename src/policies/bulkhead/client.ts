@@ -76,7 +76,8 @@ interface Bulkheads {
 }
 
 /** The bulkheads of a client by key: one for each target, unless the user chooses another key. */
-export class BulkheadPolicy implements ControlledPolicy {
+export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
+  readonly policy = "bulkhead";
   mode: Mode;
   readonly #bulkheads: Keyed<Bulkheads>;
   readonly #keyOf: (record: CallRecord) => string;
@@ -97,7 +98,11 @@ export class BulkheadPolicy implements ControlledPolicy {
     this.#bulkheads = new Keyed(make, maxKeys, inUse);
   }
 
-  enter(record: CallRecord, onGranted: OnGranted): GateAnswer {
+  modeFor(): Mode {
+    return this.mode;
+  }
+
+  enter({ record }: ClientPassage, onGranted: OnGranted): GateAnswer {
     const { calls, streams } = this.#bulkheads.get(this.#keyOf(record));
     const bulkhead = streams === undefined || record.kind === "unary" ? calls : streams;
     const { weight, partition } = this.#hooks;
@@ -123,14 +128,6 @@ export class BulkheadPolicy implements ControlledPolicy {
   }
 }
 
-export function bulkheadGate(policy: BulkheadPolicy): Gate<ClientPassage> {
-  return {
-    policy: "bulkhead",
-    modeFor: () => policy.mode,
-    enter: ({ record }, onGranted) => policy.enter(record, onGranted),
-  };
-}
-
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function bulkheadPolicy(
   options: BulkheadPolicyOptions & StandaloneOptions,
@@ -152,7 +149,7 @@ export function bulkheadPolicy(
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment } = takeStandalone(options, "bulkhead");
   const policy = bulkheadPolicy(options, environment, "bulkhead");
-  return interceptorOf(environment, gatesPart([bulkheadGate(policy)]));
+  return interceptorOf(environment, gatesPart([policy]));
 }
 
 const ownNames = ["maxKeys", "partitions", "partition", "weight", "streams"];

@@ -62,7 +62,8 @@ interface Target {
 const unmarked = -1;
 
 /** The throttles of a client by key: the target, unless `key` says otherwise. */
-class ThrottlePolicy implements ControlledPolicy {
+class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
+  readonly policy = "throttle";
   mode: Mode;
   readonly #options: ResolvedThrottleOptions;
   readonly #clock: Clock;
@@ -81,6 +82,10 @@ class ThrottlePolicy implements ControlledPolicy {
       streams: new AnnouncedLevel(options.probeRatio, random),
       heldBack: 0,
     }));
+  }
+
+  modeFor(): Mode {
+    return this.mode;
   }
 
   enter(passage: ClientPassage): Permit | Refusal {
@@ -174,14 +179,6 @@ class ListeningPermit extends OncePermit {
   }
 }
 
-export function throttleGate(policy: ThrottlePolicy): Gate<ClientPassage> {
-  return {
-    policy: "throttle",
-    modeFor: () => policy.mode,
-    enter: (passage) => policy.enter(passage),
-  };
-}
-
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function throttlePolicy(
   options: ThrottlePolicyOptions,
@@ -203,5 +200,5 @@ export function throttlePolicy(
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "throttle");
   const policy = throttlePolicy(rest, environment, "throttle");
-  return interceptorOf(environment, gatesPart([throttleGate(policy)]));
+  return interceptorOf(environment, gatesPart([policy]));
 }

@@ -18,7 +18,11 @@ import { echo } from "../../scene.js";
 import { FakeCall, optionsOf } from "./fake-call.js";
 
 /** A call of ours that knows what its messages meet. */
-const above = (below: Reach) => ({ [reach]: () => below, targetBelow: () => "unknown" });
+const above = (below: Reach) => ({
+  [reach]: () => below,
+  targetBelow: () => "unknown",
+  countsResets: false,
+});
 
 /** Makes a unary call of grpc-js, and hands what an interceptor has to the test. */
 async function bottom(
