@@ -12,6 +12,15 @@ export { InvalidOptionError } from "./core/options.js";
 export type { Priority } from "./core/priority.js";
 export { prioritized, withPriority } from "./grpc/context/ambient-priority.js";
 export type { CallOverrides } from "./grpc/context/call-record.js";
+export type {
+  CallSummary,
+  CallWait,
+  FinishedAttempt,
+  FinishedCall,
+  FinishedDecision,
+  TraceIds,
+} from "./grpc/context/finished-call.js";
+export type { CallHistory, HistoryOptions } from "./grpc/context/history.js";
 export type { CurrentCall } from "./grpc/context/inbound-call.js";
 export { currentCall, detached } from "./grpc/context/inbound-call.js";
 export { cohortKey, priorityKey } from "./grpc/metadata.js";

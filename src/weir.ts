@@ -1,11 +1,24 @@
 import type { CallOptions, ClientOptions, ServerOptions } from "@grpc/grpc-js";
 import type { ObservedReport, PolicyControl } from "./core/control.js";
-import { InvalidOptionError, isRecord, oneOf, readOptions } from "./core/options.js";
+import {
+  InvalidOptionError,
+  isRecord,
+  oneOf,
+  optionalFunction,
+  readOptions,
+} from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
-import { reportSafely } from "./core/user-code.js";
+import { type Observer, reportSafely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
+import type { FinishedCall } from "./grpc/context/finished-call.js";
+import {
+  type CallHistory,
+  History,
+  type HistoryOptions,
+  resolveHistoryOptions,
+} from "./grpc/context/history.js";
 import {
   type Environment,
   type EnvironmentOptions,
@@ -39,7 +52,7 @@ import {
   resolveDrainOptions,
 } from "./policies/drain/server.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
-import { spanParts } from "./telemetry/client-spans.js";
+import { spanParts, traceReader } from "./telemetry/client-spans.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
   type ResolvedTelemetryOptions,
@@ -50,6 +63,16 @@ import { serverSpanPart } from "./telemetry/server-spans.js";
 
 /** What a weir is built with. */
 export interface WeirOptions extends EnvironmentOptions {
+  /**
+   * Notified of every call that has ended: calls of clients, calls that servers received, and runs of guards. It gets plain
+   * data. An error that it throws does not affect the call.
+   */
+  readonly onCall?: Observer<FinishedCall>;
+  /**
+   * How many finished calls are kept for `weir.history()`; `false` keeps none. @defaultValue the last 100, the last 100 that
+   * failed, and the last 100 slow ones
+   */
+  readonly history?: HistoryOptions | false;
   /** What goes to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
@@ -192,6 +215,11 @@ export class Weir {
     return this.#environment.observed.snapshot();
   }
 
+  /** The finished calls that are kept: the last ones, the last that failed, and the last slow ones. The latest first. */
+  history(): CallHistory {
+    return this.#environment.history?.snapshot() ?? { last: [], failed: [], slow: [] };
+  }
+
   /**
    * Takes a server out of service without losing a call:
    * 1. its health services answer NOT_SERVING;
@@ -255,12 +283,19 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const options = readOptions("createWeir", given, [...environmentOptionNames, "telemetry"]);
-  const { telemetry, ...environment } = options;
-  return new Weir(
-    environmentOf(environment, "createWeir"),
-    resolveTelemetryOptions(telemetry, "createWeir.telemetry"),
-  );
+  const known = [...environmentOptionNames, "telemetry", "history", "onCall"];
+  const options = readOptions("createWeir", given, known);
+  const { telemetry: spans, history: kept, onCall, ...rest } = options;
+  const telemetry = resolveTelemetryOptions(spans, "createWeir.telemetry");
+  const environment = environmentOf(rest, "createWeir");
+  const { clock, report } = environment;
+  optionalFunction("createWeir.onCall", onCall);
+  const nothing = kept === false ? { last: 0, failed: 0, slow: 0 } : kept;
+  const size = resolveHistoryOptions(nothing, "createWeir.history");
+  const history =
+    kept === false && onCall === undefined ? undefined : new History(size, onCall, clock, report);
+  const traces = traceReader(environment, telemetry);
+  return new Weir({ ...environment, history, traces }, telemetry);
 }
 
 /**

@@ -14,6 +14,8 @@ import {
   type ConformanceServiceServer,
   ConformanceServiceService,
 } from "../src/gen/weir/v1/conformance.js";
+import type { FinishedCall } from "../src/grpc/context/finished-call.js";
+import type { HistoryOptions } from "../src/grpc/context/history.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
 import type { VirtualClock } from "../src/testing/clock/virtual-clock.js";
@@ -60,6 +62,8 @@ export interface SceneOptions extends InMemoryOptions {
   readonly ownServer?: ServerOptions;
   readonly handlers?: ConformanceServiceServer;
   readonly onDecision?: (decision: DecisionEvent) => void;
+  readonly onCall?: (call: FinishedCall) => void;
+  readonly history?: HistoryOptions | false;
   /** @defaultValue fails the test */
   readonly onError?: (error: unknown) => void;
 }
@@ -91,6 +95,8 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
       decisions.push(decision);
       options.onDecision?.(decision);
     },
+    ...(options.onCall === undefined ? {} : { onCall: options.onCall }),
+    ...(options.history === undefined ? {} : { history: options.history }),
     // What it throws would be reported as a warning, which fails nothing.
     onError: options.onError ?? ((error) => errors.push(error)),
   });

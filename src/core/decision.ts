@@ -72,6 +72,16 @@ export interface DecisionEvent extends Decision {
   readonly method: string;
   readonly target: string;
   readonly side: Side;
+  /** When it was made, in milliseconds since the Unix epoch. */
+  readonly epochMs: number;
+  /** The priority of the call, where it is known. */
+  readonly priority?: Priority;
+  /** The number of the latest attempt, or of the attempt that it is about. Absent on servers, and before the first. */
+  readonly attempt?: number;
+  /** The trace of the call's span, or else of the span that was active when the call was made; 32 hexadecimal digits. */
+  readonly traceId?: string;
+  /** That span; 16 hexadecimal digits. */
+  readonly spanId?: string;
 }
 
 /** Where a decision is taken: on a call to a server, on a call from a client, or on guarded work that is not gRPC. */

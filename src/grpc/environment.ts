@@ -12,6 +12,8 @@ import {
 import { type Observer, type ReportError, userClock, userRandom, warn } from "../core/user-code.js";
 import { BudgetStore } from "../policies/retry/budget.js";
 import type { ChannelWatch } from "./channel/watch.js";
+import type { TraceIds } from "./context/finished-call.js";
+import type { History } from "./context/history.js";
 import { channelClosedStatus } from "./status/local.js";
 import { UnknownTexts } from "./status/origin.js";
 import { localRejection } from "./status/rejection.js";
@@ -37,6 +39,18 @@ export interface Environment {
   readonly target?: string | undefined;
   /** How many streams may still be reset on each connection; `undefined` where nobody counts them. */
   readonly resets: ResetBudgets | undefined;
+  /** Notified of every call that ends. Absent where nobody keeps calls. */
+  readonly history?: History | undefined;
+  /** Absent where nobody traces. */
+  readonly traces?: TraceReader | undefined;
+}
+
+/** Reads which trace a call belongs to. The telemetry has it, so that calls need not know OpenTelemetry. */
+export interface TraceReader {
+  /** The span that is active now. */
+  readonly active: () => TraceIds | undefined;
+  /** The span of a client call, by what the telemetry keeps of the call. */
+  readonly of: (trace: unknown) => TraceIds | undefined;
 }
 
 /** The part of the environment that a user can set. */

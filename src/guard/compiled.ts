@@ -1,5 +1,5 @@
 import type { BuiltPolicy } from "../core/control.js";
-import type { Decision, PolicyName } from "../core/decision.js";
+import type { Decision, DecisionEvent, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
 import {
   abandon,
@@ -12,6 +12,7 @@ import {
 } from "../core/permit.js";
 import type { Priority } from "../core/priority.js";
 import { notify } from "../core/user-code.js";
+import type { TraceIds } from "../grpc/context/finished-call.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment, PendingCalls } from "../grpc/environment.js";
 import { type GuardOptions, readGuardOptions, resolveGuardTimeouts } from "./options.js";
@@ -71,16 +72,19 @@ export class CompiledGuard implements Policies {
   /** True when a run is one attempt and the guard has no timeout, so that only the work itself ends it. */
   readonly single: boolean;
   readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
+  /** Told of the end of each run. Absent where nobody keeps runs. */
+  readonly history: Environment["history"];
   readonly #report: Environment["report"];
   readonly #onDecision: Environment["onDecision"];
   readonly #counter: Environment["counter"];
+  readonly #traces: Environment["traces"];
 
   constructor(
     name: string,
     clock: GuardClock,
     environment: Pick<
       Environment,
-      "pendingCalls" | "observed" | "report" | "onDecision" | "counter"
+      "pendingCalls" | "observed" | "report" | "onDecision" | "counter" | "history" | "traces"
     >,
     policies: Partial<Policies>,
   ) {
@@ -104,6 +108,8 @@ export class CompiledGuard implements Policies {
     this.#report = environment.report;
     this.#onDecision = environment.onDecision;
     this.#counter = environment.counter;
+    this.#traces = environment.traces;
+    this.history = environment.history;
   }
 
   /**
@@ -131,20 +137,20 @@ export class CompiledGuard implements Policies {
     return { kind: "refused", policy: "breaker", refusal: answer };
   }
 
+  /** The span that is active now. */
+  activeIds(): TraceIds | undefined {
+    return this.#traces?.active();
+  }
+
   /** Whether anybody listens to the decisions about a run. */
   listens(inbound: InboundCall | undefined): boolean {
     if (inbound !== undefined || this.#onDecision !== undefined) return true;
     return this.#counter?.idle === false;
   }
 
-  /** Notes a decision on the span and on the inbound call, if there are any, counts it, and notifies `onDecision`. */
-  decide(
-    notes: Decision[] | undefined,
-    inbound: InboundCall | undefined,
-    decision: Decision,
-    priority: Priority,
-  ): void {
-    notes?.push(decision);
+  /** Notes a decision on the inbound call, if there is any, counts it, and notifies `onDecision`. */
+  decide(inbound: InboundCall | undefined, decision: Decision, run: DecidedRun): void {
+    const { priority, attempts } = run;
     this.#counter?.count(decision, "guard", priority);
     if (inbound !== undefined && inbound.decisions.length < maxNoted) {
       const { detail } = decision;
@@ -153,9 +159,26 @@ export class CompiledGuard implements Policies {
     }
     const onDecision = this.#onDecision;
     if (onDecision === undefined) return;
-    const event = { ...decision, method: this.name, target: "", side: "guard" } as const;
+    const event: DecisionEvent = {
+      ...decision,
+      method: this.name,
+      target: "",
+      side: "guard",
+      epochMs: this.clock.wallNow(),
+      priority,
+      ...(attempts === 0 ? {} : { attempt: attempts }),
+      ...run.ids,
+    };
     notify(onDecision, event, this.#report, "onDecision");
   }
+}
+
+/** The run that a decision is about. */
+interface DecidedRun {
+  readonly priority: Priority;
+  /** How many have begun. */
+  readonly attempts: number;
+  readonly ids: TraceIds | undefined;
 }
 
 /** The permits of an attempt that has passed the policies at once. */

@@ -1,6 +1,8 @@
+import type { PolicyName } from "../core/decision.js";
 import { startWork } from "../core/user-code.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { type CompiledGuard, Passed, type Refused } from "./compiled.js";
+import { endedFacts } from "./ended-run.js";
 import { type GuardedWork, neverAborted } from "./options.js";
 import type { GuardPassage } from "./policies.js";
 import { GuardRun } from "./run.js";
@@ -19,7 +21,7 @@ const plain: GuardPassage = {
  * Runs work without an inbound call and without options, for a guard that is `single`: only the work itself can end
  * such a run, and the promise of the work becomes the promise of the run. Most of a {@link GuardRun} is not needed
  * then, and it would cost more than the policies themselves. A run that has to wait, or that a policy observes, becomes
- * a `GuardRun`.
+ * a `GuardRun`. No clock is read, so that of these runs only refusals are kept.
  */
 export function runFast<T>(guard: CompiledGuard, work: GuardedWork<T>): Promise<T> {
   const { breaker, counts } = guard;
@@ -62,11 +64,36 @@ function refuse(guard: CompiledGuard, { policy, refusal }: Refused): Promise<nev
     const { reason, detail } = refusal;
     const atMs = guard.clock.now();
     const decision = { policy, verdict: "reject", enforced: true, atMs, reason, detail } as const;
-    guard.decide(undefined, undefined, decision, plain.priority);
+    guard.decide(undefined, decision, { ...plain, attempts: 0, ids: guard.activeIds() });
   }
   // Rejected one microtask later, when the caller listens: Node takes a promise that is rejected before that for an
   // unhandled one at first, which costs more than everything else here.
   return atOnce.then(() => {
-    throw new GuardRejectedError(guard.name, refusal);
+    const error = new GuardRejectedError(guard.name, refusal);
+    keep(guard, policy, error);
+    throw error;
   });
 }
+
+/** Keeps a refusal. What is known of its run is in the error. */
+function keep({ history, name, clock }: CompiledGuard, refusedBy: PolicyName, error: unknown) {
+  if (history === undefined) return;
+  const nowMs = clock.now();
+  const facts = endedFacts({
+    guard: name,
+    priority: plain.priority,
+    startedAtMs: nowMs,
+    endedAtMs: nowMs,
+    deadlineMs: Number.POSITIVE_INFINITY,
+    failed: { error },
+    refusedBy,
+    degraded: false,
+    attemptCount: 0,
+    attempts: none,
+    decisions: none,
+    ids: undefined,
+  });
+  history.ended(facts, undefined, undefined);
+}
+
+const none: readonly never[] = [];

@@ -75,13 +75,14 @@ export class Guard<F = never> {
     const span =
       spans === undefined || spans.idle ? undefined : this.#startSpan(spans, options, inbound);
     const alone = options === undefined && inbound === undefined && span === undefined;
-    if (alone && this.#fallback === undefined && this.#compiled.single) {
+    const { single, history } = this.#compiled;
+    const fallback = this.#fallback !== undefined;
+    if (alone && !fallback && single && history?.onCall === undefined) {
       return runFast(this.#compiled, work);
     }
     const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);
-    const result = run.start();
-    if (span === undefined && this.#fallback === undefined) return result;
-    return this.#conclude(run, result, options, inbound);
+    if (!fallback) return run.start();
+    return this.#conclude(run, run.start(true), options, inbound);
   }
 
   snapshot(): GuardSnapshot {
@@ -108,6 +109,7 @@ export class Guard<F = never> {
     inbound: InboundCall | undefined,
   ): Promise<T | F> {
     let failed: { readonly error: unknown } | undefined;
+    let degraded = false;
     try {
       return await result;
     } catch (error) {
@@ -129,11 +131,12 @@ export class Guard<F = never> {
         throw error;
       }
       failed = undefined;
+      degraded = true;
       // The handler's answer is now less than it should be; the trailers tell its caller.
       inbound?.degrade(this.name);
       return answered.answer;
     } finally {
-      run.endSpan(failed);
+      run.conclude(failed, degraded);
     }
   }
 

@@ -6,11 +6,13 @@ import { type Outcome, type Queued, type Refusal, refusal } from "../core/permit
 import type { Priority } from "../core/priority.js";
 import { startWork } from "../core/user-code.js";
 import { captureContext, type RestoreContext } from "../grpc/context/async-context.js";
+import type { AttemptFacts, TraceIds } from "../grpc/context/finished-call.js";
 import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js";
 import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import type { RetryRules } from "../policies/retry/rules.js";
 import { type CompiledGuard, Passed } from "./compiled.js";
+import { endedFacts, failureOf } from "./ended-run.js";
 import { type GuardedWork, type GuardRunOptions, neverAborted } from "./options.js";
 import type { GuardPassage, GuardRetry } from "./policies.js";
 import type { Expiring, GuardTimer, RunningTimeout } from "./timer.js";
@@ -41,6 +43,15 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   readonly #options: GuardRunOptions | undefined;
   readonly #inbound: InboundCall | undefined;
   readonly #trace: RunTrace | undefined;
+  /** When the run began, if anybody keeps runs. */
+  #startedAtMs = 0;
+  /** Its owner calls `conclude`, because a fallback may follow. */
+  #followed = false;
+  /** For the span, and for who keeps the run. */
+  #decisions: Decision[] | undefined;
+  #failedAttempts: AttemptFacts[] | undefined;
+  /** When the attempt under way began, after the first one. */
+  #attemptMs = 0;
   #resolve: (value: T) => void = unsettled;
   #reject: (error: unknown) => void = unsettled;
   /** The number of the attempt under way, {@link between} or {@link over}. */
@@ -68,7 +79,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#work = work;
     this.#options = options;
     this.#inbound = inbound;
-    this.#trace = span && { span, decisions: [], attempt: undefined };
+    this.#trace = span && { span, attempt: undefined };
     this.queued = queued;
   }
 
@@ -107,8 +118,9 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   // ---- The start, and what may end the run from outside.
 
-  /** Called once. */
-  start(): Promise<T> {
+  /** Called once. `followed`: the caller calls `conclude` when it knows the end. */
+  start(followed = false): Promise<T> {
+    this.#followed = followed;
     return new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -117,21 +129,25 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   }
 
   #start(): void {
-    const { pendingCalls, clock, retry, timer } = this.#guard;
+    const { pendingCalls, clock, retry, timer, history } = this.#guard;
+    const recorded = history !== undefined;
+    const holds = recorded || timer !== undefined || retry !== undefined;
+    // One reading of the clock serves all decisions before the first attempt.
+    const held = holds || this.#inbound !== undefined;
+    const nowMs = held ? clock.hold() : 0;
+    this.#startedAtMs = nowMs;
     // A run that has its place in the queue leaves it when it comes to wait.
     if (pendingCalls.closed && this.queued === undefined) {
+      if (held) clock.release();
       this.#close();
       return;
     }
-    // One reading of the clock serves all decisions before the first attempt.
-    const holds = timer !== undefined || retry !== undefined || this.#inbound !== undefined;
-    const nowMs = holds ? clock.hold() : 0;
     try {
       if (!this.#subscribeAll(nowMs)) return;
       if (retry !== undefined && retry.mode !== "off") retry.budget?.call(this.priority);
       if (!this.#pass()) return;
     } finally {
-      if (holds) clock.release();
+      if (held) clock.release();
     }
     this.#begin();
   }
@@ -146,7 +162,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
       this.#timeout = timer.start(this, nowMs);
     else if (this.byMs !== Number.POSITIVE_INFINITY) this.#startInboundTimer(this.byMs, nowMs);
     const aborts = (this.#timeout ?? attemptTimer) !== undefined && this.#work.length > 0;
-    if (aborts || (attemptTimer !== undefined && retry !== undefined)) {
+    const told = this.#guard.history?.onCall !== undefined;
+    if (aborts || told || (attemptTimer !== undefined && retry !== undefined)) {
       this.#subscribe().restore = captureContext();
     }
     return true;
@@ -266,6 +283,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.attempts += 1;
     const number = this.attempts;
     this.#current = number;
+    if (number > 1 && guard.history !== undefined) this.#attemptMs = this.clock.now();
     if (this.#hasDeadline) this.#subscribe().begunMs = this.clock.now();
     if (guard.attemptTimer !== undefined) this.#startAttemptTimeout(guard.attemptTimer);
     // Even if the run has ended before, the slot is given back only when the work has settled.
@@ -359,6 +377,21 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const trace = this.#trace;
     trace?.attempt?.end(this.clock.now(), failed);
     if (trace !== undefined) trace.attempt = undefined;
+    if (failed !== undefined && this.#guard.history !== undefined) this.#keepAttempt(failed.error);
+  }
+
+  #keepAttempt(error: unknown): void {
+    const number = this.attempts;
+    this.#failedAttempts ??= [];
+    if (this.#failedAttempts.length >= mostAttempts) return;
+    this.#failedAttempts.push({
+      number,
+      cause: number === 1 ? "first" : "retry",
+      delayMs: this.#retry?.delayMs ?? 0,
+      startedAtMs: number === 1 ? this.#startedAtMs : this.#attemptMs,
+      endedAtMs: this.clock.now(),
+      failed: failureOf(error),
+    });
   }
 
   // ---- Another attempt, or the end.
@@ -440,6 +473,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     retry?.budget?.success(this.priority);
     this.#attemptEnded();
     counts.succeeded += 1;
+    if (!this.#followed) this.conclude(undefined);
     this.#resolve(value);
   }
 
@@ -450,6 +484,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (error instanceof GuardRejectedError && error.guard === name) counts.rejected += 1;
     else counts.failed += 1;
     this.#end();
+    if (!this.#followed) this.conclude({ error });
     this.#reject(error);
   }
 
@@ -515,6 +550,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#end();
     if (working) this.#abandon(error, outcome);
     this.#guard.counts.rejected += 1;
+    if (!this.#followed) this.conclude({ error });
     this.#reject(error);
     this.#subscriptions?.abortWork(error);
   }
@@ -543,11 +579,23 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   // ---- Decisions and spans.
 
   get silent(): boolean {
-    return this.#trace === undefined && !this.#guard.listens(this.#inbound);
+    return !this.#keepsDecisions && !this.#guard.listens(this.#inbound);
+  }
+
+  get #keepsDecisions(): boolean {
+    return this.#trace !== undefined || this.#guard.history !== undefined;
+  }
+
+  get ids(): TraceIds | undefined {
+    return this.#trace?.span.ids ?? this.#guard.activeIds();
   }
 
   decide(decision: Decision): void {
-    this.#guard.decide(this.#trace?.decisions, this.#inbound, decision, this.priority);
+    if (this.#keepsDecisions) {
+      this.#decisions ??= [];
+      this.#decisions.push(decision);
+    }
+    this.#guard.decide(this.#inbound, decision, this);
   }
 
   /** Records a decision taken now. */
@@ -576,16 +624,46 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.note("retry", "stop", enforced, detail === undefined ? { reason } : { reason, detail });
   }
 
-  /** Ends the span of the run, after its fallback. `failed`: the error that the caller gets. */
-  endSpan(failed: { readonly error: unknown } | undefined): void {
-    const trace = this.#trace;
-    if (trace === undefined) return;
-    const { span, decisions } = trace;
-    span.end({ atMs: this.clock.now(), attempts: this.attempts, decisions, failed });
+  /**
+   * Ends the span of the run and keeps what is known of it, after its fallback. `failed`: the error that the caller gets.
+   * `degraded`: a fallback answered.
+   */
+  conclude(failed: { readonly error: unknown } | undefined, degraded = false): void {
+    const { history, breaker, name } = this.#guard;
+    const span = this.#trace?.span;
+    if (span === undefined && history === undefined) return;
+    const atMs = this.clock.now();
+    const decisions = this.#decisions ?? none;
+    const { attempts } = this;
+    span?.end({ atMs, attempts, decisions, failed });
+    if (history === undefined) return;
+    const facts = endedFacts({
+      guard: name,
+      priority: this.priority,
+      startedAtMs: this.#startedAtMs,
+      endedAtMs: atMs,
+      deadlineMs: this.byMs,
+      failed,
+      degraded,
+      attemptCount: attempts,
+      attempts: this.#failedAttempts ?? none,
+      decisions,
+      ids: this.ids,
+    });
+    const slow = atMs - this.#startedAtMs >= history.leastSlowMs;
+    history.ended(facts, slow ? breaker?.usualMs(this.key) : undefined, failed?.error);
+    if (history.onCall === undefined) return;
+    const tell = () => history.tell(facts);
+    if (this.#subscriptions === undefined) tell();
+    else this.#subscriptions.inContext(tell);
   }
 }
 
 function unsettled(): void {}
+
+const none: readonly never[] = [];
+/** As many failed attempts are kept. */
+const mostAttempts = 128;
 
 /** The retry that a run waits for, or whose attempt is under way. */
 interface Retry {
@@ -600,10 +678,9 @@ interface Retry {
   stopTimer: CancelTask | undefined;
 }
 
-/** The spans of a run, which exist only if somebody records, and the decisions to note on them. */
+/** The spans of a run, which exist only if somebody records. */
 interface RunTrace {
   readonly span: GuardSpan;
-  readonly decisions: Decision[];
   /** The span of the attempt under way. */
   attempt: GuardAttemptSpan | undefined;
 }

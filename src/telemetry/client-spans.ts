@@ -1,8 +1,8 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { interceptorOf, type Part, type SpanParts } from "../grpc/client/parts.js";
-import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
+import type { Environment, EnvironmentOptions, TraceReader } from "../grpc/environment.js";
 import { attemptSpanPart } from "./attempt-span.js";
-import { callSpanPart } from "./call-span.js";
+import { CallTrace, callSpanPart } from "./call-span.js";
 import {
   type ResolvedTelemetryOptions,
   splitTelemetryOptions,
@@ -28,6 +28,18 @@ export function spanParts(
 
 function partsOf(tracing: Tracing): Required<SpanParts> {
   return { call: callSpanPart(tracing), attempt: attemptSpanPart(tracing) };
+}
+
+/** Reads the traces of calls, for who tells of them in other ways than by spans. */
+export function traceReader(
+  { report }: Environment,
+  telemetry: ResolvedTelemetryOptions,
+): TraceReader {
+  const tracing = new Tracing(telemetry, report);
+  return {
+    active: () => tracing.activeIds(),
+    of: (kept) => (kept instanceof CallTrace ? tracing.idsIn(kept.context) : undefined),
+  };
 }
 
 /** The two interceptors that make the spans of a client. */

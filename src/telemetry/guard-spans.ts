@@ -8,6 +8,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import type { ReportError } from "../core/user-code.js";
+import type { TraceIds } from "../grpc/context/finished-call.js";
 import type {
   GuardAttemptSpan,
   GuardEnded,
@@ -75,6 +76,10 @@ class GuardRunSpan implements GuardSpan {
     const options = { kind: SpanKind.INTERNAL, startTime, attributes };
     const span = tracing.startSpan(`Guard.${run.name}`, options, parent);
     return span === undefined ? undefined : new GuardRunSpan(run, tracing, time, span, parent);
+  }
+
+  get ids(): TraceIds | undefined {
+    return this.#tracing.idsIn(this.#context);
   }
 
   attempt({ number, delayMs, startedAtMs }: GuardedAttempt): GuardAttemptSpan {

@@ -1,6 +1,7 @@
 import { type Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-js";
 import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
 import type { Clock } from "../core/clock.js";
+import type { TraceIds } from "../grpc/context/finished-call.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
 import type { Environment, EnvironmentOptions } from "../grpc/environment.js";
@@ -119,6 +120,10 @@ class CallSpan implements ServerSpan {
 
   run<A extends unknown[]>(event: (...args: A) => void, ...args: A): void {
     this.#tracing.run(this.#context, () => event(...args));
+  }
+
+  get ids(): TraceIds | undefined {
+    return this.#tracing.idsIn(this.#context);
   }
 
   answered(status: PartialStatus): void {

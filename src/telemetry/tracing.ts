@@ -2,9 +2,12 @@ import { type Metadata, Server } from "@grpc/grpc-js";
 import {
   type Context,
   context,
+  isValidSpanId,
+  isValidTraceId,
   propagation,
   ROOT_CONTEXT,
   type Span,
+  type SpanContext,
   SpanKind,
   type SpanOptions,
   type TextMapGetter,
@@ -17,6 +20,7 @@ import {
 import { shown } from "../core/options.js";
 import { ask, callSafely, type ReportError, yesOrNo } from "../core/user-code.js";
 import { copyMetadata } from "../grpc/client/kept-metadata.js";
+import type { TraceIds } from "../grpc/context/finished-call.js";
 import { rpcMethod } from "./attributes.js";
 import type { ResolvedTelemetryOptions } from "./options.js";
 
@@ -93,6 +97,18 @@ export class Tracing {
     callSafely(task, this.#report, "tracerProvider");
   }
 
+  /** The span in a context; `undefined` where there is none, or none that has ids. */
+  idsIn(held: Context): TraceIds | undefined {
+    const spanContext = () => trace.getSpanContext(held);
+    return ask(spanContext, readIds, undefined, this.#report, "tracerProvider");
+  }
+
+  /** The span that is active now. */
+  activeIds(): TraceIds | undefined {
+    const spanContext = () => trace.getSpanContext(context.active());
+    return ask(spanContext, readIds, undefined, this.#report, "contextManager");
+  }
+
   /** The metadata with the context in it: a copy, or the same object if the propagator adds nothing. */
   inject(active: Context, metadata: Metadata): Metadata {
     const carrier = new OutgoingCarrier(metadata);
@@ -153,6 +169,13 @@ function readSpan(answer: unknown): Span {
 
 function readContext(answer: unknown): Context {
   return having<Context>(answer, "getValue");
+}
+
+/** The ids alone: what a span context has besides them, such as a `traceState`, may be large. */
+function readIds(answer: unknown): TraceIds | undefined {
+  if (answer === undefined) return undefined;
+  const { traceId, spanId } = having<SpanContext>(answer, "traceId");
+  return isValidTraceId(traceId) && isValidSpanId(spanId) ? { traceId, spanId } : undefined;
 }
 
 function having<T extends object>(answer: unknown, method: keyof T & string): T {

@@ -329,6 +329,8 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "core/permit.ts WorksOn": ours,
   "core/control.ts snapshot": ours,
   "core/decision.ts count": ours,
+  "grpc/environment.ts active": ours,
+  "grpc/environment.ts of": ours,
   "policies/fallback/client-providers.ts context": ours,
   "policies/fallback/client-providers.ts watched": ours,
   "grpc/context/guard-spans.ts start": ours,

@@ -289,7 +289,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   }
 
   decide(decision: Decision): void {
-    this.record.decide(decision);
+    this.record.decide(decision, this.attempt.number);
   }
 
   #leavePending(): void {
@@ -565,6 +565,8 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   #note(status: StatusObject): Failure | undefined {
     const { record, attempt } = this;
     const nowMs = this.clock.now();
+    const peer = this.getPeer();
+    attempt.peer = peer;
     if (status.code === Status.OK) {
       endWell(attempt, record, nowMs);
       return undefined;
@@ -572,7 +574,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     record.inbound?.failedBelow(status);
     const evidence = {
       sawHeaders: this.sawHeaders,
-      peer: this.getPeer(),
+      peer,
       target: record.target,
       ownCancel: echoes(status, this.#ownCancel),
       unknown: record.unknownTexts,

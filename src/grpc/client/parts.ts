@@ -79,13 +79,16 @@ export function compiled(
 
 /** The piece of a pipeline with these parts, in the order of a call. A layer that has no parts needs one, too. */
 export function segmentOf(
-  { pendingCalls }: Pick<Environment, "pendingCalls">,
+  { pendingCalls, history }: Pick<Environment, "pendingCalls" | "history">,
   ...parts: readonly Exclude<Part, Layer>[]
 ): Segment {
   const calls = parts.filter((part) => part.at === "call");
+  const restores = calls.some((part) => part.restores === true);
   return {
     calls,
-    restores: calls.some(({ restores }) => restores === true),
+    restores,
+    // The outermost call sees the end that the caller sees.
+    history: restores ? history : undefined,
     gates: parts.flatMap((part) => (part.at === "gates" ? part.gates : [])),
     attempts: parts.filter((part) => part.at === "attempt"),
     gated: parts.some(({ at }) => at === "gates"),
@@ -96,7 +99,7 @@ export function segmentOf(
 
 /** The call that runs some parts, in the order of a call. */
 export function layerOf(
-  environment: Pick<Environment, "pendingCalls">,
+  environment: Pick<Environment, "pendingCalls" | "history">,
   ...parts: readonly Exclude<Part, Layer>[]
 ): Layer {
   const segment = segmentOf(environment, ...parts);

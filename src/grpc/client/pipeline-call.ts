@@ -14,11 +14,14 @@ import {
   type OptionsWithRecord,
   recordKey,
 } from "../context/call-record.js";
+import { callFacts, type KnownCall, type TellsFacts } from "../context/finished-call.js";
+import { callOfFailure, type History } from "../context/history.js";
 import { CallDeadline, callBelow, toEpoch } from "../deadline.js";
 import { previousAttemptsKey, retryDepthKey } from "../metadata.js";
 import { cancelQuietly, serializationFailed } from "../status/local.js";
 import { supersededText } from "../status/origin.js";
 import type { Failure } from "../status/outcome.js";
+import { isLocal } from "../status/rejection.js";
 import type { ClientCall, ClientListener, MessageContext } from "../types.js";
 import {
   Attempt,
@@ -27,6 +30,7 @@ import {
   ReplayBuffer,
   type ReplayLimits,
 } from "./attempt.js";
+import { endedFacts, runningFacts } from "./ended-call.js";
 import { completeWrite, emitEnd, mustBeCall, peerOf } from "./foreign-call.js";
 import { asKept, copyMetadata, keepMetadata } from "./kept-metadata.js";
 import {
@@ -70,6 +74,8 @@ export interface Segment extends AttemptSteps {
   readonly calls: readonly CallPart[];
   /** The caller's callbacks run in the caller's async context. */
   readonly restores: boolean;
+  /** Told of the end of each call. */
+  readonly history?: History | undefined;
 }
 
 /** The attempt of a call whose pipeline has parts of the whole call only. It is noted nowhere. */
@@ -114,7 +120,10 @@ const noAttempts: readonly Attempt[] = [];
  *   ends the attempt with a status.
  * - A cancellation ends the call, even if the call below does not answer it.
  */
-export class PipelineCall extends InterceptingCall implements AttemptOwner, KeepingCall {
+export class PipelineCall
+  extends InterceptingCall
+  implements AttemptOwner, KeepingCall, TellsFacts
+{
   readonly record: CallRecord;
   readonly steps: Segment;
   readonly requests: ReplayBuffer;
@@ -497,6 +506,7 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
       this.unmake();
       return;
     }
+    this.#cancelled = cancelled;
     if (this.#watches !== undefined) for (const watch of this.#watches) watch.cancelled?.();
     this.finish(cancelled);
   }
@@ -697,6 +707,29 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     return flags === undefined ? { callback: restored } : { callback: restored, flags };
   }
 
+  /** Keeps what is known of the call for who asks later. The result is the status for the caller. */
+  #keep(received: StatusObject, history: History): StatusObject {
+    const { record } = this;
+    const facts = endedFacts(this, received, received === this.#cancelled);
+    record.ended = facts;
+    let status = received;
+    // grpc-js gives the metadata of one failed connect to all calls that it fails. Each call has its own, to be known by.
+    if (facts.code !== Status.OK && callOfFailure(status.metadata) !== undefined) {
+      if (!isLocal(status)) status = { ...status, metadata: copyMetadata(status.metadata) };
+    }
+    const slow = facts.endedAtMs - facts.startedAtMs >= history.leastSlowMs;
+    history.ended(facts, slow ? record.usual?.quantile(0.5) : undefined, status.metadata);
+    if (history.onCall !== undefined) record.restore(() => history.tell(facts));
+    return status;
+  }
+
+  [callFacts](): KnownCall {
+    const { record, trace } = this;
+    const { clock } = record;
+    const facts = record.ended ?? runningFacts(record, trace);
+    return { facts, epochOffsetMs: clock.wallNow() - clock.now() };
+  }
+
   // ---- The response, as the caller sees it.
 
   /** Shows response headers, once. A response that is resumed has headers with each of its parts. */
@@ -769,11 +802,13 @@ export class PipelineCall extends InterceptingCall implements AttemptOwner, Keep
     this.released();
   }
 
-  #emit(status: StatusObject): void {
+  #emit(received: StatusObject): void {
     const { record } = this;
+    const { history } = this.steps;
     const listener = this.#listener;
     const unanswered = !this.#streamedResponse && !this.#answered;
-    if (this.#watches !== undefined) for (const watch of this.#watches) watch.ended?.(status);
+    if (this.#watches !== undefined) for (const watch of this.#watches) watch.ended?.(received);
+    const status = history === undefined ? received : this.#keep(received, history);
     // What holds on to the call after its end must not hold its response, its listener and its span.
     this.#watches = undefined;
     this.#listener = undefined;

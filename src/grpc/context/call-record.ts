@@ -11,11 +11,11 @@ import {
 } from "@grpc/grpc-js";
 import { type Clock, heldUp } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision, DecisionCounter, DecisionEvent } from "../../core/decision.js";
+import type { Decision, DecisionEvent } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import type { ResetBudgets, Resettable } from "../../core/reset-budget.js";
 import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
-import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
+import { notify, type ReportError, reportSafely } from "../../core/user-code.js";
 import { ChannelWatch } from "../channel/watch.js";
 import { deadlineChannel, fixedDeadline, ranOutOfTime, toMonotonic } from "../deadline.js";
 import type { Environment } from "../environment.js";
@@ -24,6 +24,8 @@ import { Failure } from "../status/outcome.js";
 import { type CallKind, callKind } from "../types.js";
 import { ambientPriority } from "./ambient-priority.js";
 import { captureScope } from "./async-context.js";
+import type { TraceIds } from "./finished-call.js";
+import type { EndedFacts } from "./history.js";
 import { currentInbound, type InboundCall } from "./inbound-call.js";
 
 const noMetadata = new Metadata();
@@ -53,6 +55,8 @@ export interface AttemptRecord extends Resettable {
   heldUp?: boolean;
   /** The faults that were injected, in order. */
   faults?: readonly string[];
+  /** The address of the server that it went to, set when it ended; the target, or `unknown`, where none was chosen. */
+  peer?: string;
   /** Set when the attempt ended. */
   endedAtMs?: number;
   /** Absent while the attempt runs, and after OK. */
@@ -153,14 +157,15 @@ export class CallRecord {
   attemptCount = 0;
   /** What the telemetry keeps of the call. */
   trace: unknown;
+  /** How it ended, where somebody keeps that. */
+  ended: EndedFacts | undefined;
   #attemptsDone = 0;
   /** An attempt that parts above the retries have seen: the first one of the retries is the same. */
   #seenAbove: AttemptRecord | undefined;
   readonly #scope: AsyncResource;
   #target: string;
   #decisions: Decision[] | undefined;
-  readonly #onDecision: Observer<DecisionEvent> | undefined;
-  readonly #counter: DecisionCounter | undefined;
+  readonly #told: Pick<Environment, "onDecision" | "counter" | "traces">;
 
   constructor(
     context: Environment,
@@ -172,8 +177,7 @@ export class CallRecord {
     this.observed = context.observed;
     this.unknownTexts = context.unknownTexts;
     this.resets = context.resets;
-    this.#onDecision = context.onDecision;
-    this.#counter = context.counter;
+    this.#told = context;
     this.method = call.path;
     this.kind = callKind(call);
     this.connection = connection;
@@ -194,17 +198,34 @@ export class CallRecord {
     this.#scope.runInAsyncScope(fn, undefined, a, b);
   }
 
-  /** Notes a decision, counts it and notifies the observer. */
-  decide(decision: Decision): void {
+  /** Notes a decision, counts it and notifies the observer. `attempt`: the number of the one that it is about. */
+  decide(decision: Decision, attempt = this.attemptCount): void {
     this.#decisions = keep(this.#decisions, decision);
-    this.#counter?.count(decision, "client", this.priority);
-    if (this.#onDecision === undefined) return;
-    notify(
-      this.#onDecision,
-      { ...decision, method: this.method, target: this.target, side: "client" },
-      this.report,
-      "onDecision",
-    );
+    const { onDecision, counter } = this.#told;
+    const { method, target, priority } = this;
+    counter?.count(decision, "client", priority);
+    if (onDecision === undefined) return;
+    const event: DecisionEvent = {
+      ...decision,
+      method,
+      target,
+      side: "client",
+      epochMs: this.clock.wallNow(),
+      ...(priority === undefined ? {} : { priority }),
+      ...(attempt === 0 ? {} : { attempt }),
+      ...this.idsOf(this.trace),
+    };
+    notify(onDecision, event, this.report, "onDecision");
+  }
+
+  /**
+   * The span of the call by what the telemetry keeps of it. Where it keeps nothing, the span that was active when the call
+   * was made.
+   */
+  idsOf(kept: unknown): TraceIds | undefined {
+    const { traces } = this.#told;
+    if (traces === undefined) return undefined;
+    return kept === undefined ? this.restore(traces.active) : traces.of(kept);
   }
 
   /** Adds the attempt that is about to start. */

@@ -1,6 +1,7 @@
 import type { Clock } from "../../core/clock.js";
 import type { Decision } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
+import type { TraceIds } from "./finished-call.js";
 
 /** Makes spans of guarded runs. Guards know this interface, so that they need not know OpenTelemetry. */
 export interface GuardSpans {
@@ -20,6 +21,7 @@ export interface GuardedRun {
 
 /** The span of one run, over all of its attempts. */
 export interface GuardSpan {
+  readonly ids: TraceIds | undefined;
   attempt(attempt: GuardedAttempt): GuardAttemptSpan;
   end(ended: GuardEnded): void;
 }

@@ -5,7 +5,8 @@ import type { ObserveReport } from "../../core/control.js";
 import type { Decision, DecisionCounter, DecisionEvent, PolicyName } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
-import { notify, type Observer, type ReportError, reportSafely } from "../../core/user-code.js";
+import { notify, type ReportError, reportSafely } from "../../core/user-code.js";
+import type { Environment } from "../environment.js";
 import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
@@ -65,6 +66,11 @@ export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 /** A list of nothing, for the calls to which nothing happens. */
 const none: readonly never[] = Object.freeze([]);
 
+/** Who is told of decisions. */
+type Told = Pick<Environment, "onDecision" | "counter" | "traces">;
+
+const nobody: Told = { onDecision: undefined };
+
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
 
@@ -111,11 +117,12 @@ export class InboundCall implements CurrentCall {
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
+  #doneAtMs: number | undefined;
   #abort: AbortController | undefined;
   #onCancelled: Set<(end: InboundEnd) => void> | undefined;
-  readonly #onDecision: Observer<DecisionEvent> | undefined;
   /** Absent while nobody collects its counts. */
   readonly #counter: DecisionCounter | undefined;
+  readonly #told: Told;
   readonly #caller: Caller;
 
   constructor(init: {
@@ -126,8 +133,7 @@ export class InboundCall implements CurrentCall {
     readonly report: ReportError;
     readonly startedAtMs: number;
     readonly deadlineMs: number;
-    readonly onDecision?: Observer<DecisionEvent> | undefined;
-    readonly counter?: DecisionCounter | undefined;
+    readonly told?: Told;
     readonly observed?: ObserveReport | undefined;
   }) {
     this.method = init.method;
@@ -136,8 +142,9 @@ export class InboundCall implements CurrentCall {
     this.report = init.report;
     this.startedAtMs = init.startedAtMs;
     this.deadlineMs = init.deadlineMs;
-    this.#onDecision = init.onDecision;
-    this.#counter = init.counter?.idle === false ? init.counter : undefined;
+    this.#told = init.told ?? nobody;
+    const { counter } = this.#told;
+    this.#counter = counter?.idle === false ? counter : undefined;
     this.observed = init.observed;
     this.#caller = init.caller;
   }
@@ -145,6 +152,15 @@ export class InboundCall implements CurrentCall {
   /** The time now on the monotonic clock, without a further reading of it while the call arrives. */
   get nowMs(): number {
     return this.arriving ? this.startedAtMs : this.clock.now();
+  }
+
+  /**
+   * When the call was done, for who asks once the handler has answered or the call has ended. The first one who asks reads the
+   * clock for all.
+   */
+  get doneAtMs(): number {
+    this.#doneAtMs ??= this.clock.now();
+    return this.#doneAtMs;
   }
 
   get peer(): string {
@@ -258,12 +274,12 @@ export class InboundCall implements CurrentCall {
 
   /** Nobody is told of decisions, so that none need be made. */
   get silent(): boolean {
-    return !this.recorded && this.#onDecision === undefined && this.#counter === undefined;
+    return !this.recorded && this.#told.onDecision === undefined && this.#counter === undefined;
   }
 
   /** A function of the user's is told of decisions. */
   get hasObserver(): boolean {
-    return this.#onDecision !== undefined;
+    return this.#told.onDecision !== undefined;
   }
 
   /** Notes a decision. */
@@ -276,9 +292,19 @@ export class InboundCall implements CurrentCall {
   decide(decision: Decision): void {
     this.note(decision);
     this.#counter?.count(decision, "server", this.priority);
-    if (this.#onDecision === undefined) return;
-    const event: DecisionEvent = { ...decision, method: this.method, target: "", side: "server" };
-    notify(this.#onDecision, event, this.report, "onDecision");
+    const { onDecision, traces } = this.#told;
+    if (onDecision === undefined) return;
+    const { method, priority } = this;
+    const event: DecisionEvent = {
+      ...decision,
+      method,
+      target: "",
+      side: "server",
+      epochMs: this.clock.wallNow(),
+      priority,
+      ...traces?.active(),
+    };
+    notify(onDecision, event, this.report, "onDecision");
   }
 }
 

@@ -2,11 +2,19 @@ import type { AsyncResource } from "node:async_hooks";
 import { type Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-js";
 import { type Clock, heldUp } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
-import type { Decision, PolicyName } from "../../core/decision.js";
+import type { Decision, PolicyName, Reason } from "../../core/decision.js";
 import { type Due, DueList } from "../../core/due-list.js";
 import { type Gate, type GateHost, GateRun } from "../../core/gate.js";
 import { type Ending, type Outcome, type Refusal, refusal } from "../../core/permit.js";
 import { captureScope, outsideClock } from "../context/async-context.js";
+import {
+  type CallFacts,
+  callFacts,
+  type KnownCall,
+  type TellsFacts,
+  type TraceIds,
+} from "../context/finished-call.js";
+import type { EndedFacts } from "../context/history.js";
 import { type InboundCall, runInbound } from "../context/inbound-call.js";
 import { ranOutOfTime } from "../deadline.js";
 import type { Environment } from "../environment.js";
@@ -55,6 +63,8 @@ export interface ServerSpan {
   answered(status: PartialStatus): void;
   /** The call has ended. Called once. */
   ended(nowMs: number): void;
+  /** The span, or where none is made that of the caller. */
+  readonly ids: TraceIds | undefined;
 }
 
 /** The part of a pipeline that measures calls. */
@@ -150,7 +160,7 @@ const halfClose = Symbol("half-close");
  *    before any of that is made.
  * 4. When the handler answers, and when the call has ended, the permits of the gates are settled.
  */
-class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
+class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, TellsFacts {
   readonly clock: Clock;
   readonly #pipeline: ServerPipeline;
   readonly #method: ServerMethod;
@@ -178,6 +188,11 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
   #code: Status | undefined;
   /** The same for the gates. `refused`: by a policy behind them, so that it is no failure of a handler. */
   #sent: Status | "refused" | undefined;
+  #details = "";
+  /** The policy that refused the call, if one of these gates did, and the reason of the refusal. */
+  #refusedBy: PolicyName | undefined;
+  #reason: Reason | undefined;
+  #ended: EndedFacts | undefined;
   #answered = false;
   /** The handler of a single response runs, and has not answered. */
   #handling = false;
@@ -317,19 +332,21 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     const { reason } = refused;
     this.decide({ policy, verdict: "reject", reason, enforced: true, atMs: nowMs, detail });
     run.settle("ignored");
-    this.refused(refused);
+    this.refused(refused, policy);
   }
 
   // ---- The call is refused.
 
-  refused(refusal: Refusal): void {
+  refused(refusal: Refusal, policy: PolicyName): void {
     const inbound = this.#inbound;
     if (inbound !== undefined) inbound.answeredByPolicy = true;
+    this.#refusedBy = policy;
+    this.#reason = refusal.reason;
     const status = serverRejection(refusal, {
       priority: inbound?.priority,
       admission: this.#publishedAdmission(),
     });
-    this.#code ??= status.code;
+    this.#noteAnswer(status);
     this.#sent = "refused";
     this.#answered = true;
     this.#span?.answered(status);
@@ -477,7 +494,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     const { relay } = this.#pipeline;
     const inbound = this.#inbound;
     this.#handlerAnswered();
-    this.#code ??= given.code;
+    this.#noteAnswer(given);
     const status = this.#run === undefined ? given : this.#judged(given);
     this.#span?.answered(status);
     if (relay === undefined || inbound === undefined) {
@@ -487,6 +504,15 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     this.#answered = true;
     const sent = relay === "mark" ? relayed(status, inbound) : passedThrough(status);
     super.answerWith(markedStatus(sent, inbound.degradations));
+  }
+
+  /** Only the first answer counts. */
+  #noteAnswer(status: PartialStatus): void {
+    if (this.#code !== undefined) return;
+    this.#code = status.code;
+    if (status.code === Status.OK) return;
+    this.#details = status.details ?? "";
+    if (this.#pipeline.environment.history !== undefined) this.#reason ??= reasonOf(status);
   }
 
   /** What the gates make of an answer. The result is the status with the level that the server publishes. */
@@ -544,6 +570,8 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     inbound.answeredByPolicy = true;
     // The calls that the handler made for this one are cancelled, too.
     runInbound(inbound, () => inbound.finish("cancelled"));
+    this.#refusedBy = policy;
+    this.#reason = reason;
     this.#answer(serverRejection(refused));
   }
 
@@ -566,14 +594,58 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     this.#letGo();
   }
 
-  /** Tells telemetry that the call has ended. The clock is read once. */
+  /** Tells who listens that the call has ended. */
   #tellEnd(inbound: InboundCall | undefined): void {
-    const { meter } = this.#pipeline;
+    const { meter, environment } = this.#pipeline;
+    const { history } = environment;
     const measured = meter?.idle === false ? inbound : undefined;
-    if (this.#span === undefined && measured === undefined) return;
-    const nowMs = this.clock.now();
-    this.#span?.ended(nowMs);
-    if (measured !== undefined) meter?.ended(measured, this.#code ?? ownEnd(measured), nowMs);
+    if (this.#span !== undefined || measured !== undefined) {
+      const nowMs = this.clock.now();
+      this.#span?.ended(nowMs);
+      if (measured !== undefined) meter?.ended(measured, this.#code ?? ownEnd(measured), nowMs);
+    }
+    if (history === undefined || inbound === undefined) return;
+    const facts = this.#factsOf(inbound, inbound.doneAtMs, this.#code ?? ownEnd(inbound));
+    this.#ended = facts;
+    history.ended(facts, undefined, undefined);
+    if (history.onCall !== undefined) this.#enter(tell, facts);
+  }
+
+  #factsOf<C extends Status | undefined>(
+    inbound: InboundCall,
+    endedAtMs: number,
+    code: C,
+  ): CallFacts & { readonly code: C } {
+    return {
+      side: "server",
+      method: inbound.method,
+      kind: inbound.kind,
+      target: "",
+      priority: inbound.priority,
+      startedAtMs: inbound.startedAtMs,
+      endedAtMs,
+      deadlineMs: inbound.deadlineMs,
+      handlerStartedMs: inbound.handlerStartedMs,
+      code,
+      details: this.#details,
+      error: undefined,
+      origin: undefined,
+      decidedBy: undefined,
+      reason: this.#reason,
+      refusedBy: this.#refusedBy,
+      attemptCount: 0,
+      attempts: noAttempts,
+      decisions: inbound.decisions,
+      degraded: inbound.degradations,
+      ids: this.#span?.ids,
+    };
+  }
+
+  [callFacts](): KnownCall | undefined {
+    const inbound = this.#inbound;
+    const { clock } = this;
+    const facts = this.#ended ?? (inbound && this.#factsOf(inbound, clock.now(), undefined));
+    return facts && { facts, epochOffsetMs: clock.wallNow() - clock.now() };
   }
 
   /** Lets go of all that an ended call has no use for. A handler that answers later is not heard any more. */
@@ -586,6 +658,11 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due {
     this.#scope = undefined;
     this.#first = nothing;
     this.#second = nothing;
+  }
+
+  /** For `#enter` alone. */
+  tell(facts: EndedFacts): void {
+    this.#pipeline.environment.history?.tell(facts);
   }
 
   /** For `#enter` alone. */
@@ -664,6 +741,7 @@ const passHeldNext = (call: ServerPipelineCall): void => call.passHeld();
 const passMessage = (call: ServerPipelineCall, message: unknown): void => call.passMessage(message);
 const passHalfClose = (call: ServerPipelineCall): void => call.passHalfClose();
 const passEnd = (call: ServerPipelineCall): void => call.passEnd();
+const tell = (call: ServerPipelineCall, facts: EndedFacts): void => call.tell(facts);
 const noteDecision = (call: ServerPipelineCall, decision: Decision): void => call.note(decision);
 
 function enter<T>(call: ServerPipelineCall, event: CallEvent<T>, given: T): void {
@@ -685,6 +763,14 @@ function settleAnswered(run: GateRun<InboundCall>, outcome: Outcome, ending?: En
 /** The code of a call that was not answered: its deadline has passed, or its caller has left. */
 function ownEnd({ end }: InboundCall): Status {
   return end === "deadline" ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
+}
+
+const noAttempts: readonly never[] = [];
+
+/** The reason in a failure that a handler, or a policy behind these gates, answers with. */
+function reasonOf({ code, metadata }: PartialStatus): Reason | undefined {
+  if (code === Status.OK || metadata === undefined || metadata === null) return undefined;
+  return rejectionOf({ metadata })?.reason;
 }
 
 function outcomeSent(sent: Status | "refused"): Outcome {

@@ -12,9 +12,10 @@ export function inboundOf(
   method: ServerMethod,
   call: ServerCall,
   metadata: Metadata,
-  { clock, report, onDecision, counter, observed }: Environment,
+  environment: Environment,
   priority: PriorityReader,
 ): InboundCall {
+  const { clock, report, observed } = environment;
   const startedAtMs = clock.now();
   const deadlineMs = toMonotonic(call.getDeadline(), clock, startedAtMs);
   const inbound = new InboundCall({
@@ -23,8 +24,7 @@ export function inboundOf(
     caller: call,
     clock,
     report,
-    onDecision,
-    counter,
+    told: environment,
     observed,
     startedAtMs,
     deadlineMs: deadlineMs ?? Number.POSITIVE_INFINITY,

@@ -108,6 +108,11 @@ const originOfReason: Readonly<Partial<Record<Reason, StatusOrigin>>> = {
   IDLE_TIMEOUT: "attempt-timeout",
 };
 
+/** Where a status came from that this process made for this reason. */
+export function originOfLocal(reason: Reason): StatusOrigin {
+  return originOfReason[reason] ?? "local-policy";
+}
+
 /**
  * Whether a status only repeats a cancellation with this text. The code may be any but DEADLINE_EXCEEDED: that a
  * deadline passed is evidence about the server.
@@ -129,7 +134,7 @@ export function originOf(
   const { code, details } = received;
   if (code === Status.OK) return "remote";
   if (ours?.local === true) {
-    return originOfReason[ours.reason] ?? "local-policy";
+    return originOfLocal(ours.reason);
   }
   if (seen.ownCancel === true) return "caller";
   if (madeHere(received, seen)) {

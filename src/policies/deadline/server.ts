@@ -200,14 +200,12 @@ class Lesson extends OncePermit {
     if (startedMs === undefined || this.#server.shedding) return;
     // The caller has left. How long its handler runs is known when it answers, if it does.
     if (ending?.worksOn !== undefined) {
-      ending.worksOn(lateMs, (ended) => ended && this.#learn(startedMs));
-    } else if (outcome !== "ignored") this.#learn(startedMs);
+      ending.worksOn(lateMs, (ended) => ended && this.#learn(startedMs, this.#inbound.clock.now()));
+    } else if (outcome !== "ignored") this.#learn(startedMs, this.#inbound.doneAtMs);
   }
 
-  #learn(startedMs: number): void {
-    const { method, clock } = this.#inbound;
-    const nowMs = clock.now();
-    this.#feasibility.record(method, nowMs - startedMs, nowMs);
+  #learn(startedMs: number, nowMs: number): void {
+    this.#feasibility.record(this.#inbound.method, nowMs - startedMs, nowMs);
   }
 }
 
