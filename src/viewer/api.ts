@@ -115,7 +115,7 @@ export interface LiveCalls {
   readonly skipped: number;
 }
 
-/** `GET /api/demo`, and the answer to `POST /api/demo`. */
+/** `GET /api/demo`, which is 204 without a body where no demo runs, and the answer to `POST /api/demo`. */
 export interface DemoState {
   readonly title: string;
   readonly running: boolean;

@@ -95,9 +95,15 @@ async function demo(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  if (running === undefined) throw new HttpError(404, "No demo runs here.");
+  const reads = request.method === "GET" || request.method === "HEAD";
+  if (running === undefined) {
+    if (!reads) throw new HttpError(404, "No demo runs here.");
+    // The page asks to find out. A browser reports a 404 as an error, which this is not.
+    response.writeHead(204).end();
+    return;
+  }
   let state: DemoState;
-  if (request.method === "GET" || request.method === "HEAD") {
+  if (reads) {
     state = running.state();
   } else if (request.method === "POST") {
     if (!isOwnPage(request)) throw new HttpError(403, "Only the page itself changes the demo.");
