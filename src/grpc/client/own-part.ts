@@ -1,4 +1,10 @@
-import type { Interceptor, Metadata, MetadataValue, StatusObject } from "@grpc/grpc-js";
+import {
+  type Interceptor,
+  Metadata,
+  type MetadataValue,
+  status as Status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 import { InvalidOptionError, readOptions, shown } from "../../core/options.js";
 import type { StatusOrigin } from "../../core/status.js";
 import { ask, callSafely, type ReportError } from "../../core/user-code.js";
@@ -22,7 +28,11 @@ export interface StartingCall extends KeyedCall {
    * when `onCall` has returned.
    */
   readonly setMetadata: (key: string, value: MetadataValue) => void;
-  /** Ends the call with this status, also later. Inside `onCall`, it is not sent. */
+  /**
+   * Ends the call with this status, at any time: inside `onCall` it is not sent, later its attempts are cancelled. A call that
+   * has ended is not changed. A status with a code that is none of gRPC, and OK where the caller waits for a response, which
+   * the status does not have, are reported, and the call ends with INTERNAL.
+   */
   readonly end: (status: PartialStatus) => void;
 }
 
@@ -101,6 +111,28 @@ function requireOwnPart(given: unknown, prefix: string): asserts given is OwnPar
   if (typeof onCall !== "function") {
     throw new InvalidOptionError(`${prefix}.onCall`, "a function", onCall);
   }
+  for (const key of namedLikeHooks(given)) {
+    if (key === "onCall") continue;
+    const text = `is not a hook of a part; it has onCall, which returns ${hookNames.join(", ")}`;
+    throw new InvalidOptionError(`${prefix}.${key}`, "absent", Reflect.get(given, key), text);
+  }
+}
+
+const hookNames = ["beforeAttempt", "afterAttempt", "onEnd"] as const;
+
+/** The functions of an object whose names are those of hooks, or look like them. Other functions are the user's own. */
+function namedLikeHooks(given: object): string[] {
+  const names = new Set<string>();
+  for (let from: unknown = given; isObject(from); from = Object.getPrototypeOf(from)) {
+    for (const name of Object.getOwnPropertyNames(from)) {
+      if (/^(on|before|after)[A-Z]/.test(name)) names.add(name);
+    }
+  }
+  return [...names].filter((name) => typeof Reflect.get(given, name) === "function");
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }
 
 /** The two parts of a pipeline that a policy of the user's is: one above the attempts, and one below the gates. */
@@ -114,6 +146,14 @@ export function ownParts(
    */
   const told = new WeakMap<object, OwnPartOfCall | undefined>();
   const where = (hook: string) => `${policy.name}.${hook}`;
+  /** Whether hooks of this policy have been looked through for misspelt ones, which is done once. */
+  let checked = false;
+  const readHooks = (answer: unknown) => {
+    const hooks = hooksOrNone(answer);
+    if (hooks !== undefined && !checked) refuseMisspelt(hooks);
+    checked ||= hooks !== undefined;
+    return hooks;
+  };
   const call: CallPart = {
     at: "call",
     begin(started) {
@@ -130,10 +170,15 @@ export function ownParts(
           if (!begins) throw new TypeError("the metadata of the call have been sent");
           started.writableMetadata().set(key, value);
         },
-        end: (status) => started.finish(receivedStatus(status)),
+        end: (status) => {
+          const { responseStream } = started.options.method_definition;
+          started.finish(
+            ask(() => status, endingOf(responseStream), invalidEnd(), report, where("end")),
+          );
+        },
       };
       const question = () => policy.onCall(view);
-      const hooks = ask(question, hooksOrNone, undefined, report, where("onCall"));
+      const hooks = ask(question, readHooks, undefined, report, where("onCall"));
       begins = false;
       told.set(started, hooks).set(record, hooks);
       if (hooks?.onEnd === undefined) return undefined;
@@ -190,6 +235,36 @@ function endOf(
   return { code, details, metadata, durationMs, rejection: rejectionOf(status) };
 }
 
+/** Reads the status that a part ends a call with. Throws where no caller could make sense of it. */
+function endingOf(responseStream: boolean): (given: unknown) => StatusObject {
+  return (given) => {
+    const code: unknown = isObject(given) ? Reflect.get(given, "code") : undefined;
+    if (typeof code !== "number" || Status[code] === undefined) {
+      throw new TypeError(`the code of the status must be one of gRPC, and not ${shown(code)}`);
+    }
+    if (code === Status.OK && !responseStream) {
+      throw new TypeError("a call with a single response cannot end with OK: it has no response");
+    }
+    return receivedStatus(given);
+  };
+}
+
+function invalidEnd(): StatusObject {
+  return {
+    code: Status.INTERNAL,
+    details: "A policy ended the call with a status that makes no sense",
+    metadata: new Metadata(),
+  };
+}
+
+function refuseMisspelt(hooks: OwnPartOfCall): void {
+  const known: readonly string[] = hookNames;
+  for (const name of namedLikeHooks(hooks)) {
+    if (known.includes(name)) continue;
+    throw new TypeError(`${name} is not a hook; the hooks of a call are ${hookNames.join(", ")}`);
+  }
+}
+
 function hooksOrNone(answer: unknown): OwnPartOfCall | undefined {
   if (answer === undefined) return undefined;
   if (typeof answer !== "object" || answer === null) {
@@ -197,7 +272,7 @@ function hooksOrNone(answer: unknown): OwnPartOfCall | undefined {
       `it must return an object of hooks, or undefined, and not ${shown(answer)}`,
     );
   }
-  for (const hook of ["beforeAttempt", "afterAttempt", "onEnd"] as const) {
+  for (const hook of hookNames) {
     const given: unknown = Reflect.get(answer, hook);
     if (given !== undefined && typeof given !== "function") {
       throw new TypeError(`${hook} must be a function, and not ${shown(given)}`);

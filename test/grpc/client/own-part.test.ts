@@ -157,6 +157,83 @@ describe("a policy of one's own", () => {
     expect(link.inFlight()).toBe(0);
   });
 
+  it.each(kinds)(
+    "ends %s with INTERNAL, and reports it, where its status makes no sense",
+    async (method) => {
+      const reported: string[] = [];
+      let status: unknown;
+      const policy: OwnPart = {
+        name: "odd",
+        onCall(call) {
+          call.end(status as Parameters<typeof call.end>[0]);
+          return undefined;
+        },
+      };
+      const { call } = await scene({
+        client: { parts: [policy] },
+        onError: (error) => void reported.push(String(error)),
+      });
+      const single = method === "unary" || method === "clientStream";
+      for (status of [{ code: 99, details: "" }, { details: "none" }, undefined, "OK"]) {
+        expect((await call(method)).code).toBe(Status.INTERNAL);
+      }
+      expect(reported).toHaveLength(4);
+      expect(reported[0]).toBe("TypeError: the code of the status must be one of gRPC, and not 99");
+      status = { code: Status.OK, details: "done" };
+      expect((await call(method)).code).toBe(single ? Status.INTERNAL : Status.OK);
+      expect(reported.slice(4)).toEqual(
+        single
+          ? ["TypeError: a call with a single response cannot end with OK: it has no response"]
+          : [],
+      );
+    },
+  );
+
+  it("ends a call from each of its hooks, but not one that has ended", async () => {
+    for (const hook of ["beforeAttempt", "afterAttempt", "onEnd"] as const) {
+      const policy: OwnPart = {
+        name: hook,
+        onCall: (call): OwnPartOfCall => ({
+          [hook]: () => call.end({ code: Status.ABORTED, details: hook }),
+        }),
+      };
+      const server = failing(1);
+      const { call } = await scene({ handlers: server.handlers, client: { parts: [policy] } });
+      const { code } = await call("unary");
+      expect([hook, Status[code], server.calls()]).toEqual(
+        hook === "onEnd" ? [hook, "OK", 2] : [hook, "ABORTED", hook === "afterAttempt" ? 1 : 0],
+      );
+    }
+  });
+
+  it("is reported where it returns a misspelt hook, and may have functions of its own", async () => {
+    const reported: string[] = [];
+    const hooks = { onEnd: () => void ends.push("misspelt"), afterAtempt: () => {} };
+    class Own implements OwnPartOfCall {
+      onEnd() {
+        ends.push(this.counted());
+      }
+      counted() {
+        return "own";
+      }
+    }
+    const ends: string[] = [];
+    const { call } = await scene({
+      client: {
+        parts: [
+          { name: "misspelt", onCall: () => hooks },
+          { name: "own", onCall: () => new Own() },
+        ],
+      },
+      onError: (error) => void reported.push(String(error)),
+    });
+    expect((await call("unary")).code).toBe(Status.OK);
+    expect(ends).toEqual(["own"]);
+    expect(reported).toEqual([
+      "TypeError: afterAtempt is not a hook; the hooks of a call are beforeAttempt, afterAttempt, onEnd",
+    ]);
+  });
+
   it("tells two calls apart that an interceptor makes with the same options", async () => {
     const told: string[] = [];
     let calls = 0;
@@ -205,6 +282,13 @@ describe("a policy of one's own", () => {
   ])("is refused by name where client.%s is %o", (option, given, rule) => {
     const parts = given as OwnPart[];
     expect(() => createWeir().client({ parts })).toThrow(`client.${option} must be ${rule}`);
+  });
+
+  it("is refused by name where a hook of its calls stands beside onCall", () => {
+    const misplaced = { name: "it", onCall: () => undefined, onEnd: () => {} };
+    expect(() => createWeir().client({ parts: [misplaced] })).toThrow(
+      "client.parts[0].onEnd is not a hook of a part; it has onCall, which returns beforeAttempt, afterAttempt, onEnd",
+    );
   });
 
   it("is refused alone where it is none", () => {
