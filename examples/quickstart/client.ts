@@ -17,6 +17,8 @@ export const clientPolicy: ClientPolicy = {
       retry: { idempotent: true },
       hedge: { delayMs: 80 },
     },
+    // A stream that stays open has no default deadline.
+    "demo.shop.v1.InventoryService/WatchStock": { deadline: { defaultMs: false } },
   },
 };
 

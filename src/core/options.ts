@@ -3,10 +3,34 @@ export class InvalidOptionError extends RangeError {
   override readonly name = "InvalidOptionError";
   /** The path of the option, for example `retry.maxAttempts`. */
   readonly option: string;
+  /** What the option must be. */
+  readonly rule: string;
 
-  constructor(option: string, rule: string, received: unknown) {
-    super(`${option} must be ${rule}, got ${shown(received)}`);
+  /** @param text What the message says of the option. @defaultValue that it must be `rule`, and what it was given */
+  constructor(
+    option: string,
+    rule: string,
+    received: unknown,
+    text = `must be ${rule}, got ${shown(received)}`,
+  ) {
+    super(`${option} ${text}`);
     this.option = option;
+    this.rule = rule;
+  }
+}
+
+/** Reads an option that `false` switches off. If it is neither, the error says that `false` is allowed. */
+export function unlessFalse<T, R>(
+  option: string,
+  value: T | false,
+  read: (option: string, value: T) => R,
+): R | false {
+  if (value === false) return false;
+  try {
+    return read(option, value);
+  } catch (error) {
+    if (!(error instanceof InvalidOptionError) || error.option !== option) throw error;
+    throw new InvalidOptionError(option, `${error.rule}, or false`, value);
   }
 }
 
@@ -102,6 +126,25 @@ export function methodOrService(option: string, name: string): string {
   return name.replace(/^\//, "");
 }
 
+/**
+ * Entries by the name of a method or a service, in the order of the object.
+ *
+ * @throws InvalidOptionError for a name of another shape, and for one that stands there with and without the slash.
+ */
+export function byMethodOrService<V>(
+  option: string,
+  given: Readonly<Record<string, V>>,
+): { readonly at: string; readonly name: string; readonly value: V }[] {
+  const names = new Set<string>();
+  return Object.entries(readOptions(option, given)).map(([written, value]) => {
+    const at = `${option}["${written}"]`;
+    const name = methodOrService(at, written);
+    if (names.has(name)) throw new InvalidOptionError(at, `given once: ${name} is /${name}`, value);
+    names.add(name);
+    return { at, name, value };
+  });
+}
+
 /** An object that can hold options. Arrays, Maps and Sets cannot: their entries are no properties. */
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !(Symbol.iterator in value);
@@ -116,6 +159,7 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
  *
  * @param known The names of the options. Without them all options are read, and the caller checks the names.
  * @param also Names of options that the caller has taken out already. They only appear in the error about an unknown one.
+ * @param elsewhere Options of another place, with a text that says which: `an option of weir.server()`.
  * @throws InvalidOptionError when the value is not an object of options, or for an option that is unknown or cannot be read.
  */
 export function readOptions<O extends object>(
@@ -123,6 +167,7 @@ export function readOptions<O extends object>(
   value: O,
   known?: readonly string[],
   also: readonly string[] = [],
+  elsewhere?: ReadonlyMap<string, string>,
 ): O {
   let keys: readonly string[];
   try {
@@ -135,8 +180,11 @@ export function readOptions<O extends object>(
   if (known !== undefined) {
     for (const key of keys) {
       if (!known.includes(key)) {
-        const rule = `absent: the options are ${[...known, ...also].join(", ")}`;
-        throw new InvalidOptionError(`${option}.${key}`, rule, read(option, value, key));
+        const place = elsewhere?.get(key);
+        const what =
+          place === undefined ? "is not an option" : `is not an option here, but ${place}`;
+        const text = `${what}; the options are ${[...known, ...also].join(", ")}`;
+        throw new InvalidOptionError(`${option}.${key}`, "absent", read(option, value, key), text);
       }
     }
   }

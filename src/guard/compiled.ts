@@ -1,6 +1,7 @@
 import type { BuiltPolicy } from "../core/control.js";
 import type { Decision, DecisionEvent, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
+import { unlessFalse } from "../core/options.js";
 import {
   abandon,
   isQueued,
@@ -241,7 +242,10 @@ export function buildGuard<F>(
     given: O | false | undefined,
     build: (given: O, path: string) => P,
   ): P | undefined =>
-    given === undefined || given === false ? undefined : build(given, `${prefix}.${policy}`);
+    given === undefined
+      ? undefined
+      : unlessFalse(`${prefix}.${policy}`, given, (path, options) => build(options, path)) ||
+        undefined;
 
   const { bulkhead, breaker, retry, fallback } = options;
   const guard = new CompiledGuard(name, clock, environment, {

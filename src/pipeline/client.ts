@@ -1,7 +1,12 @@
 import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
 import type { BuiltPolicy, ControlledPolicy } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
-import { InvalidOptionError, methodOrService, readOptions } from "../core/options.js";
+import {
+  byMethodOrService,
+  InvalidOptionError,
+  readOptions,
+  unlessFalse,
+} from "../core/options.js";
 import {
   type ResetBudgets,
   type ResetOptions,
@@ -208,20 +213,14 @@ export class ClientPolicies {
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, environment: Environment) {
     this.#environment = environment;
-    const read = readOptions("client", policy, [
-      ...policyKeys,
-      "methods",
-      "idempotency",
-      "resets",
-      "parts",
-    ]);
+    const read = readOptions("client", policy, [...policyKeys, ...clientKeys], [], ofServers);
     const { methods: named = {}, idempotency, resets, parts = [], ...given } = read;
     this.own = resolveOwnParts(parts, "client.parts");
     const base = readPolicies(given, "client");
     this.resets =
-      resets === false
-        ? undefined
-        : sharedResetBudgets(resolveResetOptions(resets, "client.resets"), environment.clock);
+      unlessFalse("client.resets", resets, (option, given) =>
+        sharedResetBudgets(resolveResetOptions(given, option), environment.clock),
+      ) || undefined;
     if (idempotency !== undefined && !(idempotency instanceof MethodRegistry)) {
       throw new InvalidOptionError(
         "client.idempotency",
@@ -232,16 +231,14 @@ export class ClientPolicies {
     this.#registry = idempotency;
     const all: MethodPolicy = { retry: {}, breaker: {}, bulkhead: false, ...base };
     this.#base = this.#build(all, all, undefined, "client");
-    const methods = readOptions("client.methods", named);
     // Services first: the options of a method are laid over those of its service.
-    const names = Object.keys(methods).sort((a, b) => depth(a) - depth(b));
+    const entries = byMethodOrService("client.methods", named);
+    entries.sort((a, b) => depth(a.name) - depth(b.name));
     const laidOver = new Map<string, MethodPolicy>();
-    for (const name of names) {
-      const prefix = `client.methods["${name}"]`;
-      const path = methodOrService(prefix, name);
-      const its = methods[name];
+    for (const { at: prefix, name: path, value: its } of entries) {
       if (its === undefined) throw new InvalidOptionError(prefix, "an object of options", its);
-      const own = readPolicies(readOptions(prefix, its, policyKeys), prefix);
+      idempotency?.check(prefix, path);
+      const own = readPolicies(readOptions(prefix, its, policyKeys, [], ofOthers), prefix);
       const service = serviceOf(`/${path}`);
       const merged = merge(laidOver.get(service) ?? all, own);
       laidOver.set(path, merged);
@@ -321,7 +318,7 @@ export class ClientPolicies {
         ? undefined
         : resolveTimeoutOptions(timeouts, path("timeouts"), {
             retryBaseMs: retry === false ? undefined : (retry.backoff?.baseMs ?? defaultBaseMs),
-            deadlineDefaultMs: deadline?.defaultMs,
+            deadlineDefaultMs: deadline?.defaultMs || undefined,
           });
     return {
       deadline: resolveDeadlineOptions(deadline, path("deadline"), resolvedTimeouts?.totalMs),
@@ -434,9 +431,30 @@ const policyKeys = [
   "faults",
 ] as const satisfies readonly (keyof MethodPolicy)[];
 
+/** The options that only a client as a whole has. */
+const clientKeys = [
+  "methods",
+  "idempotency",
+  "resets",
+  "parts",
+] as const satisfies readonly Exclude<keyof ClientPolicy, keyof MethodPolicy>[];
+
+/** Options that only servers have. */
+const ofServers = new Map(
+  ["priority", "deadlineGuard", "requestMs", "quota", "admission", "relay", "brownout"].map(
+    (name) => [name, "one of weir.server()"] as const,
+  ),
+);
+
+/** Options that methods do not have. */
+const ofOthers = new Map<string, string>([
+  ...ofServers,
+  ...clientKeys.map((name) => [name, "one of the whole client"] as const),
+]);
+
 /** 0 for a service, 1 for a method: the order in which entries are read. */
 function depth(name: string): number {
-  return name.indexOf("/", 1) === -1 ? 0 : 1;
+  return name.includes("/") ? 1 : 0;
 }
 
 /**
@@ -444,13 +462,20 @@ function depth(name: string): number {
  * option.
  */
 function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
-  const policies = Object.entries(given).map(([name, options]: [string, unknown]) => [
-    name,
-    typeof options === "object" && options !== null
-      ? readOptions(`${prefix}.${name}`, options)
-      : options,
-  ]);
+  const policies = Object.entries(given).map(([name, options]: [string, unknown]) => {
+    if (options === undefined || name === "waitForReady") return [name, options];
+    const option = `${prefix}.${name}`;
+    // The deadline has no `false`: calls always inherit that of the inbound call.
+    const read =
+      name === "deadline" ? readObject(option, options) : unlessFalse(option, options, readObject);
+    return [name, read];
+  });
   return Object.fromEntries(policies);
+}
+
+function readObject(option: string, value: unknown): object {
+  if (typeof value === "object" && value !== null) return readOptions(option, value);
+  throw new InvalidOptionError(option, "an object of options", value);
 }
 
 /** Lays the options of a method over those it starts from, policy by policy and option by option. */

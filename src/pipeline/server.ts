@@ -1,7 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { BuiltPolicy } from "../core/control.js";
 import { DueList } from "../core/due-list.js";
-import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions, unlessFalse } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { Environment } from "../grpc/environment.js";
 import {
@@ -34,6 +34,7 @@ import {
   serverFaultsInterceptors,
 } from "../policies/faults/server.js";
 import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
+import type { ClientPolicy } from "./client.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /** The policies of a server. `false` leaves a policy out. */
@@ -105,31 +106,33 @@ export class ServerPolicies implements ReportedServer {
     const relay = resolveRelay(policy.relay, "server.relay");
     this.#due = new DueList(outsideClock(environment.clock));
     const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;
-    const requestMs = bound === false ? Infinity : durationMs("server.requestMs", bound, 1);
+    const requestMs =
+      unlessFalse("server.requestMs", bound, (option, ms) => durationMs(option, ms, 1)) || Infinity;
     this.priority = priorityReaderOf(policy, environment);
 
-    const admission = unlessOff(policy.admission, (options) => {
+    const admission = unlessOff("server.admission", policy.admission, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.admission");
       const resolved = resolveAdmissionOptions(rest, "server.admission", ["mode", "priority"]);
       return new AdmissionPolicy(resolved, environment, mode);
     });
     const guards =
-      unlessOff(deadlineGuard, (options) =>
+      unlessOff("server.deadlineGuard", deadlineGuard, (options) =>
         deadlineGuards(options, admission ?? calm, environment, "server.deadlineGuard"),
       ) ?? [];
     const quotas =
-      unlessOff(policy.quota, (options) => quotaPolicies(options, environment, "server.quota")) ??
-      [];
-    const bulkhead = unlessOff(policy.bulkhead, (options) => {
+      unlessOff("server.quota", policy.quota, (options) =>
+        quotaPolicies(options, environment, "server.quota"),
+      ) ?? [];
+    const bulkhead = unlessOff("server.bulkhead", policy.bulkhead, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.bulkhead");
       return new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode);
     });
-    const brownout = unlessOff(policy.brownout, (options) => {
+    const brownout = unlessOff("server.brownout", policy.brownout, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.brownout");
       const pressure = admission && { now: () => admission.pressed };
       return new BrownoutPolicy({ ...rest, mode }, pressure, environment, "server.brownout");
     });
-    const faults = unlessOff(policy.faults, (options) => {
+    const faults = unlessOff("server.faults", policy.faults, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.faults");
       return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
     });
@@ -216,23 +219,47 @@ export class ServerPolicies implements ReportedServer {
 
 /** @throws InvalidOptionError for what is no policy of a server. */
 function readPolicy(given: ServerPolicy): ServerPolicy {
-  const policy = readOptions("server", given, [
-    "priority",
-    "deadlineGuard",
-    "requestMs",
-    "quota",
-    "bulkhead",
-    "admission",
-    "relay",
-    "brownout",
-    "faults",
-  ]);
+  const policy = readOptions("server", given, serverKeys, [], ofClients);
   const { admission } = policy;
   // Read by two: admission, and the reader of priorities.
   return typeof admission === "object" && admission !== null
     ? { ...policy, admission: readOptions("server.admission", admission) }
     : policy;
 }
+
+const serverKeys = [
+  "priority",
+  "deadlineGuard",
+  "requestMs",
+  "quota",
+  "bulkhead",
+  "admission",
+  "relay",
+  "brownout",
+  "faults",
+] as const satisfies readonly (keyof ServerPolicy)[];
+
+/** Options that only clients have. */
+const ofClients = new Map<string, string>(
+  (
+    [
+      "deadline",
+      "waitForReady",
+      "timeouts",
+      "idempotencyKey",
+      "idempotency",
+      "retry",
+      "hedge",
+      "breaker",
+      "throttle",
+      "rate",
+      "fallback",
+      "resets",
+      "parts",
+      "methods",
+    ] as const satisfies readonly Exclude<keyof ClientPolicy, keyof ServerPolicy>[]
+  ).map((name) => [name, "one of weir.client()"]),
+);
 
 /** @throws InvalidOptionError when the options of priorities stand in two places. */
 function priorityReaderOf(
@@ -250,8 +277,13 @@ function priorityReaderOf(
 }
 
 /** Builds a policy that is not left out. */
-function unlessOff<O, P>(options: O | false | undefined, build: (options: O) => P): P | undefined {
-  return options === false || options === undefined ? undefined : build(options);
+function unlessOff<O, P>(
+  option: string,
+  options: O | false | undefined,
+  build: (options: O) => P,
+): P | undefined {
+  if (options === undefined) return undefined;
+  return unlessFalse(option, options, (_, given) => build(given)) || undefined;
 }
 
 /** A server without admission, for the feasibility policy. */

@@ -70,7 +70,7 @@ describe("an option that is misspelt", () => {
   it("is answered by all that context takes", () => {
     const prio = { prio: {} } as Parameters<typeof context>[0];
     expect(refusal(() => context(prio)).message).toBe(
-      "context.prio must be absent: the options are priority, relay, clock, random, onDecision, onError, got an object",
+      "context.prio is not an option; the options are priority, relay, clock, random, onDecision, onError",
     );
   });
 

@@ -30,7 +30,7 @@ export function withPriority<R>(priority: Priority, fn: () => R): R {
  * @throws InvalidOptionError when it is no priority, or no metadata.
  */
 export function prioritized(priority: Priority, metadata: Metadata = new Metadata()): Metadata {
-  const checked = oneOf("prioritized", priority, priorities);
+  const checked = oneOf("prioritized.priority", priority, priorities);
   // By its methods, because another copy of grpc-js has another class.
   if (typeof metadata?.set !== "function" || typeof metadata.getMap !== "function") {
     throw new InvalidOptionError("prioritized.metadata", "a Metadata of grpc-js", metadata);

@@ -1,9 +1,9 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { Random } from "../../core/clock.js";
 import {
+  byMethodOrService,
   InvalidOptionError,
   isRecord,
-  methodOrService,
   oneOf,
   optionalFunction,
   readOptions,
@@ -82,11 +82,9 @@ function resolvePriorityOptions(
   const options = readOptions(prefix, given, optionNames);
   const { default: usual = "normal", key = priorityKey, trust, cohort } = options;
   const { methods: named = {} } = options;
-  const methods = readOptions(`${prefix}.methods`, named);
-  const byMethod = Object.entries(methods).map(([name, priority]): [string, Priority] => [
-    methodOrService(`${prefix}.methods["${name}"]`, name),
-    oneOf(`${prefix}.methods["${name}"]`, priority, priorities),
-  ]);
+  const byMethod = byMethodOrService(`${prefix}.methods`, named).map(
+    ({ at, name, value }): [string, Priority] => [name, oneOf(at, value, priorities)],
+  );
   return Object.freeze({
     default: oneOf(`${prefix}.default`, usual, priorities),
     key: keyName(`${prefix}.key`, key),

@@ -5,6 +5,7 @@ import {
   oneOf,
   ratio,
   readOptions,
+  unlessFalse,
   wholeNumber,
 } from "../../core/options.js";
 import { priorities } from "../../core/priority.js";
@@ -133,8 +134,12 @@ export function resolveAdmissionOptions(
   const headroom = finiteNumber(`${prefix}.criticalHeadroom`, criticalHeadroom, 0, 1);
   return Object.freeze({
     ...resolvePool(options, headroom, prefix),
-    thresholds: thresholds !== false && resolveThresholds(thresholds, `${prefix}.thresholds`),
-    pressure: pressure !== false && resolvePressure(pressure, `${prefix}.pressure`),
+    thresholds: unlessFalse(`${prefix}.thresholds`, thresholds, (option, given) =>
+      resolveThresholds(given, option),
+    ),
+    pressure: unlessFalse(`${prefix}.pressure`, pressure, (option, given) =>
+      resolvePressure(given, option),
+    ),
     streams: resolveStreams(streams, headroom, `${prefix}.streams`),
     publish,
   });

@@ -5,6 +5,7 @@ import {
   maxDurationMs,
   ratio,
   readOptions,
+  unlessFalse,
   wholeNumber,
 } from "../../core/options.js";
 
@@ -134,7 +135,7 @@ export function resolveBreakerOptions(
     probes: wholeNumber(`${prefix}.probes`, probes, 1, 1_000),
     successesToClose: wholeNumber(`${prefix}.successesToClose`, successesToClose, 1, 1_000),
     probeLeaseMs: durationMs(`${prefix}.probeLeaseMs`, probeLeaseMs, 1),
-    rampMs: rampMs !== false && durationMs(`${prefix}.rampMs`, rampMs, 1),
+    rampMs: unlessFalse(`${prefix}.rampMs`, rampMs, atLeastOneMs),
   });
 }
 
@@ -168,20 +169,27 @@ function resolveRules(options: BreakerOptions, prefix: string): Rules {
     );
   }
   const { windowMs = 10_000, windowCalls = false, inFlightMs = false } = options;
-  const size =
-    windowCalls !== false && wholeNumber(`${prefix}.windowCalls`, windowCalls, 1, 10_000);
+  const size = unlessFalse(`${prefix}.windowCalls`, windowCalls, (option, value) =>
+    wholeNumber(option, value, 1, 10_000),
+  );
   const most = size === false ? Number.MAX_SAFE_INTEGER : size;
   const { minCalls = Math.min(20, most) } = options;
   return {
-    consecutiveFailures:
-      consecutiveFailures !== false &&
-      wholeNumber(`${prefix}.consecutiveFailures`, consecutiveFailures, 1),
-    failureRate: failureRate !== false && ratio(`${prefix}.failureRate`, failureRate),
-    slowMs: slowMs !== false && durationMs(`${prefix}.slowMs`, slowMs, 1),
+    consecutiveFailures: unlessFalse(
+      `${prefix}.consecutiveFailures`,
+      consecutiveFailures,
+      (option, value) => wholeNumber(option, value, 1),
+    ),
+    failureRate: unlessFalse(`${prefix}.failureRate`, failureRate, ratio),
+    slowMs: unlessFalse(`${prefix}.slowMs`, slowMs, atLeastOneMs),
     slowRate: ratio(`${prefix}.slowRate`, slowRate),
     minCalls: wholeNumber(`${prefix}.minCalls`, minCalls, 1, most),
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 1),
     windowCalls: size,
-    inFlightMs: inFlightMs !== false && durationMs(`${prefix}.inFlightMs`, inFlightMs, 1),
+    inFlightMs: unlessFalse(`${prefix}.inFlightMs`, inFlightMs, atLeastOneMs),
   };
+}
+
+function atLeastOneMs(option: string, value: number): number {
+  return durationMs(option, value, 1);
 }

@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
-import { durationMs, readOptions } from "../../core/options.js";
+import { durationMs, readOptions, unlessFalse } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { interceptorOf } from "../../grpc/client/parts.js";
 import type { CallPart, CallWatch, PipelineCall } from "../../grpc/client/pipeline-call.js";
@@ -21,8 +21,11 @@ import { defaultMarginMs } from "./options.js";
 
 /** The deadline of calls, and how they follow the inbound call that they are made for. */
 export interface DeadlineOptions {
-  /** Deadline of calls that set none, in milliseconds from their start. 1 ms to 24 days. @defaultValue none */
-  readonly defaultMs?: number;
+  /**
+   * Deadline of calls that set none, in milliseconds from their start. 1 ms to 24 days; `false` for none, where a service or
+   * the client has one. @defaultValue none
+   */
+  readonly defaultMs?: number | false;
   /**
    * How much earlier than the deadline of its inbound call a call ends, in milliseconds, so that the handler can still
    * answer. 0 to 24 days. @defaultValue 5
@@ -44,10 +47,11 @@ export function resolveDeadlineOptions(
   totalMs?: number,
 ): ResolvedDeadlineOptions {
   const options = readOptions(prefix, given, ["defaultMs", "marginMs"]);
-  const { defaultMs, marginMs = defaultMarginMs } = options;
+  const { defaultMs = false, marginMs = defaultMarginMs } = options;
   return Object.freeze({
     defaultMs:
-      defaultMs === undefined ? undefined : durationMs(`${prefix}.defaultMs`, defaultMs, 1),
+      unlessFalse(`${prefix}.defaultMs`, defaultMs, (option, ms) => durationMs(option, ms, 1)) ||
+      undefined,
     totalMs,
     marginMs: durationMs(`${prefix}.marginMs`, marginMs),
   });

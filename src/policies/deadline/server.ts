@@ -1,7 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
-import { durationMs, oneOf, readOptions } from "../../core/options.js";
+import { durationMs, oneOf, readOptions, unlessFalse } from "../../core/options.js";
 import {
   type Ending,
   OncePermit,
@@ -234,9 +234,10 @@ export function deadlineGuards(
     resolveMinRemainingMs(rest, prefix),
     oneOf(`${prefix}.mode`, mode, modes),
   );
-  if (learned === false) return [guard];
   const path = `${prefix}.learned`;
-  const { mode: learnedMode = "observe", ...numbers } = readOptions(path, learned);
+  const learning = unlessFalse(path, learned, (option, value) => readOptions(option, value));
+  if (learning === false) return [guard];
+  const { mode: learnedMode = "observe", ...numbers } = learning;
   const resolved = resolveFeasibilityOptions(numbers, path, ["mode"]);
   oneOf(`${path}.mode`, learnedMode, modes);
   return [guard, new FeasibilityPolicy(resolved, server, environment, learnedMode)];

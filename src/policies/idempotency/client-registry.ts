@@ -7,11 +7,14 @@ import { type IdempotencyLevel, idempotencyLevels, levelFromSchema } from "./lev
  * interceptors, so they are read from a definition, once, while the weir is built.
  */
 export class MethodRegistry {
-  readonly #levels: ReadonlyMap<string, IdempotencyLevel>;
+  readonly #levels: Levels;
+  /** The methods of each service whose schema was given. */
+  readonly #services: ReadonlyMap<string, ReadonlySet<string>>;
 
   /** @internal Use {@link methodRegistry}. */
-  constructor(levels: ReadonlyMap<string, IdempotencyLevel>) {
+  constructor(levels: Levels, services: ReadonlyMap<string, ReadonlySet<string>>) {
     this.#levels = levels;
+    this.#services = services;
   }
 
   /**
@@ -21,6 +24,24 @@ export class MethodRegistry {
    */
   levelOf(path: string): IdempotencyLevel {
     return this.#levels.get(path.startsWith("/") ? path.slice(1) : path) ?? "unknown";
+  }
+
+  /**
+   * Refuses a method that its service does not have, as far as the service is known.
+   *
+   * @internal
+   * @param option The option that names the method, for the error.
+   * @param name `pkg.Service/Method`, or the name of a service, which is not checked.
+   */
+  check(option: string, name: string): void {
+    const [service = "", method] = name.split("/");
+    const methods = this.#services.get(service);
+    if (method === undefined || methods === undefined || methods.has(method)) return;
+    throw new InvalidOptionError(
+      option,
+      `a method of ${service}: ${[...methods].join(", ")}`,
+      name,
+    );
   }
 }
 
@@ -44,13 +65,18 @@ export class MethodRegistry {
  * @throws InvalidOptionError for a source of another shape, naming its position, such as `methodRegistry[1]`.
  */
 export function methodRegistry(...sources: readonly MethodSource[]): MethodRegistry {
-  const levels = new Map<string, IdempotencyLevel>();
+  const levels: MutableLevels = new Map();
+  const services = new Map<string, Set<string>>();
   for (const [index, source] of sources.entries()) {
-    for (const [path, level] of levelsIn(source, `methodRegistry[${index}]`)) {
-      levels.set(path, level);
+    const found = levelsIn(source, `methodRegistry[${index}]`);
+    layOver(levels, found.levels);
+    if (!found.schema) continue;
+    for (const path of found.levels.keys()) {
+      const [service = "", method = ""] = path.split("/");
+      services.set(service, (services.get(service) ?? new Set()).add(method));
     }
   }
-  return new MethodRegistry(levels);
+  return new MethodRegistry(levels, services);
 }
 
 /**
@@ -89,8 +115,16 @@ interface Shape {
   readonly idempotency_level?: unknown;
 }
 
-/** Idempotency levels by `pkg.Service/Method`. */
-type Levels = Map<string, IdempotencyLevel>;
+/** Idempotency levels by `pkg.Service/Method`; `undefined` for a method whose schema states none. */
+type Levels = ReadonlyMap<string, IdempotencyLevel | undefined>;
+type MutableLevels = Map<string, IdempotencyLevel | undefined>;
+
+/** Adds levels. Where none is stated, an earlier one stays. */
+function layOver(levels: MutableLevels, found: Levels): void {
+  for (const [path, level] of found) {
+    if (level !== undefined || !levels.has(path)) levels.set(path, level);
+  }
+}
 
 const rule =
   "a serialized FileDescriptorSet, a package or service of proto-loader, a generic definition or protoMetadata " +
@@ -100,12 +134,31 @@ const noOptionsRule =
   "serialized FileDescriptorSet of `buf build -o` or `protoc --descriptor_set_out` instead";
 
 /**
- * The levels that a source states. Methods without one are left out.
+ * The levels that a source states, and whether it is a schema, which has all methods of its services.
  *
  * @param at The position of the source, for error messages.
  * @throws InvalidOptionError for a value of another shape, or a definition without method options.
  */
-function levelsIn(source: unknown, at: string): Levels {
+function levelsIn(
+  source: unknown,
+  at: string,
+): { readonly levels: Levels; readonly schema: boolean } {
+  if (isShape(source) && typeof source !== "function" && isStated(source)) {
+    return { levels: stated(source, at), schema: false };
+  }
+  return { levels: levelsInSchema(source, at), schema: true };
+}
+
+/** A plain object of levels by method, and no schema. */
+function isStated(source: Shape): boolean {
+  if (source instanceof Uint8Array || isShape(source.fileDescriptor)) return false;
+  if (typeof source.fullName === "string" && isShape(source.methods)) return false;
+  return Object.entries(source).some(
+    ([name, value]) => name.includes("/") || typeof value === "string",
+  );
+}
+
+function levelsInSchema(source: unknown, at: string): Levels {
   if (source instanceof Uint8Array) return decoded([source], at);
   if (Array.isArray(source)) return decoded(source, at);
   if (!isShape(source)) throw new InvalidOptionError(at, rule, source);
@@ -118,18 +171,15 @@ function levelsIn(source: unknown, at: string): Levels {
   if (typeof fullName === "string" && isShape(methods)) {
     return ofMethods(fullName, Object.values(methods), new Map());
   }
-  const named = Object.entries(source).some(
-    ([name, value]) => name.includes("/") || typeof value === "string",
-  );
-  return named ? stated(source, at) : loaded(source, at);
+  return loaded(source, at);
 }
 
 function decoded(descriptors: readonly unknown[], at: string): Levels {
-  const levels: Levels = new Map();
+  const levels: MutableLevels = new Map();
   for (const bytes of descriptors) {
     if (!(bytes instanceof Uint8Array)) throw new InvalidOptionError(at, rule, bytes);
     try {
-      for (const [path, level] of levelsInDescriptors(bytes)) levels.set(path, level);
+      layOver(levels, levelsInDescriptors(bytes));
     } catch {
       throw new InvalidOptionError(at, rule, `${bytes.length} bytes that do not decode`);
     }
@@ -139,12 +189,15 @@ function decoded(descriptors: readonly unknown[], at: string): Levels {
 
 /** Levels by method, from a plain object. Here `unknown` counts: it replaces what a schema states. */
 function stated(source: object, at: string): Levels {
-  const levels: Levels = new Map();
+  const levels: MutableLevels = new Map();
   const entries: readonly (readonly [string, unknown])[] = Object.entries(source);
   for (const [name, value] of entries) {
     const path = /^\/?([\w.]+\/\w+)$/.exec(name)?.[1];
     if (path === undefined) {
       throw new InvalidOptionError(`${at}["${name}"]`, "named pkg.Service/Method", name);
+    }
+    if (levels.has(path)) {
+      throw new InvalidOptionError(`${at}["${name}"]`, `given once: ${path} is /${path}`, value);
     }
     levels.set(path, oneOf(`${at}["${name}"]`, value, idempotencyLevels));
   }
@@ -153,7 +206,7 @@ function stated(source: object, at: string): Levels {
 
 /** The output of proto-loader: a package of services and messages, or one service. */
 function loaded(source: object, at: string): Levels {
-  const levels: Levels = new Map();
+  const levels: MutableLevels = new Map();
   // The types of a package share one list of descriptors: it is read once.
   const read = new Map<unknown, Levels>();
   const described = (type: unknown): Levels | undefined => {
@@ -172,7 +225,7 @@ function loaded(source: object, at: string): Levels {
     }
     const inOptions = isShape(options) ? levelFromSchema(options.idempotency_level) : "unknown";
     const level = inOptions === "unknown" ? inSchema?.get(name) : inOptions;
-    if (level !== undefined) levels.set(name, level);
+    levels.set(name, level);
   };
   for (const entry of Object.values(source)) {
     if (isMethod(entry)) readMethod(entry);
@@ -187,18 +240,18 @@ function loaded(source: object, at: string): Levels {
   return levels;
 }
 
-function ofMethods(service: string, methods: readonly unknown[], levels: Levels): Levels {
+function ofMethods(service: string, methods: readonly unknown[], levels: MutableLevels): Levels {
   for (const method of methods) {
     if (!isShape(method)) continue;
     const { name, options } = method;
     const level = isShape(options) ? levelFromSchema(options.idempotencyLevel) : "unknown";
-    if (level !== "unknown") levels.set(`${service}/${String(name)}`, level);
+    levels.set(`${service}/${String(name)}`, statedLevel(level));
   }
   return levels;
 }
 
 function ofFileDescriptor({ package: pkg, service: services }: Shape): Levels {
-  const levels: Levels = new Map();
+  const levels: MutableLevels = new Map();
   const prefix = typeof pkg === "string" && pkg !== "" ? `${pkg}.` : "";
   for (const service of Array.isArray(services) ? services : []) {
     if (isShape(service) && Array.isArray(service.method)) {
@@ -240,12 +293,12 @@ interface Field {
 }
 
 /**
- * The levels that a serialized `FileDescriptorSet` or `FileDescriptorProto` states. Methods without one are left out.
+ * The levels that a serialized `FileDescriptorSet` or `FileDescriptorProto` states.
  *
  * @throws RangeError or Error if the bytes are not a protobuf message.
  */
 function levelsInDescriptors(bytes: Uint8Array): Levels {
-  const levels: Levels = new Map();
+  const levels: MutableLevels = new Map();
   const fields = fieldsOf(bytes);
   // Field 1 of a set holds its files, and is its only field. Field 1 of a file is its name, and it has others.
   const isFile = fields.some(({ number }) => number > setFile && number < 100);
@@ -255,12 +308,16 @@ function levelsInDescriptors(bytes: Uint8Array): Levels {
       const name = text(service, serviceName);
       const fullName = pkg === "" ? name : `${pkg}.${name}`;
       for (const method of messages(service, serviceMethod)) {
-        const level = levelOfMethod(method);
-        if (level !== "unknown") levels.set(`${fullName}/${text(method, methodName)}`, level);
+        levels.set(`${fullName}/${text(method, methodName)}`, statedLevel(levelOfMethod(method)));
       }
     }
   }
   return levels;
+}
+
+/** A schema that states `unknown` is the same as one that states nothing. */
+function statedLevel(level: IdempotencyLevel): IdempotencyLevel | undefined {
+  return level === "unknown" ? undefined : level;
 }
 
 function levelOfMethod(method: readonly Field[]): IdempotencyLevel {

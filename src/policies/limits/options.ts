@@ -7,6 +7,7 @@ import {
   oneOf,
   readOptions,
   shown,
+  unlessFalse,
   wholeNumber,
 } from "../../core/options.js";
 import { ask, callSafely, type ReportError } from "../../core/user-code.js";
@@ -141,7 +142,10 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
   const checked = { min, max, windowMs };
   const { ceilingMs } = options;
   if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
-  const fixed = ceilingMs === false ? undefined : durationMs(`${prefix}.ceilingMs`, ceilingMs, 1);
+  const ceiling = unlessFalse(`${prefix}.ceilingMs`, ceilingMs, (option, ms) =>
+    durationMs(option, ms, 1),
+  );
+  const fixed = ceiling === false ? undefined : ceiling;
   return (_random, signals) =>
     new ElasticLimit(checked, {
       saturated: () => signals.saturated(),

@@ -1,4 +1,10 @@
-import { durationMs, finiteNumber, InvalidOptionError, readOptions } from "../../core/options.js";
+import {
+  durationMs,
+  finiteNumber,
+  InvalidOptionError,
+  readOptions,
+  unlessFalse,
+} from "../../core/options.js";
 
 /** The range of a signal: the pressure rises from 0 at `from` to 1 at `to`. */
 export interface PressureRange {
@@ -108,9 +114,11 @@ function resolveRange(
   usual: PressureRange,
   path: string,
 ): PressureRange | false {
-  if (given === false) return false;
   if (given === undefined) return Object.freeze({ ...usual });
-  const range = readOptions(path, given, ["from", "to"]);
+  const range = unlessFalse(path, given, (option, value) =>
+    readOptions(option, value, ["from", "to"]),
+  );
+  if (range === false) return false;
   const from = finiteNumber(`${path}.from`, range.from, 0, 1e9);
   const to = finiteNumber(`${path}.to`, range.to, 0, 1e9);
   if (to <= from) throw new InvalidOptionError(`${path}.to`, `above ${path}.from, ${from}`, to);

@@ -6,6 +6,7 @@ import {
   InvalidOptionError,
   ratio,
   readOptions,
+  unlessFalse,
 } from "../../core/options.js";
 import type { Ending } from "../../core/permit.js";
 import { type Priority, priorities, priorityRank, usableShare } from "../../core/priority.js";
@@ -91,10 +92,10 @@ export function resolveRetryBudgetOptions(
     );
   }
   return Object.freeze({
-    ratio: share !== false && ratio(`${prefix}.ratio`, share),
+    ratio: unlessFalse(`${prefix}.ratio`, share, ratio),
     minPerSecond: finiteNumber(`${prefix}.minPerSecond`, minPerSecond, 0, 1_000_000),
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 1_000),
-    maxMilliTokens: maxTokens !== false && milliTokens(`${prefix}.maxTokens`, maxTokens),
+    maxMilliTokens: unlessFalse(`${prefix}.maxTokens`, maxTokens, milliTokens),
     milliTokenRatio: milliTokens(`${prefix}.tokenRatio`, tokenRatio),
   });
 }

@@ -1,4 +1,10 @@
-import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "../../core/options.js";
+import {
+  durationMs,
+  InvalidOptionError,
+  readOptions,
+  unlessFalse,
+  wholeNumber,
+} from "../../core/options.js";
 import { statusCode } from "../../core/status.js";
 import { type Backoff, type BackoffOptions, exponentialBackoff } from "./backoff.js";
 import {
@@ -90,6 +96,7 @@ export function resolveRetryOptions(
     maxBufferMessages = 1_000,
     codes = [statusCode.unavailable],
     maxDepth = 1,
+    budget = {},
   } = options;
   if (idempotent !== undefined && typeof idempotent !== "boolean") {
     throw new InvalidOptionError(`${prefix}.idempotent`, "true, false or absent", idempotent);
@@ -101,9 +108,9 @@ export function resolveRetryOptions(
     idempotent,
     maxDepth: wholeNumber(`${prefix}.maxDepth`, maxDepth, 1, 100),
     budget:
-      options.budget === false
-        ? undefined
-        : resolveRetryBudgetOptions(options.budget, `${prefix}.budget`),
+      unlessFalse(`${prefix}.budget`, budget, (option, given) =>
+        resolveRetryBudgetOptions(given, option),
+      ) || undefined,
     maxBufferBytes: wholeNumber(`${prefix}.maxBufferBytes`, maxBufferBytes, 0, 2 ** 30),
     maxBufferMessages: wholeNumber(`${prefix}.maxBufferMessages`, maxBufferMessages, 0, 1_000_000),
   });
@@ -114,7 +121,15 @@ function failureCodes(option: string, codes: readonly number[]): ReadonlySet<num
   if (!Array.isArray(codes)) {
     throw new InvalidOptionError(option, "an array of status codes", codes);
   }
-  for (const [index, code] of codes.entries()) wholeNumber(`${option}[${index}]`, code, 1, 16);
+  for (const [index, code] of codes.entries()) {
+    const at = `${option}[${index}]`;
+    if (typeof code === "string") {
+      // The names of `status` in grpc-js, which service configs have as text.
+      const named = /^[A-Z_]{1,40}$/.test(code) ? code : "UNAVAILABLE";
+      throw new InvalidOptionError(at, `a number, such as status.${named} of grpc-js`, code);
+    }
+    wholeNumber(at, code, 1, 16);
+  }
   return new Set(codes);
 }
 

@@ -304,7 +304,7 @@ describe("bulkhead options", () => {
     [{ maxQueued: -1 }, "bulkhead.maxQueued must be a whole number of at least 0, got -1"],
     [{ maxQueued: 1.5 }, "bulkhead.maxQueued must be a whole number of at least 0, got 1.5"],
     [{ maxWaitMs: Number.NaN }, "bulkhead.maxWaitMs must be milliseconds from 0 to"],
-    [{ maxConcurent: 5 }, "bulkhead.maxConcurent must be absent"],
+    [{ maxConcurent: 5 }, "bulkhead.maxConcurent is not an option"],
   ])("refuse %o", (options, message) => {
     const resolve = () => resolveBulkheadOptions(options as BulkheadOptions);
     expect(resolve).toThrow(InvalidOptionError);

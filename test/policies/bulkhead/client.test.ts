@@ -367,7 +367,7 @@ describe("bulkhead options of a client", () => {
     [{ streams: [] }, "client.bulkhead.streams must be an object of options, got an array"],
     [{ streams: null }, "client.bulkhead.streams must be an object of options, got null"],
     [{ streams: { maxWaitMs: -1 } }, "client.bulkhead.streams.maxWaitMs must be milliseconds"],
-    [{ streams: { partitions: {} } }, "client.bulkhead.streams.partitions must be absent"],
+    [{ streams: { partitions: {} } }, "client.bulkhead.streams.partitions is not an option"],
     [
       {
         partitions: { a: { share: 0.1 }, b: { share: 0.1 } },
@@ -376,8 +376,8 @@ describe("bulkhead options of a client", () => {
       },
       "client.bulkhead.partitions.b.share must be worth a permit: 1 are too few",
     ],
-    [{ maxConcurent: 5 }, "client.bulkhead.maxConcurent must be absent: the options are"],
-    [5, "client.bulkhead must be an object of options, got 5"],
+    [{ maxConcurent: 5 }, "client.bulkhead.maxConcurent is not an option; the options are"],
+    [5, "client.bulkhead must be an object of options, or false, got 5"],
   ])("refuse %o", (options, message) => {
     const build = () => createWeir().client({ bulkhead: options as BulkheadPolicyOptions });
     expect(build).toThrow(InvalidOptionError);

@@ -44,7 +44,7 @@ describe("partition options", () => {
       { a: { share: 0.5, maxShare: 0.4 } },
       "partitions.a.maxShare must be at least partitions.a.share",
     ],
-    [{ a: { part: 0.5 } }, "partitions.a.part must be absent"],
+    [{ a: { part: 0.5 } }, "partitions.a.part is not an option"],
     [{ a: 0.5 }, "partitions.a must be an object of options, got 0.5"],
     [{ a: { share: null } }, "partitions.a.share must be a number from 0 to 1, got null"],
     [[], "partitions must be an object of options, got an array"],

@@ -60,6 +60,25 @@ describe.each(kinds)("deadline of %s", (method) => {
     expect(clock.now() - beganMs).toBe(50);
   });
 
+  it.each([false, undefined])(
+    "is none where the policy of its method says %s",
+    async (defaultMs) => {
+      const { start, link, clock } = await scene({
+        client: {
+          deadline: { defaultMs: 700 },
+          methods: { [path[method]]: { deadline: { defaultMs } as DeadlineOptions } },
+        },
+        handlers: handlers(() => {}),
+      });
+      const running = start(method);
+      await link.pass(5_000);
+      expect(link.inFlight()).toBe(1);
+      running.cancel();
+      expect((await link.until(running.ended)).code).toBe(Status.CANCELLED);
+      expect(clock.pending.refs).toBe(0);
+    },
+  );
+
   it("of a millisecond is enough for a call to be sent, and for its handler to begin", async () => {
     let handled = 0;
     const { call, clock } = await scene({

@@ -124,7 +124,7 @@ describe("the timeouts of a call", () => {
 
   it("refuse a name that is none of theirs", () => {
     expect(() => resolveTimeoutOptions({ overallMs: 1 } as TimeoutOptions)).toThrow(
-      "timeouts.overallMs must be absent: the options are connectionMs, attemptMs,",
+      "timeouts.overallMs is not an option; the options are connectionMs, attemptMs,",
     );
   });
 });

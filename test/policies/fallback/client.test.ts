@@ -425,7 +425,7 @@ describe("fallback options", () => {
     [{ providers: [provider], reserveMs: -1 }, "client.fallback.reserveMs must be milliseconds"],
     [{ providers: [provider], mode: "on" }, "client.fallback.mode must be one of"],
     [{ providers: [provider], key: () => "" }, "client.fallback.key must be absent"],
-    [{ providers: [provider], provider }, "client.fallback.provider must be absent: the options"],
+    [{ providers: [provider], provider }, "client.fallback.provider is not an option; the options"],
   ])("refuse %#", (fallback, message) => {
     const build = () => createWeir().client({ fallback: fallback as never });
     expect(build).toThrow(InvalidOptionError);
@@ -435,7 +435,7 @@ describe("fallback options", () => {
   it.each([
     [() => value("no" as never), "value must be a function"],
     [() => staticValue(undefined), "staticValue must be a response"],
-    [() => empty({ timeoutMs: 5 } as never), "empty.timeoutMs must be absent"],
+    [() => empty({ timeoutMs: 5 } as never), "empty.timeoutMs is not an option"],
     [() => empty({ when: 5 } as never), "empty.when must be a function"],
     [() => value(() => 1, { maxConcurrent: 0 }), "value.maxConcurrent"],
   ])("of single providers refuse %#", (build, message) => {

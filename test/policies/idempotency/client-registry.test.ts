@@ -16,6 +16,7 @@ import {
   methodRegistry,
 } from "../../../src/policies/idempotency/client-registry.js";
 import { levelFromSchema } from "../../../src/policies/idempotency/levels.js";
+import { createWeir } from "../../../src/weir.js";
 import { path } from "../../scene.js";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
@@ -319,4 +320,33 @@ it("a level counts as known only when the schema named one that is known", () =>
     "idempotent",
     "unknown",
   ]);
+});
+
+describe("the methods of a client whose registry knows their service", () => {
+  it.each<[string, () => MethodRegistry]>([
+    ["proto-loader", () => methodRegistry(loaded)],
+    ["a descriptor set", () => methodRegistry(descriptorSet)],
+    ["a package that was loaded from a descriptor set", () => methodRegistry(loadedFromSet)],
+  ])("are refused if it has none of that name: %s", (_source, registry) => {
+    const client = (name: string) =>
+      createWeir().client({ idempotency: registry(), methods: { [name]: { retry: false } } });
+    for (const name of ["Unary", "BidiStream"]) client(`weir.v1.ConformanceService/${name}`);
+    expect(() => client("weir.v1.ConformanceService/unary")).toThrow(
+      'client.methods["weir.v1.ConformanceService/unary"] must be a method of weir.v1.ConformanceService: Unary, ',
+    );
+    expect(() => client("/weir.v1.ConformanceService/Unari")).toThrow("must be a method of");
+    client("weir.v1.ConformanceService");
+    client("weir.v1.Other/Unary");
+  });
+
+  it("are not checked against levels by method, which need not name all", () => {
+    const idempotency = methodRegistry({ "a.B/C": "idempotent" });
+    const methods = { "a.B/D": { retry: false } } as const;
+    expect(createWeir().client({ idempotency, methods }).interceptors).toHaveLength(1);
+  });
+
+  it("keep the level that an earlier source states where the schema states none", () => {
+    const registry = methodRegistry({ [path.unary.slice(1)]: "idempotent" }, descriptorSet);
+    expect(registry.levelOf(path.unary)).toBe("idempotent");
+  });
 });

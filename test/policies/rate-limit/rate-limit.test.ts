@@ -589,6 +589,8 @@ describe("the options of a rate", () => {
     const build = () =>
       resolveRateLimitOptions(options as { ratePerSecond: number }, "client.rate");
     expect(build).toThrow(InvalidOptionError);
-    expect(build).toThrow(`client.rate.${option} must be`);
+    expect(build).toThrow(
+      expect.objectContaining({ name: "InvalidOptionError", option: `client.rate.${option}` }),
+    );
   });
 });

@@ -682,7 +682,7 @@ describe("the options of a stale cache", () => {
     ],
     [{ shared: true, store: memoryAnswerCache(), memory: {} }, "staleCache.memory must be absent"],
     [{ shared: true, memory: { maxBytes: 0 } }, "staleCache.memory.maxBytes"],
-    [{ shared: true, ttl: 5 }, "staleCache.ttl must be absent"],
+    [{ shared: true, ttl: 5 }, "staleCache.ttl is not an option"],
     [{ shared: true, name: "a b" }, "staleCache.name"],
   ])("refuse %#", (options, text) => {
     const build = () => staleCache(options as never);

@@ -90,7 +90,7 @@ describe("a cache of answers in memory", () => {
   it.each([
     [{ maxEntries: 0 }, "memoryAnswerCache.maxEntries must be a whole number from 1 to 1000000"],
     [{ maxBytes: 1.5 }, "memoryAnswerCache.maxBytes"],
-    [{ maxByte: 1 }, "memoryAnswerCache.maxByte must be absent"],
+    [{ maxByte: 1 }, "memoryAnswerCache.maxByte is not an option"],
     [{ clock: {} }, "memoryAnswerCache.clock must be a clock"],
   ])("refuses %o", (options, message) => {
     const build = () => memoryAnswerCache(options as object);
