@@ -2,7 +2,11 @@
 import { status } from "@grpc/grpc-js";
 import { createWeir } from "grpc-weir";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { checked } from "./checked.js";
 import { tenant, tenants } from "./tenants.js";
+
+/** Only reading is allowed here. */
+const isReading = (method: string) => method.endsWith("/GetStock");
 
 let asked = 0;
 const server = await startInventory({
@@ -17,7 +21,7 @@ const server = await startInventory({
 });
 // #region client
 const weir = createWeir();
-const client = inventoryClient(server, weir.client({ parts: [tenants] }));
+const client = inventoryClient(server, weir.client({ parts: [tenants, checked(isReading)] }));
 // #endregion
 
 console.log("a call of a tenant:");

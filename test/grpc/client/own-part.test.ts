@@ -206,6 +206,17 @@ describe("a policy of one's own", () => {
     }
   });
 
+  it("ends a call behind an attempt that was answered, too", async () => {
+    const policy: OwnPart = {
+      name: "strict",
+      onCall: (call): OwnPartOfCall => ({
+        afterAttempt: () => call.end({ code: Status.ABORTED, details: "not good enough" }),
+      }),
+    };
+    const { call } = await scene({ client: { parts: [policy] } });
+    expect(Status[(await call("unary")).code]).toBe("ABORTED");
+  });
+
   it("is reported where it returns a misspelt hook, and may have functions of its own", async () => {
     const reported: string[] = [];
     const hooks = { onEnd: () => void ends.push("misspelt"), afterAtempt: () => {} };
