@@ -7,8 +7,10 @@ import {
   type StatusObject,
   status,
 } from "@grpc/grpc-js";
+// #region imports
 import { createWeir, type Degradation, degradationOf } from "grpc-weir";
 import { empty, staleCache, value } from "grpc-weir/client";
+// #endregion
 import { listen } from "../shop.js";
 import {
   type Items,

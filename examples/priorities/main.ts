@@ -1,8 +1,10 @@
 // How much calls matter, and whose they are: said by callers, read at the edge, carried on to the service behind.
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server } from "@grpc/grpc-js";
+// #region imports
 import { createWeir, currentCall, prioritized, rejectionOf, withPriority } from "grpc-weir";
 import { googleCriticality } from "grpc-weir/server";
+// #endregion
 import {
   OrdersServiceClient,
   type OrdersServiceServer,

@@ -1,6 +1,6 @@
+// #region service-config
 import { policiesFromServiceConfig, type ServiceConfigImport } from "grpc-weir/client";
 
-// #region service-config
 const config = {
   methodConfig: [
     {
