@@ -143,8 +143,8 @@ describe("the time of a guard", () => {
       guard: "db",
       reason: "WORK_TIMEOUT",
       code: Status.DEADLINE_EXCEEDED,
-      details: "db: no result within 100 ms",
-      message: "db: no result within 100 ms",
+      details: "db: no result within 100 ms [WORK_TIMEOUT]",
+      message: "db: no result within 100 ms [WORK_TIMEOUT]",
     });
     expect(signal?.aborted).toBe(true);
     expect(signal?.reason).toBe(error);
@@ -223,7 +223,7 @@ describe("the error of a guard", () => {
     expect(error).toMatchObject({
       reason: "BULKHEAD_FULL",
       code: Status.RESOURCE_EXHAUSTED,
-      details: "Bulkhead full: db: running 1 of 1, queued 0 of 0",
+      details: "Bulkhead full: db: running 1 of 1, queued 0 of 0 [BULKHEAD_FULL]",
     });
     expect(rejectionOf(error)).toMatchObject({
       reason: "BULKHEAD_FULL",

@@ -77,6 +77,7 @@ describe("a guard in a handler", () => {
     const ended = await call("unary");
     expect(ended.code).toBe(code);
     expect(ended.details).toContain(details);
+    expect(ended.details.split(`[${reason}]`)).toHaveLength(2);
     expect(rejectionOf(ended.error)).toMatchObject({
       reason,
       local: false,

@@ -75,7 +75,7 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
     const startedMs = long.clock.now();
     expect(await long.clock.until(rejected(long.guard.run(never)))).toMatchObject({
       reason: "WORK_TIMEOUT",
-      details: "db: no result within 100 ms, not begun",
+      details: "db: no result within 100 ms, not begun [WORK_TIMEOUT]",
     });
     expect(long.clock.now() - startedMs).toBe(100);
     await long.expectQuiet();

@@ -186,7 +186,7 @@ describe("the time of an attempt", () => {
     expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, false]);
     expect(signals[0]?.reason).toMatchObject({
       reason: "WORK_TIMEOUT",
-      details: "db: no result of attempt 1 within 50 ms",
+      details: "db: no result of attempt 1 within 50 ms [WORK_TIMEOUT]",
     });
     expect(decisions.map(({ policy, verdict }) => [policy, verdict])).toEqual([
       ["timeouts", "expire"],

@@ -182,7 +182,7 @@ describe.each(kinds)("a call of kind %s on a closed client", (method) => {
       const beganMs = clock.now();
       const ended = await call(method);
       expect(ended.code).toBe(Status.UNAVAILABLE);
-      expect(ended.details).toBe("Channel has been shut down");
+      expect(ended.details).toBe("Channel has been shut down [CLOSED]");
       expect(clock.now()).toBe(beganMs);
       expect(clock.pending.refs).toBe(0);
       expect(decisions.map(({ verdict }) => verdict)).not.toContain("retry");

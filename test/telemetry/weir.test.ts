@@ -87,7 +87,7 @@ describe.each(kinds)("a %s call of a weir", (method) => {
     ]);
     expect(first?.status).toEqual({
       code: SpanStatusCode.ERROR,
-      message: "The attempt did not end within 40 ms",
+      message: "The attempt did not end within 40 ms [ATTEMPT_TIMEOUT]",
     });
     expect(second?.attributes).toMatchObject({
       "weir.attempt.cause": "retry",

@@ -57,21 +57,33 @@ export function statusOf(reason: RefusalReason): Status {
   return statusOfReason[reason];
 }
 
-/** The details of the status of a refused call. */
+/** The details of the status of a refused call: what happened, the numbers, and the reason code. */
 export function refusalText({ reason, detail, retryAfterMs }: Refusal): string {
   const title = titles[reason];
-  if (title === undefined) return detail;
-  return `${title}: ${detail}${again(retryAfterMs)}`;
+  if (title === undefined) return withCode(detail, reason);
+  return withCode(`${title}: ${detail}${again(retryAfterMs)}`, reason);
 }
 
-/** The beginning of the details, for reasons whose details go on with numbers. */
-export function titleOf(reason: RefusalReason): string | undefined {
-  return titles[reason];
+/**
+ * The same details without the numbers of the moment, so that many refusals have them in common. `undefined` for reasons
+ * whose detail is the whole sentence.
+ */
+export function standingText(
+  reason: RefusalReason,
+  retryAfterMs: number | undefined,
+): string | undefined {
+  const title = titles[reason];
+  return title === undefined ? undefined : withCode(`${title}${again(retryAfterMs)}`, reason);
 }
 
 /** The end of the details: when to try again. */
-export function again(afterMs: number | undefined): string {
+function again(afterMs: number | undefined): string {
   return afterMs === undefined ? "" : `; try again in ${wireMs(afterMs)} ms`;
+}
+
+/** Behind the text, so that a log line of an error alone says what to look up in `docs/reasons.md`. */
+function withCode(text: string, reason: RefusalReason): string {
+  return `${text} [${reason}]`;
 }
 
 /** Why the toolkit refused a call, in this process or in the server that answered. */

@@ -10,12 +10,11 @@ import type { Refusal } from "../../core/permit.js";
 import { type Priority, priorities, priorityRank } from "../../core/priority.js";
 import { admissionKey, noteOwnAdmission, pushbackKey } from "../metadata.js";
 import {
-  again,
   encodeRejection,
   refusalText,
+  standingText,
   statusDetailsKey,
   statusOf,
-  titleOf,
   wireMs,
 } from "./rejection.js";
 
@@ -39,11 +38,9 @@ export function serverRejection(
 ): StatusObject {
   const { reason, subject } = refusal;
   const code = statusOf(reason);
-  const title = subject === undefined ? titleOf(reason) : undefined;
   const answer =
-    title === undefined
-      ? encodeAnswer(refusalText(refusal), code, refusal, priority)
-      : standingAnswer(title, code, refusal, priority);
+    (subject === undefined ? standingAnswer(code, refusal, priority) : undefined) ??
+    encodeAnswer(refusalText(refusal), code, refusal, priority);
   const metadata = new RefusalMetadata(trailersOf(answer, admission), true);
   if (admission !== undefined) noteOwnAdmission(metadata);
   return { code, details: answer.details, metadata };
@@ -73,14 +70,13 @@ const maxStanding = 512;
  * An answer that is encoded once for all calls with the same reason, priority and wait. Under overload a server refuses
  * most calls, and the CPU time for refusals is taken from the calls that it serves. Therefore these answers leave out
  * the numbers of the moment, such as the queue's length: those stand in the server's traces. HTTP/2 header compression
- * also sends an answer that is repeated as an index.
+ * also sends an answer that is repeated as an index. `undefined` for reasons whose detail is the whole sentence.
  */
 function standingAnswer(
-  title: string,
   code: Status,
   refusal: Refusal,
   priority: Priority | undefined,
-): Answer {
+): Answer | undefined {
   const { reason } = refusal;
   const retryAfterMs = sentMs(refusal);
   // A number, because making a text would be a good part of the cost of a refusal.
@@ -89,7 +85,9 @@ function standingAnswer(
   const key = waitMs * (priorities.length + 1) + rank;
   const known = standing.get(reason)?.get(key);
   if (known !== undefined) return known;
-  const answer = encodeAnswer(`${title}${again(retryAfterMs)}`, code, refusal, priority);
+  const details = standingText(reason, retryAfterMs);
+  if (details === undefined) return undefined;
+  const answer = encodeAnswer(details, code, refusal, priority);
   const answers = standing.get(reason) ?? new Map<number, Answer>();
   if (answers.size >= maxStanding) answers.clear();
   standing.set(reason, answers.set(key, answer));

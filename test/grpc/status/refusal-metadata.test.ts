@@ -56,5 +56,7 @@ describe("the metadata of a refusal", () => {
     const passedOn = { ...status, metadata: status.metadata.clone() };
     expect(RefusalMetadata.isOriginal(passedOn.metadata)).toBe(false);
     expect(relayed(passedOn, call).metadata?.get(pushbackKey)).toEqual([]);
+    // With the reason code once, wherever it has come from.
+    expect(relayed(passedOn, call).details).toBe(status.details);
   });
 });

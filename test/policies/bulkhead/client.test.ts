@@ -97,7 +97,7 @@ describe.each(kinds)("partitions of a bulkhead for %s", (method) => {
     const refused = await link.until(startAt(method, "high").ended);
     expect(refused.code).toBe(Status.RESOURCE_EXHAUSTED);
     expect(refused.details).toBe(
-      "Bulkhead full: partition reports: running 3 (1 guaranteed, 3 at most), queued 0; in all: running 3 of 4, queued 0 of 0",
+      "Bulkhead full: partition reports: running 3 (1 guaranteed, 3 at most), queued 0; in all: running 3 of 4, queued 0 of 0 [BULKHEAD_FULL]",
     );
     expect(rejectionOf(refused.error)).toMatchObject({ reason: "BULKHEAD_FULL", local: true });
     expect(rejectionOf(refused.error)?.retryAfterMs).toBeUndefined();
@@ -192,7 +192,9 @@ describe.each(kinds)("weights in a bulkhead for %s", (method) => {
     const { startAt, link, clock } = await slowScene({ maxConcurrent: 3, weight });
     const refused = await link.until(startAt(method, "critical").ended);
     expect(refused.code).toBe(Status.RESOURCE_EXHAUSTED);
-    expect(refused.details).toBe("Bulkhead full: the call weighs 4, and there are 3 at most");
+    expect(refused.details).toBe(
+      "Bulkhead full: the call weighs 4, and there are 3 at most [BULKHEAD_FULL]",
+    );
     expect(clock.pending.refs).toBe(0);
   });
 
@@ -232,7 +234,7 @@ describe.each(kinds)("streams apart from %s", (method) => {
     const calls = [start(method), start(other)];
     const refused = await link.until(start(method).ended);
     expect(refused.details).toBe(
-      `Bulkhead full: ${method === "unary" ? "" : "streams: "}running 1 of 1, queued 0 of 0`,
+      `Bulkhead full: ${method === "unary" ? "" : "streams: "}running 1 of 1, queued 0 of 0 [BULKHEAD_FULL]`,
     );
     expect(snapshot()).toMatchObject({ running: 1, streams: { running: 1, maxConcurrent: 1 } });
     expect(await codes(calls)).toEqual([0, 0]);

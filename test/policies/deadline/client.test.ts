@@ -26,7 +26,7 @@ describe.each(kinds)("deadline of %s", (method) => {
     const beganMs = clock.now();
     const ended = await call(method);
     expect(ended.code).toBe(Status.DEADLINE_EXCEEDED);
-    expect(ended.details).toBe("Deadline exceeded after 0.700s, 1 attempt");
+    expect(ended.details).toBe("Deadline exceeded after 0.700s, 1 attempt [DEADLINE_EXCEEDED]");
     expect(clock.now() - beganMs).toBe(700);
     expect(rejectionOf(ended.error ?? {})).toMatchObject({
       reason: "DEADLINE_EXCEEDED",
@@ -353,7 +353,10 @@ describe("a deadline that stands alone", () => {
     const { clock, hearer } = alone();
     await clock.pass(500);
     expect(hearer.statuses).toMatchObject([
-      { code: Status.DEADLINE_EXCEEDED, details: "Deadline exceeded after 0.500s" },
+      {
+        code: Status.DEADLINE_EXCEEDED,
+        details: "Deadline exceeded after 0.500s [DEADLINE_EXCEEDED]",
+      },
     ]);
   });
 
@@ -361,7 +364,9 @@ describe("a deadline that stands alone", () => {
     const { clock, below, hearer, reasons } = alone();
     clock.schedule(500, () => callOf(below.calls).end(ended(Status.DEADLINE_EXCEEDED, "too slow")));
     await clock.pass(500);
-    expect(hearer.statuses).toMatchObject([{ details: "Deadline exceeded after 0.500s" }]);
+    expect(hearer.statuses).toMatchObject([
+      { details: "Deadline exceeded after 0.500s [DEADLINE_EXCEEDED]" },
+    ]);
     expect(reasons).toEqual(["DEADLINE_EXCEEDED"]);
   });
 
@@ -411,7 +416,7 @@ describe("an outbound call whose inbound call runs out of time before its own ti
       inbound.finish("deadline");
       await clock.pass(0);
       expect(hearer.statuses.map(({ details }) => details)).toEqual([
-        `Deadline exceeded after 0.${endedMs}s`,
+        `Deadline exceeded after 0.${endedMs}s [DEADLINE_EXCEEDED]`,
       ]);
       const made: OptionsWithOwn = callOf(below.calls).options;
       expect(made[recordKey]?.heldUp).toBe(held);

@@ -39,7 +39,9 @@ describe("a streamed answer sets a timer for the deadline of its call", () => {
     expect(heard).toEqual(["headers "]);
     clock.advance(1);
     await settled();
-    expect(heard.at(-1)).toBe("DEADLINE_EXCEEDED Deadline exceeded in the answer of a fallback");
+    expect(heard.at(-1)).toBe(
+      "DEADLINE_EXCEEDED Deadline exceeded in the answer of a fallback [DEADLINE_EXCEEDED]",
+    );
   });
 
   it("unless it has no messages, and so has ended", async () => {
