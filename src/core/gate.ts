@@ -14,6 +14,7 @@ import {
   type Refusal,
   type WaitResult,
 } from "./permit.js";
+import type { WaitObserver } from "./wait.js";
 
 /** A policy as a call meets it: it admits the call, queues it, or refuses it. `C` is what the policy sees of a call. */
 export interface Gate<C> {
@@ -47,6 +48,8 @@ export interface GateHost {
   decide(decision: Decision): void;
   /** True while nobody listens to decisions, so that none need be made. @defaultValue false */
   readonly silent?: boolean;
+  /** Is told of the time that the call stood in queues. */
+  readonly waits?: WaitObserver | undefined;
   /** Counts what gates in `observe` would have refused, and how those calls ended. */
   readonly observed?: ObserveReport | undefined;
 }
@@ -148,8 +151,12 @@ export class GateRun<C> {
   #end(all: boolean, outcome: Outcome, ending: Ending | undefined): void {
     const first = !this.#over;
     this.#over = true;
-    this.#waiting?.leave();
-    this.#waiting = undefined;
+    const waiting = this.#waiting;
+    if (waiting !== undefined) {
+      this.#waiting = undefined;
+      this.#noteWait(waiting);
+      waiting.leave();
+    }
     const permits = this.#permits;
     const last = permits.length - 1;
     for (let passed = 0; passed <= last; passed += 1) {
@@ -223,6 +230,7 @@ export class GateRun<C> {
     const gate = this.#gates[this.#next - 1];
     const queued = this.#waiting;
     this.#waiting = undefined;
+    if (queued !== undefined) this.#noteWait(queued);
     if (gate !== undefined && !this.#over) {
       this.#decideQueue(queued, gate.policy, true, waitedMs);
     }
@@ -283,6 +291,14 @@ export class GateRun<C> {
       if (this.#permits === none) this.#permits = this.#gates.map(noPermit);
       this.#permits[index] = permit;
     }
+  }
+
+  /** For the gate that was asked last: the call has left its queue. */
+  #noteWait({ sinceMs }: Queued): void {
+    const { waits, clock } = this.#host;
+    const policy = this.#gates[this.#next - 1]?.policy;
+    if (waits?.recording !== true || policy === undefined) return;
+    waits.waited({ kind: "queue", policy, startedAtMs: sinceMs, endedAtMs: clock.now() });
   }
 
   #decideQueue(

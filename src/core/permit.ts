@@ -139,6 +139,8 @@ export type OnGranted = (result: WaitResult, waitedMs: number) => void;
 /** A call that waits in a queue. */
 export interface Queued {
   readonly kind: "queued";
+  /** When it was queued, on the monotonic clock. */
+  readonly sinceMs: number;
   /** For people: which queue it waits in, where a policy has several. */
   readonly detail?: string | undefined;
   /** Leaves the queue: {@link OnGranted} is not called any more. False when the wait has ended already. */

@@ -4,13 +4,15 @@ import type { Decision, PolicyName, Reason, Verdict } from "../core/decision.js"
 import { type GateHost, GateRun } from "../core/gate.js";
 import { type Outcome, type Queued, type Refusal, refusal } from "../core/permit.js";
 import type { Priority } from "../core/priority.js";
+import { inMs } from "../core/rounded.js";
 import { startWork } from "../core/user-code.js";
+import type { WaitObserver } from "../core/wait.js";
 import { captureContext, type RestoreContext } from "../grpc/context/async-context.js";
 import type { AttemptFacts, TraceIds } from "../grpc/context/finished-call.js";
 import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js";
 import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
-import type { RetryRules } from "../policies/retry/rules.js";
+import { notAfter, type RetryRules, stopText } from "../policies/retry/rules.js";
 import { type CompiledGuard, Passed } from "./compiled.js";
 import { endedFacts, failureOf } from "./ended-run.js";
 import { type GuardedWork, type GuardRunOptions, neverAborted } from "./options.js";
@@ -89,6 +91,10 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   get observed(): ObserveReport {
     return this.#guard.observed;
+  }
+
+  get waits(): WaitObserver | undefined {
+    return this.#trace?.span;
   }
 
   get key(): string | undefined {
@@ -432,14 +438,18 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     if (decision.kind === "stop" || refused !== undefined) {
       const reason = decision.kind === "stop" ? decision.reason : "RETRY_BUDGET";
       // An error that is never retried is no decision of the policy.
-      if (reason !== "RETRY_NOT_ELIGIBLE") this.#noteStop(retry, reason, refused?.detail);
+      if (reason !== "RETRY_NOT_ELIGIBLE") {
+        const why = refused?.detail ?? stopText(reason, failed);
+        this.#noteStop(retry, reason, notAfter(failureOf(error).status, why));
+      }
       this.#fail(error);
       return;
     }
     const { delayMs } = decision;
     const enforced = retry.mode === "enforce";
     retry.counts.retried += 1;
-    this.note("retry", "retry", enforced, { waitMs: delayMs });
+    const detail = `retry after ${failureOf(error).status}, ${inMs(delayMs)}`;
+    this.note("retry", "retry", enforced, { waitMs: delayMs, detail });
     if (this.#over) retry.budget?.giveBack(nowMs, this.priority);
     else if (!enforced) this.#fail(error);
     else {
@@ -457,10 +467,17 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     }
     retry.stopTimer = clock.schedule(retry.delayMs, () => {
       retry.stopTimer = undefined;
+      this.#noteBackoff(retry);
       this.#waited();
       if (this.#pass()) this.#begin();
     });
     this.#wait();
+  }
+
+  #noteBackoff({ withdrawnMs: startedAtMs }: Retry): void {
+    const { waits, clock } = this;
+    if (waits?.recording !== true || startedAtMs === undefined) return;
+    waits.waited({ kind: "backoff", policy: "retry", startedAtMs, endedAtMs: clock.now() });
   }
 
   // ---- The ends.
@@ -570,7 +587,10 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     this.#passage?.settle("ignored");
     const retry = this.#retry;
     if (retry?.withdrawnMs === undefined) return;
-    retry.stopTimer?.();
+    if (retry.stopTimer !== undefined) {
+      retry.stopTimer();
+      this.#noteBackoff(retry);
+    }
     // The attempt that the budget allowed never began.
     retry.policy.budget?.giveBack(retry.withdrawnMs, this.priority);
     retry.withdrawnMs = undefined;

@@ -1,7 +1,7 @@
-import { status as Status, type StatusObject } from "@grpc/grpc-js";
+import { connectivityState, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { type Attributes, type Span, SpanKind, trace } from "@opentelemetry/api";
+import { rounded } from "../core/rounded.js";
 import type { Attempt, AttemptPart, AttemptWatch } from "../grpc/client/attempt.js";
-import { supersededText } from "../grpc/status/origin.js";
 import type { Failure } from "../grpc/status/outcome.js";
 import {
   conventional,
@@ -22,7 +22,7 @@ export function attemptSpanPart(tracing: Tracing): AttemptPart {
     at: "attempt",
     begin(attempt) {
       if (attempt.call?.trace === idle || tracing.idle) return undefined;
-      const callTrace = CallTrace.of(attempt);
+      const callTrace = CallTrace.of(tracing, attempt);
       const { context, recording } = callTrace;
       // If the call is not recorded, its own context is sent, which tells the server not to record either.
       const span = recording ? startSpan(tracing, attempt, callTrace) : undefined;
@@ -40,12 +40,35 @@ class AttemptSpanWatch implements AttemptWatch {
   readonly #attempt: Attempt;
   readonly #span: Span;
   readonly #trace: CallTrace;
+  /** Since when the attempt waits for a connection; `undefined` where it has one. */
+  #unconnectedSinceMs: number | undefined;
+  #stopWatching: (() => void) | undefined;
 
   constructor(tracing: Tracing, attempt: Attempt, span: Span, callTrace: CallTrace) {
     this.#tracing = tracing;
     this.#attempt = attempt;
     this.#span = span;
     this.#trace = callTrace;
+    this.#watchConnection();
+  }
+
+  /** A call on a channel without a connection waits in grpc-js until there is one. */
+  #watchConnection(): void {
+    const { connection, clock } = this.#attempt.record;
+    if (connection === undefined || connection.state === connectivityState.READY) return;
+    this.#unconnectedSinceMs = clock.now();
+    this.#stopWatching = connection.subscribe((state) => {
+      if (state === connectivityState.READY) this.#connectionWaitOver();
+    });
+  }
+
+  #connectionWaitOver(): void {
+    const startedAtMs = this.#unconnectedSinceMs;
+    if (startedAtMs === undefined) return;
+    this.#unconnectedSinceMs = undefined;
+    this.#stopWatching?.();
+    const endedAtMs = this.#attempt.clock.now();
+    this.#trace.waited({ kind: "connection", startedAtMs, endedAtMs });
   }
 
   ended(final: StatusObject, failure: Failure | undefined): undefined {
@@ -53,8 +76,9 @@ class AttemptSpanWatch implements AttemptWatch {
     const { attempt, clock } = this.#attempt;
     const endedAtMs = attempt.endedAtMs ?? clock.now();
     const peer = this.#attempt.getPeer();
-    // An attempt that another attempt has superseded has not failed.
-    const superseded = final.details === supersededText;
+    this.#connectionWaitOver();
+    // An attempt that another attempt has superseded has not failed. It was cancelled, or runs out.
+    const superseded = attempt.superseded === true;
     this.#tracing.guard(() => {
       span.setAttribute(own.attemptOrigin, failure?.origin ?? "remote");
       if (attempt.faults !== undefined) span.setAttribute(own.attemptFaults, [...attempt.faults]);
@@ -78,7 +102,7 @@ function startSpan(tracing: Tracing, passage: Attempt, callTrace: CallTrace): Sp
     [own.attemptNumber]: number,
     [own.attemptCause]: cause,
   };
-  if (cause !== "first") attributes[own.attemptDelayMs] = delayMs;
+  if (cause !== "first") attributes[own.attemptDelayMs] = rounded(delayMs);
   if (after !== undefined) attributes[own.attemptAfter] = statusName(after.code);
   // Not when the attempt was decided: it may have waited in a queue since.
   const startTime = callTrace.time.at(passage.sentAtMs);

@@ -59,6 +59,10 @@ export const own = {
   rejectionReason: "weir.rejection.reason",
   /** Client call that was refused: whether this process refused it, and not a server. */
   rejectionLocal: "weir.rejection.local",
+  /** Wait: `queue`, `backoff`, `connection` or `event_loop`. */
+  waitKind: "weir.wait.kind",
+  /** Wait: the policy that made the call wait; absent where none did. */
+  waitPolicy: "weir.wait.policy",
   /** Decision event: the policy that took the decision. */
   decisionPolicy: "weir.decision.policy",
   /** Decision event: what the policy did, such as `queue`, `reject`, `retry`. */

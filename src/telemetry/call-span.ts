@@ -7,6 +7,7 @@ import {
   SpanKind,
   trace,
 } from "@opentelemetry/api";
+import type { Wait, WaitObserver } from "../core/wait.js";
 import type { Attempt } from "../grpc/client/attempt.js";
 import type { CallPart, CallWatch, PipelineCall } from "../grpc/client/pipeline-call.js";
 import type { CallRecord } from "../grpc/context/call-record.js";
@@ -21,6 +22,7 @@ import {
 } from "./attributes.js";
 import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
 import { instrumentedSpan, type Tracing } from "./tracing.js";
+import { makeWaitSpan } from "./wait-span.js";
 
 /** The part that makes a span for each call, over all of its attempts and the time between them. */
 export function callSpanPart(tracing: Tracing): CallPart {
@@ -42,7 +44,7 @@ export function callSpanPart(tracing: Tracing): CallPart {
       const span = adopted ?? startSpan(tracing, record, time, known, parent);
       const recording = tracing.records(span);
       const spanContext = span === undefined ? parent : trace.setSpan(parent, span);
-      record.trace = new CallTrace(spanContext, recording, time);
+      record.trace = new CallTrace(tracing, spanContext, recording, time);
       if (!recording) return undefined;
       return new CallSpanWatch(tracing, call, span, time, adopted !== undefined);
     },
@@ -121,17 +123,19 @@ function factsOf(
 }
 
 /** The trace of a call that began while there was nothing to do: neither its attempts are traced. */
-export const idle: unique symbol = Symbol("grpc-weir.idle");
+export const idle: WaitObserver = { recording: false, waited() {} };
 
 /** What the attempts of a call need to know about its span. */
-export class CallTrace {
+export class CallTrace implements WaitObserver {
+  readonly #tracing: Tracing;
   /** The context with the call span in it. Below retries and queues, the active context may be that of another call. */
   readonly context: Context;
   /** Whether the call span is recorded, and so its attempts too. */
   readonly recording: boolean;
   readonly time: SpanTime;
 
-  constructor(spanContext: Context, recording: boolean, time: SpanTime) {
+  constructor(tracing: Tracing, spanContext: Context, recording: boolean, time: SpanTime) {
+    this.#tracing = tracing;
     this.context = spanContext;
     this.recording = recording;
     this.time = time;
@@ -140,8 +144,12 @@ export class CallTrace {
   /**
    * The trace of a call. If no part for call spans stands above, its context is the one that was active for the caller.
    */
-  static of({ call, record }: Pick<Attempt, "call" | "record">): CallTrace {
+  static of(tracing: Tracing, { call, record }: Pick<Attempt, "call" | "record">): CallTrace {
     if (call?.trace instanceof CallTrace) return call.trace;
-    return new CallTrace(record.restore(active), true, new SpanTime(record.clock));
+    return new CallTrace(tracing, record.restore(active), true, new SpanTime(record.clock));
+  }
+
+  waited(wait: Wait): void {
+    makeWaitSpan(this.#tracing, this.context, this.time, wait);
   }
 }

@@ -7,7 +7,9 @@ import {
   SpanStatusCode,
   trace,
 } from "@opentelemetry/api";
+import { rounded } from "../core/rounded.js";
 import type { ReportError } from "../core/user-code.js";
+import type { Wait } from "../core/wait.js";
 import type { TraceIds } from "../grpc/context/finished-call.js";
 import type {
   GuardAttemptSpan,
@@ -22,6 +24,7 @@ import { conventional, own, statusName } from "./attributes.js";
 import type { ResolvedTelemetryOptions } from "./options.js";
 import { noteDecisions, SpanTime } from "./spans.js";
 import { Tracing } from "./tracing.js";
+import { makeWaitSpan } from "./wait-span.js";
 
 /**
  * Makes a span of kind INTERNAL for each guarded run, with the decisions of the policies as events, and a child span for
@@ -82,6 +85,14 @@ class GuardRunSpan implements GuardSpan {
     return this.#tracing.idsIn(this.#context);
   }
 
+  get recording(): boolean {
+    return this.#tracing.records(this.#span);
+  }
+
+  waited(wait: Wait): void {
+    makeWaitSpan(this.#tracing, this.#context, this.#time, wait);
+  }
+
   attempt({ number, delayMs, startedAtMs }: GuardedAttempt): GuardAttemptSpan {
     // If the run is not recorded, the context passes that on to the work.
     const span = this.#tracing.records(this.#span)
@@ -120,7 +131,7 @@ class GuardRunSpan implements GuardSpan {
       [own.attemptNumber]: number,
       [own.attemptCause]: number === 1 ? "first" : "retry",
     };
-    if (number > 1) attributes[own.attemptDelayMs] = delayMs;
+    if (number > 1) attributes[own.attemptDelayMs] = rounded(delayMs);
     const startTime = this.#time.at(startedAtMs);
     const options = { kind: SpanKind.INTERNAL, startTime, attributes };
     return this.#tracing.startSpan(`Attempt.${name}`, options, this.#context);

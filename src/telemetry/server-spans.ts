@@ -1,6 +1,7 @@
 import { type Metadata, type ServerInterceptor, status as Status } from "@grpc/grpc-js";
 import { type Attributes, type Context, type Span, SpanKind, trace } from "@opentelemetry/api";
 import type { Clock } from "../core/clock.js";
+import type { Wait } from "../core/wait.js";
 import type { TraceIds } from "../grpc/context/finished-call.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import { ranOutOfTime, toMonotonic } from "../grpc/deadline.js";
@@ -29,6 +30,7 @@ import {
 } from "./options.js";
 import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
 import { serverInstrumented, Tracing } from "./tracing.js";
+import { makeWaitSpan } from "./wait-span.js";
 
 /**
  * Makes a span of kind SERVER for each inbound call, refused calls included, with the decisions of the policies as
@@ -40,11 +42,12 @@ export function serverSpanPart(
 ): ServerSpanPart | undefined {
   if (!options.tracing) return undefined;
   const tracing = new Tracing(options, report);
+  const turns = new LoopTurns(clock);
   return {
     get idle() {
       return tracing.idle;
     },
-    begin: (...call) => new CallSpan(clock, tracing, ...call),
+    begin: (...call) => new CallSpan(clock, tracing, turns, ...call),
   };
 }
 
@@ -78,10 +81,38 @@ const serverErrors: ReadonlySet<Status> = new Set([
   Status.DATA_LOSS,
 ]);
 
+/**
+ * Tells the turns of the event loop apart. What a call receives in the turn in which it arrived was in this process from
+ * the start, so that the time in between was spent on other work.
+ */
+class LoopTurns {
+  readonly #clock: Clock;
+  #number = 0;
+  #running = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The number of this turn. Schedules one task for each turn in which it is asked. */
+  current(): number {
+    if (!this.#running) {
+      this.#running = true;
+      this.#number += 1;
+      this.#clock.afterPoll(() => {
+        this.#running = false;
+      });
+    }
+    return this.#number;
+  }
+}
+
 /** The span of an inbound call. */
 class CallSpan implements ServerSpan {
   readonly #path: string;
+  readonly #clock: Clock;
   readonly #tracing: Tracing;
+  readonly #turns: LoopTurns;
   readonly #time: SpanTime;
   readonly #startedAtMs: number;
   readonly #deadlineMs: number;
@@ -91,14 +122,19 @@ class CallSpan implements ServerSpan {
   /** Only if somebody records. */
   readonly #span: Span | undefined;
   #sent: PartialStatus | undefined;
+  /** The turn of the event loop in which the call arrived. */
+  #turn = 0;
 
   constructor(
     clock: Clock,
     tracing: Tracing,
+    turns: LoopTurns,
     ...[call, path, metadata, inbound]: Parameters<ServerSpanPart["begin"]>
   ) {
     this.#path = path;
+    this.#clock = clock;
     this.#tracing = tracing;
+    this.#turns = turns;
     this.#time = new SpanTime(clock);
     this.#inbound = inbound;
     this.#startedAtMs = inbound?.startedAtMs ?? clock.now();
@@ -111,6 +147,7 @@ class CallSpan implements ServerSpan {
     this.#context = span === undefined ? parent : trace.setSpan(parent, span);
     if (tracing.records(span)) {
       this.#span = span;
+      this.#turn = turns.current();
       if (inbound !== undefined) inbound.recorded = true;
     }
     // OpenTelemetry's own instrumentation takes the parent of its span from the metadata. With the context in it, that is
@@ -124,6 +161,21 @@ class CallSpan implements ServerSpan {
 
   get ids(): TraceIds | undefined {
     return this.#tracing.idsIn(this.#context);
+  }
+
+  get recording(): boolean {
+    return this.#span !== undefined;
+  }
+
+  waited(wait: Wait): void {
+    makeWaitSpan(this.#tracing, this.#context, this.#time, wait);
+  }
+
+  requestComplete(): void {
+    // Over several turns, the request may have come late: how much of that was the network is not known here.
+    if (this.#span === undefined || this.#turns.current() !== this.#turn) return;
+    const startedAtMs = this.#startedAtMs;
+    this.waited({ kind: "event_loop", startedAtMs, endedAtMs: this.#clock.now() });
   }
 
   answered(status: PartialStatus): void {

@@ -1,6 +1,7 @@
 import { type Attributes, type HrTime, type Span, SpanStatusCode } from "@opentelemetry/api";
 import type { Clock } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
+import { rounded } from "../core/rounded.js";
 import { conventional, decisionEvent, own, statusName } from "./attributes.js";
 
 /** Notes how a call or attempt ended. `failed`: whether the span is an error; on a server not every code is one. */
@@ -26,7 +27,7 @@ export function noteDecisions(span: Span, decisions: readonly Decision[], time: 
       [own.decisionEnforced]: decision.enforced,
     };
     if (decision.reason !== undefined) attributes[own.decisionReason] = decision.reason;
-    if (decision.waitMs !== undefined) attributes[own.decisionWaitMs] = decision.waitMs;
+    if (decision.waitMs !== undefined) attributes[own.decisionWaitMs] = rounded(decision.waitMs);
     if (decision.detail !== undefined) attributes[own.decisionDetail] = decision.detail;
     span.addEvent(decisionEvent, attributes, time.at(decision.atMs));
   }

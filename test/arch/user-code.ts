@@ -333,6 +333,7 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "grpc/environment.ts of": ours,
   "policies/fallback/client-providers.ts context": ours,
   "policies/fallback/client-providers.ts watched": ours,
+  "core/wait.ts waited": ours,
   "grpc/context/guard-spans.ts start": ours,
   "grpc/context/guard-spans.ts attempt": ours,
   "grpc/context/guard-spans.ts run": ours,

@@ -50,6 +50,7 @@ export class FakeGate implements Gate<string> {
     this.#queued = true;
     return {
       kind: "queued",
+      sinceMs: 0,
       detail: this.detail,
       leave: () => {
         const was = this.#queued;

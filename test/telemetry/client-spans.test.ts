@@ -69,6 +69,9 @@ describe.each(transports)("%s", (_way, makeTransport) => {
     expect(call?.status.code).toBe(SpanStatusCode.UNSET);
     expect(call?.attributes).toMatchObject({ "weir.call.attempts": 2, "rpc.status_code": "OK" });
     expect(decisionsOf(call)).toEqual(["retry retry"]);
+    const { attributes: told = {} } = call?.events[0] ?? {};
+    expect(told["weir.decision.detail"]).toMatch(/^retry after UNAVAILABLE \(remote\), [\d.]+ ms$/);
+    expect(String(told["weir.decision.wait_ms"])).toMatch(/^\d+(\.\d{1,3})?$/);
     expect(first?.attributes).toMatchObject({
       "previous-rpc-attempts": 0,
       "transparent-retry": false,

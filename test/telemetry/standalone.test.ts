@@ -94,15 +94,16 @@ it("the spans can be put into an array of one's own, with a provider of one's ow
   expect(tree).toEqual([
     `SERVER ${method}`,
     attempt,
+    "INTERNAL wait: backoff",
     `SERVER ${method}`,
     attempt,
     `CLIENT ${method}`,
   ]);
   const ids = spans().map((span) => span.spanContext().spanId);
   const parents = spans().map((span) => span.parentSpanContext?.spanId);
-  expect(parents).toEqual([ids[1], ids[4], ids[3], ids[4], undefined]);
+  expect(parents).toEqual([ids[1], ids[5], ids[5], ids[4], ids[5], undefined]);
   // No transformer has told the target: the call on the wire does.
-  expect(spans()[4]?.attributes).toMatchObject({
+  expect(spans()[5]?.attributes).toMatchObject({
     "server.address": "127.0.0.1",
     "server.port": 40001,
   });

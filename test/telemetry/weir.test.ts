@@ -52,6 +52,9 @@ describe.each(kinds)("a %s call of a weir", (method) => {
     const [lost, won] = tracing.attempts();
     expect(tracing.attempts().map(parentIdOf)).toEqual([idOf(call), idOf(call)]);
     expect(decisionsOf(call)).toEqual(["hedge hedge"]);
+    expect(call?.events[0]?.attributes?.["weir.decision.detail"]).toBe(
+      "hedge after 50 ms without an answer",
+    );
     expect(won?.attributes).toMatchObject({
       "weir.attempt.number": 2,
       "weir.attempt.cause": "hedge",
@@ -69,6 +72,27 @@ describe.each(kinds)("a %s call of a weir", (method) => {
     expect(tracing.servers().map(parentIdOf)).toEqual(
       expect.arrayContaining(tracing.attempts().map(idOf)),
     );
+  });
+
+  it("marks an attempt that lost and runs out, and was answered for nobody", async () => {
+    const slow = [500, 0, 500, 0, 500, 0];
+    const resets = { burst: 4, perSecond: 1 };
+    const world = await open(
+      { retry: { idempotent: true }, hedge: { delayMs: 50 }, resets },
+      ...slow,
+    );
+    for (let i = 0; i < 3; i += 1) await world.call(method);
+    await world.link.pass(1_000);
+    const lost = tracing
+      .attempts()
+      .filter(({ attributes }) => attributes["weir.attempt.superseded"]);
+    const ranOut = lost.filter(({ attributes }) => attributes["rpc.status_code"] === "OK");
+    expect(lost).toHaveLength(3);
+    expect(ranOut).not.toEqual([]);
+    for (const { status, attributes } of lost) {
+      expect(status.code).toBe(SpanStatusCode.UNSET);
+      expect(attributes).not.toHaveProperty("error.type");
+    }
   });
 
   const timed: SceneOptions["client"] = {

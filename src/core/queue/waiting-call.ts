@@ -24,9 +24,8 @@ export interface QueueHost {
  */
 export abstract class QueuedCall implements Queued {
   readonly kind = "queued";
-  /** When it was queued. This and the times below are on the monotonic clock. */
   readonly sinceMs: number;
-  /** The deadline of the call; `Infinity` for none. */
+  /** This and the time below are on the monotonic clock. The deadline of the call; `Infinity` for none. */
   readonly deadlineMs: number;
   /** When its wait ends at the latest; `Infinity` while nothing bounds it. */
   untilMs = Infinity;

@@ -10,6 +10,7 @@ import type { ObserveReport } from "../../core/control.js";
 import type { Decision, PolicyName } from "../../core/decision.js";
 import { type Gate, type GateHost, GateRun } from "../../core/gate.js";
 import type { Refusal } from "../../core/permit.js";
+import type { WaitObserver } from "../../core/wait.js";
 import {
   type AttemptRecord,
   type CallRecord,
@@ -97,7 +98,7 @@ export interface AttemptOwner {
   readonly steps: AttemptSteps;
   readonly requests: ReplayBuffer;
   /** What the telemetry keeps of the call. */
-  readonly trace: unknown;
+  readonly trace: WaitObserver | undefined;
   /** Makes the call below, or gives the one that was made to learn the target. May throw. */
   callFor(attempt: Attempt): ClientCall;
   /** Makes the call below before the gates, so that the record knows its target. */
@@ -286,6 +287,10 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
 
   get observed(): ObserveReport {
     return this.record.observed;
+  }
+
+  get waits(): WaitObserver | undefined {
+    return this.#owner?.trace;
   }
 
   decide(decision: Decision): void {

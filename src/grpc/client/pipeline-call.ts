@@ -5,6 +5,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
+import type { WaitObserver } from "../../core/wait.js";
 import {
   type AttemptRecord,
   attemptKey,
@@ -128,7 +129,7 @@ export class PipelineCall
   readonly steps: Segment;
   readonly requests: ReplayBuffer;
   /** What the telemetry keeps of this call. The record may be that of several calls, one of which came later. */
-  trace: unknown;
+  trace: WaitObserver | undefined;
   /** As the call was given them, but for `parent`. Nobody writes to them. */
   options: OptionsWithRecord;
   readonly #nextCall: NextCall;
@@ -649,9 +650,7 @@ export class PipelineCall
     if (this.#committed !== undefined) return this.#committed === attempt;
     this.#committed = attempt;
     for (const other of this.#live) {
-      if (other === attempt) continue;
-      other.attempt.superseded = true;
-      this.#lose(other);
+      if (other !== attempt) this.#lose(other);
     }
     this.released();
     this.requests.dropBefore(attempt.writtenBefore);
@@ -667,6 +666,7 @@ export class PipelineCall
   #lose(attempt: Attempt): void {
     if (attempt.lost) return;
     attempt.lost = true;
+    attempt.attempt.superseded = true;
     const { resets, target, priority } = this.record;
     const cancel = () => attempt.cancel(Status.CANCELLED, supersededText);
     // One that waits at a gate has no stream that would be reset.

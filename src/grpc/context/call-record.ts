@@ -16,6 +16,7 @@ import type { Priority } from "../../core/priority.js";
 import type { ResetBudgets, Resettable } from "../../core/reset-budget.js";
 import type { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 import { notify, type ReportError, reportSafely } from "../../core/user-code.js";
+import type { WaitObserver } from "../../core/wait.js";
 import { ChannelWatch } from "../channel/watch.js";
 import { deadlineChannel, fixedDeadline, ranOutOfTime, toMonotonic } from "../deadline.js";
 import type { Environment } from "../environment.js";
@@ -45,7 +46,7 @@ export interface AttemptRecord extends Resettable {
   readonly delayMs: number;
   /** The status of the attempt before it, where there was one. */
   readonly after?: StatusObject | undefined;
-  /** Another attempt decided the call, and this one was cancelled. */
+  /** Another attempt decided the call: this one is cancelled, or runs out with nobody to hear it. */
   superseded?: boolean;
   /** The deadline of the attempt on the monotonic clock, as it is sent to the server. */
   untilMs: number;
@@ -155,8 +156,8 @@ export class CallRecord {
   #attempts: AttemptRecord[] | undefined;
   /** How many there were, with those that are no longer in the list. */
   attemptCount = 0;
-  /** What the telemetry keeps of the call. */
-  trace: unknown;
+  /** What the telemetry keeps of the call. It is told of the call's waits. */
+  trace: WaitObserver | undefined;
   /** How it ended, where somebody keeps that. */
   ended: EndedFacts | undefined;
   #attemptsDone = 0;

@@ -1,6 +1,7 @@
 import type { Clock } from "../../core/clock.js";
 import type { Decision } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
+import type { WaitObserver } from "../../core/wait.js";
 import type { TraceIds } from "./finished-call.js";
 
 /** Makes spans of guarded runs. Guards know this interface, so that they need not know OpenTelemetry. */
@@ -19,8 +20,8 @@ export interface GuardedRun {
   readonly clock: Clock;
 }
 
-/** The span of one run, over all of its attempts. */
-export interface GuardSpan {
+/** The span of one run, over all of its attempts. It is told of the run's waits. */
+export interface GuardSpan extends WaitObserver {
   readonly ids: TraceIds | undefined;
   attempt(attempt: GuardedAttempt): GuardAttemptSpan;
   end(ended: GuardEnded): void;

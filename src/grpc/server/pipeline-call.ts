@@ -6,6 +6,7 @@ import type { Decision, PolicyName, Reason } from "../../core/decision.js";
 import { type Due, DueList } from "../../core/due-list.js";
 import { type Gate, type GateHost, GateRun } from "../../core/gate.js";
 import { type Ending, type Outcome, type Refusal, refusal } from "../../core/permit.js";
+import type { WaitObserver } from "../../core/wait.js";
 import { captureScope, outsideClock } from "../context/async-context.js";
 import {
   type CallFacts,
@@ -55,10 +56,12 @@ export interface ServerSpanPart {
   ): ServerSpan;
 }
 
-/** The span of one call. */
-export interface ServerSpan {
+/** The span of one call. It is told of the call's waits. */
+export interface ServerSpan extends WaitObserver {
   /** Runs an event of the call with the span active. */
   run<A extends unknown[]>(event: (...args: A) => void, ...args: A): void;
+  /** The request of a single message is complete. */
+  requestComplete(): void;
   /** The call is answered. The first answer counts. */
   answered(status: PartialStatus): void;
   /** The call has ended. Called once. */
@@ -283,6 +286,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   override onReceiveHalfClose(): void {
     if (this.#request === "streamed") {
+      if (!this.#method.requestStream) this.#span?.requestComplete();
       this.#enter(passHalfClose, undefined);
       return;
     }
@@ -294,6 +298,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   #requestComplete(): void {
     this.#request = "complete";
+    this.#span?.requestComplete();
     this.#askGates();
   }
 
@@ -719,6 +724,10 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   get observed(): ObserveReport | undefined {
     return this.#inbound?.observed;
+  }
+
+  get waits(): WaitObserver | undefined {
+    return this.#span;
   }
 
   decide(decision: Decision): void {

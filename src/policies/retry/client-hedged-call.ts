@@ -1,10 +1,16 @@
 import type { Reason } from "../../core/decision.js";
+import { inMs } from "../../core/rounded.js";
 import type { Attempt } from "../../grpc/client/attempt.js";
 import type { Failure } from "../../grpc/status/outcome.js";
-import { RepeatingCall } from "./client-repeating-call.js";
+import { endText, RepeatingCall } from "./client-repeating-call.js";
 import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from "./hedging.js";
 import type { ResolvedHedgeOptions } from "./options.js";
-import { type FailedAttempt, isInfeasible, isTooLong } from "./rules.js";
+import { type FailedAttempt, isInfeasible, isTooLong, notAfter, stopText } from "./rules.js";
+
+/** The detail of the decision to send an attempt beside one that has not answered. */
+export function unanswered(delayMs: number): string {
+  return `hedge after ${inMs(delayMs)} without an answer`;
+}
 
 /**
  * A call that sends another attempt when the first takes long, and uses the first answer (gRFC A6, hedging). The other
@@ -15,6 +21,8 @@ export class HedgedCall extends RepeatingCall {
   #stoppedBy: Reason | undefined;
   /** An attempt has been decided on and taken from the budget, and waits to be sent. */
   #pending = false;
+  /** The last attempt that was sent and has failed, in words and for the rules. */
+  #failed: { readonly ended: string; readonly known: FailedAttempt } | undefined;
 
   protected override begin(): void {
     super.begin();
@@ -47,6 +55,7 @@ export class HedgedCall extends RepeatingCall {
     }
     this.last = { status, attempt };
     const failed = this.judge(attempt, failure);
+    this.#failed = { ended: endText(failure), known: failed };
     if (this.closing(status)) {
       this.#obey(withoutHedge(this.#underWay, "CLOSED"));
       return;
@@ -64,11 +73,11 @@ export class HedgedCall extends RepeatingCall {
   }
 
   /** Why an attempt could not be sent after this wait: then the call does not wait for it. */
-  #notSentIn(inMs: number, { remainingMs, usualMs }: FailedAttempt): Reason | undefined {
+  #notSentIn(waitMs: number, { remainingMs, usualMs }: FailedAttempt): Reason | undefined {
     if (this.#tooDeep) return "RETRY_DEPTH";
-    if (inMs >= remainingMs) return "RETRY_PAST_DEADLINE";
-    if (isInfeasible(usualMs, remainingMs - inMs)) return "RETRY_INFEASIBLE";
-    return isTooLong(inMs) ? "RETRY_WAIT_TOO_LONG" : undefined;
+    if (waitMs >= remainingMs) return "RETRY_PAST_DEADLINE";
+    if (isInfeasible(usualMs, remainingMs - waitMs)) return "RETRY_INFEASIBLE";
+    return isTooLong(waitMs) ? "RETRY_WAIT_TOO_LONG" : undefined;
   }
 
   protected override stopsBehind(failed: FailedAttempt): Reason {
@@ -114,8 +123,21 @@ export class HedgedCall extends RepeatingCall {
   #fail(reason: Reason, detail?: string): void {
     const { last } = this;
     if (last === undefined) return;
-    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason, detail);
+    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason, this.#why(reason, detail));
     this.conclude(last.status, last.attempt);
+  }
+
+  /** Why no further attempt is sent, in words. */
+  #why(reason: Reason, detail?: string): string | undefined {
+    const failed = this.#failed;
+    if (failed === undefined) return detail;
+    return notAfter(failed.ended, detail ?? stopText(reason, failed.known));
+  }
+
+  /** Notes that no further attempt is sent, while others may still answer. */
+  #noteStop(reason: Reason, given?: string): void {
+    const detail = this.#why(reason, given);
+    this.decide("stop", detail === undefined ? { reason } : { reason, detail });
   }
 
   /** Sends an attempt after a failure. The budget is asked before the wait, as gRFC A6 requires. */
@@ -125,12 +147,12 @@ export class HedgedCall extends RepeatingCall {
     if (this.enforced) {
       this.waitThen(
         delayMs,
-        (waitedMs) => this.#send(waitedMs),
+        (waitedMs) => this.#send(waitedMs, this.#failed?.ended),
         (reason) => this.#unconnected(reason),
         withdrawnMs,
       );
       this.#pending = !this.ended;
-    } else this.#send(delayMs);
+    } else this.#send(delayMs, this.#failed?.ended);
   }
 
   protected override released(): void {
@@ -146,8 +168,9 @@ export class HedgedCall extends RepeatingCall {
   /** The attempt that waited for a connection got none in time. */
   #unconnected(reason: Reason): void {
     this.#pending = false;
-    if (this.inFlight === 0) this.#fail(reason);
-    else this.decide("stop", { reason });
+    const detail = "no connection came in time";
+    if (this.inFlight === 0) this.#fail(reason, detail);
+    else this.#noteStop(reason, detail);
   }
 
   /** Sends an attempt when those in flight take longer than this. */
@@ -174,7 +197,7 @@ export class HedgedCall extends RepeatingCall {
   #hedgeNoMore(reason: Reason): void {
     this.#stoppedBy = reason;
     this.released();
-    this.decide("stop", { reason });
+    this.#noteStop(reason);
   }
 
   /** Stops hedging if another attempt could not end before the deadline. */
@@ -193,14 +216,17 @@ export class HedgedCall extends RepeatingCall {
     this.#stoppedBy = "RETRY_BUDGET";
     this.released();
     if (this.inFlight === 0) this.#fail("RETRY_BUDGET", refused.detail);
-    else this.decide("stop", { reason: "RETRY_BUDGET", detail: refused.detail });
+    else this.#noteStop("RETRY_BUDGET", refused.detail);
     return true;
   }
 
-  #send(delayMs: number): void {
+  /** @param after How the attempt ended that it follows. Without it, it is sent beside those in flight. */
+  #send(delayMs: number, after?: string): void {
     this.#pending = false;
     this.policy.counts.retried += 1;
-    this.decide("hedge", { waitMs: delayMs });
+    const detail =
+      after === undefined ? unanswered(delayMs) : `hedge after ${after}, ${inMs(delayMs)}`;
+    this.decide("hedge", { waitMs: delayMs, detail });
     if (!this.enforced) {
       this.#fail("RETRY_ATTEMPTS_SPENT");
       return;

@@ -6,7 +6,9 @@ import {
 } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
 import type { Reason, Verdict } from "../../core/decision.js";
+import { inMs } from "../../core/rounded.js";
 import { ask, type ReadAnswer, yesOrNo } from "../../core/user-code.js";
+import type { Wait, WaitObserver } from "../../core/wait.js";
 import type { Attempt } from "../../grpc/client/attempt.js";
 import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
 import type { OptionsWithRecord } from "../../grpc/context/call-record.js";
@@ -17,7 +19,7 @@ import { handlerNotRun } from "../../grpc/status/rejection.js";
 import { retriesExhausted } from "../../grpc/status/relay.js";
 import type { RetryBudget } from "./budget.js";
 import type { RetryPolicy } from "./client-policy.js";
-import { type FailedAttempt, qualifies } from "./rules.js";
+import { type FailedAttempt, notAfter, qualifies, stopText } from "./rules.js";
 
 /**
  * How long a call without a deadline waits for a connection before an attempt, in milliseconds, without `connectionMs`.
@@ -110,6 +112,9 @@ export abstract class RepeatingCall extends PipelineCall {
     const { clock } = record;
     const { pendingCalls } = this.environment;
     const startedAtMs = clock.now();
+    // Beside an attempt that runs, the call does not stand still.
+    const waits = this.inFlight === 0 ? this.trace : undefined;
+    let waitsFor: Pick<Wait, "kind" | "startedAtMs"> = { kind: "backoff", startedAtMs };
     const end = (closed: StatusObject) => {
       if (this.inFlight > 0) this.released();
       else this.finish(closed);
@@ -117,6 +122,7 @@ export abstract class RepeatingCall extends PipelineCall {
     let stopTimer: CancelTask = () => {};
     let stopWatching = () => {};
     const leave = () => {
+      this.#noteWait(waits, waitsFor);
       pendingCalls.leave(end);
       stopTimer();
       stopWatching();
@@ -137,7 +143,10 @@ export abstract class RepeatingCall extends PipelineCall {
       }
       if (limit === undefined) {
         limit = this.#connectionLimit(nowMs);
-        this.decide("queue", { reason: "RETRY_AWAITS_CONNECTION" });
+        this.#noteWait(waits, waitsFor);
+        waitsFor = { kind: "connection", startedAtMs: nowMs };
+        const detail = `no connection: waits ${inMs(limit.untilMs - nowMs)} at most`;
+        this.decide("queue", { reason: "RETRY_AWAITS_CONNECTION", detail });
       }
       const { untilMs, reason } = limit;
       stopTimer = clock.schedule(Math.max(0, untilMs - nowMs), () => {
@@ -160,6 +169,15 @@ export abstract class RepeatingCall extends PipelineCall {
     pendingCalls.enter(end, record.connection);
   }
 
+  #noteWait(
+    waits: WaitObserver | undefined,
+    { kind, startedAtMs }: Pick<Wait, "kind" | "startedAtMs">,
+  ): void {
+    if (waits?.recording !== true) return;
+    const endedAtMs = this.record.clock.now();
+    waits.waited({ kind, policy: this.policy.name, startedAtMs, endedAtMs });
+  }
+
   /** Until when the call waits for a connection before its next attempt, and the reason for which it then ends. */
   #connectionLimit(nowMs: number): { readonly untilMs: number; readonly reason: Reason } {
     const lastMs = this.record.deadlineMs - leastAttemptMs;
@@ -176,8 +194,11 @@ export abstract class RepeatingCall extends PipelineCall {
   /** No retry is possible: the caller has seen a part of the response, or the request is no longer kept. */
   protected override afterCommittedFailure(attempt: Attempt, failure: Failure): boolean {
     if (this.closing(failure.status)) return false;
-    const reason = this.stopsBehind({ ...this.#known(attempt, failure), replayable: false });
-    if (reason !== "RETRY_NOT_ELIGIBLE") this.stop(reason);
+    const failed = { ...this.#known(attempt, failure), replayable: false };
+    const reason = this.stopsBehind(failed);
+    if (reason !== "RETRY_NOT_ELIGIBLE") {
+      this.stop(reason, notAfter(endText(failure), stopText(reason, failed)));
+    }
     return false;
   }
 
@@ -276,6 +297,14 @@ export abstract class RepeatingCall extends PipelineCall {
     const failed = { ...status, origin, attempt: number };
     return this.ask(() => retryStatus(failed), yesOrNo, undefined, "retryStatus");
   }
+}
+
+/** How an attempt ended, in words: `UNAVAILABLE (remote)`, or `RESOURCE_EXHAUSTED (remote, LOAD_SHED)`. */
+export function endText({ status, origin, rejection }: Failure): string {
+  const name = Status[status.code] ?? status.code;
+  return rejection === undefined
+    ? `${name} (${origin})`
+    : `${name} (${origin}, ${rejection.reason})`;
 }
 
 /** Whether the channel cannot connect, or is trying to: an attempt would fail at once, or when that connect fails. */

@@ -1,6 +1,7 @@
 import type { Interceptor, NextCall, StatusObject } from "@grpc/grpc-js";
 import type { CancelTask } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
+import { inMs } from "../../core/rounded.js";
 import { yesOrNo } from "../../core/user-code.js";
 import type { Attempt } from "../../grpc/client/attempt.js";
 import { type MessageCopy, readableLater } from "../../grpc/client/kept-request.js";
@@ -16,16 +17,16 @@ import type { Environment } from "../../grpc/environment.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
 import type { MessageContext } from "../../grpc/types.js";
-import { HedgedCall } from "./client-hedged-call.js";
+import { HedgedCall, unanswered } from "./client-hedged-call.js";
 import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./client-policy.js";
-import { RepeatingCall } from "./client-repeating-call.js";
+import { endText, RepeatingCall } from "./client-repeating-call.js";
 import {
   type HedgeOptions,
   type RetryOptions,
   resolveHedgeOptions,
   resolveRetryOptions,
 } from "./options.js";
-import { type FailedAttempt, type RetryDecision, RetryRules } from "./rules.js";
+import { type FailedAttempt, notAfter, type RetryDecision, RetryRules, stopText } from "./rules.js";
 
 /** The policies that make extra attempts of a method's calls. */
 export interface AttemptPolicies {
@@ -109,7 +110,15 @@ class RetriedCall extends RepeatingCall {
     const { record } = this;
     this.#stopObserving = record.clock.schedule(delayMs, () => {
       const atMs = record.clock.now();
-      record.decide({ policy: "hedge", verdict: "hedge", enforced: false, atMs, waitMs: delayMs });
+      const detail = unanswered(delayMs);
+      record.decide({
+        policy: "hedge",
+        verdict: "hedge",
+        enforced: false,
+        atMs,
+        waitMs: delayMs,
+        detail,
+      });
     });
   }
 
@@ -140,11 +149,13 @@ class RetriedCall extends RepeatingCall {
     if (notSent && unwanted !== undefined) this.accept(unwanted.attempt, unwanted.status);
     else if (notSent && last !== undefined) {
       // A policy below refused the retry, or it could not be set up. The call ends with what the server said before.
-      this.stop(rejection?.reason ?? "RETRY_NOT_ELIGIBLE");
+      const { details } = status;
+      this.stop(rejection?.reason ?? "RETRY_NOT_ELIGIBLE", `the retry was not sent: ${details}`);
       this.conclude(last.status, last.attempt);
     } else {
       this.last = { status, attempt };
-      if (!this.#goOn(this.judge(attempt, failure), status)) this.conclude(status, attempt);
+      const failed = this.judge(attempt, failure);
+      if (!this.#goOn(failed, status, endText(failure))) this.conclude(status, attempt);
     }
   }
 
@@ -171,7 +182,9 @@ class RetriedCall extends RepeatingCall {
     const answer = new Failure(status, "remote", rejectionOf(status));
     const failed = { ...this.judge(attempt, answer), unwanted: true };
     this.#unwanted = { attempt, status };
-    if (!this.#goOn(failed, status)) this.accept(attempt, status);
+    if (!this.#goOn(failed, status, "a response that is not wanted")) {
+      this.accept(attempt, status);
+    }
   }
 
   protected override streamed(message: unknown): void {
@@ -206,7 +219,7 @@ class RetriedCall extends RepeatingCall {
       replayable: true,
     };
     this.last = { status, attempt };
-    if (!this.#goOn(failed, status, delivered)) return false;
+    if (!this.#goOn(failed, status, endText(failure), delivered)) return false;
     this.resumeWith(next.request);
     return true;
   }
@@ -216,9 +229,9 @@ class RetriedCall extends RepeatingCall {
     return decision.kind === "stop" ? decision.reason : "RETRY_COMMITTED";
   }
 
-  /** The retry that was decided on is not made. */
-  #giveUp(reason: Reason, status: StatusObject): void {
-    this.stop(reason);
+  /** The retry that was decided on is not made, because no connection came. */
+  #giveUp(reason: Reason, status: StatusObject, after: string): void {
+    this.stop(reason, notAfter(after, "no connection came in time"));
     const unwanted = this.#unwanted;
     if (unwanted?.status === status) this.accept(unwanted.attempt, status);
     else this.conclude(status, this.last?.attempt);
@@ -244,36 +257,44 @@ class RetriedCall extends RepeatingCall {
   /**
    * Decides about another attempt, and launches it after the wait. False when none follows.
    *
+   * @param after How the last attempt ended, in words.
    * @param free The attempt is no extra load, so that the budget is not asked.
    */
-  #goOn(failed: FailedAttempt, status: StatusObject, free = false): boolean {
+  #goOn(failed: FailedAttempt, status: StatusObject, after: string, free = false): boolean {
     // A function of the user's that was asked about the status may have cancelled the call.
     if (this.ended) return true;
     if (this.closing(status)) {
-      this.stop("CLOSED");
+      this.stop("CLOSED", notAfter(after, stopText("CLOSED", failed)));
       return false;
     }
     const decision = this.#decide(failed);
     if (decision.kind === "stop") {
       // No decision is noted for failures that are never retried: there would be too many.
-      if (decision.reason !== "RETRY_NOT_ELIGIBLE") this.stop(decision.reason);
+      const { reason } = decision;
+      if (reason !== "RETRY_NOT_ELIGIBLE") {
+        this.stop(reason, notAfter(after, stopText(reason, failed)));
+      }
       return false;
     }
     const withdrawnMs = free ? undefined : this.record.clock.now();
     const refused = free ? undefined : this.budget?.tryWithdraw(this.record.priority);
     this.#paid = !free;
     if (refused !== undefined) {
-      this.stop("RETRY_BUDGET", refused.detail);
+      this.stop("RETRY_BUDGET", notAfter(after, refused.detail));
       return false;
     }
     const { delayMs } = decision;
     this.policy.counts.retried += 1;
-    this.decide("retry", { waitMs: delayMs });
+    const asked = typeof failed.pushback === "number" ? ", as the server asked" : "";
+    this.decide("retry", {
+      waitMs: delayMs,
+      detail: `retry after ${after}, ${inMs(delayMs)}${asked}`,
+    });
     if (!this.enforced) return false;
     this.waitThen(
       delayMs,
       (waitedMs) => this.launch("retry", waitedMs, status),
-      (reason) => this.#giveUp(reason, status),
+      (reason) => this.#giveUp(reason, status, after),
       withdrawnMs,
     );
     return true;

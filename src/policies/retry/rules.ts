@@ -1,6 +1,7 @@
 import type { Random } from "../../core/clock.js";
 import type { Reason } from "../../core/decision.js";
 import { pauseMs } from "../../core/pause.js";
+import { inMs } from "../../core/rounded.js";
 import { type StatusOrigin, statusCode } from "../../core/status.js";
 import type { ResolvedRetryOptions } from "./options.js";
 
@@ -134,6 +135,36 @@ function reliesOnClaim(
   if (idempotent === true) return false;
   if (failed.origin === "refused") return true;
   return failed.origin === "remote" && !eligibleAnswer(failed, options, idempotent);
+}
+
+/** Why no attempt follows a failed one, in words, by the reason code. */
+const stopTexts: Readonly<Partial<Record<Reason, (failed: FailedAttempt) => string>>> = {
+  RETRY_ATTEMPTS_SPENT: ({ attempts }) =>
+    attempts === 1 ? "1 attempt is all there is" : `all ${attempts} attempts are spent`,
+  RETRY_PAST_DEADLINE: (failed) => `the wait is longer than the ${left(failed)} that are left`,
+  RETRY_INFEASIBLE: (failed) =>
+    `${left(failed)} are left, and such calls take ${inMs(failed.usualMs ?? 0)}`,
+  RETRY_PUSHBACK_STOP: () => "the server asked not to be retried",
+  RETRY_WAIT_TOO_LONG: ({ pushback, retryInfoMs = 0 }) =>
+    `the server asked for a wait of ${inMs(typeof pushback === "number" ? pushback : retryInfoMs)}`,
+  RETRY_COMMITTED: () => "the response has begun, or the request is kept no longer",
+  RETRY_EXHAUSTED_BELOW: () => "a service below has given up retrying",
+  RETRY_DEPTH: () => "a service above retries already",
+  CLOSED: () => "the client was closed",
+};
+
+function left({ remainingMs }: FailedAttempt): string {
+  return inMs(Math.max(0, remainingMs));
+}
+
+/** Why no attempt follows a failed one, in words; `undefined` where the reason code says all. */
+export function stopText(reason: Reason, failed: FailedAttempt): string | undefined {
+  return stopTexts[reason]?.(failed);
+}
+
+/** The detail of a decision that no attempt follows one that ended so. */
+export function notAfter(ended: string, why: string | undefined): string {
+  return why === undefined ? `none after ${ended}` : `none after ${ended}: ${why}`;
 }
 
 function stop(reason: Reason): RetryDecision {

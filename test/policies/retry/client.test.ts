@@ -61,7 +61,9 @@ describe.each(kinds)("retry of %s", (method) => {
       "retry",
       "RETRY_ATTEMPTS_SPENT",
     ]);
-    expect(decisions.at(-1)).not.toHaveProperty("detail");
+    expect(decisions.at(-1)?.detail).toBe(
+      "none after UNAVAILABLE (remote): all 4 attempts are spent",
+    );
   });
 
   it("asks services above for no retry either, once it gives up itself, and not before", async () => {
@@ -91,10 +93,13 @@ describe.each(kinds)("retry of %s", (method) => {
       details: "later",
       metadata: pushback("1234"),
     });
-    const { call, clock } = await scene({ handlers: server.handlers });
+    const { call, clock, decisions } = await scene({ handlers: server.handlers });
     const beganMs = clock.now();
     expect((await call(method)).code).toBe(Status.OK);
     expect(clock.now() - beganMs).toBe(1234);
+    expect(decisions[0]?.detail).toBe(
+      "retry after UNAVAILABLE (remote), 1234 ms, as the server asked",
+    );
   });
 
   it.each(["-1", "abc", "", "1.5", "1e3", "99999999999", "2147483647", "300001"])(

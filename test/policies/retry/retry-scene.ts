@@ -7,7 +7,7 @@ import {
 } from "../../../src/policies/retry/rules.js";
 
 /** An answer that may be retried, unless a test says otherwise. */
-const unavailable: FailedAttempt = {
+export const unavailable: FailedAttempt = {
   code: statusCode.unavailable,
   origin: "remote",
   attempts: 1,

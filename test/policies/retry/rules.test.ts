@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { statusCode } from "../../../src/core/status.js";
-import type { FailedAttempt } from "../../../src/policies/retry/rules.js";
-import { rules } from "./retry-scene.js";
+import { type FailedAttempt, notAfter, stopText } from "../../../src/policies/retry/rules.js";
+import { rules, unavailable } from "./retry-scene.js";
 
 const code = { cancelled: 1, deadlineExceeded: 4, aborted: 10, internal: 13 } as const;
 const codes = [
@@ -306,5 +306,39 @@ describe("a server that says at once, again and again", () => {
   ])("is kept to the word when it names a wait that is one: of %i ms", (pushback, waits) => {
     const { word } = rules({ idempotent: true });
     expect([1, 2, 3].map((attempts) => word({ pushback, attempts }))).toEqual(waits);
+  });
+});
+
+describe("the words for why no attempt follows", () => {
+  it.each([
+    ["RETRY_ATTEMPTS_SPENT", { attempts: 3 }, "all 3 attempts are spent"],
+    ["RETRY_ATTEMPTS_SPENT", { attempts: 1 }, "1 attempt is all there is"],
+    [
+      "RETRY_PAST_DEADLINE",
+      { remainingMs: 40.4 },
+      "the wait is longer than the 40 ms that are left",
+    ],
+    [
+      "RETRY_INFEASIBLE",
+      { remainingMs: 40.4, usualMs: 90.1 },
+      "40 ms are left, and such calls take 90 ms",
+    ],
+    ["RETRY_WAIT_TOO_LONG", { pushback: 300_001 }, "the server asked for a wait of 300001 ms"],
+    ["RETRY_WAIT_TOO_LONG", { retryInfoMs: 300_001 }, "the server asked for a wait of 300001 ms"],
+    ["RETRY_PUSHBACK_STOP", {}, "the server asked not to be retried"],
+    ["RETRY_COMMITTED", {}, "the response has begun, or the request is kept no longer"],
+    ["RETRY_EXHAUSTED_BELOW", {}, "a service below has given up retrying"],
+    ["RETRY_DEPTH", {}, "a service above retries already"],
+    ["CLOSED", {}, "the client was closed"],
+  ] as const)("%s of %o", (reason, failed, words) => {
+    expect(stopText(reason, { ...unavailable, ...failed })).toBe(words);
+    expect(notAfter("UNAVAILABLE (remote)", words)).toBe(
+      `none after UNAVAILABLE (remote): ${words}`,
+    );
+  });
+
+  it("are none where the reason code says all", () => {
+    expect(stopText("BREAKER_OPEN", unavailable)).toBeUndefined();
+    expect(notAfter("UNAVAILABLE (remote)", undefined)).toBe("none after UNAVAILABLE (remote)");
   });
 });
