@@ -30,6 +30,11 @@ export function serviceOf({ name, kind }: SpanRecord): string {
   return "";
 }
 
+/** The span is a time in which its parent stood still. */
+export function isWait({ attributes }: SpanRecord): boolean {
+  return attributes["weir.wait.kind"] !== undefined;
+}
+
 export function attemptNumber({ attributes }: SpanRecord): number {
   return Number(attributes["weir.attempt.number"] ?? 0);
 }
@@ -124,9 +129,7 @@ export function richest(
     if (!wanted(orderIdOf(trace)) || gaps(trace).length > 0) continue;
     const again = trace.spans.filter((span) => attemptNumber(span) > 1);
     const causes = new Set(again.map((span) => span.attributes["weir.attempt.after"]));
-    const waited = trace.spans.some(({ events }) =>
-      events.some(({ attributes: said }) => said["weir.decision.verdict"] === "queue"),
-    );
+    const waited = trace.spans.some(isWait);
     const score =
       Math.min(refusals(trace), 1) * 100 +
       causes.size * 50 +

@@ -1,6 +1,6 @@
 import type { SpanRecord } from "./messages.js";
 import type { Paint } from "./paint.js";
-import { attemptNumber, type Node, refusal, serviceOf, type Trace } from "./traces.js";
+import { attemptNumber, isWait, type Node, refusal, serviceOf, type Trace } from "./traces.js";
 
 const serviceWidth = 10;
 const nameWidth = 28;
@@ -17,7 +17,7 @@ interface Row {
 /** A bar over the part of the trace from one time to another. */
 type Draw = (startMs: number, endMs: number, sign: string) => string;
 
-/** A trace for a person: a line for each span and each wait, indented by parent, with a bar over the time. */
+/** A trace for a person: a line for each span, waits among them, indented by parent, with a bar over the time. */
 export function waterfall(trace: Trace, paint: Paint): string {
   const { root } = trace;
   const from = root.span.startMs;
@@ -34,23 +34,23 @@ export function waterfall(trace: Trace, paint: Paint): string {
     return /^[A-Z]|^shed/.test(note) ? paint.bad(note) : note;
   };
   const rows: Row[] = [];
-  const visit = (node: Node, depth: number): void => {
+  const visit = (node: Node, depth: number, parent?: SpanRecord): void => {
     const { span, children } = node;
     const { startMs, endMs } = span;
-    const service = serviceOf(span);
+    const waits = isWait(span);
     rows.push({
-      service,
+      service: serviceOf(waits && parent !== undefined ? parent : span),
       name: " ".repeat(depth) + label(span),
-      bar: bar(startMs, endMs, attemptNumber(span) > 0 ? "▒" : "█"),
+      bar: bar(startMs, endMs, waits ? "·" : attemptNumber(span) > 0 ? "▒" : "█"),
       ms: endMs - startMs,
-      note: outcome(span),
+      note: waits && parent !== undefined ? whyWaited(span, parent) : outcome(span),
     });
     const steps = stepsOf(node, depth + 1, bar);
     for (const child of children) {
       while (steps[0] !== undefined && steps[0].atMs <= child.span.startMs) {
         rows.push(...steps.splice(0, 1));
       }
-      visit(child, depth + 1);
+      visit(child, depth + 1, span);
     }
     rows.push(...steps);
   };
@@ -95,37 +95,25 @@ interface Step extends Row {
   readonly atMs: number;
 }
 
-/** The decisions that let a call wait, or go no further, as lines of their own. */
-function stepsOf({ span, children }: Node, depth: number, bar: Draw): Step[] {
-  const service = serviceOf(span);
-  return span.events.flatMap(({ atMs, attributes }) => {
-    const verdict = attributes["weir.decision.verdict"];
-    const step = (name: string, startMs: number, ms: number, note: string): Step[] => [
-      {
-        service,
-        name: " ".repeat(depth) + name,
-        bar: bar(startMs, startMs + ms, "·"),
-        ms,
-        note,
-        atMs: startMs,
-      },
-    ];
-    const ms = Number(attributes["weir.decision.wait_ms"] ?? 0);
-    // The wait for a connection ends with the next attempt.
-    if (attributes["weir.decision.reason"] === "RETRY_AWAITS_CONNECTION") {
-      const next = children.find((child) => child.span.startMs >= atMs);
-      return step("waits to connect", atMs, (next?.span.startMs ?? atMs) - atMs, "");
-    }
-    // A queue tells of its wait at the end, a retry at the beginning.
-    if (verdict === "queue") return step("waits in the queue", atMs - ms, ms, "");
-    if (verdict === "stop") {
-      return step("no more attempts", atMs, 0, String(attributes["weir.decision.reason"] ?? ""));
-    }
-    if (verdict !== "retry") return [];
-    const next = children.find(
-      (child) => attemptNumber(child.span) > 1 && child.span.startMs >= atMs,
-    );
-    const after = next?.span.attributes["weir.attempt.after"];
-    return step("waits", atMs, ms, after === undefined ? "" : `to retry after ${String(after)}`);
-  });
+/** The decisions after which a call went no further, as lines of their own. Waits are spans, and say how long. */
+function stepsOf({ span }: Node, depth: number, bar: Draw): Step[] {
+  return span.events
+    .filter(({ attributes }) => attributes["weir.decision.verdict"] === "stop")
+    .map(({ atMs, attributes }) => ({
+      service: serviceOf(span),
+      name: `${" ".repeat(depth)}no more attempts`,
+      bar: bar(atMs, atMs, "·"),
+      ms: 0,
+      note: String(attributes["weir.decision.reason"] ?? ""),
+      atMs,
+    }));
+}
+
+/** Why a call waited: what the decision says that was taken when the wait began. */
+function whyWaited(wait: SpanRecord, call: SpanRecord): string {
+  const decision = call.events.find(
+    ({ atMs, attributes }) =>
+      Math.abs(atMs - wait.startMs) < 1 && attributes["weir.decision.verdict"] === "retry",
+  );
+  return String(decision?.attributes["weir.decision.detail"] ?? "");
 }

@@ -24,16 +24,17 @@ export function traceTree(): string {
   const spans = exporter.getFinishedSpans();
   const lines: string[] = [];
   const add = (span: ReadableSpan, depth: number) => {
-    const { attributes, events, name } = span;
+    const { attributes, events, name, duration } = span;
     const cause = attributes["weir.attempt.cause"];
     const why = cause === undefined ? "" : ` (${String(cause)})`;
-    const status = String(attributes["rpc.status_code"]);
-    lines.push(`${"  ".repeat(depth)}${name}${why}: ${status}`);
+    const tookMs = Math.round(duration[0] * 1_000 + duration[1] / 1e6);
+    // A wait is a time in which the call above it stood still. It has no status.
+    const status = attributes["rpc.status_code"] ?? `${tookMs} ms`;
+    lines.push(`${"  ".repeat(depth)}${name}${why}: ${String(status)}`);
     for (const { attributes: decision = {} } of events) {
       const said = ["policy", "verdict", "reason"].map((key) => decision[`weir.decision.${key}`]);
-      lines.push(
-        `${"  ".repeat(depth + 1)}· ${said.filter((word) => word !== undefined).join(" ")}`,
-      );
+      const words = decision["weir.decision.detail"] ?? said.filter((word) => word).join(" ");
+      lines.push(`${"  ".repeat(depth + 1)}· ${String(words)}`);
     }
     const { spanId } = span.spanContext();
     for (const child of spans)
