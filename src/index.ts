@@ -51,5 +51,6 @@ export type {
   HealthStatus,
 } from "./policies/drain/server.js";
 export type { FaultsControl } from "./policies/faults/faults.js";
+export { explain } from "./telemetry/explain.js";
 export type { Weir, WeirOptions, WeirSnapshot } from "./weir.js";
 export { createWeir } from "./weir.js";

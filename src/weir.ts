@@ -53,6 +53,7 @@ import {
 } from "./policies/drain/server.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
 import { spanParts, traceReader } from "./telemetry/client-spans.js";
+import { explain } from "./telemetry/explain.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
 import {
   type ResolvedTelemetryOptions,
@@ -218,6 +219,18 @@ export class Weir {
   /** The finished calls that are kept: the last ones, the last that failed, and the last slow ones. The latest first. */
   history(): CallHistory {
     return this.#environment.history?.snapshot() ?? { last: [], failed: [], slow: [] };
+  }
+
+  /**
+   * Says in about ten lines what became of a call, and why: what it ended with and who said so, each attempt, each decision,
+   * and where to read on.
+   *
+   * @param subject A call that grpc-js gave you, on a client or in a handler; an error or status of a call that failed; an
+   *   error of a guard; or a finished call from `history()` or `onCall`.
+   * @returns Lines of text. One line for what the toolkit knows nothing of.
+   */
+  explain(subject: unknown): string {
+    return explain(subject);
   }
 
   /**

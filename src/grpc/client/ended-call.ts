@@ -92,16 +92,18 @@ export function endedFacts(call: EndedCall, status: StatusObject, cancelled: boo
 
 const none: readonly never[] = [];
 
-/** The attempt that the caller has the status of. Layers above hand metadata on as they are. */
+/** The attempt that the caller has the status of. A policy may have added to its metadata on the way. */
 function decidedBy(
   attempts: readonly AttemptRecord[],
-  { code, metadata }: StatusObject,
+  { code, details, metadata }: StatusObject,
 ): AttemptRecord | undefined {
-  return attempts.findLast(({ failure, endedAtMs, superseded }) =>
-    code === Status.OK
-      ? endedAtMs !== undefined && failure === undefined && superseded !== true
-      : failure?.status.metadata === metadata,
-  );
+  return attempts.findLast(({ failure, endedAtMs, superseded }) => {
+    if (code === Status.OK) {
+      return endedAtMs !== undefined && failure === undefined && superseded !== true;
+    }
+    const its = failure?.status;
+    return its?.metadata === metadata || (its?.code === code && its.details === details);
+  });
 }
 
 /** The attempts without their statuses. An attempt that has ended OK has none, and nobody writes to it any more. */

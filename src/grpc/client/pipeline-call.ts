@@ -15,7 +15,7 @@ import {
   type OptionsWithRecord,
   recordKey,
 } from "../context/call-record.js";
-import { callFacts, type KnownCall, type TellsFacts } from "../context/finished-call.js";
+import { callFacts, type KnownCall, knownCall, type TellsFacts } from "../context/finished-call.js";
 import { callOfFailure, type History } from "../context/history.js";
 import { CallDeadline, callBelow, toEpoch } from "../deadline.js";
 import { previousAttemptsKey, retryDepthKey } from "../metadata.js";
@@ -725,9 +725,7 @@ export class PipelineCall
 
   [callFacts](): KnownCall {
     const { record, trace } = this;
-    const { clock } = record;
-    const facts = record.ended ?? runningFacts(record, trace);
-    return { facts, epochOffsetMs: clock.wallNow() - clock.now() };
+    return knownCall(record.ended ?? runningFacts(record, trace), record.clock);
   }
 
   // ---- The response, as the caller sees it.

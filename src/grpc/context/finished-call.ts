@@ -1,4 +1,5 @@
 import { status as Status } from "@grpc/grpc-js";
+import type { Clock } from "../../core/clock.js";
 import type { Decision, PolicyName, Reason } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
 import type { StatusOrigin } from "../../core/status.js";
@@ -167,6 +168,11 @@ export interface KnownCall {
   readonly facts: CallFacts;
   /** What is added to a time of the monotonic clock for one of the wall clock, in milliseconds. */
   readonly epochOffsetMs: number;
+}
+
+/** The facts with the present distance of the clocks. If the wall clock was set since, past calls follow. */
+export function knownCall(facts: CallFacts, clock: Clock): KnownCall {
+  return { facts, epochOffsetMs: clock.wallNow() - clock.now() };
 }
 
 /** The name of a status code; the number itself if it is no known code. */

@@ -2,7 +2,13 @@ import { status as Status } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
 import { notify, type Observer, type ReportError } from "../../core/user-code.js";
-import { type CallFacts, type FinishedCall, finishedOf, type KnownCall } from "./finished-call.js";
+import {
+  type CallFacts,
+  type FinishedCall,
+  finishedOf,
+  type KnownCall,
+  knownCall,
+} from "./finished-call.js";
 
 /** How many finished calls a weir keeps, and which it keeps longer. */
 export interface HistoryOptions {
@@ -97,7 +103,7 @@ export class History {
     if (facts.code !== Status.OK) {
       this.#failed.add(facts);
       if (typeof failure === "object" && failure !== null) {
-        failures.set(failure, { facts, epochOffsetMs: this.#epochOffsetMs });
+        failures.set(failure, knownCall(facts, this.#clock));
       }
     }
     if (this.#isSlow(facts, usualMs)) this.#slow.add(facts);
@@ -119,7 +125,7 @@ export class History {
     };
   }
 
-  /** Read when somebody asks, and not for each call. If the wall clock was set since, past calls follow. */
+  /** Read when somebody asks, and not for each call. */
   get #epochOffsetMs(): number {
     return this.#clock.wallNow() - this.#clock.now();
   }

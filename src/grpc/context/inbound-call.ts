@@ -11,6 +11,13 @@ import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
 import type { CallKind, ServerCall } from "../types.js";
+import {
+  type CallFacts,
+  callFacts,
+  type KnownCall,
+  knownCall,
+  type TellsFacts,
+} from "./finished-call.js";
 
 /** The call that a handler serves. */
 export interface CurrentCall {
@@ -63,6 +70,11 @@ export type AuthContext = ReturnType<ServerCall["getAuthContext"]>;
 /** The caller of a call. Asked only on demand, because most calls do not need it. */
 export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 
+/** The policies that a call passes. */
+interface Row extends TellsFacts {
+  stop(refused: Refusal, policy: PolicyName, enforced: boolean): void;
+}
+
 /** A list of nothing, for the calls to which nothing happens. */
 const none: readonly never[] = Object.freeze([]);
 
@@ -77,7 +89,7 @@ export type InboundEnd = "finished" | "cancelled" | "deadline";
 /**
  * The record of one inbound call. AsyncLocalStorage carries it to the handler and to everything that the handler calls.
  */
-export class InboundCall implements CurrentCall {
+export class InboundCall implements CurrentCall, TellsFacts {
   readonly method: string;
   readonly kind: CallKind;
   readonly clock: Clock;
@@ -112,7 +124,9 @@ export class InboundCall implements CurrentCall {
    * The policies that the call passes. One of them may end it while its handler runs, or, not enforced, note that it
    * would.
    */
-  row: { stop(refused: Refusal, policy: PolicyName, enforced: boolean): void } | undefined;
+  row: Row | undefined;
+  /** How it ended, where somebody keeps that. */
+  ended: CallFacts | undefined;
   #decisions: Decision[] | undefined;
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
@@ -266,6 +280,10 @@ export class InboundCall implements CurrentCall {
         reportSafely(this.report, error, "inbound call cancelled");
       }
     }
+  }
+
+  [callFacts](): KnownCall | undefined {
+    return this.ended === undefined ? this.row?.[callFacts]() : knownCall(this.ended, this.clock);
   }
 
   get decisions(): readonly Decision[] {

@@ -12,6 +12,7 @@ import {
   type CallFacts,
   callFacts,
   type KnownCall,
+  knownCall,
   type TellsFacts,
   type TraceIds,
 } from "../context/finished-call.js";
@@ -195,7 +196,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   /** The policy that refused the call, if one of these gates did, and the reason of the refusal. */
   #refusedBy: PolicyName | undefined;
   #reason: Reason | undefined;
-  #ended: EndedFacts | undefined;
+  #ended: CallFacts | undefined;
   #answered = false;
   /** The handler of a single response runs, and has not answered. */
   #handling = false;
@@ -612,6 +613,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     if (history === undefined || inbound === undefined) return;
     const facts = this.#factsOf(inbound, inbound.doneAtMs, this.#code ?? ownEnd(inbound));
     this.#ended = facts;
+    inbound.ended = facts;
     history.ended(facts, undefined, undefined);
     if (history.onCall !== undefined) this.#enter(tell, facts);
   }
@@ -650,7 +652,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     const inbound = this.#inbound;
     const { clock } = this;
     const facts = this.#ended ?? (inbound && this.#factsOf(inbound, clock.now(), undefined));
-    return facts && { facts, epochOffsetMs: clock.wallNow() - clock.now() };
+    return facts && knownCall(facts, clock);
   }
 
   /** Lets go of all that an ended call has no use for. A handler that answers later is not heard any more. */
