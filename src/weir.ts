@@ -9,7 +9,7 @@ import {
 } from "./core/options.js";
 import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
-import { type Observer, reportSafely } from "./core/user-code.js";
+import { type Observer, type ReportError, reportSafely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
 import type { FinishedCall } from "./grpc/context/finished-call.js";
@@ -55,6 +55,7 @@ import type { FaultsControl } from "./policies/faults/faults.js";
 import { spanParts, traceReader } from "./telemetry/client-spans.js";
 import { explain } from "./telemetry/explain.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
+import { clientMeters, Metrics, serverMeter } from "./telemetry/metrics.js";
 import {
   type ResolvedTelemetryOptions,
   resolveTelemetryOptions,
@@ -74,7 +75,7 @@ export interface WeirOptions extends EnvironmentOptions {
    * failed, and the last 100 slow ones
    */
   readonly history?: HistoryOptions | false;
-  /** What goes to OpenTelemetry. @defaultValue spans, through the globals of `@opentelemetry/api` */
+  /** What goes to OpenTelemetry. @defaultValue spans and metrics, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
 
@@ -100,6 +101,8 @@ export interface WeirSnapshot {
 export class Weir {
   readonly #environment: Environment;
   readonly #telemetry: ResolvedTelemetryOptions;
+  /** Absent where nothing is to be measured. */
+  readonly #metrics: Metrics | undefined;
   readonly #controls = new PolicyControls();
   readonly #servers = new WeakList<ServerPolicies>();
   /** The policies that were built from a policy object, with a copy of the object as it was then. */
@@ -113,10 +116,21 @@ export class Weir {
 
   /** @internal Use {@link createWeir}. */
   constructor(environment: Environment, telemetry: ResolvedTelemetryOptions) {
-    this.#environment = environment;
     this.#telemetry = telemetry;
     const spans = guardSpans(telemetry, environment.report);
-    this.#guards = new Guards(environment, (built) => this.#controls.add(built), spans);
+    this.#metrics = telemetry.metrics ? this.#newMetrics(environment.report) : undefined;
+    this.#environment = { ...environment, counter: this.#metrics };
+    this.#guards = new Guards(this.#environment, (built) => this.#controls.add(built), spans);
+  }
+
+  #newMetrics(report: ReportError): Metrics {
+    const metrics = new Metrics(this.#telemetry, report, (gauges) => {
+      this.#controls.measure(gauges);
+      this.#guards.measure(gauges);
+      for (const { drain } of this.#servers) drain.measure(gauges);
+    });
+    this.policy("breaker").onStateChange((change) => metrics.breakerChanged(change));
+    return metrics;
   }
 
   /**
@@ -139,7 +153,9 @@ export class Weir {
       reportSafely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanParts(environment, this.#telemetry);
-    return clientOptions(own, clientPipeline(policies, environment, spans), environment);
+    const meters = this.#metrics && clientMeters(this.#metrics);
+    const pipeline = clientPipeline(policies, environment, spans, meters);
+    return clientOptions(own, pipeline, environment);
   }
 
   #policiesOf(policy: ClientPolicy): ClientPolicies {
@@ -160,7 +176,8 @@ export class Weir {
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
     checkOwn("server.own", own, ["interceptors"]);
     const spans = serverSpanPart(this.#environment, this.#telemetry);
-    const policies = new ServerPolicies(policy, this.#environment, spans);
+    const meter = this.#metrics && serverMeter(this.#metrics);
+    const policies = new ServerPolicies(policy, this.#environment, spans, meter);
     this.#controls.add(policies.built);
     this.#servers.add(policies);
     return { ...own, interceptors: policies.pipeline(own.interceptors) };

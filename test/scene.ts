@@ -18,6 +18,7 @@ import type { FinishedCall } from "../src/grpc/context/finished-call.js";
 import type { HistoryOptions } from "../src/grpc/context/history.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
+import type { TelemetryOptions } from "../src/telemetry/options.js";
 import type { VirtualClock } from "../src/testing/clock/virtual-clock.js";
 import {
   type InMemoryLink,
@@ -61,6 +62,7 @@ export interface SceneOptions extends InMemoryOptions {
   readonly ownClient?: ClientOptions;
   readonly ownServer?: ServerOptions;
   readonly handlers?: ConformanceServiceServer;
+  readonly telemetry?: TelemetryOptions;
   readonly onDecision?: (decision: DecisionEvent) => void;
   readonly onCall?: (call: FinishedCall) => void;
   readonly history?: HistoryOptions | false;
@@ -91,6 +93,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
   const weir = createWeir({
     clock,
     random,
+    ...(options.telemetry === undefined ? {} : { telemetry: options.telemetry }),
     onDecision: (decision) => {
       decisions.push(decision);
       options.onDecision?.(decision);

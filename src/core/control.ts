@@ -1,4 +1,5 @@
 import type { PolicyName, RefusalReason } from "./decision.js";
+import type { Gauges } from "./gauges.js";
 import { oneOf } from "./options.js";
 import type { Outcome } from "./permit.js";
 import { WeakList } from "./weak-list.js";
@@ -19,6 +20,8 @@ export interface ControlledPolicy {
   mode: Mode;
   /** Its numbers now, for people and reports; by key where it keeps state by key. */
   snapshot(): unknown;
+  /** Tells what it measures. Absent: nothing. */
+  measure?(gauges: Gauges): void;
 }
 
 /** One policy that was built, and the name by which it is controlled. */
@@ -57,6 +60,11 @@ export class PolicyControl {
   set mode(mode: Mode) {
     this.#mode = oneOf(`policy("${this.name}").mode`, mode, modes);
     for (const policy of this.#policies) policy.mode = this.#mode;
+  }
+
+  /** Collects what the policies measure that are not off. */
+  measure(gauges: Gauges): void {
+    for (const policy of this.#policies) if (policy.mode !== "off") policy.measure?.(gauges);
   }
 
   /** One entry for each policy that is in use, in the order in which they were built. */

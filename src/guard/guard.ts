@@ -1,4 +1,5 @@
 import type { BuiltPolicy } from "../core/control.js";
+import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
 import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
@@ -83,6 +84,15 @@ export class Guard<F = never> {
     const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);
     if (!fallback) return run.start();
     return this.#conclude(run, run.start(true), options, inbound);
+  }
+
+  /** Tells how many runs have ended, and how. */
+  measure(gauges: Gauges): void {
+    const { succeeded, failed, rejected } = this.#compiled.counts;
+    const guard = this.name;
+    gauges.note("guardRuns", succeeded, { guard, outcome: "succeeded" });
+    gauges.note("guardRuns", failed, { guard, outcome: "failed" });
+    gauges.note("guardRuns", rejected, { guard, outcome: "rejected" });
   }
 
   snapshot(): GuardSnapshot {
@@ -233,6 +243,10 @@ export class Guards {
     this.#control(built.policies);
     this.#guards.set(name, { guard, options });
     return guard;
+  }
+
+  measure(gauges: Gauges): void {
+    for (const { guard } of this.#guards.values()) guard.measure(gauges);
   }
 
   snapshot(): readonly GuardSnapshot[] {

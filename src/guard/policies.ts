@@ -1,6 +1,7 @@
 import type { Clock, Random } from "../core/clock.js";
 import { type ControlledPolicy, type Mode, modes } from "../core/control.js";
 import type { Gate } from "../core/gate.js";
+import type { Gauges } from "../core/gauges.js";
 import { boundedKey, Keyed } from "../core/keyed.js";
 import {
   durationMs,
@@ -122,6 +123,12 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   ask({ key, priority, byMs, weight }: GuardPassage): GateAnswer {
     const bulkhead = this.#bulkheads.get(stateName(this.#name, key));
     return bulkhead.enter(priorityRank[priority], byMs, this.#next.onGranted, weight);
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [key, bulkhead] of this.#bulkheads.entries()) {
+      bulkhead.measure(gauges, "guard", { key, pool: "calls" });
+    }
   }
 
   snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
@@ -318,6 +325,10 @@ export class GuardRetry implements ControlledPolicy {
       retryInfoMs: rejectionOf(error)?.retryAfterMs,
       replayable: true,
     };
+  }
+
+  measure(gauges: Gauges): void {
+    this.budget?.measure(gauges, { side: "guard", guard: this.#name });
   }
 
   snapshot(): RetrySnapshot {

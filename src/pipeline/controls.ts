@@ -1,5 +1,6 @@
 import { type BuiltPolicy, type Mode, PolicyControl } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
+import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError } from "../core/options.js";
 import { BreakerControl } from "../policies/breaker/breakers.js";
 import { FaultsControl } from "../policies/faults/faults.js";
@@ -48,6 +49,10 @@ export class PolicyControls {
       throw new InvalidOptionError("policy", `one of ${controlled.join(", ")}`, name);
     }
     return control;
+  }
+
+  measure(gauges: Gauges): void {
+    for (const control of this.#controls.values()) control.measure(gauges);
   }
 
   snapshot(): PolicySnapshots {

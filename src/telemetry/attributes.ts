@@ -112,6 +112,14 @@ export const serverAttributes = remembered((target: string): Attributes => {
   return hostAttributes(name, target);
 });
 
+/** The target as a URI with its scheme, as gRFC A66 writes it: `dns:orders:443` → `dns:///orders:443`. */
+export function canonicalTarget(target: string): string {
+  if (/^[\w+.-]+:\/\//.test(target)) return target;
+  const [, scheme = "", rest = ""] = /^([\w+.-]+):(.*)$/.exec(target) ?? [];
+  const known = schemes.has(scheme) || scheme.startsWith("unix");
+  return known ? `${scheme}:///${rest.replace(/^\//, "")}` : `dns:///${target}`;
+}
+
 /** `server.address` and `server.port` of an `:authority`. */
 export function authorityAttributes(authority: string): Attributes {
   return authority === "" ? {} : hostAttributes(authority, authority);

@@ -4,9 +4,9 @@ import type { Environment, EnvironmentOptions, TraceReader } from "../grpc/envir
 import { attemptSpanPart } from "./attempt-span.js";
 import { CallTrace, callSpanPart } from "./call-span.js";
 import {
-  type ResolvedTelemetryOptions,
-  splitTelemetryOptions,
-  type TelemetryOptions,
+  type ResolvedTracingOptions,
+  splitTracingOptions,
+  type TracingOptions,
 } from "./options.js";
 import { Tracing } from "./tracing.js";
 
@@ -19,10 +19,7 @@ import { Tracing } from "./tracing.js";
  * - `attempt`: one span for each attempt that goes on the wire, a child of the call's, and the trace context in the
  *   attempt's metadata. It belongs innermost, so that an attempt which a policy refuses has no span.
  */
-export function spanParts(
-  environment: Environment,
-  telemetry: ResolvedTelemetryOptions,
-): SpanParts {
+export function spanParts(environment: Environment, telemetry: ResolvedTracingOptions): SpanParts {
   return telemetry.tracing ? partsOf(new Tracing(telemetry, environment.report)) : {};
 }
 
@@ -33,7 +30,7 @@ function partsOf(tracing: Tracing): Required<SpanParts> {
 /** Reads the traces of calls, for who tells of them in other ways than by spans. */
 export function traceReader(
   { report }: Environment,
-  telemetry: ResolvedTelemetryOptions,
+  telemetry: ResolvedTracingOptions,
 ): TraceReader {
   const tracing = new Tracing(telemetry, report);
   return {
@@ -57,8 +54,8 @@ export interface ClientSpans {
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function clientSpans(options: TelemetryOptions & EnvironmentOptions = {}): ClientSpans {
-  const { environment, telemetry } = splitTelemetryOptions(options, "clientSpans");
+export function clientSpans(options: TracingOptions & EnvironmentOptions = {}): ClientSpans {
+  const { environment, telemetry } = splitTracingOptions(options, "clientSpans");
   const tracing = new Tracing(telemetry, environment.report);
   const alone = (part: Part): Interceptor => {
     const interceptor = interceptorOf(environment, part);

@@ -21,7 +21,7 @@ import type {
 } from "../grpc/context/guard-spans.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { conventional, own, statusName } from "./attributes.js";
-import type { ResolvedTelemetryOptions } from "./options.js";
+import type { ResolvedTracingOptions } from "./options.js";
 import { noteDecisions, SpanTime } from "./spans.js";
 import { Tracing } from "./tracing.js";
 import { makeWaitSpan } from "./wait-span.js";
@@ -31,7 +31,7 @@ import { makeWaitSpan } from "./wait-span.js";
  * each attempt, which is active while the work runs. `undefined` if tracing is off.
  */
 export function guardSpans(
-  options: ResolvedTelemetryOptions,
+  options: ResolvedTracingOptions,
   report: ReportError,
 ): GuardSpans | undefined {
   if (!options.tracing) return undefined;

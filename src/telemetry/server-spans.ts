@@ -24,9 +24,9 @@ import {
   rpcMethod,
 } from "./attributes.js";
 import {
-  type ResolvedTelemetryOptions,
-  splitTelemetryOptions,
-  type TelemetryOptions,
+  type ResolvedTracingOptions,
+  splitTracingOptions,
+  type TracingOptions,
 } from "./options.js";
 import { noteDecisions, noteStatus, SpanTime } from "./spans.js";
 import { serverInstrumented, Tracing } from "./tracing.js";
@@ -38,7 +38,7 @@ import { makeWaitSpan } from "./wait-span.js";
  */
 export function serverSpanPart(
   { clock, report }: Environment,
-  options: ResolvedTelemetryOptions,
+  options: ResolvedTracingOptions,
 ): ServerSpanPart | undefined {
   if (!options.tracing) return undefined;
   const tracing = new Tracing(options, report);
@@ -57,10 +57,8 @@ export function serverSpanPart(
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
-export function serverSpans(
-  options: TelemetryOptions & EnvironmentOptions = {},
-): ServerInterceptor {
-  const { environment, telemetry } = splitTelemetryOptions(options, "serverSpans");
+export function serverSpans(options: TracingOptions & EnvironmentOptions = {}): ServerInterceptor {
+  const { environment, telemetry } = splitTracingOptions(options, "serverSpans");
   const spans = serverSpanPart(environment, telemetry);
   const traced = serverPipeline(environment, { spans });
   return (method, call) =>
@@ -72,7 +70,7 @@ export function serverSpans(
  *
  * @see https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
  */
-const serverErrors: ReadonlySet<Status> = new Set([
+export const serverErrors: ReadonlySet<Status> = new Set([
   Status.UNKNOWN,
   Status.DEADLINE_EXCEEDED,
   Status.UNIMPLEMENTED,

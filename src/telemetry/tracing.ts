@@ -22,10 +22,10 @@ import { ask, callSafely, type ReportError, yesOrNo } from "../core/user-code.js
 import { copyMetadata } from "../grpc/client/kept-metadata.js";
 import type { TraceIds } from "../grpc/context/finished-call.js";
 import { rpcMethod } from "./attributes.js";
-import type { ResolvedTelemetryOptions } from "./options.js";
+import type { ResolvedTracingOptions } from "./options.js";
 
-/** The instrumentation scope of all spans of the toolkit. */
-const tracerName = "grpc-weir";
+/** The instrumentation scope of all spans and metrics of the toolkit. */
+export const tracerName = "grpc-weir";
 /**
  * Its version: the package's.
  *
@@ -38,11 +38,11 @@ export const tracerVersion = "0.1.0";
  * telemetry by them, and nothing else.
  */
 export class Tracing {
-  readonly #options: ResolvedTelemetryOptions;
+  readonly #options: ResolvedTracingOptions;
   readonly #report: ReportError;
   #tracer: Tracer | undefined;
 
-  constructor(options: ResolvedTelemetryOptions, report: ReportError) {
+  constructor(options: ResolvedTracingOptions, report: ReportError) {
     this.#options = options;
     this.#report = report;
   }
@@ -178,7 +178,8 @@ function readIds(answer: unknown): TraceIds | undefined {
   return isValidTraceId(traceId) && isValidSpanId(spanId) ? { traceId, spanId } : undefined;
 }
 
-function having<T extends object>(answer: unknown, method: keyof T & string): T {
+/** Checks that the SDK gave something with this method. */
+export function having<T extends object>(answer: unknown, method: keyof T & string): T {
   if (typeof answer === "object" && answer !== null && method in answer) return answer as T;
   throw new TypeError(`it gave something without ${method}(): ${shown(answer)}`);
 }

@@ -5,11 +5,14 @@ import { resolveTelemetryOptions } from "../../src/telemetry/options.js";
 import { serverSpans } from "../../src/telemetry/server-spans.js";
 import { traceContext } from "./trace-context.js";
 
-it("traces with what is registered globally, unless told otherwise", () => {
+it("traces and measures with what is registered globally, unless told otherwise", () => {
   expect(resolveTelemetryOptions()).toEqual({
     tracing: true,
     tracerProvider: undefined,
     propagator: undefined,
+    metrics: true,
+    meterProvider: undefined,
+    metricNames: "otel",
   });
 });
 
@@ -42,6 +45,23 @@ describe.each([
     expect(refused({ propagator: traceContext })).toBeUndefined();
   });
 });
+
+it.each([
+  [{ metrics: 1 }, "telemetry.metrics must be true or false, got 1"],
+  [{ meterProvider: {} }, "telemetry.meterProvider must be a meter provider: it has no getMeter()"],
+  [{ meterProvider: null }, "telemetry.meterProvider"],
+  [{ metricNames: "prometheus" }, "telemetry.metricNames must be one of otel, grpc, both"],
+])("refuses %j for metrics, and names the option", (options, message) => {
+  expect(() => resolveTelemetryOptions(options as never)).toThrow(InvalidOptionError);
+  expect(() => resolveTelemetryOptions(options as never)).toThrow(message);
+});
+
+it.each([clientSpans, serverSpans])(
+  "knows no metrics where the interceptors for spans stand alone",
+  (build) => {
+    expect(() => build({ metrics: true } as never)).toThrow("Spans.metrics");
+  },
+);
 
 it("refuses a clock that is none where the interceptors stand alone", () => {
   expect(() => clientSpans({ clock: {} as never })).toThrow("clientSpans.clock");

@@ -42,6 +42,13 @@ export class PriorityQueue<T> {
     return this.#nodes[0];
   }
 
+  /** How many items of a rank there are. Looks at all of them. */
+  countOf(rank: number): number {
+    let count = 0;
+    for (const node of this.#nodes) if (node.rank === rank) count += 1;
+    return count;
+  }
+
   /** The handles of all items, in no order: a copy, so that items may be taken out meanwhile. */
   handles(): readonly QueueHandle<T>[] {
     return [...this.#nodes];

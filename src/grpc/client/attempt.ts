@@ -310,8 +310,9 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       for (const part of owner.steps.attempts) {
         const watch = part.begin(this);
         if (watch === undefined) continue;
-        this.#watches ??= [];
-        this.#watches.push(watch);
+        // A list of one takes less memory than one to which it is pushed.
+        if (this.#watches === undefined) this.#watches = [watch];
+        else this.#watches.push(watch);
       }
       // A part may have ended the attempt.
       if (this.#final !== undefined) return;

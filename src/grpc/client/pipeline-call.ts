@@ -440,8 +440,9 @@ export class PipelineCall
     for (const part of this.steps.calls) {
       const watch = part.begin(this);
       if (watch !== undefined) {
-        this.#watches ??= [];
-        this.#watches.push(watch);
+        // A list of one takes less memory than one to which it is pushed.
+        if (this.#watches === undefined) this.#watches = [watch];
+        else this.#watches.push(watch);
       }
       if (this.#ended) return;
     }

@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
+import { type GaugeLabels, type Gauges, noteQueue } from "../../core/gauges.js";
 import {
   type GateAnswer,
   type OnGranted,
@@ -212,6 +213,16 @@ export class Admission {
   workAt(nowMs: number): AdmissionWork {
     const { count, taken } = this.#slots;
     return { limit: count, taken, takenMs: this.#slots.takenMsAt(nowMs), shed: this.#shed };
+  }
+
+  /** Tells how many slots there are, how many are in use, how many calls have had one, and how many wait. */
+  measure(gauges: Gauges, labels: GaugeLabels): void {
+    gauges.note("admissionLimit", this.#slots.count, labels);
+    gauges.note("admissionRunning", this.#slots.taken, labels);
+    for (const priority of priorities) {
+      gauges.note("admissionAdmitted", this.#admitted[priority], { ...labels, priority });
+    }
+    noteQueue(gauges, "admission", "server", (rank) => this.#waiting.waiting(rank));
   }
 
   snapshot(): AdmissionSnapshot {

@@ -1,6 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
+import type { Gauges } from "../../core/gauges.js";
 import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
@@ -171,6 +172,14 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     return this.#streams === undefined
       ? { calls }
       : { calls, streams: this.#streams.workAt(nowMs) };
+  }
+
+  measure(gauges: Gauges): void {
+    this.#calls.measure(gauges, { pool: "calls" });
+    this.#streams?.measure(gauges, { pool: "streams" });
+    const { signals } = this.pressure.snapshot();
+    for (const [signal, value] of Object.entries(signals))
+      gauges.note("pressure", value, { signal });
   }
 
   snapshot(): AdmissionPolicySnapshot {

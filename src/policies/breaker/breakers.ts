@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../../core/clock.js";
 import { type ControlledPolicy, type Mode, PolicyControl } from "../../core/control.js";
+import type { Gauges } from "../../core/gauges.js";
 import { JsonFields } from "../../core/json-fields.js";
 import { Keyed } from "../../core/keyed.js";
 import { InvalidOptionError, oneOf } from "../../core/options.js";
@@ -8,6 +9,7 @@ import { WeakList } from "../../core/weak-list.js";
 import { Breaker, type BreakerEvent } from "./breaker.js";
 import type { ResolvedBreakerOptions } from "./options.js";
 import { type BreakerSnapshot, readBreakerSnapshot } from "./snapshot.js";
+import type { BreakerStateName } from "./states.js";
 
 /**
  * What was set by hand:
@@ -25,6 +27,15 @@ const overrides = ["none", "open", "closed", "disabled", "observed"] as const;
 export interface BreakerStateChange extends BreakerEvent {
   readonly key: string;
 }
+
+/** How far a breaker is from closed. */
+const levels: Readonly<Record<BreakerStateName, number>> = {
+  closed: 0,
+  "forced-closed": 0,
+  "half-open": 1,
+  open: 2,
+  "forced-open": 2,
+};
 
 /** The breakers of one policy at one moment, as plain data. */
 export interface BreakersSnapshot {
@@ -103,6 +114,12 @@ export class BreakerSet implements ControlledPolicy {
     // A breaker that is made later begins in this state.
     for (const [its, breaker] of this.#states()) {
       if (key === undefined || its === key) breaker.force(forced(to));
+    }
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [key, breaker] of this.#states()) {
+      if (this.modeOf(key) !== "off") gauges.note("breaker", levels[breaker.state], { key });
     }
   }
 

@@ -1,6 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
+import type { Gauges } from "../../core/gauges.js";
 import { InvalidOptionError, optionalFunction } from "../../core/options.js";
 import { cohorts } from "../../core/priority.js";
 import { ask, reportSafely, yesNoOrNothing } from "../../core/user-code.js";
@@ -88,6 +89,10 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
 
   enter(inbound: InboundCall): undefined {
     inbound.optionalWork = new CallJudge(this, inbound);
+  }
+
+  measure(gauges: Gauges): void {
+    gauges.note("brownout", this.#brownout.snapshot().pressure, {});
   }
 
   snapshot(): BrownoutSnapshot {

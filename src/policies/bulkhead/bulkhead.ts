@@ -1,5 +1,6 @@
 import type { Clock } from "../../core/clock.js";
-import type { RefusalReason } from "../../core/decision.js";
+import type { RefusalReason, Side } from "../../core/decision.js";
+import { type GaugeLabels, type Gauges, noteQueue } from "../../core/gauges.js";
 import {
   durationMs,
   InvalidOptionError,
@@ -286,6 +287,14 @@ export class Bulkhead {
     for (const queued of this.#partitions.clear()) {
       queued.refuse(this.#refuse(queued.tag.partition, reason, "the bulkhead was closed"));
     }
+  }
+
+  /** Tells how many permits there are, how many are out, and how many calls wait. */
+  measure(gauges: Gauges, side: Side, labels: Pick<GaugeLabels, "key" | "pool">): void {
+    const { permits, running } = this.#partitions;
+    gauges.note("bulkheadLimit", permits, { side, ...labels });
+    gauges.note("bulkheadRunning", running, { side, ...labels });
+    noteQueue(gauges, "bulkhead", side, (rank) => this.#partitions.waiting(rank));
   }
 
   snapshot(): BulkheadSnapshot {

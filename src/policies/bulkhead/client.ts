@@ -1,6 +1,7 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
+import type { Gauges } from "../../core/gauges.js";
 import { Keyed } from "../../core/keyed.js";
 import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
@@ -113,6 +114,13 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
       weightOf(weight, record, this.#report, "bulkhead.weight"),
       partitionOf(partition, record, this.#report, "bulkhead.partition"),
     );
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [key, { calls, streams }] of this.#bulkheads.entries()) {
+      calls.measure(gauges, "client", { key, pool: "calls" });
+      streams?.measure(gauges, "client", { key, pool: "streams" });
+    }
   }
 
   snapshot(): Readonly<Record<string, BulkheadPolicySnapshot>> {

@@ -90,6 +90,11 @@ export class Partitions<C extends Candidate> {
     return this.#queued;
   }
 
+  /** How many candidates of a rank wait. */
+  waiting(rank: number): number {
+    return this.#queues.reduce((sum, queue) => sum + queue.countOf(rank), 0);
+  }
+
   get all(): readonly Partition[] {
     return this.#all;
   }

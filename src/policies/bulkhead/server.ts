@@ -1,6 +1,7 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
+import type { Gauges } from "../../core/gauges.js";
 import { boundedKey, Keyed } from "../../core/keyed.js";
 import { readOptions, wholeNumber } from "../../core/options.js";
 import {
@@ -124,6 +125,12 @@ export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
   /** Refuses the queued calls and all that come later, with `DRAINING`. */
   drain(): void {
     for (const [, { bulkhead }] of this.#parts.entries()) bulkhead.close("DRAINING");
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [key, { bulkhead }] of this.#parts.entries()) {
+      bulkhead.measure(gauges, "server", { key, pool: "calls" });
+    }
   }
 
   snapshot(): Readonly<Record<string, BulkheadSnapshot>> {

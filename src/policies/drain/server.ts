@@ -1,6 +1,7 @@
 import type { CancelTask, Clock } from "../../core/clock.js";
 import type { Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
+import type { Gauges } from "../../core/gauges.js";
 import { durationMs, InvalidOptionError, readOptions } from "../../core/options.js";
 import { type Outcome, type Permit, permit, type Refusal, refusal } from "../../core/permit.js";
 import { callSafely, type ReportError, reportSafely } from "../../core/user-code.js";
@@ -82,6 +83,10 @@ export class DrainGate implements Gate<InboundCall> {
   /** From now on, calls are refused with UNAVAILABLE (reason `DRAINING`). */
   drain(): void {
     this.#draining = true;
+  }
+
+  measure(gauges: Gauges): void {
+    gauges.note("draining", this.#draining ? 1 : 0, {});
   }
 
   modeFor({ method }: InboundCall): Mode {

@@ -47,6 +47,11 @@ export class RateQueue {
     return this.#waiters.size;
   }
 
+  /** How many calls of a rank wait. */
+  waiting(rank: number): number {
+    return this.#waiters.countOf(rank);
+  }
+
   /** A call waits that a new one of this rank must not overtake. */
   holdsBack(rank: number): boolean {
     const first = this.#waiters.first();

@@ -168,6 +168,14 @@ export class RateLimit implements RateWaiterHost {
     for (const waiter of waiters) waiter.refuse(drained, nowMs);
   }
 
+  /** How many calls of a rank wait, for tokens or for the answer of a store. */
+  waiting(rank: number): number {
+    let count = 0;
+    for (const queue of this.#queues.values()) count += queue.waiting(rank);
+    for (const { request } of this.#asking.keys()) if (request.rank === rank) count += 1;
+    return count;
+  }
+
   snapshot(): RateLimitSnapshot {
     let queued = 0;
     for (const queue of this.#queues.values()) queued += queue.size;

@@ -1,5 +1,6 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
+import { type Gauges, noteQueue } from "../../core/gauges.js";
 import { oneOf, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
@@ -72,6 +73,10 @@ export class QuotaPolicy implements ControlledPolicy, ServerGate {
   /** Refuses the calls that wait. */
   drain(): void {
     this.#limit.drain();
+  }
+
+  measure(gauges: Gauges): void {
+    noteQueue(gauges, "quota", "server", (rank) => this.#limit.waiting(rank));
   }
 
   snapshot(): RateLimitSnapshot {

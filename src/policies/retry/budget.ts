@@ -1,4 +1,5 @@
 import type { Clock } from "../../core/clock.js";
+import type { GaugeLabels, Gauges } from "../../core/gauges.js";
 import { Keyed } from "../../core/keyed.js";
 import {
   durationMs,
@@ -228,6 +229,15 @@ export class RetryBudget {
     if (this.#ratio === undefined) return;
     this.#window.advance(this.#clock.now());
     this.#window.takeBackExtra(priorityRank[priority], withdrawnMs);
+  }
+
+  /** Tells what is left: extra attempts of the ratio, and tokens above the half that must be left. */
+  measure(gauges: Gauges, labels: GaugeLabels): void {
+    const { ratio, tokens } = this.snapshot();
+    if (ratio !== undefined) gauges.note("budget", ratio.available, { ...labels, budget: "ratio" });
+    if (tokens === undefined) return;
+    const left = Math.max(0, tokens.left - tokens.max / 2);
+    gauges.note("budget", left, { ...labels, budget: "tokens" });
   }
 
   snapshot(): RetryBudgetSnapshot {

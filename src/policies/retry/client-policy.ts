@@ -1,5 +1,6 @@
 import type { StatusObject } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
+import type { Gauges } from "../../core/gauges.js";
 import { Keyed } from "../../core/keyed.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
 import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
@@ -129,6 +130,12 @@ export class RetryPolicy implements ControlledPolicy {
     if (idempotent !== undefined) return idempotent;
     const level = this.#registry?.levelOf(method) ?? "unknown";
     return level === "unknown" ? undefined : true;
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [target, budget] of this.#budgets?.entries() ?? []) {
+      budget.measure(gauges, { side: "client", target });
+    }
   }
 
   snapshot(): RetrySnapshot {

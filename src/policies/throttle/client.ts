@@ -3,6 +3,7 @@ import { AnnouncedLevel, isRefusedAt, placeOf } from "../../core/admission-level
 import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
+import type { Gauges } from "../../core/gauges.js";
 import { Keyed } from "../../core/keyed.js";
 import {
   type Ending,
@@ -103,6 +104,15 @@ class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
     const refused = heldBack ?? target.throttle.check(rank);
     if (refused !== undefined) passage.wouldRefuse(refused, "throttle");
     return this.#listening(passage, announcedLevel, place, target.throttle.pass(rank));
+  }
+
+  measure(gauges: Gauges): void {
+    for (const [key, { throttle }] of this.#targets.entries()) {
+      const { rejectRatio } = throttle.snapshot();
+      for (const priority of priorities) {
+        gauges.note("throttle", rejectRatio[priority], { key, priority });
+      }
+    }
   }
 
   snapshot(): Readonly<Record<string, ThrottlePolicySnapshot>> {
