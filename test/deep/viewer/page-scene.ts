@@ -47,7 +47,11 @@ export class PageScene {
   }
 
   /** Opens the page at an address, such as `#/board`, in a browser that remembers nothing. */
-  async open(hash: string, options: BrowserContextOptions = {}): Promise<Page> {
+  async open(
+    hash: string,
+    options: BrowserContextOptions = {},
+    url: string = this.viewer.url,
+  ): Promise<Page> {
     if (this.#browser === undefined) throw new Error("the browser does not run");
     const context = await this.#browser.newContext({
       viewport: { width: 1280, height: 720 },
@@ -64,9 +68,9 @@ export class PageScene {
     page.on("pageerror", (error) => this.problems.push(String(error)));
     page.on("request", (request) => {
       const { host } = new URL(request.url());
-      if (host !== new URL(this.viewer.url).host) this.problems.push(`asks ${host}`);
+      if (host !== new URL(url).host) this.problems.push(`asks ${host}`);
     });
-    await page.goto(`${this.viewer.url}/${hash}`);
+    await page.goto(`${url}/${hash}`);
     return page;
   }
 }

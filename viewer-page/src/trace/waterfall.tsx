@@ -1,3 +1,4 @@
+import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { SpanEvent } from "../../../src/viewer/api.js";
 import { formatMs } from "../format.js";
@@ -47,6 +48,8 @@ export function Waterfall({
   const height = Math.max(0, size.height - headHeight);
   const [scrollTop, setScrollTop] = useState(0);
   const { first, end } = visibleRows(rows.length, rowHeight, scrollTop, height);
+  const ruler = useRef<HTMLDivElement>(null);
+  const ticks = ticksOf(range, Math.max(2, useSize(ruler).width / pxPerTick));
   const selectedIndex = rows.findIndex(({ key }) => key === selectedKey);
 
   const show = (index: number) => {
@@ -117,10 +120,18 @@ export function Waterfall({
           Span
         </div>
         <div role="columnheader" class="span-track" aria-label="Time">
-          <Ruler range={range} onZoom={onZoom} />
+          <Ruler rulerRef={ruler} range={range} ticks={ticks} onZoom={onZoom} />
         </div>
       </div>
       <div class="span-rows" role="rowgroup" style={{ height: `${rows.length * rowHeight}px` }}>
+        <div class="span-row span-lines" aria-hidden="true">
+          <div />
+          <div class="span-track">
+            {ticks.map((tick) => (
+              <span key={tick} style={{ left: `${100 * positionIn(range, tick)}%` }} />
+            ))}
+          </div>
+        </div>
         {rows.slice(first, end).map((node, offset) => {
           const index = first + offset;
           return (
@@ -147,17 +158,19 @@ export function Waterfall({
 
 /** The scale of time. A drag over it shows that part of the time. */
 function Ruler({
+  rulerRef,
   range,
+  ticks,
   onZoom,
 }: {
+  readonly rulerRef: RefObject<HTMLDivElement | null>;
   readonly range: TimeRange;
+  readonly ticks: readonly number[];
   readonly onZoom: (range: TimeRange) => void;
 }) {
-  const ruler = useRef<HTMLDivElement>(null);
-  const { width } = useSize(ruler);
   const [drag, setDrag] = useState<readonly [number, number] | undefined>(undefined);
   const shareAt = (event: PointerEvent) => {
-    const box = ruler.current?.getBoundingClientRect();
+    const box = rulerRef.current?.getBoundingClientRect();
     if (box === undefined || box.width === 0) return 0;
     return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
   };
@@ -166,7 +179,7 @@ function Ruler({
   return (
     <div
       class="ruler"
-      ref={ruler}
+      ref={rulerRef}
       title="Drag to zoom into a part of the time"
       onPointerDown={(event) => {
         event.currentTarget.setPointerCapture(event.pointerId);
@@ -179,11 +192,11 @@ function Ruler({
         if (drag === undefined) return;
         const [from, to] = drag[0] < drag[1] ? drag : [drag[1], drag[0]];
         setDrag(undefined);
-        if ((to - from) * width > 4) onZoom({ fromMs: timeAt(from), toMs: timeAt(to) });
+        if (to - from > 0.005) onZoom({ fromMs: timeAt(from), toMs: timeAt(to) });
       }}
       onPointerCancel={() => setDrag(undefined)}
     >
-      {ticksOf(range, Math.max(2, width / pxPerTick)).map((tick) => {
+      {ticks.map((tick) => {
         const position = positionIn(range, tick);
         return (
           <span
