@@ -13,6 +13,8 @@ export type {
   TraceView,
 } from "./viewer/api.js";
 export type { BoardSample } from "./viewer/board.js";
+export type { ConsoleTreeOptions } from "./viewer/console-tree.js";
+export { consoleTree } from "./viewer/console-tree.js";
 export type { Demo } from "./viewer/demo.js";
 export type { FinishedSpan, ViewerSpanProcessor } from "./viewer/span-processor.js";
 export type { StoreLimits } from "./viewer/trace-store.js";

@@ -1,4 +1,4 @@
-import type { ServerResponse } from "node:http";
+import type { Writable } from "node:stream";
 import type { CancelTask, Clock } from "../core/clock.js";
 import type { BoardPoint, CallRow, DemoState, LiveCalls } from "./api.js";
 
@@ -13,7 +13,7 @@ const maxBehindBytes = 1_000_000;
 /** `GET /api/live`: Server-Sent Events for all pages that are open. */
 export class LiveFeed {
   readonly #clock: Clock;
-  readonly #listeners = new Set<ServerResponse>();
+  readonly #listeners = new Set<Writable>();
   #calls: CallRow[] = [];
   #skipped = 0;
   #cancelFlush: CancelTask | undefined;
@@ -26,18 +26,17 @@ export class LiveFeed {
     return this.#listeners.size;
   }
 
-  /** Sends the events to a page until it goes away. False if too many listen already. */
-  add(response: ServerResponse): boolean {
-    if (this.#listeners.size >= maxListeners) return false;
-    response.writeHead(200, {
-      "content-type": "text/event-stream",
-      "cache-control": "no-store",
-    });
+  /** Whether as many listen as may. */
+  get full(): boolean {
+    return this.#listeners.size >= maxListeners;
+  }
+
+  /** Sends the events to a page until it goes away. */
+  add(page: Writable): void {
     // A page whose connection broke comes back after a second.
-    response.write("retry: 1000\n\n");
-    this.#listeners.add(response);
-    response.on("close", () => this.#listeners.delete(response));
-    return true;
+    page.write("retry: 1000\n\n");
+    this.#listeners.add(page);
+    page.on("close", () => this.#listeners.delete(page));
   }
 
   call(call: CallRow): void {
@@ -57,7 +56,7 @@ export class LiveFeed {
 
   close(): void {
     this.#cancelFlush?.();
-    for (const response of this.#listeners) response.end();
+    for (const page of this.#listeners) page.end();
     this.#listeners.clear();
   }
 
@@ -72,12 +71,12 @@ export class LiveFeed {
   #send(event: string, data: BoardPoint | DemoState | LiveCalls): void {
     if (this.#listeners.size === 0) return;
     const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
-    for (const response of this.#listeners) {
-      if (response.writableLength > maxBehindBytes) {
-        this.#listeners.delete(response);
-        response.destroy();
+    for (const page of this.#listeners) {
+      if (page.writableLength > maxBehindBytes) {
+        this.#listeners.delete(page);
+        page.destroy();
       } else {
-        response.write(text);
+        page.write(text);
       }
     }
   }

@@ -69,7 +69,9 @@ function answer(
   } else if (path === "/api/board") {
     sendJson(response, 200, { points: recorder.board.points } satisfies BoardView);
   } else if (path === "/api/live") {
-    if (!live.add(response)) throw new HttpError(503, "Too many pages are open.");
+    if (live.full) throw new HttpError(503, "Too many pages are open.");
+    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    live.add(response);
   } else if (path.startsWith(tracePath)) {
     const trace = recorder.store.view(path.slice(tracePath.length).toLowerCase());
     if (trace === undefined) throw new HttpError(404, "This trace is not known, or not kept.");

@@ -72,7 +72,7 @@ const kinds = ["internal", "server", "client", "producer", "consumer"] as const;
 /** As `SpanStatusCode` has them. */
 const statuses = ["unset", "ok", "error"] as const;
 
-function spanViewOf(span: FinishedSpan): SpanView {
+export function spanViewOf(span: FinishedSpan): SpanView {
   const { traceId, spanId } = span.spanContext();
   const parentSpanId = span.parentSpanContext?.spanId;
   const service = span.resource.attributes["service.name"];

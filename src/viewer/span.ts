@@ -4,6 +4,9 @@ import type { Attributes, CallRow, SpanView } from "./api.js";
 /** What is kept of one span: the first so many events. */
 export const maxEvents = 128;
 
+/** On the span of a wait: for what the call waited. */
+export const waitKey = "weir.wait.kind";
+
 /** Names of other instrumentations, and of conventions before 1.45, for what {@link conventional} names. */
 const former = {
   system: "rpc.system",
@@ -13,7 +16,7 @@ const former = {
 } as const;
 
 /** Whether the span is one attempt of a call. */
-function isAttempt({ attributes }: Pick<SpanView, "attributes">): boolean {
+export function isAttempt({ attributes }: Pick<SpanView, "attributes">): boolean {
   return attributes[own.attemptNumber] !== undefined;
 }
 
@@ -76,7 +79,7 @@ function methodOf(attributes: Attributes): string | undefined {
 }
 
 /** The name of the status code with which the call ended. */
-function statusOf({ attributes, status }: SpanView): string {
+export function statusOf({ attributes, status }: SpanView): string {
   const name = attributes[conventional.statusCode] ?? attributes[former.responseCode];
   if (typeof name === "string") return name;
   const code = attributes[former.grpcCode] ?? name;
@@ -84,7 +87,7 @@ function statusOf({ attributes, status }: SpanView): string {
   return status === "error" ? "UNKNOWN" : "OK";
 }
 
-function textAt(attributes: Attributes, key: string): string | undefined {
+export function textAt(attributes: Attributes, key: string): string | undefined {
   const value = attributes[key];
   return typeof value === "string" && value !== "" ? value : undefined;
 }

@@ -1,0 +1,268 @@
+import { wholeNumber } from "../core/options.js";
+import { decisionEvent, own } from "../telemetry/attributes.js";
+import type { AttributeValue, SpanEvent, SpanView, TraceView } from "./api.js";
+import { callOf, isAttempt, statusOf, textAt, waitKey } from "./span.js";
+import { type FinishedSpan, spanViewOf } from "./span-processor.js";
+
+export interface ConsoleTreeOptions {
+  /** Columns of the terminal, from 60. @defaultValue those of standard output, or 120 where it is no terminal */
+  readonly width?: number;
+  /** Whether to use colours. @defaultValue on a terminal that has them, unless `NO_COLOR` is set */
+  readonly colors?: boolean;
+}
+
+/**
+ * A trace as a waterfall for a terminal: a line for each span, indented below its parent, with a bar over the time it took,
+ * and one for each decision that changed the course of a call. Spans of several traces are printed one trace after another.
+ *
+ * @param trace What the viewer has of a trace, or finished spans of the SDK, as from `InMemorySpanExporter`.
+ */
+export function consoleTree(
+  trace: TraceView | readonly (SpanView | FinishedSpan)[],
+  options: ConsoleTreeOptions = {},
+): string {
+  const { columns = 120 } = process.stdout;
+  const width = wholeNumber("consoleTree.width", options.width ?? Math.max(60, columns), 60);
+  const paint = paintWith(options.colors ?? (process.stdout.isTTY && process.stdout.hasColors()));
+  return viewsOf(trace)
+    .filter(({ spans }) => spans.length > 0)
+    .map((view) => treeOf(view, width, paint))
+    .join("\n\n");
+}
+
+function viewsOf(trace: TraceView | readonly (SpanView | FinishedSpan)[]): TraceView[] {
+  if ("spans" in trace) return [trace];
+  const traces = new Map<string, SpanView[]>();
+  for (const span of trace) {
+    const view = "spanContext" in span ? spanViewOf(span) : span;
+    const known = traces.get(view.traceId);
+    if (known === undefined) traces.set(view.traceId, [view]);
+    else known.push(view);
+  }
+  return [...traces].map(([traceId, spans]) => ({ traceId, spans, truncated: false }));
+}
+
+/** One line of the tree. */
+interface Row {
+  readonly service: string;
+  readonly label: string;
+  readonly startMs: number;
+  /** Absent for what has no duration. */
+  readonly endMs?: number;
+  readonly sign: string;
+  /** Times on the bar at which something was decided. */
+  readonly marks: readonly number[];
+  readonly note: string;
+  readonly mood: "good" | "bad" | "faint" | "plain";
+}
+
+const signs = { span: "█", attempt: "▒", lost: "░", wait: "·", mark: "◆" } as const;
+const legend = `${signs.span} call  ${signs.attempt} attempt  ${signs.lost} lost the race  ${signs.wait} waiting  ${signs.mark} decision`;
+
+const msWidth = 9;
+/** Deeper spans are not indented further. */
+const maxDepth = 12;
+
+function treeOf({ traceId, spans, truncated }: TraceView, width: number, paint: Paint): string {
+  const rows = rowsOf(spans);
+  const fromMs = Math.min(...spans.map(({ startMs }) => startMs));
+  const toMs = Math.max(...spans.map(({ endMs }) => endMs));
+  const columns = columnsFor(rows, width);
+  const services = new Set(spans.map(({ service }) => service)).size;
+  const counts = [counted(spans.length, "span"), counted(services, "service")].join(", ");
+  const heading = `trace ${traceId}: ${counts}, ${shownMs(toMs - fromMs)} ms`;
+  const lines = rows.map((row) => {
+    const { service, label, note, mood, startMs, endMs } = row;
+    return [
+      paint.faint(inColumn(service, columns.service)),
+      inColumn(label, columns.label),
+      paint[mood](barOf(row, fromMs, toMs, columns.bar)),
+      (endMs === undefined ? "" : shownMs(endMs - startMs)).padStart(msWidth),
+      `  ${paint[mood](cut(note, columns.note))}`,
+    ]
+      .join("")
+      .trimEnd();
+  });
+  const missing = truncated ? ["Some spans of this trace are not kept."] : [];
+  return [paint.strong(heading), paint.faint(legend), ...lines, ...missing].join("\n");
+}
+
+function rowsOf(spans: readonly SpanView[]): Row[] {
+  const known = new Map(spans.map((span) => [span.spanId, span]));
+  const children = new Map<string, SpanView[]>();
+  const roots: SpanView[] = [];
+  for (const span of [...spans].sort((a, b) => a.startMs - b.startMs || b.endMs - a.endMs)) {
+    const parent = span.parentSpanId === undefined ? undefined : known.get(span.parentSpanId);
+    if (parent === undefined) roots.push(span);
+    else children.set(parent.spanId, [...(children.get(parent.spanId) ?? []), span]);
+  }
+  const rows: Row[] = [];
+  const seen = new Set<SpanView>();
+  const visit = (span: SpanView, depth: number): void => {
+    if (seen.has(span)) return;
+    seen.add(span);
+    const indent = " ".repeat(Math.min(depth, maxDepth));
+    rows.push(rowOf(span, indent));
+    const steps = stepsOf(span, ` ${indent}`);
+    for (const child of children.get(span.spanId) ?? []) {
+      while (steps[0] !== undefined && steps[0].startMs <= child.startMs) {
+        rows.push(...steps.splice(0, 1));
+      }
+      visit(child, depth + 1);
+    }
+    rows.push(...steps);
+  };
+  for (const root of roots) visit(root, 0);
+  // Spans that are their own ancestors have no root.
+  for (const span of spans) visit(span, 0);
+  return rows;
+}
+
+function rowOf(span: SpanView, indent: string): Row {
+  const { service, startMs, endMs, attributes, events } = span;
+  const marks = events.filter(isDecision).map(({ atMs }) => atMs);
+  const row = { service, startMs, endMs, marks };
+  const wait = textAt(attributes, waitKey);
+  if (wait !== undefined) {
+    const label = `${indent}wait: ${wait.replaceAll("_", " ")}`;
+    return { ...row, label, sign: signs.wait, note: "", mood: "faint" };
+  }
+  if (isAttempt(span)) {
+    const lost = attributes[own.attemptSuperseded] === true;
+    const number = shown(attributes[own.attemptNumber]);
+    const label = `${indent}attempt ${number}: ${shown(attributes[own.attemptCause])}`;
+    const status = statusOf(span);
+    const origin = textAt(attributes, own.attemptOrigin);
+    const ended = status === "OK" || origin === undefined ? status : `${status} (${origin})`;
+    return {
+      ...row,
+      label,
+      sign: lost ? signs.lost : signs.attempt,
+      note: lost ? "another attempt was faster" : ended,
+      mood: lost ? "faint" : status === "OK" ? "good" : "bad",
+    };
+  }
+  const call = callOf(span);
+  if (call === undefined) {
+    const failed = span.status === "error";
+    const note = failed ? ["error", span.statusMessage ?? ""].filter(Boolean).join(": ") : "";
+    return {
+      ...row,
+      label: indent + span.name,
+      sign: signs.span,
+      note,
+      mood: failed ? "bad" : "plain",
+    };
+  }
+  const method = call.method.slice(call.method.lastIndexOf("/") + 1);
+  const note = [
+    call.reason === undefined ? call.status : `${call.status}: ${call.reason}`,
+    call.attempts > 1 ? `${call.attempts} attempts` : "",
+    call.degraded === true ? "degraded" : "",
+    call.priority === undefined ? "" : `priority ${call.priority}`,
+  ];
+  return {
+    ...row,
+    label: `${indent}${method}${call.side === "server" ? " (server)" : ""}`,
+    sign: signs.span,
+    note: note.filter((part) => part !== "").join(", "),
+    mood: call.status === "OK" ? "good" : "bad",
+  };
+}
+
+/** The decisions that say more than the spans below do. That a call waits, and is tried again, is seen from those. */
+function stepsOf({ service, events }: SpanView, indent: string): Row[] {
+  return events.flatMap((event) => {
+    const { atMs, attributes } = event;
+    const verdict = textAt(attributes, own.decisionVerdict);
+    if (!isDecision(event) || verdict === undefined || seenBelow.has(verdict)) return [];
+    const enforced = attributes[own.decisionEnforced] !== false;
+    const note = [
+      textAt(attributes, own.decisionReason),
+      textAt(attributes, own.decisionDetail),
+      enforced ? undefined : "only observed",
+    ].filter((part) => part !== undefined);
+    return [
+      {
+        service,
+        label: `${indent}${textAt(attributes, own.decisionPolicy) ?? ""}: ${verdict}`,
+        startMs: atMs,
+        sign: signs.mark,
+        marks: [atMs],
+        note: note.join(", "),
+        mood: "plain",
+      } satisfies Row,
+    ];
+  });
+}
+
+const seenBelow: ReadonlySet<string> = new Set(["queue", "retry", "hedge"]);
+
+const isDecision = ({ name }: SpanEvent) => name === decisionEvent;
+
+function barOf(
+  { startMs, endMs = startMs, sign, marks }: Row,
+  fromMs: number,
+  toMs: number,
+  width: number,
+): string {
+  const scale = toMs > fromMs ? width / (toMs - fromMs) : 0;
+  const at = (ms: number) => Math.min(width, Math.max(0, Math.round((ms - fromMs) * scale)));
+  const begin = Math.min(at(startMs), width - 1);
+  const cells = (" ".repeat(begin) + sign.repeat(Math.max(1, at(endMs) - begin))).padEnd(width);
+  const marked = new Set(marks.map((ms) => Math.min(at(ms), width - 1)));
+  return [...cells].map((cell, index) => (marked.has(index) ? signs.mark : cell)).join("");
+}
+
+interface Columns {
+  readonly service: number;
+  readonly label: number;
+  readonly bar: number;
+  readonly note: number;
+}
+
+function columnsFor(rows: readonly Row[], width: number): Columns {
+  const longest = (text: (row: Row) => string) => Math.max(...rows.map((row) => text(row).length));
+  const service =
+    Math.min(
+      longest((row) => row.service),
+      Math.floor(width / 8),
+    ) + 1;
+  const label =
+    Math.min(
+      longest((row) => row.label),
+      Math.floor(width / 3),
+    ) + 1;
+  const bar = Math.floor(width / 5);
+  return { service, label, bar, note: Math.max(8, width - service - label - bar - msWidth - 2) };
+}
+
+/** A text in a column, with a space behind it. */
+function inColumn(text: string, width: number): string {
+  return cut(text, width - 1).padEnd(width);
+}
+
+function cut(text: string, width: number): string {
+  // Names come from other programs: none may move the cursor.
+  const plain = text.replace(/\p{Cc}/gu, "?");
+  return plain.length > width ? `${plain.slice(0, width - 1)}…` : plain;
+}
+
+function shown(value: AttributeValue | undefined): string {
+  return value === undefined ? "" : String(value);
+}
+
+function shownMs(ms: number): string {
+  return ms < 10 ? ms.toFixed(1) : ms.toFixed(0);
+}
+
+function counted(count: number, noun: string): string {
+  return count === 1 ? `1 ${noun}` : `${count} ${noun}s`;
+}
+
+type Paint = Readonly<Record<Row["mood"] | "strong", (text: string) => string>>;
+
+function paintWith(colors: boolean): Paint {
+  const sgr = (code: number) => (text: string) => (colors ? `\x1b[${code}m${text}\x1b[0m` : text);
+  return { good: sgr(32), bad: sgr(31), faint: sgr(2), plain: (text) => text, strong: sgr(1) };
+}
