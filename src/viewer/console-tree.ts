@@ -21,7 +21,7 @@ export function consoleTree(
   trace: TraceView | readonly (SpanView | FinishedSpan)[],
   options: ConsoleTreeOptions = {},
 ): string {
-  const { columns = 120 } = process.stdout;
+  const columns = process.stdout.isTTY ? process.stdout.columns : 120;
   const width = wholeNumber("consoleTree.width", options.width ?? Math.max(60, columns), 60);
   const paint = paintWith(options.colors ?? (process.stdout.isTTY && process.stdout.hasColors()));
   return viewsOf(trace)
@@ -211,7 +211,10 @@ function barOf(
   const begin = Math.min(at(startMs), width - 1);
   const cells = (" ".repeat(begin) + sign.repeat(Math.max(1, at(endMs) - begin))).padEnd(width);
   const marked = new Set(marks.map((ms) => Math.min(at(ms), width - 1)));
-  return [...cells].map((cell, index) => (marked.has(index) ? signs.mark : cell)).join("");
+  return cells
+    .split("")
+    .map((cell, index) => (marked.has(index) ? signs.mark : cell))
+    .join("");
 }
 
 interface Columns {

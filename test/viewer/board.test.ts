@@ -11,19 +11,19 @@ function setup() {
     clock,
     board,
     /** A call that ends now, or some time ago. */
-    call(facts: Parameters<typeof rowOf>[0] = {}, agoMs = 0) {
+    call: (facts: Parameters<typeof rowOf>[0] = {}, agoMs = 0) => {
       const durationMs = facts.durationMs ?? 10;
       board.addCall(rowOf({ ...facts, startMs: clock.wallNow() - agoMs - durationMs }));
     },
-    gauge(
+    gauge: (
       name: GaugeName,
       value: number,
       attributes: Record<string, string> = {},
       service = "shop",
-    ) {
+    ) => {
       board.setGauge({ name, service, attributes, value });
     },
-    second() {
+    second: () => {
       clock.advance(1_000);
       return board.tick();
     },

@@ -12,7 +12,7 @@ function setup() {
     clock,
     live,
     /** A page that listens, and takes what it is sent or not. */
-    listen({ takes = true } = {}) {
+    listen: ({ takes = true } = {}) => {
       let text = "";
       const page = new Writable({
         decodeStrings: false,

@@ -10,7 +10,7 @@ function setup(limits: StoreLimits = {}) {
     clock,
     store,
     /** A trace of one call, with a status. */
-    addTrace(trace: number, status = "OK", durationMs = 10) {
+    addTrace: (trace: number, status = "OK", durationMs = 10) => {
       store.add(callSpan({ trace, id: 1, ms: durationMs }));
       store.addCall(rowOf({ trace, status, durationMs }));
     },
