@@ -67,14 +67,14 @@ function treeOf({ traceId, spans, truncated }: TraceView, width: number, paint: 
   const rows = rowsOf(spans);
   const fromMs = Math.min(...spans.map(({ startMs }) => startMs));
   const toMs = Math.max(...spans.map(({ endMs }) => endMs));
-  const columns = columnsFor(rows, width);
   const services = new Set(spans.map(({ service }) => service)).size;
+  const columns = columnsFor(rows, width, services > 1);
   const counts = [counted(spans.length, "span"), counted(services, "service")].join(", ");
   const heading = `trace ${traceId}: ${counts}, ${shownMs(toMs - fromMs)} ms`;
   const lines = rows.map((row) => {
     const { service, label, note, mood, startMs, endMs } = row;
     return [
-      paint.faint(inColumn(service, columns.service)),
+      columns.service === 0 ? "" : paint.faint(inColumn(service, columns.service)),
       inColumn(label, columns.label),
       paint[mood](barOf(row, fromMs, toMs, columns.bar)),
       (endMs === undefined ? "" : shownMs(endMs - startMs)).padStart(msWidth),
@@ -218,24 +218,18 @@ function barOf(
 }
 
 interface Columns {
+  /** 0 for none: all spans are of one service. */
   readonly service: number;
   readonly label: number;
   readonly bar: number;
   readonly note: number;
 }
 
-function columnsFor(rows: readonly Row[], width: number): Columns {
-  const longest = (text: (row: Row) => string) => Math.max(...rows.map((row) => text(row).length));
-  const service =
-    Math.min(
-      longest((row) => row.service),
-      Math.floor(width / 8),
-    ) + 1;
-  const label =
-    Math.min(
-      longest((row) => row.label),
-      Math.floor(width / 3),
-    ) + 1;
+function columnsFor(rows: readonly Row[], width: number, services: boolean): Columns {
+  const widest = (text: (row: Row) => string, most: number) =>
+    Math.min(Math.floor(most), Math.max(...rows.map((row) => text(row).length))) + 1;
+  const service = services ? widest((row) => row.service, width / 8) : 0;
+  const label = widest((row) => row.label, width / 3);
   const bar = Math.floor(width / 5);
   return { service, label, bar, note: Math.max(8, width - service - label - bar - msWidth - 2) };
 }

@@ -4,22 +4,19 @@ import { keptAttributes, keptText } from "../../src/viewer/attributes.js";
 const kept = (value: unknown) => Object.values(keptAttributes([["a", value]]))[0];
 
 describe("an attribute", () => {
-  it.each([
-    ["text", "text"],
-    [1.5, 1.5],
-    [false, false],
-    [Number.NaN, "NaN"],
-    [Number.POSITIVE_INFINITY, "Infinity"],
-    [42n, 42],
-    [9_007_199_254_740_993n, "9007199254740993"],
-    [
-      ["a", 1, true, null, undefined],
-      ["a", 1, true, null, null],
-    ],
-    [{ deep: [1n] }, '{"deep":[1]}'],
-    [undefined, undefined],
-    [null, undefined],
-  ])("of %j is kept as %j", (value, expected) => {
+  it.each<[string, unknown, unknown]>([
+    ["text", "text", "text"],
+    ["a number", 1.5, 1.5],
+    ["false", false, false],
+    ["not a number", Number.NaN, "NaN"],
+    ["infinite", Number.POSITIVE_INFINITY, "Infinity"],
+    ["a whole number of 64 bits", 42n, 42],
+    ["one that a number cannot hold", 9_007_199_254_740_993n, "9007199254740993"],
+    ["a list", ["a", 1, true, null, undefined], ["a", 1, true, null, null]],
+    ["an object", { deep: [1n] }, '{"deep":[1]}'],
+    ["absent", undefined, undefined],
+    ["null", null, undefined],
+  ])("that is %s is kept as JSON has it", (_, value, expected) => {
     expect(kept(value)).toEqual(expected);
   });
 

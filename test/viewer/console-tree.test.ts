@@ -90,6 +90,11 @@ edge   hedge: stop                      ◆              RETRY_ATTEMPTS_SPENT
 `);
   });
 
+  it("names services only where there are several", () => {
+    expect(drawn(story)).toMatch(/^stock/m);
+    expect(drawn([callSpan({ id: 1 })])).toMatch(/^List/m);
+  });
+
   it.each([60, 80, 120, 200])("fits into %i columns, but for the id of the trace", (width) => {
     const [, ...lines] = drawn(story, width).split("\n");
     expect(lines.filter((line) => line.length > width)).toEqual([]);
@@ -112,9 +117,10 @@ edge   hedge: stop                      ◆              RETRY_ATTEMPTS_SPENT
   });
 
   it("lets no name move the cursor", () => {
-    const tree = drawn([spanOf({ id: 1, name: "\x1b[2Jevil\r\nname", service: "a\u009bb" })]);
-    expect(tree).toContain("?[2Jevil??name");
-    expect(tree.split("\n")).toHaveLength(3);
+    const evil = spanOf({ id: 1, name: "\x1b[2Jevil\r\nname", service: "a\u009bb" });
+    const tree = drawn([evil, spanOf({ id: 2 })]);
+    expect(tree).toContain("a?b  ?[2Jevil??name");
+    expect(tree.split("\n")).toHaveLength(4);
   });
 
   it("shows a failed span of another kind", () => {

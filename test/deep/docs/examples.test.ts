@@ -27,6 +27,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
   throttle: /not sent \(THROTTLED\)/,
+  viewer: /the page shows: demo.shop.v1.InventoryService\/GetStock OK, 2 attempts/,
   testing: /an interceptor that passes all on: 0 cases fail/,
 };
 

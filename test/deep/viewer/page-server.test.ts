@@ -253,10 +253,12 @@ describe("the demo", () => {
     expect(await ask("/api/demo", json, "DELETE")).toMatchObject({ status: 405 });
   });
 
-  it("is not found where none runs", async () => {
+  it("is nothing where none runs", async () => {
     const without = await traceViewer({ port: 0 });
     try {
-      expect(await fetch(`${without.url}/api/demo`)).toMatchObject({ status: 404 });
+      expect(await fetch(`${without.url}/api/demo`)).toMatchObject({ status: 204 });
+      const start = { method: "POST", body: '{"command":"start"}' };
+      expect(await fetch(`${without.url}/api/demo`, start)).toMatchObject({ status: 404 });
     } finally {
       await without.close();
     }

@@ -19,7 +19,7 @@ function start(...args: string[]) {
   };
   child.stdout.on("data", keep);
   child.stderr.on("data", keep);
-  const killer = setTimeout(() => child.kill("SIGKILL"), 120_000);
+  const killer = setTimeout(() => child.kill("SIGKILL"), 280_000);
   const ended = new Promise<number | string | null>((resolve) => {
     child.on("close", (code, signal) => {
       clearTimeout(killer);
