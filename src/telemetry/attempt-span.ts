@@ -54,9 +54,9 @@ class AttemptSpanWatch implements AttemptWatch {
 
   /** A call on a channel without a connection waits in grpc-js until there is one. */
   #watchConnection(): void {
-    const { connection, clock } = this.#attempt.record;
+    const { connection } = this.#attempt.record;
     if (connection === undefined || connection.state === connectivityState.READY) return;
-    this.#unconnectedSinceMs = clock.now();
+    this.#unconnectedSinceMs = this.#attempt.sentAtMs;
     this.#stopWatching = connection.subscribe((state) => {
       if (state === connectivityState.READY) this.#connectionWaitOver();
     });
