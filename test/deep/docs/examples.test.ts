@@ -26,6 +26,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   quickstart: /refused by this process: BREAKER_OPEN/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
+  tracing: /wait: queue +·/,
   throttle: /not sent \(THROTTLED\)/,
   viewer: /the page shows: demo.shop.v1.InventoryService\/GetStock OK, 2 attempts/,
   testing: /an interceptor that passes all on: 0 cases fail/,
