@@ -140,6 +140,36 @@ describe("the tokens of a budget", () => {
     expect(mayRetry(scene)).toEqual([]);
   });
 
+  it("keeps two for a single important call: for its failure, and for what has to be left", () => {
+    const scene = setup(options);
+    scene.call(999, "low");
+    scene.call(1, "critical");
+    scene.fail(47, "low");
+    expect(mayRetry(scene)).toEqual(priorities);
+    scene.fail(1, "low");
+    expect(mayRetry(scene)).toEqual(["critical"]);
+    scene.fail(1, "critical");
+    expect(mayRetry(scene)).toEqual(["critical"]);
+    scene.fail(1, "critical");
+    expect(mayRetry(scene)).toEqual([]);
+  });
+
+  it("counts the failure of a higher priority in place of a lower one when no token is left", () => {
+    const scene = setup({ ...options, tokenRatio: 0.25 });
+    for (const priority of priorities) scene.call(25, priority);
+    scene.fail(100, "low");
+    scene.succeed(1, "low");
+    expect(scene.budget.snapshot().tokens?.left).toBe(0.25);
+    expect(mayRetry(scene)).toEqual(["critical", "high", "normal"]);
+    // A quarter of the first token was left; the rest of it, and all others, were those of low calls.
+    scene.fail(38, "critical");
+    expect(scene.budget.snapshot().tokens?.left).toBe(0);
+    expect(mayRetry(scene)).toEqual([]);
+    scene.succeed(5, "critical");
+    expect(mayRetry(scene)).toEqual(["critical", "high", "normal"]);
+    expect(scene.budget.snapshot().tokens?.left).toBe(1.25);
+  });
+
   it("says how much is kept for others", () => {
     const { budget, call, fail } = setup(options);
     for (const priority of priorities) call(25, priority);
