@@ -111,24 +111,32 @@ function requireOwnPart(given: unknown, prefix: string): asserts given is OwnPar
   if (typeof onCall !== "function") {
     throw new InvalidOptionError(`${prefix}.onCall`, "a function", onCall);
   }
-  for (const key of namedLikeHooks(given)) {
-    if (key === "onCall") continue;
-    const text = `is not a hook of a part; it has onCall, which returns ${hookNames.join(", ")}`;
-    throw new InvalidOptionError(`${prefix}.${key}`, "absent", Reflect.get(given, key), text);
-  }
+  const misspelt = misspeltHook(given);
+  if (misspelt === undefined) return;
+  const text = `is not a hook; a part has onCall, which returns ${hookNames.join(", ")}`;
+  throw new InvalidOptionError(
+    `${prefix}.${misspelt}`,
+    "absent",
+    Reflect.get(given, misspelt),
+    text,
+  );
 }
 
 const hookNames = ["beforeAttempt", "afterAttempt", "onEnd"] as const;
 
-/** The functions of an object whose names are those of hooks, or look like them. Other functions are the user's own. */
-function namedLikeHooks(given: object): string[] {
-  const names = new Set<string>();
+/**
+ * A function of a part, or of what it returns, whose name looks like that of a hook and is none. One object may be both, so
+ * that each has the names of the other. Other functions are the user's own.
+ */
+function misspeltHook(given: object): string | undefined {
+  const known: readonly string[] = ["onCall", ...hookNames];
   for (let from: unknown = given; isObject(from); from = Object.getPrototypeOf(from)) {
     for (const name of Object.getOwnPropertyNames(from)) {
-      if (/^(on|before|after)[A-Z]/.test(name)) names.add(name);
+      const looks = /^(on|before|after)[A-Z]/.test(name) && !known.includes(name);
+      if (looks && typeof Reflect.get(given, name) === "function") return name;
     }
   }
-  return [...names].filter((name) => typeof Reflect.get(given, name) === "function");
+  return undefined;
 }
 
 function isObject(value: unknown): value is object {
@@ -258,11 +266,9 @@ function invalidEnd(): StatusObject {
 }
 
 function refuseMisspelt(hooks: OwnPartOfCall): void {
-  const known: readonly string[] = hookNames;
-  for (const name of namedLikeHooks(hooks)) {
-    if (known.includes(name)) continue;
-    throw new TypeError(`${name} is not a hook; the hooks of a call are ${hookNames.join(", ")}`);
-  }
+  const name = misspeltHook(hooks);
+  if (name === undefined) return;
+  throw new TypeError(`${name} is not a hook; the hooks of a call are ${hookNames.join(", ")}`);
 }
 
 function hooksOrNone(answer: unknown): OwnPartOfCall | undefined {

@@ -295,11 +295,27 @@ describe("a policy of one's own", () => {
     expect(() => createWeir().client({ parts })).toThrow(`client.${option} must be ${rule}`);
   });
 
-  it("is refused by name where a hook of its calls stands beside onCall", () => {
-    const misplaced = { name: "it", onCall: () => undefined, onEnd: () => {} };
-    expect(() => createWeir().client({ parts: [misplaced] })).toThrow(
-      "client.parts[0].onEnd is not a hook of a part; it has onCall, which returns beforeAttempt, afterAttempt, onEnd",
+  it("is refused by name where a hook is misspelt beside onCall", () => {
+    const misspelt = { name: "it", onCall: () => undefined, onClal: () => {} };
+    expect(() => createWeir().client({ parts: [misspelt] })).toThrow(
+      "client.parts[0].onClal is not a hook; a part has onCall, which returns beforeAttempt, afterAttempt, onEnd",
     );
+  });
+
+  it("may be the object of its hooks, too", async () => {
+    const ends: number[] = [];
+    class Both implements OwnPart, OwnPartOfCall {
+      readonly name = "both";
+      onCall() {
+        return this;
+      }
+      onEnd({ code }: { readonly code: Status }) {
+        ends.push(code);
+      }
+    }
+    const { call } = await scene({ client: { parts: [new Both()] } });
+    await call("unary");
+    expect(ends).toEqual([Status.OK]);
   });
 
   it("is refused alone where it is none", () => {
