@@ -8,6 +8,7 @@ const root = fileURLToPath(new URL("../../../", import.meta.url));
 /** A line of what each program prints, by which a person knows that it has shown what it is for. */
 const shows: Readonly<Record<string, RegExp>> = {
   admission: /critical: 10 OK/,
+  backends: /weir_calls_total\{.*\} 3\n.*\ncalls whose traces have arrived: 3/,
   brownout: /kept on: \d+ of 40 OK/,
   breaker: /BREAKER_OPEN/,
   bulkhead: /at most 4 at once on the server/,
