@@ -16,6 +16,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
   drain: /drained: \{"inFlight":3,"cutOff":1/,
   dynamic: /GetStock, priority high, attempt 2/,
+  explain: /Attempt 3 \(retry, \d+(\.\d)? ms of wait\): OK/,
   fallback: /picks are withdrawn:\n +Anna sees \(nothing recommended\)/,
   faults: /the network healed: 100 OK/,
   guard: /orders-db 4 of 4, stock-db 0 of 4/,
