@@ -180,67 +180,66 @@ export function codeName(code: number): string {
   return Status[code] ?? String(code);
 }
 
-/** Makes plain data of what was kept of a call. */
-export function summaryOf(known: KnownCall): CallSummary {
-  const { facts, epochOffsetMs } = known;
-  const { code, error, startedAtMs, endedAtMs, deadlineMs, handlerStartedMs, ids } = facts;
+/** Makes plain data of what was kept of a call. What is not known is left out, so that it is not serialised. */
+export function summaryOf({ facts, epochOffsetMs }: KnownCall): CallSummary {
+  const { kind, priority, code, origin, decidedBy, reason, refusedBy } = facts;
+  const { startedAtMs, endedAtMs, deadlineMs, handlerStartedMs } = facts;
+  const sinceStart = (atMs: number) => rounded(atMs - startedAtMs);
   return {
     side: facts.side,
     method: facts.method,
-    ...present("kind", facts.kind),
+    ...(kind === undefined ? {} : { kind }),
     target: facts.target,
-    ...present("priority", facts.priority),
+    ...(priority === undefined ? {} : { priority }),
     startedEpochMs: rounded(startedAtMs + epochOffsetMs),
-    durationMs: rounded(endedAtMs - startedAtMs),
-    ...(deadlineMs === Number.POSITIVE_INFINITY
-      ? {}
-      : { deadlineMs: rounded(deadlineMs - startedAtMs) }),
-    ...(code === undefined ? {} : { code, status: error ?? codeName(code) }),
+    durationMs: sinceStart(endedAtMs),
+    ...(deadlineMs === Number.POSITIVE_INFINITY ? {} : { deadlineMs: sinceStart(deadlineMs) }),
+    ...(code === undefined ? {} : { code, status: endName(facts.error, code) }),
     details: code === Status.OK ? "" : facts.details,
-    ...present("origin", facts.origin),
-    ...present("decidedBy", facts.decidedBy),
-    ...present("reason", facts.reason),
-    ...present("refusedBy", facts.refusedBy),
-    ...(handlerStartedMs === undefined
-      ? {}
-      : { handlerAfterMs: rounded(handlerStartedMs - startedAtMs) }),
+    ...(origin === undefined ? {} : { origin }),
+    ...(decidedBy === undefined ? {} : { decidedBy }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(refusedBy === undefined ? {} : { refusedBy }),
+    ...(handlerStartedMs === undefined ? {} : { handlerAfterMs: sinceStart(handlerStartedMs) }),
     attemptCount: facts.attemptCount,
     attempts: facts.attempts.map(attemptOf),
     decisions: facts.decisions.map(({ atMs, ...decision }) => ({
       ...decision,
       ...(decision.waitMs === undefined ? {} : { waitMs: rounded(decision.waitMs) }),
-      afterMs: rounded(atMs - startedAtMs),
+      afterMs: sinceStart(atMs),
     })),
     waits: waitsOf(facts),
     degraded: facts.degraded,
-    ...ids,
+    ...facts.ids,
   };
 }
 
 /** The same for a call that has ended. */
-export function finishedOf(facts: CallFacts & { readonly code: Status }, epochOffsetMs: number) {
-  const status = facts.error ?? codeName(facts.code);
-  const finished: FinishedCall = {
-    ...summaryOf({ facts, epochOffsetMs }),
-    status,
-    code: facts.code,
-  };
-  return finished;
+export function finishedOf(
+  facts: CallFacts & { readonly code: Status },
+  epochOffsetMs: number,
+): FinishedCall {
+  const { code, error } = facts;
+  return { ...summaryOf({ facts, epochOffsetMs }), status: endName(error, code), code };
+}
+
+/** For a guard whose work failed, the name of its error. */
+function endName(error: string | undefined, code: Status): string {
+  return error ?? codeName(code);
 }
 
 function attemptOf(attempt: AttemptFacts): FinishedAttempt {
   const { number, cause, delayMs, startedAtMs, endedAtMs, peer, superseded, faults } = attempt;
   const { failed } = attempt;
-  const ended = endedAtMs === undefined ? {} : { durationMs: rounded(endedAtMs - startedAtMs) };
+  const { status = "OK", origin, details } = failed ?? {};
   return {
     number,
     cause,
     delayMs: rounded(delayMs),
-    ...ended,
-    ...(endedAtMs === undefined ? {} : { status: failed?.status ?? "OK" }),
-    ...present("origin", failed?.origin),
-    ...present("details", failed?.details),
-    ...present("peer", peer),
+    ...(endedAtMs === undefined ? {} : { durationMs: rounded(endedAtMs - startedAtMs), status }),
+    ...(origin === undefined ? {} : { origin }),
+    ...(details === undefined ? {} : { details }),
+    ...(peer === undefined ? {} : { peer }),
     ...(superseded === true ? { superseded } : {}),
     ...(faults === undefined ? {} : { faults: [...faults] }),
   };
@@ -264,8 +263,4 @@ function waitsOf({ attempts, decisions }: CallFacts): CallWait[] {
 /** To thousandths of a millisecond: what is beyond that is an error of the addition. */
 function rounded(ms: number): number {
   return Math.round(ms * 1000) / 1000;
-}
-
-function present<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]?: V });
 }
