@@ -198,7 +198,7 @@ describe("the rings", () => {
     [{ failed: 1.5 }, "createWeir.history.failed must be"],
     [{ slow: Number.NaN }, "createWeir.history.slow must be"],
     [{ slowMs: 0 }, "createWeir.history.slowMs must be milliseconds from 1"],
-    [{ size: 3 }, "createWeir.history.size must be absent"],
+    [{ size: 3 }, "createWeir.history.size is not an option"],
   ])("refuse %j", (history, message) => {
     expect(() => createWeir({ history })).toThrow(message);
   });
