@@ -131,8 +131,8 @@ class Gauges {
       sums[service] = (sums[service] ?? 0) + value;
       return;
     }
-    const parts = [service, attributes["weir.name"], attributes["weir.breaker.key"]];
-    const key = parts.filter((part) => part !== undefined && part !== "").join(" ");
+    const names = breakerNames.map((attribute) => attributes[attribute] ?? "");
+    const key = [...new Set([service, ...names])].filter((part) => part !== "").join(" ");
     const state = breakerStates[value];
     // Of several processes, the worst state.
     if (state !== undefined && !isWorse(this.breakers[key], state)) this.breakers[key] = state;
@@ -151,6 +151,9 @@ const sumOf = {
   "weir.admission.limit": "limit",
   "weir.admission.running": "running",
 } as const satisfies Record<Exclude<GaugeName, "weir.breaker.state">, keyof Gauges>;
+
+/** What tells the breakers of a service from one another. The key may be the address. */
+const breakerNames = ["weir.guard.name", "server.address", "weir.breaker.key"] as const;
 
 /** By the value of the gauge. */
 export const breakerStates: readonly BreakerState[] = ["closed", "half-open", "open"];

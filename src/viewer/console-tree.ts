@@ -1,7 +1,7 @@
 import { wholeNumber } from "../core/options.js";
 import { decisionEvent, own } from "../telemetry/attributes.js";
 import type { AttributeValue, SpanEvent, SpanView, TraceView } from "./api.js";
-import { callOf, isAttempt, statusOf, textAt, waitKey } from "./span.js";
+import { callOf, isAttempt, statusOf, textAt } from "./span.js";
 import { type FinishedSpan, spanViewOf } from "./span-processor.js";
 
 export interface ConsoleTreeOptions {
@@ -98,17 +98,17 @@ function rowsOf(spans: readonly SpanView[]): Row[] {
   }
   const rows: Row[] = [];
   const seen = new Set<SpanView>();
-  const visit = (span: SpanView, depth: number): void => {
+  const visit = (span: SpanView, depth: number, parent?: SpanView): void => {
     if (seen.has(span)) return;
     seen.add(span);
     const indent = " ".repeat(Math.min(depth, maxDepth));
-    rows.push(rowOf(span, indent));
+    rows.push(rowOf(span, indent, parent));
     const steps = stepsOf(span, ` ${indent}`);
     for (const child of children.get(span.spanId) ?? []) {
       while (steps[0] !== undefined && steps[0].startMs <= child.startMs) {
         rows.push(...steps.splice(0, 1));
       }
-      visit(child, depth + 1);
+      visit(child, depth + 1, span);
     }
     rows.push(...steps);
   };
@@ -118,14 +118,14 @@ function rowsOf(spans: readonly SpanView[]): Row[] {
   return rows;
 }
 
-function rowOf(span: SpanView, indent: string): Row {
+function rowOf(span: SpanView, indent: string, parent: SpanView | undefined): Row {
   const { service, startMs, endMs, attributes, events } = span;
   const marks = events.filter(isDecision).map(({ atMs }) => atMs);
   const row = { service, startMs, endMs, marks };
-  const wait = textAt(attributes, waitKey);
+  const wait = textAt(attributes, own.waitKind);
   if (wait !== undefined) {
     const label = `${indent}wait: ${wait.replaceAll("_", " ")}`;
-    return { ...row, label, sign: signs.wait, note: "", mood: "faint" };
+    return { ...row, label, sign: signs.wait, note: whyWaited(span, parent), mood: "faint" };
   }
   if (isAttempt(span)) {
     const lost = attributes[own.attemptSuperseded] === true;
@@ -168,6 +168,17 @@ function rowOf(span: SpanView, indent: string): Row {
     note: note.filter((part) => part !== "").join(", "),
     mood: call.status === "OK" ? "good" : "bad",
   };
+}
+
+/** What the decision says that was taken when the wait began, or when it ended. */
+function whyWaited({ startMs, endMs }: SpanView, call: SpanView | undefined): string {
+  const decision = call?.events.find(
+    (event) =>
+      isDecision(event) &&
+      [startMs, endMs].some((ms) => Math.abs(event.atMs - ms) < 1) &&
+      seenBelow.has(textAt(event.attributes, own.decisionVerdict) ?? ""),
+  );
+  return textAt(decision?.attributes ?? {}, own.decisionDetail) ?? "";
 }
 
 /** The decisions that say more than the spans below do. That a call waits, and is tried again, is seen from those. */

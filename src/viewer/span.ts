@@ -4,9 +4,6 @@ import type { Attributes, CallRow, SpanView } from "./api.js";
 /** What is kept of one span: the first so many events. */
 export const maxEvents = 128;
 
-/** On the span of a wait: for what the call waited. */
-export const waitKey = "weir.wait.kind";
-
 /** Names of other instrumentations, and of conventions before 1.45, for what {@link conventional} names. */
 const former = {
   system: "rpc.system",

@@ -1,5 +1,6 @@
 import { VirtualClock } from "grpc-weir/testing";
 import { describe, expect, it } from "vitest";
+import type { Attributes } from "../../src/viewer/api.js";
 import { Board } from "../../src/viewer/board.js";
 import type { GaugeName } from "../../src/viewer/otlp/gauges.js";
 import { epochMs, rowOf } from "./scene.js";
@@ -15,12 +16,7 @@ function setup() {
       const durationMs = facts.durationMs ?? 10;
       board.addCall(rowOf({ ...facts, startMs: clock.wallNow() - agoMs - durationMs }));
     },
-    gauge: (
-      name: GaugeName,
-      value: number,
-      attributes: Record<string, string> = {},
-      service = "shop",
-    ) => {
+    gauge: (name: GaugeName, value: number, attributes: Attributes = {}, service = "shop") => {
       board.setGauge({ name, service, attributes, value });
     },
     second: () => {
@@ -146,10 +142,15 @@ describe("gauges", () => {
     expect(second()).toMatchObject([{ breakers: { "shop stock": state } }]);
   });
 
-  it("name a breaker by service, name and key", () => {
+  it.each([
+    [{ "weir.breaker.key": "stock" }, "shop stock"],
+    [{ "weir.breaker.key": "stock", "server.address": "stock" }, "shop stock"],
+    [{ "weir.breaker.key": "List", "server.address": "stock" }, "shop stock List"],
+    [{ "weir.guard.name": "database" }, "shop database"],
+  ])("with %j are those of the breaker %s", (attributes, name) => {
     const { gauge, second } = setup();
-    gauge("weir.breaker.state", 0, { "weir.breaker.key": "stock", "weir.name": "orders" });
-    expect(second()).toMatchObject([{ breakers: { "shop orders stock": "closed" } }]);
+    gauge("weir.breaker.state", 0, attributes);
+    expect(second()).toMatchObject([{ breakers: { [name]: "closed" } }]);
   });
 
   it("are bounded in number", () => {

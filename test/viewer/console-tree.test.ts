@@ -27,7 +27,12 @@ const story: readonly SpanView[] = [
     service: "edge",
     attributes: { "weir.call.attempts": 3, "weir.call.priority": "critical" },
     events: [
-      decision("retry", "retry", { "weir.decision.wait_ms": 20 }, epochMs + 20),
+      decision(
+        "retry",
+        "retry",
+        { "weir.decision.detail": "retry after UNAVAILABLE (remote), 20 ms" },
+        epochMs + 20,
+      ),
       decision("hedge", "hedge", {}, epochMs + 60),
       decision("hedge", "stop", { "weir.decision.reason": "RETRY_ATTEMPTS_SPENT" }, epochMs + 80),
     ],
@@ -83,7 +88,7 @@ trace 00000000000000000000000000000001: 6 spans, 2 services, 100 ms
 edge  List              ████◆███████◆███◆███      100  OK, 3 attempts, priority critical
 edge   attempt 1: first ▒▒▒▒                       20  UNAVAILABLE (remote)
 stock   List (server)    ██                        10  UNAVAILABLE: LOAD_SHED
-edge   wait: backoff        ····                   20
+edge   wait: backoff        ····                   20  retry after UNAVAILABLE (remote), 20 ms
 edge   attempt 2: retry         ░░░░░░░░░░░░       60  another attempt was faster
 edge   attempt 3: hedge             ▒▒▒▒▒▒▒▒       40  OK
 edge   hedge: stop                      ◆              RETRY_ATTEMPTS_SPENT
