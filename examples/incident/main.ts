@@ -1,6 +1,7 @@
 // The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
 // `npm start` builds and runs it. It ends by itself; exit code 0 says that what it shows has been checked.
 import { setTimeout as sleep } from "node:timers/promises";
+import { consoleTree } from "grpc-weir/viewer";
 import { Fleet } from "./fleet.js";
 import { watchLateness } from "./lateness.js";
 import type { CallResult } from "./messages.js";
@@ -9,9 +10,8 @@ import { Progress } from "./progress.js";
 import { assemble, type Cast, play, type RunResult } from "./run.js";
 import { deadlineMs, type PlannedCall, phases, plan } from "./script.js";
 import { phaseTable, priorityTable } from "./table.js";
-import { orderIdOf, richest, tracesOf } from "./traces.js";
+import { orderIdOf, richest, tracesOf, viewsOf } from "./traces.js";
 import { summary, verdict, waitedForProcessor } from "./verdict.js";
-import { waterfall } from "./waterfall.js";
 import { explanations, titles, type Way, ways } from "./ways.js";
 
 const seed = 20;
@@ -73,7 +73,7 @@ async function main(): Promise<void> {
       `${titles.bare}: ${lostBare.get(orderId) ?? "OK"}`,
     ].join(", ");
     console.log(
-      `\n${paint.strong(`A critical call that was saved: ${orderId}`)} (${others})\n${waterfall(saved, paint)}`,
+      `\n${paint.strong(`A critical call that was saved: ${orderId}`)} (${others})\n${consoleTree(viewsOf(saved))}`,
     );
   }
   console.log(`\n${paint.strong(summary(results))}`);

@@ -1,3 +1,4 @@
+import type { AttributeValue, SpanView } from "grpc-weir/viewer";
 import { orderIdAttribute, type SpanRecord } from "./messages.js";
 
 /** A span with those that it is the parent of, in the order of their starts. */
@@ -66,6 +67,40 @@ function nodeOf(span: SpanRecord, all: readonly SpanRecord[]): Node {
     .sort((a, b) => a.startMs - b.startMs)
     .map((child) => nodeOf(child, all));
   return { span, children };
+}
+
+/** The spans as the viewer has them, which can draw them. */
+export function viewsOf({ root, traceId }: Trace): SpanView[] {
+  const views: SpanView[] = [];
+  const visit = ({ span, children }: Node, parent?: SpanRecord): void => {
+    views.push({
+      traceId,
+      spanId: span.spanId,
+      ...(parent === undefined ? {} : { parentSpanId: parent.spanId }),
+      name: span.name,
+      kind: span.kind,
+      service: serviceOf(isWait(span) && parent !== undefined ? parent : span),
+      scope: "grpc-weir",
+      startMs: span.startMs,
+      endMs: span.endMs,
+      status: "unset",
+      attributes: defined(span.attributes),
+      events: span.events.map((event) => ({ ...event, attributes: defined(event.attributes) })),
+    });
+    for (const child of children) visit(child, span);
+  };
+  visit(root);
+  return views;
+}
+
+/** Attributes of OpenTelemetry may have no value, and lists of them gaps. */
+function defined(attributes: SpanRecord["attributes"]): SpanView["attributes"] {
+  const kept: [string, AttributeValue][] = [];
+  for (const [key, value] of Object.entries(attributes)) {
+    if (Array.isArray(value)) kept.push([key, value.map((element) => element ?? null)]);
+    else if (value !== undefined) kept.push([key, value]);
+  }
+  return Object.fromEntries(kept);
 }
 
 /** The order that the traced call was about; empty when it never reached a handler. */
