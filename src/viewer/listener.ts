@@ -58,6 +58,8 @@ export class Listener {
     } catch (error) {
       throw new PortError(use, port, codeOf(error));
     }
+    // A connection that cannot be accepted, for want of file descriptors, is no reason to end the process.
+    server.on("error", () => {});
     if (!keepsProcess) server.unref();
     const address = server.address();
     return new Listener(

@@ -61,7 +61,7 @@ export interface TraceViewer {
   readonly otlp?: { readonly grpc: string; readonly http: string };
   /** Give it to the tracer provider of this process. */
   readonly spanProcessor: ViewerSpanProcessor;
-  /** Closes the ports, at once. */
+  /** Closes the ports at once, and takes no more spans. */
   close(): Promise<void>;
 }
 
@@ -103,6 +103,7 @@ export async function traceViewer(options: TraceViewerOptions = {}): Promise<Tra
   const close = async () => {
     recorder.close();
     live.close();
+    await spanProcessor.shutdown();
     await Promise.all(listeners.splice(0).map((listener) => listener.close()));
   };
   const open = async (server: Server, use: PortUse, port: number) => {

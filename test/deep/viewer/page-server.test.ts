@@ -146,6 +146,23 @@ describe("the page", () => {
     expect(await ask("/", {}, "HEAD")).toMatchObject({ status: 200, text: "" });
   });
 
+  it("survives a request whose sender goes away before the answer", async () => {
+    const headers = {
+      "content-type": "application/json",
+      "content-length": "100",
+      expect: "100-continue",
+    };
+    const { port } = new URL(viewer.url);
+    const half = request({ host: "127.0.0.1", port, path: "/api/demo", method: "POST", headers });
+    half.on("error", () => {});
+    half.write("{");
+    await new Promise((resolve) =>
+      half.once("socket", (socket) => socket.once("connect", resolve)),
+    );
+    half.destroy();
+    expect(await ask("/api/demo")).toMatchObject({ status: 200 });
+  });
+
   it("survives what is no HTTP", async () => {
     const socket = connect(Number(new URL(viewer.url).port), "127.0.0.1");
     socket.end("nonsense\r\n\r\n");
