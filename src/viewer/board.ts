@@ -127,6 +127,8 @@ class Gauges {
 
   add({ name, service, attributes, value }: GaugeReading): void {
     if (name !== "weir.breaker.state") {
+      // Open streams have slots of their own, many of them, beside which those of calls would not be seen.
+      if (attributes["weir.pool"] === "streams") return;
       const sums = this[sumOf[name]];
       sums[service] = (sums[service] ?? 0) + value;
       return;

@@ -113,7 +113,8 @@ describe("gauges", () => {
     gauge("weir.queue.length", 5, { "weir.priority": "low" }, "stock");
     gauge("weir.queue.length", 6, { "weir.priority": "low" }, "stock");
     gauge("weir.admission.limit", 20);
-    gauge("weir.admission.running", 18);
+    gauge("weir.admission.running", 18, { "weir.pool": "calls" });
+    gauge("weir.admission.limit", 1_000, { "weir.pool": "streams" });
     expect(second()).toMatchObject([
       { queue: { shop: 7, stock: 6 }, limit: { shop: 20 }, running: { shop: 18 } },
     ]);
