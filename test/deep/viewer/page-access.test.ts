@@ -1,6 +1,7 @@
+import axe, { type AxeResults } from "axe-core";
 import type { Page } from "playwright-core";
 import { expect, it } from "vitest";
-import { inBrowser, type PageScene, seriousFaults } from "./page-scene.js";
+import { inBrowser, type PageScene } from "./page-scene.js";
 import { boardPoints, demoState, traceIdOf } from "./page-scenes.js";
 
 const incident = `#/trace/${traceIdOf(7)}?span=0000000000000006`;
@@ -49,6 +50,15 @@ function fill({ viewer }: PageScene): void {
   viewer.add(24);
   viewer.board = boardPoints(90);
   viewer.demo = demoState();
+}
+
+/** What axe calls serious or critical, as one line each. */
+async function seriousFaults(page: Page): Promise<readonly string[]> {
+  await page.evaluate(axe.source);
+  const { violations }: AxeResults = await page.evaluate("axe.run()");
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
 }
 
 inBrowser("for everybody", (scene) => {

@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import axe, { type AxeResults } from "axe-core";
 import {
   type Browser,
   type BrowserContextOptions,
@@ -104,13 +103,4 @@ export async function textOf(element: Locator): Promise<string> {
 export async function textsOf(elements: Locator): Promise<readonly string[]> {
   const texts = await elements.allInnerTexts();
   return texts.map((text) => text.replaceAll(/\s+/g, " ").trim());
-}
-
-/** What axe calls serious or critical, as one line each. */
-export async function seriousFaults(page: Page): Promise<readonly string[]> {
-  await page.evaluate(axe.source);
-  const { violations }: AxeResults = await page.evaluate("axe.run()");
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
 }

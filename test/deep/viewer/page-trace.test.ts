@@ -200,6 +200,19 @@ inBrowser("a trace", (scene) => {
     expect(await tree(page).getAttribute("aria-rowcount")).toBe("2001");
   });
 
+  it("is loaded again when more of it arrives", async () => {
+    const [call, ...others] = sceneSpans(numberOf("served"));
+    if (call === undefined) throw new Error("the scene has no spans");
+    scene.viewer.addTrace([call]);
+    const page = await scene.open(`#/trace/${call.traceId}`);
+    await rows(page).first().waitFor();
+    expect(await rows(page).count()).toBe(1);
+    await expect.poll(() => scene.viewer.listeners).toBe(1);
+    scene.viewer.addTrace([call, ...others]);
+    scene.viewer.sendCalls(1);
+    await expect.poll(() => rows(page).count()).toBe(4);
+  });
+
   it("that is not there is explained, and can be asked for again", async () => {
     const index = numberOf("served");
     const page = await scene.open(`#/trace/${traceIdOf(index)}`);

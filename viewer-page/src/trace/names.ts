@@ -8,6 +8,8 @@ export const names = {
   attemptOrigin: "weir.attempt.origin",
   attemptSuperseded: "weir.attempt.superseded",
   rejectionReason: "weir.rejection.reason",
+  waitKind: "weir.wait.kind",
+  waitPolicy: "weir.wait.policy",
   decisionPolicy: "weir.decision.policy",
   decisionVerdict: "weir.decision.verdict",
   decisionReason: "weir.decision.reason",
@@ -15,9 +17,6 @@ export const names = {
   decisionWaitMs: "weir.decision.wait_ms",
   decisionDetail: "weir.decision.detail",
 } as const;
-
-export const waitKind = "weir.wait.kind";
-export const waitPolicy = "weir.wait.policy";
 
 /** The name of the events for decisions. */
 export const decisionEvent = "weir.decision";

@@ -1,5 +1,5 @@
 import { formatMs, plural } from "../format.js";
-import { names, waitKind, waitPolicy } from "./names.js";
+import { names } from "./names.js";
 import { failed, type SpanNode, statusOf, textOf } from "./tree.js";
 
 const waits: Readonly<Record<string, string>> = {
@@ -60,8 +60,8 @@ function waitsOf(call: SpanNode, attempts: readonly SpanNode[]): string | undefi
   const totals = new Map<string, number>();
   for (const { role, span } of [call, ...attempts].flatMap(({ children }) => children)) {
     if (role !== "wait") continue;
-    const kind = textOf(span.attributes[waitKind]) ?? span.name;
-    const policy = textOf(span.attributes[waitPolicy]);
+    const kind = textOf(span.attributes[names.waitKind]) ?? span.name;
+    const policy = textOf(span.attributes[names.waitPolicy]);
     const where = waits[kind] ?? kind;
     // The wait between attempts is the retry's, which its words say.
     const what =

@@ -1,4 +1,4 @@
-import { waitKind } from "./names.js";
+import { names } from "./names.js";
 import { rowsOf, type SpanNode, textOf } from "./tree.js";
 
 /** A part of the time of a call. */
@@ -83,7 +83,7 @@ function ownTime({ role, span, children }: SpanNode): OwnTime {
   const { service } = span;
   switch (role) {
     case "wait": {
-      const kind = textOf(span.attributes[waitKind])?.replaceAll("_", " ");
+      const kind = textOf(span.attributes[names.waitKind])?.replaceAll("_", " ");
       return { what: `wait: ${kind ?? span.name.replace(/^wait: /, "")}`, kind: "wait", service };
     }
     case "attempt":

@@ -50,6 +50,17 @@ export function TraceView({
     return () => request.abort();
   }, [traceId, asked, connection === "live"]);
 
+  // Spans of a trace arrive one after the other, and those of other services later still.
+  useEffect(
+    () =>
+      live.listen({
+        onCalls: ({ calls }) => {
+          if (calls.some((call) => call.traceId === traceId)) setAsked((count) => count + 1);
+        },
+      }),
+    [live, traceId],
+  );
+
   const back = () => goTo({ view: "calls", query: new URLSearchParams() });
   useShortcuts({ r: () => setAsked((count) => count + 1) });
 

@@ -1,5 +1,5 @@
 import type { AttributeValue, SpanView } from "../../../src/viewer/api.js";
-import { names, waitKind } from "./names.js";
+import { names } from "./names.js";
 
 /** What a span stands for in the waterfall. */
 export type SpanRole = "call" | "attempt" | "wait" | "server" | "other";
@@ -89,7 +89,7 @@ function nodeOf(
 }
 
 function roleOf({ attributes, kind, name }: SpanView): SpanRole {
-  if (attributes[waitKind] !== undefined || name.startsWith("wait: ")) return "wait";
+  if (attributes[names.waitKind] !== undefined || name.startsWith("wait: ")) return "wait";
   if (attributes[names.attemptNumber] !== undefined) return "attempt";
   if (kind === "server") return "server";
   return kind === "client" ? "call" : "other";
@@ -134,7 +134,7 @@ export function labelOf(node: SpanNode): string {
     return `Attempt ${number}${why}`;
   }
   if (role === "wait") {
-    const kind = textOf(attributes[waitKind])?.replaceAll("_", " ");
+    const kind = textOf(attributes[names.waitKind])?.replaceAll("_", " ");
     return `Wait: ${kind ?? span.name.replace(/^wait: /, "")}`;
   }
   return textOf(attributes[names.method]) ?? span.name;

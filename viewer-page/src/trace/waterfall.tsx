@@ -17,6 +17,9 @@ const maxIndent = 12;
 /** A scale has a mark for so many pixels at most. */
 const pxPerTick = 90;
 
+/** The label of a mark needs so much room; without it, it stands before the mark. */
+const labelPx = 56;
+
 /** The spans of a trace below each other, each with a bar that stands where its time is. */
 export function Waterfall({
   rows,
@@ -49,7 +52,8 @@ export function Waterfall({
   const [scrollTop, setScrollTop] = useState(0);
   const { first, end } = visibleRows(rows.length, rowHeight, scrollTop, height);
   const ruler = useRef<HTMLDivElement>(null);
-  const ticks = ticksOf(range, Math.max(2, useSize(ruler).width / pxPerTick));
+  const { width } = useSize(ruler);
+  const ticks = ticksOf(range, Math.max(2, width / pxPerTick));
   const selectedIndex = rows.findIndex(({ key }) => key === selectedKey);
 
   const show = (index: number) => {
@@ -120,7 +124,7 @@ export function Waterfall({
           Span
         </div>
         <div role="columnheader" class="span-track" aria-label="Time">
-          <Ruler rulerRef={ruler} range={range} ticks={ticks} onZoom={onZoom} />
+          <Ruler rulerRef={ruler} width={width} range={range} ticks={ticks} onZoom={onZoom} />
         </div>
       </div>
       <div class="span-rows" role="rowgroup" style={{ height: `${rows.length * rowHeight}px` }}>
@@ -159,11 +163,13 @@ export function Waterfall({
 /** The scale of time. A drag over it shows that part of the time. */
 function Ruler({
   rulerRef,
+  width,
   range,
   ticks,
   onZoom,
 }: {
   readonly rulerRef: RefObject<HTMLDivElement | null>;
+  readonly width: number;
   readonly range: TimeRange;
   readonly ticks: readonly number[];
   readonly onZoom: (range: TimeRange) => void;
@@ -201,7 +207,7 @@ function Ruler({
         return (
           <span
             key={tick}
-            class={`tick ${position > 0.92 ? "tick-before" : ""}`}
+            class={`tick ${(1 - position) * width < labelPx ? "tick-before" : ""}`}
             style={{ left: `${100 * position}%` }}
           >
             {formatMs(tick)}
