@@ -10,6 +10,7 @@ import type { WaitObserver } from "../core/wait.js";
 import { captureContext, type RestoreContext } from "../grpc/context/async-context.js";
 import type { AttemptFacts, TraceIds } from "../grpc/context/finished-call.js";
 import type { GuardAttemptSpan, GuardSpan } from "../grpc/context/guard-spans.js";
+import type { History } from "../grpc/context/history.js";
 import type { InboundCall, InboundEnd } from "../grpc/context/inbound-call.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { notAfter, type RetryRules, stopText } from "../policies/retry/rules.js";
@@ -45,8 +46,8 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   readonly #options: GuardRunOptions | undefined;
   readonly #inbound: InboundCall | undefined;
   readonly #trace: RunTrace | undefined;
-  /** When the run began, if anybody keeps runs. */
-  #startedAtMs = 0;
+  /** When the run began, where the clock was read for something else, or somebody is told of all runs. */
+  #startedAtMs: number | undefined;
   /** Its owner calls `conclude`, because a fallback may follow. */
   #followed = false;
   /** For the span, and for who keeps the run. */
@@ -136,12 +137,11 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   #start(): void {
     const { pendingCalls, clock, retry, timer, history } = this.#guard;
-    const recorded = history !== undefined;
-    const holds = recorded || timer !== undefined || retry !== undefined;
+    const told = history?.onCall !== undefined;
     // One reading of the clock serves all decisions before the first attempt.
-    const held = holds || this.#inbound !== undefined;
+    const held = told || timer !== undefined || retry !== undefined || this.#inbound !== undefined;
     const nowMs = held ? clock.hold() : 0;
-    this.#startedAtMs = nowMs;
+    if (held) this.#startedAtMs = nowMs;
     // A run that has its place in the queue leaves it when it comes to wait.
     if (pendingCalls.closed && this.queued === undefined) {
       if (held) clock.release();
@@ -388,14 +388,15 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
 
   #keepAttempt(error: unknown): void {
     const number = this.attempts;
+    const endedAtMs = this.clock.now();
     this.#failedAttempts ??= [];
     if (this.#failedAttempts.length >= mostAttempts) return;
     this.#failedAttempts.push({
       number,
       cause: number === 1 ? "first" : "retry",
       delayMs: this.#retry?.delayMs ?? 0,
-      startedAtMs: number === 1 ? this.#startedAtMs : this.#attemptMs,
-      endedAtMs: this.clock.now(),
+      startedAtMs: number === 1 ? (this.#startedAtMs ?? endedAtMs) : this.#attemptMs,
+      endedAtMs,
       failed: failureOf(error),
     });
   }
@@ -649,28 +650,41 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
    * `degraded`: a fallback answered.
    */
   conclude(failed: { readonly error: unknown } | undefined, degraded = false): void {
-    const { history, breaker, name } = this.#guard;
+    const { history } = this.#guard;
     const span = this.#trace?.span;
-    if (span === undefined && history === undefined) return;
+    // Runs that end well at once are many, and would push calls out of the history.
+    const kept = history?.onCall !== undefined || failed !== undefined || degraded;
+    if (span === undefined && !kept) return;
     const atMs = this.clock.now();
-    const decisions = this.#decisions ?? none;
     const { attempts } = this;
-    span?.end({ atMs, attempts, decisions, failed });
-    if (history === undefined) return;
+    span?.end({ atMs, attempts, decisions: this.#decisions ?? none, failed });
+    if (kept && history !== undefined) this.#keep(history, atMs, failed, degraded);
+  }
+
+  #keep(
+    history: History,
+    endedAtMs: number,
+    failed: { readonly error: unknown } | undefined,
+    degraded: boolean,
+  ): void {
+    const { breaker, name } = this.#guard;
+    const startedAtMs = this.#startedAtMs ?? endedAtMs;
     const facts = endedFacts({
       guard: name,
       priority: this.priority,
-      startedAtMs: this.#startedAtMs,
-      endedAtMs: atMs,
+      startedAtMs,
+      endedAtMs,
       deadlineMs: this.byMs,
       failed,
       degraded,
-      attemptCount: attempts,
+      attemptCount: this.attempts,
       attempts: this.#failedAttempts ?? none,
-      decisions,
+      decisions: this.#decisions ?? none,
       ids: this.ids,
     });
-    const slow = atMs - this.#startedAtMs >= history.leastSlowMs;
+    // How long it took is not known.
+    if (this.#startedAtMs === undefined && facts.reason === undefined) return;
+    const slow = endedAtMs - startedAtMs >= history.leastSlowMs;
     history.ended(facts, slow ? breaker?.usualMs(this.key) : undefined, failed?.error);
     if (history.onCall === undefined) return;
     const tell = () => history.tell(facts);

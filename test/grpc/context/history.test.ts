@@ -276,6 +276,14 @@ describe("guarded runs", () => {
     ]);
   });
 
+  it("that end well are not kept", async () => {
+    const quiet = createWeir({ clock });
+    const guard = quiet.guard("pool", { timeoutMs: 100 });
+    await guard.run(() => "done");
+    await guard.run(() => Promise.reject(new RangeError("no"))).catch(String);
+    expect(quiet.history().last).toMatchObject([{ status: "RangeError", durationMs: 0 }]);
+  });
+
   it("say that a fallback answered", async () => {
     told.length = 0;
     const guard = weir.guard("stock", { fallback: { answer: () => "old" } });
