@@ -153,6 +153,7 @@ export class Weir {
       reportSafely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanParts(environment, this.#telemetry);
+    this.#metrics?.connect();
     const meters = this.#metrics && clientMeters(this.#metrics);
     const pipeline = clientPipeline(policies, environment, spans, meters);
     return clientOptions(own, pipeline, environment);
@@ -176,6 +177,7 @@ export class Weir {
   server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
     checkOwn("server.own", own, ["interceptors"]);
     const spans = serverSpanPart(this.#environment, this.#telemetry);
+    this.#metrics?.connect();
     const meter = this.#metrics && serverMeter(this.#metrics);
     const policies = new ServerPolicies(policy, this.#environment, spans, meter);
     this.#controls.add(policies.built);
@@ -204,6 +206,7 @@ export class Weir {
    *   another options object, and without options for a name that was not built yet.
    */
   guard<F = never>(name: string, options?: GuardOptions<F>): Guard<F> {
+    this.#metrics?.connect();
     return this.#guards.get(name, options);
   }
 

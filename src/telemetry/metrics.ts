@@ -43,6 +43,11 @@ export class Metrics implements DecisionCounter, Measured {
     this.byGrpc = options.metricNames !== "otel";
   }
 
+  /** Looks for the provider: gauges are told from then on. */
+  connect(): void {
+    this.#recorder ??= this.recorder;
+  }
+
   /** `undefined` while there is no provider that measures. */
   get recorder(): Recorder | undefined {
     if (this.#recorder !== undefined) return this.#recorder;

@@ -23,6 +23,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /9 left: reserved once, asked twice/,
   "load-balancing": /no service config: \d+, 0, 0;/,
+  metrics: /retry, remote, OK: \d+/,
   "own-policy": /answered: boots of blue/,
   priorities: /GetStock of boots in other colours is low/,
   quickstart: /refused by this process: BREAKER_OPEN/,
