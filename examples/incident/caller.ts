@@ -5,10 +5,13 @@ import type { Priority } from "grpc-weir";
 import { EdgeServiceClient } from "../gen/demo/shop/v1/edge.js";
 import type { Hop } from "./hop.js";
 import { type CallResult, type End, report, type Tally } from "./messages.js";
-import { deadlineMs, type PlannedCall } from "./script.js";
+import { deadlineMs, type PlannedCall, priorities, seededRandom } from "./script.js";
 
 /** Calls that are late are sent so many at a time. */
 const callsInOneGo = 8;
+
+/** How often calls of a flow are sent. */
+const flowEveryMs = 25;
 
 /** Priming calls at once. */
 const primingLanes = 6;
@@ -17,7 +20,11 @@ const primingLanes = 6;
 export class Caller {
   readonly #hop: Hop;
   readonly #edge: EdgeServiceClient;
-  readonly #counts = { sent: 0, ok: 0, shed: 0, failed: 0 };
+  readonly #counts = { sent: 0, ok: 0, shed: 0, failed: 0, sentCritical: 0, okCritical: 0 };
+  #servedMs: number[] = [];
+  #flow: NodeJS.Timeout | undefined;
+  #flowed = 0;
+  readonly #nextPriority = priorities(seededRandom(1));
 
   constructor(hop: Hop, target: string) {
     this.#hop = hop;
@@ -36,7 +43,7 @@ export class Caller {
   }
 
   async run(plan: readonly PlannedCall[]): Promise<readonly CallResult[]> {
-    const ticker = setInterval(() => report({ type: "tally", ...this.tally }), 200);
+    const ticker = setInterval(() => this.#tell(), 200);
     const beginMs = performance.now();
     const ends: Promise<CallResult>[] = [];
     for (const planned of plan) {
@@ -48,24 +55,57 @@ export class Caller {
     }
     const calls = await Promise.all(ends);
     clearInterval(ticker);
+    this.#tell();
     return calls;
   }
 
-  get tally(): Tally {
-    return { ...this.#counts };
+  /** Sends calls without an end, so many a second, until it is called again. */
+  flow(callsPerSecond: number): void {
+    clearInterval(this.#flow);
+    if (callsPerSecond === 0) {
+      this.#flow = undefined;
+      return;
+    }
+    let due = 0;
+    let beforeMs = performance.now();
+    this.#flow = setInterval(() => {
+      const nowMs = performance.now();
+      // Where it is late, it sends what is due, and not what a pause of seconds has piled up.
+      due = Math.min(due + ((nowMs - beforeMs) / 1_000) * callsPerSecond, callsPerSecond);
+      beforeMs = nowMs;
+      for (; due >= 1; due -= 1) {
+        this.#flowed += 1;
+        const priority = this.#nextPriority();
+        void this.#send({ orderId: `flow-${this.#flowed}`, priority, phase: "", atMs: 0 });
+      }
+      this.#tell();
+    }, flowEveryMs);
   }
 
   close(): void {
+    this.flow(0);
     this.#edge.close();
   }
 
+  #tell(): void {
+    const tally: Tally = { ...this.#counts, servedMs: this.#servedMs };
+    this.#servedMs = [];
+    report({ type: "tally", ...tally });
+  }
+
   async #send({ orderId, priority, phase }: PlannedCall): Promise<CallResult> {
+    const critical = priority === "critical" ? 1 : 0;
     this.#counts.sent += 1;
+    this.#counts.sentCritical += critical;
     const startMs = performance.now();
     const error = await this.#checkout(orderId, priority);
     const ms = performance.now() - startMs;
     const end = this.#endOf(error);
     this.#counts[end] += 1;
+    if (end === "ok") {
+      this.#counts.okCritical += critical;
+      this.#servedMs.push(ms);
+    }
     const code = Status[error?.code ?? Status.OK];
     return { orderId, priority, phase, end, code, ms };
   }

@@ -14,9 +14,9 @@ export class Member {
   readonly #exited: Promise<string>;
   #expected = false;
 
-  constructor(role: Role, way: Way, onDeath: (reason: Error) => void) {
+  constructor(role: Role, way: Way, otlp: string | undefined, onDeath: (reason: Error) => void) {
     this.role = role;
-    this.#child = fork(program, [role, way], {
+    this.#child = fork(program, [role, way, ...(otlp === undefined ? [] : [otlp])], {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.#exited = new Promise((resolve) => {
@@ -76,20 +76,23 @@ export class Member {
 export class Fleet {
   readonly #members: Member[] = [];
   readonly #way: Way;
+  readonly #otlp: string | undefined;
   #report: (reason: Error) => void = () => {};
   /** Rejects when a process ends that should not. */
   readonly accident: Promise<never> = new Promise((_resolve, reject) => {
     this.#report = reject;
   });
 
-  constructor(way: Way) {
+  /** @param otlp Where the processes send their spans and metrics while they play. */
+  constructor(way: Way, otlp?: string) {
     this.#way = way;
+    this.#otlp = otlp;
     // Whoever races against it hears of it; before that, it is not unhandled.
     this.accident.catch(() => {});
   }
 
   async start(role: Role): Promise<Member> {
-    const member = new Member(role, this.#way, (reason) => this.#report(reason));
+    const member = new Member(role, this.#way, this.#otlp, (reason) => this.#report(reason));
     this.#members.push(member);
     await member.next("ready");
     return member;

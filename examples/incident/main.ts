@@ -1,31 +1,41 @@
 // The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
-// `npm start` builds and runs it. It ends by itself; exit code 0 says that what it shows has been checked.
+// `npm start` builds and runs it. On a terminal it opens a page that shows the calls as they happen, and stays until it is
+// stopped. Elsewhere, and with `--once`, it ends by itself. Exit code 0 says that what it shows has been checked.
 import { setTimeout as sleep } from "node:timers/promises";
-import { consoleTree } from "grpc-weir/viewer";
+import { parseArgs } from "node:util";
+import { consoleTree, type TraceViewer } from "grpc-weir/viewer";
 import { Fleet } from "./fleet.js";
 import { watchLateness } from "./lateness.js";
+import { Live } from "./live.js";
 import type { CallResult } from "./messages.js";
 import { paintFor } from "./paint.js";
 import { Progress } from "./progress.js";
-import { assemble, type Cast, play, type RunResult } from "./run.js";
+import { assemble, become, type Cast, play, type RunResult, stop } from "./run.js";
 import { deadlineMs, type PlannedCall, phases, plan } from "./script.js";
 import { phaseTable, priorityTable } from "./table.js";
 import { orderIdOf, richest, tracesOf, viewsOf } from "./traces.js";
-import { summary, verdict, waitedForProcessor } from "./verdict.js";
+import { type Shown, summary, verdict, waitedForProcessor } from "./verdict.js";
 import { explanations, titles, type Way, ways } from "./ways.js";
 
 const seed = 20;
 
 const paint = paintFor(process.stdout);
 const progress = new Progress(process.stdout);
+const { once, port } = readArguments();
+/** Absent where the incident is played once. */
+const live = once ? undefined : new Live();
+const viewer = live === undefined ? undefined : await openViewer(live);
 const fleets: Readonly<Record<Way, Fleet>> = {
-  toolkit: new Fleet("toolkit"),
+  toolkit: new Fleet("toolkit", viewer?.otlp?.http),
   retryPolicy: new Fleet("retryPolicy"),
   bare: new Fleet("bare"),
 };
 
 /** By how much this process was late in directing the others, at most. */
 let ownLateMs = 0;
+
+/** The incident is over, and what it shows has been checked. */
+let played = false;
 
 type Played = Readonly<Record<Way, RunResult>>;
 
@@ -37,6 +47,7 @@ async function main(): Promise<void> {
       `A checkout is served when it succeeds within ${deadlineMs / 1_000} s. Three copies of the services get the same calls at the same times:`,
       ...ways.map((way) => `  ${paint.strong(titles[way].padEnd(13))} ${explanations[way]}`),
       "",
+      ...(viewer === undefined ? [] : [`Watch it: ${paint.strong(`${viewer.url}/#/compare`)}`, ""]),
     ].join("\n"),
   );
   const { toolkit, retryPolicy, bare } = await playAll(calls);
@@ -78,7 +89,30 @@ async function main(): Promise<void> {
   }
   console.log(`\n${paint.strong(summary(results))}`);
 
-  const wrong = verdict({ plan: calls, results, lateMs, saved });
+  check({ plan: calls, results, lateMs, saved });
+  played = true;
+  const all = [toolkit, retryPolicy, bare];
+  if (live === undefined || viewer === undefined) {
+    await Promise.all(all.flatMap(({ shop, inventory }) => [stop(shop), stop(inventory)]));
+    return;
+  }
+  live.open(results, {
+    flow(callsPerSecond) {
+      for (const { shop } of all) shop.tell({ type: "flow", callsPerSecond });
+    },
+    become(conditions) {
+      for (const { inventory } of all) become(inventory, conditions);
+    },
+  });
+  console.log(
+    `\nThe page has all of it, and sliders for another incident: ${paint.strong(viewer.url)}\nCtrl-C ends it.`,
+  );
+  await Promise.race(accidents());
+}
+
+/** Says what is not as this example claims. That is its exit code, too. */
+function check(shown: Shown): void {
+  const wrong = verdict(shown);
   if (wrong.length === 0) return;
   console.error(paint.bad("\nNot all of this is as it should be:"));
   for (const reason of wrong) console.error(`- ${reason}`);
@@ -104,7 +138,10 @@ async function playAll(calls: readonly PlannedCall[]): Promise<Played> {
       ownLateMs = Math.max(ownLateMs, ms);
     });
     const playing = (way: Way, cast: Cast) =>
-      play(cast, calls, (tally) => progress.counts(way, tally));
+      play(cast, calls, (tally) => {
+        progress.counts(way, tally);
+        live?.counts(way, tally);
+      });
     const ends = Promise.all([
       playing("toolkit", toolkit),
       playing("retryPolicy", retryPolicy),
@@ -112,6 +149,7 @@ async function playAll(calls: readonly PlannedCall[]): Promise<Played> {
     ]);
     for (const [index, { happens, ms }] of phases.entries()) {
       progress.says(`${index + 1}/${phases.length} ${happens}`);
+      live?.says(happens);
       // What fails meanwhile ends this, too.
       await Promise.race([sleep(ms), ends]);
     }
@@ -119,29 +157,50 @@ async function playAll(calls: readonly PlannedCall[]): Promise<Played> {
     const [first, second, third] = await ends;
     return { toolkit: first, retryPolicy: second, bare: third };
   };
-  const accidents = Object.values(fleets).map(({ accident }) => accident);
   try {
-    return await Promise.race([whole(), ...accidents]);
+    return await Promise.race([whole(), ...accidents()]);
   } finally {
-    await endAll();
     progress.end();
   }
 }
 
+/** Each rejects when a process ends that should not. */
+function accidents(): Promise<never>[] {
+  return Object.values(fleets).map(({ accident }) => accident);
+}
+
 async function endAll(): Promise<void> {
-  await Promise.all(Object.values(fleets).map((fleet) => fleet.end()));
+  live?.close();
+  await Promise.all([...Object.values(fleets).map((fleet) => fleet.end()), viewer?.close()]);
+}
+
+/** The page, and an address to which the services send what they tell of their calls. */
+async function openViewer(demo: Live): Promise<TraceViewer> {
+  // Only where it is shown: what is measured elsewhere runs without it.
+  const { traceViewer } = await import("grpc-weir/viewer");
+  return await traceViewer({ port, otlp: { httpPort: 0, grpcPort: 0 }, demo });
+}
+
+function readArguments(): { readonly once: boolean; readonly port: number } {
+  const { values } = parseArgs({
+    options: { once: { type: "boolean" }, port: { type: "string" } },
+  });
+  return { once: values.once ?? !process.stdout.isTTY, port: Number(values.port ?? 0) };
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {
     progress.end();
-    void endAll().then(() => process.exit(signal === "SIGINT" ? 130 : 143));
+    const code = played ? process.exitCode : signal === "SIGINT" ? 130 : 143;
+    void endAll().then(() => process.exit(code));
   });
 }
 
-main().catch((error: unknown) => {
-  console.error(
-    `The incident could not be played to its end: ${error instanceof Error ? error.message : String(error)}`,
-  );
-  process.exitCode = 1;
-});
+main()
+  .catch((error: unknown) => {
+    console.error(
+      `The incident could not be played to its end: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    process.exitCode = 1;
+  })
+  .finally(() => void endAll());

@@ -32,6 +32,10 @@ export type Order =
     }
   | { readonly type: "prime"; readonly calls: number }
   | { readonly type: "begin"; readonly calls: readonly PlannedCall[] }
+  /** Calls without an end, at this rate; 0 for none. */
+  | { readonly type: "flow"; readonly callsPerSecond: number }
+  /** Sends the spans so far. Those that follow are not kept. */
+  | { readonly type: "send" }
   | { readonly type: "stop" };
 
 /** What a process tells the director. */
@@ -45,12 +49,19 @@ export type Report =
   /** By how much the process was late in its work: it did not get to run. */
   | { readonly type: "late"; readonly ms: number }
   | { readonly type: "spans"; readonly spans: readonly SpanRecord[] }
+  | { readonly type: "sent" }
   | { readonly type: "stopped" };
 
 /** How a call ended for its caller. `shed`: refused by a policy, early and on purpose. */
 export type End = "ok" | "shed" | "failed";
 
-export type Tally = Readonly<Record<End | "sent", number>>;
+/** What has become of the calls so far. */
+export interface Tally extends Readonly<Record<End | "sent", number>> {
+  readonly sentCritical: number;
+  readonly okCritical: number;
+  /** How long the calls took that were served since the last tally, in milliseconds. */
+  readonly servedMs: readonly number[];
+}
 
 export interface CallResult {
   readonly orderId: string;

@@ -1,4 +1,4 @@
-// One process of the incident, started by main.ts: `node process.js <role> <way>`.
+// One process of the incident, started by main.ts: `node process.js <role> <way> [address for OTLP]`.
 import { type Server, ServerCredentials } from "@grpc/grpc-js";
 import { Caller } from "./caller.js";
 import { edgeServer } from "./edge.js";
@@ -13,7 +13,7 @@ import { isWay, type Way } from "./ways.js";
 
 const role = process.argv[2] as Role;
 const way = wayOf(process.argv[3]);
-const spans = way === "toolkit" ? startTracing() : undefined;
+const spans = way === "toolkit" ? await startTracing(process.argv[4]) : undefined;
 const hop = await hopOf(way);
 
 const servers: Server[] = [];
@@ -77,12 +77,20 @@ async function obey(order: Order): Promise<void> {
       if (caller === undefined) throw new Error("the shop is not open");
       report({ type: "results", calls: await caller.run(order.calls) });
       break;
+    case "flow":
+      caller?.flow(order.callsPerSecond);
+      break;
+    case "send":
+      await spans?.send();
+      report({ type: "sent" });
+      break;
     case "stop":
       clearInterval(breaks);
       caller?.close();
       for (const server of servers) server.forceShutdown();
       network?.close();
       await spans?.send();
+      await spans?.close();
       report({ type: "stopped" }, () => process.exit(0));
       break;
   }

@@ -1,14 +1,17 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Fleet, Member } from "./fleet.js";
-import type { CallResult, SpanRecord, Tally } from "./messages.js";
-import { outageMs, type Phase, type PlannedCall, phases } from "./script.js";
+import type { CallResult, Conditions, SpanRecord, Tally } from "./messages.js";
+import { outageMs, type PlannedCall, phases } from "./script.js";
 
 export interface RunResult {
   readonly calls: readonly CallResult[];
   /** By how much one of the processes did not get to run, at most. */
   readonly lateMs: number;
   readonly spans: readonly SpanRecord[];
+  /** The processes, which go on. */
+  readonly shop: Member;
+  readonly inventory: Member;
 }
 
 /** The processes of one run, started, connected and warm. */
@@ -79,9 +82,14 @@ export async function play(
   }
   const { calls } = await results;
 
-  const alive = members.filter((member) => member !== inventory);
-  await Promise.all(alive.map(stop));
-  return { calls, lateMs, spans };
+  await Promise.all([shop, current].map(sendSpans));
+  return { calls, lateMs, spans, shop, inventory: current };
+}
+
+async function sendSpans(member: Member): Promise<void> {
+  const sent = member.next("sent");
+  member.tell({ type: "send" });
+  await sent;
 }
 
 async function listen(member: Member, port: number): Promise<number> {
@@ -90,7 +98,7 @@ async function listen(member: Member, port: number): Promise<number> {
   return (await listening).port;
 }
 
-function become(member: Member, { serviceMs, failing, breaksEveryMs }: Phase): void {
+export function become(member: Member, { serviceMs, failing, breaksEveryMs }: Conditions): void {
   member.tell({ type: "conditions", serviceMs, failing, breaksEveryMs });
 }
 
@@ -100,7 +108,7 @@ async function prime(shop: Member, calls: number): Promise<void> {
   await primed;
 }
 
-async function stop(member: Member): Promise<void> {
+export async function stop(member: Member): Promise<void> {
   member.expectEnd();
   member.tell({ type: "stop" });
   await member.exited;

@@ -25,7 +25,7 @@ export interface Phase {
 }
 
 /** When it is well, inventory can do 5 slots / 100 ms = 50 reservations a second. */
-const usual = { callsPerSecond: 24, serviceMs: 100, failing: 0, breaksEveryMs: 0 };
+export const usual = { callsPerSecond: 24, serviceMs: 100, failing: 0, breaksEveryMs: 0 };
 
 /** The incident. In each part inventory has another trouble, as services have them. */
 export const phases: readonly Phase[] = [
@@ -59,20 +59,28 @@ const mix: readonly Priority[] = [
 /** The whole load: evenly spread with some unevenness, the mix kept in every eight calls. */
 export function plan(seed: number): PlannedCall[] {
   const random = seededRandom(seed);
+  const next = priorities(random);
   const calls: PlannedCall[] = [];
-  let deck: Priority[] = [];
   let beginMs = 0;
   for (const { happens, ms, callsPerSecond } of phases) {
     const gapMs = 1_000 / callsPerSecond;
     for (let atMs = beginMs; atMs < beginMs + ms; atMs += gapMs) {
-      if (deck.length === 0) deck = shuffled(mix, random);
       const orderId = `order-${calls.length + 1}`;
-      const priority = deck.pop() ?? "normal";
+      const priority = next();
       calls.push({ orderId, atMs: atMs + gapMs * random(), priority, phase: happens });
     }
     beginMs += ms;
   }
   return calls;
+}
+
+/** The priorities of one call after another, in the mix. */
+export function priorities(random: () => number): () => Priority {
+  let deck: Priority[] = [];
+  return () => {
+    if (deck.length === 0) deck = shuffled(mix, random);
+    return deck.pop() ?? "normal";
+  };
 }
 
 function shuffled<T>(items: readonly T[], random: () => number): T[] {
@@ -90,7 +98,7 @@ export function fate(text: string): number {
 }
 
 /** Mulberry32. Not that of `grpc-weir/testing`: the processes without the toolkit do not load it. */
-function seededRandom(seed: number): () => number {
+export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;

@@ -24,7 +24,7 @@ const services = {
 } as const;
 
 /** The service that a span comes from. */
-export function serviceOf({ name, kind }: SpanRecord): string {
+export function serviceOf({ name, kind }: Pick<SpanRecord, "name" | "kind">): string {
   for (const [method, { server, client }] of Object.entries(services)) {
     if (name.endsWith(method)) return kind === "server" ? server : client;
   }

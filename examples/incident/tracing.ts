@@ -12,15 +12,18 @@ import { traceContext } from "./trace-context.js";
 export interface Spans {
   /** Forgets those that have ended so far. */
   forget(): Promise<void>;
-  /** Sends the others to the parent process. */
+  /** Sends the others to the parent process. Those that follow are not kept. */
   send(): Promise<void>;
+  close(): Promise<void>;
 }
 
 /**
  * Sets OpenTelemetry up as any program would. The toolkit finds it by itself: it speaks to the global API. Only
  * the exporter is special.
+ *
+ * @param otlp Where spans and metrics go once a second, too; without it nowhere.
  */
-export function startTracing(): Spans {
+export async function startTracing(otlp?: string): Promise<Spans> {
   let forgetting = false;
   const exporter: SpanExporter = {
     export(spans, done) {
@@ -35,7 +38,9 @@ export function startTracing(): Spans {
     maxExportBatchSize: 50_000,
     maxQueueSize: 50_000,
   });
-  trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [batches] }));
+  const live = otlp === undefined ? undefined : (await import("./live-tracing.js")).live(otlp);
+  const spanProcessors = live === undefined ? [batches] : [batches, live.spanProcessor];
+  trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors }));
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(traceContext);
   return {
@@ -44,7 +49,8 @@ export function startTracing(): Spans {
       await batches.forceFlush();
       forgetting = false;
     },
-    send: () => batches.forceFlush(),
+    send: () => batches.shutdown(),
+    close: async () => live?.close(),
   };
 }
 
@@ -57,10 +63,7 @@ function recordOf(span: ReadableSpan): SpanRecord {
     spanId,
     parentId: span.parentSpanContext?.spanId,
     name: span.name,
-    kind:
-      span.kind === SpanKind.CLIENT || span.kind === SpanKind.SERVER
-        ? kinds[span.kind]
-        : "internal",
+    kind: kindOf(span),
     startMs: epochMs(span.startTime),
     endMs: epochMs(span.endTime),
     attributes: span.attributes,
@@ -70,6 +73,10 @@ function recordOf(span: ReadableSpan): SpanRecord {
       attributes: attributes ?? {},
     })),
   };
+}
+
+export function kindOf({ kind }: ReadableSpan): SpanRecord["kind"] {
+  return kind === SpanKind.CLIENT || kind === SpanKind.SERVER ? kinds[kind] : "internal";
 }
 
 function epochMs([seconds, nanoseconds]: readonly [number, number]): number {
