@@ -20,7 +20,7 @@ const primingLanes = 6;
 export class Caller {
   readonly #hop: Hop;
   readonly #edge: EdgeServiceClient;
-  readonly #counts = { sent: 0, ok: 0, shed: 0, failed: 0, sentCritical: 0, okCritical: 0 };
+  readonly #counts = { sent: 0, ok: 0, shed: 0, failed: 0, endedCritical: 0, okCritical: 0 };
   #servedMs: number[] = [];
   #flow: NodeJS.Timeout | undefined;
   #flowed = 0;
@@ -94,14 +94,14 @@ export class Caller {
   }
 
   async #send({ orderId, priority, phase }: PlannedCall): Promise<CallResult> {
-    const critical = priority === "critical" ? 1 : 0;
     this.#counts.sent += 1;
-    this.#counts.sentCritical += critical;
     const startMs = performance.now();
     const error = await this.#checkout(orderId, priority);
     const ms = performance.now() - startMs;
     const end = this.#endOf(error);
+    const critical = priority === "critical" ? 1 : 0;
     this.#counts[end] += 1;
+    this.#counts.endedCritical += critical;
     if (end === "ok") {
       this.#counts.okCritical += critical;
       this.#servedMs.push(ms);

@@ -40,7 +40,7 @@ const nothing: Tally = {
   ok: 0,
   shed: 0,
   failed: 0,
-  sentCritical: 0,
+  endedCritical: 0,
   okCritical: 0,
   servedMs: [],
 };
@@ -155,9 +155,10 @@ export class Live implements Demo {
     this.#servedMs.set(way, []);
     served.sort((a, b) => a - b);
     return {
-      sent: now.sent - before.sent,
+      // Those that ended, so that it is a whole of which `ok` is a part.
+      sent: ended(now) - ended(before),
       ok: now.ok - before.ok,
-      sentCritical: now.sentCritical - before.sentCritical,
+      sentCritical: now.endedCritical - before.endedCritical,
       okCritical: now.okCritical - before.okCritical,
       p99Ms: served[Math.ceil(0.99 * served.length) - 1] ?? null,
     };
@@ -185,6 +186,10 @@ export class Live implements Demo {
       okCritical: sum("okCritical"),
     };
   }
+}
+
+function ended({ ok, shed, failed }: Tally): number {
+  return ok + shed + failed;
 }
 
 type Command = Extract<DemoChange, { readonly command: string }>;

@@ -57,7 +57,7 @@ export type End = "ok" | "shed" | "failed";
 
 /** What has become of the calls so far. */
 export interface Tally extends Readonly<Record<End | "sent", number>> {
-  readonly sentCritical: number;
+  readonly endedCritical: number;
   readonly okCritical: number;
   /** How long the calls took that were served since the last tally, in milliseconds. */
   readonly servedMs: readonly number[];
