@@ -1,6 +1,6 @@
 // The incident: three services over real sockets, with the toolkit, with grpc-js's own retries, and with neither.
 // `npm start` builds and runs it. On a terminal it opens a page that shows the calls as they happen, and stays until it is
-// stopped. Elsewhere, and with `--once`, it ends by itself. Exit code 0 says that what it shows has been checked.
+// stopped; so it does with `--watch`. Elsewhere, and with `--once`, it ends by itself. Exit code 0 says that what it shows has been checked.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { consoleTree, type TraceViewer } from "grpc-weir/viewer";
@@ -183,9 +183,10 @@ async function openViewer(demo: Live): Promise<TraceViewer> {
 
 function readArguments(): { readonly once: boolean; readonly port: number } {
   const { values } = parseArgs({
-    options: { once: { type: "boolean" }, port: { type: "string" } },
+    options: { once: { type: "boolean" }, watch: { type: "boolean" }, port: { type: "string" } },
   });
-  return { once: values.once ?? !process.stdout.isTTY, port: Number(values.port ?? 0) };
+  const once = values.once ?? !(values.watch ?? process.stdout.isTTY);
+  return { once, port: Number(values.port ?? 0) };
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
