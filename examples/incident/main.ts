@@ -3,7 +3,7 @@
 // stopped; so it does with `--watch`. Elsewhere, and with `--once`, it ends by itself. Exit code 0 says that what it shows has been checked.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { consoleTree, type TraceViewer } from "grpc-weir/viewer";
+import { consoleTree, type TraceViewer, traceViewer } from "grpc-weir/viewer";
 import { Fleet } from "./fleet.js";
 import { watchLateness } from "./lateness.js";
 import { Live } from "./live.js";
@@ -175,10 +175,8 @@ async function endAll(): Promise<void> {
 }
 
 /** The page, and an address to which the services send what they tell of their calls. */
-async function openViewer(demo: Live): Promise<TraceViewer> {
-  // Only where it is shown: what is measured elsewhere runs without it.
-  const { traceViewer } = await import("grpc-weir/viewer");
-  return await traceViewer({ port, otlp: { httpPort: 0, grpcPort: 0 }, demo });
+function openViewer(demo: Live): Promise<TraceViewer> {
+  return traceViewer({ port, otlp: { httpPort: 0, grpcPort: 0 }, demo });
 }
 
 function readArguments(): { readonly once: boolean; readonly port: number } {
