@@ -97,14 +97,22 @@ export function App({ models }: { readonly models: Models }) {
         </p>
       ) : null}
       <main ref={main} tabIndex={-1}>
-        <View route={route} models={models} />
+        <View route={route} models={models} onBack={() => goTo(toCalls())} />
       </main>
       <Help open={help} onClose={() => setHelp(false)} />
     </>
   );
 }
 
-function View({ route, models }: { readonly route: Route; readonly models: Models }) {
+function View({
+  route,
+  models,
+  onBack,
+}: {
+  readonly route: Route;
+  readonly models: Models;
+  readonly onBack: () => void;
+}) {
   switch (route.view) {
     case "calls":
       return <CallsView model={models.calls} place={models.callsPlace} query={route.query} />;
@@ -115,6 +123,7 @@ function View({ route, models }: { readonly route: Route; readonly models: Model
           traceId={route.traceId}
           spanId={route.spanId}
           live={models.live}
+          onBack={onBack}
         />
       );
     case "board":

@@ -5,7 +5,7 @@ import { formatClock, formatMs, plural } from "../format.js";
 import { useObservable } from "../hooks.js";
 import { useShortcuts } from "../keyboard.js";
 import type { Live } from "../live.js";
-import { goTo, refine } from "../navigation.js";
+import { refine } from "../navigation.js";
 import { StatusLabel } from "../status-label.js";
 import { serviceColors } from "./colors.js";
 import { Details } from "./details.js";
@@ -26,10 +26,12 @@ export function TraceView({
   traceId,
   spanId,
   live,
+  onBack,
 }: {
   readonly traceId: string;
   readonly spanId: string | undefined;
   readonly live: Live;
+  readonly onBack: () => void;
 }) {
   const [loaded, setLoaded] = useState<Loaded>({ kind: "loading" });
   const [asked, setAsked] = useState(0);
@@ -61,7 +63,6 @@ export function TraceView({
     [live, traceId],
   );
 
-  const back = () => goTo({ view: "calls", query: new URLSearchParams() });
   useShortcuts({ r: () => setAsked((count) => count + 1) });
 
   if (loaded.kind === "loading") return <p class="empty">Loading the trace…</p>;
@@ -78,7 +79,7 @@ export function TraceView({
           <button type="button" onClick={() => setAsked((count) => count + 1)}>
             Try again
           </button>{" "}
-          <button type="button" onClick={back}>
+          <button type="button" onClick={onBack}>
             Back to the calls
           </button>
         </p>
@@ -89,6 +90,7 @@ export function TraceView({
     <LoadedTrace
       trace={loaded.trace}
       spanId={spanId}
+      onBack={onBack}
       onReload={() => setAsked((count) => count + 1)}
     />
   );
@@ -97,10 +99,12 @@ export function TraceView({
 function LoadedTrace({
   trace,
   spanId,
+  onBack,
   onReload,
 }: {
   readonly trace: Trace;
   readonly spanId: string | undefined;
+  readonly onBack: () => void;
   readonly onReload: () => void;
 }) {
   const trees = useMemo(() => treesOf(trace.spans), [trace]);
@@ -134,7 +138,7 @@ function LoadedTrace({
     Escape: () => {
       if (showDetails) setShowDetails(false);
       else if (zoom !== undefined) setZoom(undefined);
-      else history.back();
+      else onBack();
     },
   });
 
