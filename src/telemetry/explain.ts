@@ -309,7 +309,11 @@ function sentence(reason: Reason): string {
   return `${meanings[reason]} [${reason}]`;
 }
 
-/** What each reason means. The sentences begin those in `docs/reasons.md`. */
+/**
+ * What each reason means. The sentences begin those in `docs/reasons.md`.
+ *
+ * @internal Exported for its tests.
+ */
 export const meanings: Readonly<Record<Reason, string>> = {
   CONCURRENCY_LIMIT:
     "The server runs as many calls as its limit allows, and its queue is full of calls that matter as much or more.",

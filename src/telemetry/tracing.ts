@@ -26,11 +26,7 @@ import type { ResolvedTracingOptions } from "./options.js";
 
 /** The instrumentation scope of all spans and metrics of the toolkit. */
 export const tracerName = "grpc-weir";
-/**
- * Its version: the package's.
- *
- * @internal Exported for its tests.
- */
+/** Its version: the package's. */
 export const tracerVersion = "0.1.0";
 
 /**
