@@ -2,7 +2,7 @@ import { execFile, spawnSync } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { panels, pathOf, rules } from "../../ops/kit.js";
-import { type BusyService, busyService } from "./busy-service.js";
+import { busyService } from "./busy-service.js";
 import { type Prometheus, startPrometheus } from "./prometheus.js";
 
 const run = promisify(execFile);
@@ -12,9 +12,10 @@ const { CI } = process.env;
 const missing = ["promtool", "prometheus"].filter(
   (program) => spawnSync(program, ["--version"]).status !== 0,
 );
-const reason = missing.length === 0 ? "" : `, skipped: there is no ${missing.join(", no ")}`;
+const why = `there is no ${missing.join(" and no ")}`;
 /** In CI nothing is skipped: there the tests fail without the programs. */
 const skipped = missing.length > 0 && CI === undefined;
+const reason = skipped ? `, skipped: ${why}` : "";
 
 describe.skipIf(skipped)(`promtool${reason}`, () => {
   it.each([
@@ -28,12 +29,15 @@ describe.skipIf(skipped)(`promtool${reason}`, () => {
 });
 
 describe.skipIf(skipped)(`Prometheus that scrapes a service${reason}`, () => {
-  let service: BusyService;
   let prometheus: Prometheus;
+  const cleanups: (() => Promise<void>)[] = [];
 
   beforeAll(async () => {
-    service = await busyService();
+    if (missing.length > 0) throw new Error(why);
+    const service = await busyService();
+    cleanups.unshift(() => service.stop());
     prometheus = await startPrometheus(service.port, { node: "/node", collector: "/collector" });
+    cleanups.unshift(() => prometheus.stop());
     // A rate needs two readings.
     await vi.waitFor(
       async () => {
@@ -45,8 +49,7 @@ describe.skipIf(skipped)(`Prometheus that scrapes a service${reason}`, () => {
   }, 90_000);
 
   afterAll(async () => {
-    await prometheus.stop();
-    await service.stop();
+    for (const cleanup of cleanups) await cleanup();
   });
 
   it("evaluates every alert without an error", async () => {
