@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { createWeir } from "grpc-weir";
 import { traceViewer } from "grpc-weir/viewer";
 import { answer, inventoryClient, startInventory } from "../shop.js";
-import { serveMetrics } from "./metrics.js";
+import { serveMetrics } from "./prometheus.js";
 import { sendTraces } from "./traces.js";
 
 const viewer = await traceViewer({ port: 0, otlp: { grpcPort: 0, httpPort: 0 } });
