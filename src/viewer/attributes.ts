@@ -43,8 +43,8 @@ function keptInteger(value: bigint): number | string {
 }
 
 /** A text, cut where it is too long. */
-export function keptText(text: string): string {
-  if (text.length <= maxText) return text;
+export function keptText(text: string, most = maxText): string {
+  if (text.length <= most) return text;
   // Through bytes: a slice of a string keeps all of it in memory.
-  return `${Buffer.from(text.slice(0, maxText)).toString()}…`;
+  return `${Buffer.from(text.slice(0, most)).toString()}…`;
 }

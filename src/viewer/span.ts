@@ -1,5 +1,6 @@
 import { conventional, decisionEvent, own, statusName } from "../telemetry/attributes.js";
 import type { Attributes, CallRow, SpanView } from "./api.js";
+import { keptText } from "./attributes.js";
 
 /** What is kept of one span: the first so many events. */
 export const maxEvents = 128;
@@ -11,6 +12,10 @@ const former = {
   responseCode: "rpc.response.status_code",
   grpcCode: "rpc.grpc.status_code",
 } as const;
+
+/** How many characters of a text, and how many policies, the row of a call has. It may be kept when its span is not. */
+const maxRowText = 200;
+const maxPolicies = 32;
 
 /** Whether the span is one attempt of a call. */
 export function isAttempt({ attributes }: Pick<SpanView, "attributes">): boolean {
@@ -26,7 +31,8 @@ export function callOf(span: SpanView): CallRow | undefined {
   const priority = textAt(attributes, own.callPriority);
   const reason = textAt(attributes, own.rejectionReason);
   const decisions = events.filter(({ name }) => name === decisionEvent);
-  const policies = decisions.map((event) => textAt(event.attributes, own.decisionPolicy) ?? "");
+  const deciding = decisions.map((event) => textAt(event.attributes, own.decisionPolicy) ?? "");
+  const policies = [...new Set(deciding)].filter((policy) => policy !== "");
   const degraded = decisions.some(
     (event) =>
       event.attributes[own.decisionVerdict] === "fallback" &&
@@ -37,19 +43,23 @@ export function callOf(span: SpanView): CallRow | undefined {
     id: `${traceId}-${spanId}`,
     traceId,
     spanId,
-    service,
+    service: rowText(service),
     side: kind,
-    method,
-    status: statusOf(span),
-    ...(priority === undefined ? {} : { priority }),
-    ...(reason === undefined ? {} : { reason }),
-    policies: [...new Set(policies)].filter((policy) => policy !== ""),
+    method: rowText(method),
+    status: rowText(statusOf(span)),
+    ...(priority === undefined ? {} : { priority: rowText(priority) }),
+    ...(reason === undefined ? {} : { reason: rowText(reason) }),
+    policies: policies.slice(0, maxPolicies).map(rowText),
     startMs,
     // The microseconds that the difference of two such numbers keeps.
     durationMs: Math.round((endMs - startMs) * 1000) / 1000,
     attempts: typeof attempts === "number" ? attempts : 1,
     ...(degraded ? { degraded } : {}),
   };
+}
+
+function rowText(text: string): string {
+  return keptText(text, maxRowText);
 }
 
 /** Whether the span is about telemetry that is sent: whoever watches calls does not mean those. */

@@ -37,6 +37,25 @@ describe("the call of a span", () => {
     });
   });
 
+  it("has short texts and few policies, because it may outlive its span", () => {
+    const long = "x".repeat(4_000);
+    const call = callOf(
+      callSpan({
+        id: 7,
+        service: long,
+        attributes: {
+          "rpc.method": `shop.v1.Shop/${long}`,
+          "rpc.status_code": long,
+          "weir.call.priority": long,
+          "weir.rejection.reason": long,
+        },
+        events: Array.from({ length: 128 }, (_, index) => decision(`${index}${long}`, "admit")),
+      }),
+    );
+    expect(call?.policies).toHaveLength(32);
+    expect(JSON.stringify(call).length).toBeLessThan(10_000);
+  });
+
   it("is that of the server where the span is a server's", () => {
     expect(callOf(callSpan({ id: 1, kind: "server" }))).toMatchObject({ side: "server" });
   });

@@ -88,6 +88,17 @@ describe("what is kept", () => {
     expect(store.traceCount).toBeLessThan(30);
   });
 
+  it.each([
+    ["keys of attributes", { attributes: { ["x".repeat(4_000)]: 1 } }],
+    ["names of events", { events: [{ name: "x".repeat(4_000), atMs: 0, attributes: {} }] }],
+    ["a service", { service: "x".repeat(4_000) }],
+    ["a scope", { scope: "x".repeat(4_000) }],
+  ])("counts %s that are long", (_, facts) => {
+    const { store } = setup();
+    store.add(spanOf({ id: 1, ...facts }));
+    expect(store.bytes).toBeGreaterThan(8_000);
+  });
+
   it("is nothing of a trace that alone takes too much", () => {
     const { store } = setup({ maxSpans: 2 });
     for (let id = 1; id <= 3; id += 1) store.add(spanOf({ id }));
