@@ -20,6 +20,8 @@ const maxSeconds = 600;
 const maxNames = 50;
 /** Series of gauges; further ones are not shown. */
 const maxSeries = 500;
+/** The characters of what tells a series from others. The toolkit's own names are shorter; a longer one is not shown. */
+const maxSeriesText = 1_000;
 /** A gauge is shown for so long after its last reading. Exporters send one each minute, if they are not told otherwise. */
 const gaugeStaysMs = 150_000;
 
@@ -52,6 +54,7 @@ export class Board {
   setGauge(reading: GaugeReading): void {
     const { name, service, attributes } = reading;
     const series = JSON.stringify([name, service, attributes]);
+    if (series.length > maxSeriesText) return;
     if (this.#gauges.size >= maxSeries && !this.#gauges.has(series)) return;
     this.#gauges.set(series, { reading, atMs: this.#clock.now() });
   }
@@ -120,10 +123,10 @@ export class Board {
 
 /** The gauges of one second. A service may have several, by priority or by process: they are added up. */
 class Gauges {
-  readonly queue: Record<string, number> = {};
-  readonly limit: Record<string, number> = {};
-  readonly running: Record<string, number> = {};
-  readonly breakers: Record<string, BreakerState> = {};
+  readonly queue = byName<number>();
+  readonly limit = byName<number>();
+  readonly running = byName<number>();
+  readonly breakers = byName<BreakerState>();
 
   add({ name, service, attributes, value }: GaugeReading): void {
     if (name !== "weir.breaker.state") {
@@ -167,8 +170,8 @@ function isWorse(state: BreakerState | undefined, than: BreakerState): boolean {
 /** What happened in one second. */
 class Second {
   gauges = new Gauges();
-  readonly #goodput: Record<string, number> = {};
-  readonly #refusals: Record<string, number> = {};
+  readonly #goodput = byName<number>();
+  readonly #refusals = byName<number>();
   #failures = 0;
   /** Calls by the logarithm of their duration, in steps of 2 %. */
   readonly #durations = new Map<number, number>();
@@ -211,8 +214,15 @@ class Second {
 
 const stepsOfDuration = 50;
 
+/** An empty record. Names come from other programs: `constructor` or `__proto__` is one as any other. */
+function byName<T>(): Record<string, T> {
+  const record: Record<string, T> = {};
+  Object.setPrototypeOf(record, null);
+  return record;
+}
+
 function add(counts: Record<string, number>, name: string): void {
-  const known = Object.hasOwn(counts, name) || Object.keys(counts).length < maxNames;
+  const known = name in counts || Object.keys(counts).length < maxNames;
   const key = known ? name : "other";
   counts[key] = (counts[key] ?? 0) + 1;
 }

@@ -86,6 +86,19 @@ describe("a second", () => {
   });
 });
 
+it.each(["constructor", "__proto__", "toString"])("the name %s is one as any other", (name) => {
+  const { call, gauge, second } = setup();
+  call({ priority: name });
+  call({ status: "UNAVAILABLE", reason: name });
+  gauge("weir.queue.length", 3, {}, name);
+  gauge("weir.breaker.state", 2, {}, name);
+  const [point] = second();
+  const { goodput, refusals, queue, breakers } = point ?? {};
+  expect(
+    [goodput, refusals, queue, breakers].map((record) => Object.entries(record ?? {})),
+  ).toEqual([[[name, 1]], [[name, 1]], [[name, 3]], [[name, "open"]]]);
+});
+
 describe("the board", () => {
   it("goes back ten minutes", () => {
     const { board, call, second } = setup();
@@ -160,5 +173,14 @@ describe("gauges", () => {
       gauge("weir.breaker.state", 0, { "weir.breaker.key": `${index}` });
     }
     expect(Object.keys(second()[0]?.breakers ?? {})).toHaveLength(500);
+  });
+
+  it("have no names or attributes without end", () => {
+    const { gauge, second } = setup();
+    gauge("weir.breaker.state", 0, { "weir.breaker.key": "x".repeat(1_000) });
+    gauge("weir.queue.length", 1, { unknown: "x".repeat(1_000) });
+    gauge("weir.queue.length", 1, {}, "x".repeat(1_000));
+    expect(second()).toMatchObject([{ breakers: {}, queue: {} }]);
+    expect(Object.keys(second()[0]?.queue ?? {})).toEqual([]);
   });
 });
