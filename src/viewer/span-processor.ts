@@ -77,6 +77,7 @@ export function spanViewOf(span: FinishedSpan): SpanView {
   const parentSpanId = span.parentSpanContext?.spanId;
   const service = span.resource.attributes["service.name"];
   const message = span.status.message ?? "";
+  const startMs = epochMs(span.startTime);
   return {
     traceId,
     spanId,
@@ -85,8 +86,8 @@ export function spanViewOf(span: FinishedSpan): SpanView {
     kind: kinds[span.kind] ?? "internal",
     service: typeof service === "string" && service !== "" ? keptText(service) : unknownService,
     scope: span.instrumentationScope.name,
-    startMs: epochMs(span.startTime),
-    endMs: epochMs(span.endTime),
+    startMs,
+    endMs: Math.max(startMs, epochMs(span.endTime)),
     status: statuses[span.status.code] ?? "unset",
     ...(message === "" ? {} : { statusMessage: keptText(message) }),
     attributes: keptAttributes(Object.entries(span.attributes)),
@@ -98,6 +99,8 @@ export function spanViewOf(span: FinishedSpan): SpanView {
   };
 }
 
+/** A time that is no number is 0: JSON could not say it. */
 function epochMs([seconds, nanoseconds]: readonly [number, number]): number {
-  return seconds * 1000 + nanoseconds / 1e6;
+  const ms = seconds * 1000 + nanoseconds / 1e6;
+  return Number.isFinite(ms) ? ms : 0;
 }

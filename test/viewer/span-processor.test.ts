@@ -85,6 +85,27 @@ describe("a span of the SDK", () => {
     expect(recorder.store.spanCount).toBe(0);
   });
 
+  it.each([
+    [[5, 0], [4, 0], 5_000, 5_000],
+    [[Number.NaN, 0], [4, 0], 0, 4_000],
+    [[5, 0], [Number.POSITIVE_INFINITY, 0], 5_000, 5_000],
+  ] as const)("from %j to %j has times that follow one another", (start, end, startMs, endMs) => {
+    const { recorder, processor } = setup();
+    processor.onEnd({
+      name: "a",
+      kind: SpanKind.CLIENT,
+      spanContext: () => ({ traceId: "1", spanId: "2" }),
+      startTime: start,
+      endTime: end,
+      status: { code: SpanStatusCode.UNSET },
+      attributes: {},
+      events: [],
+      resource: { attributes: {} },
+      instrumentationScope: { name: "" },
+    });
+    expect(recorder.store.view("1")?.spans).toMatchObject([{ startMs, endMs }]);
+  });
+
   it("that ends after the SDK was shut down is not recorded", async () => {
     const { recorder, processor, provider, tracer } = setup();
     const span = tracer.startSpan("a");
