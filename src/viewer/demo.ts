@@ -91,9 +91,11 @@ export class RunningDemo {
   }
 }
 
+/** A state as JSON has it. What JSON cannot say is an error of the demo, and not of who sends the state. */
 function readState(answer: unknown): DemoState {
-  if (!isState(answer)) throw new TypeError("it must answer a state with sliders");
-  return answer;
+  const state: unknown = JSON.parse(JSON.stringify(answer) ?? "null");
+  if (!isState(state)) throw new TypeError("it must answer a state with sliders");
+  return state;
 }
 
 function isState(answer: unknown): answer is DemoState {

@@ -28,6 +28,17 @@ function stateOf(value: number): DemoState {
 
 const valueIn = (state: DemoState | undefined) => state?.sliders[0]?.value;
 
+it("a state that JSON cannot say is an error of the demo", () => {
+  const cyclic: { sliders: unknown[] } = { sliders: [] };
+  cyclic.sliders.push(cyclic);
+  for (const state of [cyclic, { sliders: [1n] }]) {
+    const demo: object = { state: () => state };
+    const { running, errors } = setup(demo);
+    expect(running.news()).toBeUndefined();
+    expect(errors).toMatchObject([expect.any(TypeError)]);
+  }
+});
+
 describe("a change of the demo", () => {
   it("moves a slider, and answers with the state after it", async () => {
     const { running, changes } = setup();
