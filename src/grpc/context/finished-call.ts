@@ -209,7 +209,7 @@ export function summaryOf({ facts, epochOffsetMs }: KnownCall): CallSummary {
       afterMs: sinceStart(atMs),
     })),
     waits: waitsOf(facts),
-    degraded: facts.degraded,
+    degraded: facts.degraded.map((one) => ({ ...one })),
     ...facts.ids,
   };
 }

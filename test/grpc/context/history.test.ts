@@ -292,6 +292,21 @@ describe("guarded runs", () => {
       { status: "OK", degraded: [{ source: "fallback", name: "stock" }], attemptCount: 1 },
     ]);
   });
+
+  it("are what they were, whatever an observer makes of what it is told", async () => {
+    const clumsy = createWeir({
+      clock,
+      onCall: ({ degraded }) => {
+        for (const one of degraded) Object.assign(one, { name: "changed" });
+        Reflect.set(degraded, degraded.length, { source: "handler", name: "added" });
+      },
+    });
+    const guard = clumsy.guard("stock", { fallback: { answer: () => "old" } });
+    await guard.run(() => Promise.reject(new Error("down")));
+    expect(clumsy.history().last).toMatchObject([
+      { degraded: [{ source: "fallback", name: "stock" }] },
+    ]);
+  });
 });
 
 describe("a decision", () => {
