@@ -27,7 +27,10 @@ import { rpcMethod } from "./attributes.js";
  */
 export function explain(subject: unknown): string {
   try {
-    return linesOf(subject).join("\n");
+    // Texts come from other programs: none may move the cursor of a terminal.
+    return linesOf(subject)
+      .map((line) => line.replace(/\p{Cc}/gu, "?"))
+      .join("\n");
   } catch {
     // An object with a property that throws. The toolkit makes none.
     return unknown;

@@ -491,6 +491,23 @@ describe("what is not known", () => {
     ]);
   });
 
+  it("a text of another program cannot move the cursor of a terminal", () => {
+    const call = {
+      side: "client",
+      method: "/shop.v1.Shop/List\u001b[2J\u009b1m",
+      target: "stock\rfine",
+      status: "UNAVAILABLE",
+      details: "not now\u009b2J",
+      durationMs: 1,
+      attempts: [],
+      decisions: [],
+      waits: [],
+      degraded: [],
+    };
+    expect(explain(call)).toContain("Call shop.v1.Shop/List?[2J?1m to stock?fine: UNAVAILABLE");
+    expect(explain(call)).not.toMatch(/[^\P{Cc}\n]/u);
+  });
+
   it("a finished call may have been serialised", () => {
     expect(explain(JSON.parse(JSON.stringify({ ...blank, status: "OK", code: 0 })))).toBe(
       "Call a.B/C: OK after 1 ms.",
