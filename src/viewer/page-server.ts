@@ -36,7 +36,10 @@ export function pageServer(parts: PageServerParts): Server {
     response.setHeader("referrer-policy", "no-referrer");
     response.setHeader("cross-origin-resource-policy", "same-origin");
     response.setHeader("cross-origin-opener-policy", "same-origin");
-    const { path, parameters } = targetOf(request);
+    const { path } = targetOf(request);
+    if (path.startsWith("/api/") && !isOwnPage(request)) {
+      throw new HttpError(403, "Only the page itself asks here.");
+    }
     if (path === "/api/demo") return demo(parts, request, response);
     if (request.method !== "GET" && request.method !== "HEAD") {
       response.setHeader("allow", "GET, HEAD");
@@ -44,7 +47,7 @@ export function pageServer(parts: PageServerParts): Server {
     }
     const file = parts.files.get(path);
     if (file !== undefined) return sendFile(file, response);
-    answer(parts, path, parameters, response);
+    answer(parts, request, response);
   });
 }
 
@@ -60,10 +63,10 @@ async function sendFile(file: PageFile, response: ServerResponse): Promise<void>
 
 function answer(
   { recorder, live }: PageServerParts,
-  path: string,
-  parameters: URLSearchParams,
+  request: IncomingMessage,
   response: ServerResponse,
 ): void {
+  const { path, parameters } = targetOf(request);
   if (path === "/api/calls") {
     sendJson(response, 200, searchCalls(recorder.store, searchOf(parameters)));
   } else if (path === "/api/board") {
@@ -71,7 +74,8 @@ function answer(
   } else if (path === "/api/live") {
     if (live.full) throw new HttpError(503, "Too many pages are open.");
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-    live.add(response);
+    if (request.method === "HEAD") response.end();
+    else live.add(response);
   } else if (path.startsWith(tracePath)) {
     const trace = recorder.store.view(path.slice(tracePath.length).toLowerCase());
     if (trace === undefined) throw new HttpError(404, "This trace is not known, or not kept.");
@@ -108,7 +112,6 @@ async function demo(
   if (reads) {
     state = running.state();
   } else if (request.method === "POST") {
-    if (!isOwnPage(request)) throw new HttpError(403, "Only the page itself changes the demo.");
     if (mediaTypeOf(request) !== "application/json") {
       throw new HttpError(415, "The body is application/json.");
     }

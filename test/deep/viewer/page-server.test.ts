@@ -98,6 +98,15 @@ describe("the page", () => {
     });
   });
 
+  it.each<Record<string, string>>([
+    { origin: "http://evil.example" },
+    { "sec-fetch-site": "cross-site" },
+  ])("gives a page of another site nothing, and no place in the live feed: %j", async (headers) => {
+    for (const path of ["/api/calls", "/api/board", "/api/live", "/api/demo"]) {
+      expect(await ask(path, headers)).toMatchObject({ status: 403 });
+    }
+  });
+
   it("lets no other page read it", async () => {
     const { headers } = await ask("/api/calls", { origin: "http://evil.example" });
     expect(Object.keys(headers).filter((name) => name.startsWith("access-control-"))).toEqual([]);
@@ -221,6 +230,10 @@ describe("the live feed", () => {
     const { calls, skipped } = await next<LiveCalls>("calls", call);
     expect(calls).toMatchObject([{ method: "shop.v1.Shop/List" }]);
     expect(skipped).toBe(0);
+  });
+
+  it("is no stream for who asks for its headers alone", async () => {
+    expect(await ask("/api/live", {}, "HEAD")).toMatchObject({ status: 200, text: "" });
   });
 
   it("has the board each second", async () => {
