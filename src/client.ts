@@ -53,12 +53,13 @@ export type { BreakerSnapshot } from "./policies/breaker/snapshot.js";
 export type {
   BulkheadOptions,
   BulkheadPartitionSnapshot,
+  BulkheadPolicySnapshot,
   BulkheadSnapshot,
+  BulkheadsSnapshot,
 } from "./policies/bulkhead/bulkhead.js";
 export type {
   BulkheadKey,
   BulkheadPolicyOptions,
-  BulkheadPolicySnapshot,
 } from "./policies/bulkhead/client.js";
 export { bulkhead } from "./policies/bulkhead/client.js";
 export type { PartitionOptions } from "./policies/bulkhead/partition-options.js";
@@ -131,7 +132,11 @@ export type {
   RetryPolicyOptions,
 } from "./policies/retry/client-policy.js";
 export type { HedgeOptions, RetryOptions } from "./policies/retry/options.js";
-export type { ThrottlePolicyOptions, ThrottlePolicySnapshot } from "./policies/throttle/client.js";
+export type {
+  ThrottlePolicyOptions,
+  ThrottlePolicySnapshot,
+  ThrottlesSnapshot,
+} from "./policies/throttle/client.js";
 export { throttle } from "./policies/throttle/client.js";
 export type { ThrottleOptions } from "./policies/throttle/options.js";
 export type { ThrottleSnapshot } from "./policies/throttle/throttle.js";

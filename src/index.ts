@@ -1,5 +1,11 @@
 export type { Clock, Random } from "./core/clock.js";
-export type { Mode, ObservedRefusals, ObservedReport, PolicyControl } from "./core/control.js";
+export type {
+  Mode,
+  NamedSnapshot,
+  ObservedRefusals,
+  ObservedReport,
+  PolicyControl,
+} from "./core/control.js";
 export type {
   Decision,
   DecisionEvent,
@@ -41,16 +47,26 @@ export type {
   GuardRunOptions,
 } from "./guard/options.js";
 export type { ClientPolicy, MethodPolicy } from "./pipeline/client.js";
+export type { ControlledName, PolicySnapshot, PolicySnapshots } from "./pipeline/controls.js";
 export type { LoadReportOptions, UtilizationRecorder } from "./pipeline/load-report.js";
 export type { ServerPolicy } from "./pipeline/server.js";
-export type { BreakerControl } from "./policies/breaker/breakers.js";
+export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
+export type { BreakerControl, BreakersSnapshot } from "./policies/breaker/breakers.js";
+export type { BreakerSnapshot } from "./policies/breaker/snapshot.js";
+export type { BrownoutSnapshot } from "./policies/brownout/brownout.js";
+export type { BulkheadPolicySnapshot, BulkheadsSnapshot } from "./policies/bulkhead/bulkhead.js";
+export type { DeadlineGuardSnapshot, FeasibilitySnapshot } from "./policies/deadline/server.js";
 export type {
   DrainableServer,
   DrainOptions,
   DrainReport,
   HealthStatus,
 } from "./policies/drain/server.js";
-export type { FaultsControl } from "./policies/faults/faults.js";
+export type { FallbackSnapshot } from "./policies/fallback/client-policy.js";
+export type { FaultsControl, FaultsSnapshot } from "./policies/faults/faults.js";
+export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
+export type { RetrySnapshot } from "./policies/retry/client-policy.js";
+export type { ThrottlePolicySnapshot, ThrottlesSnapshot } from "./policies/throttle/client.js";
 export { explain } from "./telemetry/explain.js";
 export type { Weir, WeirOptions, WeirSnapshot } from "./weir.js";
 export { createWeir } from "./weir.js";

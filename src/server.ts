@@ -22,7 +22,11 @@ export type {
 } from "./policies/brownout/brownout.js";
 export type { BrownoutCall, BrownoutPolicyOptions } from "./policies/brownout/server.js";
 export { brownout } from "./policies/brownout/server.js";
-export type { BulkheadPartitionSnapshot, BulkheadSnapshot } from "./policies/bulkhead/bulkhead.js";
+export type {
+  BulkheadPartitionSnapshot,
+  BulkheadSnapshot,
+  BulkheadsSnapshot,
+} from "./policies/bulkhead/bulkhead.js";
 export type { ServerBulkheadOptions } from "./policies/bulkhead/server.js";
 export { bulkhead } from "./policies/bulkhead/server.js";
 export type {

@@ -1,5 +1,5 @@
 import type { CallOptions, ClientOptions, ServerOptions } from "@grpc/grpc-js";
-import type { ObservedReport, PolicyControl } from "./core/control.js";
+import type { ObservedReport } from "./core/control.js";
 import {
   InvalidOptionError,
   isRecord,
@@ -34,7 +34,12 @@ import {
   clientOptions,
   clientPipeline,
 } from "./pipeline/client.js";
-import { type ControlledName, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
+import {
+  type ControlledName,
+  type ControlOf,
+  PolicyControls,
+  type PolicySnapshots,
+} from "./pipeline/controls.js";
 import {
   LoadReport,
   type LoadReportOptions,
@@ -213,8 +218,8 @@ export class Weir {
   /** Controls all policies of a name at run time: their mode and their numbers; for some, more. */
   policy(name: "breaker"): BreakerControl;
   policy(name: "faults"): FaultsControl;
-  policy(name: ControlledName): PolicyControl;
-  policy(name: ControlledName): PolicyControl {
+  policy<N extends ControlledName>(name: N): ControlOf<N>;
+  policy(name: ControlledName): ControlOf<ControlledName> {
     return this.#controls.get(name);
   }
 

@@ -1,7 +1,6 @@
 // A server that can bear ten calls at once gets forty, of four priorities.
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
-import type { AdmissionSnapshot } from "grpc-weir/server";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 import { learnt, limitOf, patient, pressedBy, withLatencyTarget, withStreams } from "./limits.js";
 
@@ -115,7 +114,7 @@ const others = {
 for (const [name, policy] of Object.entries(others)) {
   const other = createWeir();
   other.server(policy);
-  const [numbers] = other.policy("admission").snapshot() as AdmissionSnapshot[];
+  const [numbers] = other.policy("admission").snapshot();
   console.log(`  ${name}: ${numbers?.limit}, and ${numbers?.maxQueued} may wait`);
   other.close();
 }

@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
 import { createWeir, type Priority, rejectionOf } from "grpc-weir";
-import type { BulkheadPolicySnapshot } from "grpc-weir/client";
 import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
 
 let running = 0;
@@ -89,8 +88,7 @@ console.log(`  at most ${most} at once on the server`);
 /** The numbers of the only target of the second client, as a table. */
 function table(): string {
   const [, second] = weir.policy("bulkhead").snapshot();
-  const byKey = (second ?? {}) as Readonly<Record<string, BulkheadPolicySnapshot>>;
-  const [numbers] = Object.values(byKey);
+  const [numbers] = Object.values(second?.bulkheads ?? {});
   const rows = [["partition", "guaranteed", "at most", "running", "waiting"]];
   for (const [name, one] of Object.entries(numbers?.partitions ?? {})) {
     const cells = [one.guaranteed, one.most, one.running, one.queued];

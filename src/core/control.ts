@@ -16,27 +16,46 @@ export type Mode = "enforce" | "observe" | "off";
 export const modes = ["enforce", "observe", "off"] as const satisfies readonly Mode[];
 
 /** A policy that can be switched and inspected at run time. */
-export interface ControlledPolicy {
+export interface ControlledPolicy<Snapshot extends object = object> {
   mode: Mode;
   /** Its numbers now, for people and reports; by key where it keeps state by key. */
-  snapshot(): unknown;
+  snapshot(): Snapshot;
   /** Tells what it measures. Absent: nothing. */
   measure?(gauges: Gauges): void;
 }
 
-/** One policy that was built, and the name by which it is controlled. */
-export interface BuiltPolicy {
-  readonly name: PolicyName;
-  readonly policy: ControlledPolicy;
+/** One policy that was built. */
+export interface BuiltPolicy<Snapshot extends object = object> {
+  readonly policy: ControlledPolicy<Snapshot>;
+  /** The name of the client, server, method, service or guard that it was built for. */
+  readonly builtFor: string;
 }
+
+/** Several policies of one client, server or guard. */
+export function allBuiltFor<P extends object>(
+  builtFor: string,
+  policies: readonly (P | undefined)[],
+): readonly { readonly policy: P; readonly builtFor: string }[] {
+  return policies.flatMap((policy) => (policy === undefined ? [] : [{ policy, builtFor }]));
+}
+
+/** A snapshot of one policy, with the name of what it was built for. */
+export type NamedSnapshot<Snapshot extends object> = Snapshot & {
+  /**
+   * The name of the client, server or guard. A client without a name is called `client`, and a server `server`; what a
+   * client has for a method or service is called by its path (`pkg.Service/Method`), behind the name of the client.
+   */
+  readonly name: string;
+};
 
 /**
  * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
  * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.
  */
-export class PolicyControl {
+export class PolicyControl<Snapshot extends object = object> {
   readonly name: PolicyName;
-  readonly #policies = new WeakList<ControlledPolicy>();
+  readonly #policies = new WeakList<ControlledPolicy<Snapshot>>();
+  readonly #builtFor = new WeakMap<ControlledPolicy<Snapshot>, string>();
   #mode: Mode | undefined;
   #firstMode: Mode | undefined;
 
@@ -44,11 +63,12 @@ export class PolicyControl {
     this.name = name;
   }
 
-  /** Adds a policy. It gets the mode that was set through this control, if any was. */
-  add(policy: ControlledPolicy): void {
+  /** Adds a policy, with the name of what it was built for. It gets the mode that was set through this control, if any was. */
+  add(policy: ControlledPolicy<Snapshot>, builtFor: string): void {
     if (this.#mode !== undefined) policy.mode = this.#mode;
     this.#firstMode ??= policy.mode;
     this.#policies.add(policy);
+    this.#builtFor.set(policy, builtFor);
   }
 
   /** The mode that was set here last, or else the mode that the first policy was built with. */
@@ -68,8 +88,11 @@ export class PolicyControl {
   }
 
   /** One entry for each policy that is in use, in the order in which they were built. */
-  snapshot(): readonly unknown[] {
-    return [...this.#policies].map((policy) => policy.snapshot());
+  snapshot(): readonly NamedSnapshot<Snapshot>[] {
+    return [...this.#policies].map((policy) => ({
+      name: this.#builtFor.get(policy) ?? "",
+      ...policy.snapshot(),
+    }));
   }
 }
 

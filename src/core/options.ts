@@ -105,6 +105,12 @@ export function oneOf<T extends string>(option: string, value: unknown, allowed:
   return found;
 }
 
+/** A text that is not empty. */
+export function nameText(option: string, value: unknown): string {
+  if (typeof value === "string" && value !== "") return value;
+  throw new InvalidOptionError(option, "a name", value);
+}
+
 /** A function, or absent. */
 export function optionalFunction<T extends ((...args: never[]) => unknown) | undefined>(
   option: string,

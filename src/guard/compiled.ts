@@ -1,4 +1,4 @@
-import type { BuiltPolicy } from "../core/control.js";
+import { allBuiltFor, type BuiltPolicy } from "../core/control.js";
 import type { Decision, DecisionEvent, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
 import { unlessFalse } from "../core/options.js";
@@ -16,6 +16,9 @@ import { notify } from "../core/user-code.js";
 import type { TraceIds } from "../grpc/context/finished-call.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment, PendingCalls } from "../grpc/environment.js";
+import type { BreakersSnapshot } from "../policies/breaker/breakers.js";
+import type { BulkheadsSnapshot } from "../policies/bulkhead/bulkhead.js";
+import type { RetrySnapshot } from "../policies/retry/client-policy.js";
 import { type GuardOptions, readGuardOptions, resolveGuardTimeouts } from "./options.js";
 import {
   breakerAdmit,
@@ -23,6 +26,7 @@ import {
   GuardBreaker,
   GuardBulkhead,
   GuardFallback,
+  type GuardFallbackSnapshot,
   type GuardPassage,
   GuardRetry,
 } from "./policies.js";
@@ -213,6 +217,14 @@ export interface Refused {
   readonly refusal: Refusal;
 }
 
+/** The policies of a guard that have a mode, by name. */
+export interface GuardPolicies {
+  readonly retry: readonly BuiltPolicy<RetrySnapshot>[];
+  readonly breaker: readonly BuiltPolicy<BreakersSnapshot>[];
+  readonly bulkhead: readonly BuiltPolicy<BulkheadsSnapshot>[];
+  readonly fallback: readonly BuiltPolicy<GuardFallbackSnapshot>[];
+}
+
 /** What is built from the options of a guard. */
 export interface BuiltGuard<F> {
   readonly guard: CompiledGuard;
@@ -220,7 +232,7 @@ export interface BuiltGuard<F> {
   /** Runs `fallback.answer`: it has a timeout of its own and no policies. */
   readonly fallbackGuard: CompiledGuard;
   /** The policies whose modes can be changed at run time. */
-  readonly policies: readonly BuiltPolicy[];
+  readonly policies: GuardPolicies;
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -261,12 +273,6 @@ export function buildGuard<F>(
     fallback,
     (given, path) => new GuardFallback(given, scope, path),
   );
-  const named = [
-    { name: "retry", policy: guard.retry },
-    { name: "breaker", policy: guard.breaker },
-    { name: "bulkhead", policy: guard.bulkhead },
-    { name: "fallback", policy: answers },
-  ] as const;
   return {
     guard,
     fallback: answers,
@@ -277,8 +283,11 @@ export function buildGuard<F>(
       { pendingCalls, observed, report, onDecision: undefined },
       { timer: timer(answers?.timeoutMs), marginMs },
     ),
-    policies: named.flatMap(({ name: policyName, policy }) =>
-      policy === undefined ? [] : [{ name: policyName, policy }],
-    ),
+    policies: {
+      retry: allBuiltFor(name, [guard.retry]),
+      breaker: allBuiltFor(name, [guard.breaker]),
+      bulkhead: allBuiltFor(name, [guard.bulkhead]),
+      fallback: allBuiltFor(name, [answers]),
+    },
   };
 }

@@ -1,12 +1,17 @@
-import type { BuiltPolicy } from "../core/control.js";
 import type { Gauges } from "../core/gauges.js";
-import { InvalidOptionError, oneOf, readOptions, wholeNumber } from "../core/options.js";
+import { InvalidOptionError, nameText, oneOf, readOptions, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
 import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
 import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment } from "../grpc/environment.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
-import { type BuiltGuard, buildGuard, type CompiledGuard, type GuardCounts } from "./compiled.js";
+import {
+  type BuiltGuard,
+  buildGuard,
+  type CompiledGuard,
+  type GuardCounts,
+  type GuardPolicies,
+} from "./compiled.js";
 import { runFast } from "./fast-path.js";
 import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
 import type { GuardFallback } from "./policies.js";
@@ -198,7 +203,7 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
 }
 
 /** Makes the policies of a new guard controllable at run time. */
-export type ControlPolicies = (built: readonly BuiltPolicy[]) => void;
+export type ControlPolicies = (built: GuardPolicies) => void;
 
 /** The guards of a weir, by name. */
 export class Guards {
@@ -223,9 +228,7 @@ export class Guards {
    *   without options for a name that has no guard.
    */
   get<F>(name: string, options: GuardOptions<F> | undefined): Guard<F> {
-    if (typeof name !== "string" || name === "") {
-      throw new InvalidOptionError("guard.name", "a name", name);
-    }
+    nameText("guard.name", name);
     const known = this.#guards.get(name);
     if (known !== undefined) {
       if (options !== undefined && options !== known.options) {

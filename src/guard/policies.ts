@@ -30,7 +30,7 @@ import { BreakerSet } from "../policies/breaker/breakers.js";
 import { resolveBreakerOptions } from "../policies/breaker/options.js";
 import {
   Bulkhead,
-  type BulkheadSnapshot,
+  type BulkheadsSnapshot,
   resolveBulkheadOptions,
 } from "../policies/bulkhead/bulkhead.js";
 import { RetryBudget } from "../policies/retry/budget.js";
@@ -131,9 +131,10 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     }
   }
 
-  snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
+  snapshot(): BulkheadsSnapshot {
     const entries = [...this.#bulkheads.entries()];
-    return Object.fromEntries(entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()]));
+    const numbers = entries.map(([key, bulkhead]) => [key, bulkhead.snapshot()] as const);
+    return { bulkheads: Object.fromEntries(numbers) };
   }
 }
 
@@ -343,6 +344,13 @@ export class GuardRetry implements ControlledPolicy {
   }
 }
 
+/** Numbers of the fallback of a guard: those that the fallback of a client has too. */
+export interface GuardFallbackSnapshot {
+  readonly providers: Readonly<Record<string, never>>;
+  readonly answered: number;
+  readonly unanswered: number;
+}
+
 /** Answers in place of work that has failed. */
 export class GuardFallback<F> implements ControlledPolicy {
   mode: Mode;
@@ -384,8 +392,9 @@ export class GuardFallback<F> implements ControlledPolicy {
       : (signal) => answerOf(() => answer(error, signal));
   }
 
-  snapshot(): { readonly answered: number; readonly unanswered: number } {
-    return { ...this.counts };
+  /** It has no providers but itself. */
+  snapshot(): GuardFallbackSnapshot {
+    return { providers: {}, ...this.counts };
   }
 }
 

@@ -1,9 +1,8 @@
 import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
-import type { BuiltPolicy, ControlledPolicy } from "../core/control.js";
-import type { PolicyName } from "../core/decision.js";
 import {
   byMethodOrService,
   InvalidOptionError,
+  nameText,
   readOptions,
   unlessFalse,
 } from "../core/options.js";
@@ -65,6 +64,7 @@ import {
   resolveRetryOptions,
 } from "../policies/retry/options.js";
 import { type ThrottlePolicyOptions, throttlePolicy } from "../policies/throttle/client.js";
+import type { BuiltByName } from "./controls.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
@@ -103,6 +103,8 @@ export interface MethodPolicy {
 
 /** The policies of a client. */
 export interface ClientPolicy extends MethodPolicy {
+  /** What snapshots call the policies of this client. Those of a method have its path behind it. @defaultValue `client` */
+  readonly name?: string;
   /**
    * Which methods the schema declares idempotent: a registry from `methodRegistry`. `retry.idempotent` overrides it.
    * @defaultValue no method is known to be idempotent
@@ -204,9 +206,9 @@ export class ClientPolicies {
   readonly resets: ResetBudgets | undefined;
   /** Policies of the user's own. */
   readonly own: readonly OwnPart[];
+  readonly #name: string | undefined;
   readonly #base: BuiltPolicies;
   readonly #named = new Map<string, BuiltPolicies>();
-  readonly #built: BuiltPolicy[] = [];
   readonly #environment: Environment;
   readonly #registry: MethodRegistry | undefined;
 
@@ -214,7 +216,8 @@ export class ClientPolicies {
   constructor(policy: ClientPolicy, environment: Environment) {
     this.#environment = environment;
     const read = readOptions("client", policy, [...policyKeys, ...clientKeys], [], ofServers);
-    const { methods: named = {}, idempotency, resets, parts = [], ...given } = read;
+    const { name, methods: named = {}, idempotency, resets, parts = [], ...given } = read;
+    this.#name = name === undefined ? undefined : nameText("client.name", name);
     this.own = resolveOwnParts(parts, "client.parts");
     const base = readPolicies(given, "client");
     this.resets =
@@ -276,8 +279,29 @@ export class ClientPolicies {
   }
 
   /** All policies that were built, for `weir.policy` and snapshots. */
-  get built(): readonly BuiltPolicy[] {
-    return this.#built;
+  get built(): BuiltByName {
+    const prefix = this.#name === undefined ? "" : `${this.#name} `;
+    const all: [string, BuiltPolicies][] = [[this.#name ?? "client", this.#base]];
+    for (const [path, policies] of this.#named) all.push([`${prefix}${path}`, policies]);
+    // A policy that is shared with a method was built for what stands above it, which comes first.
+    const of = <P extends object>(its: (policies: BuiltPolicies) => P | undefined) => {
+      const first = new Map<P, string>();
+      for (const [builtFor, policies] of all) {
+        const policy = its(policies);
+        if (policy !== undefined && !first.has(policy)) first.set(policy, builtFor);
+      }
+      return [...first].map(([policy, builtFor]) => ({ policy, builtFor }));
+    };
+    return {
+      retry: of(({ retry }) => retry),
+      hedge: of(({ hedge }) => hedge),
+      breaker: of(({ breaker }) => breaker),
+      rate: of(({ rate }) => rate),
+      throttle: of(({ throttle }) => throttle),
+      bulkhead: of(({ bulkhead }) => bulkhead),
+      fallback: of(({ fallback }) => fallback),
+      faults: of(({ faults }) => faults),
+    };
   }
 
   /**
@@ -310,9 +334,7 @@ export class ClientPolicies {
       hasOwn(name) ? this.#policy(name, options, prefix) : above?.[name];
     const path = (name: keyof MethodPolicy) => `${prefix}.${name}`;
     // Before the timeouts, which read the retry options: a mistake there is reported under its own name.
-    const retries = hasOwn("retry")
-      ? this.#control("retry", this.#retry(retry, prefix))
-      : above?.retry;
+    const retries = hasOwn("retry") ? this.#retry(retry, prefix) : above?.retry;
     const resolvedTimeouts =
       timeouts === false
         ? undefined
@@ -329,9 +351,7 @@ export class ClientPolicies {
           ? undefined
           : resolveIdempotencyKeyOptions(idempotencyKey, path("idempotencyKey")),
       retry: retries,
-      hedge: hasOwn("retry", "hedge")
-        ? this.#control("hedge", this.#hedge(hedge, retry, prefix))
-        : above?.hedge,
+      hedge: hasOwn("retry", "hedge") ? this.#hedge(hedge, retry, prefix) : above?.hedge,
       breaker: policy("breaker"),
       throttle: policy("throttle"),
       rate: policy("rate"),
@@ -350,7 +370,7 @@ export class ClientPolicies {
     if (options === undefined || options === false) return undefined;
     const all: { readonly [N in PolicyKey]: Build<N> } = builders;
     const build = all[name];
-    return this.#control(name, build(options, this.#environment, `${prefix}.${name}`));
+    return build(options, this.#environment, `${prefix}.${name}`);
   }
 
   #retry(options: RetryPolicyOptions | false, prefix: string): RetryPolicy | undefined {
@@ -378,11 +398,6 @@ export class ClientPolicies {
       },
       this.#environment,
     );
-  }
-
-  #control<P extends ControlledPolicy>(name: PolicyName, policy: P | undefined): P | undefined {
-    if (policy !== undefined) this.#built.push({ name, policy });
-    return policy;
   }
 }
 
@@ -433,6 +448,7 @@ const policyKeys = [
 
 /** The options that only a client as a whole has. */
 const clientKeys = [
+  "name",
   "methods",
   "idempotency",
   "resets",

@@ -1,11 +1,132 @@
-import { type BuiltPolicy, type Mode, PolicyControl } from "../core/control.js";
+import { type BuiltPolicy, type Mode, type NamedSnapshot, PolicyControl } from "../core/control.js";
 import type { PolicyName } from "../core/decision.js";
 import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError } from "../core/options.js";
-import { BreakerControl } from "../policies/breaker/breakers.js";
-import { FaultsControl } from "../policies/faults/faults.js";
+import type { AdmissionPolicySnapshot } from "../policies/admission/server.js";
+import { BreakerControl, type BreakersSnapshot } from "../policies/breaker/breakers.js";
+import type { BrownoutSnapshot } from "../policies/brownout/brownout.js";
+import type { BulkheadsSnapshot } from "../policies/bulkhead/bulkhead.js";
+import type { DeadlineGuardSnapshot, FeasibilitySnapshot } from "../policies/deadline/server.js";
+import type { FallbackSnapshot } from "../policies/fallback/client-policy.js";
+import { FaultsControl, type FaultsSnapshot } from "../policies/faults/faults.js";
+import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
+import type { RetrySnapshot } from "../policies/retry/client-policy.js";
+import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
 
-/** The policies that have a mode. Deadlines and timeouts have none: without them a call is a different one. */
+/** What each policy that has a mode tells of itself. Deadlines and timeouts have none: without them a call is a different one. */
+type SnapshotOf = {
+  readonly retry: RetrySnapshot;
+  readonly hedge: RetrySnapshot;
+  readonly breaker: BreakersSnapshot;
+  readonly rate: RateLimitSnapshot;
+  readonly throttle: ThrottlesSnapshot;
+  readonly bulkhead: BulkheadsSnapshot;
+  readonly "deadline-guard": DeadlineGuardSnapshot;
+  readonly feasibility: FeasibilitySnapshot;
+  readonly quota: RateLimitSnapshot;
+  readonly admission: AdmissionPolicySnapshot;
+  readonly fallback: FallbackSnapshot;
+  readonly brownout: BrownoutSnapshot;
+  readonly faults: FaultsSnapshot;
+};
+
+/** The name of a policy that has a mode and a snapshot. */
+export type ControlledName = keyof SnapshotOf & PolicyName;
+
+/** The numbers of one policy of this name, and the name of the client, server, method, service or guard that has it. */
+export type PolicySnapshot<N extends ControlledName = ControlledName> = NamedSnapshot<
+  SnapshotOf[N]
+>;
+
+/** The mode and the numbers of all policies of one name. */
+interface SnapshotsOf<Snapshot extends object> {
+  readonly mode: Mode;
+  /** One for each client, server, method, service or guard that has the policy. */
+  readonly instances: readonly NamedSnapshot<Snapshot>[];
+}
+
+/** Modes and numbers of the policies that are in use, by name. */
+export type PolicySnapshots = {
+  readonly [N in ControlledName]?: SnapshotsOf<SnapshotOf[N]>;
+};
+
+/** What was built for a client, a server or a guard, by the name of the policy. */
+export type BuiltByName = {
+  readonly [N in ControlledName]?: readonly BuiltPolicy<SnapshotOf[N]>[];
+};
+
+/** Controls the policies of one name. */
+export type ControlOf<N extends ControlledName> = PolicyControl<SnapshotOf[N]>;
+
+type Controls = { readonly [N in ControlledName]: ControlOf<N> };
+
+/** Controls all policies of a weir at run time. */
+export class PolicyControls {
+  readonly #controls: Controls = {
+    retry: new PolicyControl("retry"),
+    hedge: new PolicyControl("hedge"),
+    breaker: new BreakerControl(),
+    rate: new PolicyControl("rate"),
+    throttle: new PolicyControl("throttle"),
+    bulkhead: new PolicyControl("bulkhead"),
+    "deadline-guard": new PolicyControl("deadline-guard"),
+    feasibility: new PolicyControl("feasibility"),
+    quota: new PolicyControl("quota"),
+    admission: new PolicyControl("admission"),
+    fallback: new PolicyControl("fallback"),
+    brownout: new PolicyControl("brownout"),
+    faults: new FaultsControl(),
+  };
+
+  add(built: BuiltByName): void {
+    for (const name of controlled) this.#add(name, built);
+  }
+
+  #add<N extends ControlledName>(name: N, built: BuiltByName): void {
+    const control: Controls[N] = this.#controls[name];
+    for (const { policy, builtFor } of built[name] ?? []) control.add(policy, builtFor);
+  }
+
+  /** @throws InvalidOptionError for a name that is not a {@link ControlledName}. */
+  get<N extends ControlledName>(name: N): Controls[N] {
+    if (!Object.hasOwn(this.#controls, name)) {
+      throw new InvalidOptionError("policy", `one of ${controlled.join(", ")}`, name);
+    }
+    return this.#controls[name];
+  }
+
+  measure(gauges: Gauges): void {
+    for (const name of controlled) this.#controls[name].measure(gauges);
+  }
+
+  snapshot(): PolicySnapshots {
+    const controls = this.#controls;
+    const policies: { -readonly [N in ControlledName]?: PolicySnapshots[N] } = {
+      retry: snapshotsOf(controls.retry),
+      hedge: snapshotsOf(controls.hedge),
+      breaker: snapshotsOf(controls.breaker),
+      rate: snapshotsOf(controls.rate),
+      throttle: snapshotsOf(controls.throttle),
+      bulkhead: snapshotsOf(controls.bulkhead),
+      "deadline-guard": snapshotsOf(controls["deadline-guard"]),
+      feasibility: snapshotsOf(controls.feasibility),
+      quota: snapshotsOf(controls.quota),
+      admission: snapshotsOf(controls.admission),
+      fallback: snapshotsOf(controls.fallback),
+      brownout: snapshotsOf(controls.brownout),
+      faults: snapshotsOf(controls.faults),
+    };
+    for (const name of controlled) {
+      if (policies[name]?.instances.length === 0) delete policies[name];
+    }
+    return policies;
+  }
+}
+
+function snapshotsOf<S extends object>(control: PolicyControl<S>): SnapshotsOf<S> {
+  return { mode: control.mode, instances: control.snapshot() };
+}
+
 const controlled = [
   "retry",
   "hedge",
@@ -20,53 +141,4 @@ const controlled = [
   "fallback",
   "brownout",
   "faults",
-] as const satisfies readonly PolicyName[];
-
-/** The name of a policy that has a mode and a snapshot. */
-export type ControlledName = (typeof controlled)[number];
-
-/** Modes and numbers of policies by name, with an instance for each client, server or method that has the policy. */
-export type PolicySnapshots = Readonly<
-  Partial<Record<PolicyName, { readonly mode: Mode; readonly instances: readonly unknown[] }>>
->;
-
-/** Controls all policies of a weir at run time. */
-export class PolicyControls {
-  readonly #controls = new Map<PolicyName, PolicyControl>();
-
-  constructor() {
-    for (const name of controlled) this.#controls.set(name, controlOf(name));
-  }
-
-  add(built: readonly BuiltPolicy[]): void {
-    for (const { name, policy } of built) this.#controls.get(name)?.add(policy);
-  }
-
-  /** @throws InvalidOptionError for a name that is not a {@link ControlledName}. */
-  get(name: ControlledName): PolicyControl {
-    const control = this.#controls.get(name);
-    if (control === undefined) {
-      throw new InvalidOptionError("policy", `one of ${controlled.join(", ")}`, name);
-    }
-    return control;
-  }
-
-  measure(gauges: Gauges): void {
-    for (const control of this.#controls.values()) control.measure(gauges);
-  }
-
-  snapshot(): PolicySnapshots {
-    const policies: Partial<Record<PolicyName, { mode: Mode; instances: readonly unknown[] }>> = {};
-    for (const [name, control] of this.#controls) {
-      const instances = control.snapshot();
-      if (instances.length > 0) policies[name] = { mode: control.mode, instances };
-    }
-    return policies;
-  }
-}
-
-function controlOf(name: ControlledName): PolicyControl {
-  if (name === "breaker") return new BreakerControl();
-  if (name === "faults") return new FaultsControl();
-  return new PolicyControl(name);
-}
+] as const satisfies readonly ControlledName[];

@@ -1,7 +1,13 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
-import type { BuiltPolicy } from "../core/control.js";
+import { allBuiltFor } from "../core/control.js";
 import { DueList } from "../core/due-list.js";
-import { durationMs, InvalidOptionError, readOptions, unlessFalse } from "../core/options.js";
+import {
+  durationMs,
+  InvalidOptionError,
+  nameText,
+  readOptions,
+  unlessFalse,
+} from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { Environment } from "../grpc/environment.js";
 import {
@@ -23,8 +29,10 @@ import { AdmissionPolicy } from "../policies/admission/server.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "../policies/brownout/server.js";
 import { type ServerBulkheadOptions, ServerBulkheadPolicy } from "../policies/bulkhead/server.js";
 import {
+  DeadlineGuardPolicy,
   type DeadlineGuardPolicyOptions,
   deadlineGuards,
+  FeasibilityPolicy,
   type GuardedServer,
 } from "../policies/deadline/server.js";
 import { DrainGate } from "../policies/drain/server.js";
@@ -35,10 +43,13 @@ import {
 } from "../policies/faults/server.js";
 import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
 import type { ClientPolicy } from "./client.js";
+import type { BuiltByName } from "./controls.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /** The policies of a server. `false` leaves a policy out. */
 export interface ServerPolicy {
+  /** What snapshots call the policies of this server. @defaultValue `server` */
+  readonly name?: string;
   /** How priorities and cohorts are read. They may be given in `admission` instead, but not in both. */
   readonly priority?: PriorityOptions;
   /**
@@ -79,7 +90,7 @@ export interface ServerPolicy {
 export class ServerPolicies implements ReportedServer {
   readonly priority: PriorityReader;
   /** The policies that have a mode of their own. */
-  readonly built: readonly BuiltPolicy[];
+  readonly built: BuiltByName;
   readonly drain = new DrainGate();
   readonly #environment: Environment;
   readonly #row: ServerInterceptor;
@@ -103,6 +114,8 @@ export class ServerPolicies implements ReportedServer {
   ) {
     const policy = readPolicy(given);
     this.#environment = environment;
+    const { name = "server" } = policy;
+    nameText("server.name", name);
     const relay = resolveRelay(policy.relay, "server.relay");
     this.#due = new DueList(outsideClock(environment.clock));
     const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;
@@ -167,9 +180,17 @@ export class ServerPolicies implements ReportedServer {
     this.#faults = faults;
     this.#admission = admission;
     this.#queues = [...quotas, bulkhead, admission].filter((queue) => queue !== undefined);
-    this.built = [...guards, ...quotas, bulkhead, admission, brownout, faults]
-      .filter((built) => built !== undefined)
-      .map((built) => ({ name: built.policy, policy: built }));
+    const built = <P extends object>(...policies: readonly (P | undefined)[]) =>
+      allBuiltFor(name, policies);
+    this.built = {
+      "deadline-guard": built(...guards.filter((guard) => guard instanceof DeadlineGuardPolicy)),
+      feasibility: built(...guards.filter((guard) => guard instanceof FeasibilityPolicy)),
+      quota: built(...quotas),
+      bulkhead: built(bulkhead),
+      admission: built(admission),
+      brownout: built(brownout),
+      faults: built(faults),
+    };
   }
 
   /**
@@ -228,6 +249,7 @@ function readPolicy(given: ServerPolicy): ServerPolicy {
 }
 
 const serverKeys = [
+  "name",
   "priority",
   "deadlineGuard",
   "requestMs",

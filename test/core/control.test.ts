@@ -2,15 +2,15 @@ import { describe, expect, it } from "vitest";
 import { type Mode, ObserveReport, PolicyControl } from "../../src/core/control.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 
-const policy = (mode: Mode, name = "") => ({ mode, snapshot: () => name });
+const policy = (mode: Mode, name = "") => ({ mode, snapshot: () => ({ shown: name }) });
 
 describe("the control of a kind of policy at run time", () => {
   it("has the mode that the first policy was built with, until it is set", () => {
     const control = new PolicyControl("retry");
     expect(control.mode).toBe("enforce");
     const [first, second] = [policy("observe"), policy("off")];
-    control.add(first);
-    control.add(second);
+    control.add(first, "client");
+    control.add(second, "server");
     expect(control.mode).toBe("observe");
     control.mode = "enforce";
     expect([control.mode, first.mode, second.mode]).toEqual(["enforce", "enforce", "enforce"]);
@@ -19,11 +19,11 @@ describe("the control of a kind of policy at run time", () => {
   it("sets the mode of policies that come later, once it has been set", () => {
     const control = new PolicyControl("retry");
     const before = policy("observe");
-    control.add(before);
+    control.add(before, "client");
     expect(before.mode).toBe("observe");
     control.mode = "off";
     const later = policy("enforce");
-    control.add(later);
+    control.add(later, "client");
     expect(later.mode).toBe("off");
   });
 
@@ -38,18 +38,22 @@ describe("the control of a kind of policy at run time", () => {
   it("refuses what is no mode, and changes nothing", () => {
     const control = new PolicyControl("retry");
     const one = policy("observe");
-    control.add(one);
+    control.add(one, "client");
     expect(() => {
       control.mode = "on" as Mode;
     }).toThrow(InvalidOptionError);
     expect([control.mode, one.mode]).toEqual(["observe", "observe"]);
   });
 
-  it("shows the numbers of each, in the order in which they were built", () => {
+  it("shows the numbers of each, by the name of what it was built for, in the order in which they were built", () => {
     const control = new PolicyControl("retry");
     const built = ["a", "b", "c"].map((name) => policy("enforce", name));
-    for (const one of built) control.add(one);
-    expect(control.snapshot()).toEqual(["a", "b", "c"]);
+    for (const one of built) control.add(one, `for ${one.snapshot().shown}`);
+    expect(control.snapshot()).toEqual([
+      { name: "for a", shown: "a" },
+      { name: "for b", shown: "b" },
+      { name: "for c", shown: "c" },
+    ]);
     expect(built).toHaveLength(3);
   });
 });

@@ -109,7 +109,7 @@ describe("a run that is ended by whoever is told of", () => {
       armed = false;
       if (options.bulkhead !== undefined) {
         expect(weir.policy("bulkhead").snapshot()).toMatchObject([
-          { g: { running: 0, queued: 0 } },
+          { bulkheads: { g: { running: 0, queued: 0 } } },
         ]);
         await expect(guard.run(() => "next")).resolves.toBe("next");
       }
@@ -166,7 +166,7 @@ describe("a run that is ended by whoever is told of", () => {
       await occupant;
       expect(await clock.until(ended)).toBe(does === "off" ? "ran" : "CLOSED");
       await clock.pass(0);
-      expect(bulkhead.snapshot()).toMatchObject([{ g: { running: 0, queued: 0 } }]);
+      expect(bulkhead.snapshot()).toMatchObject([{ bulkheads: { g: { running: 0, queued: 0 } } }]);
       expect(weir.snapshot().waiting).toBe(0);
     },
   );

@@ -67,6 +67,10 @@ const options = fc.record(
   { requiredKeys: [] },
 );
 
+interface Bulkheads {
+  readonly bulkheads: Readonly<Record<string, Numbers>>;
+}
+
 interface Numbers {
   readonly running: number;
   readonly queued: number;
@@ -156,9 +160,8 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
         };
 
         const held = () => {
-          const all = Object.values(
-            (policies.get("bulkhead")?.snapshot() ?? {}) as Record<string, Numbers>,
-          );
+          const shown = policies.get("bulkhead")?.snapshot() as Bulkheads | undefined;
+          const all = Object.values(shown?.bulkheads ?? {});
           return {
             running: all.reduce((sum, { running }) => sum + running, 0),
             queued: all.reduce((sum, { queued }) => sum + queued, 0),

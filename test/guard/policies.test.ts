@@ -104,8 +104,7 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
     });
     expect(await guard.run(() => "us", { key: "us" })).toBe("us");
     expect(policies.get("bulkhead")?.snapshot()).toMatchObject({
-      "db eu": { running: 1, refused: 1 },
-      "db us": { admitted: 1 },
+      bulkheads: { "db eu": { running: 1, refused: 1 }, "db us": { admitted: 1 } },
     });
   });
 });
@@ -303,7 +302,7 @@ describe("the modes of a guard's policies", () => {
     void guard.run(never);
     await rejected(guard.run(broken));
     // Not even made.
-    expect(numbers("bulkhead")).toEqual({});
+    expect(numbers("bulkhead")).toEqual({ bulkheads: {} });
     expect(numbers("breaker")).toMatchObject({ breakers: {} });
     for (const policy of policies.values()) policy.mode = "enforce";
     await rejected(guard.run(broken));

@@ -241,7 +241,7 @@ describe("the fallback of a guard", () => {
     const value = guarded({ timeoutMs: 50, fallback: { value: "stale" } });
     expect(await value.clock.until(value.guard.run(never))).toBe("stale");
     expect(await value.guard.run(() => Promise.reject(new Error("down")))).toBe("stale");
-    expect(value.numbers("fallback")).toEqual({ answered: 2, unanswered: 0 });
+    expect(value.numbers("fallback")).toEqual({ answered: 2, unanswered: 0, providers: {} });
     expect(value.decisions.map(({ policy }) => policy)).toEqual([
       "timeouts",
       "fallback",
@@ -279,7 +279,7 @@ describe("the fallback of a guard", () => {
       ["fallback", undefined],
       ["stop", "FALLBACK_UNANSWERED"],
     ]);
-    expect(numbers("fallback")).toEqual({ answered: 0, unanswered: 1 });
+    expect(numbers("fallback")).toEqual({ answered: 0, unanswered: 1, providers: {} });
     await expectQuiet();
   });
 

@@ -10,6 +10,7 @@ import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 interface Numbers {
   readonly db?: unknown;
   readonly breakers?: { readonly db?: unknown };
+  readonly bulkheads?: { readonly db?: unknown };
 }
 
 /** A guard under a virtual clock. */
@@ -30,7 +31,9 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
   const guards = new Guards(
     environment,
     (built) => {
-      for (const { name, policy } of built) policies.set(name, policy);
+      for (const name of ["retry", "breaker", "bulkhead", "fallback"] as const) {
+        for (const { policy } of built[name]) policies.set(name, policy);
+      }
     },
     undefined,
   );
@@ -46,7 +49,7 @@ export function guarded<F = never>(options: GuardOptions<F> = {}) {
     /** What a policy says of itself, under the name of the guard. */
     numbers: (policy: PolicyName): unknown => {
       const snapshot = policies.get(policy)?.snapshot() as Numbers;
-      return (snapshot.breakers ?? snapshot).db ?? snapshot;
+      return (snapshot.breakers ?? snapshot.bulkheads ?? snapshot).db ?? snapshot;
     },
     /** Nothing is left behind: no timer, no wait. */
     expectQuiet: async () => {

@@ -2,7 +2,7 @@ import { Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import type { ServerStreamRequest } from "../../src/gen/weir/v1/conformance.js";
 import type { ClientPolicy } from "../../src/pipeline/client.js";
-import type { RetryPolicyOptions, RetrySnapshot } from "../../src/policies/retry/client-policy.js";
+import type { RetryPolicyOptions } from "../../src/policies/retry/client-policy.js";
 import {
   echo,
   failing,
@@ -29,7 +29,7 @@ const resume: NonNullable<RetryPolicyOptions["resume"]> = {
 function extras({ weir }: Scene): number[] {
   const instances = weir.snapshot().policies.retry?.instances ?? [];
   return instances
-    .flatMap((one) => Object.values((one as RetrySnapshot).budgets))
+    .flatMap((one) => Object.values(one.budgets))
     .map(({ ratio }) => ratio?.extras ?? Number.NaN);
 }
 

@@ -5,7 +5,7 @@ import {
   status as Status,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { InvalidOptionError, readOptions, shown } from "../../core/options.js";
+import { InvalidOptionError, nameText, readOptions, shown } from "../../core/options.js";
 import type { StatusOrigin } from "../../core/status.js";
 import { ask, callSafely, type ReportError } from "../../core/user-code.js";
 import type { AttemptRecord, CallRecord } from "../context/call-record.js";
@@ -103,11 +103,8 @@ function requireOwnPart(given: unknown, prefix: string): asserts given is OwnPar
   if (typeof given !== "object" || given === null) {
     throw new InvalidOptionError(prefix, "an object with name and onCall", given);
   }
-  const name: unknown = Reflect.get(given, "name");
   const onCall: unknown = Reflect.get(given, "onCall");
-  if (typeof name !== "string" || name === "") {
-    throw new InvalidOptionError(`${prefix}.name`, "a name", name);
-  }
+  nameText(`${prefix}.name`, Reflect.get(given, "name"));
   if (typeof onCall !== "function") {
     throw new InvalidOptionError(`${prefix}.onCall`, "a function", onCall);
   }

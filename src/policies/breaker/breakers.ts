@@ -61,7 +61,7 @@ interface BreakerSetParts {
  * The breakers of one policy by key, and what was set for them by hand. What was set for one key goes before what was set
  * for all keys, until something is set for all keys again.
  */
-export class BreakerSet implements ControlledPolicy {
+export class BreakerSet implements ControlledPolicy<BreakersSnapshot> {
   mode: Mode;
   /** Called for changes of state. */
   readonly observers = new Set<Observer<BreakerStateChange>>();
@@ -206,7 +206,7 @@ function entriesOf(fields: JsonFields, name: string): readonly [string, unknown,
  *
  * The mode goes before these settings: a breaker that is `off` or observes refuses no call, forced open or not.
  */
-export class BreakerControl extends PolicyControl {
+export class BreakerControl extends PolicyControl<BreakersSnapshot> {
   readonly #sets = new WeakList<BreakerSet>();
   readonly #observers = new Set<Observer<BreakerStateChange>>();
   /** What was set by hand, by key, for breakers that are built later. */
@@ -216,8 +216,8 @@ export class BreakerControl extends PolicyControl {
     super("breaker");
   }
 
-  override add(policy: ControlledPolicy): void {
-    super.add(policy);
+  override add(policy: ControlledPolicy<BreakersSnapshot>, builtFor: string): void {
+    super.add(policy, builtFor);
     if (!(policy instanceof BreakerSet)) return;
     this.#sets.add(policy);
     for (const observer of this.#observers) policy.observers.add(observer);
@@ -270,11 +270,6 @@ export class BreakerControl extends PolicyControl {
       this.#observers.delete(own);
       for (const set of this.#sets) set.observers.delete(own);
     };
-  }
-
-  /** One entry for each breaker policy that is in use, in the order in which they were built. */
-  override snapshot(): readonly BreakersSnapshot[] {
-    return [...this.#sets].map((set) => set.snapshot());
   }
 
   /**

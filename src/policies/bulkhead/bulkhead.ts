@@ -155,6 +155,18 @@ export interface BulkheadSnapshot {
   readonly partitions?: Readonly<Record<string, BulkheadPartitionSnapshot>>;
 }
 
+/** Numbers of the bulkhead of one key. */
+export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
+  /** Numbers of the bulkhead for streams, where they have their own. */
+  readonly streams?: BulkheadSnapshot;
+}
+
+/** Numbers of the bulkheads of one policy. */
+export interface BulkheadsSnapshot {
+  /** By key, which is the target of a call unless `by` or `key` says otherwise. */
+  readonly bulkheads: Readonly<Record<string, BulkheadPolicySnapshot>>;
+}
+
 /**
  * Bounds how many calls run at once, so that a slow target takes up a known part of the process and not all of it. When
  * all permits are out, calls wait for a short time in a bounded queue, best rank first; the rest is refused.

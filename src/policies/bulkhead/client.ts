@@ -27,7 +27,8 @@ import type { Environment } from "../../grpc/environment.js";
 import {
   Bulkhead,
   type BulkheadOptions,
-  type BulkheadSnapshot,
+  type BulkheadPolicySnapshot,
+  type BulkheadsSnapshot,
   partitionOf,
   type ResolvedBulkheadOptions,
   type ResolvedSharing,
@@ -61,12 +62,6 @@ export interface BulkheadPolicyOptions
    * @defaultValue `together`
    */
   readonly streams?: BulkheadOptions | "together";
-}
-
-/** Numbers of the bulkhead of one key. */
-export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
-  /** Numbers of the bulkhead for streams, where they have their own. */
-  readonly streams?: BulkheadSnapshot;
 }
 
 /** The bulkheads of one key. */
@@ -123,7 +118,7 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
     }
   }
 
-  snapshot(): Readonly<Record<string, BulkheadPolicySnapshot>> {
+  snapshot(): BulkheadsSnapshot {
     const entries: [string, BulkheadPolicySnapshot][] = [];
     for (const [key, { calls, streams }] of this.#bulkheads.entries()) {
       const numbers = calls.snapshot();
@@ -132,7 +127,7 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
         streams === undefined ? numbers : { ...numbers, streams: streams.snapshot() },
       ]);
     }
-    return Object.fromEntries(entries);
+    return { bulkheads: Object.fromEntries(entries) };
   }
 }
 

@@ -32,7 +32,7 @@ import {
 import {
   Bulkhead,
   type BulkheadOptions,
-  type BulkheadSnapshot,
+  type BulkheadsSnapshot,
   partitionOf,
   type ResolvedBulkheadOptions,
   type ResolvedSharing,
@@ -133,9 +133,10 @@ export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
     }
   }
 
-  snapshot(): Readonly<Record<string, BulkheadSnapshot>> {
+  snapshot(): BulkheadsSnapshot {
     const entries = [...this.#parts.entries()];
-    return Object.fromEntries(entries.map(([key, { bulkhead }]) => [key, bulkhead.snapshot()]));
+    const numbers = entries.map(([key, { bulkhead }]) => [key, bulkhead.snapshot()] as const);
+    return { bulkheads: Object.fromEntries(numbers) };
   }
 
   /** Measures how long calls hold their permits, and says in a refusal when another try is worth it. */

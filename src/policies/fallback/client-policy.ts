@@ -37,6 +37,8 @@ export type FallbackPolicyOptions = FallbackOptions & Pick<PolicyOptions, "mode"
 export interface FallbackSnapshot {
   /** By provider. */
   readonly providers: Readonly<Record<string, FallbackProviderSnapshot>>;
+  /** Failures that were answered, by any provider. */
+  readonly answered: number;
   /** Failures for which a provider was asked, and none had an answer. */
   readonly unanswered: number;
   readonly cache?: StaleCacheSnapshot;
@@ -105,7 +107,8 @@ export class FallbackPolicy implements ControlledPolicy {
   snapshot(): FallbackSnapshot {
     const entries = this.sources.map(({ load }) => [load.limits.name, load.snapshot()] as const);
     const { unanswered, cache } = this;
-    const snapshot = { providers: Object.fromEntries(entries), unanswered };
+    const answered = entries.reduce((sum, [, numbers]) => sum + numbers.answered, 0);
+    const snapshot = { providers: Object.fromEntries(entries), answered, unanswered };
     return cache === undefined ? snapshot : { ...snapshot, cache: cache.snapshot() };
   }
 }

@@ -32,7 +32,7 @@ type EndHeld = () => void;
  * Draws which faults calls get, and counts the calls that are held: delayed, or left without an answer. There are two
  * draws, as in gRFC A33: one for the delay, one for how the call ends. So a call may get either of them, or both.
  */
-export class Faults implements ControlledPolicy {
+export class Faults implements ControlledPolicy<FaultsSnapshot> {
   mode: Mode;
   readonly enabled: boolean;
   readonly #options: ResolvedFaultOptions;
@@ -149,7 +149,7 @@ function delay(answer: unknown): number {
 }
 
 /** Controls all faults of a weir at run time: their mode, and a factor of their rates. */
-export class FaultsControl extends PolicyControl {
+export class FaultsControl extends PolicyControl<FaultsSnapshot> {
   readonly #faults = new WeakList<Faults>();
   #scale = 1;
 
@@ -157,8 +157,8 @@ export class FaultsControl extends PolicyControl {
     super("faults");
   }
 
-  override add(policy: ControlledPolicy): void {
-    super.add(policy);
+  override add(policy: ControlledPolicy<FaultsSnapshot>, builtFor: string): void {
+    super.add(policy, builtFor);
     if (!(policy instanceof Faults)) return;
     policy.scale = this.#scale;
     this.#faults.add(policy);

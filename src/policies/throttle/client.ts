@@ -51,6 +51,12 @@ export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
   readonly streamLevel: number | undefined;
 }
 
+/** Numbers of the throttles of one policy. */
+export interface ThrottlesSnapshot {
+  /** By key, which is the target of a call unless `key` says otherwise. */
+  readonly throttles: Readonly<Record<string, ThrottlePolicySnapshot>>;
+}
+
 /** What is known of one target: from its refusals, and from the levels that it announces for unary calls and for streams. */
 interface Target {
   readonly throttle: Throttle;
@@ -115,14 +121,14 @@ class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
     }
   }
 
-  snapshot(): Readonly<Record<string, ThrottlePolicySnapshot>> {
+  snapshot(): ThrottlesSnapshot {
     const nowMs = this.#clock.now();
     const entries = [...this.#targets.entries()].map(([key, target]) => {
       const { throttle, calls, streams, heldBack } = target;
       const levels = { level: calls.level(nowMs), streamLevel: streams.level(nowMs) };
       return [key, { ...throttle.snapshot(), heldBack, ...levels }] as const;
     });
-    return Object.fromEntries(entries);
+    return { throttles: Object.fromEntries(entries) };
   }
 
   #refuseByLevel(

@@ -137,10 +137,7 @@ async function stage(
 
 function tokensOf(weir: Weir, name: "retry" | "hedge"): number | undefined {
   const [instance] = weir.snapshot().policies[name]?.instances ?? [];
-  const { budgets } = instance as {
-    budgets: Record<string, { tokens?: { left: number } }>;
-  };
-  return Object.values(budgets)[0]?.tokens?.left;
+  return Object.values(instance?.budgets ?? {})[0]?.tokens?.left;
 }
 
 interface Played {

@@ -30,7 +30,7 @@ function setup(options: BreakerOptions & { maxKeys?: number } = {}) {
     );
   const control = new BreakerControl();
   const set = make();
-  control.add(set);
+  control.add(set, "client");
   const call = (key: string, outcome: Outcome = "success", of = set) => {
     const admission = of.for(key).acquire();
     if (isRefusal(admission)) return admission.reason;
@@ -79,7 +79,7 @@ describe("an observer that was removed", () => {
     const told: BreakerStateChange[] = [];
     control.onStateChange((change) => told.push(change))();
     const later = make();
-    control.add(later);
+    control.add(later, "client");
     call("a", "failure", later);
     expect(later.for("a").state).toBe("open");
     expect(told).toEqual([]);
@@ -153,7 +153,7 @@ describe("the hand on breakers", () => {
     control.disable();
     control.forceOpen("b");
     const later = make();
-    control.add(later);
+    control.add(later, "client");
     expect([call("a", "success", later), call("b", "success", later)]).toEqual([
       "success",
       "BREAKER_OPEN",
@@ -167,7 +167,7 @@ describe("the hand on breakers", () => {
     control.forceOpen("a");
     control.release();
     const later = make();
-    control.add(later);
+    control.add(later, "client");
     expect(call("a", "success", later)).toBe("success");
   });
 
@@ -189,7 +189,7 @@ describe("the hand on breakers", () => {
       told.push([to, key]);
       override(to, key);
     };
-    control.add(later);
+    control.add(later, "client");
     expect(told).toEqual([
       ["open", undefined],
       ["none", "c"],
@@ -214,7 +214,7 @@ describe("the hand on breakers", () => {
     const later = make();
     const told: unknown[] = [];
     later.override = (...word) => told.push(word);
-    control.add(later);
+    control.add(later, "client");
     expect(told).toEqual([]);
   });
 
@@ -249,7 +249,7 @@ describe("who watches breakers", () => {
     const heard: string[] = [];
     control.onStateChange(({ key }) => heard.push(key));
     const later = make();
-    control.add(later);
+    control.add(later, "client");
     call("a", "failure", later);
     expect(heard).toEqual(["a"]);
   });
@@ -323,7 +323,7 @@ describe("breakers that take over what others knew", () => {
 
   it("take over nothing when something of it is nonsense", () => {
     const { call, control, make } = setup();
-    control.add(make());
+    control.add(make(), "client");
     call("a");
     const before = control.snapshot();
     const good = { override: "open", overrides: {}, breakers: {} };

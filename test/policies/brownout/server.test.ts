@@ -94,6 +94,7 @@ describe.each(kinds)("a %s handler that asks what it can do without", (method: M
     ]);
     expect(world.weir.policy("brownout").snapshot()).toEqual([
       {
+        name: "server",
         pressure: 0.95,
         optional: {
           recommendations: { asked: 3, skippedByFlag: 0, skippedByPressure: 2 },

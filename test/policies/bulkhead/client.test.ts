@@ -36,7 +36,7 @@ async function slowScene(options: BulkheadPolicyOptions, more: Partial<SceneOpti
     start(method, weir.with({}, { priority }));
   const codes = async (calls: readonly ReturnType<typeof start>[]) =>
     (await link.until(Promise.all(calls.map(({ ended }) => ended)))).map(({ code }) => code);
-  const snapshot = () => Object.values(weir.policy("bulkhead").snapshot()[0] ?? {})[0];
+  const snapshot = () => Object.values(weir.policy("bulkhead").snapshot()[0]?.bulkheads ?? {})[0];
   return { ...made, began, startAt, codes, snapshot };
 }
 
@@ -271,7 +271,8 @@ describe.each(kinds)("streams apart from %s", (method) => {
 
 describe("the key of a bulkhead", () => {
   const service = "weir.v1.ConformanceService";
-  const keysOf = ({ weir }: Scene) => Object.keys(weir.policy("bulkhead").snapshot()[0] ?? {});
+  const keysOf = ({ weir }: Scene) =>
+    Object.keys(weir.policy("bulkhead").snapshot()[0]?.bulkheads ?? {});
   const keyed = (options: BulkheadPolicyOptions, onError?: SceneOptions["onError"]) =>
     scene({
       client: { retry: false, bulkhead: options },

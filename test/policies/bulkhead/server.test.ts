@@ -29,7 +29,7 @@ async function served(bulkhead: NonNullable<ServerPolicy["bulkhead"]>) {
   };
   const snapshot = () => {
     const [numbers] = made.weir.snapshot().policies.bulkhead?.instances.slice(-1) ?? [];
-    return numbers as Record<string, { running: number; queued: number; refused: number }>;
+    return numbers?.bulkheads ?? {};
   };
   return { ...made, codes, errors, snapshot };
 }

@@ -217,11 +217,11 @@ describe("the control of faults", () => {
     const control = new FaultsControl();
     const early = faultsOf({ drop: { rate: 0.8 } }, () => 0.3);
     const late = faultsOf({ drop: { rate: 0.8 } }, () => 0.3);
-    control.add(early);
+    control.add(early, "client");
     expect(control.scale).toBe(1);
     expect(early.draw()?.end?.kind).toBe("drop");
     control.scale = 0.25;
-    control.add(late);
+    control.add(late, "client");
     expect([early.draw(), late.draw()]).toEqual([undefined, undefined]);
     control.scale = 1;
     expect([early.draw(), late.draw()].map((fault) => fault?.end?.kind)).toEqual(["drop", "drop"]);
@@ -240,7 +240,7 @@ describe("the control of faults", () => {
   it("sets the mode of all", () => {
     const control = new FaultsControl();
     const faults = faultsOf({ drop: {} }, () => 0);
-    control.add(faults);
+    control.add(faults, "client");
     control.mode = "observe";
     expect(faults.mode).toBe("observe");
   });

@@ -2,7 +2,6 @@ import { status as Status } from "@grpc/grpc-js";
 import { expect, it } from "vitest";
 import { priorities } from "../../../src/core/priority.js";
 import { rejectionOf } from "../../../src/grpc/status/rejection.js";
-import type { ThrottlePolicySnapshot } from "../../../src/policies/throttle/client.js";
 import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 import { forSeeds } from "../../replay.js";
 import { handlers, kinds, scene } from "../../scene.js";
@@ -58,8 +57,8 @@ async function world(seed: number): Promise<ReadonlySet<string>> {
   }
   await link.until(Promise.all(ends), 100_000);
   await link.pass(2_500);
-  const shown = weir.policy("throttle").snapshot()[0] as Record<string, ThrottlePolicySnapshot>;
-  for (const { requests, accepts, level, streamLevel } of Object.values(shown)) {
+  const [shown] = weir.policy("throttle").snapshot();
+  for (const { requests, accepts, level, streamLevel } of Object.values(shown?.throttles ?? {})) {
     expect([level, streamLevel]).toEqual([undefined, undefined]);
     for (const priority of priorities) {
       expect(accepts[priority]).toBeGreaterThanOrEqual(0);
