@@ -13,8 +13,28 @@ import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
 import type { RetrySnapshot } from "../policies/retry/client-policy.js";
 import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
 
-/** What each policy that has a mode tells of itself. Deadlines and timeouts have none: without them a call is a different one. */
-type SnapshotOf = {
+/** The policies that have a mode. Deadlines and timeouts have none: without them a call is a different one. */
+const controlled = [
+  "retry",
+  "hedge",
+  "breaker",
+  "rate",
+  "throttle",
+  "bulkhead",
+  "deadline-guard",
+  "feasibility",
+  "quota",
+  "admission",
+  "fallback",
+  "brownout",
+  "faults",
+] as const satisfies readonly PolicyName[];
+
+/** The name of a policy that has a mode and a snapshot. */
+export type ControlledName = (typeof controlled)[number];
+
+/** What a policy tells of itself, by its name. */
+interface SnapshotOf extends Record<ControlledName, object> {
   readonly retry: RetrySnapshot;
   readonly hedge: RetrySnapshot;
   readonly breaker: BreakersSnapshot;
@@ -28,10 +48,7 @@ type SnapshotOf = {
   readonly fallback: FallbackSnapshot;
   readonly brownout: BrownoutSnapshot;
   readonly faults: FaultsSnapshot;
-};
-
-/** The name of a policy that has a mode and a snapshot. */
-export type ControlledName = keyof SnapshotOf & PolicyName;
+}
 
 /** The numbers of one policy of this name, and the name of the client, server, method, service or guard that has it. */
 export type PolicySnapshot<N extends ControlledName = ControlledName> = NamedSnapshot<
@@ -126,19 +143,3 @@ export class PolicyControls {
 function snapshotsOf<S extends object>(control: PolicyControl<S>): SnapshotsOf<S> {
   return { mode: control.mode, instances: control.snapshot() };
 }
-
-const controlled = [
-  "retry",
-  "hedge",
-  "breaker",
-  "rate",
-  "throttle",
-  "bulkhead",
-  "deadline-guard",
-  "feasibility",
-  "quota",
-  "admission",
-  "fallback",
-  "brownout",
-  "faults",
-] as const satisfies readonly ControlledName[];
