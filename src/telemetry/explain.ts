@@ -255,9 +255,12 @@ const observed: Readonly<Record<Verdict, string>> = {
 
 function decisionLine(decision: FinishedDecision): string {
   const { policy, verdict, enforced, reason, waitMs, detail, afterMs } = decision;
+  const another = (verdict === "retry" || verdict === "hedge") && detail !== undefined;
+  // The detail names the policy, what it follows and the wait.
+  if (another && enforced) return `At ${ms(afterMs)}: ${detail}.`;
   const did = (enforced ? verdicts : observed)[verdict];
   const wait = verdict === "queue" ? " for" : ", after";
-  const waited = waitMs === undefined ? "" : `${wait} ${ms(waitMs)}`;
+  const waited = waitMs === undefined || another ? "" : `${wait} ${ms(waitMs)}`;
   const why = reason === undefined ? "" : ` [${reason}]`;
   const numbers = detail === undefined ? "" : ` (${detail})`;
   return `At ${ms(afterMs)}, ${policy} ${did}${waited}${numbers}${why}.`;
