@@ -61,7 +61,7 @@ export interface TraceViewer {
   readonly otlp?: { readonly grpc: string; readonly http: string };
   /** Give it to the tracer provider of this process. */
   readonly spanProcessor: ViewerSpanProcessor;
-  /** Closes the ports at once, and takes no more spans. */
+  /** Closes the ports at once, and takes no more spans. May be called again: all calls wait for the same end. */
   close(): Promise<void>;
 }
 
@@ -100,11 +100,16 @@ export async function traceViewer(options: TraceViewerOptions = {}): Promise<Tra
   };
 
   const listeners: Listener[] = [];
-  const close = async () => {
+  const end = async () => {
     recorder.close();
     live.close();
     await spanProcessor.shutdown();
-    await Promise.all(listeners.splice(0).map((listener) => listener.close()));
+    await Promise.all(listeners.map((listener) => listener.close()));
+  };
+  let closed: Promise<void> | undefined;
+  const close = () => {
+    closed ??= end();
+    return closed;
   };
   const open = async (server: Server, use: PortUse, port: number) => {
     const listener = await Listener.open(server, { use, port, keepsProcess });

@@ -319,6 +319,17 @@ describe("ports", () => {
     }
   });
 
+  it("are closed for all who close the viewer", async () => {
+    const one = await traceViewer({ port: 0, otlp: { grpcPort: 0, httpPort: 0 } });
+    const order: string[] = [];
+    await Promise.all([
+      one.close().then(() => order.push("first")),
+      one.close().then(() => order.push("second")),
+    ]);
+    expect(order).toEqual(["first", "second"]);
+    await one.close();
+  });
+
   it("are free after the end, with pages open", async () => {
     const one = await traceViewer({ port: 0 });
     const listening = get(`${one.url}/api/live`);
