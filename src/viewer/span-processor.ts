@@ -3,7 +3,7 @@ import type { SpanView } from "./api.js";
 import { keptAttributes, keptText } from "./attributes.js";
 import { unknownService } from "./otlp/values.js";
 import type { Recorder } from "./recorder.js";
-import { maxEvents } from "./span.js";
+import { keptTime, maxEvents } from "./span.js";
 
 /** A finished span of the SDK of OpenTelemetry; the `ReadableSpan` of its versions 2 and 3 is one. */
 export interface FinishedSpan {
@@ -99,8 +99,6 @@ export function spanViewOf(span: FinishedSpan): SpanView {
   };
 }
 
-/** A time that is no number is 0: JSON could not say it. */
 function epochMs([seconds, nanoseconds]: readonly [number, number]): number {
-  const ms = seconds * 1000 + nanoseconds / 1e6;
-  return Number.isFinite(ms) ? ms : 0;
+  return keptTime(seconds * 1000 + nanoseconds / 1e6);
 }

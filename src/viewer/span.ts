@@ -5,6 +5,14 @@ import { keptText } from "./attributes.js";
 /** What is kept of one span: the first so many events. */
 export const maxEvents = 128;
 
+/** The largest time that a `Date` can have, in milliseconds. */
+const latestMs = 8.64e15;
+
+/** A time since the epoch; 0 where no `Date` can have it. */
+export function keptTime(ms: number): number {
+  return Math.abs(ms) <= latestMs ? ms : 0;
+}
+
 /** Names of other instrumentations, and of conventions before 1.45, for what {@link conventional} names. */
 const former = {
   system: "rpc.system",

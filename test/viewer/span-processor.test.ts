@@ -89,6 +89,7 @@ describe("a span of the SDK", () => {
     [[5, 0], [4, 0], 5_000, 5_000],
     [[Number.NaN, 0], [4, 0], 0, 4_000],
     [[5, 0], [Number.POSITIVE_INFINITY, 0], 5_000, 5_000],
+    [[5, 0], [1e300, 0], 5_000, 5_000],
   ] as const)("from %j to %j has times that follow one another", (start, end, startMs, endMs) => {
     const { recorder, processor } = setup();
     processor.onEnd({

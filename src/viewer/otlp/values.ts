@@ -2,6 +2,7 @@ import type { AnyValue, KeyValue } from "../../gen/opentelemetry/proto/common/v1
 import type { Resource } from "../../gen/opentelemetry/proto/resource/v1/resource.js";
 import type { Attributes } from "../api.js";
 import { keptAttributes, keptText } from "../attributes.js";
+import { keptTime } from "../span.js";
 
 /** Attributes of OTLP. */
 export function attributesOf(pairs: readonly KeyValue[]): Attributes {
@@ -36,5 +37,5 @@ export const unknownService = "unknown";
 
 /** Nanoseconds since the epoch in milliseconds, to the microsecond. */
 export function epochMs(nanoseconds: bigint): number {
-  return Number(nanoseconds / 1000n) / 1000;
+  return keptTime(Number(nanoseconds / 1000n) / 1000);
 }

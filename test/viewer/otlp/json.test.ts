@@ -82,6 +82,16 @@ describe("a span in JSON", () => {
     expect(spans).toMatchObject([{ kind: "internal", status: "unset", startMs: 0, endMs: 0 }]);
   });
 
+  it.each([30, 400])("has no time that a page could not show, as one of %i digits", (digits) => {
+    for (const time of ["9".repeat(digits), `-${"9".repeat(digits)}`]) {
+      const events = [{ timeUnixNano: time }];
+      const { spans } = read(
+        withSpan({ ...ids, startTimeUnixNano: time, endTimeUnixNano: time, events }),
+      );
+      expect(spans).toMatchObject([{ startMs: 0, endMs: 0, events: [{ atMs: 0 }] }]);
+    }
+  });
+
   it("never ends before it starts", () => {
     const { spans } = read(withSpan({ ...ids, startTimeUnixNano: "2000000", endTimeUnixNano: 1 }));
     expect(spans).toMatchObject([{ startMs: 2, endMs: 2 }]);
