@@ -87,8 +87,8 @@ export interface WeirOptions extends EnvironmentOptions {
 /** The numbers of all policies of a weir at one moment. */
 export interface WeirSnapshot {
   /**
-   * By policy. Each has one entry for each client, server or method that it was built for. A policy disappears from here when
-   * no options, clients or servers use it any more.
+   * By policy. Each has one entry, with a name, for each client, server, method, service or guard that it was built for. A
+   * policy disappears from here when no options, clients or servers use it any more.
    */
   readonly policies: PolicySnapshots;
   /** Client calls and guarded runs that wait in a queue, between two attempts or for a connection. */
