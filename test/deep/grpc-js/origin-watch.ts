@@ -3,16 +3,15 @@ import {
   Client,
   type ClientOptions,
   credentials,
+  InterceptingCall,
   type Interceptor,
   type Metadata,
   Metadata as MetadataOf,
   type StatusObject,
 } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../../../src/core/status.js";
-import type { Attempt } from "../../../src/grpc/client/attempt.js";
 import { type AttemptEvidence, originOf } from "../../../src/grpc/status/origin.js";
 import type { CallKind } from "../../../src/grpc/types.js";
-import { PlainCall } from "../../grpc/client/put-off-call.js";
 import { withResolvers } from "../../scene.js";
 
 /** How a call ended, as an interceptor sees it. */
@@ -24,15 +23,25 @@ export interface Seen {
 
 /** An interceptor that tells what it saw of the end of each call. */
 export function watching(target: () => string, tell: (seen: Seen) => void): Interceptor {
-  class WatchedCall extends PlainCall {
-    protected override afterAttempt(attempt: Attempt, status: StatusObject): void {
-      const { sawHeaders } = attempt;
-      const evidence = { sawHeaders, peer: attempt.getPeer(), target: target() };
-      tell({ status, evidence, origin: originOf(status, evidence) });
-      this.conclude(status, attempt);
-    }
-  }
-  return (options, nextCall) => new WatchedCall(options, nextCall);
+  return (options, nextCall) => {
+    const call = nextCall(options);
+    let sawHeaders = false;
+    return new InterceptingCall(call, {
+      start(metadata, _listener, next) {
+        next(metadata, {
+          onReceiveMetadata(headers, deliver) {
+            sawHeaders = true;
+            deliver(headers);
+          },
+          onReceiveStatus(status, deliver) {
+            const evidence = { sawHeaders, peer: call.getPeer(), target: target() };
+            tell({ status, evidence, origin: originOf(status, evidence) });
+            deliver(status);
+          },
+        });
+      },
+    });
+  };
 }
 
 export interface CallPlan {
