@@ -46,6 +46,20 @@ describe("the points of the board", () => {
   });
 });
 
+it.each(["constructor", "__proto__"])(
+  "a second without the name %s has no number for it",
+  (name) => {
+    const one = { ...JSON.parse(`{ "${name}": 3 }`) };
+    const points = [point(1), point(2, { goodput: one, refusals: one, queue: one })];
+    expect(goodputOf(points).map(({ values }) => values)).toEqual([[0, 3]]);
+    expect(refusalsOf(points).map(({ values }) => values)).toEqual([
+      [0, 3],
+      [0, 0],
+    ]);
+    expect(admissionOf(points).map(({ values }) => values)).toEqual([[null, 3]]);
+  },
+);
+
 describe("the charts", () => {
   const points = [
     point(1, { goodput: { low: 1, critical: 5 }, p50Ms: 10, p99Ms: 90 }),

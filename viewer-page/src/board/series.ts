@@ -32,7 +32,7 @@ export function goodputOf(points: readonly BoardPoint[]): readonly Series[] {
   return [...known, ...others].map((priority) => ({
     label: priority === "" ? "no priority" : priority,
     color: priorityColors[priorityOrder.indexOf(priority)] ?? "--c3",
-    values: points.map(({ goodput }) => goodput[priority] ?? 0),
+    values: points.map(({ goodput }) => numberOf(goodput, priority) ?? 0),
   }));
 }
 
@@ -42,7 +42,7 @@ export function refusalsOf(points: readonly BoardPoint[]): readonly Series[] {
   const refused = reasons.map((reason, index) => ({
     label: reason,
     color: `--c${(index + 1) % 8}`,
-    values: points.map(({ refusals }) => refusals[reason] ?? 0),
+    values: points.map(({ refusals }) => numberOf(refusals, reason) ?? 0),
   }));
   const values = points.map(({ failures }) => failures);
   return [...refused, { label: "other failures", color: "--failed", values }];
@@ -65,14 +65,19 @@ export function admissionOf(points: readonly BoardPoint[]): readonly Series[] {
   const services = [...new Set(gauges.flatMap(({ of }) => keysOf(points, of)))].sort();
   return services.flatMap((service, index) =>
     gauges
-      .filter(({ of }) => points.some((point) => of(point)[service] !== undefined))
+      .filter(({ of }) => points.some((point) => Object.hasOwn(of(point), service)))
       .map(({ name, of, ...rest }) => ({
         label: services.length === 1 ? name : `${service} ${name}`,
         color: `--c${index % 8}`,
-        values: points.map((point) => of(point)[service] ?? null),
+        values: points.map((point) => numberOf(of(point), service) ?? null),
         ...rest,
       })),
   );
+}
+
+/** Names come from other programs: a record without an entry `constructor` has something of that name all the same. */
+function numberOf(record: Readonly<Record<string, number>>, name: string): number | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined;
 }
 
 function keysOf(
