@@ -19,6 +19,17 @@ export class InvalidOptionError extends RangeError {
   }
 }
 
+/** Builds what an option asks for; `undefined` where it is left out, or `false` switches it off. */
+export function unlessOff<O, P extends object | number>(
+  option: string,
+  given: O | false | undefined,
+  build: (given: O, option: string) => P,
+): P | undefined {
+  if (given === undefined) return undefined;
+  const built = unlessFalse(option, given, (path, value) => build(value, path));
+  return built === false ? undefined : built;
+}
+
 /** Reads an option that `false` switches off. If it is neither, the error says that `false` is allowed. */
 export function unlessFalse<T, R>(
   option: string,

@@ -1,7 +1,7 @@
 import { allBuiltFor, type BuiltPolicy } from "../core/control.js";
 import type { Decision, DecisionEvent, PolicyName } from "../core/decision.js";
 import type { Gate } from "../core/gate.js";
-import { unlessFalse } from "../core/options.js";
+import { unlessOff } from "../core/options.js";
 import {
   abandon,
   isQueued,
@@ -249,15 +249,11 @@ export function buildGuard<F>(
   const scope = { name, clock, random, report };
   const timer = (ms: number | undefined) =>
     ms === undefined ? undefined : new GuardTimer(clock, ms);
-  const built = <O extends object, P>(
+  const built = <O extends object, P extends object>(
     policy: "bulkhead" | "breaker" | "retry" | "fallback",
     given: O | false | undefined,
     build: (given: O, path: string) => P,
-  ): P | undefined =>
-    given === undefined
-      ? undefined
-      : unlessFalse(`${prefix}.${policy}`, given, (path, options) => build(options, path)) ||
-        undefined;
+  ) => unlessOff(`${prefix}.${policy}`, given, build);
 
   const { bulkhead, breaker, retry, fallback } = options;
   const guard = new CompiledGuard(name, clock, environment, {

@@ -5,6 +5,7 @@ import {
   nameText,
   readOptions,
   unlessFalse,
+  unlessOff,
 } from "../core/options.js";
 import {
   type ResetBudgets,
@@ -216,14 +217,13 @@ export class ClientPolicies {
   constructor(policy: ClientPolicy, environment: Environment) {
     this.#environment = environment;
     const read = readOptions("client", policy, [...policyKeys, ...clientKeys], [], ofServers);
-    const { name, methods: named = {}, idempotency, resets, parts = [], ...given } = read;
+    const { name, methods: named = {}, idempotency, resets = {}, parts = [], ...given } = read;
     this.#name = name === undefined ? undefined : nameText("client.name", name);
     this.own = resolveOwnParts(parts, "client.parts");
     const base = readPolicies(given, "client");
-    this.resets =
-      unlessFalse("client.resets", resets, (option, given) =>
-        sharedResetBudgets(resolveResetOptions(given, option), environment.clock),
-      ) || undefined;
+    this.resets = unlessOff("client.resets", resets, (given, option) =>
+      sharedResetBudgets(resolveResetOptions(given, option), environment.clock),
+    );
     if (idempotency !== undefined && !(idempotency instanceof MethodRegistry)) {
       throw new InvalidOptionError(
         "client.idempotency",

@@ -7,6 +7,7 @@ import {
   nameText,
   readOptions,
   unlessFalse,
+  unlessOff,
 } from "../core/options.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { Environment } from "../grpc/environment.js";
@@ -296,16 +297,6 @@ function priorityReaderOf(
   const prefix =
     priority === undefined && admission !== false ? "server.admission.priority" : "server.priority";
   return priorityReader(priority === undefined ? nested : priority, environment, prefix);
-}
-
-/** Builds a policy that is not left out. */
-function unlessOff<O, P>(
-  option: string,
-  options: O | false | undefined,
-  build: (options: O) => P,
-): P | undefined {
-  if (options === undefined) return undefined;
-  return unlessFalse(option, options, (_, given) => build(given)) || undefined;
 }
 
 /** A server without admission, for the feasibility policy. */

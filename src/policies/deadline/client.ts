@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import { type CancelTask, type Clock, expireAt, heldUp } from "../../core/clock.js";
 import type { RefusalReason } from "../../core/decision.js";
-import { durationMs, readOptions, unlessFalse } from "../../core/options.js";
+import { durationMs, readOptions, unlessOff } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { interceptorOf } from "../../grpc/client/parts.js";
 import type { CallPart, CallWatch, PipelineCall } from "../../grpc/client/pipeline-call.js";
@@ -47,11 +47,11 @@ export function resolveDeadlineOptions(
   totalMs?: number,
 ): ResolvedDeadlineOptions {
   const options = readOptions(prefix, given, ["defaultMs", "marginMs"]);
-  const { defaultMs = false, marginMs = defaultMarginMs } = options;
+  const { defaultMs, marginMs = defaultMarginMs } = options;
   return Object.freeze({
-    defaultMs:
-      unlessFalse(`${prefix}.defaultMs`, defaultMs, (option, ms) => durationMs(option, ms, 1)) ||
-      undefined,
+    defaultMs: unlessOff(`${prefix}.defaultMs`, defaultMs, (ms, option) =>
+      durationMs(option, ms, 1),
+    ),
     totalMs,
     marginMs: durationMs(`${prefix}.marginMs`, marginMs),
   });

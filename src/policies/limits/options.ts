@@ -7,7 +7,7 @@ import {
   oneOf,
   readOptions,
   shown,
-  unlessFalse,
+  unlessOff,
   wholeNumber,
 } from "../../core/options.js";
 import { ask, callSafely, type ReportError } from "../../core/user-code.js";
@@ -142,10 +142,9 @@ function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
   const checked = { min, max, windowMs };
   const { ceilingMs } = options;
   if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
-  const ceiling = unlessFalse(`${prefix}.ceilingMs`, ceilingMs, (option, ms) =>
+  const fixed = unlessOff(`${prefix}.ceilingMs`, ceilingMs, (ms, option) =>
     durationMs(option, ms, 1),
   );
-  const fixed = ceiling === false ? undefined : ceiling;
   return (_random, signals) =>
     new ElasticLimit(checked, {
       saturated: () => signals.saturated(),

@@ -2,7 +2,7 @@ import {
   durationMs,
   InvalidOptionError,
   readOptions,
-  unlessFalse,
+  unlessOff,
   wholeNumber,
 } from "../../core/options.js";
 import { statusCode } from "../../core/status.js";
@@ -107,10 +107,7 @@ export function resolveRetryOptions(
     backoff: exponentialBackoff(options.backoff, `${prefix}.backoff`),
     idempotent,
     maxDepth: wholeNumber(`${prefix}.maxDepth`, maxDepth, 1, 100),
-    budget:
-      unlessFalse(`${prefix}.budget`, budget, (option, given) =>
-        resolveRetryBudgetOptions(given, option),
-      ) || undefined,
+    budget: unlessOff(`${prefix}.budget`, budget, resolveRetryBudgetOptions),
     maxBufferBytes: wholeNumber(`${prefix}.maxBufferBytes`, maxBufferBytes, 0, 2 ** 30),
     maxBufferMessages: wholeNumber(`${prefix}.maxBufferMessages`, maxBufferMessages, 0, 1_000_000),
   });
