@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import { PortError, type PortUse } from "../viewer/listener.js";
-import { type TraceViewer, traceViewer } from "../viewer/trace-viewer.js";
+import { type TraceViewer, traceViewer, usualPorts } from "../viewer/trace-viewer.js";
 
 /** What the program uses of its process. */
 export interface Terminal {
@@ -15,9 +15,9 @@ const usage = `Usage: grpc-weir view [options]
 Shows the traces and calls that programs on this machine send by OTLP. Nothing leaves the machine.
 
 Options:
-  --port <port>            of the page (default 4319)
-  --otlp-grpc-port <port>  receives OTLP over gRPC (default 4317)
-  --otlp-http-port <port>  receives OTLP over HTTP (default 4318)
+  --port <port>            of the page (default ${usualPorts.page})
+  --otlp-grpc-port <port>  receives OTLP over gRPC (default ${usualPorts.otlpGrpc})
+  --otlp-http-port <port>  receives OTLP over HTTP (default ${usualPorts.otlpHttp})
   --help                   shows this
 
 A port of 0 is any that is free. All ports are on 127.0.0.1.
@@ -111,10 +111,10 @@ function portOf(flag: string, text: string): number {
 
 function open(ports: Ports): Promise<TraceViewer> {
   return traceViewer({
-    port: ports.port ?? 4319,
+    port: ports.port ?? usualPorts.page,
     otlp: {
-      grpcPort: ports["otlp-grpc-port"] ?? 4317,
-      httpPort: ports["otlp-http-port"] ?? 4318,
+      grpcPort: ports["otlp-grpc-port"] ?? usualPorts.otlpGrpc,
+      httpPort: ports["otlp-http-port"] ?? usualPorts.otlpHttp,
     },
     keepProcessAlive: true,
   });

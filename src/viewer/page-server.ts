@@ -14,8 +14,12 @@ export interface PageServerParts {
   readonly demo: RunningDemo | undefined;
 }
 
-/** Nothing but the page's own files runs, nothing of another host is loaded, and no other page can embed it. */
-const contentSecurityPolicy = [
+/**
+ * Nothing but the page's own files runs, nothing of another host is loaded, and no other page can embed it.
+ *
+ * @internal Exported for its tests.
+ */
+export const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",

@@ -1,3 +1,4 @@
+import { rounded } from "../core/rounded.js";
 import { conventional, decisionEvent, own, statusName } from "../telemetry/attributes.js";
 import type { Attributes, CallRow, SpanView } from "./api.js";
 import { keptText } from "./attributes.js";
@@ -60,7 +61,7 @@ export function callOf(span: SpanView): CallRow | undefined {
     policies: policies.slice(0, maxPolicies).map(rowText),
     startMs,
     // The microseconds that the difference of two such numbers keeps.
-    durationMs: Math.round((endMs - startMs) * 1000) / 1000,
+    durationMs: rounded(endMs - startMs),
     attempts: typeof attempts === "number" ? attempts : 1,
     ...(degraded ? { degraded } : {}),
   };

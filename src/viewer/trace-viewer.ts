@@ -1,14 +1,7 @@
 import type { Server } from "node:net";
 import { type Clock, systemClock } from "../core/clock.js";
-import {
-  InvalidOptionError,
-  isRecord,
-  optionalFunction,
-  readOptions,
-  wholeNumber,
-} from "../core/options.js";
+import { isRecord, oneOf, optionalFunction, readOptions, wholeNumber } from "../core/options.js";
 import { ask, finite, type ReportError, userClock, warn } from "../core/user-code.js";
-import type { BreakerState } from "./api.js";
 import { type BoardSample, breakerStates } from "./board.js";
 import { type Demo, RunningDemo } from "./demo.js";
 import { Listener, PortError, type PortUse } from "./listener.js";
@@ -65,9 +58,8 @@ export interface TraceViewer {
   close(): Promise<void>;
 }
 
-const usualPort = 4319;
-const usualGrpcPort = 4317;
-const usualHttpPort = 4318;
+/** Where the page is and OTLP is received, unless somebody says otherwise. */
+export const usualPorts = { page: 4319, otlpGrpc: 4317, otlpHttp: 4318 } as const;
 
 /**
  * Starts a page that shows the traces and calls of this process, and of others that send OTLP to it. It listens on
@@ -120,7 +112,7 @@ export async function traceViewer(options: TraceViewerOptions = {}): Promise<Tra
   try {
     const files = await pageFiles();
     const page = () => pageServer({ files, recorder, live, demo });
-    const url = await open(page(), "the page", resolved.port ?? usualPort).catch((error) => {
+    const url = await open(page(), "the page", resolved.port ?? usualPorts.page).catch((error) => {
       const taken = error instanceof PortError && error.code === "EADDRINUSE";
       if (!taken || resolved.port !== undefined) throw error;
       return open(page(), "the page", 0);
@@ -167,8 +159,8 @@ function readOtlp(otlp: boolean | OtlpPorts | undefined): Required<OtlpPorts> | 
   const ports =
     otlp === true ? {} : readOptions("traceViewer.otlp", otlp, ["grpcPort", "httpPort"]);
   return {
-    grpcPort: portOf("traceViewer.otlp.grpcPort", ports.grpcPort ?? usualGrpcPort),
-    httpPort: portOf("traceViewer.otlp.httpPort", ports.httpPort ?? usualHttpPort),
+    grpcPort: portOf("traceViewer.otlp.grpcPort", ports.grpcPort ?? usualPorts.otlpGrpc),
+    httpPort: portOf("traceViewer.otlp.httpPort", ports.httpPort ?? usualPorts.otlpHttp),
   };
 }
 
@@ -186,15 +178,11 @@ function readSample(answer: unknown): BoardSample {
   const { breakers } = answer;
   if (isRecord(breakers)) {
     sample.breakers = Object.fromEntries(
-      Object.entries(breakers).map(([key, state]) => [key, breakerState(state)]),
+      Object.entries(breakers).map(([key, state]) => [
+        key,
+        oneOf("breakers", state, breakerStates),
+      ]),
     );
   }
   return sample;
-}
-
-function breakerState(answer: unknown): BreakerState {
-  const state = breakerStates.find((known) => known === answer);
-  if (state === undefined)
-    throw new InvalidOptionError("breakers", breakerStates.join(", "), answer);
-  return state;
 }

@@ -13,6 +13,7 @@ import type {
   SpanView,
   TraceView,
 } from "../../../src/viewer/api.js";
+import { contentSecurityPolicy } from "../../../src/viewer/page-server.js";
 import { filterOf, matches } from "../../../viewer-page/src/calls/filter.js";
 import { sceneRow, sceneSpans } from "./page-scenes.js";
 
@@ -24,17 +25,6 @@ const types: Readonly<Record<string, string>> = {
   ".css": "text/css; charset=utf-8",
   ".svg": "image/svg+xml",
 };
-
-const policy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self' data:",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
 
 /** A viewer that serves the built page with made-up data, which a test changes as it likes. */
 export class PageFixture {
@@ -190,7 +180,7 @@ async function serveFile(path: string, response: ServerResponse): Promise<void> 
   }
   response.writeHead(200, {
     "content-type": types[extname(path)] ?? "application/octet-stream",
-    "content-security-policy": policy,
+    "content-security-policy": contentSecurityPolicy,
     "x-content-type-options": "nosniff",
   });
   response.end(content);
