@@ -1,7 +1,7 @@
 import type { Demo, DemoChange, DemoState } from "grpc-weir/viewer";
 import type { Conditions, Tally } from "./messages.js";
 import { phases, usual } from "./script.js";
-import { type Results, sumsOf } from "./table.js";
+import { quantile, type Results, sumsOf } from "./table.js";
 import { titles, type Way, ways } from "./ways.js";
 
 type Slider = DemoState["sliders"][number];
@@ -160,7 +160,7 @@ export class Live implements Demo {
       ok: now.ok - before.ok,
       sentCritical: now.endedCritical - before.endedCritical,
       okCritical: now.okCritical - before.okCritical,
-      p99Ms: served[Math.ceil(0.99 * served.length) - 1] ?? null,
+      p99Ms: served.length === 0 ? null : quantile(served, 0.99),
     };
   }
 

@@ -44,7 +44,8 @@ export function sumsOf(all: readonly CallResult[], { phase, priority }: Filter =
   };
 }
 
-function quantile(sorted: readonly number[], share: number): number {
+/** NaN without one. */
+export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.ceil(share * sorted.length) - 1] ?? Number.NaN;
 }
 
