@@ -26,6 +26,11 @@ export interface ScheduleOptions {
   readonly ref?: boolean;
 }
 
+/** What is added to a time of the monotonic clock for one of the wall clock, in milliseconds, as the clocks stand now. */
+export function epochOffsetMs(clock: Clock): number {
+  return clock.wallNow() - clock.now();
+}
+
 /** Cancels a scheduled task. Safe to call more than once. */
 export type CancelTask = () => void;
 

@@ -1,6 +1,7 @@
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { Mode } from "../core/control.js";
 import type { Decision } from "../core/decision.js";
+import { rounded } from "../core/rounded.js";
 import { ask, type ReportError, yesOrNo } from "../core/user-code.js";
 import { type Fault, type FaultKind, Faults } from "../policies/faults/faults.js";
 import type { FaultEnd, ResolvedFaultOptions } from "../policies/faults/options.js";
@@ -63,7 +64,7 @@ export class FaultsPolicy<C> extends Faults {
 
 /** The detail of a decision about a delay. */
 export function delayText({ delayMs = 0 }: Fault): string {
-  return `latency: ${Math.round(delayMs * 1_000) / 1_000} ms`;
+  return `latency: ${rounded(delayMs)} ms`;
 }
 
 /** The detail of a decision about the end of a call. */

@@ -1,7 +1,12 @@
 import { status as Status } from "@grpc/grpc-js";
 import type { Decision, PolicyName, Reason } from "../core/decision.js";
 import type { Priority } from "../core/priority.js";
-import type { AttemptFacts, AttemptFailure, TraceIds } from "../grpc/context/finished-call.js";
+import {
+  type AttemptFacts,
+  type AttemptFailure,
+  refuserIn,
+  type TraceIds,
+} from "../grpc/context/finished-call.js";
 import type { EndedFacts } from "../grpc/context/history.js";
 import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import { originOfLocal } from "../grpc/status/origin.js";
@@ -47,10 +52,7 @@ export function endedFacts(run: EndedRun): EndedFacts {
     origin: reason && originOfLocal(reason),
     decidedBy: undefined,
     reason,
-    refusedBy:
-      reason &&
-      (run.refusedBy ??
-        decisions.findLast((decision) => decision.reason === reason && decision.enforced)?.policy),
+    refusedBy: reason && (run.refusedBy ?? refuserIn(decisions, reason)),
     attemptCount: run.attemptCount,
     attempts: run.attempts,
     decisions,

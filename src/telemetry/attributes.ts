@@ -1,5 +1,4 @@
 import { isIP } from "node:net";
-import { status as Status } from "@grpc/grpc-js";
 import type { Attributes } from "@opentelemetry/api";
 
 /**
@@ -83,10 +82,7 @@ export const decisionEvent = "weir.decision";
 /** The value of `rpc.system.name`. */
 export const grpcSystem = "grpc";
 
-/** The name of a status code; the number itself if it is no known code. */
-export function statusName(code: number): string {
-  return Status[code] ?? String(code);
-}
+export { statusName } from "../grpc/context/finished-call.js";
 
 /** `/pkg.Service/Method` → `pkg.Service/Method`. */
 export function rpcMethod(path: string): string {

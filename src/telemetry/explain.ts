@@ -5,10 +5,10 @@ import type { StatusOrigin } from "../core/status.js";
 import {
   type CallSummary,
   callFacts,
-  codeName,
   type FinishedAttempt,
   type FinishedDecision,
   type KnownCall,
+  statusName,
   summaryOf,
 } from "../grpc/context/finished-call.js";
 import { callOfFailure } from "../grpc/context/history.js";
@@ -116,7 +116,7 @@ function failureLines(subject: object): readonly string[] | undefined {
     guard ??
     (local ? "This process" : hops === 0 ? "The server" : `A service ${hops} below the server`);
   return [
-    `A call ended with ${typeof code === "number" ? codeName(code) : "a failure"}; nothing else is kept of it.`,
+    `A call ended with ${typeof code === "number" ? statusName(code) : "a failure"}; nothing else is kept of it.`,
     `${who} refused it: ${quoted(details)}`,
     `Why: ${sentence(reason)}`,
     readOn(reason),

@@ -1,5 +1,5 @@
 import { type Attributes, type HrTime, type Span, SpanStatusCode } from "@opentelemetry/api";
-import type { Clock } from "../core/clock.js";
+import { type Clock, epochOffsetMs } from "../core/clock.js";
 import type { Decision } from "../core/decision.js";
 import { rounded } from "../core/rounded.js";
 import { conventional, decisionEvent, own, statusName } from "./attributes.js";
@@ -41,7 +41,7 @@ export class SpanTime {
   readonly #offsetMs: number;
 
   constructor(clock: Clock) {
-    this.#offsetMs = clock.wallNow() - clock.now();
+    this.#offsetMs = epochOffsetMs(clock);
   }
 
   /** A pair and no number: OpenTelemetry takes small numbers, as a virtual clock gives them, for `performance.now()`. */

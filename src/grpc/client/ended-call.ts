@@ -1,7 +1,12 @@
 import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { StatusOrigin } from "../../core/status.js";
 import type { AttemptRecord, CallRecord } from "../context/call-record.js";
-import { type AttemptFacts, type CallFacts, codeName } from "../context/finished-call.js";
+import {
+  type AttemptFacts,
+  type CallFacts,
+  refuserIn,
+  statusName,
+} from "../context/finished-call.js";
 import type { EndedFacts } from "../context/history.js";
 import { readDegradations } from "../status/degraded.js";
 import { isAddress, originOfLocal } from "../status/origin.js";
@@ -77,11 +82,7 @@ export function endedFacts(call: EndedCall, status: StatusObject, cancelled: boo
     origin,
     decidedBy: decided?.number,
     reason: rejection?.reason,
-    refusedBy:
-      refused === undefined
-        ? undefined
-        : record.decisions.findLast(({ reason, enforced }) => reason === refused && enforced)
-            ?.policy,
+    refusedBy: refused && refuserIn(record.decisions, refused),
     attemptCount: record.attemptCount,
     attempts: attemptsOf(record),
     decisions: record.decisions,
@@ -128,7 +129,7 @@ function attemptFacts(attempt: AttemptRecord, target: string): AttemptFacts {
     superseded,
     faults,
     failed: failure && {
-      status: codeName(failure.status.code),
+      status: statusName(failure.status.code),
       origin: failure.origin,
       details: failure.status.details,
     },

@@ -1,7 +1,8 @@
 import { status as Status } from "@grpc/grpc-js";
-import type { Clock } from "../../core/clock.js";
+import { type Clock, epochOffsetMs } from "../../core/clock.js";
 import type { Decision, PolicyName, Reason } from "../../core/decision.js";
 import type { Priority } from "../../core/priority.js";
+import { rounded } from "../../core/rounded.js";
 import type { StatusOrigin } from "../../core/status.js";
 import type { Degradation } from "../status/degraded.js";
 import type { CallKind } from "../types.js";
@@ -153,6 +154,11 @@ export interface CallFacts {
   readonly ids: TraceIds | undefined;
 }
 
+/** The policy that refused a call of this process for that reason, by the decisions about it. */
+export function refuserIn(decisions: readonly Decision[], reason: Reason): PolicyName | undefined {
+  return decisions.findLast((one) => one.reason === reason && one.enforced)?.policy;
+}
+
 /**
  * The key of the method by which a call object of the toolkit tells what is known of its call; `undefined` where that is
  * nothing. Such objects stand behind those that grpc-js gives to the user.
@@ -172,11 +178,11 @@ export interface KnownCall {
 
 /** The facts with the present distance of the clocks. If the wall clock was set since, past calls follow. */
 export function knownCall(facts: CallFacts, clock: Clock): KnownCall {
-  return { facts, epochOffsetMs: clock.wallNow() - clock.now() };
+  return { facts, epochOffsetMs: epochOffsetMs(clock) };
 }
 
 /** The name of a status code; the number itself if it is no known code. */
-export function codeName(code: number): string {
+export function statusName(code: number): string {
   return Status[code] ?? String(code);
 }
 
@@ -225,7 +231,7 @@ export function finishedOf(
 
 /** For a guard whose work failed, the name of its error. */
 function endName(error: string | undefined, code: Status): string {
-  return error ?? codeName(code);
+  return error ?? statusName(code);
 }
 
 function attemptOf(attempt: AttemptFacts): FinishedAttempt {
@@ -258,9 +264,4 @@ function waitsOf({ attempts, decisions }: CallFacts): CallWait[] {
     }
   }
   return waits;
-}
-
-/** To thousandths of a millisecond: what is beyond that is an error of the addition. */
-function rounded(ms: number): number {
-  return Math.round(ms * 1000) / 1000;
 }

@@ -1,5 +1,5 @@
 import { status as Status } from "@grpc/grpc-js";
-import type { Clock } from "../../core/clock.js";
+import { type Clock, epochOffsetMs } from "../../core/clock.js";
 import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
 import { notify, type Observer, type ReportError } from "../../core/user-code.js";
 import {
@@ -112,22 +112,17 @@ export class History {
   /** Tells the observer of a call that has ended. Called in the async context of the call. */
   tell(facts: EndedFacts): void {
     if (this.onCall === undefined) return;
-    notify(this.onCall, finishedOf(facts, this.#epochOffsetMs), this.#report, "onCall");
+    notify(this.onCall, finishedOf(facts, epochOffsetMs(this.#clock)), this.#report, "onCall");
   }
 
   snapshot(): CallHistory {
-    const offsetMs = this.#epochOffsetMs;
+    const offsetMs = epochOffsetMs(this.#clock);
     const finished = (ring: Ring) => ring.entries().map((facts) => finishedOf(facts, offsetMs));
     return {
       last: finished(this.#last),
       failed: finished(this.#failed),
       slow: finished(this.#slow),
     };
-  }
-
-  /** Read when somebody asks, and not for each call. */
-  get #epochOffsetMs(): number {
-    return this.#clock.wallNow() - this.#clock.now();
   }
 
   #isSlow({ kind, startedAtMs, endedAtMs }: CallFacts, usualMs: number | undefined): boolean {

@@ -12,6 +12,7 @@ import type { Wait, WaitObserver } from "../../core/wait.js";
 import type { Attempt } from "../../grpc/client/attempt.js";
 import { PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
 import type { OptionsWithRecord } from "../../grpc/context/call-record.js";
+import { statusName } from "../../grpc/context/finished-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { endedByClosing } from "../../grpc/status/local.js";
 import type { Failure } from "../../grpc/status/outcome.js";
@@ -301,7 +302,7 @@ export abstract class RepeatingCall extends PipelineCall {
 
 /** How an attempt ended, in words: `UNAVAILABLE (remote)`, or `RESOURCE_EXHAUSTED (remote, LOAD_SHED)`. */
 export function endText({ status, origin, rejection }: Failure): string {
-  const name = Status[status.code] ?? status.code;
+  const name = statusName(status.code);
   return rejection === undefined
     ? `${name} (${origin})`
     : `${name} (${origin}, ${rejection.reason})`;
