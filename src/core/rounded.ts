@@ -5,5 +5,5 @@ export function rounded(ms: number): number {
 
 /** A time as a person reads it: `82 ms`, and `3.4 ms` below ten. */
 export function inMs(ms: number): string {
-  return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
+  return `${Math.abs(ms) < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
 }

@@ -1,6 +1,7 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import type { Reason, Verdict } from "../core/decision.js";
 import { isRecord } from "../core/options.js";
+import { inMs } from "../core/rounded.js";
 import type { StatusOrigin } from "../core/status.js";
 import {
   type CallSummary,
@@ -140,7 +141,7 @@ function callLines(call: CallSummary): readonly string[] {
     ...(deadlineMs === undefined ? [] : [deadlineLine(deadlineMs, durationMs)]),
     ...call.degraded.map(
       ({ source, name, method, ageMs }) =>
-        `The answer is degraded: ${source} ${name}${method === undefined || method === rpcMethod(call.method) ? "" : ` of ${method}`}${ageMs === undefined ? "" : `, ${ms(ageMs)} old`}.`,
+        `The answer is degraded: ${source} ${name}${method === undefined || method === rpcMethod(call.method) ? "" : ` of ${method}`}${ageMs === undefined ? "" : `, ${inMs(ageMs)} old`}.`,
     ),
     ...identityLines(call),
     ...readOnLines(call, reason),
@@ -152,7 +153,7 @@ const subjects = { client: "Call", server: "Inbound call", guard: "Guarded run" 
 function headline({ side, method, target, status, durationMs }: CallSummary): string {
   const to = target === "" ? "" : ` to ${target}`;
   const end =
-    status === undefined ? `runs for ${ms(durationMs)}` : `${status} after ${ms(durationMs)}`;
+    status === undefined ? `runs for ${inMs(durationMs)}` : `${status} after ${inMs(durationMs)}`;
   return `${subjects[side]} ${rpcMethod(method)}${to}: ${end}.`;
 }
 
@@ -200,9 +201,9 @@ function attemptLine(attempt: FinishedAttempt, call: CallSummary): string {
   const began =
     cause === "first"
       ? ""
-      : ` (${cause}, ${ms(delayMs)} ${cause === "hedge" ? "later" : "of wait"})`;
+      : ` (${cause}, ${inMs(delayMs)} ${cause === "hedge" ? "later" : "of wait"})`;
   const from = peer === undefined ? "" : ` from ${peer}`;
-  const took = durationMs === undefined ? "" : ` after ${ms(durationMs)}`;
+  const took = durationMs === undefined ? "" : ` after ${inMs(durationMs)}`;
   const by = origin === undefined ? "" : ` (${origin})`;
   const faults = attempt.faults === undefined ? "" : `; injected: ${attempt.faults.join(", ")}`;
   // The words of the attempt that decided stand above.
@@ -257,13 +258,13 @@ function decisionLine(decision: FinishedDecision): string {
   const { policy, verdict, enforced, reason, waitMs, detail, afterMs } = decision;
   const another = (verdict === "retry" || verdict === "hedge") && detail !== undefined;
   // The detail names the policy, what it follows and the wait.
-  if (another && enforced) return `At ${ms(afterMs)}: ${detail}.`;
+  if (another && enforced) return `At ${inMs(afterMs)}: ${detail}.`;
   const did = (enforced ? verdicts : observed)[verdict];
   const wait = verdict === "queue" ? " for" : ", after";
-  const waited = waitMs === undefined || another ? "" : `${wait} ${ms(waitMs)}`;
+  const waited = waitMs === undefined || another ? "" : `${wait} ${inMs(waitMs)}`;
   const why = reason === undefined ? "" : ` [${reason}]`;
   const numbers = detail === undefined ? "" : ` (${detail})`;
-  return `At ${ms(afterMs)}, ${policy} ${did}${waited}${numbers}${why}.`;
+  return `At ${inMs(afterMs)}, ${policy} ${did}${waited}${numbers}${why}.`;
 }
 
 function waitLines({ waits, handlerAfterMs }: CallSummary): readonly string[] {
@@ -271,20 +272,20 @@ function waitLines({ waits, handlerAfterMs }: CallSummary): readonly string[] {
   const total = (kind: string) =>
     waits.reduce((sum, wait) => (wait.kind === kind ? sum + wait.ms : sum), 0);
   const parts = [
-    ...(total("queue") > 0 ? [`${ms(total("queue"))} in queues`] : []),
-    ...(total("backoff") > 0 ? [`${ms(total("backoff"))} between attempts`] : []),
+    ...(total("queue") > 0 ? [`${inMs(total("queue"))} in queues`] : []),
+    ...(total("backoff") > 0 ? [`${inMs(total("backoff"))} between attempts`] : []),
   ];
   if (parts.length > 0) lines.push(`It waited ${parts.join(" and ")}.`);
   if (handlerAfterMs !== undefined && handlerAfterMs >= 1) {
-    lines.push(`Its handler could start ${ms(handlerAfterMs)} after it arrived.`);
+    lines.push(`Its handler could start ${inMs(handlerAfterMs)} after it arrived.`);
   }
   return lines;
 }
 
 function deadlineLine(deadlineMs: number, durationMs: number): string {
   const leftMs = deadlineMs - durationMs;
-  const left = leftMs > 0 ? `${ms(leftMs)} were left` : "nothing was left";
-  return `Its deadline was ${ms(deadlineMs)} after its start; ${left} at its end.`;
+  const left = leftMs > 0 ? `${inMs(leftMs)} were left` : "nothing was left";
+  return `Its deadline was ${inMs(deadlineMs)} after its start; ${left} at its end.`;
 }
 
 function identityLines({ priority, traceId, spanId }: CallSummary): readonly string[] {
@@ -390,10 +391,4 @@ const longestText = 200;
 function quoted(text: unknown): string {
   const whole = String(text);
   return JSON.stringify(whole.length > longestText ? `${whole.slice(0, longestText)}…` : whole);
-}
-
-/** Milliseconds as people read them: tenths below ten, whole ones above. */
-function ms(value: number): string {
-  const rounded = Math.abs(value) < 10 ? Math.round(value * 10) / 10 : Math.round(value);
-  return `${rounded} ms`;
 }
