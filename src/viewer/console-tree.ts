@@ -35,11 +35,15 @@ function viewsOf(trace: TraceView | readonly (SpanView | FinishedSpan)[]): Trace
   const traces = new Map<string, SpanView[]>();
   for (const span of trace) {
     const view = "spanContext" in span ? spanViewOf(span) : span;
-    const known = traces.get(view.traceId);
-    if (known === undefined) traces.set(view.traceId, [view]);
-    else known.push(view);
+    addTo(traces, view.traceId, view);
   }
   return [...traces].map(([traceId, spans]) => ({ traceId, spans, truncated: false }));
+}
+
+function addTo(lists: Map<string, SpanView[]>, key: string, span: SpanView): void {
+  const known = lists.get(key);
+  if (known === undefined) lists.set(key, [span]);
+  else known.push(span);
 }
 
 /** One line of the tree. */
@@ -94,7 +98,7 @@ function rowsOf(spans: readonly SpanView[]): Row[] {
   for (const span of [...spans].sort((a, b) => a.startMs - b.startMs || b.endMs - a.endMs)) {
     const parent = span.parentSpanId === undefined ? undefined : known.get(span.parentSpanId);
     if (parent === undefined) roots.push(span);
-    else children.set(parent.spanId, [...(children.get(parent.spanId) ?? []), span]);
+    else addTo(children, parent.spanId, span);
   }
   const rows: Row[] = [];
   const seen = new Set<SpanView>();

@@ -1,7 +1,7 @@
 import { isRecord } from "../core/options.js";
 import { answerOf, ask, type ReportError } from "../core/user-code.js";
 import type { DemoChange, DemoState } from "./api.js";
-import { HttpError } from "./local-http.js";
+import { HttpError, textOf } from "./local-http.js";
 
 /** A demo that the page shows and controls. */
 export interface Demo {
@@ -54,7 +54,7 @@ export class RunningDemo {
     try {
       await answerOf(() => this.#demo.change(change));
     } catch (error) {
-      throw new HttpError(400, error instanceof Error ? error.message : String(error));
+      throw new HttpError(400, textOf(error));
     }
     return this.state();
   }

@@ -53,7 +53,8 @@ async function serve(
   }
 }
 
-function textOf(error: unknown): string {
+/** What a person is told of an error. */
+export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -7,7 +7,15 @@ import {
   ExportTraceServiceRequest,
   ExportTraceServiceResponse,
 } from "../../gen/opentelemetry/proto/collector/trace/v1/trace_service.js";
-import { bodyOf, HttpError, localServer, mediaTypeOf, sendJson, targetOf } from "../local-http.js";
+import {
+  bodyOf,
+  HttpError,
+  localServer,
+  mediaTypeOf,
+  sendJson,
+  targetOf,
+  textOf,
+} from "../local-http.js";
 import type { Recorder } from "../recorder.js";
 import { metricsFromJson, tracesFromJson } from "./json.js";
 import { maxMessageBytes, receiveMetrics, receiveTraces } from "./receiver.js";
@@ -63,8 +71,7 @@ function understood<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HttpError(400, `The body is no message of OTLP: ${reason}.`);
+    throw new HttpError(400, `The body is no message of OTLP: ${textOf(error)}.`);
   }
 }
 
