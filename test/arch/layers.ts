@@ -12,6 +12,7 @@ type Layer =
   | "guard"
   | "telemetry"
   | "testing"
+  | "redis"
   | "viewer"
   | "cli"
   | "weir"
@@ -43,6 +44,8 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   guard: { below: ["core", "policies", "grpc", "client"], unknown: [otel] },
   telemetry: { below: ["core", "policies", "grpc"], unknown: [] },
   testing: { below: ["core", "policies", "grpc", "gen"], unknown: [otel] },
+  // Stores that several processes share. It knows the ports of the policies, and no call.
+  redis: { below: ["core", "policies"], unknown: [grpc, otel] },
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
   viewer: { below: ["core", "gen", "telemetry"], unknown: [otel] },
   // The program that the package brings.
@@ -63,6 +66,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
       "guard",
       "telemetry",
       "testing",
+      "redis",
       "viewer",
       "weir",
     ],
@@ -80,6 +84,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/retry": ["idempotency"],
   grpc: ["fallback", "faults", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
+  redis: ["fallback", "idempotency", "rate-limit", "retry"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */

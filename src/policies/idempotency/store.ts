@@ -1,0 +1,52 @@
+/** A value, or a promise of one. */
+export type Eventually<T> = T | PromiseLike<T>;
+
+/** What a call asks for when it wants to run under a key. */
+export interface KeyClaim {
+  /** Names the request: another request under the same key has another one. */
+  readonly fingerprint: string;
+  /** How long the claim holds without being renewed, in milliseconds. */
+  readonly leaseMs: number;
+}
+
+/**
+ * What a store answers to a claim:
+ *
+ * - `started`: nobody else runs under this key. The call runs, and renews, completes or releases with the token.
+ * - `running`: another holder runs under it, for at most `leaseLeftMs` more unless it renews.
+ * - `done`: the call has been answered, with these bytes.
+ * - `mismatch`: the key belongs to another request.
+ */
+export type ClaimAnswer =
+  | {
+      readonly kind: "started";
+      /**
+       * The fencing token: a safe integer, larger than any that the store has given out for this key, also when the store
+       * has lost its data in between and the clock has not gone back. So it is the larger of the last token plus one and
+       * the store's time in microseconds.
+       */
+      readonly token: number;
+    }
+  | { readonly kind: "running"; readonly leaseLeftMs: number }
+  | { readonly kind: "done"; readonly answer: Uint8Array }
+  | { readonly kind: "mismatch" };
+
+/**
+ * Keeps who runs under an idempotency key, and what it was answered: in this process, or in a store that several
+ * processes share. Each method is one atomic step. A store that cannot answer rejects; its caller bounds the time.
+ *
+ * The answers are opaque bytes, so that a store need not know calls.
+ */
+export interface IdempotencyStore {
+  /** Claims the key. An expired lease counts as none: the next claim takes over, with a larger token. */
+  claim(key: string, claim: KeyClaim): Eventually<ClaimAnswer>;
+  /** Extends the lease from now on. False when the token does not hold the key any more. */
+  renew(key: string, token: number, leaseMs: number): Eventually<boolean>;
+  /**
+   * Keeps the answer for `ttlMs` and ends the lease. False, and nothing changes, when the token does not hold the key any
+   * more: a holder that comes back late overwrites nothing.
+   */
+  complete(key: string, token: number, answer: Uint8Array, ttlMs: number): Eventually<boolean>;
+  /** Gives the key back without an answer, so that the next call with it runs. False when the token does not hold it. */
+  release(key: string, token: number): Eventually<boolean>;
+}
