@@ -84,7 +84,6 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/retry": ["idempotency"],
   grpc: ["fallback", "faults", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
-  redis: ["fallback", "idempotency", "rate-limit", "retry"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */
