@@ -5,6 +5,11 @@ export type Eventually<T> = T | PromiseLike<T>;
 export interface KeyClaim {
   /** Names the request: another request under the same key has another one. */
   readonly fingerprint: string;
+  /**
+   * Names the call that claims, differently from all others in all processes. Where the answer to a claim was lost on its
+   * way, the same claim made again gets the same token, and does not wait for itself.
+   */
+  readonly holder: string;
   /** How long the claim holds without being renewed, in milliseconds. */
   readonly leaseMs: number;
 }
@@ -15,7 +20,7 @@ export interface KeyClaim {
  * - `started`: nobody else runs under this key. The call runs, and renews, completes or releases with the token.
  * - `running`: another holder runs under it, for at most `leaseLeftMs` more unless it renews.
  * - `done`: the call has been answered, with these bytes.
- * - `mismatch`: the key belongs to another request.
+ * - `mismatch`: the key belongs to another request, which runs or has been answered.
  */
 export type ClaimAnswer =
   | {
@@ -35,16 +40,20 @@ export type ClaimAnswer =
  * Keeps who runs under an idempotency key, and what it was answered: in this process, or in a store that several
  * processes share. Each method is one atomic step. A store that cannot answer rejects; its caller bounds the time.
  *
+ * A lease that has run out counts as none for whoever claims: the next claim takes over, also with another fingerprint.
+ * Until then its holder still has the key, so that one that was held up for longer than its lease loses nothing that
+ * nobody else has wanted. The store remembers such a holder for at least another `leaseMs`.
+ *
  * The answers are opaque bytes, so that a store need not know calls.
  */
 export interface IdempotencyStore {
-  /** Claims the key. An expired lease counts as none: the next claim takes over, with a larger token. */
+  /** Claims the key. */
   claim(key: string, claim: KeyClaim): Eventually<ClaimAnswer>;
   /** Extends the lease from now on. False when the token does not hold the key any more. */
   renew(key: string, token: number, leaseMs: number): Eventually<boolean>;
   /**
    * Keeps the answer for `ttlMs` and ends the lease. False, and nothing changes, when the token does not hold the key any
-   * more: a holder that comes back late overwrites nothing.
+   * more: a holder that comes back late overwrites nothing. True, and nothing changes, when this token has completed it.
    */
   complete(key: string, token: number, answer: Uint8Array, ttlMs: number): Eventually<boolean>;
   /** Gives the key back without an answer, so that the next call with it runs. False when the token does not hold it. */
