@@ -189,6 +189,8 @@ export const decisionReasons = [
   "BROWNOUT_PRESSURE",
   /** A fault was injected on purpose. */
   "FAULT_INJECTED",
+  /** A store that several processes share could not be asked, and this process decided by what it knows itself. */
+  "STORE_AWAY",
 ] as const;
 
 export type RefusalReason = (typeof refusalReasons)[number];

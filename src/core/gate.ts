@@ -244,11 +244,12 @@ export class GateRun<C> {
 
   /** False when the call is refused. */
   #take(result: WaitResult, gate: Gate<C>, waited: boolean): boolean {
+    const { policy } = gate;
     if (!isRefusal(result)) {
+      if (result.storeAway !== undefined) this.#decideAlone(result.storeAway, policy, true);
       this.#hold(result, this.#next - 1);
       return true;
     }
-    const { policy } = gate;
     this.#decideRefusal(result, policy, true);
     if (this.#over) return false;
     // A refusal with a subject concerns that subject only, for example one tenant.
@@ -282,7 +283,10 @@ export class GateRun<C> {
 
   #takeObserved(result: WaitResult, gate: Gate<C>, index: number): void {
     if (isRefusal(result)) this.#decideRefusal(result, gate.policy, false);
-    else this.#hold(result, index);
+    else {
+      if (result.storeAway !== undefined) this.#decideAlone(result.storeAway, gate.policy, false);
+      this.#hold(result, index);
+    }
   }
 
   #hold(permit: Permit, index: number): void {
@@ -312,6 +316,12 @@ export class GateRun<C> {
     const decision = { policy, verdict: "queue", enforced, atMs, waitMs } as const;
     const detail = queued?.detail;
     this.#host.decide(detail === undefined ? decision : { ...decision, detail });
+  }
+
+  #decideAlone(detail: string, policy: PolicyName, enforced: boolean): void {
+    if (this.#host.silent === true) return;
+    const atMs = this.#host.clock.now();
+    this.#host.decide({ policy, verdict: "admit", reason: "STORE_AWAY", enforced, atMs, detail });
   }
 
   #decideRefusal({ reason, detail }: Refusal, policy: PolicyName, enforced: boolean): void {

@@ -25,6 +25,8 @@ export type GaugeName =
   | "brownout"
   /** 1 while a server drains, otherwise 0. */
   | "draining"
+  /** 1 while a store that several processes share does not answer, and this process decides alone; otherwise 0. */
+  | "storeAway"
   /** Guarded runs that have ended. Only grows. */
   | "guardRuns";
 

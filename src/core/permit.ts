@@ -51,6 +51,11 @@ export interface Permit {
   abandon?(refused: boolean): void;
   /** A stream has had its first message from the other side, and goes on. Called once, before `settle`. */
   delivered?(): void;
+  /**
+   * Set where the policy could not ask the store that it shares with other processes, and admitted the call all the same.
+   * Says, for people, what it went by.
+   */
+  readonly storeAway?: string | undefined;
 }
 
 /** The base of all permits: only the first `settle` reaches `onSettle`. */

@@ -372,6 +372,8 @@ export const meanings: Readonly<Record<Reason, string>> = {
   BROWNOUT_FLAG: "A flag switches this optional work off.",
   BROWNOUT_PRESSURE: "The pressure on the process is too high for this optional work.",
   FAULT_INJECTED: "A fault was injected on purpose.",
+  STORE_AWAY:
+    "A store that several processes share could not be asked, and this process decided by what it knows itself.",
 };
 
 // ---- Words and numbers.

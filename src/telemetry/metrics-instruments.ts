@@ -195,6 +195,11 @@ export const gauges = {
     unit: "1",
     description: "1 while a server drains, otherwise 0.",
   },
+  storeAway: {
+    name: "weir.store.away",
+    unit: "1",
+    description: "1 while a store that processes share does not answer, otherwise 0.",
+  },
 } as const satisfies Readonly<Record<string, Definition>>;
 
 export type HistogramName = keyof typeof histograms;
@@ -228,6 +233,7 @@ export const gaugeInstruments: Readonly<
   throttle: { instrument: "throttleShare", join: "highest", gone: 0 },
   brownout: { instrument: "brownout", join: "highest", gone: 0 },
   draining: { instrument: "draining", join: "highest", gone: 0 },
+  storeAway: { instrument: "storeAway", join: "highest", gone: 0 },
   guardRuns: { instrument: "guardRuns", join: "sum" },
 };
 

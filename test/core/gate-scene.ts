@@ -23,6 +23,8 @@ export class FakeGate implements Gate<string> {
   asked = 0;
   left = 0;
   readonly outcomes: Outcome[] = [];
+  /** Set: it admits without the store that it shares. */
+  storeAway: string | undefined;
   /** Of the queue in which calls wait. */
   detail: string | undefined;
   /** Run while the gate is being asked. */
@@ -62,7 +64,11 @@ export class FakeGate implements Gate<string> {
   }
 
   permit(): Permit {
-    return permit((outcome) => this.outcomes.push(outcome));
+    const { storeAway } = this;
+    const made = permit((outcome) => this.outcomes.push(outcome));
+    return storeAway === undefined
+      ? made
+      : { storeAway, settle: (outcome, ending) => made.settle(outcome, ending) };
   }
 
   refusal(): Refusal {

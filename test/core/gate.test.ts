@@ -13,6 +13,48 @@ describe("a row of gates", () => {
     expect(outcomes(...gates)).toEqual([[], [], []]);
   });
 
+  it.each(["enforce", "observe"] as const)(
+    "records an admission for which a shared store could not be asked, in mode %s",
+    (mode) => {
+      const alone = new FakeGate("pass", mode, "quota");
+      alone.storeAway = "by its own tokens";
+      const { run, told, decisions, clock } = setup(alone, new FakeGate("pass"));
+      run.run();
+      expect(told).toEqual(["admitted"]);
+      expect(decisions).toEqual([
+        {
+          policy: "quota",
+          verdict: "admit",
+          reason: "STORE_AWAY",
+          enforced: mode === "enforce",
+          atMs: clock.now(),
+          detail: "by its own tokens",
+        },
+      ]);
+    },
+  );
+
+  it("gives the permit back when an observer of such a decision ends the call", () => {
+    const alone = new FakeGate("pass", "enforce", "quota");
+    alone.storeAway = "by its own tokens";
+    const behind = new FakeGate("pass");
+    const { run, told, hooks } = setup(alone, behind);
+    hooks.decided = () => run.settle("ignored");
+    run.run();
+    expect(told).toEqual([]);
+    expect(outcomes(alone)).toEqual([["ignored"]]);
+    expect(behind.asked).toBe(0);
+  });
+
+  it("makes no such decision while nobody listens", () => {
+    const alone = new FakeGate("pass");
+    alone.storeAway = "by its own tokens";
+    const { run, told, hooks, decisions } = setup(alone);
+    hooks.silent = true;
+    run.run();
+    expect({ told, decisions }).toEqual({ told: ["admitted"], decisions: [] });
+  });
+
   it("admits at once when there is none", () => {
     const { run, told } = setup();
     run.run();

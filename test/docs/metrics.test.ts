@@ -80,6 +80,7 @@ async function overload() {
       admission: { limit: 1, maxQueued: 1, thresholds: false },
       brownout: { optional: { extras: {} } },
       bulkhead: { maxConcurrent: 9 },
+      quota: { ratePerSecond: 1_000, store: { take: () => ({ granted: true, alone: true }) } },
     },
     handlers: handlers((_call, answer) => {
       currentCall()?.degrade("extras");

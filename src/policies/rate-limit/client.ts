@@ -1,7 +1,7 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
-import { type Gauges, noteQueue } from "../../core/gauges.js";
+import type { Gauges } from "../../core/gauges.js";
 import { InvalidOptionError, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
@@ -78,7 +78,7 @@ export class RatePolicy implements ControlledPolicy, Gate<ClientPassage> {
   }
 
   measure(gauges: Gauges): void {
-    noteQueue(gauges, "rate", "client", (rank) => this.#limit.waiting(rank));
+    this.#limit.measure(gauges, "rate", "client");
   }
 
   snapshot(): RateLimitSnapshot {

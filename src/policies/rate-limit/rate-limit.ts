@@ -1,4 +1,6 @@
 import type { Clock, Random } from "../../core/clock.js";
+import type { Side } from "../../core/decision.js";
+import { type Gauges, noteQueue } from "../../core/gauges.js";
 import { boundedKey } from "../../core/keyed.js";
 import { optionalFunction, shown } from "../../core/options.js";
 import { pauseMs } from "../../core/pause.js";
@@ -37,6 +39,8 @@ export interface RateLimitSnapshot {
   /** Calls that were cancelled while they waited. */
   readonly left: number;
   readonly storeFailures: number;
+  /** The store failed when it was asked last, or answered for this process alone. Absent without a store of yours. */
+  readonly storeAway?: boolean;
 }
 
 /** What a rate limit is given beside its options. */
@@ -51,16 +55,24 @@ const drained = refusal("DRAINING", "the server began to drain");
 
 /** The permit of a call that took no tokens. */
 const free: Permit = Object.freeze({ settle() {} });
+/** That of a call that goes on without tokens, because the store has failed. */
+const unasked: Permit = Object.freeze({
+  settle() {},
+  storeAway: "the store did not answer, so the call goes on without tokens",
+});
+const alone = "the store is away, so the tokens are those of this process";
 
 /** The permit of a call that took tokens. Settled, they stay spent; abandoned, they come back. */
 class Tokens extends OncePermit {
   readonly #limit: RateLimit;
   readonly #request: RateRequest;
+  readonly storeAway: string | undefined;
 
-  constructor(limit: RateLimit, request: RateRequest) {
+  constructor(limit: RateLimit, request: RateRequest, storeAway: string | undefined) {
     super();
     this.#limit = limit;
     this.#request = request;
+    this.storeAway = storeAway;
   }
 
   protected onSettle(): void {}
@@ -187,14 +199,23 @@ export class RateLimit implements RateWaiterHost {
       refused: this.#refused,
       left: this.#left,
       storeFailures: this.#quotaClient.failures,
+      ...(this.#quotaClient.isForeign ? { storeAway: this.#quotaClient.away } : {}),
     };
+  }
+
+  /** Tells the calls that wait, and whether the store is away. */
+  measure(gauges: Gauges, policy: "rate" | "quota", side: Side): void {
+    noteQueue(gauges, policy, side, (rank) => this.waiting(rank));
+    const { isForeign, away } = this.#quotaClient;
+    if (isForeign) gauges.note("storeAway", away ? 1 : 0, { policy, side });
   }
 
   // ---- For the calls that wait.
 
-  admitted(request: RateRequest, { taken }: Granted): Permit {
+  admitted(request: RateRequest, granted: Granted): Permit {
     this.#admitted += 1;
-    return taken ? new Tokens(this, request) : free;
+    if (!granted.taken) return unasked;
+    return new Tokens(this, request, granted.alone === true ? alone : undefined);
   }
 
   refused(): void {
@@ -334,13 +355,16 @@ function detailOf(
   { ratePerSecond, burst }: TokenRate,
   key: string,
   cost: number,
-  { failed }: Short,
+  { failed, alone }: Short,
 ): string {
   const shown = JSON.stringify(key.slice(0, maxShown));
   // The error of the store is reported in this process. Callers are not told: it may name hosts or credentials.
   if (failed === true) return `nothing is known of the tokens of ${shown}`;
   if (cost > burst)
     return `${shown} asks for ${cost} tokens, and there are never more than ${burst}`;
+  if (alone === true) {
+    return `${shown} has used up what this process has of ${ratePerSecond} per second while the store is away`;
+  }
   return `${shown} has used up ${ratePerSecond} per second, burst ${burst}`;
 }
 

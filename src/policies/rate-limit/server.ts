@@ -1,6 +1,6 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type ControlledPolicy, type Mode, modes } from "../../core/control.js";
-import { type Gauges, noteQueue } from "../../core/gauges.js";
+import type { Gauges } from "../../core/gauges.js";
 import { oneOf, readOptions } from "../../core/options.js";
 import type { GateAnswer, OnGranted } from "../../core/permit.js";
 import { priorityRank } from "../../core/priority.js";
@@ -76,7 +76,7 @@ export class QuotaPolicy implements ControlledPolicy, ServerGate {
   }
 
   measure(gauges: Gauges): void {
-    noteQueue(gauges, "quota", "server", (rank) => this.#limit.waiting(rank));
+    this.#limit.measure(gauges, "quota", "server");
   }
 
   snapshot(): RateLimitSnapshot {

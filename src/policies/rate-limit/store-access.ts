@@ -14,6 +14,8 @@ export interface Granted {
   readonly kind: "granted";
   /** False when the store has failed and the call goes on all the same. It then has no tokens to give back. */
   readonly taken: boolean;
+  /** The store has failed, or has answered for this process alone. */
+  readonly alone?: true;
 }
 
 /** There are too few tokens. */
@@ -23,13 +25,16 @@ export interface Short {
   readonly retryAfterMs: number;
   /** The store has failed, and it is not known how many tokens there are. */
   readonly failed?: true;
+  /** The store has answered for this process alone. */
+  readonly alone?: true;
 }
 
 /** There will never be enough tokens. */
 export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
 const storeGranted: Granted = Object.freeze({ kind: "granted", taken: true });
-const allowed: Granted = Object.freeze({ kind: "granted", taken: false });
+const grantedAlone: Granted = Object.freeze({ kind: "granted", taken: true, alone: true });
+const allowed: Granted = Object.freeze({ kind: "granted", taken: false, alone: true });
 
 /** When a call that is refused for a failed store should come back, in milliseconds. */
 const failedRetryMs = 1_000;
@@ -54,6 +59,7 @@ export class QuotaClient {
   readonly #where: string;
   #nextReportMs = -Infinity;
   #failures = 0;
+  #away = false;
 
   constructor(
     store: QuotaStore,
@@ -77,6 +83,11 @@ export class QuotaClient {
     return this.#failures;
   }
 
+  /** The store failed when it was asked last, or answered for this process alone. */
+  get away(): boolean {
+    return this.#away;
+  }
+
   take(key: string, cost: number, nowMs: number): StoreAnswer | PendingTake {
     try {
       const answer = answerOf(() => this.#store.take(key, cost, this.rate, nowMs));
@@ -95,20 +106,26 @@ export class QuotaClient {
 
   /** @throws TypeError for what is no {@link QuotaAnswer}. */
   read(answer: QuotaAnswer, cost: number): StoreAnswer {
-    if (answer?.granted === true) return storeGranted;
+    if (answer?.granted === true) {
+      this.#away = answer.alone === true;
+      return this.#away ? grantedAlone : storeGranted;
+    }
     if (answer?.granted !== false) throw new TypeError("the quota store gave no answer");
     const { retryAfterMs = (cost * 1_000) / this.rate.ratePerSecond } = answer;
     if (typeof retryAfterMs !== "number" || Number.isNaN(retryAfterMs)) {
       throw new TypeError("the quota store named no time");
     }
+    this.#away = answer.alone === true;
     // A time beyond the longest duration counts as never.
     if (retryAfterMs > maxDurationMs) return never;
-    return { kind: "short", retryAfterMs: Math.max(retryAfterMs, 0) || minRetryMs };
+    const short: Short = { kind: "short", retryAfterMs: Math.max(retryAfterMs, 0) || minRetryMs };
+    return this.#away ? { ...short, alone: true } : short;
   }
 
   /** Reports the error, and answers by `onStoreError`. */
   failed(error: unknown): StoreAnswer {
     this.#note(error);
+    this.#away = true;
     return this.#allows ? allowed : { kind: "short", retryAfterMs: failedRetryMs, failed: true };
   }
 

@@ -2,15 +2,27 @@ import type { TokenRate } from "./token-bucket.js";
 
 /** The answer of a store to a call that asks for tokens. */
 export type QuotaAnswer =
-  | { readonly granted: true }
   | {
-      readonly granted: false;
-      /**
-       * Milliseconds until there are enough tokens, if no other call takes them; `Infinity` for never.
-       * @defaultValue the time in which the rate adds as many tokens as the call costs
-       */
-      readonly retryAfterMs?: number;
-    };
+      readonly granted: true;
+      /** See {@link QuotaShort.alone}. */
+      readonly alone?: true;
+    }
+  | QuotaShort;
+
+/** There are too few tokens. */
+export interface QuotaShort {
+  readonly granted: false;
+  /**
+   * Milliseconds until there are enough tokens, if no other call takes them; `Infinity` for never.
+   * @defaultValue the time in which the rate adds as many tokens as the call costs
+   */
+  readonly retryAfterMs?: number;
+  /**
+   * The store cannot reach what processes share, and answers for this process alone. The call has a decision with the
+   * reason `STORE_AWAY`, or is refused with a text that says so.
+   */
+  readonly alone?: true;
+}
 
 /**
  * Keeps the tokens of a rate limit: in this process, which is the default, or in a store that several processes share. A

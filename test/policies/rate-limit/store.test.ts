@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { maxDurationMs } from "../../../src/core/options.js";
 import type { QuotaAnswer, QuotaStore } from "../../../src/policies/rate-limit/store.js";
 import { BusyClock } from "../../core/busy-clock.js";
-import { queuedOf, refusalOf } from "../../core/turns.js";
+import { permitOf, queuedOf, refusalOf } from "../../core/turns.js";
 import { type Asking, ManualStore, rateScene, rateSceneUnder } from "./rate-scene.js";
 
 const idle = { queued: 0, asking: 0 };
@@ -678,5 +678,68 @@ describe("a store that fails", () => {
     enter().abandon();
     await settled();
     expect(errors).toMatchObject([{ error: boom, where: "rate.store" }]);
+  });
+});
+
+describe("a store that answers for this process alone", () => {
+  const alone = (granted: boolean): QuotaStore => ({
+    take: () => (granted ? { granted, alone: true } : { granted, alone: true, retryAfterMs: 20 }),
+  });
+
+  it("has its calls marked, and their tokens come back", () => {
+    const givenBack: number[] = [];
+    const store = {
+      ...alone(true),
+      giveBack: (_key: string, cost: number) => givenBack.push(cost),
+    };
+    const { enter, limit } = rateScene({ store, burst: 10 });
+    const call = enter({ cost: 3 });
+    expect(permitOf(call.entry).storeAway).toBe(
+      "the store is away, so the tokens are those of this process",
+    );
+    expect(limit.snapshot()).toMatchObject({ storeAway: true, storeFailures: 0 });
+    call.abandon();
+    expect(givenBack).toEqual([3]);
+  });
+
+  it("has calls refused with a text that says so", () => {
+    const { enter } = rateScene({ store: alone(false) });
+    expect(refusalOf(enter().entry)).toMatchObject({
+      reason: "RATE_LIMIT_EXCEEDED",
+      detail: '"a" has used up what this process has of 10 per second while the store is away',
+      retryAfterMs: 20,
+    });
+  });
+
+  it("is not away any more as soon as it answers for all", () => {
+    let away = true;
+    const store: QuotaStore = {
+      take: () => (away ? { granted: true, alone: true } : { granted: false, retryAfterMs: 5 }),
+    };
+    const { enter, limit } = rateScene({ store });
+    enter();
+    away = false;
+    expect(refusalOf(enter().entry).detail).toBe('"a" has used up 10 per second, burst 1');
+    expect(limit.snapshot().storeAway).toBe(false);
+  });
+
+  it("leaves no mark on a call that got its tokens from all", () => {
+    const { enter, limit } = rateScene({ store: { take: () => granted } });
+    expect(permitOf(enter().entry).storeAway).toBeUndefined();
+    expect(limit.snapshot().storeAway).toBe(false);
+  });
+
+  it("is away, too, when it fails and the call goes on without tokens", async () => {
+    const { enter, limit } = rateScene({ store: { take: () => Promise.reject(new Error()) } });
+    const call = enter();
+    await settled();
+    expect(permitOf(call.turns[0] ?? call.entry).storeAway).toBe(
+      "the store did not answer, so the call goes on without tokens",
+    );
+    expect(limit.snapshot().storeAway).toBe(true);
+  });
+
+  it("is said nothing of where the tokens are in this process", () => {
+    expect(rateScene().limit.snapshot()).not.toHaveProperty("storeAway");
   });
 });
