@@ -38,7 +38,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^grpc-weir$/, replacement: entry("index") },
-      { find: /^grpc-weir\/(client|server|otel|testing|viewer)$/, replacement: entry("$1") },
+      { find: /^grpc-weir\/(client|server|otel|redis|testing|viewer)$/, replacement: entry("$1") },
     ],
   },
   test: {

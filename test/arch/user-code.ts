@@ -340,6 +340,9 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "grpc/context/guard-spans.ts attempt": ours,
   "grpc/context/guard-spans.ts run": ours,
   "grpc/context/guard-spans.ts end": ours,
+  "redis/client.ts onMessage": ours,
+  "redis/client.ts onSubscribed": ours,
+  "redis/client.ts onFailed": ours,
   "viewer/span-processor.ts spanContext":
     "the span is of the SDK, and all that goes wrong while it is read is caught and reported",
 };
