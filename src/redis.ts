@@ -9,4 +9,5 @@ export type {
   RedisClient,
 } from "./redis/client.js";
 export { fromIoredis, fromNodeRedis } from "./redis/client.js";
+export { redisIdempotencyStore } from "./redis/idempotency-store.js";
 export { RedisError, type RedisOptions } from "./redis/script.js";

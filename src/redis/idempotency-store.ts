@@ -1,0 +1,178 @@
+import { readOptions } from "../core/options.js";
+import type { ClaimAnswer, IdempotencyStore, KeyClaim } from "../policies/idempotency/store.js";
+import type { RedisClient } from "./client.js";
+import { RedisError, type RedisOptions, redisOptionNames, ScriptRunner, script } from "./script.js";
+
+// An entry is a hash. Its fields are:
+//
+//   token        the last token that was given out for the key
+//   fingerprint  of the request that the key belongs to
+//   holder       of the lease
+//   until        when the lease runs out, in microseconds of the time of Redis; only while somebody holds the key
+//   answer       in base64; only when the call has been answered
+//
+// A key that was released keeps its token for a second. No entry expires before the time of Redis has passed its token: so
+// tokens also grow where that time is put back.
+
+/** `expire(key, atUs, token)`: the entry goes at that time, and not before the time of its token. */
+const expire = `
+local function expire(atUs, token)
+  redis.call('PEXPIREAT', KEYS[1], text(math.floor(math.max(atUs, token + 1000000) / 1000)))
+end
+`;
+
+/** Arguments: fingerprint, holder, leaseMs. */
+const claim = script(
+  "claim of an idempotency key",
+  `${expire}
+local entry = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'holder', 'until', 'answer')
+local last, untilUs, answer = tonumber(entry[1] or 0), tonumber(entry[4] or 0), entry[5]
+if answer or untilUs > nowUs then
+  if entry[2] ~= ARGV[1] then return {'mismatch'} end
+  if answer then return {'done', answer} end
+  if entry[3] == ARGV[2] then return {'started', entry[1]} end
+  return {'running', text(untilUs - nowUs)}
+end
+local token = math.max(last + 1, nowUs)
+local leaseUs = ARGV[3] * 1000
+redis.call('HSET', KEYS[1], 'token', text(token), 'fingerprint', ARGV[1], 'holder', ARGV[2],
+  'until', text(nowUs + leaseUs))
+expire(nowUs + 2 * leaseUs, token)
+return {'started', text(token)}
+`,
+);
+
+/** Arguments: token, leaseMs. */
+const renew = script(
+  "renewal of an idempotency key",
+  `${expire}
+local entry = redis.call('HMGET', KEYS[1], 'token', 'until')
+if entry[1] ~= ARGV[1] or not entry[2] then return {'no'} end
+local leaseUs = ARGV[2] * 1000
+redis.call('HSET', KEYS[1], 'until', text(nowUs + leaseUs))
+expire(nowUs + 2 * leaseUs, tonumber(ARGV[1]))
+return {'yes'}
+`,
+);
+
+/** Arguments: token, answer, ttlMs. */
+const complete = script(
+  "completion of an idempotency key",
+  `${expire}
+local entry = redis.call('HMGET', KEYS[1], 'token', 'until')
+if entry[1] ~= ARGV[1] then return {'no'} end
+if not entry[2] then
+  return {redis.call('HEXISTS', KEYS[1], 'answer') == 1 and 'yes' or 'no'}
+end
+redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+redis.call('HDEL', KEYS[1], 'until', 'holder')
+expire(nowUs + ARGV[3] * 1000, tonumber(ARGV[1]))
+return {'yes'}
+`,
+);
+
+/** Arguments: token. */
+const release = script(
+  "release of an idempotency key",
+  `${expire}
+local entry = redis.call('HMGET', KEYS[1], 'token', 'until')
+if entry[1] ~= ARGV[1] or not entry[2] then return {'no'} end
+redis.call('HDEL', KEYS[1], 'until', 'holder', 'fingerprint')
+expire(nowUs, tonumber(ARGV[1]))
+return {'yes'}
+`,
+);
+
+/**
+ * An idempotency store in Redis, for all servers that answer the same calls. Each step is one script, and one round trip. Time
+ * is the time of Redis, so that the clocks of the servers do not matter.
+ *
+ * What holds, and where it ends:
+ *
+ * - **One Redis that keeps its data.** A key has one holder at a time, an answer that was stored is given to every later claim
+ *   of its time, and tokens of a key only grow: also where leases run out, keys are released, and the clock of Redis is put
+ *   back. (A clock that is put back makes leases last longer by as much, one that is put forward makes them shorter.)
+ * - **A Redis that loses data**: restarted without persistence, or evicting (`maxmemory-policy` other than `noeviction`). What
+ *   is lost counts as never claimed, so a call whose answer was lost runs again, and one that still runs may run a second time
+ *   beside itself. The holder from before neither renews, completes nor releases, and the new token is larger than its
+ *   token, unless the clock was put back meanwhile: a handler that writes under the token is protected from the old one.
+ * - **A failover.** Replication is asynchronous, and nothing here waits for it: `WAIT` cannot take back what a script has
+ *   done, and `min-replicas-to-write` only bounds how much is lost. What the promoted replica had not received counts as lost,
+ *   as above: the last claims, and also the last answers, for calls whose clients have been told OK. A claim that has begun
+ *   on both sides has two holders. The new one's token comes from the clock of the promoted replica: where that is
+ *   behind the clock of the old one by more than the time since the old token, the new token is smaller. A resource that
+ *   refuses smaller tokens then refuses the new holder, until the clocks have caught up: the effect is still made once, but
+ *   by the old holder. A master that is cut off and not yet demoted answers those who still reach it.
+ * - **A Redis that is full** and evicts nothing refuses claims of new keys and answers: these reject. Answers that it has are
+ *   still given, and keys still released.
+ *
+ * So run it with `maxmemory-policy noeviction` and enough memory, with `appendonly yes` (`appendfsync always` where a crash of the
+ * machine must lose nothing), and keep the clocks of masters and replicas together. An entry takes about 300 bytes, and four
+ * thirds of its answer, from the first claim to the end of its time to live.
+ *
+ * In a cluster each entry is one key, so that any slot will do. Redis 5 or newer; a client of `ioredis` or of `redis`.
+ *
+ * @param client What {@link fromIoredis} or {@link fromNodeRedis} made of your client.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ *
+ * @example
+ * ```ts
+ * const store = redisIdempotencyStore(fromIoredis(new Redis("redis://cache:6379")));
+ * ```
+ */
+export function redisIdempotencyStore(
+  client: RedisClient,
+  options: RedisOptions = {},
+): IdempotencyStore {
+  const where = "redisIdempotencyStore";
+  const runner = new ScriptRunner(where, client, readOptions(where, options, redisOptionNames));
+  return new RedisIdempotencyStore(runner);
+}
+
+class RedisIdempotencyStore implements IdempotencyStore {
+  readonly #runner: ScriptRunner;
+
+  constructor(runner: ScriptRunner) {
+    this.#runner = runner;
+  }
+
+  async claim(key: string, { fingerprint, holder, leaseMs }: KeyClaim): Promise<ClaimAnswer> {
+    const args = [fingerprint, holder, String(leaseMs)];
+    const [kind, value = ""] = await this.#runner.run(claim, this.#keys(key), args);
+    switch (kind) {
+      case "started":
+        return { kind, token: Number(value) };
+      case "running":
+        return { kind, leaseLeftMs: Number(value) / 1_000 };
+      case "done":
+        return { kind, answer: Buffer.from(value, "base64") };
+      case "mismatch":
+        return { kind };
+      default:
+        throw new RedisError(claim.name, "the entry has another format");
+    }
+  }
+
+  async renew(key: string, token: number, leaseMs: number): Promise<boolean> {
+    const args = [String(token), String(leaseMs)];
+    return saysYes(await this.#runner.run(renew, this.#keys(key), args));
+  }
+
+  async complete(key: string, token: number, answer: Uint8Array, ttlMs: number): Promise<boolean> {
+    const bytes = Buffer.from(answer.buffer, answer.byteOffset, answer.byteLength);
+    const args = [String(token), bytes.toString("base64"), String(ttlMs)];
+    return saysYes(await this.#runner.run(complete, this.#keys(key), args));
+  }
+
+  async release(key: string, token: number): Promise<boolean> {
+    return saysYes(await this.#runner.run(release, this.#keys(key), [String(token)]));
+  }
+
+  #keys(key: string): readonly string[] {
+    return [this.#runner.key("idem", key)];
+  }
+}
+
+function saysYes([answer]: readonly string[]): boolean {
+  return answer === "yes";
+}
