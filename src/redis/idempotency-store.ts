@@ -139,18 +139,11 @@ class RedisIdempotencyStore implements IdempotencyStore {
   async claim(key: string, { fingerprint, holder, leaseMs }: KeyClaim): Promise<ClaimAnswer> {
     const args = [fingerprint, holder, String(leaseMs)];
     const [kind, value = ""] = await this.#runner.run(claim, this.#keys(key), args);
-    switch (kind) {
-      case "started":
-        return { kind, token: Number(value) };
-      case "running":
-        return { kind, leaseLeftMs: Number(value) / 1_000 };
-      case "done":
-        return { kind, answer: Buffer.from(value, "base64") };
-      case "mismatch":
-        return { kind };
-      default:
-        throw new RedisError(claim.name, "the entry has another format");
-    }
+    if (kind === "started") return { kind, token: Number(value) };
+    if (kind === "running") return { kind, leaseLeftMs: Number(value) / 1_000 };
+    if (kind === "done") return { kind, answer: Buffer.from(value, "base64") };
+    if (kind === "mismatch") return { kind };
+    throw new RedisError(claim.name, "the entry has another format");
   }
 
   async renew(key: string, token: number, leaseMs: number): Promise<boolean> {
