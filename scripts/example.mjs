@@ -1,0 +1,20 @@
+// Runs an example by the name of its folder, from build/: `npm run example -- idempotency`.
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const programOf = (name) => `${root}build/examples/${name}/main.js`;
+const names = readdirSync(`${root}examples`).filter((name) => existsSync(programOf(name)));
+
+const [name, ...args] = process.argv.slice(2);
+if (names.includes(name)) {
+  const program = spawn(process.execPath, [programOf(name), ...args], { stdio: "inherit" });
+  program.once("exit", (code, signal) => {
+    process.exitCode = signal === null ? (code ?? 1) : 1;
+  });
+} else {
+  const problem = name === undefined ? "name an example" : `there is no example ${name}`;
+  console.error(`${problem}; there are: ${names.join(", ")}`);
+  process.exitCode = 1;
+}
