@@ -211,6 +211,19 @@ describe("the checker of histories", () => {
     expect(check(wrong).map(({ rule }) => rule)).toEqual(["reuse has a cause"]);
   });
 
+  it("refuses a key as reused whose order of the same request was applied before the call began", () => {
+    const wrong = history({
+      invocations: [
+        call(0),
+        call(1, { kind: "unsettled", endUs: 50 }, other),
+        call(20, { kind: "reused", endUs: 30 }),
+      ],
+      executions: [run(1, 5), run(15, 6, other)],
+      ledger: [step(2, 5, { applied }), step(16, 6)],
+    });
+    expect(check(wrong).map(({ rule }) => rule)).toEqual(["reuse has a cause"]);
+  });
+
   it("names the key, the caller and what contradicts the rule", () => {
     const [found] = check(bad["told OK, in the ledger"]);
     expect(found).toMatchObject({ caller: "anna", key: "order-1" });

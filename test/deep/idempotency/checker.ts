@@ -201,8 +201,10 @@ function reuseRules(one: KeyHistory): Violation[] {
     const cause = one.invocations.some(
       (other) => other.request !== request && other.startUs <= end.endUs,
     );
-    // The key was known to belong to this very request before the call began.
-    const own = answered(one).find((told) => told.request === request && told.end.endUs < startUs);
+    // The key belonged to this very request before the call began.
+    const own =
+      answered(one).find((told) => told.request === request && told.end.endUs < startUs) ??
+      one.steps.find(({ applied, atUs }) => applied?.request === request && atUs < startUs);
     if (!cause || own !== undefined) {
       found.push(violation(one, "reuse has a cause", refused, own));
     }
