@@ -55,24 +55,16 @@ const drained = refusal("DRAINING", "the server began to drain");
 
 /** The permit of a call that took no tokens. */
 const free: Permit = Object.freeze({ settle() {} });
-/** That of a call that goes on without tokens, because the store has failed. */
-const unasked: Permit = Object.freeze({
-  settle() {},
-  storeAway: "the store did not answer, so the call goes on without tokens",
-});
-const alone = "the store is away, so the tokens are those of this process";
 
 /** The permit of a call that took tokens. Settled, they stay spent; abandoned, they come back. */
 class Tokens extends OncePermit {
   readonly #limit: RateLimit;
   readonly #request: RateRequest;
-  readonly storeAway: string | undefined;
 
-  constructor(limit: RateLimit, request: RateRequest, storeAway: string | undefined) {
+  constructor(limit: RateLimit, request: RateRequest) {
     super();
     this.#limit = limit;
     this.#request = request;
-    this.storeAway = storeAway;
   }
 
   protected onSettle(): void {}
@@ -212,10 +204,9 @@ export class RateLimit implements RateWaiterHost {
 
   // ---- For the calls that wait.
 
-  admitted(request: RateRequest, granted: Granted): Permit {
+  admitted(request: RateRequest, { taken, away }: Granted): Permit {
     this.#admitted += 1;
-    if (!granted.taken) return unasked;
-    return new Tokens(this, request, granted.alone === true ? alone : undefined);
+    return taken ? new Tokens(this, request) : { settle() {}, storeAway: away };
   }
 
   refused(): void {

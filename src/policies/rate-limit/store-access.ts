@@ -12,10 +12,10 @@ export type StoreAnswer = Granted | Short;
 /** The call may go on. */
 export interface Granted {
   readonly kind: "granted";
-  /** False when the store has failed and the call goes on all the same. It then has no tokens to give back. */
+  /** False when the tokens are not those that processes share. The call then has none to give back. */
   readonly taken: boolean;
-  /** The store has failed, or has answered for this process alone. */
-  readonly alone?: true;
+  /** Set when they are not: what the call goes by, for people. */
+  readonly away?: string;
 }
 
 /** There are too few tokens. */
@@ -33,8 +33,16 @@ export interface Short {
 export const never: Short = Object.freeze({ kind: "short", retryAfterMs: Infinity });
 
 const storeGranted: Granted = Object.freeze({ kind: "granted", taken: true });
-const grantedAlone: Granted = Object.freeze({ kind: "granted", taken: true, alone: true });
-const allowed: Granted = Object.freeze({ kind: "granted", taken: false, alone: true });
+const grantedAlone: Granted = Object.freeze({
+  kind: "granted",
+  taken: false,
+  away: "the store is away, so the tokens are those of this process",
+});
+const allowed: Granted = Object.freeze({
+  kind: "granted",
+  taken: false,
+  away: "the store did not answer, so the call goes on without tokens",
+});
 
 /** When a call that is refused for a failed store should come back, in milliseconds. */
 const failedRetryMs = 1_000;
@@ -189,8 +197,9 @@ export class PendingTake {
 
   #arrived(answer: QuotaAnswer): void {
     if (this.#open) this.#settle(this.#read(answer));
-    else if (this.#unwanted && answer?.granted === true)
+    else if (this.#unwanted && answer?.granted === true && answer.alone !== true) {
       this.#quotaClient.giveBack(this.#key, this.#cost);
+    }
   }
 
   #read(answer: QuotaAnswer): StoreAnswer {

@@ -4,7 +4,7 @@ import type { TokenRate } from "./token-bucket.js";
 export type QuotaAnswer =
   | {
       readonly granted: true;
-      /** See {@link QuotaShort.alone}. */
+      /** As in {@link QuotaShort}. The tokens of such a call are never given back. */
       readonly alone?: true;
     }
   | QuotaShort;

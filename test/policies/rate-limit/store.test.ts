@@ -686,7 +686,7 @@ describe("a store that answers for this process alone", () => {
     take: () => (granted ? { granted, alone: true } : { granted, alone: true, retryAfterMs: 20 }),
   });
 
-  it("has its calls marked, and their tokens come back", () => {
+  it("has its calls marked, and their tokens do not come back", () => {
     const givenBack: number[] = [];
     const store = {
       ...alone(true),
@@ -699,7 +699,17 @@ describe("a store that answers for this process alone", () => {
     );
     expect(limit.snapshot()).toMatchObject({ storeAway: true, storeFailures: 0 });
     call.abandon();
-    expect(givenBack).toEqual([3]);
+    expect(givenBack).toEqual([]);
+  });
+
+  it("gets nothing back for a call that has left when it answers", async () => {
+    const store = new ManualStore();
+    const { enter } = rateScene({ store, burst: 10 });
+    const call = enter();
+    queuedOf(call.entry).leave();
+    store.asked[0]?.answer({ granted: true, alone: true });
+    await settled();
+    expect(store.givenBack).toEqual([]);
   });
 
   it("has calls refused with a text that says so", () => {
