@@ -1,3 +1,4 @@
+export type { LeaseSnapshot } from "./policies/rate-limit/leases.js";
 export type {
   ChannelListener,
   FromNodeRedisOptions,
@@ -10,4 +11,9 @@ export type {
 } from "./redis/client.js";
 export { fromIoredis, fromNodeRedis } from "./redis/client.js";
 export { redisIdempotencyStore } from "./redis/idempotency-store.js";
+export {
+  type RedisQuotaOptions,
+  type RedisQuotaStore,
+  redisQuotaStore,
+} from "./redis/quota-store.js";
 export { RedisError, type RedisOptions } from "./redis/script.js";
