@@ -110,6 +110,8 @@ export type {
   ResetFault,
   StatusFault,
 } from "./policies/faults/options.js";
+export { killSwitch } from "./policies/flags/client.js";
+export type { KillSwitchOptions } from "./policies/flags/options.js";
 export type { IdempotencyKeyOptions, KeyRequest } from "./policies/idempotency/client.js";
 export { idempotencyKey } from "./policies/idempotency/client.js";
 export type { MethodRegistry, MethodSource } from "./policies/idempotency/client-registry.js";

@@ -1,5 +1,6 @@
 export type { Clock, Random } from "./core/clock.js";
 export type {
+  ControlledName,
   Mode,
   NamedSnapshot,
   ObservedRefusals,
@@ -47,7 +48,7 @@ export type {
   GuardRunOptions,
 } from "./guard/options.js";
 export type { ClientPolicy, MethodPolicy } from "./pipeline/client.js";
-export type { ControlledName, PolicySnapshot, PolicySnapshots } from "./pipeline/controls.js";
+export type { PolicySnapshot, PolicySnapshots } from "./pipeline/controls.js";
 export type { LoadReportOptions, UtilizationRecorder } from "./pipeline/load-report.js";
 export type { ServerPolicy } from "./pipeline/server.js";
 export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
@@ -64,6 +65,9 @@ export type {
 } from "./policies/drain/server.js";
 export type { FallbackSnapshot } from "./policies/fallback/client-policy.js";
 export type { FaultsControl, FaultsSnapshot } from "./policies/faults/faults.js";
+export type { FlagChange, FlagsSnapshot } from "./policies/flags/flags.js";
+export type { FlagSource, FlagValue, StaticFlags } from "./policies/flags/source.js";
+export { staticFlags } from "./policies/flags/source.js";
 export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
 export type { RetrySnapshot } from "./policies/retry/client-policy.js";
 export type { ThrottlePolicySnapshot, ThrottlesSnapshot } from "./policies/throttle/client.js";

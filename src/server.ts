@@ -47,6 +47,8 @@ export type {
 } from "./policies/faults/options.js";
 export type { FaultInbound, ServerFaultsOptions } from "./policies/faults/server.js";
 export { faults } from "./policies/faults/server.js";
+export type { KillSwitchOptions } from "./policies/flags/options.js";
+export { killSwitch } from "./policies/flags/server.js";
 export type { Limit } from "./policies/limits/limit.js";
 export type { LimitOptions } from "./policies/limits/options.js";
 export type { PressureSnapshot } from "./policies/pressure/meter.js";

@@ -1,5 +1,5 @@
 import type { CallOptions, ClientOptions, ServerOptions } from "@grpc/grpc-js";
-import type { ObservedReport } from "./core/control.js";
+import type { ControlledName, ObservedReport } from "./core/control.js";
 import {
   InvalidOptionError,
   isRecord,
@@ -34,12 +34,7 @@ import {
   clientOptions,
   clientPipeline,
 } from "./pipeline/client.js";
-import {
-  type ControlledName,
-  type ControlOf,
-  PolicyControls,
-  type PolicySnapshots,
-} from "./pipeline/controls.js";
+import { type ControlOf, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
 import {
   LoadReport,
   type LoadReportOptions,
@@ -57,6 +52,8 @@ import {
   resolveDrainOptions,
 } from "./policies/drain/server.js";
 import type { FaultsControl } from "./policies/faults/faults.js";
+import { Flags, type FlagsSnapshot } from "./policies/flags/flags.js";
+import { type FlagSource, flagSource } from "./policies/flags/source.js";
 import { spanParts, traceReader } from "./telemetry/client-spans.js";
 import { explain } from "./telemetry/explain.js";
 import { guardSpans } from "./telemetry/guard-spans.js";
@@ -80,6 +77,11 @@ export interface WeirOptions extends EnvironmentOptions {
    * failed, and the last 100 slow ones
    */
   readonly history?: HistoryOptions | false;
+  /**
+   * Where flags come from that switch methods off, leave out optional work, and set the modes of policies while the program
+   * runs: `staticFlags`, `redisFlags`, `openFeatureFlags`, or a source of your own. You close it. @defaultValue none
+   */
+  readonly flags?: FlagSource;
   /** What goes to OpenTelemetry. @defaultValue spans and metrics, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
@@ -95,6 +97,8 @@ export interface WeirSnapshot {
   readonly waiting: number;
   /** In the order in which they were built. */
   readonly guards: readonly GuardSnapshot[];
+  /** What flags say, and what has become of it. Absent without a source of flags. */
+  readonly flags?: FlagsSnapshot;
   /** For each server in use, how often the priority of a caller was not used. In the order in which they were built. */
   readonly priorities: readonly PriorityCounts[];
 }
@@ -120,11 +124,14 @@ export class Weir {
   readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
 
   /** @internal Use {@link createWeir}. */
-  constructor(environment: Environment, telemetry: ResolvedTelemetryOptions) {
+  constructor(environment: Environment, telemetry: ResolvedTelemetryOptions, source?: FlagSource) {
     this.#telemetry = telemetry;
     const spans = guardSpans(telemetry, environment.report);
     this.#metrics = telemetry.metrics ? this.#newMetrics(environment.report) : undefined;
-    this.#environment = { ...environment, counter: this.#metrics };
+    const counted = { ...environment, counter: this.#metrics };
+    const flags = source && new Flags(source, counted);
+    this.#environment = { ...counted, flags };
+    flags?.followModes(() => this.#controls.follow(flags.mode));
     this.#guards = new Guards(this.#environment, (built) => this.#controls.add(built), spans);
   }
 
@@ -133,6 +140,7 @@ export class Weir {
       this.#controls.measure(gauges);
       this.#guards.measure(gauges);
       for (const { drain } of this.#servers) drain.measure(gauges);
+      this.#environment.flags?.measure(gauges);
     });
     this.policy("breaker").onStateChange((change) => metrics.breakerChanged(change));
     return metrics;
@@ -225,11 +233,13 @@ export class Weir {
 
   /** The numbers of all policies at this moment. */
   snapshot(): WeirSnapshot {
+    const { flags } = this.#environment;
     return {
       policies: this.#controls.snapshot(),
       waiting: this.#environment.pendingCalls.size,
       guards: this.#guards.snapshot(),
       priorities: [...this.#servers].map(({ priority }) => priority.counts),
+      ...(flags === undefined ? {} : { flags: flags.snapshot() }),
     };
   }
 
@@ -312,6 +322,7 @@ export class Weir {
     this.#environment.pendingCalls.close();
     for (const server of this.#servers) server.close();
     for (const report of this.#reports) report.close();
+    this.#environment.flags?.close();
   }
 }
 
@@ -321,19 +332,20 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const known = [...environmentOptionNames, "telemetry", "history", "onCall"];
+  const known = [...environmentOptionNames, "telemetry", "history", "onCall", "flags"];
   const options = readOptions("createWeir", given, known);
-  const { telemetry: spans, history: kept, onCall, ...rest } = options;
+  const { telemetry: spans, history: kept, onCall, flags, ...rest } = options;
   const telemetry = resolveTelemetryOptions(spans, "createWeir.telemetry");
   const environment = environmentOf(rest, "createWeir");
   const { clock, report } = environment;
   optionalFunction("createWeir.onCall", onCall);
+  const source = flags && flagSource("createWeir.flags", flags);
   const nothing = kept === false ? { last: 0, failed: 0, slow: 0 } : kept;
   const size = resolveHistoryOptions(nothing, "createWeir.history");
   const history =
     kept === false && onCall === undefined ? undefined : new History(size, onCall, clock, report);
   const traces = traceReader(environment, telemetry);
-  return new Weir({ ...environment, history, traces }, telemetry);
+  return new Weir({ ...environment, history, traces }, telemetry, source);
 }
 
 /**

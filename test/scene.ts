@@ -18,6 +18,7 @@ import type { FinishedCall } from "../src/grpc/context/finished-call.js";
 import type { HistoryOptions } from "../src/grpc/context/history.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
+import type { FlagSource } from "../src/policies/flags/source.js";
 import type { TelemetryOptions } from "../src/telemetry/options.js";
 import type { VirtualClock } from "../src/testing/clock/virtual-clock.js";
 import {
@@ -66,6 +67,7 @@ export interface SceneOptions extends InMemoryOptions {
   readonly onDecision?: (decision: DecisionEvent) => void;
   readonly onCall?: (call: FinishedCall) => void;
   readonly history?: HistoryOptions | false;
+  readonly flags?: FlagSource;
   /** @defaultValue fails the test */
   readonly onError?: (error: unknown) => void;
 }
@@ -100,6 +102,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     },
     ...(options.onCall === undefined ? {} : { onCall: options.onCall }),
     ...(options.history === undefined ? {} : { history: options.history }),
+    ...(options.flags === undefined ? {} : { flags: options.flags }),
     // What it throws would be reported as a warning, which fails nothing.
     onError: options.onError ?? ((error) => errors.push(error)),
   });

@@ -15,6 +15,26 @@ export type Mode = "enforce" | "observe" | "off";
 
 export const modes = ["enforce", "observe", "off"] as const satisfies readonly Mode[];
 
+/** The policies that have a mode. Deadlines and timeouts have none: without them a call is a different one. */
+export const controlledNames = [
+  "retry",
+  "hedge",
+  "breaker",
+  "rate",
+  "throttle",
+  "bulkhead",
+  "deadline-guard",
+  "feasibility",
+  "quota",
+  "admission",
+  "fallback",
+  "brownout",
+  "faults",
+] as const satisfies readonly PolicyName[];
+
+/** The name of a policy that has a mode and a snapshot. */
+export type ControlledName = (typeof controlledNames)[number];
+
 /** A policy that can be switched and inspected at run time. */
 export interface ControlledPolicy<Snapshot extends object = object> {
   mode: Mode;
@@ -49,37 +69,68 @@ export type NamedSnapshot<Snapshot extends object> = Snapshot & {
 };
 
 /**
+ * The mode that something outside of the program, such as a flag, gives the policies of a name now; `undefined` for none.
+ *
+ * @param builtFor What the policy was built for. Without it, the mode of all policies of the name is asked for.
+ */
+export type ModeFromOutside = (policy: ControlledName, builtFor?: string) => Mode | undefined;
+
+/**
  * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
  * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.
+ *
+ * The mode of a policy is that of a flag, as long as one is set; else that which was set here; else that of its options.
  */
 export class PolicyControl<Snapshot extends object = object> {
-  readonly name: PolicyName;
+  readonly name: ControlledName;
   readonly #policies = new WeakList<ControlledPolicy<Snapshot>>();
-  readonly #builtFor = new WeakMap<ControlledPolicy<Snapshot>, string>();
+  /** What each policy was built for, and the mode of its options. */
+  readonly #built = new WeakMap<
+    ControlledPolicy<Snapshot>,
+    { readonly builtFor: string; readonly mode: Mode }
+  >();
   #mode: Mode | undefined;
   #firstMode: Mode | undefined;
+  #fromOutside: ModeFromOutside | undefined;
 
-  constructor(name: PolicyName) {
+  constructor(name: ControlledName) {
     this.name = name;
   }
 
-  /** Adds a policy, with the name of what it was built for. It gets the mode that was set through this control, if any was. */
+  /** Adds a policy, with the name of what it was built for. It gets the mode of a flag, or that which was set here, if there is one. */
   add(policy: ControlledPolicy<Snapshot>, builtFor: string): void {
-    if (this.#mode !== undefined) policy.mode = this.#mode;
-    this.#firstMode ??= policy.mode;
+    this.#built.set(policy, { builtFor, mode: policy.mode });
+    this.#firstMode ??= this.#mode ?? policy.mode;
     this.#policies.add(policy);
-    this.#builtFor.set(policy, builtFor);
+    this.#set(policy);
   }
 
-  /** The mode that was set here last, or else the mode that the first policy was built with. */
+  /** The mode that a flag gives all policies of the name; else the one that was set here last, or that the first policy was built with. */
   get mode(): Mode {
-    return this.#mode ?? this.#firstMode ?? "enforce";
+    return this.#fromOutside?.(this.name) ?? this.#mode ?? this.#firstMode ?? "enforce";
   }
 
   /** @throws InvalidOptionError for anything but `enforce`, `observe` and `off`. */
   set mode(mode: Mode) {
     this.#mode = oneOf(`policy("${this.name}").mode`, mode, modes);
-    for (const policy of this.#policies) policy.mode = this.#mode;
+    this.#setAll();
+  }
+
+  /** @internal The modes that flags give the policies from now on. Called again after each change. */
+  follow(fromOutside: ModeFromOutside): void {
+    this.#fromOutside = fromOutside;
+    this.#setAll();
+  }
+
+  #setAll(): void {
+    for (const policy of this.#policies) this.#set(policy);
+  }
+
+  #set(policy: ControlledPolicy<Snapshot>): void {
+    const built = this.#built.get(policy);
+    if (built === undefined) return;
+    const mode = this.#fromOutside?.(this.name, built.builtFor) ?? this.#mode ?? built.mode;
+    if (policy.mode !== mode) policy.mode = mode;
   }
 
   /** Collects what the policies measure that are not off. */
@@ -90,7 +141,7 @@ export class PolicyControl<Snapshot extends object = object> {
   /** One entry for each policy that is in use, in the order in which they were built. */
   snapshot(): readonly NamedSnapshot<Snapshot>[] {
     return [...this.#policies].map((policy) => ({
-      name: this.#builtFor.get(policy) ?? "",
+      name: this.#built.get(policy)?.builtFor ?? "",
       ...policy.snapshot(),
     }));
   }

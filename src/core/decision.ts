@@ -17,7 +17,8 @@ export type PolicyName =
   | "deadline-guard"
   | "feasibility"
   | "quota"
-  | "admission";
+  | "admission"
+  | "flags";
 
 /**
  * What a policy did to a call:
@@ -33,6 +34,7 @@ export type PolicyName =
  * - `stop`: no further attempt follows.
  * - `expire`: the time of the call ran out.
  * - `cancel`: it cancelled the call.
+ * - `switch`: it changed what holds for all calls from now on. Such a decision is about no single call.
  */
 export type Verdict =
   | "admit"
@@ -45,7 +47,8 @@ export type Verdict =
   | "inject"
   | "stop"
   | "expire"
-  | "cancel";
+  | "cancel"
+  | "switch";
 
 /**
  * One decision of one policy about one call, as spans, metrics and logs report it. A decision that changes nothing, such
@@ -66,9 +69,9 @@ export interface Decision {
   readonly detail?: string;
 }
 
-/** A decision, and the call or the guarded run that it was about. */
+/** A decision, and the call or the guarded run that it was about. One of the side `process` is about none. */
 export interface DecisionEvent extends Decision {
-  /** The path of the method, such as `/pkg.Service/Method`, or the name of the guard. */
+  /** The path of the method, such as `/pkg.Service/Method`, or the name of the guard. Empty where it is about no call. */
   readonly method: string;
   readonly target: string;
   readonly side: Side;
@@ -84,8 +87,11 @@ export interface DecisionEvent extends Decision {
   readonly spanId?: string;
 }
 
-/** Where a decision is taken: on a call to a server, on a call from a client, or on guarded work that is not gRPC. */
-export type Side = "client" | "server" | "guard";
+/**
+ * Where a decision is taken: on a call to a server, on a call from a client, on guarded work that is not gRPC, or, where it
+ * holds for all calls, in the process as a whole.
+ */
+export type Side = "client" | "server" | "guard" | "process";
 
 /** Counts decisions, for metrics. */
 export interface DecisionCounter {
@@ -133,6 +139,8 @@ export const refusalReasons = [
   "DEADLINE_EXCEEDED",
   /** The server is shutting down. */
   "DRAINING",
+  /** Somebody has switched the method, its service, or all calls off. */
+  "KILLED",
   /** The client started a call and did not send its request in time. */
   "REQUEST_TIMEOUT",
   /** The stream has been open for as long as the server allows. */
@@ -191,6 +199,8 @@ export const decisionReasons = [
   "FAULT_INJECTED",
   /** A store that several processes share could not be asked, and this process decided by what it knows itself. */
   "STORE_AWAY",
+  /** The value of a flag has changed. */
+  "FLAG_CHANGED",
 ] as const;
 
 export type RefusalReason = (typeof refusalReasons)[number];

@@ -252,8 +252,8 @@ export class GateRun<C> {
     }
     this.#decideRefusal(result, policy, true);
     if (this.#over) return false;
-    // A refusal with a subject concerns that subject only, for example one tenant.
-    this.#othersRefused = result.subject === undefined;
+    // A refusal with a subject concerns that subject only, for example one tenant. What is switched off is a method.
+    this.#othersRefused = result.subject === undefined && result.reason !== "KILLED";
     this.settle("ignored");
     this.#host.refused(result, policy, waited);
     return false;

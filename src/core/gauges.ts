@@ -28,7 +28,9 @@ export type GaugeName =
   /** 1 while a store that several processes share does not answer, and this process decides alone; otherwise 0. */
   | "storeAway"
   /** Guarded runs that have ended. Only grows. */
-  | "guardRuns";
+  | "guardRuns"
+  /** 1 for each flag that is set, and not to false. */
+  | "flag";
 
 /** What a number is about. */
 export interface GaugeLabels {
@@ -40,6 +42,8 @@ export interface GaugeLabels {
   readonly target?: string;
   /** The name of a guard. */
   readonly guard?: string;
+  /** The name of a flag. */
+  readonly flag?: string;
   /** Of a policy that bounds streams by themselves. */
   readonly pool?: "calls" | "streams";
   readonly signal?: string;

@@ -10,6 +10,7 @@ import {
   sharedResetBudgets,
 } from "../core/reset-budget.js";
 import { type Observer, type ReportError, userClock, userRandom, warn } from "../core/user-code.js";
+import type { Flags } from "../policies/flags/flags.js";
 import { BudgetStore } from "../policies/retry/budget.js";
 import type { ChannelWatch } from "./channel/watch.js";
 import type { TraceIds } from "./context/finished-call.js";
@@ -43,6 +44,8 @@ export interface Environment {
   readonly history?: History | undefined;
   /** Absent where nobody traces. */
   readonly traces?: TraceReader | undefined;
+  /** Absent where no flags were given. */
+  readonly flags?: Flags | undefined;
 }
 
 /** Reads which trace a call belongs to. The telemetry has it, so that calls need not know OpenTelemetry. */

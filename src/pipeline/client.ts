@@ -48,6 +48,7 @@ import {
 import { fallbackPart } from "../policies/fallback/client.js";
 import { type FallbackPolicyOptions, fallbackPolicy } from "../policies/fallback/client-policy.js";
 import { type FaultsPolicyOptions, faultsLayer, faultsPolicy } from "../policies/faults/client.js";
+import { clientKillGates } from "../policies/flags/client.js";
 import {
   type IdempotencyKeyOptions,
   idempotencyKeyPart,
@@ -142,6 +143,8 @@ export function clientPipeline(
   meters: MeterParts = {},
 ): Interceptor {
   const own = policies.own.map((policy) => ownParts(policy, environment.report));
+  const { flags } = environment;
+  const kill = flags && clientKillGates(flags);
   const layersOf = policies.compiled((method) => {
     const { idempotencyKey, deadline, fallback, retry, hedge } = method;
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
@@ -155,11 +158,14 @@ export function clientPipeline(
       fallbackPart(environment, fallback),
       repeatPart(environment, { retry, hedge, connectionMs: timeouts?.connectionMs }),
       gatesPart([
+        // Behind the fallback, which answers for a method that is switched off as for one that fails.
+        kill?.first,
         // Before the queue of the bulkhead: a call that will be refused does not wait there.
         breaker && breakerCheck(breaker),
         throttle,
         rate,
         bulkhead,
+        (rate ?? bulkhead) && kill?.behindQueues,
         // After that queue: the time in it does not count as the target's, and does not use up a probe.
         breaker && breakerAdmit(breaker),
       ]),

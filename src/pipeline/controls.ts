@@ -1,5 +1,12 @@
-import { type BuiltPolicy, type Mode, type NamedSnapshot, PolicyControl } from "../core/control.js";
-import type { PolicyName } from "../core/decision.js";
+import {
+  type BuiltPolicy,
+  type ControlledName,
+  controlledNames,
+  type Mode,
+  type ModeFromOutside,
+  type NamedSnapshot,
+  PolicyControl,
+} from "../core/control.js";
 import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError } from "../core/options.js";
 import type { AdmissionPolicySnapshot } from "../policies/admission/server.js";
@@ -12,26 +19,6 @@ import { FaultsControl, type FaultsSnapshot } from "../policies/faults/faults.js
 import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
 import type { RetrySnapshot } from "../policies/retry/client-policy.js";
 import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
-
-/** The policies that have a mode. Deadlines and timeouts have none: without them a call is a different one. */
-const controlled = [
-  "retry",
-  "hedge",
-  "breaker",
-  "rate",
-  "throttle",
-  "bulkhead",
-  "deadline-guard",
-  "feasibility",
-  "quota",
-  "admission",
-  "fallback",
-  "brownout",
-  "faults",
-] as const satisfies readonly PolicyName[];
-
-/** The name of a policy that has a mode and a snapshot. */
-export type ControlledName = (typeof controlled)[number];
 
 /** What a policy tells of itself, by its name. */
 interface SnapshotOf extends Record<ControlledName, object> {
@@ -96,7 +83,7 @@ export class PolicyControls {
   };
 
   add(built: BuiltByName): void {
-    for (const name of controlled) this.#add(name, built);
+    for (const name of controlledNames) this.#add(name, built);
   }
 
   #add<N extends ControlledName>(name: N, built: BuiltByName): void {
@@ -107,13 +94,18 @@ export class PolicyControls {
   /** @throws InvalidOptionError for a name that is not a {@link ControlledName}. */
   get<N extends ControlledName>(name: N): Controls[N] {
     if (!Object.hasOwn(this.#controls, name)) {
-      throw new InvalidOptionError("policy", `one of ${controlled.join(", ")}`, name);
+      throw new InvalidOptionError("policy", `one of ${controlledNames.join(", ")}`, name);
     }
     return this.#controls[name];
   }
 
+  /** Gives the policies the modes that flags ask for. */
+  follow(fromOutside: ModeFromOutside): void {
+    for (const name of controlledNames) this.#controls[name].follow(fromOutside);
+  }
+
   measure(gauges: Gauges): void {
-    for (const name of controlled) this.#controls[name].measure(gauges);
+    for (const name of controlledNames) this.#controls[name].measure(gauges);
   }
 
   snapshot(): PolicySnapshots {
@@ -133,7 +125,7 @@ export class PolicyControls {
       brownout: snapshotsOf(controls.brownout),
       faults: snapshotsOf(controls.faults),
     };
-    for (const name of controlled) {
+    for (const name of controlledNames) {
       if (policies[name]?.instances.length === 0) delete policies[name];
     }
     return policies;

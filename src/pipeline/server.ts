@@ -42,6 +42,7 @@ import {
   ServerFaultsPolicy,
   serverFaultsInterceptors,
 } from "../policies/faults/server.js";
+import { serverKillGates } from "../policies/flags/server.js";
 import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
 import type { ClientPolicy } from "./client.js";
 import type { BuiltByName } from "./controls.js";
@@ -151,8 +152,12 @@ export class ServerPolicies implements ReportedServer {
       return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
     });
 
+    this.#queues = [...quotas, bulkhead, admission].filter((queue) => queue !== undefined);
+    const kill = environment.flags && serverKillGates(environment.flags);
     // From the wire to the handler. A call asks each part for its mode when it comes to it.
     const gates: readonly (ServerGate | undefined)[] = [
+      // Refuses calls of methods that are switched off. Always enforced.
+      kill?.first,
       // Counts calls, and refuses them while the server drains. Always enforced.
       this.drain,
       // The deadline guard, and the feasibility policy with a mode of its own.
@@ -161,6 +166,7 @@ export class ServerPolicies implements ReportedServer {
       ...quotas,
       bulkhead,
       admission,
+      this.#queues.length > 0 ? kill?.behindQueues : undefined,
       // Ends old streams, by the mode that admission has then.
       admission?.streamAge,
       // Refuses no call: handlers ask it what to leave out.
@@ -180,7 +186,6 @@ export class ServerPolicies implements ReportedServer {
 
     this.#faults = faults;
     this.#admission = admission;
-    this.#queues = [...quotas, bulkhead, admission].filter((queue) => queue !== undefined);
     const built = <P extends object>(...policies: readonly (P | undefined)[]) =>
       allBuiltFor(name, policies);
     this.built = {

@@ -237,6 +237,7 @@ const verdicts: Readonly<Record<Verdict, string>> = {
   stop: "went no further",
   expire: "ended it, because time was up",
   cancel: "cancelled it",
+  switch: "switched something",
 };
 
 /** The same for a policy that only observes. */
@@ -252,6 +253,7 @@ const observed: Readonly<Record<Verdict, string>> = {
   stop: "would have gone no further",
   expire: "would have ended it, because time was up",
   cancel: "would have cancelled it",
+  switch: "would have switched something",
 };
 
 function decisionLine(decision: FinishedDecision): string {
@@ -342,6 +344,7 @@ export const meanings: Readonly<Record<Reason, string>> = {
   DEADLINE_INFEASIBLE: "The time until the deadline is shorter than such calls need.",
   DEADLINE_EXCEEDED: "The deadline passed while the call ran.",
   DRAINING: "The server is shutting down.",
+  KILLED: "Somebody has switched the method, its service, or all calls off.",
   REQUEST_TIMEOUT: "The client started a call and did not send its request in time.",
   STREAM_AGED: "The stream has been open for as long as the server allows.",
   PARENT_CANCELLED: "The inbound call for which this one was made has been cancelled.",
@@ -374,6 +377,7 @@ export const meanings: Readonly<Record<Reason, string>> = {
   FAULT_INJECTED: "A fault was injected on purpose.",
   STORE_AWAY:
     "A store that several processes share could not be asked, and this process decided by what it knows itself.",
+  FLAG_CHANGED: "The value of a flag has changed.",
 };
 
 // ---- Words and numbers.

@@ -68,7 +68,8 @@ function mostTelling(gauge: GaugeName, all: ReadonlyMap<string, Series>): Map<st
 }
 
 function attributesOf(gauge: GaugeName, labels: GaugeLabels): Attributes {
-  const { policy, side, priority, key, target, guard, pool, signal, budget, outcome } = labels;
+  const { policy, side, priority, key, target, guard, flag, pool, signal, budget, outcome } =
+    labels;
   const attributes: Attributes = target === undefined ? {} : { ...serverAttributes(target) };
   if (policy !== undefined) attributes[measured.policy] = policy;
   if (side !== undefined) attributes[measured.side] = side;
@@ -77,6 +78,7 @@ function attributesOf(gauge: GaugeName, labels: GaugeLabels): Attributes {
     attributes[gauge === "breaker" ? measured.breakerKey : measured.key] = key;
   }
   if (guard !== undefined) attributes[measured.guard] = guard;
+  if (flag !== undefined) attributes[measured.flag] = flag;
   if (pool !== undefined) attributes[measured.pool] = pool;
   if (signal !== undefined) attributes[measured.signal] = signal;
   if (budget !== undefined) attributes[measured.budget] = budget;

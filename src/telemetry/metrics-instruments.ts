@@ -200,6 +200,11 @@ export const gauges = {
     unit: "1",
     description: "1 while a store that processes share does not answer, otherwise 0.",
   },
+  flag: {
+    name: "weir.flag",
+    unit: "1",
+    description: "1 for each flag that is set, and not to false.",
+  },
 } as const satisfies Readonly<Record<string, Definition>>;
 
 export type HistogramName = keyof typeof histograms;
@@ -235,6 +240,7 @@ export const gaugeInstruments: Readonly<
   draining: { instrument: "draining", join: "highest", gone: 0 },
   storeAway: { instrument: "storeAway", join: "highest", gone: 0 },
   guardRuns: { instrument: "guardRuns", join: "sum" },
+  flag: { instrument: "flag", join: "highest", gone: 0 },
 };
 
 /** The attributes of the toolkit's instruments, beside those that spans have, too. */
@@ -251,6 +257,7 @@ export const measured = {
   budget: "weir.budget",
   outcome: "weir.outcome",
   guard: "weir.guard.name",
+  flag: "weir.flag.name",
   breakerKey: "weir.breaker.key",
   breakerFrom: "weir.breaker.from",
   breakerTo: "weir.breaker.to",

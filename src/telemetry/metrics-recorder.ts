@@ -202,7 +202,7 @@ class DecisionSeries<T> {
   }
 }
 
-const sides = ["client", "server", "guard"] as const satisfies readonly Side[];
+const sides = ["client", "server", "guard", "process"] as const satisfies readonly Side[];
 
 function found<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   const present = map.get(key);

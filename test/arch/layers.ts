@@ -81,8 +81,9 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
 export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/admission": ["limits", "pressure"],
   "policies/brownout": ["fallback", "pressure"],
+  "policies/flags": ["fallback"],
   "policies/retry": ["idempotency"],
-  grpc: ["fallback", "faults", "retry"],
+  grpc: ["fallback", "faults", "flags", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
   redis: ["idempotency", "rate-limit"],
 };

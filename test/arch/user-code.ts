@@ -327,6 +327,7 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "policies/limits/limit.ts record":
     "a limit of the user's is wrapped in OwnLimit, which goes through the helper",
   "core/permit.ts WorksOn": ours,
+  "core/control.ts ModeFromOutside": ours,
   "core/control.ts measure": ours,
   "core/control.ts snapshot": ours,
   "core/decision.ts count": ours,

@@ -3,6 +3,7 @@ import { DataPointType } from "@opentelemetry/sdk-metrics";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { currentCall } from "../../src/grpc/context/inbound-call.js";
 import { staticValue } from "../../src/policies/fallback/client-providers.js";
+import { staticFlags } from "../../src/policies/flags/source.js";
 import { inMemoryTransport } from "../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../src/weir.js";
 import { failing, handlers, type SceneOptions, scene } from "../scene.js";
@@ -110,6 +111,13 @@ async function guarded() {
   await guard.run(() => 1);
 }
 
+function flagged() {
+  const telemetry = { tracing: false, meterProvider: meters.provider };
+  const weir = createWeir({ telemetry, flags: staticFlags({ "kill.shop.v1.Orders": true }) });
+  alive.push(weir);
+  weir.client();
+}
+
 beforeAll(() => {
   meters = metering();
 });
@@ -132,6 +140,7 @@ describe("docs/metrics.md", () => {
     await overload();
     await fallenBack();
     await guarded();
+    flagged();
     const found = [...(await meters.collect()).values()].map((data) => ({
       name: data.descriptor.name,
       type: types[data.dataPointType],

@@ -1,12 +1,13 @@
 import { InterceptingCall, type Interceptor, Metadata, status as Status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import { modes } from "../../src/core/control.js";
+import { type ControlledName, modes } from "../../src/core/control.js";
 import { currentCall } from "../../src/grpc/context/inbound-call.js";
-import type { ControlledName } from "../../src/pipeline/controls.js";
+
 import type { DrainableServer } from "../../src/policies/drain/server.js";
+import { type FlagValue, staticFlags } from "../../src/policies/flags/source.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 import { forSeeds } from "../replay.js";
-import { handlers, kinds, type Method, scene, startCall } from "../scene.js";
+import { handlers, kinds, type Method, path, scene, startCall } from "../scene.js";
 import { drawClient, standIn } from "./client-policies.js";
 import { Dice, thrownByUser } from "./dice.js";
 import { drawServer, optionalWork } from "./server-policies.js";
@@ -91,6 +92,7 @@ async function world(seed: number): Promise<void> {
   const unexpected: unknown[] = [];
   const { ends: counted, interceptor } = countingEnds();
   const counts = dice.chance(0.5);
+  const flags = dice.chance(0.5) ? staticFlags() : undefined;
   const { link, transport, weir, decisions, client } = await scene({
     seed,
     clock,
@@ -103,6 +105,7 @@ async function world(seed: number): Promise<void> {
     client: drawClient(dice, maxAttempts, clock),
     server: drawServer(dice, clock),
     ownClient: counts ? { interceptors: [interceptor] } : {},
+    ...(flags === undefined ? {} : { flags }),
     onError: (error) => {
       if (!isExpected(error)) unexpected.push(error);
     },
@@ -167,6 +170,20 @@ async function world(seed: number): Promise<void> {
     for (const name of built) if (dice.chance(0.5)) weir.policy(name).mode = dice.pick(...modes);
   });
   soon(0.05, 150, () => weir.policy("breaker").forceOpen());
+  // Or sets flags, for moments or for good.
+  for (let flips = dice.pick(1, 3, 8); flags !== undefined && flips > 0; flips -= 1) {
+    const method = dice.pick(...Object.values(path)).slice(1);
+    const [flag, ...values] = dice.pick<readonly (readonly [string, ...FlagValue[]])[]>(
+      ["kill", true, false, "nonsense"],
+      [`kill.${method}`, true, false],
+      ["kill.weir.v1.ConformanceService", true, false],
+      [`skip.${dice.pick(...optionalWork)}`, true, false],
+      [`mode.${dice.pick(...built, "retry")}`, ...modes, true],
+      [`mode.${dice.pick(...built, "retry")}.${dice.pick("client", "server", method)}`, ...modes],
+    );
+    soon(0.7, 150, () => flags.set(flag, dice.pick(...values)));
+    soon(0.3, 150, () => flags.unset(flag));
+  }
   let statuses = 0;
   const ends = calls.map(async (call) => {
     const { method, ended } = call;
@@ -214,6 +231,7 @@ function startsWith(all: readonly number[], received: readonly number[]): boolea
 /** Drawn hooks and stores fail on purpose. */
 function isExpected(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
+  if (/^The flag .* must be /.test(error.message)) return true;
   return error.message === thrownByUser || /quota store did not answer/.test(error.message);
 }
 

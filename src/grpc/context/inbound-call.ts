@@ -6,6 +6,7 @@ import type { Decision, DecisionCounter, DecisionEvent, PolicyName } from "../..
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
 import { notify, type ReportError, reportSafely } from "../../core/user-code.js";
+import type { Flags } from "../../policies/flags/flags.js";
 import type { Environment } from "../environment.js";
 import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
@@ -53,8 +54,8 @@ export interface CurrentCall {
   degrade(name: string): void;
   /**
    * Whether to leave out a piece of optional work, because of a flag or of the pressure on the server, as in
-   * `if (call.shouldSkip("recommendations")) …`. The same for the same name as long as the call lasts. Always false
-   * without the policy `brownout`, and for a name that the policy does not have.
+   * `if (call.shouldSkip("recommendations")) …`. The same for the same name as long as the call lasts. Without a source of
+   * flags, always false without the policy `brownout`, and for a name that the policy does not have.
    */
   shouldSkip(name: string): boolean;
 }
@@ -62,6 +63,8 @@ export interface CurrentCall {
 /** Decides which optional work one call leaves out. */
 export interface OptionalWorkJudge {
   shouldSkip(name: string): boolean;
+  /** Whether a call that leaves this work out is marked as degraded. */
+  marks(name: string): boolean;
 }
 
 /** Who a caller has shown to be. grpc-js keeps the name to itself. */
@@ -79,9 +82,12 @@ interface Row extends TellsFacts {
 const none: readonly never[] = Object.freeze([]);
 
 /** Who is told of decisions. */
-type Told = Pick<Environment, "onDecision" | "counter" | "traces">;
+type Told = Pick<Environment, "onDecision" | "counter" | "traces" | "flags">;
 
 const nobody: Told = { onDecision: undefined };
+
+/** Of how much optional work a call keeps what flags said of it. */
+const mostWork = 100;
 
 /** How an inbound call ended. */
 export type InboundEnd = "finished" | "cancelled" | "deadline";
@@ -128,6 +134,8 @@ export class InboundCall implements CurrentCall, TellsFacts {
   /** How it ended, where somebody keeps that. */
   ended: CallFacts | undefined;
   #decisions: Decision[] | undefined;
+  /** What flags said of optional work, so that they say the same again. */
+  #flagged: Map<string, boolean> | undefined;
   #failuresBelow: FailuresBelow | undefined;
   #degradations: Degradations | undefined;
   #end: InboundEnd | undefined;
@@ -196,7 +204,27 @@ export class InboundCall implements CurrentCall, TellsFacts {
   }
 
   shouldSkip(name: string): boolean {
+    if (this.#told.flags !== undefined && this.#skipsByFlag(name, this.#told.flags)) return true;
     return this.optionalWork?.shouldSkip(name) ?? false;
+  }
+
+  #skipsByFlag(name: string, flags: Flags): boolean {
+    const known = this.#flagged?.get(name);
+    if (known !== undefined) return known;
+    const flag = flags.skipping(name);
+    this.#flagged ??= new Map();
+    if (this.#flagged.size < mostWork) this.#flagged.set(name, flag !== undefined);
+    if (flag === undefined) return false;
+    this.decide({
+      policy: "flags",
+      verdict: "skip",
+      reason: "BROWNOUT_FLAG",
+      enforced: true,
+      atMs: this.clock.now(),
+      detail: `${name}: off by the flag ${flag}`,
+    });
+    if (this.optionalWork?.marks(name) ?? true) this.degrade(name);
+    return true;
   }
 
   remainingMs(): number {

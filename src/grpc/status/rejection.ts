@@ -27,6 +27,7 @@ const statusOfReason = {
   DEADLINE_INFEASIBLE: Status.DEADLINE_EXCEEDED,
   DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED,
   DRAINING: Status.UNAVAILABLE,
+  KILLED: Status.UNAVAILABLE,
   REQUEST_TIMEOUT: Status.DEADLINE_EXCEEDED,
   STREAM_AGED: Status.UNAVAILABLE,
   PARENT_CANCELLED: Status.CANCELLED,
@@ -50,6 +51,7 @@ const titles: Readonly<Partial<Record<RefusalReason, string>>> = {
   THROTTLED: "Throttled",
   SERVER_SHEDDING: "Not sent, the server sheds load",
   RATE_LIMIT_EXCEEDED: "Rate limit exceeded",
+  KILLED: "Switched off",
 };
 
 /** The status code of a refused call. */
@@ -175,14 +177,20 @@ export function handlerNotRun(rejection: Rejection | undefined): boolean {
 }
 
 /**
- * Whether the status is no evidence of the server's health: it shed the call, or the stream was as old as the server
- * lets streams be.
+ * Whether the status is no evidence of the server's health: it shed the call, the method is switched off, or the stream was as
+ * old as the server lets streams be.
  */
 export function saysNothingOfHealth(rejection: Rejection | undefined): boolean {
-  return (
-    handlerNotRun(rejection) ||
-    (rejection?.local === false && rejection.hops === 0 && rejection.reason === "STREAM_AGED")
-  );
+  return handlerNotRun(rejection) || isKilled(rejection) || isOfServer(rejection, "STREAM_AGED");
+}
+
+/** Whether the server that was called refused the call because somebody has switched the method off. */
+export function isKilled(rejection: Rejection | undefined): boolean {
+  return isOfServer(rejection, "KILLED");
+}
+
+function isOfServer(rejection: Rejection | undefined, reason: Reason): boolean {
+  return rejection?.local === false && rejection.hops === 0 && rejection.reason === reason;
 }
 
 function metadataOf(failed: unknown): Metadata | undefined {

@@ -111,7 +111,9 @@ function encodeAnswer(
   const info = priority === undefined ? { scope: "instance" } : { scope: "instance", priority };
   const bytes = encodeRejection(code, details, sent, info);
   const wait = retryAfterMs === undefined ? undefined : String(retryAfterMs);
-  const pushback = wait ?? (subject === undefined ? undefined : noRetry);
+  // Another try is of no use: nobody switches a method off for the time of a backoff.
+  const never = subject !== undefined || refusal.reason === "KILLED";
+  const pushback = wait ?? (never ? noRetry : undefined);
   return { details, bytes, pushback, trailers: undefined };
 }
 

@@ -126,6 +126,11 @@ export class Brownout {
     return this.#works.has(name);
   }
 
+  /** Whether a call that skips this work is marked as degraded. Work that is not known here is. */
+  marks(name: string): boolean {
+    return this.#works.get(name)?.options.mark ?? true;
+  }
+
   /**
    * Decides about a piece of work for one call. `undefined` for an unknown name.
    *

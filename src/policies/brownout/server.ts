@@ -102,11 +102,17 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
   /** Whether a name is among the options. An unknown one, which is misspelt or was forgotten there, is reported. */
   knows(name: string): boolean {
     if (this.#brownout.knows(name)) return true;
+    // With a source of flags any name may be right: a flag can switch it off.
+    if (this.#environment.flags !== undefined) return false;
     if (this.#unknown.has(name) || this.#unknown.size >= maxUnknown) return false;
     this.#unknown.add(name);
     const error = new Error(`No optional work is named ${JSON.stringify(name.slice(0, 80))}`);
     reportSafely(this.#environment.report, error, "currentCall().shouldSkip");
     return false;
+  }
+
+  marks(name: string): boolean {
+    return this.#brownout.marks(name);
   }
 
   /** Decides about one piece of work for one call, and records the decision. */
@@ -164,6 +170,10 @@ class CallJudge implements OptionalWorkJudge {
     const answer = this.#policy.judge(name, this.#inbound, this.#draw);
     this.#answers.set(name, answer);
     return answer;
+  }
+
+  marks(name: string): boolean {
+    return this.#policy.marks(name);
   }
 
   /** The random number of the call. The cohort comes first, so that in all services the same users go without. */

@@ -16,7 +16,7 @@ import { statusName } from "../../grpc/context/finished-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { endedByClosing } from "../../grpc/status/local.js";
 import type { Failure } from "../../grpc/status/outcome.js";
-import { handlerNotRun } from "../../grpc/status/rejection.js";
+import { handlerNotRun, isKilled } from "../../grpc/status/rejection.js";
 import { retriesExhausted } from "../../grpc/status/relay.js";
 import type { RetryBudget } from "./budget.js";
 import type { RetryPolicy } from "./client-policy.js";
@@ -215,7 +215,8 @@ export abstract class RepeatingCall extends PipelineCall {
     const codes = policy.hedge?.nonFatalCodes ?? policy.options.codes;
     const held = attempt.attempt.heldUp === true;
     const unwanted = failure.status.code === Status.OK;
-    if (!unwanted && !delivered && !held && qualifies(failed, { codes })) {
+    const counts = !unwanted && !delivered && !held && !isKilled(failure.rejection);
+    if (counts && qualifies(failed, { codes })) {
       const { startedAtMs } = attempt.attempt;
       this.budget?.failure({ ...failure.ending(), startedAtMs }, this.record.priority);
     }

@@ -1,0 +1,14 @@
+import { readOptions } from "../../core/options.js";
+import { type FlagSource, flagSource } from "./source.js";
+
+/** Options of a kill switch that stands alone. */
+export interface KillSwitchOptions {
+  /** Where the flags come from. */
+  readonly flags: FlagSource;
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function resolveKillSwitch(given: KillSwitchOptions): FlagSource {
+  const { flags } = readOptions("killSwitch", given, ["flags"]);
+  return flagSource("killSwitch.flags", flags);
+}
