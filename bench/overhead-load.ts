@@ -72,34 +72,34 @@ export function start(caller: Caller, { kind, messages }: Load, done: Done): voi
 /**
  * Makes calls, a new one whenever one has ended. Resolves to how many of them were refused, which on a busy machine is
  * a policy's right; rejects at the first one that fails for another reason: a bench of failures measures nothing.
+ *
+ * Each slot awaits its call, as applications do. A call that is made inside the callback of another has that one's frames
+ * on its stack, and grpc-js captures the stack of every call: the price of that is not the price of a policy.
  */
-export function closedLoop(
+export async function closedLoop(
   { calls, concurrent }: Pick<Load, "calls" | "concurrent">,
   call: (done: Done) => void,
 ): Promise<number> {
-  return new Promise((resolve, reject) => {
-    let started = 0;
-    let running = 0;
-    let refused = 0;
-    const next = () => {
-      started += 1;
-      running += 1;
-      call(done);
-    };
-    const done: Done = (error) => {
-      running -= 1;
-      if (error !== undefined) {
-        if (!isRefusal(error)) {
-          reject(error);
-          return;
-        }
-        refused += 1;
-      }
-      if (started < calls) next();
-      else if (running === 0) resolve(refused);
-    };
-    for (let slot = 0; slot < Math.min(concurrent, calls); slot += 1) next();
-  });
+  let left = calls;
+  let refused = 0;
+  const once = () =>
+    new Promise<void>((resolve, reject) => {
+      call((error) => {
+        if (error === undefined) resolve();
+        else if (isRefusal(error)) {
+          refused += 1;
+          resolve();
+        } else reject(error);
+      });
+    });
+  const slot = async () => {
+    while (left > 0) {
+      left -= 1;
+      await once();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrent, calls) }, slot));
+  return refused;
 }
 
 /**

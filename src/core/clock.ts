@@ -43,8 +43,13 @@ export const systemClock: Clock = {
   wallNow: () => Date.now(),
   schedule(delayMs, task, options) {
     const ref = options?.ref ?? true;
-    let remainingMs = delayMs;
     let timer: NodeJS.Timeout;
+    if (delayMs <= maxTimerMs) {
+      timer = setTimeout(task, delayMs);
+      if (!ref) timer.unref();
+      return () => clearTimeout(timer);
+    }
+    let remainingMs = delayMs;
     const arm = () => {
       const stepMs = Math.min(remainingMs, maxTimerMs);
       remainingMs -= stepMs;

@@ -41,6 +41,8 @@ export interface GateHost {
   readonly clock: Clock;
   /** The call has passed the gates before those that take slots. Called only after `runToSlots`. */
   ready?(waited: boolean): void;
+  /** A wait in a queue is over, and the gates behind it are asked. */
+  resumed?(): void;
   /** The call has passed all gates. `waited`: it stood in a queue, so this is not called from inside `run`. */
   admitted(waited: boolean): void;
   /** A gate refused the call. Permits of the gates before it have been given back. */
@@ -239,6 +241,7 @@ export class GateRun<C> {
       if (!isRefusal(result)) abandon(result, false);
       return;
     }
+    this.#host.resumed?.();
     if (this.#take(result, gate, true)) this.#goOn(true);
   }
 

@@ -12,19 +12,19 @@ import { maxDurationMs } from "../core/options.js";
 import type { Channel, ChannelCall } from "./types.js";
 
 /**
- * How long after a call's deadline the timer of grpc-js fires, in milliseconds. Normally the toolkit's own timer ends
- * the call first; this one is the safety net. It is long, because the process may have been held up: then the toolkit's
- * timer first checks whether the answer has arrived, and the timer of grpc-js does not.
+ * How much later a deadline is for grpc-js while it makes the call, in milliseconds: longer than the longest timer of Node,
+ * so that grpc-js starts none of its own. That would fire without a look at whether the answer has arrived, and every call
+ * would pay for it.
  */
-const netMs = 300_000;
+const beyondTimersMs = 2 ** 31;
 
 /** A larger difference, in milliseconds, between wall clock and monotonic clock means that the wall clock was set. */
 const wallStepMs = 5;
 
 /**
  * A deadline in call options that a timer of the toolkit enforces. Everybody reads the true deadline from it, also
- * grpc-js when it writes `grpc-timeout`. Only while grpc-js makes the call, and starts its own timer, it is later by
- * the safety net.
+ * grpc-js when it writes `grpc-timeout`. Only while grpc-js makes the call, and would start its own timer, it is weeks
+ * later.
  *
  * This relies on how grpc-js reads a Date: `ResolvingCall` calls `getTime()` in its constructor to start its timer, and
  * `LoadBalancingCall` calls it again when it creates the stream. With a `parent`, or a `timeout` in a service config,
@@ -33,7 +33,7 @@ const wallStepMs = 5;
 export class CallDeadline extends Date {
   readonly #dueMs: number;
   readonly #clock: Clock;
-  /** The channel of the call applies the safety net, so that {@link callBelow} need not. */
+  /** The channel of the call keeps grpc-js from starting a timer, so that {@link callBelow} need not. */
   readonly #byChannel: boolean;
   #making = false;
 
@@ -60,8 +60,7 @@ export class CallDeadline extends Date {
   }
 
   override getTime(): number {
-    const epochMs = this.valueOf();
-    return this.#making ? epochMs + netMs : epochMs;
+    return this.#making ? super.valueOf() + beyondTimersMs : this.valueOf();
   }
 
   /** Epoch milliseconds. Setting the wall clock during a call does not change the time that is left. */
@@ -71,7 +70,7 @@ export class CallDeadline extends Date {
     return Math.abs(nowMs - epochMs) < wallStepMs ? epochMs : Math.floor(nowMs);
   }
 
-  /** Runs `call`, which makes a call of grpc-js, with the safety net in place. */
+  /** Runs `call`, which makes a call of grpc-js, so that it starts no timer. */
   make<T>(call: () => T): T {
     this.#making = true;
     try {
@@ -91,7 +90,7 @@ Object.defineProperty(CallDeadline.prototype, Symbol.toPrimitive, {
 
 type CreateCall = Parameters<Channel["createCall"]>;
 
-/** Makes a call of a channel. For a deadline that the toolkit enforces, the timer of grpc-js is the safety net only. */
+/** Makes a call of a channel. For a deadline that the toolkit enforces, grpc-js starts no timer. */
 export function createCall(
   channel: Channel,
   method: CreateCall[0],
@@ -111,8 +110,8 @@ export function createCall(
 }
 
 /**
- * Makes the call below an interceptor. Where the channel is none of {@link deadlineChannel}, this applies the safety
- * net: the innermost interceptor makes the call of grpc-js in it.
+ * Makes the call below an interceptor. Where the channel is none of {@link deadlineChannel}, this keeps grpc-js from
+ * starting a timer: the innermost interceptor makes the call of grpc-js in it.
  */
 export function callBelow(nextCall: NextCall, options: InterceptorOptions): ReturnType<NextCall> {
   const { deadline, parent } = options;

@@ -189,6 +189,17 @@ describe("an ordinary unary call", () => {
     expect(armed).toBe(timers);
   });
 
+  it("reads the clock when it is made, when it is started and when it ends", async () => {
+    const now = vi.fn(() => systemClock.now());
+    const { make } = caller(createWeir({ clock: { ...systemClock, now } }).client(full));
+    make();
+    await settled();
+    now.mockClear();
+    make();
+    await settled();
+    expect(now).toHaveBeenCalledTimes(3);
+  });
+
   it("makes no decision", async () => {
     const decisions: unknown[] = [];
     const weir = createWeir({ onDecision: (decision) => decisions.push(decision) });

@@ -40,6 +40,11 @@ export interface ClientPassage {
   readonly attempt: AttemptRecord;
   /** The trailers that the server sent. Absent until then, and where something else ended the attempt. */
   readonly trailers: Metadata | undefined;
+  /**
+   * When the attempt came to the gates, came out of the last queue, or ended: the latest of these. The clock is read once
+   * for each, for all gates.
+   */
+  readonly nowMs: number;
   /** Notes that a policy in mode `observe` would have refused the attempt. Its permit is held all the same. */
   wouldRefuse(refusal: Refusal, policy: PolicyName): void;
   /** The address of the server that the attempt went to; the target, or `unknown`, where none was chosen. */
@@ -97,6 +102,8 @@ export interface AttemptOwner {
   readonly record: CallRecord;
   readonly steps: AttemptSteps;
   readonly requests: ReplayBuffer;
+  /** The time now. The clock is read once for all that happens while the call starts. */
+  readonly nowMs: number;
   /** What the telemetry keeps of the call. */
   readonly trace: WaitObserver | undefined;
   /** Makes the call below, or gives the one that was made to learn the target. May throw. */
@@ -158,6 +165,8 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   /** The status with which this process ends the attempt, in the next tick. */
   #final: StatusObject | undefined;
   #ownCancel: string | undefined;
+  /** The latest reading of the clock, as long as it is the time of what happens now. */
+  #nowMs: number | undefined;
   /** When the call below was started. */
   #startedMs: number;
   /** The call below will be cancelled after this tick. */
@@ -192,8 +201,13 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
 
   /** When the attempt came through the gates, for its parts. The clock is read when the first of them asks. */
   get sentAtMs(): number {
-    this.attempt.sentAtMs ??= this.clock.now();
+    this.attempt.sentAtMs ??= this.nowMs;
     return this.attempt.sentAtMs;
+  }
+
+  get nowMs(): number {
+    this.#nowMs ??= this.#owner?.nowMs ?? this.clock.now();
+    return this.#nowMs;
   }
 
   /** The call that the attempt belongs to, until the attempt has ended. */
@@ -258,6 +272,10 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     pendingCalls.enter(this.#closed, record.connection);
   }
 
+  resumed(): void {
+    this.#nowMs = undefined;
+  }
+
   admitted(waited: boolean): void {
     const owner = this.#owner;
     if (owner === undefined || this.#final !== undefined) return;
@@ -272,7 +290,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
       this.finish(closed);
       return;
     }
-    this.#startedMs = this.clock.now();
+    this.#startedMs = this.nowMs;
     // The turn in a queue comes in the async context of the call that left it.
     this.record.restore(() => this.#startBelow(owner));
   }
@@ -490,6 +508,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
     this.#final = final;
     this.#leavePending();
     const { code, details } = final;
+    this.#nowMs = undefined;
     if (this.#next === undefined) this.#run?.settle("ignored");
     else this.#cancelQuietly(code === Status.OK ? Status.CANCELLED : code, details);
     process.nextTick(() => this.#end(final));
@@ -571,6 +590,7 @@ export class Attempt implements ClientListener, GateHost, ClientPassage {
   #note(status: StatusObject): Failure | undefined {
     const { record, attempt } = this;
     const nowMs = this.clock.now();
+    this.#nowMs = nowMs;
     const peer = this.getPeer();
     attempt.peer = peer;
     if (status.code === Status.OK) {

@@ -98,6 +98,11 @@ function decidedBy(
   attempts: readonly AttemptRecord[],
   { code, details, metadata }: StatusObject,
 ): AttemptRecord | undefined {
+  const [only] = attempts;
+  // The usual call, without a search.
+  if (code === Status.OK && attempts.length === 1 && only?.failure === undefined) {
+    return only?.endedAtMs === undefined || only.superseded === true ? undefined : only;
+  }
   return attempts.findLast(({ failure, endedAtMs, superseded }) => {
     if (code === Status.OK) {
       return endedAtMs !== undefined && failure === undefined && superseded !== true;

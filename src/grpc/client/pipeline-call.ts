@@ -143,6 +143,8 @@ export class PipelineCall
   #deadline: CallDeadline | undefined;
   #ownMetadata = false;
   #started = false;
+  #starting = false;
+  #startMs: number | undefined;
   #cancelled: StatusObject | undefined;
   /** The attempts that run. */
   #live = noAttempts;
@@ -271,6 +273,14 @@ export class PipelineCall
     return this.#ended;
   }
 
+  /** The time now. The clock is read once for all that happens while the call starts. */
+  get nowMs(): number {
+    const { clock } = this.record;
+    if (!this.#starting) return clock.now();
+    this.#startMs ??= clock.now();
+    return this.#startMs;
+  }
+
   /** When the call ended, for its watches. The clock is read when the first of them asks. */
   get endedAtMs(): number {
     this.#endedAtMs ??= this.record.clock.now();
@@ -341,7 +351,7 @@ export class PipelineCall
   protected launch(cause: AttemptRecord["cause"], delayMs: number, after?: StatusObject): void {
     if (this.#ended || this.#committed !== undefined) return;
     const attempt = this.#repeats
-      ? this.#repeated(this.record.startAttempt(cause, delayMs, after))
+      ? this.#repeated(this.record.startAttempt(cause, this.nowMs, delayMs, after))
       : this.#onlyAttempt();
     this.#live = this.#live.length === 0 ? [attempt] : [...this.#live, attempt];
     this.#latest = attempt;
@@ -353,7 +363,8 @@ export class PipelineCall
 
   #onlyAttempt(): Attempt {
     const options = this.#deadline === undefined ? this.options : this.#ownOptions();
-    const record = this.steps.tracked ? attemptOf(options, this.record) : noAttempt;
+    const { tracked } = this.steps;
+    const record = tracked ? attemptOf(options, this.record, this.nowMs) : noAttempt;
     return new Attempt(this, record, this.metadata, options);
   }
 
@@ -437,6 +448,19 @@ export class PipelineCall
       this.finish(this.#cancelled);
       return;
     }
+    this.#starting = true;
+    try {
+      if (!this.#beginParts()) return;
+      this.trace = this.record.trace;
+      if (this.#repeats) this.keepMetadata();
+      this.begin();
+    } finally {
+      this.#starting = false;
+    }
+  }
+
+  /** False when a part has ended the call. */
+  #beginParts(): boolean {
     for (const part of this.steps.calls) {
       const watch = part.begin(this);
       if (watch !== undefined) {
@@ -444,11 +468,9 @@ export class PipelineCall
         if (this.#watches === undefined) this.#watches = [watch];
         else this.#watches.push(watch);
       }
-      if (this.#ended) return;
+      if (this.#ended) return false;
     }
-    this.trace = this.record.trace;
-    if (this.#repeats) this.keepMetadata();
-    this.begin();
+    return true;
   }
 
   override sendMessageWithContext(context: MessageContext, message: unknown): void {
@@ -604,12 +626,17 @@ export class PipelineCall
       return;
     }
     if (!this.#commit(attempt)) return;
-    try {
-      this.#showHeldMetadata(attempt);
-    } finally {
+    const { heldMetadata } = attempt;
+    if (heldMetadata === undefined) {
       if (this.#streamedResponse) this.streamed(message);
       this.showMessage(message);
+      return;
     }
+    attempt.heldMetadata = undefined;
+    // In one scope, which costs as much as what runs in it.
+    if (this.steps.restores) {
+      this.record.restoreWith(PipelineCall.#showResponse, this, heldMetadata, message);
+    } else PipelineCall.#showResponse(this, heldMetadata, message);
   }
 
   attemptEnded(attempt: Attempt, status: StatusObject, failure: Failure | undefined): void {
@@ -737,9 +764,30 @@ export class PipelineCall
     this.#headersShown = true;
     const listener = this.#listener;
     if (listener?.onReceiveMetadata === undefined) return;
-    if (this.steps.restores) this.record.restoreWith(emitMetadata, listener, metadata);
+    if (this.steps.restores) this.record.restoreWith(emitMetadata, listener, metadata, undefined);
     else emitMetadata(listener, metadata);
   }
+
+  /** Shows a single response whose headers were held back. Called in the caller's async context. */
+  static readonly #showResponse = (
+    call: PipelineCall,
+    metadata: Metadata,
+    message: unknown,
+  ): void => {
+    const listener = call.#listener;
+    try {
+      if (!call.#headersShown) {
+        call.#headersShown = true;
+        listener?.onReceiveMetadata?.(metadata);
+      }
+    } finally {
+      if (!call.#ended) {
+        call.#readWanted = false;
+        call.#answered = true;
+        listener?.onReceiveMessage?.(message);
+      }
+    }
+  };
 
   #showHeldMetadata(attempt: Attempt): void {
     const metadata = attempt.heldMetadata;
@@ -776,7 +824,7 @@ export class PipelineCall
   #emitMessage(message: unknown): void {
     const listener = this.#listener;
     if (listener?.onReceiveMessage === undefined) return;
-    if (this.steps.restores) this.record.restoreWith(emitMessage, listener, message);
+    if (this.steps.restores) this.record.restoreWith(emitMessage, listener, message, undefined);
     else emitMessage(listener, message);
   }
 

@@ -194,9 +194,9 @@ export class CallRecord {
     return this.#scope.runInAsyncScope(fn, undefined, ...args);
   }
 
-  /** The same for a function of two arguments, without arrays: it is called for each event of each call. */
-  restoreWith<A, B>(fn: (a: A, b: B) => void, a: A, b: B): void {
-    this.#scope.runInAsyncScope(fn, undefined, a, b);
+  /** The same for a function of up to three arguments, without arrays: it is called for each event of each call. */
+  restoreWith<A, B, C>(fn: (a: A, b: B, c: C) => void, a: A, b: B, c: C): void {
+    this.#scope.runInAsyncScope(fn, undefined, a, b, c);
   }
 
   /** Notes a decision, counts it and notifies the observer. `attempt`: the number of the one that it is about. */
@@ -232,6 +232,7 @@ export class CallRecord {
   /** Adds the attempt that is about to start. */
   startAttempt(
     cause: AttemptRecord["cause"],
+    nowMs: number,
     delayMs: number,
     after?: StatusObject,
   ): AttemptRecord {
@@ -242,7 +243,7 @@ export class CallRecord {
       number: this.attemptCount + 1,
       previous: this.attemptsSinceProgress,
       cause,
-      startedAtMs: this.clock.now(),
+      startedAtMs: nowMs,
       delayMs,
       untilMs: this.deadlineMs,
       after,
@@ -263,10 +264,10 @@ export class CallRecord {
   }
 
   /** The attempt of a part that makes no others: the first of the call. */
-  firstAttempt(): AttemptRecord {
+  firstAttempt(nowMs: number): AttemptRecord {
     const [first] = this.attempts;
     if (first !== undefined) return first;
-    const attempt = this.startAttempt("first", 0);
+    const attempt = this.startAttempt("first", nowMs, 0);
     this.#seenAbove = attempt;
     return attempt;
   }
@@ -365,8 +366,12 @@ function hasRecord(options: OptionsWithOwn): options is OptionsWithRecord {
 }
 
 /** The attempt that these options belong to; without a retrying call above, the call's only one. */
-export function attemptOf(options: OptionsWithOwn, record: CallRecord): AttemptRecord {
-  return options[attemptKey] ?? record.firstAttempt();
+export function attemptOf(
+  options: OptionsWithOwn,
+  record: CallRecord,
+  nowMs: number,
+): AttemptRecord {
+  return options[attemptKey] ?? record.firstAttempt(nowMs);
 }
 
 /** What `weir.with` can set for one call, beside the options that grpc-js knows. */

@@ -124,13 +124,17 @@ export class Breaker {
     }
   }
 
-  /** Admits a call or refuses it. The permit must be settled; that of a probe expires after `probeLeaseMs`. */
-  acquire(call: BreakerCall = ordinary): BreakerPermit | BreakerRefusal {
+  /**
+   * Admits a call or refuses it. The permit must be settled; that of a probe expires after `probeLeaseMs`.
+   *
+   * @param givenMs The time now, where it has been read. The usual case reads no clock.
+   */
+  acquire(call: BreakerCall = ordinary, givenMs?: number): BreakerPermit | BreakerRefusal {
     const usual = this.#state;
     if (!this.#timed && usual.kind === "closed" && usual.ramp === undefined) {
       return new BreakerPermit(this, usual, 0, false, usual.events);
     }
-    const nowMs = this.#clock.now();
+    const nowMs = givenMs ?? this.#clock.now();
     const state = this.#at(nowMs);
     switch (state.kind) {
       case "closed":
@@ -219,9 +223,13 @@ export class Breaker {
   }
 
   /** For its permits: the call of one has ended. */
-  ended(permit: BreakerPermit, outcome: Outcome, ending: Ending | undefined): void {
+  ended(
+    permit: BreakerPermit,
+    outcome: Outcome,
+    ending: Ending | undefined,
+    nowMs = this.#clock.now(),
+  ): void {
     const { state, peer } = permit;
-    const nowMs = this.#clock.now();
     if (peer !== undefined && outcome !== "ignored") {
       const bad = outcome === "failure" || isSlow(permit, this.#options, nowMs);
       this.#known.peers.note(peer, bad, nowMs);
@@ -383,6 +391,7 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
   older: CallInFlight | undefined;
   newer: CallInFlight | undefined;
   readonly #breaker: Breaker;
+  #endedAtMs: number | undefined;
 
   constructor(
     breaker: Breaker,
@@ -399,8 +408,10 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
     this.knownEvents = knownEvents;
   }
 
-  override settle(outcome: Outcome, ending?: Ending, peer?: string): void {
+  /** @param endedAtMs So that the clock is not read again. */
+  override settle(outcome: Outcome, ending?: Ending, peer?: string, endedAtMs?: number): void {
     this.peer = peer;
+    this.#endedAtMs = endedAtMs;
     super.settle(outcome, ending);
   }
 
@@ -410,6 +421,6 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
-    this.#breaker.ended(this, outcome, ending);
+    this.#breaker.ended(this, outcome, ending, this.#endedAtMs);
   }
 }

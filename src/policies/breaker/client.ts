@@ -133,9 +133,9 @@ class BreakerPolicy extends BreakerSet {
     const key = this.#keyOf(record);
     const breaker = this.for(key);
     const call = callOf(record);
-    let admission = breaker.acquire(call);
+    let admission = breaker.acquire(call, passage.nowMs);
     if (isRefusal(admission) && tellConnectivity(breaker, record))
-      admission = breaker.acquire(call);
+      admission = breaker.acquire(call, passage.nowMs);
     return isRefusal(admission) ? admission : this.#judge.permit(admission, passage, key);
   }
 }
@@ -251,7 +251,7 @@ class OutcomeJudge {
     if (this.#parts.outcome !== undefined) record.metadata = keepMetadata(record.metadata);
     // Retries and hedges use the usual time too.
     record.usual = this.#usualOf(key, record.method);
-    return new JudgedPermit(this, inner, passage, key, this.#parts.clock.now());
+    return new JudgedPermit(this, inner, passage, key, passage.nowMs);
   }
 
   /** @param delivered It is a stream that had a message: its time has been recorded then. */
@@ -262,9 +262,9 @@ class OutcomeJudge {
     outcome: Outcome,
     delivered: boolean,
   ): Outcome {
-    const { clock, outcome: ask } = this.#parts;
+    const { outcome: ask } = this.#parts;
     if (ask === undefined && outcome === "ignored") return outcome;
-    this.#nowMs = clock.now();
+    this.#nowMs = passage.nowMs;
     const durationMs = this.#nowMs - sinceMs;
     const chosen = ask && this.#ask(ask, passage, outcome, durationMs);
     const counts = chosen ?? (this.#tooShort(passage, key, sinceMs, outcome) ? "ignored" : outcome);
@@ -371,7 +371,7 @@ class JudgedPermit extends OncePermit {
     const delivered = this.#delivered;
     const counts = judge.judge(this.#passage, this.#key, this.#sinceMs, outcome, delivered);
     const peer = counts === "ignored" ? undefined : judge.peerOf(this.#passage);
-    this.#inner.settle(counts, ending, peer);
+    this.#inner.settle(counts, ending, peer, this.#passage.nowMs);
   }
 
   delivered(): void {

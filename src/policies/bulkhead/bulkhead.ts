@@ -245,6 +245,7 @@ export class Bulkhead {
    * @param deadlineMs On the monotonic clock, `Infinity` for none.
    * @param weight Permits that it takes, a whole number of at least 1.
    * @param name Its partition. The default one for a name that no partition has.
+   * @param givenMs The time now, where it has been read.
    */
   enter(
     rank: number,
@@ -252,6 +253,7 @@ export class Bulkhead {
     onGranted: OnGranted,
     weight = 1,
     name?: string,
+    givenMs?: number,
   ): GateAnswer {
     const partitions = this.#partitions;
     const partition = name === undefined ? partitions.unnamed : partitions.named(name);
@@ -260,7 +262,7 @@ export class Bulkhead {
     }
     // A call that has no deadline and finds room costs no reading of the clock.
     const hasDeadline = deadlineMs !== Infinity;
-    const nowMs = hasDeadline ? this.#clock.now() : 0;
+    const nowMs = hasDeadline ? (givenMs ?? this.#clock.now()) : 0;
     if (hasDeadline && deadlineMs <= nowMs) {
       return this.#refuse(partition, "DEADLINE_EXPIRED", "the deadline had passed");
     }

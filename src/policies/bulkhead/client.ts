@@ -98,7 +98,8 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
     return this.mode;
   }
 
-  enter({ record }: ClientPassage, onGranted: OnGranted): GateAnswer {
+  enter(passage: ClientPassage, onGranted: OnGranted): GateAnswer {
+    const { record } = passage;
     const { calls, streams } = this.#bulkheads.get(this.#keyOf(record));
     const bulkhead = streams === undefined || record.kind === "unary" ? calls : streams;
     const { weight, partition } = this.#hooks;
@@ -108,6 +109,7 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
       onGranted,
       weightOf(weight, record, this.#report, "bulkhead.weight"),
       partitionOf(partition, record, this.#report, "bulkhead.partition"),
+      passage.nowMs,
     );
   }
 

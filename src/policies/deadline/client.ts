@@ -111,7 +111,7 @@ class DeadlineWatch implements CallWatch {
     const record = this.#record;
     const { inbound, startedAtMs } = record;
     const { parent, deadline: asGiven } = call.options;
-    const nowMs = this.#clock.now();
+    const { nowMs } = call;
     const given = toMonotonic(asGiven, this.#clock, nowMs);
     if (given === undefined) {
       call.finish({

@@ -92,7 +92,7 @@ class FaultyCall extends PipelineCall {
     policy: FaultsPolicy<FaultCall>,
   ) {
     super(options, nextCall, segment);
-    this.#attempt = attemptOf(options, this.record);
+    this.#attempt = attemptOf(options, this.record, this.record.clock.now());
     this.#policy = policy;
     this.#enforced = policy.mode === "enforce";
   }

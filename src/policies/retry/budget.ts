@@ -172,8 +172,8 @@ export class RetryBudget {
   }
 
   /** A call starts. Its retries and hedges are not calls. */
-  call(priority: Priority = "normal"): void {
-    this.#window.call(priorityRank[priority], this.#clock.now());
+  call(priority: Priority = "normal", nowMs = this.#clock.now()): void {
+    this.#window.call(priorityRank[priority], nowMs);
   }
 
   /** An attempt ended with OK. */

@@ -65,7 +65,7 @@ export abstract class RepeatingCall extends PipelineCall {
     super.begin();
     // Now: without a channel, the target of the budget is known from the first attempt on.
     this.budget = this.policy.budgetOf(this.record);
-    this.budget?.call(this.record.priority);
+    this.budget?.call(this.record.priority, this.nowMs);
   }
 
   /** How many services above are retrying the inbound call already. */
