@@ -1,4 +1,12 @@
+export type { AnswerCache } from "./policies/fallback/stale-cache/answer-cache.js";
+export type { MemoryAnswerCacheOptions } from "./policies/fallback/stale-cache/memory-answer-cache.js";
 export type { LeaseSnapshot } from "./policies/rate-limit/leases.js";
+export {
+  type RedisAnswerCache,
+  type RedisAnswerCacheOptions,
+  type RedisAnswerCacheSnapshot,
+  redisAnswerCache,
+} from "./redis/answer-cache.js";
 export type {
   ChannelListener,
   FromNodeRedisOptions,

@@ -85,7 +85,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/retry": ["idempotency"],
   grpc: ["fallback", "faults", "flags", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
-  redis: ["idempotency", "rate-limit"],
+  redis: ["fallback", "idempotency", "rate-limit"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */

@@ -57,6 +57,7 @@ export class ProviderLoad {
 /** What the chain needs to know of a provider. */
 export interface FallbackCandidate {
   readonly load: ProviderLoad;
+  readonly storeAway?: boolean;
 }
 
 /** The call that looks for another answer. */
@@ -205,7 +206,7 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   #count(provider: P, reply: Exclude<FallbackReply<A>, { readonly kind: "answer" }>): void {
     if (reply.kind === "none") {
       provider.load.counts.none += 1;
-      this.#note(provider, "nothing");
+      this.#note(provider, provider.storeAway === true ? "nothing, the store is away" : "nothing");
       return;
     }
     provider.load.counts.failed += 1;

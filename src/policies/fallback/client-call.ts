@@ -74,8 +74,8 @@ export class FallbackCall extends PrimaryCall {
     this.#run.start();
   }
 
-  protected override fresh(answer: FallbackAnswer, { load }: StaleCache): void {
-    this.decide("fallback", `${load.limits.name}, fresh${ageText(answer)}`);
+  protected override fresh(answer: FallbackAnswer, cache: StaleCache): void {
+    this.#decideFrom(cache, `${cache.load.limits.name}, fresh${ageText(answer)}`);
     this.#give(answer, []);
   }
 
@@ -93,10 +93,16 @@ export class FallbackCall extends PrimaryCall {
     this.#cancelProvider?.();
   }
 
-  #answered(answer: FallbackAnswer, { load }: FallbackSource, failure: StatusObject): void {
+  #decideFrom({ storeAway }: FallbackSource, detail: string): void {
+    if (storeAway === true) {
+      this.decide("fallback", `${detail}; from this process, the store is away`, "STORE_AWAY");
+    } else this.decide("fallback", detail);
+  }
+
+  #answered(answer: FallbackAnswer, source: FallbackSource, failure: StatusObject): void {
     const { record } = this;
-    const { name } = load.limits;
-    this.decide("fallback", `${name}${ageText(answer)}, instead of ${Status[failure.code]}`);
+    const { name } = source.load.limits;
+    this.#decideFrom(source, `${name}${ageText(answer)}, instead of ${Status[failure.code]}`);
     const degradations = [fallbackDegradation(name, record.method, answer.ageMs)];
     record.inbound?.degraded(degradations);
     this.#give(answer, degradations);

@@ -1,4 +1,5 @@
 import type { ControlledPolicy, Mode } from "../../core/control.js";
+import type { Gauges } from "../../core/gauges.js";
 import { durationMs, InvalidOptionError, readOptions } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import { reportSafely } from "../../core/user-code.js";
@@ -102,6 +103,10 @@ export class FallbackPolicy implements ControlledPolicy {
     const { report } = this.#environment;
     const sources = this.sources.filter((source) => accepts(source, late, report));
     return sources.map(({ load }) => load.limits);
+  }
+
+  measure(gauges: Gauges): void {
+    this.cache?.measure(gauges);
   }
 
   snapshot(): FallbackSnapshot {

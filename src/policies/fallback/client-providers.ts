@@ -102,6 +102,8 @@ export interface FallbackSource {
   readonly when: FallbackProviderOptions["when"];
   /** It calls no function of the user's, so that it is asked in `observe` too. It does not need the request. */
   readonly harmless: boolean;
+  /** Its answers are in a store that it cannot reach now. */
+  readonly storeAway?: boolean;
   /** `undefined`: it has no answer to this call. May throw. */
   ask(call: AskedCall): Known<ProvidedAnswer | undefined>;
 }

@@ -7,6 +7,11 @@ export interface AnswerCache {
   get(key: string): Known<Uint8Array | null | undefined>;
   /** Keeps the value for at most `ttlMs` milliseconds. A store may drop values earlier to make room. */
   set(key: string, value: Uint8Array, ttlMs: number): Known<unknown>;
+  /**
+   * True while it cannot reach what processes share, and answers by what it has in this process. A call that is answered then
+   * has a decision with the reason `STORE_AWAY`. @defaultValue false
+   */
+  readonly away?: boolean;
 }
 
 /** A value, or a promise of one. */

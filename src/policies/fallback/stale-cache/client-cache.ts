@@ -1,6 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type { Metadata } from "@grpc/grpc-js";
 import type { Clock, Random } from "../../../core/clock.js";
+import type { Gauges } from "../../../core/gauges.js";
 import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
 import {
   answerOf,
@@ -58,6 +59,8 @@ export interface StaleCacheSnapshot {
   readonly storeFailures: number;
   /** Calls on the wire that may be shared now. */
   readonly flights: number;
+  /** The store failed when it was used last, or answers by what it has in this process. Absent without a store of yours. */
+  readonly storeAway?: boolean;
   /** With the memory of this process as the store. */
   readonly entries?: number;
   /** The same. */
@@ -75,6 +78,7 @@ export class StaleCache implements FallbackSource {
   readonly #store: AnswerCache;
   readonly #environment: Environment;
   #reportedBytes = false;
+  #storeAway = false;
 
   constructor(
     { limits, when }: FallbackProvider,
@@ -87,6 +91,18 @@ export class StaleCache implements FallbackSource {
     this.options = options;
     this.#store = store;
     this.#environment = environment;
+  }
+
+  /** The store failed when it was used last, or has answered by what it has in this process. */
+  get storeAway(): boolean {
+    return this.#storeAway || this.#store.away === true;
+  }
+
+  /** Tells whether the store is away, if the answers are not in the memory of this process. */
+  measure(gauges: Gauges): void {
+    if (this.#store instanceof MemoryAnswerCache) return;
+    const labels = { policy: "fallback", side: "client" } as const;
+    gauges.note("storeAway", this.storeAway ? 1 : 0, labels);
   }
 
   /** `undefined`: the answer to this call is not stored. */
@@ -138,7 +154,9 @@ export class StaleCache implements FallbackSource {
     const ttlMs = Math.max(this.options.staleIfErrorMs, this.options.freshMs);
     whenKnown(
       () => this.#store.set(key, encodeAnswer({ storedAtMs, reading, messages }), ttlMs),
-      () => {},
+      () => {
+        this.#storeAway = false;
+      },
       (error) => this.#storeFailed(error),
     );
   }
@@ -154,7 +172,10 @@ export class StaleCache implements FallbackSource {
 
   snapshot(): StaleCacheSnapshot {
     const { sharedCalls } = this;
-    const store = this.#store instanceof MemoryAnswerCache ? this.#store.snapshot() : {};
+    const store =
+      this.#store instanceof MemoryAnswerCache
+        ? this.#store.snapshot()
+        : { storeAway: this.storeAway };
     return { ...this.counts, shared: sharedCalls.shared, flights: sharedCalls.size, ...store };
   }
 
@@ -167,6 +188,7 @@ export class StaleCache implements FallbackSource {
   ): Known<ProvidedAnswer | undefined> {
     const read = (bytes: Uint8Array | null | undefined) => {
       let answer: ProvidedAnswer | undefined;
+      this.#storeAway = false;
       try {
         answer = this.#read(kind, definition, bytes, ages);
       } catch (error) {
@@ -175,17 +197,21 @@ export class StaleCache implements FallbackSource {
       count(answer !== undefined);
       return answer;
     };
+    const failed = (error: unknown) => {
+      count(false);
+      return this.#storeFailed(error);
+    };
     let got: Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
     try {
       got = answerOf(() => this.#store.get(key));
     } catch (error) {
-      got = this.#storeFailed(error);
+      return failed(error);
     }
-    if (!(got instanceof Promise)) return read(got);
-    return got.then(read, (error: unknown) => read(this.#storeFailed(error)));
+    return got instanceof Promise ? got.then(read, failed) : read(got);
   }
 
   #storeFailed(error: unknown): undefined {
+    this.#storeAway = true;
     this.counts.storeFailures += 1;
     reportSafely(this.#environment.report, error, "staleCache.store");
   }

@@ -34,6 +34,7 @@ export interface MemoryAnswerCacheSnapshot {
 
 interface StoredAnswer {
   readonly value: Uint8Array;
+  readonly storedAtMs: number;
   readonly expiresAtMs: number;
 }
 
@@ -54,16 +55,21 @@ export class MemoryAnswerCache implements AnswerCache {
     });
   }
 
-  get(key: string): Uint8Array | undefined {
+  /** @param maxAgeMs Only a value that was stored in the last so many milliseconds. */
+  get(key: string, maxAgeMs = Infinity): Uint8Array | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
-    if (entry.expiresAtMs > this.#clock.now()) return entry.value;
+    const nowMs = this.#clock.now();
+    if (entry.expiresAtMs > nowMs) {
+      return nowMs - entry.storedAtMs < maxAgeMs ? entry.value : undefined;
+    }
     this.#entries.delete(key);
     return undefined;
   }
 
   set(key: string, value: Uint8Array, ttlMs: number): void {
-    this.#entries.set(key, { value, expiresAtMs: this.#clock.now() + ttlMs });
+    const storedAtMs = this.#clock.now();
+    this.#entries.set(key, { value, storedAtMs, expiresAtMs: storedAtMs + ttlMs });
     if (this.#entries.size > this.#maxEntries) this.#entries.pop();
   }
 

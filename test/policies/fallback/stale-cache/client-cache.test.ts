@@ -617,6 +617,80 @@ describe("a stored answer", () => {
   });
 });
 
+describe("a stale cache whose store is away", () => {
+  /** A store with a memory of its own, that can lose what it shares. */
+  function shared() {
+    const kept = new Map<string, Uint8Array>();
+    const store = {
+      away: false,
+      get: (key: string) => kept.get(key),
+      set: (key: string, value: Uint8Array) => void kept.set(key, value),
+    };
+    return { store, kept };
+  }
+
+  it("answers by what the store has in this process, and says so in its decision", async () => {
+    const { store } = shared();
+    const made = await cached({ shared: true, store });
+    await made.call("unary");
+    made.state.down = true;
+    store.away = true;
+    expect((await made.call("unary")).code).toBe(Status.OK);
+    expect(made.decisions).toMatchObject([{ verdict: "fallback", reason: "STORE_AWAY" }]);
+    expect(made.decisions[0]?.detail).toMatch(
+      /^stale-cache, \d+ ms old, instead of UNAVAILABLE; from this process, the store is away$/,
+    );
+    expect(made.cache()).toMatchObject({ storeAway: true, storeFailures: 0 });
+    store.away = false;
+    expect((await made.call("unary")).code).toBe(Status.OK);
+    expect(made.decisions.at(-1)?.reason).toBeUndefined();
+    expect(made.cache().storeAway).toBe(false);
+  });
+
+  it("says so, too, of a fresh answer", async () => {
+    const { store } = shared();
+    const made = await cached({ shared: true, freshMs: 1_000, store });
+    await made.call("unary");
+    store.away = true;
+    expect((await made.call("unary")).code).toBe(Status.OK);
+    expect(made.state.calls).toBe(1);
+    expect(made.decisions).toMatchObject([{ verdict: "fallback", reason: "STORE_AWAY" }]);
+  });
+
+  it.each<[string, AnswerCache]>([
+    ["is away", { away: true, get: () => undefined, set: () => {} }],
+    ["rejects", { get: () => Promise.reject(new Error("get")), set: () => {} }],
+  ])("says so when there is no answer either, because the store %s", async (_how, store) => {
+    const made = await cached({ shared: true, store }, { onError: () => {} });
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.UNAVAILABLE);
+    expect(made.decisions).toMatchObject([
+      { reason: "FALLBACK_UNANSWERED", detail: "stale-cache: nothing, the store is away" },
+    ]);
+    expect(made.cache().storeAway).toBe(true);
+  });
+
+  it("is back when the store takes an answer", async () => {
+    let broken = true;
+    const store: AnswerCache = {
+      get: () => (broken ? Promise.reject(new Error("get")) : undefined),
+      set: () => {},
+    };
+    const made = await cached({ shared: true, store }, { onError: () => {} });
+    made.state.down = true;
+    await made.call("unary");
+    expect(made.cache().storeAway).toBe(true);
+    made.state.down = broken = false;
+    await made.call("unary");
+    expect(made.cache().storeAway).toBe(false);
+  });
+
+  it("has no such number where the answers are in this process", async () => {
+    const made = await cached({ shared: true });
+    expect(made.cache()).not.toHaveProperty("storeAway");
+  });
+});
+
 describe("a stale cache that has nothing to give", () => {
   it("does not ask the store for a caller without a name, and misses no answer", async () => {
     let asked = 0;
