@@ -11,13 +11,18 @@ import { RedisError, type RedisOptions, redisOptionNames, ScriptRunner, script }
 //   until        when the lease runs out, in microseconds of the time of Redis; only while somebody holds the key
 //   answer       in base64; only when the call has been answered
 //
-// A key that was released keeps its token for a second. No entry expires before the time of Redis has passed its token: so
-// tokens also grow where that time is put back.
+// No entry goes before the time of Redis has passed its token, also a key that was released: so tokens grow even where that
+// time is put back. Where it has been, the next token is larger by a number that the holder's name decides: after a failover
+// two servers may both go on from the same token, and must not come to the same one.
+//
+// A Redis that is full refuses the first command of a script that needs memory, unless the script has written before. A claim
+// begins with one, and is refused. The others begin with the expiry, so that calls that run keep their leases and get their
+// answers stored: their effects are made already.
 
-/** `expire(key, atUs, token)`: the entry goes at that time, and not before the time of its token. */
+/** `expire(atUs, token)`: the entry goes at that time, or when the time has passed its token. */
 const expire = `
 local function expire(atUs, token)
-  redis.call('PEXPIREAT', KEYS[1], text(math.floor(math.max(atUs, token + 1000000) / 1000)))
+  redis.call('PEXPIREAT', KEYS[1], text(math.floor(math.max(atUs, token) / 1000) + 1))
 end
 `;
 
@@ -33,7 +38,10 @@ if answer or untilUs > nowUs then
   if entry[3] == ARGV[2] then return {'started', entry[1]} end
   return {'running', text(untilUs - nowUs)}
 end
-local token = math.max(last + 1, nowUs)
+local token = nowUs
+if token <= last then
+  token = last + 1 + tonumber(string.sub(redis.sha1hex(ARGV[2]), 1, 5), 16)
+end
 local leaseUs = ARGV[3] * 1000
 redis.call('HSET', KEYS[1], 'token', text(token), 'fingerprint', ARGV[1], 'holder', ARGV[2],
   'until', text(nowUs + leaseUs))
@@ -49,8 +57,8 @@ const renew = script(
 local entry = redis.call('HMGET', KEYS[1], 'token', 'until')
 if entry[1] ~= ARGV[1] or not entry[2] then return {'no'} end
 local leaseUs = ARGV[2] * 1000
-redis.call('HSET', KEYS[1], 'until', text(nowUs + leaseUs))
 expire(nowUs + 2 * leaseUs, tonumber(ARGV[1]))
+redis.call('HSET', KEYS[1], 'until', text(nowUs + leaseUs))
 return {'yes'}
 `,
 );
@@ -64,9 +72,9 @@ if entry[1] ~= ARGV[1] then return {'no'} end
 if not entry[2] then
   return {redis.call('HEXISTS', KEYS[1], 'answer') == 1 and 'yes' or 'no'}
 end
+expire(nowUs + ARGV[3] * 1000, tonumber(ARGV[1]))
 redis.call('HSET', KEYS[1], 'answer', ARGV[2])
 redis.call('HDEL', KEYS[1], 'until', 'holder')
-expire(nowUs + ARGV[3] * 1000, tonumber(ARGV[1]))
 return {'yes'}
 `,
 );
@@ -103,8 +111,8 @@ return {'yes'}
  *   behind the clock of the old one by more than the time since the old token, the new token is smaller. A resource that
  *   refuses smaller tokens then refuses the new holder, until the clocks have caught up: the effect is still made once, but
  *   by the old holder. A master that is cut off and not yet demoted answers those who still reach it.
- * - **A Redis that is full** and evicts nothing refuses claims of new keys and answers: these reject. Answers that it has are
- *   still given, and keys still released.
+ * - **A Redis that is full** and evicts nothing refuses claims that would start: these reject. Answers that it has are still
+ *   given. Calls that run keep their leases, and their answers are stored, beyond `maxmemory` by as much as these take.
  *
  * So run it with `maxmemory-policy noeviction` and enough memory, with `appendonly yes` (`appendfsync always` where a crash of the
  * machine must lose nothing), and keep the clocks of masters and replicas together. An entry takes about 300 bytes, and four
