@@ -28,7 +28,7 @@ export type {
   TraceIds,
 } from "./grpc/context/finished-call.js";
 export type { CallHistory, HistoryOptions } from "./grpc/context/history.js";
-export type { CurrentCall } from "./grpc/context/inbound-call.js";
+export type { CurrentCall, HeldKey } from "./grpc/context/inbound-call.js";
 export { currentCall, detached } from "./grpc/context/inbound-call.js";
 export { cohortKey, priorityKey } from "./grpc/metadata.js";
 export type { Degradation } from "./grpc/status/degraded.js";
@@ -68,6 +68,7 @@ export type { FaultsControl, FaultsSnapshot } from "./policies/faults/faults.js"
 export type { FlagChange, FlagsSnapshot } from "./policies/flags/flags.js";
 export type { FlagSource, FlagValue, StaticFlags } from "./policies/flags/source.js";
 export { staticFlags } from "./policies/flags/source.js";
+export type { IdempotencySnapshot } from "./policies/idempotency/server.js";
 export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
 export type { RetrySnapshot } from "./policies/retry/client-policy.js";
 export type { ThrottlePolicySnapshot, ThrottlesSnapshot } from "./policies/throttle/client.js";

@@ -49,6 +49,24 @@ export type { FaultInbound, ServerFaultsOptions } from "./policies/faults/server
 export { faults } from "./policies/faults/server.js";
 export type { KillSwitchOptions } from "./policies/flags/options.js";
 export { killSwitch } from "./policies/flags/server.js";
+export type { IdempotencyKeysSnapshot } from "./policies/idempotency/keys.js";
+export type { MemoryStoreSnapshot } from "./policies/idempotency/memory-store.js";
+export type {
+  IdempotencyPolicyOptions,
+  IdempotencySnapshot,
+} from "./policies/idempotency/server.js";
+export { idempotency } from "./policies/idempotency/server.js";
+export type {
+  AnsweredStatus,
+  IdempotentMethodOptions,
+  ServerIdempotencyOptions,
+} from "./policies/idempotency/server-options.js";
+export type {
+  ClaimAnswer,
+  Eventually,
+  IdempotencyStore,
+  KeyClaim,
+} from "./policies/idempotency/store.js";
 export type { Limit } from "./policies/limits/limit.js";
 export type { LimitOptions } from "./policies/limits/options.js";
 export type { PressureSnapshot } from "./policies/pressure/meter.js";

@@ -26,6 +26,7 @@ export const controlledNames = [
   "deadline-guard",
   "feasibility",
   "quota",
+  "idempotency",
   "admission",
   "fallback",
   "brownout",

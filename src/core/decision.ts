@@ -17,6 +17,7 @@ export type PolicyName =
   | "deadline-guard"
   | "feasibility"
   | "quota"
+  | "idempotency"
   | "admission"
   | "flags";
 
@@ -29,6 +30,7 @@ export type PolicyName =
  * - `retry`: another attempt follows.
  * - `hedge`: another attempt starts beside those that run.
  * - `fallback`: something else answers the call.
+ * - `replay`: the answer to an earlier call with the same idempotency key answers the call.
  * - `skip`: it left out optional work.
  * - `inject`: it injected a fault.
  * - `stop`: no further attempt follows.
@@ -43,6 +45,7 @@ export type Verdict =
   | "retry"
   | "hedge"
   | "fallback"
+  | "replay"
   | "skip"
   | "inject"
   | "stop"
@@ -159,6 +162,22 @@ export const refusalReasons = [
   "IDLE_TIMEOUT",
   /** Guarded work that is not a gRPC call took longer than its time limit. */
   "WORK_TIMEOUT",
+  /** The method needs an idempotency key, and the call has none. */
+  "IDEMPOTENCY_KEY_MISSING",
+  /** The idempotency key is too long, is not printable ASCII, or there are several. */
+  "IDEMPOTENCY_KEY_INVALID",
+  /** The idempotency key belongs to another request. */
+  "IDEMPOTENCY_KEY_REUSED",
+  /** An earlier call with the same idempotency key still runs, and does not end before the deadline of this one. */
+  "IDEMPOTENCY_IN_PROGRESS",
+  /** The store of idempotency keys does not answer, so it is not known whether the call has run already. It was not run. */
+  "IDEMPOTENCY_STORE_FAILED",
+  /** The call has run, and its answer could not be stored: the store failed, or another call has taken over the key. */
+  "IDEMPOTENCY_ANSWER_NOT_STORED",
+  /** The call has run before, and its answer was too large to be kept. */
+  "IDEMPOTENCY_ANSWER_NOT_KEPT",
+  /** The server could not tell the key, the scope or the request of the call: a function of its user has failed. */
+  "IDEMPOTENCY_MISCONFIGURED",
 ] as const;
 
 /**

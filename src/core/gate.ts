@@ -2,12 +2,13 @@ import type { Clock } from "./clock.js";
 import type { Mode, ObserveReport } from "./control.js";
 import type { Decision, PolicyName, RefusalReason } from "./decision.js";
 import {
+  type Answered,
   abandon,
   type Ending,
   type GateAnswer,
+  isAnswered,
   isQueued,
   isRefusal,
-  type OnGranted,
   type Outcome,
   type Permit,
   type Queued,
@@ -22,12 +23,14 @@ export interface Gate<C> {
   /** Asked for each call: the mode can be switched while calls run. */
   modeFor(call: C): Mode;
   /** `undefined`: the policy does not concern this call. It goes on, and there is nothing to settle. */
-  enter(call: C, onGranted: OnGranted): GateAnswer | undefined;
+  enter(call: C, onGranted: OnPassed): GateAnswer | Answered | undefined;
   /**
    * The gate gives out slots that other calls wait for. `enter` is called only when the call can use its slot at once, on a
    * server when its request has arrived; the gates behind this one are asked after it.
    */
   readonly takesSlot?: boolean;
+  /** The gate reads the request: its `enter`, too, is called only when that has arrived. It may answer the call itself. */
+  readonly readsRequest?: boolean;
   /** For a gate with `takesSlot`: refuses a call early that `enter` would refuse now. Takes no slot. */
   refusesEarly?(call: C): Refusal | undefined;
   /** No call waits in the gate, which calls no `onGranted`. */
@@ -36,10 +39,13 @@ export interface Gate<C> {
   readonly untilEnd?: boolean;
 }
 
+/** The same as {@link OnGranted}, of gates that may answer the call themselves. */
+export type OnPassed = (result: WaitResult | Answered, waitedMs: number) => void;
+
 /** What a {@link GateRun} tells the call that it runs for. */
 export interface GateHost {
   readonly clock: Clock;
-  /** The call has passed the gates before those that take slots. Called only after `runToSlots`. */
+  /** The call has passed the gates before those that need its request. Called only after `runToRequest`. */
   ready?(waited: boolean): void;
   /** A wait in a queue is over, and the gates behind it are asked. */
   resumed?(): void;
@@ -70,8 +76,8 @@ export class GateRun<C> {
   readonly #host: GateHost;
   /** The permits that the call holds, each at the index of its gate. */
   #permits = none;
-  #whenGranted: OnGranted | undefined;
-  /** Index of the first gate that takes a slot, while the call may not come so far yet; -1 for none. */
+  #whenGranted: OnPassed | undefined;
+  /** Index of the first gate that needs the request, while the call may not come so far yet; -1 for none. */
   #stopAt = -1;
   /** Places in the queues of gates that observe. */
   #shadows: Queued[] | undefined;
@@ -101,23 +107,32 @@ export class GateRun<C> {
   }
 
   /**
-   * Asks the gates before the first one that takes slots, and refuses the call at once where that gate would refuse it now.
-   * Otherwise calls `ready` of the host, which goes on with `run`.
+   * Asks the gates before the first one that takes slots or reads the request. Refuses the call at once where a gate that
+   * takes slots would refuse it now, unless one before it may answer the call. Otherwise calls `ready` of the host, which
+   * goes on with `run`.
    */
-  runToSlots(): void {
+  runToRequest(): void {
     const gates = this.#gates;
     for (let index = 0; index < gates.length && this.#stopAt < 0; index += 1) {
       const gate = gates[index];
-      if (gate?.takesSlot === true && gate.modeFor(this.#call) !== "off") this.#stopAt = index;
+      if (gate?.takesSlot !== true && gate?.readsRequest !== true) continue;
+      if (gate.modeFor(this.#call) !== "off") this.#stopAt = index;
     }
     this.#goOn(false);
   }
 
   /** True when a gate that takes slots is enforced for this call, and does not just observe. */
   get slotsEnforced(): boolean {
-    return this.#gates.some(
-      (gate) => gate.takesSlot === true && gate.modeFor(this.#call) === "enforce",
-    );
+    return this.#takesSlots((mode) => mode === "enforce");
+  }
+
+  /** True when a gate that takes slots is asked for this call, if only to observe. */
+  get slotsAsked(): boolean {
+    return this.#takesSlots((mode) => mode !== "off");
+  }
+
+  #takesSlots(inMode: (mode: Mode) => boolean): boolean {
+    return this.#gates.some((gate) => gate.takesSlot === true && inMode(gate.modeFor(this.#call)));
   }
 
   /** A policy that observes would have ended the call. Its outcome is noted when it ends. */
@@ -213,6 +228,8 @@ export class GateRun<C> {
   }
 
   #refusedEarly(waited: boolean): boolean {
+    const first = this.#gates[this.#next];
+    if (first?.readsRequest === true && first.modeFor(this.#call) === "enforce") return false;
     for (let index = this.#next; index < this.#gates.length; index += 1) {
       const gate = this.#gates[index];
       if (gate?.refusesEarly === undefined || gate.modeFor(this.#call) !== "enforce") continue;
@@ -222,13 +239,13 @@ export class GateRun<C> {
     return false;
   }
 
-  #grantedBy(gate: Gate<C>): OnGranted {
+  #grantedBy(gate: Gate<C>): OnPassed {
     if (gate.neverQueues === true) return neverGranted;
     this.#whenGranted ??= (result, waitedMs) => this.#granted(result, waitedMs);
     return this.#whenGranted;
   }
 
-  #granted(result: WaitResult, waitedMs: number): void {
+  #granted(result: WaitResult | Answered, waitedMs: number): void {
     const gate = this.#gates[this.#next - 1];
     const queued = this.#waiting;
     this.#waiting = undefined;
@@ -238,16 +255,24 @@ export class GateRun<C> {
     }
     // An observer of the decision may have ended the call.
     if (this.#over || gate === undefined) {
-      if (!isRefusal(result)) abandon(result, false);
+      if (!isRefusal(result) && !isAnswered(result)) abandon(result, false);
       return;
     }
     this.#host.resumed?.();
     if (this.#take(result, gate, true)) this.#goOn(true);
   }
 
-  /** False when the call is refused. */
-  #take(result: WaitResult, gate: Gate<C>, waited: boolean): boolean {
+  /** False when the call is refused, or answered by the gate. */
+  #take(result: WaitResult | Answered, gate: Gate<C>, waited: boolean): boolean {
     const { policy } = gate;
+    if (isAnswered(result)) {
+      this.#decideReplay(result, policy, true);
+      if (this.#over) return false;
+      // What the gates before this one gave it has been used.
+      this.#admitted = true;
+      result.send();
+      return false;
+    }
     if (!isRefusal(result)) {
       if (result.storeAway !== undefined) this.#decideAlone(result.storeAway, policy, true);
       this.#hold(result, this.#next - 1);
@@ -270,7 +295,7 @@ export class GateRun<C> {
     if (answer !== undefined && !isQueued(answer)) this.#takeObserved(answer, gate, index);
   }
 
-  #enterObserved(gate: Gate<C>, index: number): GateAnswer | undefined {
+  #enterObserved(gate: Gate<C>, index: number): GateAnswer | Answered | undefined {
     let queued: Queued | undefined;
     const answer = gate.enter(this.#call, (result, waitedMs) => {
       this.#decideQueue(queued, gate.policy, false, waitedMs);
@@ -284,8 +309,9 @@ export class GateRun<C> {
     return answer;
   }
 
-  #takeObserved(result: WaitResult, gate: Gate<C>, index: number): void {
-    if (isRefusal(result)) this.#decideRefusal(result, gate.policy, false);
+  #takeObserved(result: WaitResult | Answered, gate: Gate<C>, index: number): void {
+    if (isAnswered(result)) this.#decideReplay(result, gate.policy, false);
+    else if (isRefusal(result)) this.#decideRefusal(result, gate.policy, false);
     else {
       if (result.storeAway !== undefined) this.#decideAlone(result.storeAway, gate.policy, false);
       this.#hold(result, index);
@@ -332,6 +358,12 @@ export class GateRun<C> {
     if (this.#host.silent === true) return;
     const atMs = this.#host.clock.now();
     this.#host.decide({ policy, verdict: "reject", reason, enforced, atMs, detail });
+  }
+
+  #decideReplay({ detail }: Answered, policy: PolicyName, enforced: boolean): void {
+    if (this.#host.silent === true) return;
+    const atMs = this.#host.clock.now();
+    this.#host.decide({ policy, verdict: "replay", enforced, atMs, detail });
   }
 }
 

@@ -132,6 +132,22 @@ export function isRefusal(answer: Permit | { readonly kind: string }): answer is
 /** How the wait of a call in a queue ends, unless the call leaves first. */
 export type WaitResult = Permit | Refusal;
 
+/** A policy answers the call itself, for good, and without what comes behind it. */
+export interface Answered {
+  readonly kind: "answered";
+  /** For people: where the answer is from. */
+  readonly detail: string;
+  /** Sends the answer. Called once, unless the policy only observes or the call has ended. */
+  send(): void;
+}
+
+/** Tells an answer from a permit, and from a refusal. */
+export function isAnswered(
+  result: Permit | Answered | { readonly kind: string },
+): result is Answered {
+  return "kind" in result && result.kind === "answered";
+}
+
 /**
  * Called when the wait of a queued call ends: with its permit, which the receiver settles, or with a refusal, and with the
  * milliseconds that it waited. It is called at most once, and never before the `enter` that queued the call has returned.
@@ -158,6 +174,6 @@ export interface Queued {
  */
 export type GateAnswer = Permit | Refusal | Queued;
 
-export function isQueued(answer: GateAnswer): answer is Queued {
+export function isQueued(answer: GateAnswer | Answered): answer is Queued {
   return "kind" in answer && answer.kind === "queued";
 }

@@ -1,6 +1,8 @@
 import { Metadata } from "@grpc/grpc-js";
 import type { AdmissionLevel } from "../core/admission-level.js";
 import { cohorts, isPriority, type Priority } from "../core/priority.js";
+import { isIdempotencyKey } from "../policies/idempotency/levels.js";
+import type { PartialStatus } from "./types.js";
 
 /** Request: the priority of the call, exactly `critical`, `high`, `normal` or `low`. */
 export const priorityKey = "x-request-priority";
@@ -17,6 +19,47 @@ export const retryDepthKey = "x-weir-retry-depth";
 export const retriesExhaustedKey = "x-weir-retries-exhausted";
 /** Trailer: after how many milliseconds to retry; a negative value for not at all (gRFC A6). */
 export const pushbackKey = "grpc-retry-pushback-ms";
+
+/**
+ * Request: the key of the call. A server that honours it runs the call once, however often it is sent. The name is that of
+ * the IETF draft "The Idempotency-Key HTTP Header Field", in lower case.
+ */
+export const idempotencyKeyName = "idempotency-key";
+/**
+ * Trailer of every answer to a call with an idempotency key, from a server that honours keys: `honoured`, or `unprotected`
+ * where its store has failed and the call may run twice.
+ */
+export const keyMarkName = "x-weir-idempotency";
+/** Header and trailer of an answer that an earlier call with the same idempotency key was given: `true`. */
+export const replayedName = "x-weir-replayed";
+
+/** The idempotency key in the metadata of a call. */
+type KeyInMetadata =
+  | { readonly kind: "absent" }
+  | { readonly kind: "invalid" }
+  | { readonly kind: "key"; readonly key: string };
+
+/** More than one key, and a key that {@link isIdempotencyKey} refuses, are invalid. */
+export function readIdempotencyKey(metadata: Pick<Metadata, "get">): KeyInMetadata {
+  const values = metadata.get(idempotencyKeyName);
+  if (values.length === 0) return { kind: "absent" };
+  const [key] = values;
+  return values.length === 1 && isIdempotencyKey(key) ? { kind: "key", key } : { kind: "invalid" };
+}
+
+/**
+ * A status without the marks of the two names above. Only the server that the caller has called may say that it honours
+ * keys; a handler may have passed on the trailers of a call of its own.
+ */
+export function withoutKeyMarks(status: PartialStatus): PartialStatus {
+  const given = status.metadata;
+  if (given === undefined || given === null) return status;
+  if (given.get(keyMarkName).length === 0 && given.get(replayedName).length === 0) return status;
+  const metadata = given.clone();
+  metadata.remove(keyMarkName);
+  metadata.remove(replayedName);
+  return { ...status, metadata };
+}
 
 /** The priority in the metadata. Exactly one valid value counts. */
 export function readPriority(metadata: Metadata): Priority | "absent" | "invalid" {

@@ -16,6 +16,7 @@ import type { BulkheadsSnapshot } from "../policies/bulkhead/bulkhead.js";
 import type { DeadlineGuardSnapshot, FeasibilitySnapshot } from "../policies/deadline/server.js";
 import type { FallbackSnapshot } from "../policies/fallback/client-policy.js";
 import { FaultsControl, type FaultsSnapshot } from "../policies/faults/faults.js";
+import type { IdempotencySnapshot } from "../policies/idempotency/server.js";
 import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
 import type { RetrySnapshot } from "../policies/retry/client-policy.js";
 import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
@@ -31,6 +32,7 @@ interface SnapshotOf extends Record<ControlledName, object> {
   readonly "deadline-guard": DeadlineGuardSnapshot;
   readonly feasibility: FeasibilitySnapshot;
   readonly quota: RateLimitSnapshot;
+  readonly idempotency: IdempotencySnapshot;
   readonly admission: AdmissionPolicySnapshot;
   readonly fallback: FallbackSnapshot;
   readonly brownout: BrownoutSnapshot;
@@ -76,6 +78,7 @@ export class PolicyControls {
     "deadline-guard": new PolicyControl("deadline-guard"),
     feasibility: new PolicyControl("feasibility"),
     quota: new PolicyControl("quota"),
+    idempotency: new PolicyControl("idempotency"),
     admission: new PolicyControl("admission"),
     fallback: new PolicyControl("fallback"),
     brownout: new PolicyControl("brownout"),
@@ -120,6 +123,7 @@ export class PolicyControls {
       "deadline-guard": snapshotsOf(controls["deadline-guard"]),
       feasibility: snapshotsOf(controls.feasibility),
       quota: snapshotsOf(controls.quota),
+      idempotency: snapshotsOf(controls.idempotency),
       admission: snapshotsOf(controls.admission),
       fallback: snapshotsOf(controls.fallback),
       brownout: snapshotsOf(controls.brownout),

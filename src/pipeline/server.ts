@@ -1,10 +1,11 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
-import { allBuiltFor } from "../core/control.js";
+import { allBuiltFor, modes } from "../core/control.js";
 import { DueList } from "../core/due-list.js";
 import {
   durationMs,
   InvalidOptionError,
   nameText,
+  oneOf,
   readOptions,
   unlessFalse,
   unlessOff,
@@ -43,6 +44,11 @@ import {
   serverFaultsInterceptors,
 } from "../policies/faults/server.js";
 import { serverKillGates } from "../policies/flags/server.js";
+import {
+  IdempotencyPolicy,
+  type IdempotencyPolicyOptions,
+} from "../policies/idempotency/server.js";
+import { resolveServerIdempotencyOptions } from "../policies/idempotency/server-options.js";
 import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
 import type { ClientPolicy } from "./client.js";
 import type { BuiltByName } from "./controls.js";
@@ -74,6 +80,12 @@ export interface ServerPolicy {
    * @defaultValue off: how many calls a caller may make is for you to decide
    */
   readonly quota?: QuotaOptions | readonly QuotaOptions[] | false;
+  /**
+   * Runs calls of the methods that it names once for each idempotency key, and answers later calls with the key as the first
+   * was answered. Before bulkhead and admission.
+   * @defaultValue off: whether a method takes keys, and whose they are, is for you to say
+   */
+  readonly idempotency?: IdempotencyPolicyOptions | false;
   /**
    * Bounds how many calls of each kind, method or tenant run at once, with shares that each can count on. Before
    * admission.
@@ -138,6 +150,12 @@ export class ServerPolicies implements ReportedServer {
       unlessOff("server.quota", policy.quota, (options) =>
         quotaPolicies(options, environment, "server.quota"),
       ) ?? [];
+    const idempotency = unlessOff("server.idempotency", policy.idempotency, (options, option) => {
+      const { mode = "enforce", ...rest } = readOptions(option, options);
+      const resolved = resolveServerIdempotencyOptions(rest, option, ["mode"]);
+      const checked = oneOf(`${option}.mode`, mode, modes);
+      return new IdempotencyPolicy(resolved, environment, option, checked);
+    });
     const bulkhead = unlessOff("server.bulkhead", policy.bulkhead, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.bulkhead");
       return new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode);
@@ -152,7 +170,9 @@ export class ServerPolicies implements ReportedServer {
       return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
     });
 
-    this.#queues = [...quotas, bulkhead, admission].filter((queue) => queue !== undefined);
+    this.#queues = [...quotas, idempotency, bulkhead, admission].filter(
+      (queue) => queue !== undefined,
+    );
     const kill = environment.flags && serverKillGates(environment.flags);
     // From the wire to the handler. A call asks each part for its mode when it comes to it.
     const gates: readonly (ServerGate | undefined)[] = [
@@ -164,6 +184,8 @@ export class ServerPolicies implements ReportedServer {
       ...guards,
       // Each with a mode of its own.
       ...quotas,
+      // Answers duplicates, and lets them wait, before they would take a slot.
+      idempotency,
       bulkhead,
       admission,
       this.#queues.length > 0 ? kill?.behindQueues : undefined,
@@ -192,6 +214,7 @@ export class ServerPolicies implements ReportedServer {
       "deadline-guard": built(...guards.filter((guard) => guard instanceof DeadlineGuardPolicy)),
       feasibility: built(...guards.filter((guard) => guard instanceof FeasibilityPolicy)),
       quota: built(...quotas),
+      idempotency: built(idempotency),
       bulkhead: built(bulkhead),
       admission: built(admission),
       brownout: built(brownout),
@@ -260,6 +283,7 @@ const serverKeys = [
   "deadlineGuard",
   "requestMs",
   "quota",
+  "idempotency",
   "bulkhead",
   "admission",
   "relay",
@@ -275,7 +299,6 @@ const ofClients = new Map<string, string>(
       "waitForReady",
       "timeouts",
       "idempotencyKey",
-      "idempotency",
       "retry",
       "hedge",
       "breaker",

@@ -232,6 +232,7 @@ const verdicts: Readonly<Record<Verdict, string>> = {
   retry: "tried again",
   hedge: "started another attempt beside the one that ran",
   fallback: "answered from another source",
+  replay: "answered as an earlier call with its key was answered",
   skip: "left something out",
   inject: "injected a fault",
   stop: "went no further",
@@ -248,6 +249,7 @@ const observed: Readonly<Record<Verdict, string>> = {
   retry: "would have tried again",
   hedge: "would have started another attempt",
   fallback: "would have answered from another source",
+  replay: "would have answered as an earlier call with its key was answered",
   skip: "would have left something out",
   inject: "would have injected a fault",
   stop: "would have gone no further",
@@ -355,6 +357,19 @@ export const meanings: Readonly<Record<Reason, string>> = {
   FIRST_RESPONSE_TIMEOUT: "No part of the response came in time.",
   IDLE_TIMEOUT: "The next message of a streamed response did not come in time.",
   WORK_TIMEOUT: "Guarded work that is not a gRPC call took longer than its time limit.",
+  IDEMPOTENCY_KEY_MISSING: "The method needs an idempotency key, and the call has none.",
+  IDEMPOTENCY_KEY_INVALID:
+    "The idempotency key is too long, is not printable ASCII, or there are several.",
+  IDEMPOTENCY_KEY_REUSED: "The idempotency key belongs to another request.",
+  IDEMPOTENCY_IN_PROGRESS:
+    "An earlier call with the same idempotency key still runs, and does not end before the deadline of this one.",
+  IDEMPOTENCY_STORE_FAILED:
+    "The store of idempotency keys does not answer, so it is not known whether the call has run already. It was not run.",
+  IDEMPOTENCY_ANSWER_NOT_STORED:
+    "The call has run, and its answer could not be stored: the store failed, or another call has taken over the key.",
+  IDEMPOTENCY_ANSWER_NOT_KEPT: "The call has run before, and its answer was too large to be kept.",
+  IDEMPOTENCY_MISCONFIGURED:
+    "The server could not tell the key, the scope or the request of the call.",
   RETRY_ATTEMPTS_SPENT: "No attempt is left.",
   RETRY_NOT_ELIGIBLE:
     "The status, its origin or the idempotency of the method forbids another attempt.",

@@ -83,7 +83,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/brownout": ["fallback", "pressure"],
   "policies/flags": ["fallback"],
   "policies/retry": ["idempotency"],
-  grpc: ["fallback", "faults", "flags", "retry"],
+  grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
   redis: ["fallback", "idempotency", "rate-limit"],
 };

@@ -9,7 +9,7 @@ describe("a call that stops before it takes slots", () => {
       new FakeGate("pass"),
     ] as const;
     const { run, told } = setup(first, slots, behind);
-    run.runToSlots();
+    run.runToRequest();
     expect(told).toEqual(["ready"]);
     expect([first, slots, behind].map(({ asked }) => asked)).toEqual([1, 0, 0]);
     run.run();
@@ -21,7 +21,7 @@ describe("a call that stops before it takes slots", () => {
     const [first, slots] = [new FakeGate("pass"), new SlotGate("pass")] as const;
     slots.refuses = true;
     const { run, told, decisions } = setup(first, new FakeGate("pass"), slots);
-    run.runToSlots();
+    run.runToRequest();
     expect(told).toEqual(["bulkhead refused BULKHEAD_FULL"]);
     expect(decisions).toMatchObject([{ verdict: "reject", enforced: true }]);
     expect(slots.asked).toBe(0);
@@ -35,7 +35,7 @@ describe("a call that stops before it takes slots", () => {
     ] as const;
     two.refuses = true;
     const { run, told } = setup(one, two);
-    run.runToSlots();
+    run.runToRequest();
     expect(told).toEqual(["admission refused BULKHEAD_FULL"]);
     expect(one.asked).toBe(0);
   });
@@ -44,7 +44,7 @@ describe("a call that stops before it takes slots", () => {
     const slots = new SlotGate("pass", "observe");
     slots.refuses = true;
     const { run, told, decisions } = setup(slots);
-    run.runToSlots();
+    run.runToRequest();
     expect(run.slotsEnforced).toBe(false);
     expect([told, decisions]).toEqual([["ready"], []]);
   });
@@ -52,7 +52,7 @@ describe("a call that stops before it takes slots", () => {
   it("goes on at once where no gate takes any, or that gate is off", () => {
     for (const gates of [[new FakeGate("pass")], [new SlotGate("refuse", "off")]]) {
       const { run, told } = setup(...gates);
-      run.runToSlots();
+      run.runToRequest();
       expect(run.slotsEnforced).toBe(false);
       expect(told).toEqual(["admitted"]);
     }
@@ -61,7 +61,7 @@ describe("a call that stops before it takes slots", () => {
   it("stops there after a wait at a gate in front", () => {
     const [queue, slots] = [new FakeGate("queue"), new SlotGate("pass")] as const;
     const { run, told } = setup(queue, slots);
-    run.runToSlots();
+    run.runToRequest();
     expect(told).toEqual([]);
     queue.turn(queue.permit());
     expect(told).toEqual(["ready later"]);

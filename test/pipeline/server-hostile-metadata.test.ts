@@ -6,13 +6,13 @@ import { type CurrentCall, currentCall } from "../../src/grpc/context/inbound-ca
 import {
   readAdmission,
   readCohort,
+  readIdempotencyKey,
   readPreviousAttempts,
   readPriority,
   readPushback,
   readRetryDepth,
 } from "../../src/grpc/metadata.js";
 import { readDegradations } from "../../src/grpc/status/degraded.js";
-import { readIdempotencyKey } from "../../src/policies/idempotency/client.js";
 import { failing, handlers, kinds, type Method, scene } from "../scene.js";
 
 /** What callers send. */

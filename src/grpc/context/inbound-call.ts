@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { Buffer } from "node:buffer";
 import type { Metadata, StatusObject } from "@grpc/grpc-js";
 import type { Clock } from "../../core/clock.js";
 import type { ObserveReport } from "../../core/control.js";
@@ -11,7 +12,7 @@ import type { Environment } from "../environment.js";
 import { readPreviousAttempts, readRetryDepth } from "../metadata.js";
 import { type Degradation, Degradations, handlerDegradation } from "../status/degraded.js";
 import { FailuresBelow } from "../status/relay.js";
-import type { CallKind, ServerCall } from "../types.js";
+import type { CallKind, PartialStatus, ServerCall } from "../types.js";
 import {
   type CallFacts,
   callFacts,
@@ -35,11 +36,16 @@ export interface CurrentCall {
   readonly peer: string;
   /** How many attempts of the same call came before this one, as the caller says. */
   readonly previousAttempts: number;
+  /**
+   * The idempotency key that the handler runs under. `undefined` where no policy `idempotency` has given the call a key.
+   */
+  readonly idempotency: HeldKey | undefined;
   /** Milliseconds until the caller's deadline, never below 0; `Infinity` without one. */
   remainingMs(): number;
   /**
    * Aborted when the caller cancels, disconnects or runs out of time. Not aborted when the handler answers: work that
-   * the handler leaves running then goes on.
+   * the handler leaves running then goes on. A call that runs under an idempotency key goes on when its caller cancels or
+   * disconnects, because calls with the same key get its answer; it is aborted when another call has taken over its key.
    */
   readonly signal: AbortSignal;
   /**
@@ -60,6 +66,47 @@ export interface CurrentCall {
   shouldSkip(name: string): boolean;
 }
 
+/** The idempotency key that a call runs under. */
+export interface HeldKey {
+  /** As the caller sent it, or as it was derived from the request. */
+  readonly key: string;
+  /**
+   * Larger than that of every earlier call with this key, of this caller and method. A handler that writes under it, such
+   * as by `… WHERE fence < $token`, keeps an earlier call from writing that was held up and comes back late. `undefined`
+   * while the store of keys fails and the policy lets calls run all the same: the call may then run twice.
+   */
+  readonly fencingToken: number | undefined;
+}
+
+/** The whole answer to a call with a single response. */
+export interface CompleteAnswer {
+  /** The initial metadata, where the handler has sent any. */
+  readonly headers: Metadata | undefined;
+  /** The serialized message; `undefined` for a failure. */
+  readonly message: Buffer | undefined;
+  readonly status: PartialStatus;
+}
+
+/** Gets the answer of a handler before its caller does. */
+export interface AnswerKeeper {
+  /** False: it only watches, and the answer is sent at once. */
+  readonly enforced: boolean;
+  /**
+   * The handler has answered.
+   *
+   * @param ran False when a policy behind the keeper refused the call, and not its handler.
+   * @param send Called once, with what is sent: the answer, perhaps with more trailers, or a refusal.
+   */
+  keep(answer: CompleteAnswer, ran: boolean, send: (sent: CompleteAnswer | Refusal) => void): void;
+}
+
+/** The request of a call with a single request. */
+export interface InboundRequest {
+  readonly message: unknown;
+  /** As it came. `undefined` where it cannot be had: an interceptor nearer the wire replaces the call of grpc-js. */
+  readonly bytes: Uint8Array | undefined;
+}
+
 /** Decides which optional work one call leaves out. */
 export interface OptionalWorkJudge {
   shouldSkip(name: string): boolean;
@@ -76,6 +123,8 @@ export type Caller = Pick<ServerCall, "getPeer" | "getAuthContext">;
 /** The policies that a call passes. */
 interface Row extends TellsFacts {
   stop(refused: Refusal, policy: PolicyName, enforced: boolean): void;
+  /** Answers the call without its handler. */
+  replay(answer: CompleteAnswer): void;
 }
 
 /** A list of nothing, for the calls to which nothing happens. */
@@ -122,6 +171,12 @@ export class InboundCall implements CurrentCall, TellsFacts {
   neededMs = 0;
   /** The metadata of the request, once it has arrived. */
   metadata: Metadata | undefined;
+  /** The request, for the policies that read it; once it is complete. */
+  request: InboundRequest | undefined;
+  /** Set by the policy that has given the call a key, where there is one. */
+  idempotency: HeldKey | undefined;
+  /** Set by the policy that keeps the answer, where there is one. */
+  keeper: AnswerKeeper | undefined;
   /** Set by the policy that decides about optional work, where there is one. */
   optionalWork: OptionalWorkJudge | undefined;
   /** A policy of this server has answered the call, and not its handler. */

@@ -33,6 +33,14 @@ export class ForwardingServerCall implements ServerCall, ServerCallListener {
     this.below.sendStatus(status);
   }
 
+  /** Answers the call here with a whole answer, without its handler. As {@link refuse} in all else. */
+  protected reply(headers: Metadata | undefined, message: unknown, status: PartialStatus): void {
+    this.#refused = true;
+    if (headers !== undefined) this.below.sendMetadata(headers);
+    if (message === undefined) this.below.sendStatus(status);
+    else this.below.sendMessage(message, () => this.below.sendStatus(status));
+  }
+
   // ---- From the wire.
 
   start(listener: ServerCallListener): void {

@@ -17,17 +17,24 @@ import {
   type TraceIds,
 } from "../context/finished-call.js";
 import type { EndedFacts } from "../context/history.js";
-import { type InboundCall, runInbound } from "../context/inbound-call.js";
+import {
+  type AnswerKeeper,
+  type CompleteAnswer,
+  type InboundCall,
+  runInbound,
+} from "../context/inbound-call.js";
 import { ranOutOfTime } from "../deadline.js";
 import type { Environment } from "../environment.js";
-import { withAdmission } from "../metadata.js";
+import { withAdmission, withoutKeyMarks } from "../metadata.js";
 import { markedStatus } from "../status/degraded.js";
+import { receivedMetadata } from "../status/foreign-status.js";
 import { outcomeOf } from "../status/outcome.js";
 import { rejectionOf } from "../status/rejection.js";
 import { isRefusedHere, noteCopied, passedThrough, type Relay, relayed } from "../status/relay.js";
 import { serverRejection } from "../status/server-rejection.js";
 import type { PartialStatus, ServerCall } from "../types.js";
 import { ForwardingServerCall, intercepted } from "./forwarding-call.js";
+import { EncodedMessage, type MessageBytes, readBytes } from "./message-bytes.js";
 import type { PriorityReader } from "./priority.js";
 import { inboundFor, inboundOf, presentInbound, type ServerMethod } from "./record.js";
 
@@ -42,6 +49,11 @@ export interface ServerGate extends Gate<InboundCall> {
   publishedAdmission?(inbound: InboundCall): string | undefined;
   /** The handler was started, and has held the event loop for `tookMs` milliseconds. */
   handlerRan?(inbound: InboundCall, tookMs: number): void;
+  /**
+   * Whether calls of this method need the bytes of their request, in `InboundCall.request`, or are answered with bytes. Asked
+   * when a call is made.
+   */
+  needsBytes?(method: ServerMethod): boolean;
 }
 
 /** The part of a pipeline that makes spans. It knows OpenTelemetry, so that the pipeline need not. */
@@ -120,9 +132,10 @@ class ServerPipeline {
   readonly requestMs: number;
   readonly due: DueList;
   readonly asksUser: boolean;
-  /** The gates that are told how long handlers held the event loop, and those that publish a level. */
+  /** The gates that are told how long handlers held the event loop, those that publish a level, and those that read bytes. */
   readonly timing: readonly ServerGate[];
   readonly publishing: readonly ServerGate[];
+  readonly reading: readonly ServerGate[];
 
   constructor(environment: Environment, parts: ServerParts) {
     this.environment = environment;
@@ -136,6 +149,7 @@ class ServerPipeline {
     this.asksUser = this.gates.some(({ asksUser }) => asksUser === true);
     this.timing = this.gates.filter((gate) => "handlerRan" in gate);
     this.publishing = this.gates.filter((gate) => "publishedAdmission" in gate);
+    this.reading = this.gates.filter((gate) => "needsBytes" in gate);
   }
 }
 
@@ -162,7 +176,9 @@ const halfClose = Symbol("half-close");
  * 3. An admitted call is passed on. From here on each event runs with the record, and the span, in AsyncLocalStorage: grpc-js
  *    starts handlers from different events, and what is stored for one event is gone at the next. A refused call is answered
  *    before any of that is made.
- * 4. When the handler answers, and when the call has ended, the permits of the gates are settled.
+ * 4. When the handler answers, and when the call has ended, the permits of the gates are settled. Where a policy keeps the
+ *    answer, it gets the whole of it first, and the caller gets it when the policy says so. The caller may have left by then,
+ *    or while the handler runs: then the handler's side is told of the end only when it has answered.
  */
 class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, TellsFacts {
   readonly clock: Clock;
@@ -203,6 +219,17 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   /** A policy has ended the call: what its handler still sends is dropped. */
   #stopped = false;
   #settling = false;
+  /** Those of the messages, where a gate needs them. */
+  #bytes: MessageBytes | undefined;
+  /** Keeps the answer. */
+  #keeper: AnswerKeeper | undefined;
+  /** What the handler has answered so far, for the keeper. */
+  #headers: Metadata | undefined;
+  #response: unknown = nothing;
+  /** The handler's side has sent a status to the keeper. */
+  #kept = false;
+  /** The caller has left, and the handler's side is told when it has answered. */
+  #endHeld: InboundCall | undefined;
   /** Called when the handler answers, though its caller has left. */
   #onAnswered: Set<() => void> | undefined;
 
@@ -211,6 +238,10 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     this.clock = pipeline.environment.clock;
     this.#pipeline = pipeline;
     this.#method = method;
+    const { reading } = pipeline;
+    if (reading.some((gate) => gate.needsBytes?.(method) === true)) {
+      this.#bytes = readBytes(below, method);
+    }
   }
 
   // ---- The call arrives.
@@ -257,7 +288,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   /** For `#askGates` alone. A single request is complete before the handler runs, and needs no slot until then. */
   goThrough(): void {
     if (this.#request === "complete" || this.#method.requestStream) this.#run?.run();
-    else this.#run?.runToSlots();
+    else this.#run?.runToRequest();
   }
 
   // ---- The request, and its times.
@@ -267,7 +298,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     if (inbound === undefined) return;
     this.#request = "open";
     const nowMs = waited ? this.clock.now() : inbound.startedAtMs;
-    this.#requestDueMs = nowMs + this.#pipeline.requestMs;
+    if (this.#run?.slotsAsked === true) this.#requestDueMs = nowMs + this.#pipeline.requestMs;
     this.#watchTime(nowMs);
     super.startRead();
   }
@@ -300,6 +331,12 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   #requestComplete(): void {
     this.#request = "complete";
     this.#span?.requestComplete();
+    const inbound = this.#inbound;
+    const message = this.#first;
+    if (inbound !== undefined && this.#pipeline.reading.length > 0) {
+      const whole = message !== halfClose && this.#second === halfClose;
+      if (whole) inbound.request = { message, bytes: this.#bytes?.request };
+    }
     this.#askGates();
   }
 
@@ -359,6 +396,27 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     this.refuse(status);
   }
 
+  /** A policy answers the call. */
+  replay({ headers, message, status }: CompleteAnswer): void {
+    const inbound = this.#inbound;
+    if (inbound === undefined) return;
+    inbound.answeredByPolicy = true;
+    this.#answered = true;
+    const sent = this.#sending(status);
+    this.#sent = status.code;
+    this.#settleSoon(outcomeSent(status.code), endingSent(status.code));
+    this.reply(headers, message && new EncodedMessage(message), sent);
+  }
+
+  /** Notes what the call is answered with. The result has the level that the server publishes. */
+  #sending(status: PartialStatus): PartialStatus {
+    this.#noteAnswer(status);
+    this.#span?.answered(status);
+    const given = status.metadata ?? undefined;
+    const metadata = withAdmission(given, this.#publishedAdmission());
+    return metadata === undefined || metadata === given ? status : { ...status, metadata };
+  }
+
   // ---- The call is admitted.
 
   admitted(waited: boolean): void {
@@ -368,6 +426,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     const held = this.#request !== "streamed";
     inbound.handlerStartedMs = inbound.nowMs;
     inbound.arriving = false;
+    this.#keeper = inbound.keeper;
     this.#watchTime(inbound.startedAtMs);
     // A call that waited runs inside the call that freed its slot, which must not run the handler as well.
     this.#admitting = held && !waited;
@@ -479,11 +538,19 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   // ---- The call is answered.
 
+  override sendMetadata(metadata: Metadata): void {
+    const keeper = this.#keeperNow;
+    if (keeper !== undefined) this.#headers ??= receivedMetadata(metadata);
+    if (keeper?.enforced !== true) super.sendMetadata(metadata);
+  }
+
   // A single response counts as an answer here, because its status may never follow: after the end of the call grpc-js drops
   // both, and with a caller that does not read the status waits until the message is written.
   override sendMessage(message: unknown, callback: () => void): void {
-    if (this.#stopped) {
-      // The handler must not wait for a message that is dropped.
+    const keeper = this.#keeperNow;
+    if (keeper !== undefined && this.#response === nothing) this.#response = message;
+    if (this.#stopped || keeper?.enforced === true) {
+      // The handler must not wait for a message that is dropped, and sends the status to a keeper after its message.
       process.nextTick(callback);
       return;
     }
@@ -493,7 +560,10 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   }
 
   protected override answerWith(status: PartialStatus): void {
-    if (!this.#stopped) this.#answer(status);
+    if (this.#stopped) return;
+    const keeper = this.#keeperNow;
+    if (keeper === undefined) this.#answer(status);
+    else this.#keep(keeper, status);
   }
 
   #answer(given: PartialStatus): void {
@@ -508,8 +578,68 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
       return;
     }
     this.#answered = true;
-    const sent = relay === "mark" ? relayed(status, inbound) : passedThrough(status);
-    super.answerWith(markedStatus(sent, inbound.degradations));
+    super.answerWith(passedOn(status, relay, inbound));
+  }
+
+  // ---- A policy keeps the answer.
+
+  /** One that observes may come to the call while its handler runs. */
+  get #keeperNow(): AnswerKeeper | undefined {
+    return this.#keeper ?? this.#inbound?.keeper;
+  }
+
+  #keep(keeper: AnswerKeeper, given: PartialStatus): void {
+    // Only the first answer counts.
+    if (this.#kept) return;
+    this.#kept = true;
+    const inbound = this.#inbound ?? this.#endHeld;
+    const { relay } = this.#pipeline;
+    const trailers = given.metadata ?? undefined;
+    const isRefusal = trailers !== undefined && this.#isRefusal(trailers);
+    const status =
+      relay === undefined || inbound === undefined ? given : passedOn(given, relay, inbound);
+    const answer = this.#encoded(status);
+    if (!keeper.enforced) {
+      this.#answer(given);
+      keeper.keep(answer, !isRefusal, nothingToSend);
+      return;
+    }
+    const sent = isRefusal ? "refused" : answer.status.code;
+    this.#sent ??= sent;
+    this.#settleSoon(outcomeSent(sent), endingSent(sent));
+    keeper.keep(answer, !isRefusal, (kept) => this.#sendKept(kept));
+    this.#handlerAnswered();
+  }
+
+  /** A response that cannot be serialized is a failure, as in grpc-js. */
+  #encoded(status: PartialStatus): CompleteAnswer {
+    const headers = this.#headers;
+    if (this.#response === nothing) return { headers, message: undefined, status };
+    try {
+      return { headers, message: this.#method.responseSerialize(this.#response), status };
+    } catch {
+      const failed = { code: Status.INTERNAL, details: "Error serializing response" };
+      return { headers, message: undefined, status: failed };
+    }
+  }
+
+  #sendKept(kept: CompleteAnswer | Refusal): void {
+    const inbound = this.#inbound;
+    // The caller has left, or a policy has answered meanwhile.
+    if (inbound === undefined || this.#stopped) return;
+    if ("kind" in kept) {
+      const { reason, detail } = kept;
+      const [policy, atMs] = ["idempotency", this.clock.now()] as const;
+      this.decide({ policy, verdict: "reject", reason, enforced: true, atMs, detail });
+      this.refused(kept, policy);
+      return;
+    }
+    this.#answered = true;
+    const { headers, message, status } = kept;
+    const sent = this.#sending(status);
+    if (headers !== undefined) super.sendMetadata(headers);
+    if (message === undefined) super.answerWith(sent);
+    else super.sendMessage(new EncodedMessage(message), () => super.answerWith(sent));
   }
 
   /** Only the first answer counts. */
@@ -586,7 +716,8 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   protected override endedNow(): void {
     this.#pipeline.due.delete(this);
     const inbound = this.#inbound;
-    if (inbound !== undefined && this.#pipeline.relay !== undefined) {
+    const endHeld = inbound !== undefined && this.#holdsEnd(inbound);
+    if (inbound !== undefined && this.#pipeline.relay !== undefined && !endHeld) {
       inbound.finish(this.#answered ? "finished" : this.#lateOrCancelled(inbound));
     }
     this.#tellEnd(inbound);
@@ -595,9 +726,16 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     if (sent !== undefined) this.#run?.settle(outcomeSent(sent), endingSent(sent));
     else if (inbound !== undefined)
       this.#run?.settle(this.#outcomeOfCancel(inbound), this.#worksOn());
-    if (this.#admitted) this.#enter(passEnd, undefined);
+    if (endHeld) this.#endHeld = inbound;
+    else if (this.#admitted) this.#enter(passEnd, undefined);
     else super.endedNow();
     this.#letGo();
+  }
+
+  /** The caller has left, and the answer of the handler is kept all the same: the handler's side goes on. */
+  #holdsEnd(inbound: InboundCall): boolean {
+    if (!this.#handling || this.#stopped || this.#keeperNow?.enforced !== true) return false;
+    return this.#lateOrCancelled(inbound) === "cancelled";
   }
 
   /** Tells who listens that the call has ended. */
@@ -705,6 +843,12 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   #handlerAnswered(): void {
     this.#handling = false;
+    const endHeld = this.#endHeld;
+    if (endHeld !== undefined) {
+      this.#endHeld = undefined;
+      endHeld.finish("finished");
+      super.endedNow();
+    }
     const onAnswered = this.#onAnswered;
     if (onAnswered === undefined) return;
     this.#onAnswered = undefined;
@@ -766,6 +910,15 @@ function keepScope<T>(call: ServerPipelineCall, event: CallEvent<T>, given: T): 
 function resume<T>(call: ServerPipelineCall, event: CallEvent<T>, given: T): void {
   call.resume(event, given);
 }
+
+/** A status that the handler has sent, as its caller gets it. */
+function passedOn(status: PartialStatus, relay: Relay, inbound: InboundCall): PartialStatus {
+  const own = withoutKeyMarks(status);
+  const sent = relay === "mark" ? relayed(own, inbound) : passedThrough(own);
+  return markedStatus(sent, inbound.degradations);
+}
+
+function nothingToSend(): void {}
 
 function settleAnswered(run: GateRun<InboundCall>, outcome: Outcome, ending?: Ending): void {
   run.answered(outcome, ending);

@@ -16,6 +16,7 @@ import type { StandaloneOptions } from "../../grpc/client/policy.js";
 import type { CallRecord, OptionsWithRecord } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
 import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
+import { idempotencyKeyName, readIdempotencyKey } from "../../grpc/metadata.js";
 import type { MessageContext } from "../../grpc/types.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
@@ -307,28 +308,4 @@ export function idempotencyKey(
   const policy = resolveIdempotencyKeyOptions(options, where, environmentOptionNames);
   const environment = environmentOf(options, where);
   return interceptorOf(environment, idempotencyKeyPart(environment, policy));
-}
-
-/**
- * Request metadata: the key of the call. A server that honours it runs the call once, however often it is sent. The name is
- * that of the IETF draft "The Idempotency-Key HTTP Header Field", in lower case.
- */
-const idempotencyKeyName = "idempotency-key";
-
-/** The idempotency key in the metadata of a call. */
-type KeyInMetadata =
-  | { readonly kind: "absent" }
-  | { readonly kind: "invalid" }
-  | { readonly kind: "key"; readonly key: string };
-
-/**
- * More than one key, and a key that {@link isIdempotencyKey} refuses, are invalid.
- *
- * @internal Exported for its tests.
- */
-export function readIdempotencyKey(metadata: Metadata): KeyInMetadata {
-  const values = metadata.get(idempotencyKeyName);
-  if (values.length === 0) return { kind: "absent" };
-  const [key] = values;
-  return values.length === 1 && isIdempotencyKey(key) ? { kind: "key", key } : { kind: "invalid" };
 }

@@ -25,7 +25,11 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
   readonly #network: InMemoryNetwork;
   readonly #connection: Connection;
   readonly #stream: Stream;
-  readonly #method: MethodDefinition;
+  /** As in grpc-js, whose interceptors may replace it. */
+  protected handler: {
+    readonly deserialize: MethodDefinition["requestDeserialize"];
+    readonly serialize: MethodDefinition["responseSerialize"];
+  };
   readonly #onEnd: () => void;
   readonly #inbox: Inbox;
   readonly #metadata: Metadata;
@@ -50,7 +54,8 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
     this.#network = network;
     this.#connection = connection;
     this.#stream = stream;
-    this.#method = method;
+    const { requestDeserialize: deserialize, responseSerialize: serialize } = method;
+    this.handler = { deserialize, serialize };
     this.#onEnd = onEnd;
     this.#inbox = stream.serve(this);
     this.#metadata = fromWire(stream.head.headers);
@@ -83,7 +88,7 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
     if (this.#ended) return;
     let response: Buffer;
     try {
-      response = this.#method.responseSerialize(message);
+      response = this.handler.serialize(message);
     } catch {
       this.sendStatus({ code: status.INTERNAL, details: "Error serializing response" });
       return;
@@ -155,7 +160,7 @@ export class InMemoryServerCall implements ServerInterceptingCallInterface, Serv
     this.#queue.push(queued);
     void Promise.resolve().then(() => {
       try {
-        queued.value = this.#method.requestDeserialize(message);
+        queued.value = this.handler.deserialize(message);
       } catch {
         this.sendStatus({ code: status.INTERNAL, details: "Error deserializing request" });
         return;
