@@ -85,6 +85,7 @@ export class AdmissionQueue<T> {
 
   /** The worst rank that waits; -1 when the queue is empty. */
   get worstRank(): number {
+    if (this.#size === 0) return -1;
     let rank = this.#ranks.length - 1;
     while (rank >= 0 && this.#ranks[rank]?.first === undefined) rank -= 1;
     return rank;
