@@ -9,7 +9,6 @@ import type { MeterParts } from "../grpc/client/parts.js";
 import type { CallPart, CallWatch, PipelineCall } from "../grpc/client/pipeline-call.js";
 import type { CallRecord } from "../grpc/context/call-record.js";
 import type { ServerMeterPart } from "../grpc/server/pipeline-call.js";
-import { supersededText } from "../grpc/status/origin.js";
 import type { Failure } from "../grpc/status/outcome.js";
 import { type BreakerChange, type Measured, Recorder } from "./metrics-recorder.js";
 import type { ResolvedMetricsOptions } from "./options.js";
@@ -163,11 +162,11 @@ class AttemptMeter implements AttemptWatch {
     places.client(target, method).started(places.grpcAttemptStarted);
   }
 
-  ended({ code, details }: StatusObject, failure: Failure | undefined): undefined {
+  ended({ code }: StatusObject, failure: Failure | undefined): undefined {
     const { record, attempt } = this.#attempt;
     const recorder = this.#recorder;
     const place = recorder.places.client(record.target, record.method);
-    const origin = details === supersededText ? "superseded" : (failure?.origin ?? "remote");
+    const origin = attempt.superseded === true ? "superseded" : (failure?.origin ?? "remote");
     place.attempted(attempt.cause, origin, code);
     const sentAtMs = this.#sentAtMs;
     if (sentAtMs === undefined) return;

@@ -161,6 +161,33 @@ describe.each(kinds)("a %s call", (method) => {
     ).toEqual({ "first superseded": 1, "hedge remote": 1 });
   });
 
+  it("has a lost attempt counted as lost, also when it runs out with an answer of its own", async () => {
+    let calls = 0;
+    const world = await open({
+      client: {
+        retry: { idempotent: true },
+        hedge: { delayMs: 50 },
+        resets: { burst: 4, perSecond: 1 },
+      },
+      network: { latencyMs: 1 },
+      handlers: handlers((_call, answer) => {
+        calls += 1;
+        if (calls % 2 === 0) answer();
+        else world.clock.schedule(500, answer);
+      }),
+    });
+    for (let call = 0; call < 3; call += 1) await world.call(method);
+    await world.link.pass(1_000);
+    const byCode = await meters.values("weir.attempts", "weir.attempt.origin", "rpc.status_code");
+    // A part of the budget of resets is kept, so that some are cancelled and some run out.
+    expect(byCode["superseded OK"]).toBeGreaterThan(0);
+    expect(byCode).toEqual({
+      "remote OK": 3,
+      "superseded OK": byCode["superseded OK"],
+      "superseded CANCELLED": 3 - (byCode["superseded OK"] ?? 0),
+    });
+  });
+
   it("that a server refuses is counted by reason and priority, and takes no longer for it", async () => {
     const world = await open({
       client: { retry: false, breaker: false },
