@@ -1,5 +1,11 @@
 export type { AnswerCache } from "./policies/fallback/stale-cache/answer-cache.js";
 export type { MemoryAnswerCacheOptions } from "./policies/fallback/stale-cache/memory-answer-cache.js";
+export type {
+  ClaimAnswer,
+  Eventually,
+  IdempotencyStore,
+  KeyClaim,
+} from "./policies/idempotency/store.js";
 export type { LeaseSnapshot } from "./policies/rate-limit/leases.js";
 export {
   type RedisAnswerCache,

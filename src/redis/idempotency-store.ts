@@ -115,8 +115,8 @@ return {'yes'}
  *   given. Calls that run keep their leases, and their answers are stored, beyond `maxmemory` by as much as these take.
  *
  * So run it with `maxmemory-policy noeviction` and enough memory, with `appendonly yes` (`appendfsync always` where a crash of the
- * machine must lose nothing), and keep the clocks of masters and replicas together. An entry takes about 300 bytes, and four
- * thirds of its answer, from the first claim to the end of its time to live.
+ * machine must lose nothing), and keep the clocks of masters and replicas together. An entry takes about 300 bytes while its
+ * call runs; then 500 bytes and up to one and a half times its answer, until the end of its time to live.
  *
  * In a cluster each entry is one key, so that any slot will do. Redis 5 or newer; a client of `ioredis` or of `redis`.
  *
@@ -139,19 +139,37 @@ export function redisIdempotencyStore(
 
 class RedisIdempotencyStore implements IdempotencyStore {
   readonly #runner: ScriptRunner;
+  /** The last claims of holders who have given them up, and whose answers may still come. */
+  readonly #givenUp = new Map<string, Promise<readonly string[]>>();
 
   constructor(runner: ScriptRunner) {
     this.#runner = runner;
   }
 
   async claim(key: string, { fingerprint, holder, leaseMs }: KeyClaim): Promise<ClaimAnswer> {
+    // The same claim made again takes over what becomes of the first.
+    this.#givenUp.delete(holder);
     const args = [fingerprint, holder, String(leaseMs)];
-    const [kind, value = ""] = await this.#runner.run(claim, this.#keys(key), args);
+    const [kind, value = ""] = await this.#runner.run(claim, this.#keys(key), args, (late) =>
+      this.#giveBack(key, holder, late),
+    );
     if (kind === "started") return { kind, token: Number(value) };
     if (kind === "running") return { kind, leaseLeftMs: Number(value) / 1_000 };
     if (kind === "done") return { kind, answer: Buffer.from(value, "base64") };
     if (kind === "mismatch") return { kind };
     throw new RedisError(claim.name, "the entry has another format");
+  }
+
+  /** Releases the key when a claim that was given up has started: else it would be held for a lease, and nobody would run. */
+  #giveBack(key: string, holder: string, late: Promise<readonly string[]>): void {
+    this.#givenUp.set(holder, late);
+    const settled = ([kind, token = ""]: readonly string[]) => {
+      if (this.#givenUp.get(holder) !== late) return;
+      this.#givenUp.delete(holder);
+      // If that fails, the lease runs out.
+      if (kind === "started") this.release(key, Number(token)).catch(() => {});
+    };
+    late.then(settled, () => settled([]));
   }
 
   async renew(key: string, token: number, leaseMs: number): Promise<boolean> {

@@ -113,10 +113,16 @@ export class ScriptRunner {
   }
 
   /**
+   * @param onGivenUp Is called when the question fails because it was not answered in time, with the answer that may still come.
    * @returns What the script returned.
    * @throws RedisError when it did not answer in time, or with an error.
    */
-  run(asked: Script, keys: readonly string[], args: readonly string[]): Promise<readonly string[]> {
+  run(
+    asked: Script,
+    keys: readonly string[],
+    args: readonly string[],
+    onGivenUp?: (late: Promise<readonly string[]>) => void,
+  ): Promise<readonly string[]> {
     if (this.#givenUp >= maxGivenUp) {
       return Promise.reject(
         new RedisError(asked.name, `Redis owes the answers to ${maxGivenUp} earlier questions`),
@@ -125,20 +131,22 @@ export class ScriptRunner {
     const dueMs = this.#clock.now() + this.#timeoutMs;
     return new Promise((resolve, reject) => {
       let givenUp = false;
+      const answered = this.#ask(asked, keys, args, dueMs);
       const cancel = expireAt(this.#clock, dueMs, this.#timeoutMs, () => {
         givenUp = true;
         this.#givenUp += 1;
         reject(new RedisError(asked.name, `Redis did not answer in ${this.#timeoutMs} ms`));
+        onGivenUp?.(answered);
       });
-      const settle = (answer: () => void) => {
+      const settle = (end: () => void) => {
         if (givenUp) {
           this.#givenUp -= 1;
         } else {
           cancel();
-          answer();
+          end();
         }
       };
-      this.#ask(asked, keys, args, dueMs).then(
+      answered.then(
         (answer) => settle(() => resolve(answer)),
         (error: unknown) => settle(() => reject(failure(asked, error))),
       );

@@ -117,6 +117,20 @@ describe("the runner of scripts", () => {
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
+  it("hands over the answer that may still come, and only of a question that was given up", async () => {
+    const late: Promise<readonly string[]>[] = [];
+    const watched = () => runner.run(count, ["key"], [], (answer) => late.push(answer));
+    await watched();
+    expect(late).toHaveLength(0);
+    let answer = (_given: unknown): void => {};
+    redis.answer = () => new Promise((resolve) => (answer = resolve));
+    const asked = expect(watched()).rejects.toThrow("did not answer");
+    await clock.pass(100);
+    await asked;
+    answer(redis.ran("late"));
+    expect(await late[0]).toEqual(["late"]);
+  });
+
   it("does not send the script when the time has passed meanwhile", async () => {
     redis.knows = false;
     const slow: RedisClient = {

@@ -150,9 +150,20 @@ describe.each(Object.entries(libraries))("the idempotency store over %s", (_name
       expect(await claim(direct, "k")).toMatchObject({ kind: "started" });
     });
 
+    it("gives a key back when the answer to its claim comes after its time", async () => {
+      const { proxy, store, direct } = await slow(impatient);
+      proxy.toClientMs = 1_500;
+      await rejection(claim(store, "k"));
+      expect(await claim(direct, "k")).toMatchObject({ kind: "running" });
+      await until(
+        () => claim(direct, "k"),
+        ({ kind }) => kind === "started",
+      );
+    });
+
     it("holds a key by a claim whose answer is lost, for the same holder and for nobody else", async () => {
       const { proxy, store, direct } = await slow({ timeoutMs: 1_000 });
-      proxy.toClientMs = 3_000;
+      proxy.toClientMs = Number.POSITIVE_INFINITY;
       const { error } = await rejection(claim(store, "k", "h"));
       expect(error).toMatchObject({ message: /did not answer in 1000 ms/ });
       expect(await claim(direct, "k")).toMatchObject({ kind: "running" });
