@@ -24,6 +24,9 @@ export type {
   RedisClient,
 } from "./redis/client.js";
 export { fromIoredis, fromNodeRedis } from "./redis/client.js";
+export type { SetFlagOptions } from "./redis/flag-store.js";
+export type { RedisFlags, RedisFlagsOptions } from "./redis/flags.js";
+export { redisFlags } from "./redis/flags.js";
 export { redisIdempotencyStore } from "./redis/idempotency-store.js";
 export {
   type RedisQuotaOptions,

@@ -49,7 +49,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
   viewer: { below: ["core", "gen", "telemetry"], unknown: [otel] },
   // The program that the package brings.
-  cli: { below: ["core", "viewer"], unknown: [otel, grpc] },
+  cli: { below: ["core", "policies", "redis", "viewer"], unknown: [otel, grpc] },
   // The only file that knows everything; the test kit is no part of what runs in production.
   weir: {
     below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "telemetry"],
@@ -83,9 +83,10 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/brownout": ["fallback", "pressure"],
   "policies/flags": ["fallback"],
   "policies/retry": ["idempotency"],
+  cli: ["flags"],
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
-  redis: ["fallback", "idempotency", "rate-limit"],
+  redis: ["fallback", "flags", "idempotency", "rate-limit"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */
