@@ -63,6 +63,11 @@ const good: Readonly<Record<string, History>> = {
     executions: [run(1, 5), run(12, 6, { server: "s2" })],
     ledger: [step(2, 5), step(13, 6), step(14, 6, { applied }), step(35, 5, { fenced: true })],
   }),
+  "a holder that stood still between its claim and its run": history({
+    invocations: [call(0, { kind: "unsettled", endUs: 50 }), call(10, told(30))],
+    executions: [run(40, 5), run(12, 6, { server: "s2" })],
+    ledger: [step(13, 6), step(14, 6, { applied }), step(41, 5, { fenced: true })],
+  }),
   "an order that was declined, for the first call and its duplicate": history({
     invocations: [call(0, told(9, declined)), call(10, told(11, declined, true))],
     executions: [run(1, 5)],

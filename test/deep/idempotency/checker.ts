@@ -72,7 +72,8 @@ export const rules = {
   "told no, not in the ledger":
     "an order that a client was told to be declined is not in the ledger",
   "applied before told": "an order is applied before a client is told of it",
-  "no run after an answer": "nothing runs for a key after a client was told its answer",
+  "no run after an answer":
+    "after a client was told the answer of a key, nothing runs for it but under a token from before",
   "one first answer": "all answers of a key but one are marked as replayed",
   "reuse has a cause": "a key is refused as reused only when it belongs to another request",
 } as const;
@@ -155,8 +156,15 @@ function runRules(one: KeyHistory): Violation[] {
     if (!asked) found.push(violation(one, "run was asked for", run));
   }
   const told = earliest(answered(one));
-  const late = told && one.executions.find(({ startUs }) => startUs > told.end.endUs);
-  if (late !== undefined) found.push(violation(one, "no run after an answer", told, late));
+  if (told !== undefined) {
+    const { endUs } = told.end;
+    // A process that stood still since it was given its token starts late. The resource refuses its token.
+    const tokens = one.executions.filter(({ startUs }) => startUs <= endUs).map((run) => run.token);
+    const late = one.executions.find(
+      ({ startUs, token }) => startUs > endUs && tokens.every((other) => token > other),
+    );
+    if (late !== undefined) found.push(violation(one, "no run after an answer", told, late));
+  }
   return found;
 }
 
