@@ -42,6 +42,8 @@ local nowMs = math.floor(nowUs / 1000)
 local entry = '{"value":' .. cjson.encode(ARGV[3]) .. ',"atMs":' .. text(nowMs)
 if ARGV[4] ~= '' then entry = entry .. ',"by":' .. cjson.encode(ARGV[4]) end
 if ARGV[5] ~= '' then entry = entry .. ',"untilMs":' .. text(nowMs + ARGV[5]) end
+-- A Redis that is full refuses what needs memory, unless the script has written before.
+redis.call('HDEL', KEYS[1], ARGV[2])
 redis.call('HSET', KEYS[1], ARGV[2], entry .. '}')
 changed()
 return {}

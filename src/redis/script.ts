@@ -219,11 +219,11 @@ function texts(asked: Script, reply: unknown): readonly string[] {
 
 /**
  * The error without what a client adds to it: ioredis adds the command with its arguments, which are the data of calls. Redis
- * itself repeats arguments only of a command that it does not know.
+ * itself repeats arguments only of a command that it does not know. It says, too, which line of which script failed.
  */
 function failure(asked: Script, error: unknown): RedisError {
   if (error instanceof RedisError) return error;
-  const [text = ""] = messageOf(error).split(/,? with args beginning with/);
+  const [text = ""] = messageOf(error).split(/,? with args beginning with| script: [0-9a-f]{40}/);
   return new RedisError(asked.name, text.slice(0, 300) || "the client failed without a message");
 }
 

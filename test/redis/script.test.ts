@@ -164,6 +164,12 @@ describe("the runner of scripts", () => {
     expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain("secret");
   });
 
+  it("cuts off which line of which script failed", async () => {
+    const where = `script: ${"a0".repeat(20)}, on @user_script:20.`;
+    redis.answer = async () => Promise.reject(new Error(`OOM command not allowed. ${where}`));
+    await expect(run()).rejects.toThrow(/^count a call: OOM command not allowed\.$/);
+  });
+
   it("cuts off the arguments that Redis repeats of a command that it does not know", async () => {
     const text = "ERR unknown command 'evalsha', with args beginning with: 'f00' '1' 'secret'";
     redis.answer = async () => Promise.reject(new Error(text));

@@ -19,7 +19,7 @@ import { fromIoredis } from "../../../src/redis/client.js";
 import { type RedisFlags, type RedisFlagsOptions, redisFlags } from "../../../src/redis/flags.js";
 import { createWeir } from "../../../src/weir.js";
 import { echo, payload } from "../../scene.js";
-import { libraries } from "./clients.js";
+import { inspect, libraries } from "./clients.js";
 import { type RedisProcess, startRedis } from "./redis-server.js";
 
 /** Longer than any test: what arrives has come by a message. */
@@ -78,6 +78,17 @@ describe.each(Object.entries(libraries))("flags in Redis, with %s", (_name, open
     expect(await one.unset("kill.shop.v1.Orders")).toBe(true);
     await until(() => expect([...other.names()]).toEqual(["mode.breaker"]));
     expect([...one.errors, ...other.errors]).toEqual([]);
+  });
+
+  it("are set and unset in a Redis that is full, as it may be in an incident", async () => {
+    const [one, other] = [await watch(), await watch()];
+    expect(await one.ready).toBe(true);
+    expect(await other.ready).toBe(true);
+    await inspect(redis.port, (admin) => admin.config("SET", "maxmemory", "1"));
+    await one.set("kill.shop.v1.Orders", true);
+    await until(() => expect(other.flag("kill.shop.v1.Orders")).toBe(true));
+    expect(await one.unset("kill.shop.v1.Orders")).toBe(true);
+    await until(() => expect(other.flag("kill.shop.v1.Orders")).toBe(undefined));
   });
 
   it("hold what somebody writes by hand, with the next reading", async () => {
