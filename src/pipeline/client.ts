@@ -51,7 +51,7 @@ import { type FaultsPolicyOptions, faultsLayer, faultsPolicy } from "../policies
 import { clientKillGates } from "../policies/flags/client.js";
 import {
   type IdempotencyKeyOptions,
-  idempotencyKeyPart,
+  idempotencyKeyParts,
   type ResolvedIdempotencyKeyOptions,
   resolveIdempotencyKeyOptions,
 } from "../policies/idempotency/client.js";
@@ -148,11 +148,12 @@ export function clientPipeline(
   const layersOf = policies.compiled((method) => {
     const { idempotencyKey, deadline, fallback, retry, hedge } = method;
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
+    const keys = idempotencyKey && idempotencyKeyParts(environment, idempotencyKey);
     return compiled(environment, [
       contextPart(environment, method.waitForReady),
       meters.call,
       spans.call,
-      idempotencyKey && idempotencyKeyPart(environment, idempotencyKey),
+      keys?.call,
       deadlinePart(deadline),
       ...own.map(({ call }) => call),
       fallbackPart(environment, fallback),
@@ -170,6 +171,8 @@ export function clientPipeline(
         breaker && breakerAdmit(breaker),
       ]),
       ...own.map(({ attempt }) => attempt),
+      // Before the retries judge the end of an attempt.
+      keys?.attempt,
       timeouts && attemptTimeoutsPart(timeouts),
       meters.attempt,
       spans.attempt,

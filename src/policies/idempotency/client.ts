@@ -5,10 +5,13 @@ import {
   type NextCall,
   propagate,
   status as Status,
+  type StatusObject,
 } from "@grpc/grpc-js";
 import { type Random, systemRandom } from "../../core/clock.js";
+import type { Reason } from "../../core/decision.js";
 import { InvalidOptionError, optionalFunction, readOptions } from "../../core/options.js";
 import { ask, type ReportError, reportSafely } from "../../core/user-code.js";
+import type { AttemptPart } from "../../grpc/client/attempt.js";
 import { KeptRequest, keepRequest, readable } from "../../grpc/client/kept-request.js";
 import { interceptorOf, type Layer, segmentOf } from "../../grpc/client/parts.js";
 import { type CallPart, PipelineCall, type Segment } from "../../grpc/client/pipeline-call.js";
@@ -16,8 +19,10 @@ import type { StandaloneOptions } from "../../grpc/client/policy.js";
 import type { CallRecord, OptionsWithRecord } from "../../grpc/context/call-record.js";
 import { follows, toMonotonic } from "../../grpc/deadline.js";
 import { type Environment, environmentOf, environmentOptionNames } from "../../grpc/environment.js";
-import { idempotencyKeyName, readIdempotencyKey } from "../../grpc/metadata.js";
+import { idempotencyKeyName, keyMarkName, readIdempotencyKey } from "../../grpc/metadata.js";
+import type { Failure } from "../../grpc/status/outcome.js";
 import type { MessageContext } from "../../grpc/types.js";
+import { HonouredKeys } from "./honours.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
 /** The call, for a key function. Its metadata is the caller's own: do not change it. */
@@ -49,7 +54,9 @@ export interface IdempotencyKeyOptions {
     | ((request: unknown, call: KeyRequest) => string | undefined);
   /**
    * Whether the server runs a call once for each key. Then a call with a key may be retried and hedged like a call of an
-   * idempotent method. A key alone does not make that safe. @defaultValue false
+   * idempotent method. A key alone does not make that safe.
+   * @defaultValue what the server says: servers with the policy `idempotency` mark their answers, and the mark counts for a
+   *   minute, for the target and the method
    */
   readonly honoured?: boolean;
   /**
@@ -61,9 +68,12 @@ export interface IdempotencyKeyOptions {
 }
 
 /** Checked, complete and frozen. */
-export type ResolvedIdempotencyKeyOptions = Required<Omit<IdempotencyKeyOptions, "uuid">> & {
+export interface ResolvedIdempotencyKeyOptions {
+  readonly source: NonNullable<IdempotencyKeyOptions["source"]>;
+  /** `undefined`: as the server says. */
+  readonly honoured: boolean | undefined;
   readonly uuid: IdempotencyKeyOptions["uuid"];
-};
+}
 
 const optionNames = [
   "source",
@@ -81,27 +91,43 @@ export function resolveIdempotencyKeyOptions(
   alsoKnown: readonly string[] = [],
 ): ResolvedIdempotencyKeyOptions {
   const options = readOptions(prefix, given, [...optionNames, ...alsoKnown]);
-  const { source = "uuid", honoured = false, uuid } = options;
+  const { source = "uuid", honoured, uuid } = options;
   if (source !== "uuid" && source !== "request-hash" && typeof source !== "function") {
     throw new InvalidOptionError(`${prefix}.source`, "uuid, request-hash or a function", source);
   }
-  if (typeof honoured !== "boolean") {
-    throw new InvalidOptionError(`${prefix}.honoured`, "true or false", honoured);
+  if (honoured !== undefined && typeof honoured !== "boolean") {
+    throw new InvalidOptionError(`${prefix}.honoured`, "true, false or absent", honoured);
   }
   optionalFunction(`${prefix}.uuid`, uuid);
   return Object.freeze({ source, honoured, uuid });
 }
 
+/** The parts of the policy: above the retries, and below them. */
+export interface IdempotencyKeyParts {
+  readonly call: CallPart | Layer;
+  /** Absent where nothing is to be learnt. */
+  readonly attempt: AttemptPart | undefined;
+}
+
 /**
- * Sends every call with an idempotency key. It stands above retries and hedges, so that all attempts of a call have the
- * same key. A valid key in the caller's metadata is kept. An invalid one is reported and sent as it is, and does not
- * make the call safe to retry.
+ * Sends every call with an idempotency key. The first part stands above retries and hedges, so that all attempts of a call
+ * have the same key. A valid key in the caller's metadata is kept. An invalid one is reported and sent as it is, and does not
+ * make the call safe to retry. The second part learns from the answers whether the server honours keys.
  */
-export function idempotencyKeyPart(
+export function idempotencyKeyParts(
   environment: Environment,
   policy: ResolvedIdempotencyKeyOptions,
-): CallPart | Layer {
+): IdempotencyKeyParts {
   const keys = new Keys(policy, environment);
+  const attempt = policy.honoured === undefined ? learningPart(keys) : undefined;
+  return { call: keyPart(environment, policy, keys), attempt };
+}
+
+function keyPart(
+  environment: Environment,
+  policy: ResolvedIdempotencyKeyOptions,
+  keys: Keys,
+): CallPart | Layer {
   if (policy.source !== "uuid") {
     const segment = segmentOf(environment);
     return (options, nextCall) => new KeyedByRequestCall(options, nextCall, segment, policy, keys);
@@ -119,6 +145,40 @@ export function idempotencyKeyPart(
   };
 }
 
+/** Learns from each answer to a call with a key, before it is decided about a retry. */
+function learningPart(keys: Keys): AttemptPart {
+  return {
+    at: "attempt",
+    begin({ record }) {
+      if (record.idempotencyKey === undefined) return undefined;
+      return {
+        ended(status, failure) {
+          keys.learn(record, status, failure);
+          return undefined;
+        },
+      };
+    },
+  };
+}
+
+/** The refusals of servers that honour keys. */
+const refusalsOfHonouring: ReadonlySet<Reason> = new Set<Reason>([
+  "IDEMPOTENCY_IN_PROGRESS",
+  "IDEMPOTENCY_ANSWER_NOT_STORED",
+]);
+
+/** Whether an answer says that the key is honoured, or that it is not; `undefined` where it says nothing. */
+function saidBy(status: StatusObject, failure: Failure | undefined): boolean | undefined {
+  const mark = status.metadata.get(keyMarkName)[0];
+  if (failure === undefined) return mark === "honoured";
+  // Only what the server itself has said: a proxy does not set the mark, and a status of this process has none.
+  if (failure.origin !== "remote") return undefined;
+  if (mark !== undefined) return mark === "honoured";
+  const { rejection } = failure;
+  const honours = rejection?.hops === 0 && refusalsOfHonouring.has(rejection.reason);
+  return honours ? true : undefined;
+}
+
 /** The name of this policy in reports of errors. */
 const where = "idempotencyKey";
 
@@ -126,11 +186,13 @@ const where = "idempotencyKey";
 class Keys {
   readonly #policy: ResolvedIdempotencyKeyOptions;
   readonly #random: Random;
+  readonly #honoured: HonouredKeys;
   readonly report: ReportError;
 
-  constructor(policy: ResolvedIdempotencyKeyOptions, { report, random }: Environment) {
+  constructor(policy: ResolvedIdempotencyKeyOptions, { clock, report, random }: Environment) {
     this.#policy = policy;
     this.#random = random;
+    this.#honoured = new HonouredKeys(clock);
     this.report = report;
   }
 
@@ -148,7 +210,15 @@ class Keys {
 
   note(record: CallRecord, key: string): void {
     record.idempotencyKey = key;
-    record.keyHonoured = this.#policy.honoured;
+    record.keyHonoured = this.#policy.honoured ?? this.#honoured.honours(record.target);
+  }
+
+  /** An attempt has ended: what its status says counts for the next attempt of the call, too. */
+  learn(record: CallRecord, status: StatusObject, failure: Failure | undefined): void {
+    const said = saidBy(status, failure);
+    if (said === undefined) return;
+    this.#honoured.note(record.target, said);
+    record.keyHonoured = this.#honoured.honours(record.target);
   }
 
   random(): string {
@@ -297,8 +367,8 @@ function uuidOf(random: Random): string {
 const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII characters`;
 
 /**
- * Idempotency keys as an interceptor of their own: {@link idempotencyKeyPart} with the same options for
- * all methods. Put it above `deadline` and `retry`.
+ * Idempotency keys as an interceptor of their own, with the same options for all methods. Put it above `deadline` and `retry`.
+ * It stands above the attempts, so it learns from the last answer to each call.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
@@ -307,5 +377,6 @@ export function idempotencyKey(
 ): Interceptor {
   const policy = resolveIdempotencyKeyOptions(options, where, environmentOptionNames);
   const environment = environmentOf(options, where);
-  return interceptorOf(environment, idempotencyKeyPart(environment, policy));
+  const { call, attempt } = idempotencyKeyParts(environment, policy);
+  return interceptorOf(environment, call, attempt);
 }
