@@ -28,7 +28,7 @@ async function learning(
   return {
     ...joined,
     /** Whether a call is retried whose first attempt fails. */
-    async retries(): Promise<boolean> {
+    retries: async (): Promise<boolean> => {
       const before = runs.length;
       failing = 1;
       const { code } = await ask(undefined);
@@ -36,7 +36,7 @@ async function learning(
       return code === Status.OK;
     },
     /** The server runs a version without the policy, or with it again. */
-    policy(mode: "enforce" | "off") {
+    policy: (mode: "enforce" | "off") => {
       weir.policy("idempotency").mode = mode;
     },
   };
