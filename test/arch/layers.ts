@@ -12,6 +12,7 @@ type Layer =
   | "guard"
   | "telemetry"
   | "testing"
+  | "lab"
   | "redis"
   | "viewer"
   | "cli"
@@ -44,6 +45,11 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   guard: { below: ["core", "policies", "grpc", "client"], unknown: [otel] },
   telemetry: { below: ["core", "policies", "grpc"], unknown: [] },
   testing: { below: ["core", "policies", "grpc", "gen"], unknown: [otel] },
+  // It runs the real interceptors in virtual time, and reads what the process reader of the server shares with it.
+  lab: {
+    below: ["core", "policies", "grpc", "server", "testing", "weir"],
+    unknown: [otel],
+  },
   // Stores that several processes share. It knows the ports of the policies, and no call.
   redis: { below: ["core", "policies"], unknown: [grpc, otel] },
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
@@ -86,6 +92,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   cli: ["flags"],
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
+  lab: ["pressure"],
   redis: ["fallback", "flags", "idempotency", "rate-limit"],
 };
 
@@ -95,6 +102,10 @@ export const exemptFromPorts: Readonly<Record<string, { names: readonly string[]
     "core/clock.ts": {
       names: ["performance.now", "Date.now", "setTimeout", "setImmediate", "Math.random"],
       why: "it is the port",
+    },
+    "lab/world.ts": {
+      names: ["setImmediate"],
+      why: "each piece of work of a virtual process is a task of the real event loop, which drains what it queued",
     },
     "testing/clock/virtual-clock.ts": {
       names: ["setImmediate"],

@@ -1,0 +1,294 @@
+import { AsyncResource } from "node:async_hooks";
+import type { CancelTask, Clock, Random } from "../core/clock.js";
+import type { ProcessReader, Readings } from "../policies/pressure/options.js";
+import { LoopDelay } from "../policies/pressure/server-process-reader.js";
+import { type Timed, TimeQueue } from "./time-queue.js";
+import type { Happening, World } from "./world.js";
+
+export interface ProcessOptions {
+  /** What the wall clock shows when the world begins, in milliseconds since the epoch. @defaultValue 1_750_000_000_000 */
+  readonly wallStartMs?: number;
+}
+
+/** A timer, or input that arrives. `task` is absent once it was cancelled. */
+interface Planned extends Timed {
+  readonly task: () => void;
+}
+
+/** A task of the check phase. */
+interface Check {
+  task: (() => void) | undefined;
+}
+
+/**
+ * The phases of Node's event loop. An idle process waits in `poll`.
+ *
+ * - `timers`: all timers that are due when the phase begins.
+ * - `poll`: all input that has arrived when the phase begins.
+ * - `check`: all immediates that are there when the phase begins.
+ */
+type Phase = "timers" | "poll" | "check";
+
+const cancelNothing: CancelTask = () => {};
+const scopeOptions = { requireManualDestroy: true } as const;
+
+/**
+ * A model of a Node process: it does one thing at a time. Each piece of work is a callback in one of the phases of the
+ * event loop, and has a cost in virtual time (`spend`). While it runs, everything else waits: timers fire late, and
+ * input is read late.
+ *
+ * It is the clock of the code in it. `now` is the process's own time: that at which the piece of work began, and what it
+ * has cost so far.
+ */
+export class LabProcess implements Clock, Happening {
+  readonly name: string;
+  readonly random: Random;
+  /** For the world alone. */
+  at = Number.POSITIVE_INFINITY;
+  readonly order: number;
+  place = -1;
+  readonly #world: World;
+  readonly #wallStartMs: number;
+  readonly #timers = new TimeQueue<Planned>();
+  readonly #inputs = new TimeQueue<Planned>();
+  #checks: Check[] = [];
+  /** Those of the check phase that runs. */
+  #checking: Check[] = [];
+  #checked = 0;
+  #phase: Phase = "poll";
+  /** What was due or had arrived at this time belongs to the phase that runs. */
+  #phaseMs = Number.NEGATIVE_INFINITY;
+  #nowMs: number;
+  #busyMs = 0;
+  #cpuMs = 0;
+  #cpuShare = 1;
+  #running = false;
+  #alive = true;
+  #onKilled: (() => void)[] = [];
+
+  constructor(world: World, name: string, options: ProcessOptions = {}) {
+    this.#world = world;
+    this.name = name;
+    this.random = world.newRandom();
+    this.order = world.nextOrder();
+    this.#wallStartMs = options.wallStartMs ?? 1_750_000_000_000;
+    this.#nowMs = world.nowMs;
+  }
+
+  // ---- The clock.
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  wallNow(): number {
+    return this.#wallStartMs + this.#nowMs;
+  }
+
+  /** As Node's timers, it counts in whole milliseconds, at least one. The task runs in the async context of the caller. */
+  schedule(delayMs: number, task: () => void): CancelTask {
+    if (!this.#alive) return cancelNothing;
+    const scope = new AsyncResource("LabTimer", scopeOptions);
+    const timer: Planned = {
+      at: Math.floor(this.#nowMs) + Math.max(1, Math.trunc(delayMs) || 0),
+      order: this.#world.nextOrder(),
+      place: -1,
+      task: () => scope.runInAsyncScope(task),
+    };
+    this.#timers.add(timer);
+    this.#planned(timer.at);
+    return () => this.#timers.remove(timer);
+  }
+
+  afterPoll(task: () => void): CancelTask {
+    if (!this.#alive) return cancelNothing;
+    const scope = new AsyncResource("LabCheck", scopeOptions);
+    const check: Check = { task: () => scope.runInAsyncScope(task) };
+    this.#checks.push(check);
+    this.#planned(this.#nowMs);
+    return () => {
+      check.task = undefined;
+    };
+  }
+
+  // ---- Work.
+
+  /** The work that runs costs `cpuMs` milliseconds of CPU. */
+  spend(cpuMs: number): void {
+    const tookMs = cpuMs / this.#cpuShare;
+    this.#nowMs += tookMs;
+    this.#busyMs += tookMs;
+    this.#cpuMs += cpuMs;
+  }
+
+  /** Input arrives at the process at `atMs`. It is read in the poll phase, by `task`. */
+  deliver(atMs: number, task: () => void): void {
+    if (!this.#alive) return;
+    this.#inputs.add({ at: atMs, order: this.#world.nextOrder(), place: -1, task });
+    this.#planned(atMs);
+  }
+
+  /** Stops the process for `ms` milliseconds, as a garbage collection does, after the piece of work that runs. */
+  block(ms: number): void {
+    if (!this.#alive) return;
+    this.#nowMs = Math.max(this.#nowMs, this.#world.nowMs);
+    this.#beginPoll();
+    this.spend(ms * this.#cpuShare);
+    if (!this.#running) this.settle();
+  }
+
+  /** Sets which share of the CPU the process gets, above 0, up to 1. Other programs of the machine take the rest. */
+  set cpuShare(share: number) {
+    this.#cpuShare = share;
+  }
+
+  /** How long the process was busy, in milliseconds since it was started. */
+  get busyMs(): number {
+    return this.#busyMs;
+  }
+
+  /** How much CPU it has used, in milliseconds. */
+  get cpuMs(): number {
+    return this.#cpuMs;
+  }
+
+  // ---- Life and death.
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /** The process dies at once: no timer fires any more, and nothing is read. The piece of work that runs is its last. */
+  kill(): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    this.#timers.clear();
+    this.#inputs.clear();
+    this.#checks = [];
+    this.#checking = [];
+    this.#world.plan(this, Number.POSITIVE_INFINITY);
+    const told = this.#onKilled;
+    this.#onKilled = [];
+    for (const each of told) each();
+  }
+
+  /** Calls `told` when the process is killed. */
+  whenKilled(told: () => void): void {
+    this.#onKilled.push(told);
+  }
+
+  // ---- For the world.
+
+  run(): void {
+    this.#running = true;
+    this.#nowMs = Math.max(this.#nowMs, this.at);
+    this.#nextTask()?.();
+  }
+
+  settle(): void {
+    this.#running = false;
+    if (!this.#alive) return;
+    const nowMs = this.#nowMs;
+    const hasChecks = this.#checks.length > 0 || this.#checked < this.#checking.length;
+    const nextMs = Math.min(this.#timers.nextAt, this.#inputs.nextAt);
+    if (!hasChecks && nextMs > nowMs) this.#waitInPoll();
+    this.#world.plan(this, hasChecks ? nowMs : Math.max(nowMs, nextMs));
+  }
+
+  /** Something is planned for a time that may be earlier than the next piece of work. */
+  #planned(atMs: number): void {
+    if (this.#running) return;
+    const startMs = Math.max(atMs, this.#nowMs);
+    if (this.place < 0 || startMs < this.at) this.#world.plan(this, startMs);
+  }
+
+  /** Goes through the phases until there is something to do; once around at most. */
+  #nextTask(): (() => void) | undefined {
+    for (let phases = 0; phases <= 3; phases += 1) {
+      const task = this.#taskOfPhase();
+      if (task !== undefined) return task;
+      if (phases < 3) this.#nextPhase();
+    }
+    this.#waitInPoll();
+    return undefined;
+  }
+
+  #taskOfPhase(): (() => void) | undefined {
+    if (this.#phase === "timers") return this.#due(this.#timers);
+    if (this.#phase === "poll") return this.#due(this.#inputs);
+    while (this.#checked < this.#checking.length) {
+      const task = this.#checking[this.#checked]?.task;
+      this.#checked += 1;
+      if (task !== undefined) return task;
+    }
+    return undefined;
+  }
+
+  #due(planned: TimeQueue<Planned>): (() => void) | undefined {
+    const { first } = planned;
+    this.#beginPoll();
+    if (first === undefined || first.at > this.#phaseMs) return undefined;
+    planned.remove(first);
+    return first.task;
+  }
+
+  #nextPhase(): void {
+    this.#phaseMs = this.#nowMs;
+    if (this.#phase === "timers") this.#phase = "poll";
+    else if (this.#phase === "poll") {
+      this.#phase = "check";
+      this.#checking = this.#checks;
+      this.#checked = 0;
+      this.#checks = [];
+    } else this.#phase = "timers";
+  }
+
+  /** A process that waits in the poll phase begins that phase with whatever it does first. */
+  #beginPoll(): void {
+    if (this.#phaseMs === Number.NEGATIVE_INFINITY) this.#phaseMs = this.#nowMs;
+  }
+
+  #waitInPoll(): void {
+    this.#phase = "poll";
+    this.#phaseMs = Number.NEGATIVE_INFINITY;
+  }
+}
+
+/** Reads a process of the lab for the policies, as the toolkit reads a process of Node. */
+export class LabProcessReader implements ProcessReader {
+  readonly #process: LabProcess;
+  #delay: LoopDelay | undefined;
+  #readMs: number;
+  #busyMs: number;
+  #cpuMs: number;
+
+  constructor(process: LabProcess) {
+    this.#process = process;
+    this.#readMs = process.now();
+    this.#busyMs = process.busyMs;
+    this.#cpuMs = process.cpuMs;
+  }
+
+  read(): Readings {
+    const process = this.#process;
+    const nowMs = process.now();
+    const spanMs = Math.max(1, nowMs - this.#readMs);
+    const { busyMs, cpuMs } = process;
+    // Started by the first reading, as in Node: a server that was never called has no timer.
+    this.#delay ??= new LoopDelay(process);
+    const readings = {
+      eventLoop: (busyMs - this.#busyMs) / spanMs,
+      loopDelayMs: this.#delay.take(),
+      cpu: (cpuMs - this.#cpuMs) / spanMs,
+      memory: 0.3,
+    };
+    this.#readMs = nowMs;
+    this.#busyMs = busyMs;
+    this.#cpuMs = cpuMs;
+    return readings;
+  }
+
+  close(): void {
+    this.#delay?.stop();
+  }
+}
