@@ -66,6 +66,15 @@ export type {
 export type { FallbackSnapshot } from "./policies/fallback/client-policy.js";
 export type { FaultsControl, FaultsSnapshot } from "./policies/faults/faults.js";
 export type { FlagChange, FlagsSnapshot } from "./policies/flags/flags.js";
+export type {
+  OpenFeatureClient,
+  OpenFeatureDetails,
+  OpenFeatureEvent,
+  OpenFeatureFlags,
+  OpenFeatureFlagsOptions,
+} from "./policies/flags/open-feature.js";
+export { openFeatureFlags } from "./policies/flags/open-feature.js";
+export type { PollingOptions } from "./policies/flags/polling.js";
 export type { FlagSource, FlagValue, StaticFlags } from "./policies/flags/source.js";
 export { staticFlags } from "./policies/flags/source.js";
 export type { IdempotencySnapshot } from "./policies/idempotency/server.js";

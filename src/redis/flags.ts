@@ -15,20 +15,14 @@ import {
   userRandom,
   warn,
 } from "../core/user-code.js";
+import { Polling, type PollingOptions } from "../policies/flags/polling.js";
 import { FlagListeners, type FlagSource, type FlagValue } from "../policies/flags/source.js";
 import type { RedisClient } from "./client.js";
 import { RedisFlagStore, type SetFlagOptions, type StoredFlag } from "./flag-store.js";
 import { type RedisOptions, redisOptionNames } from "./script.js";
 
 /** Options of `redisFlags`. */
-export interface RedisFlagsOptions extends RedisOptions {
-  /**
-   * How often the flags are read even if nobody told of a change, in milliseconds, from 100 ms to 24 days: a message may be
-   * lost. @defaultValue 15_000
-   */
-  readonly pollMs?: number;
-  /** How long `ready` waits for the first values, in milliseconds, from 0 to 24 days. @defaultValue 2_000 */
-  readonly firstValuesMs?: number;
+export interface RedisFlagsOptions extends RedisOptions, PollingOptions {
   /** The source of chance, by which processes do not all read at once. @defaultValue the system's */
   readonly random?: Random;
   /** Notified once when Redis cannot be reached, or has lost the flags. @defaultValue emits a process warning */
@@ -70,11 +64,6 @@ export function redisFlags(client: RedisClient, options: RedisFlagsOptions = {})
   return new WatchedFlags(client, options);
 }
 
-/** While Redis cannot be reached it is asked so often, in milliseconds. */
-const awayPollMs = 1_000;
-/** The part of an interval that is left to chance. */
-const jitter = 0.2;
-
 const optionNames = [...redisOptionNames, "pollMs", "firstValuesMs", "random", "onError"];
 
 /** A flag as this process has it. */
@@ -85,50 +74,38 @@ interface WatchedFlag extends StoredFlag {
 
 class WatchedFlags implements RedisFlags {
   readonly name = "redis";
-  readonly ready: Promise<boolean>;
   away = false;
   readonly #store: RedisFlagStore;
   readonly #client: RedisClient;
   readonly #clock: Clock;
-  readonly #random: Random;
   readonly #report: ReportError;
-  readonly #pollMs: number;
+  readonly #polling: Polling;
   readonly #listeners: FlagListeners;
   #flags: ReadonlyMap<string, WatchedFlag> = new Map();
-  #reading = false;
-  /** Something has changed since the read that is under way began. */
-  #readAgain = false;
   #unsubscribe: (() => void) | undefined;
   /** The subscription has failed, which was reported. */
   #deaf = false;
-  #stopPoll: CancelTask | undefined;
   #stopExpiry: CancelTask | undefined;
-  #known: (read: boolean) => void = () => {};
   #closed = false;
 
   constructor(client: RedisClient, given: RedisFlagsOptions) {
     const options = readOptions("redisFlags", given, optionNames);
-    const { pollMs = 15_000, firstValuesMs = 2_000, random = systemRandom, onError } = options;
-    const { pollMs: _, firstValuesMs: __, random: ___, onError: ____, ...rest } = options;
+    const { random = systemRandom, onError } = options;
     optionalFunction("redisFlags.random", random);
     optionalFunction("redisFlags.onError", onError);
     this.#report = onError ?? warn;
-    this.#pollMs = durationMs("redisFlags.pollMs", pollMs, 100);
-    durationMs("redisFlags.firstValuesMs", firstValuesMs);
-    this.#store = new RedisFlagStore("redisFlags", client, rest);
+    this.#store = new RedisFlagStore("redisFlags", client, options);
     this.#client = client;
     this.#clock = userClock(options.clock ?? systemClock, this.#report);
-    this.#random = userRandom(random, this.#report);
+    const chance = { clock: this.#clock, random: userRandom(random, this.#report) };
+    this.#polling = new Polling(() => this.#read(), options, chance, "redisFlags");
     this.#listeners = new FlagListeners(this.#report);
-    this.ready = new Promise((resolve) => {
-      const stop = this.#clock.schedule(firstValuesMs, () => resolve(false));
-      this.#known = (read) => {
-        stop();
-        resolve(read);
-      };
-    });
     this.#subscribe();
-    this.#read();
+    this.#polling.now();
+  }
+
+  get ready(): Promise<boolean> {
+    return this.#polling.ready;
   }
 
   flag(name: string): FlagValue | undefined {
@@ -152,19 +129,18 @@ class WatchedFlags implements RedisFlags {
     const { forMs } = options;
     if (forMs !== undefined) durationMs("redisFlags.set.forMs", forMs, 1);
     await this.#store.set(name, value, options);
-    this.#read();
+    this.#polling.now();
   }
 
   async unset(name: string): Promise<boolean> {
     const was = await this.#store.unset(name);
-    this.#read();
+    this.#polling.now();
     return was;
   }
 
   close(): void {
     this.#closed = true;
-    this.#known(false);
-    this.#stopPoll?.();
+    this.#polling.close();
     this.#stopExpiry?.();
     this.#endSubscription();
     this.#listeners.clear();
@@ -173,24 +149,26 @@ class WatchedFlags implements RedisFlags {
   // ---- Messages.
 
   #subscribe(): void {
-    const read = () => this.#read();
     const listener = {
-      onMessage: read,
+      onMessage: () => this.#polling.now(),
       // What was told while there was no connection is lost.
       onSubscribed: () => {
         this.#deaf = false;
-        this.#read();
+        this.#polling.now();
       },
       onFailed: (error: unknown) => {
         this.#unsubscribe = undefined;
-        if (!this.#deaf && !this.#closed) {
-          reportSafely(this.#report, error, "redisFlags.subscribe");
-        }
-        this.#deaf = true;
+        this.#failed(error);
       },
     };
     const subscribe = () => this.#client.subscribe(this.#store.channel, listener);
-    this.#unsubscribe = ask(subscribe, ending, undefined, this.#report, "redisFlags.subscribe");
+    const failed = (error: unknown) => this.#failed(error);
+    this.#unsubscribe = ask(subscribe, ending, undefined, failed, "redisFlags.subscribe");
+  }
+
+  #failed(error: unknown): void {
+    if (!this.#deaf && !this.#closed) reportSafely(this.#report, error, "redisFlags.subscribe");
+    this.#deaf = true;
   }
 
   #endSubscription(): void {
@@ -203,29 +181,14 @@ class WatchedFlags implements RedisFlags {
 
   // ---- Reading.
 
-  /** Reads the flags; once more where that is asked for while a read is under way, which may have been answered before. */
-  #read(): void {
-    if (this.#closed) return;
-    if (this.#reading) {
-      this.#readAgain = true;
-      return;
+  async #read(): Promise<boolean> {
+    try {
+      const stored = await this.#store.read();
+      if (!this.#closed) this.#got(stored);
+    } catch (error) {
+      if (!this.#closed) this.#lost(error);
     }
-    this.#reading = true;
-    this.#stopPoll?.();
-    this.#store.read().then(
-      (flags) => this.#readEnded(() => this.#got(flags)),
-      (error: unknown) => this.#readEnded(() => this.#lost(error)),
-    );
-  }
-
-  #readEnded(take: () => void): void {
-    this.#reading = false;
-    if (this.#closed) return;
-    const again = this.#readAgain;
-    this.#readAgain = false;
-    take();
-    if (again && !this.away) this.#read();
-    else this.#pollLater();
+    return !this.away;
   }
 
   #got(stored: ReadonlyMap<string, StoredFlag> | undefined): void {
@@ -242,7 +205,6 @@ class WatchedFlags implements RedisFlags {
     const changed = this.away || !sameFlags(this.#flags, flags);
     this.away = false;
     this.#flags = flags;
-    this.#known(true);
     // It had given up, and may succeed now.
     if (this.#unsubscribe === undefined) this.#subscribe();
     this.#expireLater();
@@ -254,12 +216,6 @@ class WatchedFlags implements RedisFlags {
     this.away = true;
     reportSafely(this.#report, error, "redisFlags");
     this.#listeners.tell();
-  }
-
-  #pollLater(): void {
-    const everyMs = this.away ? Math.min(awayPollMs, this.#pollMs) : this.#pollMs;
-    const inMs = everyMs * (1 - jitter * this.#random());
-    this.#stopPoll = this.#clock.schedule(inMs, () => this.#read(), { ref: false });
   }
 
   // ---- Flags that hold for a time.

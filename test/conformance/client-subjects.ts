@@ -1,10 +1,13 @@
 import type { ClientOptions } from "@grpc/grpc-js";
 import * as client from "../../src/client.js";
+import { staticFlags } from "../../src/policies/flags/source.js";
 import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
 import { createWeir } from "../../src/weir.js";
 
 // Asked for while the faults are built.
 Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });
+
+const noFlags = staticFlags({ kill: false });
 
 /** Each client interceptor alone. Those without a factory of their own stand alone in a pipeline. */
 export const clientSubjects: Readonly<Record<string, ConformanceSubject>> = {
@@ -33,6 +36,7 @@ export const clientSubjects: Readonly<Record<string, ConformanceSubject>> = {
         },
       }),
   },
+  "client kill switch": { client: (env) => [client.killSwitch({ ...env, flags: noFlags })] },
   "client throttle": { client: (env) => [client.throttle(env)] },
   "client breaker": { client: (env) => [client.breaker(env)] },
   // Each attempt waits for the word of a store.

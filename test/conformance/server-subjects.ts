@@ -1,4 +1,5 @@
 import { systemClock } from "../../src/core/clock.js";
+import { staticFlags } from "../../src/policies/flags/source.js";
 import { MemoryIdempotencyStore } from "../../src/policies/idempotency/memory-store.js";
 import * as server from "../../src/server.js";
 import type { ConformanceSubject } from "../../src/testing/conformance/conformance.js";
@@ -28,9 +29,14 @@ function distantStore() {
   };
 }
 
+const noFlags = staticFlags({ kill: false });
+
 /** Each server interceptor alone. */
 export const serverSubjects: Readonly<Record<string, ConformanceSubject>> = {
   "server context": { server: (env) => [server.context(env)] },
+  "server kill switch": {
+    server: (env) => [server.context(env), server.killSwitch({ ...env, flags: noFlags })],
+  },
   "server deadline guard": { server: (env) => [server.deadlineGuard(env)] },
   // Each call waits for the word of a store.
   "server quota": {
