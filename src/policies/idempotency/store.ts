@@ -27,7 +27,7 @@ export type ClaimAnswer =
       readonly kind: "started";
       /**
        * The fencing token: a safe integer, larger than any that the store has given out for this key, also when the store
-       * has lost its data in between and the clock has not gone back. So it is the larger of the last token plus one and
+       * has lost its data in between and the clock has not gone back. So it is at least the last token plus one, and at least
        * the store's time in microseconds.
        */
       readonly token: number;

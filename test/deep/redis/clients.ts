@@ -16,7 +16,7 @@ export async function openIoredis(port: number): Promise<OpenClient> {
 }
 
 /** The same of node-redis. */
-export async function openNodeRedis(port: number): Promise<OpenClient> {
+async function openNodeRedis(port: number): Promise<OpenClient> {
   const redis = createClient({ socket: { host: "127.0.0.1", port } });
   redis.on("error", () => {});
   await redis.connect();
