@@ -6,7 +6,7 @@ import { RedisError, type RedisOptions, redisOptionNames, ScriptRunner, script }
 // An entry is a hash. Its fields are:
 //
 //   token        the last token that was given out for the key
-//   fingerprint  of the request that the key belongs to
+//   fingerprint  of the request that the key belongs to; a key that was released has none
 //   holder       of the lease
 //   until        when the lease runs out, in microseconds of the time of Redis; only while somebody holds the key
 //   answer       in base64; only when the call has been answered
@@ -26,15 +26,15 @@ local function expire(atUs, token)
 end
 `;
 
-/** Arguments: fingerprint, holder, leaseMs. */
+/** Arguments: fingerprint, holder, leaseMs, ttlMs. */
 const claim = script(
   "claim of an idempotency key",
   `${expire}
 local entry = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'holder', 'until', 'answer')
 local last, untilUs, answer = tonumber(entry[1] or 0), tonumber(entry[4] or 0), entry[5]
-if answer or untilUs > nowUs then
-  if entry[2] ~= ARGV[1] then return {'mismatch'} end
-  if answer then return {'done', answer} end
+if entry[2] and entry[2] ~= ARGV[1] then return {'mismatch'} end
+if answer then return {'done', answer} end
+if untilUs > nowUs then
   if entry[3] == ARGV[2] then return {'started', entry[1]} end
   return {'running', text(untilUs - nowUs)}
 end
@@ -45,7 +45,7 @@ end
 local leaseUs = ARGV[3] * 1000
 redis.call('HSET', KEYS[1], 'token', text(token), 'fingerprint', ARGV[1], 'holder', ARGV[2],
   'until', text(nowUs + leaseUs))
-expire(nowUs + 2 * leaseUs, token)
+expire(nowUs + math.max(2 * leaseUs, ARGV[4] * 1000), token)
 return {'started', text(token)}
 `,
 );
@@ -57,7 +57,8 @@ const renew = script(
 local entry = redis.call('HMGET', KEYS[1], 'token', 'until')
 if entry[1] ~= ARGV[1] or not entry[2] then return {'no'} end
 local leaseUs = ARGV[2] * 1000
-expire(nowUs + 2 * leaseUs, tonumber(ARGV[1]))
+local leftUs = redis.call('PTTL', KEYS[1]) * 1000
+expire(nowUs + math.max(2 * leaseUs, leftUs), tonumber(ARGV[1]))
 redis.call('HSET', KEYS[1], 'until', text(nowUs + leaseUs))
 return {'yes'}
 `,
@@ -146,10 +147,13 @@ class RedisIdempotencyStore implements IdempotencyStore {
     this.#runner = runner;
   }
 
-  async claim(key: string, { fingerprint, holder, leaseMs }: KeyClaim): Promise<ClaimAnswer> {
+  async claim(
+    key: string,
+    { fingerprint, holder, leaseMs, ttlMs }: KeyClaim,
+  ): Promise<ClaimAnswer> {
     // The same claim made again takes over what becomes of the first.
     this.#givenUp.delete(holder);
-    const args = [fingerprint, holder, String(leaseMs)];
+    const args = [fingerprint, holder, String(leaseMs), String(ttlMs)];
     const [kind, value = ""] = await this.#runner.run(claim, this.#keys(key), args, (late) =>
       this.#giveBack(key, holder, late),
     );

@@ -38,7 +38,7 @@ export function idempotencyStoreContract(
   afterEach(async () => subject.close?.());
 
   const claim = (key: string, holder: string, own: Partial<KeyClaim> = {}) =>
-    store.claim(key, { fingerprint: "f", leaseMs, holder, ...own });
+    store.claim(key, { fingerprint: "f", leaseMs, ttlMs, holder, ...own });
 
   async function started(key: string, holder: string, own: Partial<KeyClaim> = {}) {
     return tokenOf(await claim(key, holder, own));
@@ -142,9 +142,17 @@ export function idempotencyStoreContract(
       expect(await started("k", "b", { leaseMs: longMs })).toBeGreaterThan(first);
     });
 
-    it("that has run out lets another request have the key", async () => {
+    it("that has run out leaves the key to its request alone: what its holder has done is not known", async () => {
+      const first = await started("k", "a", { ttlMs: longMs });
+      expect(await store.renew("k", first, leaseMs)).toBe(true);
+      await subject.pass(leaseMs * 2.2);
+      expect(await claim("k", "b", { fingerprint: "g" })).toEqual({ kind: "mismatch" });
+      expect(await started("k", "b", { leaseMs: longMs })).toBeGreaterThan(first);
+    });
+
+    it("that has run out lets another request have the key when its time to live is over", async () => {
       const first = await started("k", "a");
-      await subject.pass(leaseMs * 1.2);
+      await subject.pass(ttlMs * 1.1);
       const second = await started("k", "b", { fingerprint: "g", leaseMs: longMs });
       expect(second).toBeGreaterThan(first);
     });

@@ -45,7 +45,7 @@ beforeEach(() => {
 });
 
 const claim = async (holder: string) =>
-  store.claim("k", { fingerprint: "f", holder, leaseMs: 30_000 });
+  store.claim("k", { fingerprint: "f", holder, leaseMs: 30_000, ttlMs: 60_000 });
 /** A claim that is given up. */
 async function lateClaim(holder: string): Promise<void> {
   const asked = expect(claim(holder)).rejects.toThrow("did not answer in 100 ms");

@@ -288,7 +288,8 @@ export class IdempotencyKeys {
     const { fingerprint, rules } = first.call;
     this.#claims += 1;
     const holder = `${this.#name}.${this.#claims}`;
-    const claim = { fingerprint, holder, leaseMs: rules.leaseMs };
+    const { leaseMs, ttlMs } = rules;
+    const claim = { fingerprint, holder, leaseMs, ttlMs };
     this.#ask(
       () => this.#store.claim(entry.key, claim),
       readClaim,

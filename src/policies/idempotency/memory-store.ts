@@ -33,6 +33,8 @@ interface Running {
   untilMs: number;
   /** From then on the holder may be forgotten. */
   keptUntilMs: number;
+  /** Until then no other request gets the key, also when the lease has run out. */
+  readonly belongsUntilMs: number;
 }
 
 /** A key that has been answered. */
@@ -65,7 +67,7 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
   }
 
   /** @throws RangeError when as many calls run under keys as the store may keep. */
-  claim(key: string, { fingerprint, holder, leaseMs }: KeyClaim): ClaimAnswer {
+  claim(key: string, { fingerprint, holder, leaseMs, ttlMs }: KeyClaim): ClaimAnswer {
     const nowMs = this.#clock.now();
     const done = this.#doneAt(key, nowMs);
     if (done !== undefined) {
@@ -73,8 +75,9 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
       return { kind: "done", answer: done.answer };
     }
     const running = this.#running.get(key);
-    if (running !== undefined && running.untilMs > nowMs) {
-      if (running.fingerprint !== fingerprint) return { kind: "mismatch" };
+    if (running !== undefined && running.fingerprint !== fingerprint) {
+      if (Math.max(running.untilMs, running.belongsUntilMs) > nowMs) return { kind: "mismatch" };
+    } else if (running !== undefined && running.untilMs > nowMs) {
       if (running.holder === holder) return { kind: "started", token: running.token };
       return { kind: "running", leaseLeftMs: running.untilMs - nowMs };
     }
@@ -84,7 +87,8 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
     this.#lastToken = token;
     const untilMs = nowMs + leaseMs;
     const keptUntilMs = untilMs + leaseMs;
-    this.#running.set(key, { fingerprint, holder, token, untilMs, keptUntilMs });
+    const belongsUntilMs = nowMs + ttlMs;
+    this.#running.set(key, { fingerprint, holder, token, untilMs, keptUntilMs, belongsUntilMs });
     return { kind: "started", token };
   }
 

@@ -12,6 +12,11 @@ export interface KeyClaim {
   readonly holder: string;
   /** How long the claim holds without being renewed, in milliseconds. */
   readonly leaseMs: number;
+  /**
+   * How long the key belongs to this request alone, in milliseconds: also where its holder dies, because what that has done
+   * by then is not known. Until then another request is a `mismatch`.
+   */
+  readonly ttlMs: number;
 }
 
 /**
@@ -20,7 +25,7 @@ export interface KeyClaim {
  * - `started`: nobody else runs under this key. The call runs, and renews, completes or releases with the token.
  * - `running`: another holder runs under it, for at most `leaseLeftMs` more unless it renews.
  * - `done`: the call has been answered, with these bytes.
- * - `mismatch`: the key belongs to another request, which runs or has been answered.
+ * - `mismatch`: the key belongs to another request, which runs, has been answered, or was left by a holder that died.
  */
 export type ClaimAnswer =
   | {
@@ -40,9 +45,9 @@ export type ClaimAnswer =
  * Keeps who runs under an idempotency key, and what it was answered: in this process, or in a store that several
  * processes share. Each method is one atomic step. A store that cannot answer rejects; its caller bounds the time.
  *
- * A lease that has run out counts as none for whoever claims: the next claim takes over, also with another fingerprint.
- * Until then its holder still has the key, so that one that was held up for longer than its lease loses nothing that
- * nobody else has wanted. The store remembers such a holder for at least another `leaseMs`.
+ * When a lease has run out, the next claim of the same request takes over. Until then its holder still has the key, so that
+ * one that was held up for longer than its lease loses nothing that nobody else has wanted. The store remembers such a
+ * holder for at least another `leaseMs`, and its request for `ttlMs` since the claim.
  *
  * The answers are opaque bytes, so that a store need not know calls.
  */

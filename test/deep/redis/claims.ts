@@ -11,7 +11,7 @@ export async function claim(
   key: string,
   holder: string = randomUUID(),
 ): Promise<ClaimAnswer> {
-  return store.claim(key, { fingerprint: "f", holder, leaseMs });
+  return store.claim(key, { fingerprint: "f", holder, leaseMs, ttlMs });
 }
 
 /** The token of a claim that started. @throws for another answer */

@@ -14,7 +14,7 @@ describe("the memory store", () => {
 function setUp({ clock = new VirtualClock(), maxEntries = 100, maxBytes = 100_000 }) {
   const store = new MemoryIdempotencyStore(clock, { maxEntries, maxBytes });
   const claim = (key: string, leaseMs = 1_000, holder = "a") =>
-    store.claim(key, { fingerprint: "f", holder, leaseMs });
+    store.claim(key, { fingerprint: "f", holder, leaseMs, ttlMs: 60_000 });
   const answer = (key: string, bytes = 1, ttlMs = 1_000_000) => {
     const claimed = claim(key);
     if (claimed.kind !== "started") throw new Error(claimed.kind);
