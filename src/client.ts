@@ -121,7 +121,7 @@ export type { RateOptions } from "./policies/rate-limit/client.js";
 export { rate } from "./policies/rate-limit/client.js";
 export type { RateLimitOptions } from "./policies/rate-limit/options.js";
 export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
-export type { QuotaAnswer, QuotaStore } from "./policies/rate-limit/store.js";
+export type { QuotaAnswer, QuotaShort, QuotaStore } from "./policies/rate-limit/store.js";
 export type { TokenRate } from "./policies/rate-limit/token-bucket.js";
 export type { BackoffOptions, Jitter } from "./policies/retry/backoff.js";
 export type { RetryBudgetOptions, RetryBudgetSnapshot } from "./policies/retry/budget.js";
@@ -134,6 +134,7 @@ export type {
   RetryPolicyOptions,
 } from "./policies/retry/client-policy.js";
 export type { HedgeOptions, RetryOptions } from "./policies/retry/options.js";
+export type { FleetSnapshot, SharedRetryBudgets } from "./policies/retry/shared-budget.js";
 export type {
   ThrottlePolicyOptions,
   ThrottlePolicySnapshot,

@@ -7,6 +7,8 @@ export type {
   KeyClaim,
 } from "./policies/idempotency/store.js";
 export type { LeaseSnapshot } from "./policies/rate-limit/leases.js";
+export type { QuotaAnswer, QuotaShort, QuotaStore } from "./policies/rate-limit/store.js";
+export type { SharedBudgetsSnapshot, SharedRetryBudgets } from "./policies/retry/shared-budget.js";
 export {
   type RedisAnswerCache,
   type RedisAnswerCacheOptions,
@@ -33,4 +35,8 @@ export {
   type RedisQuotaStore,
   redisQuotaStore,
 } from "./redis/quota-store.js";
+export {
+  type RedisRetryBudgetsOptions,
+  redisRetryBudgets,
+} from "./redis/retry-budgets.js";
 export { RedisError, type RedisOptions } from "./redis/script.js";

@@ -80,5 +80,5 @@ export type { RateLimitOptions } from "./policies/rate-limit/options.js";
 export type { RateLimitSnapshot } from "./policies/rate-limit/rate-limit.js";
 export type { QuotaOptions } from "./policies/rate-limit/server.js";
 export { quota } from "./policies/rate-limit/server.js";
-export type { QuotaAnswer, QuotaStore } from "./policies/rate-limit/store.js";
+export type { QuotaAnswer, QuotaShort, QuotaStore } from "./policies/rate-limit/store.js";
 export type { TokenRate } from "./policies/rate-limit/token-bucket.js";

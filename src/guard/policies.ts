@@ -292,7 +292,10 @@ export class GuardRetry implements ControlledPolicy {
     this.#options = resolveRetryOptions({ ...own, idempotent: true }, prefix);
     this.#retryError = optionalFunction(`${prefix}.retryError`, retryError);
     const { budget } = this.#options;
-    this.budget = budget === undefined ? undefined : new RetryBudget(budget, scope.clock);
+    this.budget =
+      budget === undefined
+        ? undefined
+        : new RetryBudget(budget, scope.clock, `guard ${scope.name}`);
     this.#name = scope.name;
     this.#random = scope.random;
     this.#report = scope.report;

@@ -450,7 +450,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
     const enforced = retry.mode === "enforce";
     retry.counts.retried += 1;
     const detail = `retry after ${failureOf(error).status}, ${inMs(delayMs)}`;
-    this.note("retry", "retry", enforced, { waitMs: delayMs, detail });
+    this.note("retry", "retry", enforced, { waitMs: delayMs, detail, ...retry.budget?.reason });
     if (this.#over) retry.budget?.giveBack(nowMs, this.priority);
     else if (!enforced) this.#fail(error);
     else {

@@ -93,7 +93,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
   lab: ["pressure"],
-  redis: ["fallback", "flags", "idempotency", "rate-limit"],
+  redis: ["fallback", "flags", "idempotency", "rate-limit", "retry"],
 };
 
 /** Who may take time and chance from the process, and why it must. Everyone else is handed them. */

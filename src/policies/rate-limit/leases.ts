@@ -307,8 +307,8 @@ class Lease {
     this.left += cost;
     this.#spent -= cost;
     this.#serve();
-    if (this.#holdsNothing) this.giveUp();
-    else this.#store.activate(this);
+    if (this.left - this.#most > tolerance) this.#return(this.left - this.#most);
+    this.#store.activate(this);
   }
 
   /** Returns what is not needed. False when there is nothing to look after any more. */
@@ -338,9 +338,10 @@ class Lease {
     if (this.left > tolerance) this.#return(this.left);
   }
 
-  /** It returns at once what no call uses. */
-  get #holdsNothing(): boolean {
-    return this.#retired || this.#store.closed;
+  /** The most tokens that it keeps. */
+  get #most(): number {
+    const most = this.#store.options.share * this.#rate.burst;
+    return most < 1 || this.#retired || this.#store.closed ? 0 : most;
   }
 
   #spend(cost: number): void {
@@ -370,14 +371,14 @@ class Lease {
 
   /** Asks for what the calls that wait need, and for a lease by the rate at which tokens were taken since the last time. */
   #ask(nowMs: number): void {
-    const { leaseMs, share } = this.#store.options;
-    const most = share * this.#rate.burst;
+    const { leaseMs } = this.#store.options;
+    const most = this.#most;
     let waiting = 0;
     for (const { cost } of this.#waiters) waiting += cost;
     const taken = this.#spent - this.#spentWhenAsked + waiting;
     // A few calls at once are not a rate: a lease has at most twice the tokens that were taken since the last one.
     const target = (taken * leaseMs) / Math.max(leaseMs / 2, nowMs - this.#askedAtMs);
-    this.#target = most < 1 || target < 1 || this.#holdsNothing ? 0 : Math.min(most, target);
+    this.#target = target < 1 ? 0 : Math.min(most, target);
     this.#low = this.#target / 2;
     this.#askedAtMs = nowMs;
     this.#spentWhenAsked = this.#spent;
@@ -413,7 +414,8 @@ class Lease {
     this.#serve();
     const nowMs = this.#store.clock.now();
     if (taken < want - tolerance) this.#ranShort(left, nowMs);
-    if (this.#holdsNothing) this.giveUp();
+    // Where the answer was late, the calls for which it took tokens are gone.
+    if (this.left - this.#most > tolerance) this.#return(this.left - this.#most);
     // Calls that came since.
     if (this.#waiters.length > 0) this.#ask(nowMs);
   }

@@ -10,9 +10,16 @@ import {
   unlessFalse,
 } from "../../core/options.js";
 import type { Ending } from "../../core/permit.js";
-import { type Priority, priorities, priorityRank, usableShare } from "../../core/priority.js";
+import { type Priority, priorityRank } from "../../core/priority.js";
 import { SeenEvents } from "../../core/seen-events.js";
-import { SliceRing } from "../../core/stats/slice-ring.js";
+import {
+  type BudgetRules,
+  CallWindow,
+  RatioBudget,
+  type RetryBudgetRefusal,
+  TokenBudget,
+} from "./budget-counts.js";
+import { type FleetBudget, type FleetSnapshot, SharedRetryBudgets } from "./shared-budget.js";
 
 /**
  * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both:
@@ -47,15 +54,17 @@ export interface RetryBudgetOptions {
    * @defaultValue 0.1
    */
   readonly tokenRatio?: number;
+  /**
+   * Shares the budget of a target with other processes, such as `redisRetryBudgets` of `grpc-weir/redis`: with all that have
+   * equal numbers here. `ratio`, `minPerSecond` and `maxTokens` are then those of all of them together.
+   * @defaultValue each process has a budget of its own
+   */
+  readonly share?: SharedRetryBudgets;
 }
 
-/** Checked options with defaults. Tokens are counted in whole thousandths. */
-export interface ResolvedRetryBudgetOptions {
-  readonly ratio: number | false;
-  readonly minPerSecond: number;
-  readonly windowMs: number;
-  readonly maxMilliTokens: number | false;
-  readonly milliTokenRatio: number;
+/** Checked options with defaults. */
+export interface ResolvedRetryBudgetOptions extends BudgetRules {
+  readonly share: SharedRetryBudgets | undefined;
 }
 
 const defaults = {
@@ -64,7 +73,7 @@ const defaults = {
   windowMs: 10_000,
   maxTokens: 100,
   tokenRatio: 0.1,
-} as const satisfies Required<RetryBudgetOptions>;
+} as const satisfies Required<Omit<RetryBudgetOptions, "share">>;
 
 /**
  * Checks the options and fills in defaults. The default of the ratio and its reserve are those of Finagle's
@@ -77,13 +86,14 @@ export function resolveRetryBudgetOptions(
   given: RetryBudgetOptions = {},
   prefix = "retry.budget",
 ): ResolvedRetryBudgetOptions {
-  const options = readOptions(prefix, given, Object.keys(defaults));
+  const options = readOptions(prefix, given, [...Object.keys(defaults), "share"]);
   const {
     ratio: share = defaults.ratio,
     minPerSecond = defaults.minPerSecond,
     windowMs = defaults.windowMs,
     maxTokens = defaults.maxTokens,
     tokenRatio = defaults.tokenRatio,
+    share: shared,
   } = options;
   if (share === false && maxTokens === false) {
     throw new InvalidOptionError(
@@ -92,12 +102,16 @@ export function resolveRetryBudgetOptions(
       share,
     );
   }
+  if (shared !== undefined && !(shared instanceof SharedRetryBudgets)) {
+    throw new InvalidOptionError(`${prefix}.share`, "made by redisRetryBudgets", shared);
+  }
   return Object.freeze({
     ratio: unlessFalse(`${prefix}.ratio`, share, ratio),
     minPerSecond: finiteNumber(`${prefix}.minPerSecond`, minPerSecond, 0, 1_000_000),
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 1_000),
     maxMilliTokens: unlessFalse(`${prefix}.maxTokens`, maxTokens, milliTokens),
     milliTokenRatio: milliTokens(`${prefix}.tokenRatio`, tokenRatio),
+    share: shared,
   });
 }
 
@@ -106,14 +120,6 @@ function milliTokens(option: string, value: number): number {
   // From the decimal text, because 0.57 * 1_000 is a little less than 570.
   const [whole = "0", decimals = ""] = String(tokens).split(".");
   return Number(whole) * 1_000 + Number(decimals.slice(0, 3).padEnd(3, "0"));
-}
-
-/** The budget allows no extra attempt now. The reason code is `RETRY_BUDGET`. */
-export interface RetryBudgetRefusal {
-  /** Which of the two budgets is used up. */
-  readonly budget: "ratio" | "tokens";
-  /** The numbers behind the refusal, for people: `49.5 of 100 tokens left, more than 50 needed`. */
-  readonly detail: string;
 }
 
 /** The event by which an attempt failed. The same event may have ended other attempts. */
@@ -134,9 +140,13 @@ export interface RetryBudgetSnapshot {
   };
   /** Absent when this budget is off. */
   readonly tokens?: { readonly left: number; readonly max: number };
+  /** What all processes that share the budget have together. Absent where none do. */
+  readonly fleet?: FleetSnapshot;
   readonly allowed: number;
   readonly refused: number;
 }
+
+const storeAway = Object.freeze({ reason: "STORE_AWAY" });
 
 /**
  * Limits the extra load that retries and hedges together put on one target. First attempts are counted and never
@@ -154,13 +164,16 @@ export class RetryBudget {
   readonly #window: CallWindow;
   readonly #ratio: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
+  /** The same for all processes that share the budget. */
+  readonly #fleet: FleetBudget | undefined;
   readonly #seenEvents = new SeenEvents();
   /** When an attempt last ended with its connection. */
   #lostAtMs = Number.NEGATIVE_INFINITY;
   #allowed = 0;
   #refused = 0;
 
-  constructor(options: ResolvedRetryBudgetOptions, clock: Pick<Clock, "now">) {
+  /** @param name What it is the budget of: the target, or the guard. */
+  constructor(options: ResolvedRetryBudgetOptions, clock: Pick<Clock, "now">, name = "") {
     const { ratio, maxMilliTokens } = options;
     this.#clock = clock;
     this.#window = new CallWindow(options.windowMs);
@@ -169,17 +182,30 @@ export class RetryBudget {
       maxMilliTokens === false
         ? undefined
         : new TokenBudget(maxMilliTokens, options.milliTokenRatio, this.#window);
+    this.#fleet = options.share?.join(name, options);
+  }
+
+  /**
+   * For decisions to make an extra attempt: the reason, where the budget is shared and decides by what this process knows, because
+   * the store is away.
+   */
+  get reason(): { readonly reason: "STORE_AWAY" } | undefined {
+    return this.#fleet?.away === true ? storeAway : undefined;
   }
 
   /** A call starts. Its retries and hedges are not calls. */
   call(priority: Priority = "normal", nowMs = this.#clock.now()): void {
-    this.#window.call(priorityRank[priority], nowMs);
+    const rank = priorityRank[priority];
+    this.#window.call(rank, nowMs);
+    this.#fleet?.call(rank);
   }
 
   /** An attempt ended with OK. */
   success(priority: Priority = "normal"): void {
+    const rank = priorityRank[priority];
     this.#seenEvents.forget();
-    this.#tokens?.success(priorityRank[priority]);
+    this.#tokens?.success(rank);
+    this.#fleet?.success(rank);
   }
 
   /**
@@ -191,7 +217,9 @@ export class RetryBudget {
    */
   failure(failed?: FailedEvent, priority: Priority = "normal"): void {
     if (this.#tokens === undefined || this.#isKnown(failed)) return;
-    this.#tokens.failure(priorityRank[priority]);
+    const rank = priorityRank[priority];
+    this.#tokens.failure(rank);
+    this.#fleet?.failure(rank);
   }
 
   #isKnown(failed: FailedEvent | undefined): boolean {
@@ -211,10 +239,25 @@ export class RetryBudget {
   tryWithdraw(priority: Priority = "normal"): RetryBudgetRefusal | undefined {
     const rank = priorityRank[priority];
     this.#window.advance(this.#clock.now());
-    // The tokens first, because an extra attempt takes none of them: nothing has to be given back if the ratio refuses.
-    const refusal = this.#tokens?.refusal(rank) ?? this.#ratio?.withdraw(rank);
+    const refusal = this.#refusal(rank);
     if (refusal === undefined) this.#allowed += 1;
     else this.#refused += 1;
+    return refusal;
+  }
+
+  /** By what the fleet has, as far as that is known, and else by what this process has. Counts the attempt in both. */
+  #refusal(rank: number): RetryBudgetRefusal | undefined {
+    if (this.#fleet?.known === true) {
+      const refusal = this.#fleet.withdraw(rank);
+      if (refusal === undefined) this.#window.addExtra(rank);
+      return refusal;
+    }
+    // The tokens first, because an extra attempt takes none of them: nothing has to be given back if the ratio refuses.
+    const refusal = this.#tokens?.refusal(rank) ?? this.#ratio?.withdraw(rank);
+    if (refusal === undefined) this.#fleet?.addExtra(rank);
+    else if (this.#fleet?.away === true) {
+      return { ...refusal, detail: `${refusal.detail}; of this process alone, the store is away` };
+    }
     return refusal;
   }
 
@@ -227,13 +270,20 @@ export class RetryBudget {
    */
   giveBack(withdrawnMs = this.#clock.now(), priority: Priority = "normal"): void {
     if (this.#ratio === undefined) return;
+    const rank = priorityRank[priority];
     this.#window.advance(this.#clock.now());
-    this.#window.takeBackExtra(priorityRank[priority], withdrawnMs);
+    this.#window.takeBackExtra(rank, withdrawnMs);
+    this.#fleet?.takeBackExtra(rank);
   }
 
   /** Tells what is left: extra attempts of the ratio, and tokens above the half that must be left. */
   measure(gauges: Gauges, labels: GaugeLabels): void {
-    const { ratio, tokens } = this.snapshot();
+    const { fleet, ...own } = this.snapshot();
+    const { ratio, tokens } = fleet?.known === true ? fleet : own;
+    if (fleet !== undefined) {
+      const { side } = labels;
+      gauges.note("storeAway", fleet.away ? 1 : 0, { policy: "retry", ...(side && { side }) });
+    }
     if (ratio !== undefined) gauges.note("budget", ratio.available, { ...labels, budget: "ratio" });
     if (tokens === undefined) return;
     const left = Math.max(0, tokens.left - tokens.max / 2);
@@ -247,242 +297,10 @@ export class RetryBudget {
     return {
       ...(ratio && { ratio }),
       ...(tokens && { tokens }),
+      ...(this.#fleet && { fleet: this.#fleet.snapshot() }),
       allowed: this.#allowed,
       refused: this.#refused,
     };
-  }
-}
-
-const slices = 10;
-const ranks = priorities.length;
-const worst = ranks - 1;
-
-/** 0.29 is no binary fraction; nevertheless 100 calls allow 29 extra attempts. */
-const tolerance = 1e-9;
-
-/** The calls and extra attempts of each priority in a window, which moves by a tenth of its length. */
-class CallWindow {
-  /** The calls of each rank, then the extra attempts of each. */
-  readonly #ring: SliceRing;
-
-  constructor(windowMs: number) {
-    this.#ring = new SliceRing(windowMs, slices, 2 * ranks);
-  }
-
-  advance(nowMs: number): void {
-    this.#ring.advance(nowMs);
-  }
-
-  call(rank: number, nowMs: number): void {
-    this.#ring.advance(nowMs);
-    this.#ring.add(rank);
-  }
-
-  addExtra(rank: number): void {
-    this.#ring.add(ranks + rank);
-  }
-
-  takeBackExtra(rank: number, withdrawnMs: number): void {
-    const ring = this.#ring;
-    let slice = Math.min(ring.newest, ring.sliceAt(withdrawnMs));
-    for (; ring.holds(slice); slice -= 1) {
-      if (ring.within(slice, ranks + rank) > 0) {
-        ring.add(ranks + rank, -1, slice);
-        return;
-      }
-    }
-  }
-
-  /** How many calls there are of the ranks before this one, which are of higher priority. */
-  callsBefore(rank: number): number {
-    let sum = 0;
-    for (let each = 0; each < rank; each += 1) sum += this.#ring.total(each);
-    return sum;
-  }
-
-  get calls(): number {
-    return this.callsBefore(ranks);
-  }
-
-  extrasOf(rank: number): number {
-    return this.#ring.total(ranks + rank);
-  }
-
-  get extras(): number {
-    let sum = 0;
-    for (let each = 0; each < ranks; each += 1) sum += this.extrasOf(each);
-    return sum;
-  }
-
-  /**
-   * How many of `amount` are kept for the calls before this rank, in whole numbers. It is the larger of
-   *
-   * - the share that these calls have in all calls of the window;
-   * - the share that admission keeps for them by default, but no more than one extra attempt of each of them needs: so that a
-   *   few critical calls among many others find more than their share of the calls.
-   *
-   * Nothing is kept for a priority that nobody uses.
-   *
-   * @param perExtra How many an extra attempt needs.
-   */
-  keptBefore(rank: number, amount: number, perExtra = 1): number {
-    const before = this.callsBefore(rank);
-    const priority = priorities[rank];
-    if (before === 0 || priority === undefined) return 0;
-    const byCalls = (amount * before) / this.calls;
-    const byAdmission = Math.min(amount * (1 - usableShare[priority]), before * perExtra);
-    return Math.floor(Math.max(byCalls, byAdmission) + tolerance);
-  }
-}
-
-/**
- * Limits the extra attempts of a window by its calls and a reserve. The extra attempts of a priority and of all lower ones
- * together leave what is kept for the higher ones.
- */
-class RatioBudget {
-  readonly #ratio: number;
-  readonly #reserve: number;
-  readonly #windowMs: number;
-  readonly #window: CallWindow;
-
-  constructor(ratio: number, options: ResolvedRetryBudgetOptions, window: CallWindow) {
-    this.#ratio = ratio;
-    this.#windowMs = options.windowMs;
-    this.#window = window;
-    this.#reserve = (options.minPerSecond * options.windowMs) / 1_000;
-  }
-
-  withdraw(rank: number): RetryBudgetRefusal | undefined {
-    const window = this.#window;
-    const refusal = this.#refusal(rank);
-    if (refusal === undefined) window.addExtra(rank);
-    return refusal;
-  }
-
-  #refusal(rank: number): RetryBudgetRefusal | undefined {
-    const window = this.#window;
-    const allowed = this.#allowed;
-    let spent = 0;
-    for (let each = worst; each >= 0; each -= 1) {
-      spent += window.extrasOf(each);
-      if (each > rank) continue;
-      const kept = window.keptBefore(each, allowed);
-      if (allowed - kept - spent + tolerance >= 1) continue;
-      return { budget: "ratio", detail: this.#detail(each, spent, kept) };
-    }
-    return undefined;
-  }
-
-  #detail(rank: number, spent: number, kept: number): string {
-    const allowed = `allowed are ${this.#ratio} per call and ${this.#reserve} more`;
-    if (kept === 0) {
-      return `${spent} extra attempts for ${this.#window.calls} calls in ${this.#windowMs} ms, ${allowed}`;
-    }
-    return (
-      `${spent} extra attempts of ${ofRank(rank)} calls, and ${kept} are kept for higher priorities, ` +
-      `for ${this.#window.calls} calls in ${this.#windowMs} ms, ${allowed}`
-    );
-  }
-
-  snapshot() {
-    const { calls, extras } = this.#window;
-    // Calls may leave the window before the extra attempts that they allowed.
-    const available = Math.max(0, Math.floor(this.#allowed - extras + tolerance));
-    return { calls, extras, available };
-  }
-
-  /** How many extra attempts the calls of the window allow, as a fraction. */
-  get #allowed(): number {
-    return this.#reserve + this.#window.calls * this.#ratio;
-  }
-}
-
-/** The calls of a rank and of all behind it, for people. */
-function ofRank(rank: number): string {
-  return rank === worst ? "low" : `${priorities[rank]} and lower`;
-}
-
-/**
- * Counts whole thousandths of a token, because ten times 0.1 is not 1 in binary fractions.
- *
- * It remembers which priority's failures took the tokens. From the half that extra attempts need, the failures of a
- * priority and of all lower ones take nothing that is kept for the higher ones. Beyond that they stop their own extra
- * attempts only.
- */
-class TokenBudget {
-  readonly #max: number;
-  readonly #perSuccess: number;
-  readonly #window: CallWindow;
-  #left: number;
-  /** What the failures of each rank have taken. Together it is what is missing. */
-  readonly #takenBy = Array.from({ length: ranks }, () => 0);
-
-  constructor(maxMilliTokens: number, milliTokenRatio: number, window: CallWindow) {
-    this.#max = maxMilliTokens;
-    this.#perSuccess = milliTokenRatio;
-    this.#window = window;
-    this.#left = maxMilliTokens;
-  }
-
-  /** Gives back what this rank has taken, then what others have, the highest priority first. */
-  success(rank: number): void {
-    if (this.#left === this.#max) return;
-    let rest = this.#perSuccess - this.#return(rank, this.#perSuccess);
-    for (let each = 0; each < ranks && rest > 0; each += 1) rest -= this.#return(each, rest);
-  }
-
-  /** Takes a token. When none is left, it counts for this rank instead of a lower priority. */
-  failure(rank: number): void {
-    for (let each = worst; each > rank && this.#left < 1_000; each -= 1) {
-      this.#return(each, 1_000 - this.#left);
-    }
-    const taken = Math.min(1_000, this.#left);
-    this.#left -= taken;
-    this.#takenBy[rank] = this.#takenOf(rank) + taken;
-  }
-
-  refusal(rank: number): RetryBudgetRefusal | undefined {
-    // The usual case: it would allow an extra attempt to any rank.
-    if (this.#left === this.#max) return undefined;
-    const half = this.#max / 2;
-    let taken = 0;
-    for (let each = worst; each >= 0; each -= 1) {
-      // Two for an extra attempt: the failure before it has taken one, and one more has to be left.
-      const kept = this.#window.keptBefore(each, half / 1_000, 2);
-      const usable = half - kept * 1_000;
-      taken += this.#takenOf(each);
-      if (taken < usable) continue;
-      if (each <= rank) return { budget: "tokens", detail: this.#detail(each, taken, kept) };
-      taken = usable;
-    }
-    return undefined;
-  }
-
-  #detail(rank: number, taken: number, kept: number): string {
-    const { left, max } = this.snapshot();
-    const needed = `more than ${this.#max / 2_000} needed`;
-    if (kept === 0) return `${left} of ${max} tokens left, ${needed}`;
-    return (
-      `failures of ${ofRank(rank)} calls have taken ${taken / 1_000} of ${max} tokens, ${needed}, ` +
-      `and ${kept} are kept for higher priorities`
-    );
-  }
-
-  snapshot() {
-    return { left: this.#left / 1_000, max: this.#max / 1_000 };
-  }
-
-  #takenOf(rank: number): number {
-    return this.#takenBy[rank] ?? 0;
-  }
-
-  /** Returns up to `most` of what a rank has taken, and answers how much that was. */
-  #return(rank: number, most: number): number {
-    const taken = this.#takenOf(rank);
-    const returned = Math.min(taken, most);
-    this.#takenBy[rank] = taken - returned;
-    this.#left += returned;
-    return returned;
   }
 }
 
@@ -492,7 +310,7 @@ class TokenBudget {
  */
 export class BudgetStore {
   readonly #clock: Clock;
-  readonly #byOptions = new Map<string, Keyed<RetryBudget>>();
+  readonly #byOptions = new Map<SharedRetryBudgets | undefined, Map<string, Keyed<RetryBudget>>>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -500,11 +318,14 @@ export class BudgetStore {
 
   /** The budgets with these options, by target. */
   of(options: ResolvedRetryBudgetOptions): Keyed<RetryBudget> {
-    const key = JSON.stringify(options);
-    let budgets = this.#byOptions.get(key);
+    const { share, ...numbers } = options;
+    const shared = this.#byOptions.get(share) ?? new Map<string, Keyed<RetryBudget>>();
+    this.#byOptions.set(share, shared);
+    const key = JSON.stringify(numbers);
+    let budgets = shared.get(key);
     if (budgets === undefined) {
-      budgets = new Keyed(() => new RetryBudget(options, this.#clock));
-      this.#byOptions.set(key, budgets);
+      budgets = new Keyed((target) => new RetryBudget(options, this.#clock, target));
+      shared.set(key, budgets);
     }
     return budgets;
   }

@@ -226,7 +226,7 @@ export class HedgedCall extends RepeatingCall {
     this.policy.counts.retried += 1;
     const detail =
       after === undefined ? unanswered(delayMs) : `hedge after ${after}, ${inMs(delayMs)}`;
-    this.decide("hedge", { waitMs: delayMs, detail });
+    this.decide("hedge", { waitMs: delayMs, detail, ...this.budget?.reason });
     if (!this.enforced) {
       this.#fail("RETRY_ATTEMPTS_SPENT");
       return;

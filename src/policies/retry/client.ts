@@ -289,6 +289,7 @@ class RetriedCall extends RepeatingCall {
     this.decide("retry", {
       waitMs: delayMs,
       detail: `retry after ${after}, ${inMs(delayMs)}${asked}`,
+      ...(!free && this.budget?.reason),
     });
     if (!this.enforced) return false;
     this.waitThen(

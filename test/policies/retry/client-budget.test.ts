@@ -5,9 +5,20 @@ import {
   type ConformanceServiceServer,
 } from "../../../src/gen/weir/v1/conformance.js";
 import type { RetryPolicyOptions } from "../../../src/policies/retry/client-policy.js";
+import { SharedRetryBudgets } from "../../../src/policies/retry/shared-budget.js";
+import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 import { echo, failing, handlers, kinds, scene, startCall } from "../../scene.js";
+import { FakeBudgetLedger } from "./fleet-scene.js";
 
 const quick = { backoff: { baseMs: 1, jitter: "none" } } as const;
+
+/** What a weir under the same clock shares its retry budgets by. */
+function sharedBudgets() {
+  const clock = new VirtualClock();
+  const ledger = new FakeBudgetLedger(clock);
+  const share = new SharedRetryBudgets(ledger, 250, clock, () => {}, "budgets");
+  return { clock, ledger, share };
+}
 
 describe.each(kinds)("the retry budget of %s", (method) => {
   it("ends retries when its tokens are down to half, with the server's own status", async () => {
@@ -24,6 +35,29 @@ describe.each(kinds)("the retry budget of %s", (method) => {
     // Four failures leave more than half of ten tokens; each of them may be followed by a retry.
     expect(server.calls()).toBe(10 + 4 - 1);
     expect(decisions.filter(({ reason }) => reason === "RETRY_BUDGET").length).toBeGreaterThan(5);
+  });
+
+  it("says of the retries that it allows alone that the store that it shares is away", async () => {
+    const { share, ledger, clock } = sharedBudgets();
+    const budget = { share, maxTokens: false } as const;
+    const { call, link, decisions, weir } = await scene({
+      clock,
+      handlers: failing(1_000).handlers,
+      client: { breaker: false, retry: { ...quick, maxAttempts: 2, budget } },
+    });
+    const retries = () => decisions.filter(({ verdict }) => verdict === "retry");
+    await call(method);
+    await link.pass(10);
+    await call(method);
+    ledger.fate = () => "refused";
+    await link.pass(2_000);
+    await call(method);
+    await link.pass(10);
+    await call(method);
+    const reasons = retries().map(({ reason }) => reason);
+    expect(reasons.slice(0, 2)).toEqual([undefined, undefined]);
+    expect(reasons.at(-1)).toBe("STORE_AWAY");
+    expect(JSON.stringify(weir.policy("retry").snapshot())).toContain('"away":true');
   });
 
   it("allows no more than its share of extra attempts", async () => {
