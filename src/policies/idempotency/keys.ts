@@ -10,7 +10,7 @@ import {
   refusal,
 } from "../../core/permit.js";
 import { type ReportError, reportSafely, whenKnown } from "../../core/user-code.js";
-import type { ClaimAnswer, Eventually, IdempotencyStore } from "./store.js";
+import type { ClaimAnswer, Eventually, IdempotencyStore, KeyClaim } from "./store.js";
 
 /** What holds for the calls of one method. */
 export interface KeyRules {
@@ -106,6 +106,8 @@ const earlyShare = 0.1;
 const retryMs = 100;
 /** Failures of the store are reported at most once in so many milliseconds, because a store that is down fails every call. */
 const reportEveryMs = 1_000;
+/** So often is a claim made whose answers come later than its lease ends. */
+const mostTries = 3;
 /** A handler whose caller has left may hold its key for so many leases. */
 const leasesAlone = 10;
 
@@ -284,16 +286,26 @@ export class IdempotencyKeys {
       this.#drop(entry);
       return;
     }
-    entry.state = "claiming";
     const { fingerprint, rules } = first.call;
     this.#claims += 1;
     const holder = `${this.#name}.${this.#claims}`;
     const { leaseMs, ttlMs } = rules;
-    const claim = { fingerprint, holder, leaseMs, ttlMs };
+    this.#claimFor(entry, { fingerprint, holder, leaseMs, ttlMs });
+  }
+
+  #claimFor(entry: KeyEntry, claim: KeyClaim, tries = 1): void {
+    entry.state = "claiming";
+    const askedMs = this.#clock.now();
     this.#ask(
       () => this.#store.claim(entry.key, claim),
       readClaim,
-      (answer) => this.#claimed(entry, fingerprint, answer),
+      (answer) => {
+        const late = answer.kind === "started" && this.#clock.now() - askedMs >= claim.leaseMs;
+        if (!late) this.#claimed(entry, claim.fingerprint, answer);
+        // This process stood still, and another may have taken over. The same claim made again gets the same token if not.
+        else if (tries < mostTries) this.#claimFor(entry, claim, tries + 1);
+        else this.#claimFailed(entry);
+      },
       () => this.#claimFailed(entry),
       // Nobody waits for the answer any more.
       (answer) => this.#giveBack(entry.key, answer),

@@ -825,6 +825,73 @@ describe("while the store fails", () => {
     expect(weir.policy("idempotency").snapshot()).toMatchObject([{ running: 0, waiting: 0 }]);
   });
 
+  describe("a claim whose answer comes later than its lease ends", () => {
+    /** The answers to the first so many claims take longer than the lease. */
+    async function late(claims: number) {
+      const clock = new VirtualClock();
+      const memory = memoryStore(clock);
+      let lateOnes = claims;
+      let asked: Parameters<typeof memory.claim> | undefined;
+      const world = await keyedScene({
+        clock,
+        idempotency: {
+          leaseMs: 100,
+          storeTimeoutMs: 1_000,
+          store: {
+            claim: async (...args) => {
+              asked = args;
+              const answer = memory.claim(...args);
+              if (lateOnes > 0) await new Promise<void>((resolve) => clock.schedule(150, resolve));
+              lateOnes -= 1;
+              return answer;
+            },
+            renew: memory.renew.bind(memory),
+            complete: memory.complete.bind(memory),
+            release: memory.release.bind(memory),
+          },
+        },
+      });
+      /** Another server claims the key for the same request. */
+      const claimedElsewhere = () => {
+        if (asked === undefined) throw new Error("nobody has claimed");
+        const [key, claim] = asked;
+        const answer = memory.claim(key, { ...claim, holder: "elsewhere", leaseMs: 100_000 });
+        if (answer.kind !== "started") throw new Error(answer.kind);
+        return { release: () => memory.release(key, answer.token) };
+      };
+      return { ...world, claimedElsewhere };
+    }
+
+    it("does not run beside the call that has taken over", async () => {
+      const { send, runs, link, claimedElsewhere } = await late(1);
+      const sent = send("a");
+      await link.pass(120);
+      const other = claimedElsewhere();
+      await link.pass(1_000);
+      expect(runs).toHaveLength(0);
+      other.release();
+      await link.pass(1_000);
+      expect(runs).toHaveLength(1);
+      runs[0]?.ok();
+      expect((await link.until(sent.ended)).code).toBe(Status.OK);
+    });
+
+    it("runs after another claim when nobody has", async () => {
+      const { send, runs, link } = await late(1);
+      const sent = send("a");
+      await link.pass(160);
+      expect(runs).toHaveLength(1);
+      runs[0]?.ok();
+      expect((await link.until(sent.ended)).code).toBe(Status.OK);
+    });
+
+    it("is refused when that happens each time", async () => {
+      const { ask, runs } = await late(3);
+      expect(reasonOf(await ask("a"))).toBe("IDEMPOTENCY_STORE_FAILED");
+      expect(runs).toHaveLength(0);
+    });
+  });
+
   it("a stored answer that cannot be read is a failure of the store", async () => {
     const clock = new VirtualClock();
     const memory = memoryStore(clock);
