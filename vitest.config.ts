@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
@@ -21,6 +22,12 @@ const alone = [
 /** Tests of the deep suite that look at the times at which things happen, or compare them. */
 const inRealTime = ["test/deep/e2e/*.test.ts", "test/deep/conformance/in-memory-parity.test.ts"];
 
+/** Tests that start a `redis-server`. Without one they are skipped, and fail in CI. */
+const withRedis = ["test/deep/redis/*.test.ts", "test/deep/idempotency/chaos.test.ts"];
+const { CI } = process.env;
+const skipped =
+  CI === undefined && spawnSync("redis-server", ["--version"]).status !== 0 ? withRedis : [];
+
 /** Tests that the deep suite runs again, over sockets. */
 const overEveryTransport = [
   "test/telemetry/endings.test.ts",
@@ -28,7 +35,7 @@ const overEveryTransport = [
   "test/telemetry/server-spans.test.ts",
 ];
 
-for (const path of [...alone, ...inRealTime, ...overEveryTransport]) {
+for (const path of [...alone, ...inRealTime, ...withRedis, ...overEveryTransport]) {
   if (!path.includes("*") && !existsSync(fileURLToPath(new URL(path, import.meta.url)))) {
     throw new Error(`there is no ${path}`);
   }
@@ -62,7 +69,7 @@ export default defineConfig({
         test: {
           name: "deep",
           include: ["test/deep/**/*.test.ts", ...overEveryTransport],
-          exclude: inRealTime,
+          exclude: [...inRealTime, ...skipped],
           provide: { sockets: true },
         },
       },

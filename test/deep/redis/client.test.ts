@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { createClientPool } from "redis";
+import { createClient, createClientPool, RESP_TYPES } from "redis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type ChannelListener, fromIoredis, fromNodeRedis } from "../../../src/redis/client.js";
 import { ScriptRunner, script } from "../../../src/redis/script.js";
@@ -91,6 +91,25 @@ it("a client of ioredis with a key prefix subscribes to the channel that scripts
   await until(() => messages.length > 0);
   expect(messages).toEqual(["one"]);
   expect(await runner.run(echo, ["key"], ["", ""])).toEqual(["app:key", "", ""]);
+});
+
+it.each([
+  ["speaks RESP 2", () => createClient({ RESP: 2, socket: { port: redis.port } })],
+  [
+    "decodes texts as bytes",
+    () =>
+      createClient({
+        socket: { port: redis.port },
+        commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
+      }),
+  ],
+] as const)("a client of node-redis that %s runs scripts", async (_what, create) => {
+  const own = create();
+  own.on("error", () => {});
+  await own.connect();
+  ends.push(() => own.destroy());
+  const runner = new ScriptRunner("test", fromNodeRedis(own), { timeoutMs: 10_000 });
+  expect(await runner.run(echo, ["k"], ["é", "1"])).toEqual(["k", "é", "1"]);
 });
 
 it("a pool of node-redis runs scripts", async () => {

@@ -3,9 +3,11 @@ import { createCluster } from "redis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fromIoredis, fromNodeRedis } from "../../../src/redis/client.js";
 import { redisIdempotencyStore } from "../../../src/redis/idempotency-store.js";
+import { ScriptRunner, script } from "../../../src/redis/script.js";
 import { answerKey, answerTo, bytesOf, claim, tokenOf, ttlMs } from "./claims.js";
 import { inspect, type OpenClient } from "./clients.js";
 import { type RedisCluster, startCluster } from "./redis-cluster.js";
+import { until } from "./until.js";
 
 const libraries: Readonly<Record<string, (port: number) => Promise<OpenClient>>> = {
   ioredis: async (port) => {
@@ -52,6 +54,34 @@ describe.each(Object.entries(libraries))(
       const counts = perNode.map((found) => (Array.isArray(found) ? found.length : 0));
       expect(Math.min(...counts)).toBeGreaterThan(0);
       expect(counts.reduce((sum, count) => sum + count)).toBe(60);
+    });
+
+    it("hears what a script publishes, whichever node that runs on", async () => {
+      const publish = script(
+        "publication",
+        "redis.call('PUBLISH', ARGV[1], ARGV[2]) return {'ok'}",
+      );
+      const runner = new ScriptRunner("test", opened.client, { timeoutMs: 10_000 });
+      const messages: string[] = [];
+      let subscribed = false;
+      const end = opened.client.subscribe(`${name}-flags`, {
+        onMessage: (message) => void messages.push(message),
+        onSubscribed: () => {
+          subscribed = true;
+        },
+        onFailed: (error) => void messages.push(String(error)),
+      });
+      try {
+        await until(() => subscribed);
+        const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`);
+        for (const key of keys) {
+          await runner.run(publish, [runner.key("test", key)], [`${name}-flags`, key]);
+        }
+        await until(() => messages.length >= keys.length);
+        expect(messages.sort()).toEqual(keys.sort());
+      } finally {
+        end();
+      }
     });
 
     it("follows a key whose slot moves to another node, also to one that does not know the scripts", async () => {

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createConnection, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { portOf } from "../ops/ports.js";
 
 /** Stands between a client and a server. Its fields may change at any time, and hold for what arrives from then on. */
 export interface TcpProxy {
@@ -32,10 +33,8 @@ export async function startProxy(target: number): Promise<TcpProxy> {
     }
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
   const proxy: TcpProxy = {
-    port: address.port,
+    port: portOf(server),
     toServerMs: 0,
     toClientMs: 0,
     close: async () => {

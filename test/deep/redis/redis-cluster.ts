@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
+import { freePort } from "../ops/ports.js";
 import { inspect } from "./clients.js";
-import { freePort, type RedisProcess, startRedis } from "./redis-server.js";
+import { type RedisProcess, startRedis } from "./redis-server.js";
 import { until } from "./until.js";
 
 /** Masters that share the slots among them. */

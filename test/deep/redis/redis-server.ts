@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createConnection, createServer } from "node:net";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../ops/ports.js";
 
 /** A `redis-server` of its own, without persistence, on a free port of the loopback interface. */
 export interface RedisProcess {
@@ -81,15 +82,4 @@ function ping(port: number): Promise<boolean> {
     socket.once("data", (data) => done(data.toString().startsWith("+PONG")));
     socket.once("error", () => done(false));
   });
-}
-
-/** A port of the loopback interface that nobody listens on. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
-  server.close();
-  await once(server, "close");
-  return address.port;
 }
