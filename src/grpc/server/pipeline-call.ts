@@ -426,7 +426,7 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
     const held = this.#request !== "streamed";
     inbound.handlerStartedMs = inbound.nowMs;
     inbound.arriving = false;
-    this.#keeper = inbound.keeper;
+    this.#keeper = this.#keeperNow;
     this.#watchTime(inbound.startedAtMs);
     // A call that waited runs inside the call that freed its slot, which must not run the handler as well.
     this.#admitting = held && !waited;
@@ -583,8 +583,12 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
 
   // ---- A policy keeps the answer.
 
-  /** One that observes may come to the call while its handler runs. */
+  /**
+   * One that observes may come to the call while its handler runs. That of another pipeline, which has the same record, is
+   * none of this one.
+   */
   get #keeperNow(): AnswerKeeper | undefined {
+    if (this.#pipeline.reading.length === 0) return undefined;
     return this.#keeper ?? this.#inbound?.keeper;
   }
 

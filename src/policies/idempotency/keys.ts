@@ -217,6 +217,7 @@ export class IdempotencyKeys {
       for (const waiter of entry.all) waiter.settle(drained);
       this.#dropIdle(entry);
     }
+    this.#due.close();
   }
 
   /** The store has failed the last time that it was asked. */
@@ -358,8 +359,12 @@ export class IdempotencyKeys {
 
   /** @param token `undefined` for a call that runs without protection. */
   #grant(entry: KeyEntry, fingerprint: string, token: number | undefined): void {
-    const waiters = entry.all;
-    const chosen = waiters.find(({ call }) => call.fingerprint === fingerprint);
+    let chosen: Waiter | undefined;
+    const others: Waiter[] = [];
+    for (const waiter of entry.waiters) {
+      if (waiter.call.fingerprint !== fingerprint) others.push(waiter);
+      else chosen ??= waiter;
+    }
     if (chosen === undefined) {
       this.#release(entry, token);
       return;
@@ -371,9 +376,7 @@ export class IdempotencyKeys {
     entry.occupied = true;
     this.#running += 1;
     if (token !== undefined) this.#wakeIn(entry, holder.rules.leaseMs / 3);
-    for (const waiter of waiters) {
-      if (waiter.call.fingerprint !== fingerprint) this.#refuseReused(waiter);
-    }
+    for (const waiter of others) this.#refuseReused(waiter);
     // Last, because the call may give it back at once.
     if (chosen.settle(holder)) {
       this.#started += 1;

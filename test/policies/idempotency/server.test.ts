@@ -1,11 +1,21 @@
-import { Metadata, status as Status } from "@grpc/grpc-js";
+import {
+  Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  status as Status,
+} from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InvalidOptionError } from "../../../src/core/options.js";
-import { ConformanceServiceService } from "../../../src/gen/weir/v1/conformance.js";
+import {
+  ConformanceServiceClient,
+  ConformanceServiceService,
+} from "../../../src/gen/weir/v1/conformance.js";
 import { readPushback } from "../../../src/grpc/metadata.js";
 import { decodeStatusDetails, rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { IdempotencyPolicyOptions } from "../../../src/policies/idempotency/server.js";
+import { quota as quotaInterceptor } from "../../../src/policies/rate-limit/server.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
+import { inMemoryTransport } from "../../../src/testing/in-memory/in-memory.js";
 import { createWeir } from "../../../src/weir.js";
 import { type Ended, kinds, path } from "../../scene.js";
 import { FaultyStore, keyedScene, memoryStore, type Run, unary } from "./server-scene.js";
@@ -249,6 +259,46 @@ describe("a key", () => {
     expect((await ask("a", as("acme:2"))).received).toEqual([104]);
     expect((await ask("a", as("acme"))).received).toEqual([101]);
     expect(runs).toHaveLength(4);
+  });
+
+  it("of one method is another key of another method", async () => {
+    const { unary: definition } = ConformanceServiceService;
+    const paths = ["/shop.v1.Orders/Place", "/shop.v1.Orders/Cancel"] as const;
+    const [place, cancel] = paths;
+    const transport = inMemoryTransport();
+    const { clock } = transport;
+    const weir = createWeir({ clock });
+    let runs = 0;
+    const answer = (_call: unknown, done: Run["answer"]) => {
+      runs += 1;
+      done(null, { payload: Buffer.alloc(0), sequence: runs });
+    };
+    const link = await transport.open({
+      service: { place: { ...definition, path: place }, cancel: { ...definition, path: cancel } },
+      implementation: { place: answer, cancel: answer },
+      serverInterceptors:
+        weir.server({ idempotency: { scope: "shared", methods: { [place]: {}, [cancel]: {} } } })
+          .interceptors ?? [],
+    });
+    const client = link.client(ConformanceServiceClient);
+    const metadata = new Metadata();
+    metadata.set("idempotency-key", "a");
+    const ask = (path: string) =>
+      link.until(
+        new Promise((resolve) => {
+          const { requestSerialize, responseDeserialize } = definition;
+          const request = { payload: Buffer.alloc(0), sequence: 1 };
+          client.makeUnaryRequest(
+            path,
+            requestSerialize,
+            responseDeserialize,
+            request,
+            metadata,
+            (_error, response) => resolve(response?.sequence),
+          );
+        }),
+      );
+    expect([await ask(place), await ask(cancel), await ask(place)]).toEqual([1, 2, 1]);
   });
 
   it.each([
@@ -572,6 +622,24 @@ describe("a handler", () => {
     expect(String(errors)).toContain("larger than maxResponseBytes, 1024");
   });
 
+  it("behind interceptors of the user: they see each run once, and no replay", async () => {
+    const seen: unknown[] = [];
+    const own: ServerInterceptor = (_method, call) =>
+      new ServerInterceptingCall(call, {
+        sendMessage: (message, next) => {
+          seen.push(Reflect.get(message, "sequence"));
+          next(message);
+        },
+        sendStatus: (status, next) => {
+          seen.push(status.code);
+          next(status);
+        },
+      });
+    const { ask } = await keyedScene({ ownServer: { interceptors: [own] }, atOnce: ok });
+    for (const key of ["a", "a", "b"]) expect((await ask(key)).code).toBe(Status.OK);
+    expect(seen).toEqual([101, Status.OK, 102, Status.OK]);
+  });
+
   it("passes on no mark of a service below", async () => {
     const below = new Metadata();
     below.set("x-weir-idempotency", "honoured");
@@ -602,6 +670,22 @@ describe("a handler", () => {
     await link.pass(1);
     runs[1]?.ok();
     expect((await link.until(again.ended)).received).toEqual([102]);
+  });
+
+  it("is not what an interceptor behind the toolkit's refused, whatever is stored", async () => {
+    const clock = new VirtualClock();
+    const quota = quotaInterceptor({ clock, ratePerSecond: 1, burst: 1 });
+    const { ask, runs } = await keyedScene({
+      clock,
+      idempotency: { stores: [Status.OK, Status.RESOURCE_EXHAUSTED] },
+      ownServer: { interceptors: [quota] },
+      atOnce: ok,
+    });
+    expect((await ask("other")).code).toBe(Status.OK);
+    expect((await ask("a")).code).toBe(Status.RESOURCE_EXHAUSTED);
+    await clock.pass(1_500);
+    expect((await ask("a")).received).toEqual([102]);
+    expect(runs).toHaveLength(2);
   });
 
   it("answers a replay also while admission refuses calls", async () => {
@@ -753,6 +837,15 @@ describe("while the store fails", () => {
       expect.objectContaining({ policy: "idempotency", verdict: "admit", reason: "STORE_AWAY" }),
     );
     expect(weir.policy("idempotency").snapshot()).toMatchObject([{ unprotected: 1, running: 0 }]);
+  });
+
+  it("a failure that is not stored is marked as unprotected, too", async () => {
+    const { send, runs, link, store } = await faulty("run");
+    store.fault = "reject";
+    const call = send("a");
+    await link.pass(1);
+    runs[0]?.fail(Status.UNAVAILABLE);
+    expect(marks(await link.until(call.ended))).toEqual(["unprotected", undefined]);
   });
 
   it("an answer goes out only when it is stored", async () => {
@@ -983,6 +1076,22 @@ describe("two servers with one store", () => {
     const again = other.send("a");
     expect((await clock.until(again.ended)).received).toEqual([101]);
     expect(one.weir.policy("idempotency").snapshot()).toMatchObject([{ lost: 1, running: 0 }]);
+  });
+
+  it("stop a handler whose caller has left, when another has taken over its key", async () => {
+    const { clock, stores, one, other } = await two();
+    const first = one.send("a");
+    await clock.pass(10);
+    first.cancel();
+    await clock.until(first.ended);
+    stores[0].fault = "silent";
+    await clock.pass(3_500);
+    other.send("a");
+    await clock.pass(10);
+    expect(one.runs[0]?.call?.signal.aborted).toBe(false);
+    stores[0].fault = undefined;
+    await clock.pass(2_000);
+    expect(one.runs[0]?.call?.signal.aborted).toBe(true);
   });
 
   it("tell a caller that the other still runs its call at its deadline", async () => {
