@@ -20,6 +20,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   explain: /Attempt 3 \(retry, \d+(\.\d)? ms of wait\): OK/,
   fallback: /picks are withdrawn:\n +Anna sees \(nothing recommended\)/,
   faults: /the network healed: 100 OK/,
+  flags: /by the flag kill\.shop\.Recommendations \((redis|static)\) \[KILLED\]/,
   guard: /orders-db 4 of 4, stock-db 0 of 4/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /the shelf refuses its token\n.*OK, cleo\/order-2, 4 left \(the stored answer\)/,
