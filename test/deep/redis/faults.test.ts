@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { createClient } from "redis";
 import { afterEach, describe, expect, it } from "vitest";
 import type { IdempotencyStore } from "../../../src/policies/idempotency/store.js";
+import { fromNodeRedis } from "../../../src/redis/client.js";
 import { redisIdempotencyStore } from "../../../src/redis/idempotency-store.js";
 import { RedisError, type RedisOptions } from "../../../src/redis/script.js";
 import {
@@ -225,6 +227,34 @@ describe.each(Object.entries(libraries))("the idempotency store over %s", (_name
       expect(await store.complete("k", first, bytesOf("late"), ttlMs)).toBe(false);
     });
   });
+});
+
+it("the idempotency store needs no rights but those to its keys and the commands of its scripts", async () => {
+  const redis = await startRedis();
+  ends.push(() => redis.close());
+  const commands = "+evalsha +eval +hmget +hset +hdel +hexists +pexpireat +pttl +time".split(" ");
+  await inspect(redis.port, (admin) =>
+    admin.acl("SETUSER", "weir", "on", ">secret", "~weir:*", "-@all", ...commands),
+  );
+  const user = createClient({
+    username: "weir",
+    password: "secret",
+    socket: { port: redis.port },
+    disableClientInfo: true,
+  });
+  user.on("error", () => {});
+  await user.connect();
+  ends.push(() => user.destroy());
+  const store = redisIdempotencyStore(fromNodeRedis(user), patient);
+  await answerKey(store, "answered", "1");
+  expect(await answerTo(store, "answered")).toBe("1");
+  const token = tokenOf(await claim(store, "k"));
+  expect(await store.renew("k", token, leaseMs)).toBe(true);
+  expect(await store.release("k", token)).toBe(true);
+
+  const elsewhere = redisIdempotencyStore(fromNodeRedis(user), { ...patient, prefix: "other:" });
+  const { error } = await rejection(claim(elsewhere, "k"));
+  expect(error).toMatchObject({ message: /^claim of an idempotency key: NOPERM/ });
 });
 
 describe("tokens of the idempotency store", () => {
