@@ -1,5 +1,6 @@
 import { cores } from "./cores.js";
 import { guard } from "./guard.js";
+import { idempotency } from "./idempotency.js";
 import { interceptors } from "./interceptors.js";
 import { overhead } from "./overhead.js";
 import { overload } from "./overload.js";
@@ -10,6 +11,7 @@ const benches: Readonly<Record<string, () => Promise<void>>> = {
   guard,
   cores,
   overload,
+  idempotency,
 };
 
 // Names first, then the options of the one bench that has some.
