@@ -22,8 +22,14 @@ process.on("message", (next: Accident) => {
 });
 process.on("disconnect", () => process.exit());
 
-const redis = new Redis(Number(redisPort), "127.0.0.1");
-const kept = redisIdempotencyStore(fromIoredis(redis));
+// #region redis
+const redis = new Redis(Number(redisPort), "127.0.0.1", {
+  maxRetriesPerRequest: 1, // a command fails soon after its connection was lost
+  retryStrategy: () => 200, // and the next connection is tried soon
+});
+redis.on("error", (error) => say(`no Redis: ${error.message}`));
+const kept = redisIdempotencyStore(fromIoredis(redis), { prefix: "shop:" });
+// #endregion
 /** The store, and a process that dies between storing an answer and sending it. */
 const store: typeof kept = {
   claim: (key, claim) => kept.claim(key, claim),
