@@ -106,6 +106,8 @@ export class LeasedQuotaStore implements QuotaStore {
   readonly #report: ReportError;
   readonly #where: string;
   readonly #leases: LRUCache<string, Lease>;
+  /** The lease that was used last. It is usually the next one too, and the one that cannot have been forgotten. */
+  #last: Lease | undefined;
   /** Leases that may hold tokens, or may have to be asked for. */
   readonly #active = new Set<Lease>();
   /** Tokens on their way back. */
@@ -140,11 +142,11 @@ export class LeasedQuotaStore implements QuotaStore {
   }
 
   take(key: string, cost: number, rate: TokenRate): QuotaAnswer | Promise<QuotaAnswer> {
-    return (this.#leases.get(key) ?? this.#newLease(key)).take(cost, rate);
+    return this.#leaseOf(key).take(cost, rate);
   }
 
   giveBack(key: string, cost: number, rate: TokenRate): void {
-    (this.#leases.get(key) ?? this.#newLease(key)).put(cost, rate);
+    this.#leaseOf(key).put(cost, rate);
   }
 
   /**
@@ -239,9 +241,14 @@ export class LeasedQuotaStore implements QuotaStore {
     if (first !== undefined) this.activate(first);
   }
 
-  #newLease(key: string): Lease {
-    const lease = new Lease(key, this);
-    this.#leases.set(key, lease);
+  #leaseOf(key: string): Lease {
+    if (this.#last?.key === key) return this.#last;
+    let lease = this.#leases.get(key);
+    if (lease === undefined) {
+      lease = new Lease(key, this);
+      this.#leases.set(key, lease);
+    }
+    this.#last = lease;
     return lease;
   }
 }
@@ -249,6 +256,8 @@ export class LeasedQuotaStore implements QuotaStore {
 /** A call that waits for the ledger. */
 interface Waiter {
   readonly cost: number;
+  /** Since when, in milliseconds on the monotonic clock. */
+  readonly sinceMs: number;
   readonly resolve: (answer: QuotaAnswer) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -265,7 +274,7 @@ const noRate: TokenRate = { ratePerSecond: 1, burst: 0 };
 
 /** The tokens of one key in this process. */
 class Lease {
-  readonly #key: string;
+  readonly key: string;
   readonly #store: LeasedQuotaStore;
   #rate = noRate;
   /** Tokens that can be used at once. */
@@ -290,7 +299,7 @@ class Lease {
   #retired = false;
 
   constructor(key: string, store: LeasedQuotaStore) {
-    this.#key = key;
+    this.key = key;
     this.#store = store;
   }
 
@@ -358,7 +367,7 @@ class Lease {
     if (this.#question?.overdue === true || this.#store.away) return this.#alone(cost, nowMs);
     if (nowMs < this.#pauseUntilMs && this.#question === undefined) return this.#short(cost, nowMs);
     return new Promise((resolve, reject) => {
-      this.#waiters.push({ cost, resolve, reject });
+      this.#waiters.push({ cost, sinceMs: nowMs, resolve, reject });
       if (this.#question === undefined) this.#ask(nowMs);
     });
   }
@@ -371,7 +380,7 @@ class Lease {
 
   /** Asks for what the calls that wait need, and for a lease by the rate at which tokens were taken since the last time. */
   #ask(nowMs: number): void {
-    const { leaseMs } = this.#store.options;
+    const { leaseMs, callWaitMs } = this.#store.options;
     const most = this.#most;
     let waiting = 0;
     for (const { cost } of this.#waiters) waiting += cost;
@@ -384,23 +393,26 @@ class Lease {
     this.#spentWhenAsked = this.#spent;
     const [first] = this.#waiters;
     const need = first === undefined ? 0 : first.cost - this.left;
-    this.#send(need, Math.max(need, waiting + this.#target - this.left));
+    const want = Math.max(need, waiting + this.#target - this.left);
+    // A call may have waited for an earlier question already.
+    const waitMs = callWaitMs - (nowMs - (first?.sinceMs ?? nowMs));
+    this.#send(need, want, Math.max(0, waitMs));
     this.#store.activate(this);
   }
 
-  #send(need: number, want: number): void {
-    const { clock, options } = this.#store;
+  #send(need: number, want: number, waitMs: number): void {
+    const { clock } = this.#store;
     const overdue = () => {
       // Node runs due timers before it reads sockets: the answer may be there.
       question.stopTimer = clock.afterPoll(() => {
         question.overdue = true;
-        this.#fail(new Error(`no answer in ${options.callWaitMs} ms`));
+        this.#fail(new Error(`no answer in ${Math.round(waitMs)} ms`));
       });
     };
-    const stopTimer = clock.schedule(options.callWaitMs, overdue, { ref: false });
+    const stopTimer = clock.schedule(waitMs, overdue, { ref: false });
     const question: Question = { want, overdue: false, stopTimer };
     this.#question = question;
-    this.#store.exchange(this.#key, { back: 0, need, want }, this.#rate).then(
+    this.#store.exchange(this.key, { back: 0, need, want }, this.#rate).then(
       (answer) => this.#answered(question, answer),
       (error: unknown) => this.#lost(question, error),
     );
@@ -503,6 +515,6 @@ class Lease {
 
   #return(tokens: number): void {
     this.left -= tokens;
-    this.#store.putBack(this.#key, tokens, this.#rate);
+    this.#store.putBack(this.key, tokens, this.#rate);
   }
 }

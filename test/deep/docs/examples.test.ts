@@ -31,6 +31,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   quickstart: /refused by this process: BREAKER_OPEN/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
+  shared: /60 calls while Redis is away: \d+ OK, [1-9]\d* of them by the half of a server/,
   tracing: /wait: queue +·/,
   throttle: /not sent \(THROTTLED\)/,
   viewer: /the page shows: demo.shop.v1.InventoryService\/GetStock OK, 2 attempts/,

@@ -13,7 +13,7 @@ import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
 export type LedgerFate = "answered" | "lost" | "refused" | "silent";
 
 /** The bucket of all processes under a virtual clock, by the arithmetic of the script in Redis. */
-export class FakeLedger implements TokenLedger {
+class FakeLedger implements TokenLedger {
   /** How long an answer takes, in milliseconds. */
   latencyMs = 1;
   /** Decides about each question. */
@@ -68,7 +68,7 @@ export class FakeLedger implements TokenLedger {
   }
 }
 
-export const leaseDefaults: LeaseOptions = {
+const leaseDefaults: LeaseOptions = {
   share: 0.1,
   leaseMs: 200,
   idleMs: 1_000,

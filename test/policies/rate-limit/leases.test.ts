@@ -209,6 +209,20 @@ describe("a ledger that is away", () => {
     expect(clock.pending.refs).toBe(0);
   });
 
+  it("lets no call wait longer because the answer before was for others", async () => {
+    const { clock, ledger, take } = leaseScene({}, { ratePerSecond: 100, burst: 9 });
+    ledger.latencyMs = 30;
+    take();
+    await clock.pass(20);
+    const second = take();
+    // The first question has brought one token, for the first call, and the next one is not answered.
+    ledger.fate = () => "silent";
+    await clock.pass(39);
+    expect(second.answer).toBeUndefined();
+    await clock.pass(1);
+    expect(second.answer).toEqual({ granted: true, alone: true });
+  });
+
   it("has what was leased used first", async () => {
     const { clock, ledger, store, take, load } = leaseScene();
     await load(400, 1_000);
