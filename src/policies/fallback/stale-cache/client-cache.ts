@@ -10,6 +10,7 @@ import {
   type ReportError,
   reportSafely,
   whenKnown,
+  yesOrNo,
 } from "../../../core/user-code.js";
 import type { KeptRequest } from "../../../grpc/client/kept-request.js";
 import type { KeyedCall } from "../../../grpc/client/policy.js";
@@ -95,7 +96,9 @@ export class StaleCache implements FallbackSource {
 
   /** The store failed when it was used last, or has answered by what it has in this process. */
   get storeAway(): boolean {
-    return this.#storeAway || this.#store.away === true;
+    if (this.#storeAway || this.#store instanceof MemoryAnswerCache) return this.#storeAway;
+    const { report } = this.#environment;
+    return ask(() => this.#store.away, yesOrNo, false, report, "staleCache.store.away");
   }
 
   /** Tells whether the store is away, if the answers are not in the memory of this process. */

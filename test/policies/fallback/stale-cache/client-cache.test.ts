@@ -685,6 +685,25 @@ describe("a stale cache whose store is away", () => {
     expect(made.cache().storeAway).toBe(false);
   });
 
+  it("counts as there when the store cannot say, which is reported", async () => {
+    const errors: unknown[] = [];
+    const { store } = shared();
+    Object.defineProperty(store, "away", {
+      get: () => {
+        throw new Error("away");
+      },
+    });
+    const made = await cached(
+      { shared: true, store },
+      { onError: (error) => errors.push(String(error)) },
+    );
+    await made.call("unary");
+    made.state.down = true;
+    expect((await made.call("unary")).code).toBe(Status.OK);
+    expect(made.decisions).toMatchObject([{ verdict: "fallback", detail: expect.any(String) }]);
+    expect(errors).toContain("Error: away");
+  });
+
   it("has no such number where the answers are in this process", async () => {
     const made = await cached({ shared: true });
     expect(made.cache()).not.toHaveProperty("storeAway");
