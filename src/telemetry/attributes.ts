@@ -54,6 +54,8 @@ export const own = {
   callPriority: "weir.call.priority",
   /** Call, both sides: the time from its start to its deadline, in milliseconds; absent without a deadline. */
   callDeadlineMs: "weir.call.deadline_ms",
+  /** Inbound call: true when it was answered as an earlier call with its idempotency key, and did not run. */
+  callReplayed: "weir.call.replayed",
   /** Call, both sides: the reason code of the refusal; see `docs/reasons.md`. */
   rejectionReason: "weir.rejection.reason",
   /** Client call that was refused: whether this process refused it, and not a server. */

@@ -185,8 +185,10 @@ class CallSpan implements ServerSpan {
     if (span === undefined) return;
     const decisions = this.#inbound?.decisions ?? [];
     const refused = decisions.findLast(({ verdict, enforced }) => verdict === "reject" && enforced);
+    const replayed = decisions.some(({ verdict, enforced }) => verdict === "replay" && enforced);
     const ended = this.#sent ?? this.#ownCancel(nowMs);
     this.#tracing.guard(() => {
+      if (replayed) span.setAttribute(own.callReplayed, true);
       if (refused?.reason !== undefined) span.setAttribute(own.rejectionReason, refused.reason);
       noteDecisions(span, decisions, this.#time);
       noteStatus(span, ended, serverErrors.has(ended.code));

@@ -213,6 +213,25 @@ describe.each(transports)("%s", (_way, makeTransport) => {
     expect(shed?.status.code).toBe(SpanStatusCode.UNSET);
   });
 
+  it("a call that is answered as an earlier one says so, and the earlier one does not", async () => {
+    const scene = await open(makeTransport(), {
+      maxAttempts: 1,
+      server: {
+        idempotency: {
+          scope: "shared",
+          methods: { "weir.v1.ConformanceService/Unary": { key: () => "one" } },
+        },
+      },
+      handlers: { unary: (_call, callback) => callback(null, answer) },
+    });
+    await scene.link.until(unary(scene));
+    await scene.link.until(unary(scene));
+    const [first, second] = tracing.servers();
+    expect(first?.attributes).not.toHaveProperty("weir.call.replayed");
+    expect(second?.attributes).toMatchObject({ "weir.call.replayed": true });
+    expect(decisionsOf(second)).toEqual(["idempotency replay"]);
+  });
+
   describe.each(Object.entries(kinds))("a %s handler", (_kind, run) => {
     it("works below its own span when it had to wait for its turn", async () => {
       const transport = makeTransport();

@@ -89,10 +89,12 @@ export interface CompleteAnswer {
 
 /** Gets the answer of a handler before its caller does. */
 export interface AnswerKeeper {
+  /** The call whose answer it keeps. */
+  readonly inbound: InboundCall;
   /** False: it only watches, and the answer is sent at once. */
   readonly enforced: boolean;
   /**
-   * The handler has answered.
+   * The handler has answered. The first answer counts.
    *
    * @param ran False when a policy behind the keeper refused the call, and not its handler.
    * @param send Called once, with what is sent: the answer, perhaps with more trailers, or a refusal.

@@ -226,8 +226,6 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   /** What the handler has answered so far, for the keeper. */
   #headers: Metadata | undefined;
   #response: unknown = nothing;
-  /** The handler's side has sent a status to the keeper. */
-  #kept = false;
   /** The caller has left, and the handler's side is told when it has answered. */
   #endHeld: InboundCall | undefined;
   /** Called when the handler answers, though its caller has left. */
@@ -593,15 +591,11 @@ class ServerPipelineCall extends ForwardingServerCall implements GateHost, Due, 
   }
 
   #keep(keeper: AnswerKeeper, given: PartialStatus): void {
-    // Only the first answer counts.
-    if (this.#kept) return;
-    this.#kept = true;
-    const inbound = this.#inbound ?? this.#endHeld;
     const { relay } = this.#pipeline;
     const trailers = given.metadata ?? undefined;
     const isRefusal = trailers !== undefined && this.#isRefusal(trailers);
-    const status =
-      relay === undefined || inbound === undefined ? given : passedOn(given, relay, inbound);
+    // The caller may have left.
+    const status = relay === undefined ? given : passedOn(given, relay, keeper.inbound);
     const answer = this.#encoded(status);
     if (!keeper.enforced) {
       this.#answer(given);

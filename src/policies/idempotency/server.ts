@@ -278,7 +278,8 @@ export class IdempotencyPolicy implements ControlledPolicy<IdempotencySnapshot>,
         ? this.#replay(result.answer, result.stored, inbound)
         : result;
     }
-    inbound.keeper = new Keeper(result, rules, enforced, this.#environment, this.#where);
+    const environment = this.#environment;
+    inbound.keeper = new Keeper(inbound, result, rules, enforced, environment, this.#where);
     if (enforced) inbound.idempotency = { key, fencingToken: result.token };
     result.onLost = () => {
       const { row } = inbound;
@@ -308,6 +309,7 @@ export class IdempotencyPolicy implements ControlledPolicy<IdempotencySnapshot>,
 
 /** Stores the answer of one call. */
 class Keeper implements AnswerKeeper {
+  readonly inbound: InboundCall;
   readonly enforced: boolean;
   readonly #holder: KeyHolder;
   readonly #rules: MethodRules;
@@ -315,12 +317,14 @@ class Keeper implements AnswerKeeper {
   readonly #where: string;
 
   constructor(
+    inbound: InboundCall,
     holder: KeyHolder,
     rules: MethodRules,
     enforced: boolean,
     environment: Environment,
     where: string,
   ) {
+    this.inbound = inbound;
     this.#holder = holder;
     this.#rules = rules;
     this.enforced = enforced;

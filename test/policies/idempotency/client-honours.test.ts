@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { IdempotencyKeyOptions } from "../../../src/policies/idempotency/client.js";
 import { HonouredKeys } from "../../../src/policies/idempotency/honours.js";
 import { VirtualClock } from "../../../src/testing/clock/virtual-clock.js";
-import { keyedScene, type Run } from "./server-scene.js";
+import { FaultyStore, keyedScene, memoryStore, type Run } from "./server-scene.js";
 
 /** A client that retries ABORTED, of methods that may run twice. This one may not, as far as is known. */
 async function learning(
@@ -46,6 +46,24 @@ describe("a client that sends keys", () => {
   it("retries as soon as the server says that it honours them, in the failed answer itself", async () => {
     const { retries } = await learning();
     expect(await retries()).toBe(true);
+  });
+
+  it("retries when the answer to its call could not be stored, and gets that answer", async () => {
+    const clock = new VirtualClock();
+    const store = new FaultyStore(memoryStore(clock));
+    store.faulty = (method) => method === "complete" && store.asked.length < 4;
+    store.fault = "reject";
+    const { ask, runs } = await keyedScene({
+      clock,
+      client: { breaker: false, idempotencyKey: {}, retry: { idempotent: false } },
+      idempotency: { store },
+      atOnce: (run) => run.ok(),
+      onError: () => {},
+    });
+    const ended = await ask(undefined);
+    expect(ended).toMatchObject({ code: Status.OK, received: [101] });
+    expect(ended.trailers.get("x-weir-replayed")).toEqual(["true"]);
+    expect(runs).toHaveLength(1);
   });
 
   it("does not retry while the server says nothing of keys", async () => {

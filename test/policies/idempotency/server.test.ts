@@ -491,6 +491,27 @@ describe("a first call whose caller leaves", () => {
     expect((await ask("a")).received).toEqual([101]);
     expect(runs).toHaveLength(1);
     expect(runs[0]?.call?.signal.aborted).toBe(false);
+    // What grpc-js keeps of the call learns its end now.
+    expect(runs[0]?.grpcCall.cancelled).toBe(true);
+  });
+
+  it("and whose handler passes on a failure from below, keeps it as its caller would have got it", async () => {
+    const { send, ask, runs, link } = await keyedScene();
+    const first = send("a", { withinMs: 50 });
+    await link.until(first.ended);
+    await link.pass(50);
+    const below = new Metadata();
+    below.set("x-weir-idempotency", "honoured");
+    below.set("x-weir-replayed", "true");
+    below.set("grpc-retry-pushback-ms", "5");
+    below.set("x-weir-retries-exhausted", "1");
+    runs[0]?.fail(Status.NOT_FOUND, "below", below);
+    await link.pass(1);
+    const replayed = await ask("a");
+    expect(replayed).toMatchObject({ code: Status.NOT_FOUND, details: "below" });
+    expect(replayed.trailers.get("x-weir-replayed")).toEqual(["true"]);
+    expect(replayed.trailers.get("grpc-retry-pushback-ms")).toEqual([]);
+    expect(reasonOf(replayed)).toBe("RETRY_EXHAUSTED_BELOW");
   });
 
   it("that fails in passing then, frees the key", async () => {
@@ -594,6 +615,14 @@ describe("a handler", () => {
     const codes = [await ask("a"), await ask("a")].map(({ code }) => code);
     expect(new Set(codes).size).toBe(1);
     expect(runs).toHaveLength(1);
+    const twice = await keyedScene({
+      atOnce: ({ answer }) => {
+        answer(null, { payload: Buffer.alloc(0), sequence: 1 });
+        answer(null, { payload: Buffer.alloc(0), sequence: 2 });
+      },
+    });
+    expect((await twice.ask("a")).received).toEqual([1]);
+    expect((await twice.ask("a")).received).toEqual([1]);
   });
 
   it("whose answer cannot be serialized has failed with INTERNAL, and does not run again", async () => {
@@ -686,6 +715,16 @@ describe("a handler", () => {
     await clock.pass(1_500);
     expect((await ask("a")).received).toEqual([102]);
     expect(runs).toHaveLength(2);
+  });
+
+  it("counts for a quota also where it is not run: a replay costs what a call costs", async () => {
+    const { ask, runs } = await keyedScene({
+      server: { quota: { ratePerSecond: 1, burst: 2 } },
+      atOnce: ok,
+    });
+    for (const key of ["a", "a"]) expect((await ask(key)).code).toBe(Status.OK);
+    expect((await ask("a")).code).toBe(Status.RESOURCE_EXHAUSTED);
+    expect(runs).toHaveLength(1);
   });
 
   it("answers a replay also while admission refuses calls", async () => {
@@ -871,8 +910,14 @@ describe("while the store fails", () => {
     const first = send("a");
     await link.pass(1);
     store.fault = "reject";
+    const headers = new Metadata();
+    headers.set("x-head", "h");
+    runs[0]?.grpcCall.sendMetadata(headers);
+    await link.pass(1);
+    expect(first.headers()).toBeUndefined();
     runs[0]?.ok();
     const ended = await link.until(first.ended);
+    expect(first.headers()?.get("x-head") ?? []).toEqual([]);
     expect(ended.code).toBe(Status.UNAVAILABLE);
     expect(reasonOf(ended)).toBe("IDEMPOTENCY_ANSWER_NOT_STORED");
     expect(decisions.at(-1)).toMatchObject({ reason: "IDEMPOTENCY_ANSWER_NOT_STORED" });
