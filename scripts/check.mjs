@@ -85,6 +85,7 @@ const steps = [
   { name: "build", run: () => script("build") },
   { name: "build:examples", needs: "build", run: () => script("build:examples") },
   { name: "bench types", needs: "build", run: () => bin("tsc", "-p", "bench", "--noEmit") },
+  { name: "lab types", run: () => bin("tsc", "-p", "lab", "--noEmit") },
   { name: "biome check", run: () => bin("biome", "check", "--diagnostic-level=warn", ".") },
   { name: "oxlint", run: () => bin("oxlint", "--type-aware", "--deny-warnings") },
   { name: "buf lint", run: () => bin("buf", "lint") },

@@ -1,0 +1,23 @@
+import type { Incident } from "../src/lab/incident.js";
+import { calmAtHalf, calmAtNinety } from "./incidents/calm.js";
+import { quarterFails, slowDependency } from "./incidents/dependencies.js";
+import { goneForTwoSeconds, oneKilled, oneReset } from "./incidents/outages.js";
+import { twiceOnCpu, twiceOnPool } from "./incidents/overload.js";
+import { garbage, squeezed } from "./incidents/pauses.js";
+import { coldStart } from "./incidents/start.js";
+
+/** All incidents, from the harmless to the hard. */
+export const catalogue: readonly Incident[] = [
+  calmAtHalf,
+  calmAtNinety,
+  coldStart,
+  oneReset,
+  oneKilled,
+  goneForTwoSeconds,
+  garbage,
+  squeezed,
+  slowDependency,
+  quarterFails,
+  twiceOnCpu,
+  twiceOnPool,
+];

@@ -1,0 +1,64 @@
+import { parseArgs } from "node:util";
+import { type Incident, runIncident } from "../src/lab/incident.js";
+import { peers } from "../src/lab/peers/peers.js";
+import { catalogue } from "./catalogue.js";
+import { breaches } from "./law.js";
+import { type Run, summary, table } from "./table.js";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seeds: { type: "string", default: "1" },
+    peer: { type: "string", multiple: true, default: [] },
+    json: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
+  },
+});
+
+const known = new Set(catalogue.map(({ name }) => name));
+const unknown = positionals.filter((name) => !known.has(name));
+if (unknown.length > 0 || values.list) {
+  if (unknown.length > 0) console.error(`There is no incident ${unknown.join(", ")}.`);
+  for (const { name, what } of catalogue) console.log(`${name.padEnd(22)}${what}`);
+  process.exit(unknown.length > 0 ? 1 : 0);
+}
+
+const wanted = positionals.length > 0 ? new Set(positionals) : known;
+const compared = peers.filter(({ name }) => values.peer.length === 0 || values.peer.includes(name));
+const seeds = Array.from({ length: Number(values.seeds) }, (_, index) => index + 1);
+const cpuBefore = process.cpuUsage();
+let calls = 0;
+const done: { readonly incident: Incident; readonly runs: readonly Run[] }[] = [];
+for (const incident of catalogue.filter(({ name }) => wanted.has(name))) {
+  const runs: Run[] = [];
+  done.push({ incident, runs });
+  for (const peer of compared) {
+    const reports = [];
+    for (const seed of seeds) reports.push(await runIncident(incident, peer, seed));
+    for (const { phases } of reports) for (const { sent } of phases) calls += sent;
+    runs.push({ peer: peer.name, reports });
+  }
+  if (values.json) console.log(JSON.stringify(runs));
+  else console.log(`${table(incident, runs)}\n${lawOf(incident, runs)}\n`);
+}
+
+/** Whether the law holds, with each seed. */
+function lawOf(incident: Incident, runs: readonly Run[]): string {
+  const found = seeds.flatMap((seed, index) => {
+    const reports = runs.flatMap(({ reports: all }) => all[index] ?? []);
+    const its = new Set(reports.map(({ peer }) => peer));
+    if (!its.has("weir") || !its.has("bare")) return [];
+    return breaches(incident, reports).map((breach) => `Law broken, seed ${seed}: ${breach}.`);
+  });
+  return found.length === 0 ? "The law holds." : found.join("\n");
+}
+
+const { user, system } = process.cpuUsage(cpuBefore);
+const cpuSeconds = (user + system) / 1e6;
+if (!values.json) {
+  if (done.length > 1) console.log(`${summary(done)}\n`);
+  const speed = Math.round(calls / cpuSeconds).toLocaleString("en");
+  console.log(
+    `${calls.toLocaleString("en")} calls in ${cpuSeconds.toFixed(1)} s of CPU: ${speed} a second`,
+  );
+}

@@ -1,0 +1,199 @@
+import { status as Status, type StatusObject } from "@grpc/grpc-js";
+import type { Priority } from "../core/priority.js";
+import { rejectionOf } from "../grpc/status/rejection.js";
+import { Histogram } from "./histogram.js";
+
+/** A part of the time of an incident. */
+export interface PhaseTime {
+  readonly name: string;
+  readonly ms: number;
+}
+
+/** What became of some calls. */
+export interface Counts {
+  readonly sent: number;
+  /** Answered OK before the deadline. */
+  readonly good: number;
+  /** Refused by a policy, on the client or the server, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** Failed otherwise, by the name of the status. */
+  readonly failed: Readonly<Record<string, number>>;
+}
+
+/** What became of the calls that began in one phase. */
+export interface PhaseReport extends Counts {
+  readonly name: string;
+  readonly priorities: Readonly<Record<Priority, Counts>>;
+  /** Requests that came to the servers during the phase, for each call that began in it. */
+  readonly amplification: number;
+  /** The time until a good answer, from when the call was due, in milliseconds. */
+  readonly p50Ms: number | undefined;
+  readonly p99Ms: number | undefined;
+}
+
+class Counting implements Counts {
+  sent = 0;
+  good = 0;
+  readonly refused: Record<string, number> = {};
+  readonly failed: Record<string, number> = {};
+}
+
+class PhaseCounting extends Counting {
+  readonly name: string;
+  readonly untilMs: number;
+  readonly priorities: Readonly<Record<Priority, Counting>>;
+  readonly latency = new Histogram();
+  requests = 0;
+
+  constructor(name: string, untilMs: number) {
+    super();
+    this.name = name;
+    this.untilMs = untilMs;
+    this.priorities = {
+      critical: new Counting(),
+      high: new Counting(),
+      normal: new Counting(),
+      low: new Counting(),
+    };
+  }
+}
+
+/** The time is cut into slices, by which is told when all is back to normal. */
+const sliceMs = 100;
+/** A slice is normal when this share of the usual share of its calls is good. */
+const normalShare = 0.95;
+
+/** Counts what becomes of calls, by the phase in which each was due. It takes no more memory the more calls there are. */
+export class Tally {
+  readonly #phases: readonly PhaseCounting[];
+  readonly #sliceSent: Uint32Array;
+  readonly #sliceGood: Uint32Array;
+
+  constructor(phases: readonly PhaseTime[]) {
+    let untilMs = 0;
+    this.#phases = phases.map(({ name, ms }) => {
+      untilMs += ms;
+      return new PhaseCounting(name, untilMs);
+    });
+    const slices = Math.ceil(untilMs / sliceMs);
+    this.#sliceSent = new Uint32Array(slices);
+    this.#sliceGood = new Uint32Array(slices);
+  }
+
+  /** A call was due at `dueMs`. */
+  sent(dueMs: number, priority: Priority): void {
+    const phase = this.#phaseAt(dueMs);
+    if (phase === undefined) return;
+    phase.sent += 1;
+    phase.priorities[priority].sent += 1;
+    const slice = Math.floor(dueMs / sliceMs);
+    this.#sliceSent[slice] = (this.#sliceSent[slice] ?? 0) + 1;
+  }
+
+  /** A request has come to a server. */
+  arrived(atMs: number): void {
+    const phase = this.#phaseAt(atMs);
+    if (phase !== undefined) phase.requests += 1;
+  }
+
+  /** A call that was due at `dueMs` has ended. */
+  ended(dueMs: number, tookMs: number, priority: Priority, status: StatusObject): void {
+    const phase = this.#phaseAt(dueMs);
+    if (phase === undefined) return;
+    const its = phase.priorities[priority];
+    if (status.code === Status.OK) {
+      phase.good += 1;
+      its.good += 1;
+      phase.latency.add(tookMs);
+      const slice = Math.floor(dueMs / sliceMs);
+      this.#sliceGood[slice] = (this.#sliceGood[slice] ?? 0) + 1;
+      return;
+    }
+    const { refused, why } = reading(status);
+    for (const counts of [phase, its]) {
+      const reasons = refused ? counts.refused : counts.failed;
+      reasons[why] = (reasons[why] ?? 0) + 1;
+    }
+  }
+
+  report(): readonly PhaseReport[] {
+    return this.#phases.map((phase) => ({
+      name: phase.name,
+      ...plain(phase),
+      priorities: {
+        critical: plain(phase.priorities.critical),
+        high: plain(phase.priorities.high),
+        normal: plain(phase.priorities.normal),
+        low: plain(phase.priorities.low),
+      },
+      amplification: phase.sent === 0 ? 0 : phase.requests / phase.sent,
+      p50Ms: phase.latency.quantile(0.5),
+      p99Ms: phase.latency.quantile(0.99),
+    }));
+  }
+
+  /**
+   * How long after `overMs` the last slice began in which fewer calls were good than usual, in milliseconds; 0 for none.
+   *
+   * @param usual The share of good calls in normal times, from 0 to 1.
+   * @returns `Infinity` where the last slices are not normal.
+   */
+  recoveryMs(overMs: number, usual: number): number {
+    const first = Math.floor(overMs / sliceMs);
+    const last = this.#sliceSent.length - 1;
+    for (let slice = last; slice >= first; slice -= 1) {
+      const sent = this.#sliceSent[slice] ?? 0;
+      const good = this.#sliceGood[slice] ?? 0;
+      if (sent === 0 || good >= normalShare * usual * sent - 1) continue;
+      return slice >= last - 4 ? Number.POSITIVE_INFINITY : (slice + 1) * sliceMs - overMs;
+    }
+    return 0;
+  }
+
+  #phaseAt(ms: number): PhaseCounting | undefined {
+    return this.#phases.find(({ untilMs }) => ms < untilMs);
+  }
+}
+
+function plain({ sent, good, refused, failed }: Counts): Counts {
+  return { sent, good, refused: sorted(refused), failed: sorted(failed) };
+}
+
+function sorted(counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Whether a status is a refusal, and why, in one word. A call that ran out of time was not refused. */
+function reading(status: StatusObject): { readonly refused: boolean; readonly why: string } {
+  const { code } = status;
+  if (code === Status.DEADLINE_EXCEEDED) return { refused: false, why: "DEADLINE_EXCEEDED" };
+  const reason = rejectionOf(status)?.reason;
+  if (reason !== undefined) return { refused: true, why: reason };
+  return { refused: code === Status.RESOURCE_EXHAUSTED, why: Status[code] ?? String(code) };
+}
+
+/** The share of calls that were good, from 0 to 1; 1 without calls. */
+export function goodput({ sent, good }: Counts): number {
+  return sent === 0 ? 1 : good / sent;
+}
+
+/** How many of the calls were refused. */
+export function refusals({ refused }: Counts): number {
+  return Object.values(refused).reduce((sum, count) => sum + count, 0);
+}
+
+/** The counts of several phases, or of several runs, together. */
+export function together(all: readonly Counts[]): Counts {
+  const sum = new Counting();
+  for (const { sent, good, refused, failed } of all) {
+    sum.sent += sent;
+    sum.good += good;
+    for (const [into, from] of [
+      [sum.refused, refused],
+      [sum.failed, failed],
+    ] as const) {
+      for (const [why, count] of Object.entries(from)) into[why] = (into[why] ?? 0) + count;
+    }
+  }
+  return plain(sum);
+}

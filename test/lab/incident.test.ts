@@ -1,0 +1,160 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { catalogue } from "../../lab/catalogue.js";
+import { breaches } from "../../lab/law.js";
+import {
+  capacity,
+  type Incident,
+  type IncidentReport,
+  runIncident,
+} from "../../src/lab/incident.js";
+import { bare } from "../../src/lab/peers/bare.js";
+import { fixedLimit } from "../../src/lab/peers/fixed-limit.js";
+import { peers } from "../../src/lab/peers/peers.js";
+import { weirDefaults } from "../../src/lab/peers/weir.js";
+import { goodput, together } from "../../src/lab/tally.js";
+
+const short: Incident = {
+  name: "short",
+  what: "One of two servers is killed while another one is slow, and is started again.",
+  wanted: "Something of everything.",
+  servers: 2,
+  work: { kind: "pool", size: 5, ms: 20 },
+  load: { perSecond: 400, deadlineMs: 200, reload: { share: 0.2, afterMs: 50, times: 2 } },
+  phases: [
+    { name: "before", ms: 300 },
+    { name: "during", ms: 500, load: 2 },
+    { name: "after", ms: 300 },
+  ],
+  network: { latencyMs: (random) => 0.2 + random() },
+  fixedLimit: 10,
+  happens: ({ at, server }) => {
+    at(350, () => server(0).kill());
+    at(360, () => server(1).slow(2));
+    at(500, () => server(1).block(50));
+    at(600, () => server(1).cut());
+    at(650, () => server(1).squeeze(0.5));
+    at(700, () => server(0).start());
+    at(750, () => server(1).fail(0.5));
+  },
+};
+
+describe("an incident", () => {
+  const first = new Map<string, IncidentReport>();
+  beforeAll(async () => {
+    for (const peer of peers) first.set(peer.name, await runIncident(short, peer, 3));
+  });
+
+  it.each(peers)("is the same each time for the same seed, with $name", async (peer) => {
+    expect(JSON.stringify(await runIncident(short, peer, 3))).toBe(
+      JSON.stringify(first.get(peer.name)),
+    );
+  });
+
+  it("is another one for another seed", async () => {
+    const other = await runIncident(short, bare, 4);
+    expect(other.phases).not.toEqual(first.get("bare")?.phases);
+  });
+
+  it("counts each call once: served, refused or failed", () => {
+    expect(first.size).toBe(peers.length);
+    for (const { phases } of first.values()) {
+      const { sent, good, refused, failed } = together(phases);
+      const others = [...Object.values(refused), ...Object.values(failed)];
+      expect(good + others.reduce((sum, count) => sum + count, 0)).toBe(sent);
+    }
+  });
+
+  it("has the same calls for every peer, where users do not make them again", async () => {
+    const { reload: _, ...load } = short.load;
+    const sent: string[] = [];
+    for (const peer of [bare, fixedLimit, weirDefaults]) {
+      const { phases } = await runIncident({ ...short, load }, peer, 3);
+      sent.push(String(phases.map((phase) => phase.sent)));
+    }
+    expect(new Set(sent).size).toBe(1);
+  });
+
+  it("collapses without a limit under overload, and not with one", async () => {
+    const work = { kind: "pool", size: 10, ms: 20 } as const;
+    const overload: Incident = {
+      ...short,
+      work,
+      servers: 1,
+      load: { perSecond: capacity(work), deadlineMs: 200 },
+      phases: [
+        { name: "before", ms: 200, load: 0.5 },
+        { name: "during", ms: 1_500, load: 2 },
+      ],
+      happens: () => {},
+    };
+    const served = async (peer: typeof bare) => {
+      const { phases } = await runIncident({ ...overload, fixedLimit: 40 }, peer, 1);
+      return goodput(together(phases.filter(({ name }) => name === "during")));
+    };
+    expect(await served(bare)).toBeLessThan(0.25);
+    expect(await served(fixedLimit)).toBeGreaterThan(0.45);
+  });
+});
+
+describe("the catalogue", () => {
+  it("has a name of its own for each incident, and says what is wanted", () => {
+    expect(new Set(catalogue.map(({ name }) => name)).size).toBe(catalogue.length);
+    for (const { name, what, wanted, phases } of catalogue) {
+      expect(name).toMatch(/^[a-z0-9]+(-[a-z0-9]+)*$/);
+      expect([what, wanted].every((text) => /^[A-Z].*\.$/.test(text))).toBe(true);
+      expect(phases.length).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe("the law, do no harm", () => {
+  // A few of those in which it holds. The deep suite judges all of them.
+  const names = ["calm-90", "cold-start", "load-2x-cpu"];
+  const judged = catalogue.filter(({ name }) => names.includes(name));
+
+  it.each(judged)("holds for the defaults in $name: $what", async (incident) => {
+    const reports: IncidentReport[] = [];
+    for (const peer of [bare, fixedLimit, weirDefaults]) {
+      reports.push(await runIncident(incident, peer, 1));
+    }
+    expect(breaches(incident, reports)).toEqual([]);
+  });
+});
+
+describe("the reading of the law", () => {
+  const report = (peer: string, good: number, rest: object = {}) => {
+    const counts = { sent: 1_000, good, refused: { LOAD_SHED: 1_000 - good }, failed: {} };
+    const phase = {
+      name: "during",
+      ...counts,
+      priorities: { critical: counts, high: counts, normal: counts, low: counts },
+      amplification: 1,
+      p50Ms: 1,
+      p99Ms: 1,
+    };
+    const recoveryMs = 0;
+    return { incident: "short", peer, seed: 1, phases: [phase], recoveryMs, pieces: 1, ...rest };
+  };
+
+  it.each([
+    ["nothing", report("weir", 999), report("bare", 1_000), []],
+    [
+      "too few served, and refusals where none is needed",
+      report("weir", 980),
+      report("bare", 1_000),
+      [
+        "98.0 % are served, and 100.0 % by the best other",
+        "2.0 % are refused, and without refusals all are served",
+      ],
+    ],
+    ["less than perfect where the others are worse", report("weir", 600), report("bare", 500), []],
+    [
+      "a slow recovery",
+      report("weir", 1_000, { recoveryMs: null }),
+      report("bare", 1_000, { recoveryMs: 300 }),
+      ["back to normal after Infinity ms, and the best other after 300 ms"],
+    ],
+  ])("finds %s", (_, weir, other, found) => {
+    expect(breaches(short, [weir, other])).toEqual(found);
+  });
+});
