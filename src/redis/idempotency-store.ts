@@ -18,6 +18,9 @@ import { RedisError, type RedisOptions, redisOptionNames, ScriptRunner, script }
 // A Redis that is full refuses the first command of a script that needs memory, unless the script has written before. A claim
 // begins with one, and is refused. The others begin with the expiry, so that calls that run keep their leases and get their
 // answers stored: their effects are made already.
+//
+// Answers and releases are right even when they reach Redis late, as long as the token holds the key: the call has ended. A claim
+// is not, and is run in time or not at all.
 
 /** `expire(atUs, token)`: the entry goes at that time, or when the time has passed its token. */
 const expire = `
@@ -78,6 +81,7 @@ redis.call('HSET', KEYS[1], 'answer', ARGV[2])
 redis.call('HDEL', KEYS[1], 'until', 'holder')
 return {'yes'}
 `,
+  { evenLate: true },
 );
 
 /** Arguments: token. */
@@ -90,6 +94,7 @@ redis.call('HDEL', KEYS[1], 'until', 'holder', 'fingerprint')
 expire(nowUs, tonumber(ARGV[1]))
 return {'yes'}
 `,
+  { evenLate: true },
 );
 
 /**

@@ -41,6 +41,8 @@ export interface Script {
   readonly name: string;
   readonly source: string;
   readonly sha1: string;
+  /** It does what it does also when its question has failed meanwhile. */
+  readonly evenLate: boolean;
 }
 
 /**
@@ -49,10 +51,12 @@ export interface Script {
  * number in digits.
  *
  * All keys of a script belong to one entry, and so to one slot of a cluster: see `ScriptRunner.key`.
+ *
+ * @param evenLate For a step that is right whenever it is made.
  */
-export function script(name: string, body: string): Script {
+export function script(name: string, body: string, { evenLate = false } = {}): Script {
   const source = `${prologue}${body.trim()}\n${epilogue}`;
-  return { name, source, sha1: createHash("sha1").update(source).digest("hex") };
+  return { name, source, sha1: createHash("sha1").update(source).digest("hex"), evenLate };
 }
 
 /**
@@ -80,9 +84,9 @@ const maxGivenUp = 1_000;
  * client does.
  *
  * A question that has failed may have been answered: the answer may be lost, or late. A script that has not begun by the time
- * at which its question fails does nothing. The runner tells Redis that time by the clock of Redis, which it knows from the last
- * answer, to within the time that that answer took, and at first takes for its own. Where that is wrong, Redis says so in
- * time, and the question is asked again with what has been learnt.
+ * at which its question fails does nothing, unless it is made for `evenLate`. The runner tells Redis that time by the clock of
+ * Redis, which it knows from the last answer, to within the time that that answer took, and at first takes for its own. Where
+ * that is wrong, Redis says so in time, and the question is asked again with what has been learnt.
  */
 export class ScriptRunner {
   readonly #client: RedisClient;
@@ -178,14 +182,14 @@ export class ScriptRunner {
     args: readonly string[],
     dueMs: number,
   ): Promise<readonly string[]> {
-    const latestUs = Math.ceil((dueMs + this.#aheadMs) * 1_000);
-    const all = [...args, String(latestUs)];
+    const all = [...args, String(this.#latestUs(asked, dueMs))];
     let sentMs = this.#clock.now();
     let reply: unknown;
     try {
       reply = await answerOf(() => this.#client.evalsha(asked.sha1, keys, all));
     } catch (error) {
-      if (!messageOf(error).startsWith("NOSCRIPT") || this.#clock.now() >= dueMs) throw error;
+      if (!messageOf(error).startsWith("NOSCRIPT")) throw error;
+      if (this.#clock.now() >= dueMs && !asked.evenLate) throw error;
       sentMs = this.#clock.now();
       reply = await answerOf(() => this.#client.eval(asked.source, keys, all));
     }
@@ -193,6 +197,11 @@ export class ScriptRunner {
     // What comes too late says only that it took long.
     if (this.#clock.now() < dueMs) this.#aheadMs = Number(stampUs) / 1_000 - sentMs;
     return answer;
+  }
+
+  #latestUs(asked: Script, dueMs: number): number {
+    if (asked.evenLate) return Number.MAX_SAFE_INTEGER;
+    return Math.ceil((dueMs + this.#aheadMs) * 1_000);
   }
 }
 

@@ -230,6 +230,17 @@ describe("the runner of scripts", () => {
       expect(redis.asked).toHaveLength(2);
     });
 
+    it("unless a script is right whenever it is run", async () => {
+      const patient = script("patience", "return {'1'}", { evenLate: true });
+      redis.answer = () => clock.pass(5_000).then(() => redis.ran("late"));
+      const late: Promise<readonly string[]>[] = [];
+      const asked = runner.run(patient, ["key"], [], (answer) => late.push(answer));
+      redis.knows = false;
+      await expect(asked).rejects.toThrow("did not answer in 100 ms");
+      expect(await late[0]).toEqual(["late"]);
+      expect(redis.leftMs).toBeGreaterThan(1_000_000_000);
+    });
+
     it("and learns nothing from an answer that came too late", async () => {
       await run();
       let answer = (_given: unknown): void => {};

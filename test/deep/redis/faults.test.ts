@@ -114,6 +114,21 @@ describe.each(Object.entries(libraries))("the idempotency store over %s", (_name
     expect(await claim(later, "k")).toMatchObject({ kind: "started" });
   });
 
+  it("stores an answer that Redis gets to late: the call has run", async () => {
+    const redis = await start();
+    const store = await storeAt(redis.port, impatient);
+    const token = tokenOf(await until(() => claim(store, "k", "h")));
+    redis.pause();
+    const { error } = await rejection(
+      Promise.resolve(store.complete("k", token, bytesOf("1"), ttlMs)),
+    );
+    expect(error).toBeInstanceOf(RedisError);
+    await sleep(lateMs);
+    redis.resume();
+    const other = await storeAt(redis.port);
+    expect(await until(() => answerTo(other, "k"))).toBe("1");
+  });
+
   describe("behind a slow network", () => {
     async function slow(options?: RedisOptions): Promise<{
       proxy: TcpProxy;
