@@ -114,7 +114,8 @@ export class LeasedQuotaStore implements QuotaStore {
   readonly #returns = new Set<Promise<void>>();
   #stopSweep: CancelTask | undefined;
   #closed = false;
-  /** What the ledger failed with; `undefined` while it answers. */
+  #away = false;
+  /** What the ledger failed with last. */
   #failure: unknown;
   #probeAtMs = 0;
   #reportAtMs = -Infinity;
@@ -177,7 +178,7 @@ export class LeasedQuotaStore implements QuotaStore {
 
   /** The ledger did not answer when it was asked last, for any key. */
   get away(): boolean {
-    return this.#failure !== undefined;
+    return this.#away;
   }
 
   get failure(): unknown {
@@ -212,13 +213,14 @@ export class LeasedQuotaStore implements QuotaStore {
   }
 
   answered(): void {
-    this.#failure = undefined;
+    this.#away = false;
   }
 
   failed(error: unknown): void {
     const nowMs = this.clock.now();
     this.counts.failures += 1;
-    if (!this.away) this.#probeAtMs = nowMs + this.options.retryMs;
+    if (!this.#away) this.#probeAtMs = nowMs + this.options.retryMs;
+    this.#away = true;
     this.#failure = error;
     if (nowMs < this.#reportAtMs) return;
     this.#reportAtMs = nowMs + reportEveryMs;

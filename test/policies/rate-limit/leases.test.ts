@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { isQueued } from "../../../src/core/permit.js";
 import { LedgerAwayError } from "../../../src/policies/rate-limit/leases.js";
 import { isGranted, leaseScene } from "./lease-scene.js";
+import { rateSceneUnder } from "./rate-scene.js";
 
 const nothingPending = { refs: 0, unrefs: 0 };
 
@@ -185,6 +187,45 @@ describe("a ledger that has too few tokens", () => {
     await clock.pass(1);
     expect(isGranted(later)).toBe(true);
     expect(ledger.asked.some(({ back }) => back === 1)).toBe(true);
+  });
+});
+
+describe("a rate limit over leases", () => {
+  it("lets calls wait for their tokens, in order, and is no slower than the rate", async () => {
+    const { clock, store, rate } = leaseScene({}, { ratePerSecond: 20, burst: 20 });
+    const { limit } = rateSceneUnder(clock, { ...rate, store, maxWaitMs: 5_000 });
+    const admittedMs: number[] = [];
+    const startMs = clock.now();
+    for (let n = 0; n < 60; n += 1) {
+      const entry = limit.enter({
+        key: "k",
+        cost: 1,
+        rank: 2,
+        deadlineMs: Infinity,
+        onGranted: (turn) => {
+          expect(turn).not.toHaveProperty("kind");
+          admittedMs.push(clock.now() - startMs);
+        },
+      });
+      expect(isQueued(entry)).toBe(true);
+    }
+    await clock.pass(4_000);
+    expect(admittedMs).toHaveLength(60);
+    // Twenty at once, and then twenty per second; a pause before the store is asked again is up to 250 ms.
+    expect(admittedMs[19]).toBeLessThanOrEqual(10);
+    expect(admittedMs[59]).toBeGreaterThanOrEqual(1_950);
+    expect(admittedMs[59]).toBeLessThanOrEqual(2_600);
+    expect(limit.snapshot()).toMatchObject({ admitted: 60, queued: 0, storeAway: false });
+  });
+
+  it("gives the tokens of a call that did not go on back to the lease", async () => {
+    const { clock, store, rate } = leaseScene({}, { ratePerSecond: 10, burst: 100 });
+    const { enter } = rateSceneUnder(clock, { ...rate, store });
+    const call = enter({ cost: 3 });
+    await clock.pass(2);
+    expect(call.fate()).toBe("admitted");
+    call.abandon();
+    expect(store.snapshot().leased).toBe(3);
   });
 });
 
