@@ -108,6 +108,8 @@ const retryMs = 100;
 const reportEveryMs = 1_000;
 /** So often is a claim made whose answers come later than its lease ends. */
 const mostTries = 3;
+/** How many answers are kept here while the store does not take them. */
+const maxUnkept = 1_000;
 /** A handler whose caller has left may hold its key for so many leases. */
 const leasesAlone = 10;
 
@@ -149,6 +151,11 @@ export class IdempotencyKeys {
   readonly #name: string;
   readonly #due: DueList;
   readonly #entries = new Map<string, KeyEntry>();
+  /** Those whose answers the store has not taken, in the order in which it is asked again. */
+  readonly #unkept = new Set<KeyEntry>();
+  /** When the store is asked again to take an answer, and how often it was asked in vain. */
+  readonly #retry = new Timer(Number.POSITIVE_INFINITY, () => this.#keepNext(1));
+  #vainly = 0;
   #draining = false;
   #claims = 0;
   #running = 0;
@@ -467,6 +474,8 @@ export class IdempotencyKeys {
           this.#drop(entry);
           onKept?.("stored");
           this.#replayTo(entry, holder.fingerprint, answer.shared, true);
+          this.#vainly = 0;
+          this.#keepNext(2);
           return;
         }
         this.#lost += 1;
@@ -481,16 +490,43 @@ export class IdempotencyKeys {
           this.#replayTo(entry, holder.fingerprint, answer.shared, false);
         } else onKept?.(this.#notStored());
         // What this process knows is lost only when it cannot be stored for as long as the store knows the holder.
-        if (this.#clock.now() < untilMs) {
-          entry.polls += 1;
-          entry.keeping = keeping;
-          this.#wakeIn(entry, pauseMs(entry.polls, this.#random));
-        } else {
-          this.#forgetAnswer(entry);
-          this.#claim(entry);
+        const leftMs = untilMs - this.#clock.now();
+        if (leftMs <= 0 || this.#unkept.size >= maxUnkept) {
+          this.#giveUpAnswer(entry);
+          return;
         }
+        entry.keeping = keeping;
+        this.#wakeIn(entry, leftMs);
+        this.#unkept.add(entry);
+        this.#retryLater();
       },
     );
+  }
+
+  /**
+   * The store has not taken an answer. It is asked again about one at a time, whose turn it is, so that a store that suffers
+   * is not asked more the more it refuses. When it takes one, it is asked about the next two.
+   */
+  #retryLater(): void {
+    if (this.#retry.place >= 0) return;
+    this.#vainly += 1;
+    const nowMs = this.#clock.now();
+    this.#retry.dueMs = nowMs + pauseMs(this.#vainly, this.#random);
+    this.#due.add(this.#retry, nowMs);
+  }
+
+  #keepNext(count: number): void {
+    for (const entry of [...this.#unkept].slice(0, count)) {
+      this.#unkept.delete(entry);
+      const { keeping } = entry;
+      if (keeping !== undefined) this.#complete(entry, keeping);
+    }
+  }
+
+  #giveUpAnswer(entry: KeyEntry): void {
+    this.#unkept.delete(entry);
+    this.#forgetAnswer(entry);
+    this.#claim(entry);
   }
 
   #forgetAnswer(entry: KeyEntry): void {
@@ -565,7 +601,7 @@ export class IdempotencyKeys {
     const { state, holder, keeping } = entry;
     if (state === "paused") this.#claim(entry);
     else if (holder?.token !== undefined) this.#renew(entry, holder, holder.token);
-    else if (keeping !== undefined) this.#complete(entry, keeping);
+    else if (keeping !== undefined && this.#unkept.has(entry)) this.#giveUpAnswer(entry);
   };
 
   /** Drops the entry of a key that another process runs under, when nobody waits for it here. */
@@ -622,7 +658,7 @@ export class IdempotencyKeys {
     };
     const nowMs = this.#clock.now();
     const { storeTimeoutMs } = this.#bounds;
-    const timeout = new Timeout(nowMs + storeTimeoutMs, () => {
+    const timeout = new Timer(nowMs + storeTimeoutMs, () => {
       failed(new Error(`the store did not answer in ${storeTimeoutMs} ms`));
     });
     whenKnown(
@@ -830,9 +866,9 @@ export class KeyHolder extends OncePermit {
   }
 }
 
-/** The end of the time that the store has for an answer. */
-class Timeout implements Due {
-  readonly dueMs: number;
+/** Something that happens at a time. */
+class Timer implements Due {
+  dueMs: number;
   place = -1;
   readonly due: () => void;
 

@@ -1219,3 +1219,66 @@ describe("options that make no sense are refused while building", () => {
     expect(build(false)().interceptors).toHaveLength(1);
   });
 });
+
+describe("a store that takes no answers", () => {
+  async function untaken(calls: number) {
+    const clock = new VirtualClock();
+    const store = new FaultyStore(memoryStore(clock));
+    store.fault = "reject";
+    store.faulty = (method) => method === "complete";
+    const joined = await keyedScene({
+      clock,
+      idempotency: { store, leaseMs: 30_000 },
+      atOnce: ok,
+      onError: () => {},
+    });
+    const sent = Array.from({ length: calls }, (_, index) => joined.send(`k${index}`).ended);
+    await joined.link.until(Promise.all(sent));
+    const completes = () => store.asked.filter((method) => method === "complete").length;
+    return { ...joined, store, completes };
+  }
+
+  it("is asked again about one at a time, however many there are", async () => {
+    const { link, completes } = await untaken(100);
+    const before = completes();
+    await link.pass(10_000);
+    expect(completes() - before).toBeGreaterThan(10_000 / 250 / 2);
+    expect(completes() - before).toBeLessThan(150);
+  });
+
+  it("is given all of them when it is back", async () => {
+    const { link, ask, store, runs } = await untaken(100);
+    await link.pass(5_000);
+    store.fault = undefined;
+    await link.pass(1_000);
+    for (let index = 0; index < 100; index += 1) {
+      expect((await ask(`k${index}`)).code).toBe(Status.OK);
+    }
+    expect(runs).toHaveLength(100);
+  });
+
+  it("loses those that it has not taken within a lease, and is not asked about them any more", async () => {
+    const { link, completes } = await untaken(20);
+    await link.pass(31_000);
+    const before = completes();
+    await link.pass(10_000);
+    expect(completes()).toBe(before);
+  });
+
+  it("does not make the process keep more than a thousand of them", async () => {
+    const { link, store, ask, runs } = await untaken(990);
+    // The others are forgotten at once, and run again when their leases are over.
+    const more = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => link.until(ask(`m${index}`))),
+    );
+    expect(more.map(({ code }) => code)).toEqual(more.map(() => Status.UNAVAILABLE));
+    store.fault = undefined;
+    await link.pass(5_000);
+    const before = runs.length;
+    expect((await ask("m0")).code).toBe(Status.OK);
+    expect(runs).toHaveLength(before);
+    await link.pass(31_000);
+    expect((await ask("m19")).code).toBe(Status.OK);
+    expect(runs).toHaveLength(before + 1);
+  });
+});
