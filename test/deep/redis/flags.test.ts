@@ -155,7 +155,7 @@ describe.each(Object.entries(libraries))("flags in Redis, with %s", (_name, open
   it("that are set for a time are gone after it, in every process and in Redis", async () => {
     const [one, other] = [await watch(), await watch()];
     await Promise.all([one.ready, other.ready]);
-    await one.set("kill", true, { forMs: 400 });
+    await one.set("kill", true, { forMs: 2_000 });
     await until(() => expect(other.flag("kill")).toBe(true));
     await until(() =>
       expect([one.flag("kill"), other.flag("kill")]).toEqual([undefined, undefined]),
