@@ -1,8 +1,14 @@
 import type { Incident } from "../src/lab/incident.js";
 import { calmAtHalf, calmAtNinety } from "./incidents/calm.js";
 import { quarterFails, slowDependency } from "./incidents/dependencies.js";
-import { goneForTwoSeconds, oneKilled, oneReset } from "./incidents/outages.js";
-import { twiceOnCpu, twiceOnPool } from "./incidents/overload.js";
+import { goneForTwoSeconds, oneFails, oneKilled, oneReset, oneSlow } from "./incidents/outages.js";
+import {
+  reloadStorm,
+  twiceOnCpu,
+  twiceOnPool,
+  twiceOnShortCpu,
+  twiceOnWait,
+} from "./incidents/overload.js";
 import { garbage, squeezed } from "./incidents/pauses.js";
 import { coldStart } from "./incidents/start.js";
 
@@ -13,6 +19,8 @@ export const catalogue: readonly Incident[] = [
   coldStart,
   oneReset,
   oneKilled,
+  oneFails,
+  oneSlow,
   goneForTwoSeconds,
   garbage,
   squeezed,
@@ -20,4 +28,7 @@ export const catalogue: readonly Incident[] = [
   quarterFails,
   twiceOnCpu,
   twiceOnPool,
+  twiceOnShortCpu,
+  twiceOnWait,
+  reloadStorm,
 ];

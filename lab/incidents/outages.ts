@@ -60,3 +60,38 @@ export const oneReset: Incident = {
     at(2_050, () => server(0).cut());
   },
 };
+
+export const oneFails: Incident = {
+  ...threeServers,
+  name: "one-of-three-fails",
+  what: "One of three servers answers every call with UNAVAILABLE for three seconds, as one does that has lost its database.",
+  wanted:
+    "Its calls are served by the two others, and it gets some now and then, so that it is noticed when it is well.",
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 3_000 },
+    { name: "after", ms: 3_000 },
+  ],
+  happens: ({ at, server }) => {
+    at(2_050, () => server(0).fail(1));
+    at(5_000, () => server(0).fail(0));
+  },
+};
+
+export const oneSlow: Incident = {
+  ...threeServers,
+  name: "one-of-three-slow",
+  what: "The pool behind one of three servers takes ten times as long for three seconds.",
+  wanted:
+    "The calls of the two others are as well as ever. The slow one serves as many as it can in time.",
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 3_000 },
+    { name: "after", ms: 4_000 },
+  ],
+  overload: true,
+  happens: ({ at, server }) => {
+    at(2_050, () => server(0).slow(10));
+    at(5_000, () => server(0).slow(1));
+  },
+};
