@@ -187,19 +187,24 @@ export class Connection {
   }
 
   #toServer(task: () => void): void {
-    const sentMs = this.#client.now() + this.#network.latencyMs();
-    this.#toServerMs = Math.max(this.#toServerMs, sentMs);
-    this.#listener.process.deliver(this.#toServerMs, () => {
-      if (this.#serverUp) task();
+    this.#client.send(() => {
+      const arrivesMs = this.#client.now() + this.#network.latencyMs();
+      this.#toServerMs = Math.max(this.#toServerMs, arrivesMs);
+      this.#listener.process.deliver(this.#toServerMs, () => {
+        if (this.#serverUp) task();
+      });
     });
   }
 
   #toClient(task: () => void): void {
     if (!this.#serverUp) return;
-    const sentMs = this.#listener.process.now() + this.#network.latencyMs();
-    this.#toClientMs = Math.max(this.#toClientMs, sentMs);
-    this.#client.deliver(this.#toClientMs, () => {
-      if (this.#clientUp) task();
+    const { process } = this.#listener;
+    process.send(() => {
+      const arrivesMs = process.now() + this.#network.latencyMs();
+      this.#toClientMs = Math.max(this.#toClientMs, arrivesMs);
+      this.#client.deliver(this.#toClientMs, () => {
+        if (this.#clientUp) task();
+      });
     });
   }
 }

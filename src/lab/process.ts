@@ -55,6 +55,8 @@ export class LabProcess implements Clock, Happening {
   /** Those of the check phase that runs. */
   #checking: Check[] = [];
   #checked = 0;
+  /** What leaves in the next check phase. */
+  #outgoing: (() => void)[] = [];
   #phase: Phase = "poll";
   /** What was due or had arrived at this time belongs to the phase that runs. */
   #phaseMs = Number.NEGATIVE_INFINITY;
@@ -128,6 +130,16 @@ export class LabProcess implements Clock, Happening {
     this.#planned(atMs);
   }
 
+  /**
+   * Sends something: `leave` is called when it leaves the process, in the check phase. As with node:http2, all that is
+   * written in a turn of the event loop leaves together, so that the first answer of a turn waits for the last handler.
+   */
+  send(leave: () => void): void {
+    if (!this.#alive) return;
+    this.#outgoing.push(leave);
+    this.#planned(this.#nowMs);
+  }
+
   /** Stops the process for `ms` milliseconds, as a garbage collection does, after the piece of work that runs. */
   block(ms: number): void {
     if (!this.#alive) return;
@@ -166,6 +178,7 @@ export class LabProcess implements Clock, Happening {
     this.#inputs.clear();
     this.#checks = [];
     this.#checking = [];
+    this.#outgoing = [];
     this.#world.plan(this, Number.POSITIVE_INFINITY);
     const told = this.#onKilled;
     this.#onKilled = [];
@@ -189,7 +202,8 @@ export class LabProcess implements Clock, Happening {
     this.#running = false;
     if (!this.#alive) return;
     const nowMs = this.#nowMs;
-    const hasChecks = this.#checks.length > 0 || this.#checked < this.#checking.length;
+    const hasChecks =
+      this.#checks.length > 0 || this.#outgoing.length > 0 || this.#checked < this.#checking.length;
     const nextMs = Math.min(this.#timers.nextAt, this.#inputs.nextAt);
     if (!hasChecks && nextMs > nowMs) this.#waitInPoll();
     this.#world.plan(this, hasChecks ? nowMs : Math.max(nowMs, nextMs));
@@ -237,10 +251,18 @@ export class LabProcess implements Clock, Happening {
     if (this.#phase === "timers") this.#phase = "poll";
     else if (this.#phase === "poll") {
       this.#phase = "check";
+      this.#flush();
       this.#checking = this.#checks;
       this.#checked = 0;
       this.#checks = [];
     } else this.#phase = "timers";
+  }
+
+  #flush(): void {
+    if (this.#outgoing.length === 0) return;
+    const outgoing = this.#outgoing;
+    this.#outgoing = [];
+    for (const leave of outgoing) leave();
   }
 
   /** A process that waits in the poll phase begins that phase with whatever it does first. */

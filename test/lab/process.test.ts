@@ -104,6 +104,22 @@ describe("a process of the lab", () => {
     expect(told).toEqual(["input at 10", "second at 10"]);
   });
 
+  it("sends all of a turn together, when the input that has arrived was read", async () => {
+    const { world, process, told, tell } = scene();
+    for (const name of ["first", "second"]) {
+      process.deliver(10, () => {
+        process.send(() => tell(`${name} answer`));
+        process.spend(20);
+      });
+    }
+    process.deliver(15, () => {
+      process.send(() => tell("third answer"));
+      process.spend(5);
+    });
+    await world.run(100);
+    expect(told).toEqual(["first answer at 50", "second answer at 50", "third answer at 55"]);
+  });
+
   it("counts what a piece of work queues with nextTick and promises as its own", async () => {
     const { world, process, told, tell } = scene();
     process.deliver(10, () => {
