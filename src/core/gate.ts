@@ -123,16 +123,18 @@ export class GateRun<C> {
 
   /** True when a gate that takes slots is enforced for this call, and does not just observe. */
   get slotsEnforced(): boolean {
-    return this.#takesSlots((mode) => mode === "enforce");
+    return this.#gates.some(
+      (gate) => gate.takesSlot === true && gate.modeFor(this.#call) === "enforce",
+    );
   }
 
   /** True when a gate that takes slots is asked for this call, if only to observe. */
   get slotsAsked(): boolean {
-    return this.#takesSlots((mode) => mode !== "off");
-  }
-
-  #takesSlots(inMode: (mode: Mode) => boolean): boolean {
-    return this.#gates.some((gate) => gate.takesSlot === true && inMode(gate.modeFor(this.#call)));
+    // Asked for each call with a single request.
+    for (const gate of this.#gates) {
+      if (gate.takesSlot === true && gate.modeFor(this.#call) !== "off") return true;
+    }
+    return false;
   }
 
   /** A policy that observes would have ended the call. Its outcome is noted when it ends. */

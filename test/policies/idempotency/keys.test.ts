@@ -285,6 +285,16 @@ describe("time", () => {
     expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
   });
 
+  it("drains: nothing runs any more for a key that another process holds", async () => {
+    const { clock, memory, enter, keys } = setUp({});
+    memory.claim("k", { fingerprint: "f", holder: "elsewhere", leaseMs: 1e6, ttlMs: 1e7 });
+    queuedOf(enter());
+    await clock.pass(100);
+    keys.drain();
+    expect(clock.pending).toEqual({ refs: 0, unrefs: 0 });
+    expect(keys.snapshot()).toMatchObject({ waiting: 0 });
+  });
+
   it("is told of errors of the store once a second", async () => {
     const { clock, enter, questions, errors, keys } = setUp({ held: ["claim"] });
     for (let round = 0; round < 5; round += 1) {
