@@ -424,8 +424,11 @@ export class IdempotencyKeys {
       return;
     }
     worksOn(holder.rules.leaseMs * leasesAlone, (answered) => {
-      // It is not released: the handler may still do what it does. The lease runs out by itself.
-      if (!answered && this.#leaveHeld(holder)) this.#claim(holder.entry);
+      if (answered) {
+        // Where the policy only observes, the end of an answer is lost that nobody receives: there is nothing to keep.
+        if (!holder.hasAnswered) this.givenBack(holder);
+        // It is not released: the handler may still do what it does. The lease runs out by itself.
+      } else if (this.#leaveHeld(holder)) this.#claim(holder.entry);
     });
   }
 
@@ -831,6 +834,11 @@ export class KeyHolder extends OncePermit {
     this.fingerprint = fingerprint;
     this.rules = rules;
     this.token = token;
+  }
+
+  /** @internal For {@link IdempotencyKeys}. */
+  get hasAnswered(): boolean {
+    return this.#answered;
   }
 
   /** In the decision that the call goes on without the store. */

@@ -248,9 +248,9 @@ export class World {
     process.clock.schedule(tookMs, () => {
       if (over) return;
       over = true;
-      for (const answered of onAnswered) answered();
       if (outcome < 0.25 || !this.#apply(run)) {
         holder.keep(undefined, () => callerLeft || this.#tell(asked, { reason: "TRANSIENT" }));
+        for (const answered of onAnswered) answered();
         return;
       }
       const answer = `${asked.key} ${asked.fingerprint} ${asked.number}`;
@@ -260,6 +260,7 @@ export class World {
         if (typeof kept === "string") this.#tell(asked, { answer, stored: kept === "stored" });
         else this.#tell(asked, { reason: kept.reason });
       });
+      for (const answered of onAnswered) answered();
     });
   }
 

@@ -776,6 +776,22 @@ describe("the modes", () => {
     });
   });
 
+  it("observe: nothing is held for a call whose caller left while its handler ran", async () => {
+    const { send, runs, link, weir } = await keyedScene({ idempotency: { mode: "observe" } });
+    const call = send("a");
+    await link.pass(1);
+    call.cancel();
+    await link.until(call.ended);
+    await link.pass(1);
+    expect(runs[0]?.call?.signal.aborted).toBe(true);
+    expect(weir.policy("idempotency").snapshot()).toMatchObject([{ running: 1 }]);
+    runs[0]?.ok();
+    await link.pass(1);
+    expect(weir.policy("idempotency").snapshot()).toMatchObject([
+      { running: 0, waiting: 0, memory: { running: 0 } },
+    ]);
+  });
+
   it("switched off while calls wait: they get their answer", async () => {
     const { send, runs, link, weir } = await keyedScene();
     const calls = [send("a"), send("a")];
