@@ -105,7 +105,6 @@ describe.skipIf(skipped)(`a Redis that loses its data${reason}`, () => {
       "no run after an answer",
       "told no, not in the ledger",
       "reuse has a cause",
-      "own answer",
     ];
     expect(broken(report).filter((rule) => !forgotten.includes(rule))).toEqual([]);
   });
