@@ -17,6 +17,11 @@ const { values, positionals } = parseArgs({
 
 const known = new Set(catalogue.map(({ name }) => name));
 const unknown = positionals.filter((name) => !known.has(name));
+const names = peers.map(({ name }) => name);
+if (values.peer.some((name) => !names.includes(name))) {
+  console.error(`The peers are: ${names.join("; ")}.`);
+  process.exit(1);
+}
 if (unknown.length > 0 || values.list) {
   if (unknown.length > 0) console.error(`There is no incident ${unknown.join(", ")}.`);
   for (const { name, what } of catalogue) console.log(`${name.padEnd(22)}${what}`);
@@ -42,12 +47,12 @@ for (const incident of catalogue.filter(({ name }) => wanted.has(name))) {
   else console.log(`${table(incident, runs)}\n${lawOf(incident, runs)}\n`);
 }
 
-/** Whether the law holds, with each seed. */
+/** Whether the law holds, with each seed. It takes the toolkit and bare grpc-js to tell. */
 function lawOf(incident: Incident, runs: readonly Run[]): string {
+  const its = new Set(runs.map(({ peer }) => peer));
+  if (!its.has("weir") || !its.has("bare")) return "";
   const found = seeds.flatMap((seed, index) => {
     const reports = runs.flatMap(({ reports: all }) => all[index] ?? []);
-    const its = new Set(reports.map(({ peer }) => peer));
-    if (!its.has("weir") || !its.has("bare")) return [];
     return breaches(incident, reports).map((breach) => `Law broken, seed ${seed}: ${breach}.`);
   });
   return found.length === 0 ? "The law holds." : found.join("\n");
