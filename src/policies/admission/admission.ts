@@ -95,7 +95,11 @@ export class Admission {
       onFree,
     });
     this.#bounds = new QueueBounds(options, this.#latencyTarget, this.#slots);
-    this.#waiting = new AdmissionQueue({ ...options.queue, ranks: priorities.length });
+    this.#waiting = new AdmissionQueue({
+      ...options.queue,
+      ranks: priorities.length,
+      intervalMs: () => this.#bounds.intervalMs,
+    });
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
@@ -281,6 +285,7 @@ export class Admission {
     // Deadlines are noted of calls that run or wait, not of those that are refused.
     this.#latencyTarget.note(call.deadlineMs - nowMs, this.#lateness.usualMs(call.method));
     if (this.#waiting.size === 0) this.#bounds.begin();
+    this.#bounds.waits(this.#slots.anyFree);
     const waiter = new SemaphoreWaiter(this.#host, call, nowMs, call.deadlineMs, onGranted);
     const ticket = this.#waiting.push(waiter, rank, nowMs);
     waiter.wait({ cancel: () => this.#waiting.remove(ticket) });
@@ -306,7 +311,10 @@ export class Admission {
     this.#serving = true;
     const nowMs = atMs ?? this.#clock.now();
     for (;;) {
-      if (!this.#slots.isFree(this.#waiting.firstRankWaits, nowMs)) break;
+      if (!this.#slots.isFree(this.#waiting.firstRankWaits, nowMs)) {
+        if (this.#waiting.size > 0) this.#bounds.waits(this.#slots.anyFree);
+        break;
+      }
       const overloaded = this.#waiting.overloaded(nowMs);
       const ticket = this.#waiting.shift(nowMs);
       if (ticket === undefined) break;

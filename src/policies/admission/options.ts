@@ -45,8 +45,8 @@ export interface PoolOptions {
   readonly maxQueued?: number;
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
-   * @defaultValue 1_000; 100 in a standing queue, which has not been empty for `queue.intervalMs`; and at most a third of the
-   * time until the deadline of the call. Critical calls: 1_000 always, and at most two thirds
+   * @defaultValue 1_000; 100 in a standing queue (see `queue.intervalMs`); and at most a third of the time until the deadline
+   * of the call. Critical calls: 1_000 always, and at most two thirds
    */
   readonly maxWaitMs?: number;
   readonly queue?: QueueOptions;
@@ -251,7 +251,11 @@ export interface QueueOptions {
   readonly minShare?: number;
   /** For `age-out`: how long a call has waited that may be evicted, in milliseconds. 0 to 24 days. @defaultValue 50 */
   readonly maxAgeMs?: number;
-  /** A queue that has not been empty for so long, in milliseconds, is a standing queue. 1 ms to 24 days. @defaultValue 100 */
+  /**
+   * A queue that has not been empty for so long, in milliseconds, is a standing queue. 1 ms to 24 days.
+   * @defaultValue 100 while no slot is free. While only the event loop keeps calls waiting, half of the time that callers
+   *   usually give their calls, and at least 100; 500 where they give none: the queue that a pause leaves behind empties
+   */
   readonly intervalMs?: number;
   /**
    * For `adaptive-lifo`: the wait in milliseconds after which calls in a standing queue are refused. 0 to 24 days.
@@ -260,7 +264,9 @@ export interface QueueOptions {
   readonly targetMs?: number;
 }
 
-export type ResolvedQueueOptions = Readonly<Required<QueueOptions>>;
+export type ResolvedQueueOptions = Readonly<Required<Omit<QueueOptions, "intervalMs">>> & {
+  readonly intervalMs: number | undefined;
+};
 
 const names = ["order", "overflow", "minShare", "maxAgeMs", "intervalMs", "targetMs"];
 
@@ -268,13 +274,14 @@ const names = ["order", "overflow", "minShare", "maxAgeMs", "intervalMs", "targe
 function resolveQueueOptions(given: QueueOptions = {}, prefix = "queue"): ResolvedQueueOptions {
   const options = readOptions(prefix, given, names);
   const { order = "priority", overflow = "evict-lowest", minShare = 0.02 } = options;
-  const { maxAgeMs = 50, intervalMs = 100, targetMs = 5 } = options;
+  const { maxAgeMs = 50, intervalMs, targetMs = 5 } = options;
   return Object.freeze({
     order: oneOf(`${prefix}.order`, order, queueOrders),
     overflow: oneOf(`${prefix}.overflow`, overflow, overflowPolicies),
     minShare: finiteNumber(`${prefix}.minShare`, minShare, 0, 1 / priorities.length),
     maxAgeMs: durationMs(`${prefix}.maxAgeMs`, maxAgeMs),
-    intervalMs: durationMs(`${prefix}.intervalMs`, intervalMs, 1),
+    intervalMs:
+      intervalMs === undefined ? undefined : durationMs(`${prefix}.intervalMs`, intervalMs, 1),
     targetMs: durationMs(`${prefix}.targetMs`, targetMs),
   });
 }

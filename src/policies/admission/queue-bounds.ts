@@ -3,16 +3,25 @@ import { RecentMedian } from "../../core/stats/sample-window.js";
 import type { AdmissionPoolOptions } from "./options.js";
 import type { Slots } from "./slots.js";
 
+/** Without an interval of the user's: that of a queue for slots, and the one where callers give no deadlines, in milliseconds. */
+const slotIntervalMs = 100;
+const patientIntervalMs = 500;
+
 /**
  * How many calls may wait, and for how long. In a burst calls wait for as long as their callers can spare, because the queue
  * will empty. A standing queue will not: it makes all calls late and serves no more of them, so it is kept short (CoDel,
  * RFC 8289).
+ *
+ * How long a slot is held is up to others, so a queue for slots counts as a standing one soon. What the event loop has to do
+ * is known: the queue that a pause of the process leaves behind empties, and does harm only when it makes calls late.
  */
 export class QueueBounds {
   readonly #options: AdmissionPoolOptions;
   readonly #latencyTarget: Pick<LatencyTarget, "ms">;
   readonly #slots: Pick<Slots, "count" | "atBestIn">;
   #burstMs: number;
+  #loopIntervalMs = patientIntervalMs;
+  #forLoop = false;
   #standing = false;
 
   constructor(
@@ -29,9 +38,22 @@ export class QueueBounds {
   /** The first call is queued. */
   begin(): void {
     const { burstWaitMs, maxWaitShare } = this.#options;
+    const targetMs = this.#latencyTarget.ms;
+    this.#loopIntervalMs = Math.max(slotIntervalMs, targetMs ?? patientIntervalMs);
     // The share of the median time until their deadlines that callers can wait; the latency target is half of that time.
-    const sparedMs = 2 * maxWaitShare * (this.#latencyTarget.ms ?? Number.POSITIVE_INFINITY);
+    const sparedMs = 2 * maxWaitShare * (targetMs ?? Number.POSITIVE_INFINITY);
     this.#burstMs = Math.min(burstWaitMs, sparedMs);
+  }
+
+  /** @param forLoop A slot is free, and calls wait for the event loop alone. */
+  waits(forLoop: boolean): void {
+    this.#forLoop = forLoop;
+  }
+
+  /** A queue that has not been empty for so long, in milliseconds, is a standing one. */
+  get intervalMs(): number {
+    const { intervalMs } = this.#options.queue;
+    return intervalMs ?? (this.#forLoop ? this.#loopIntervalMs : slotIntervalMs);
   }
 
   /** Whether the queue is a standing one, and no burst. */

@@ -20,8 +20,8 @@ export interface AdmissionQueueOptions {
   readonly ranks: number;
   /** Share of all slots that each rank but the first is owed: from 0 to below 1 over the number of ranks. 0 for none. */
   readonly minShare: number;
-  /** For `adaptive-lifo`: a queue that has not been empty for so long, in milliseconds, is a standing queue. */
-  readonly intervalMs: number;
+  /** A queue that has not been empty for so long, in milliseconds, is a standing queue. */
+  readonly intervalMs: () => number;
 }
 
 /** The place of one call in the queue. */
@@ -143,7 +143,7 @@ export class AdmissionQueue<T> {
 
   /** The queue has not been empty for `intervalMs`: it is a standing queue and no burst (CoDel, RFC 8289). */
   overloaded(nowMs: number): boolean {
-    return this.#size > 0 && nowMs - this.#emptyMs > this.#options.intervalMs;
+    return this.#size > 0 && nowMs - this.#emptyMs > this.#options.intervalMs();
   }
 
   /**

@@ -70,6 +70,11 @@ export class Slots {
     return this.#eventLoop === undefined || this.#eventLoop.hasRoom;
   }
 
+  /** A call that is not critical could have a slot: calls that wait do so for the event loop alone. */
+  get anyFree(): boolean {
+    return this.#fits(this.count, false) && this.#fitsRamp(false);
+  }
+
   /** The most calls that can run in `ms` milliseconds, as far as is known: in a longer queue some would wait in vain. */
   atBestIn(ms: number): number {
     return this.#eventLoop?.atBestIn(ms) ?? Number.POSITIVE_INFINITY;

@@ -257,6 +257,27 @@ describe("admission is late", () => {
     expect(admission.isLate(clock.now())).toBe(true);
   });
 
+  it("not while calls wait for the event loop alone, for as long as they have time", () => {
+    const { clock, admission, enter, enterMany } = admissionScene({ limit: "adaptive" });
+    const lateIn = (ms: number) => admission.isLate(clock.now() + ms);
+    const busyTurn = () => {
+      // A handler holds the event loop for as long as all calls of a turn may.
+      admission.ran(20);
+      expect(enter().fate).toBe("queued");
+    };
+    busyTurn();
+    expect([lateIn(500), lateIn(501)]).toEqual([false, true]);
+    // In the next turn they run.
+    clock.advance(1);
+    for (const withinMs of Array.from({ length: 30 }, () => 2_000)) enter("normal", withinMs);
+    clock.advance(1_000);
+    busyTurn();
+    expect([lateIn(1_000), lateIn(1_001)]).toEqual([false, true]);
+    admission.resize(1);
+    enterMany(1);
+    expect(lateIn(101)).toBe(true);
+  });
+
   it("while calls run out of a time that is usually enough, though none waits", () => {
     const { clock, admission, enter } = admissionScene();
     const run = (tookMs: number, withinMs: number) => {

@@ -29,7 +29,7 @@ describe("admission options", () => {
         overflow: "evict-lowest",
         minShare: 0.02,
         maxAgeMs: 50,
-        intervalMs: 100,
+        intervalMs: undefined,
         targetMs: 5,
       },
     });

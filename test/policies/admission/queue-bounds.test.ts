@@ -40,6 +40,34 @@ describe("the queue of a burst", () => {
   });
 });
 
+describe("a queue counts as a standing one", () => {
+  it("after 100 ms where it is for slots", () => {
+    const slots = bounds({ ceilingMs: 300 });
+    slots.waits(true);
+    slots.waits(false);
+    expect(slots.intervalMs).toBe(100);
+  });
+
+  it("after half of what callers give where it is for the event loop", () => {
+    for (const [ceilingMs, intervalMs] of [
+      [300, 300],
+      [40, 100],
+      [undefined, 500],
+    ] as const) {
+      const loop = bounds({ ceilingMs });
+      loop.waits(true);
+      expect(loop.intervalMs).toBe(intervalMs);
+    }
+  });
+
+  it("when somebody has said so", () => {
+    const own = bounds({ options: { queue: { intervalMs: 7 } }, ceilingMs: 300 });
+    expect(own.intervalMs).toBe(7);
+    own.waits(true);
+    expect(own.intervalMs).toBe(7);
+  });
+});
+
 describe("a queue that stands", () => {
   it("is as short as what gets through in 100 ms, and who comes waits no longer", () => {
     const standing = bounds();

@@ -34,7 +34,7 @@ describe.each(queueOrders)("a waiting line in %s order", (order) => {
           order,
           ranks: 4,
           minShare: shares ? 0.05 : 0,
-          intervalMs: 100,
+          intervalMs: () => 100,
         });
         // The model: a plain list by arrival.
         let waiting: { readonly who: Waits; readonly place: ReturnType<typeof line.push> }[] = [];

@@ -9,7 +9,7 @@ function line(options: Partial<AdmissionQueueOptions> = {}) {
     order: "priority",
     ranks: 4,
     minShare: 0,
-    intervalMs: 100,
+    intervalMs: () => 100,
     ...options,
   });
   return {
