@@ -59,7 +59,11 @@ export interface LeaseSnapshot {
   readonly away: boolean;
 }
 
-/** The ledger cannot be reached, and this process has no share of its own. */
+/**
+ * The ledger cannot be reached, and this process has no share of its own.
+ *
+ * @internal Exported for its tests.
+ */
 export class LedgerAwayError extends Error {
   override readonly name = "LedgerAwayError";
 
