@@ -95,11 +95,15 @@ export class Model {
     return peers;
   }
 
-  /** Some server of several, heard of in time, is one of those. */
-  #some(is: (ends: readonly { readonly failed: boolean }[]) => boolean, nowMs: number): boolean {
+  /** Some server, heard of in time, is one of those. */
+  #any(is: (ends: readonly { readonly failed: boolean }[]) => boolean, nowMs: number): boolean {
     const peers = [...this.#peers().values()];
-    const recent = peers.filter((ends) => nowMs - (ends.at(-1)?.atMs ?? 0) < this.#o.windowMs);
-    return peers.length > 1 && recent.some(is);
+    return peers.some((ends) => nowMs - (ends.at(-1)?.atMs ?? 0) < this.#o.windowMs && is(ends));
+  }
+
+  /** The same, of several. */
+  #some(is: (ends: readonly { readonly failed: boolean }[]) => boolean, nowMs: number): boolean {
+    return this.#peers().size > 1 && this.#any(is, nowMs);
   }
 
   #someServed(nowMs: number): boolean {
@@ -129,7 +133,8 @@ export class Model {
     if (this.#held.length === 0 || this.#tickets.length > 0) return;
     const latest = this.#held.reduce((one, two) => (one.notBeforeMs > two.notBeforeMs ? one : two));
     this.#held = [];
-    if (this.#someServed(nowMs)) return;
+    // There were several when the probe failed. Of those that are known now, one may be left, and serve.
+    if (this.#any((ends) => ends.at(-1)?.failed === false, nowMs)) return;
     this.#hints.push(latest.notBeforeMs);
     this.#open(nowMs, latest.ending);
   }
