@@ -2,7 +2,7 @@ import { AsyncResource } from "node:async_hooks";
 import type { CancelTask, Clock, Random } from "../core/clock.js";
 import type { ProcessReader, Readings } from "../policies/pressure/options.js";
 import { LoopDelay } from "../policies/pressure/server-process-reader.js";
-import { type Timed, TimeQueue } from "./time-queue.js";
+import { type Timed, TimeQueue } from "../testing/clock/time-queue.js";
 import type { Happening, World } from "./world.js";
 
 export interface ProcessOptions {

@@ -1,6 +1,6 @@
 import type { Random } from "../core/clock.js";
 import { seededRandom } from "../testing/clock/seeded-random.js";
-import { type Timed, TimeQueue } from "./time-queue.js";
+import { type Timed, TimeQueue } from "../testing/clock/time-queue.js";
 
 /** What the world runs when its time has come. */
 export interface Happening extends Timed {

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { LabProcess } from "../../src/lab/process.js";
-import { type Timed, TimeQueue } from "../../src/lab/time-queue.js";
 import { World } from "../../src/lab/world.js";
 
 /** A piece of work: what it costs, and what it plans in which process. */
@@ -78,23 +77,5 @@ it("time never goes back in a process, its pieces of work never overlap, and run
       expect(await run(all)).toEqual(ran);
     }),
     { numRuns: 100 },
-  );
-});
-
-it("a queue gives its entries in the order of their times, whatever is removed in between", () => {
-  fc.assert(
-    fc.property(fc.array(fc.tuple(fc.nat(50), fc.boolean())), (given) => {
-      const queue = new TimeQueue<Timed>();
-      const entries = given.map(([at], order) => ({ at, order, place: -1 }));
-      for (const entry of entries) queue.add(entry);
-      const kept = entries.filter((_, index) => given[index]?.[1] === true);
-      for (const entry of entries) if (!kept.includes(entry)) queue.remove(entry);
-      const taken: Timed[] = [];
-      for (let next = queue.first; next !== undefined; next = queue.first) {
-        queue.remove(next);
-        taken.push(next);
-      }
-      expect(taken).toEqual(kept.toSorted((a, b) => a.at - b.at || a.order - b.order));
-    }),
   );
 });

@@ -1,5 +1,6 @@
 import { AsyncResource } from "node:async_hooks";
 import type { CancelTask, Clock, ScheduleOptions } from "../../core/clock.js";
+import { type Timed, TimeQueue } from "./time-queue.js";
 
 export interface VirtualClockOptions {
   /**
@@ -224,121 +225,50 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** A scheduled task. */
-interface QueuedTask {
-  readonly at: number;
-  /** Of two tasks for the same time, the one that was scheduled first runs first. */
-  readonly order: number;
+/** A scheduled task. Of two tasks for the same time, the one that was scheduled first runs first. */
+interface QueuedTask extends Timed {
   readonly ref: boolean;
-  /** `undefined` once the task has run or was cancelled. */
-  task: (() => void) | undefined;
+  readonly task: () => void;
 }
 
-function before(a: QueuedTask, b: QueuedTask): boolean {
-  return a.at < b.at || (a.at === b.at && a.order < b.order);
-}
-
-/** Tasks in the order of their times, then of their scheduling: a binary heap that skips cancelled tasks. */
+/** Tasks in the order of their times, then of their scheduling. */
 class TaskQueue {
-  #heap: QueuedTask[] = [];
+  readonly #tasks = new TimeQueue<QueuedTask>();
   #order = 0;
   #refs = 0;
-  #unrefs = 0;
 
   get refs(): number {
     return this.#refs;
   }
 
   get unrefs(): number {
-    return this.#unrefs;
+    return this.#tasks.size - this.#refs;
   }
 
   add(at: number, ref: boolean, task: () => void): QueuedTask {
-    const entry: QueuedTask = { at, order: this.#order++, ref, task };
-    this.#count(ref, 1);
-    this.#heap.push(entry);
-    this.#up(this.#heap.length - 1);
+    const entry: QueuedTask = { at, order: this.#order++, place: -1, ref, task };
+    if (ref) this.#refs += 1;
+    this.#tasks.add(entry);
     return entry;
   }
 
+  /** Does nothing when the task has run or was cancelled before. */
   cancel(entry: QueuedTask): void {
-    if (entry.task === undefined) return;
-    entry.task = undefined;
-    this.#count(entry.ref, -1);
-    // Most deadlines are cancelled long before they are due. If they stayed, the heap would grow with each call.
-    if (this.#heap.length > 64 && this.#heap.length > 2 * (this.#refs + this.#unrefs)) {
-      this.#heap = this.#heap.filter((kept) => kept.task !== undefined);
-      for (let i = (this.#heap.length >> 1) - 1; i >= 0; i--) this.#down(i);
-    }
+    if (entry.place < 0) return;
+    this.#tasks.remove(entry);
+    if (entry.ref) this.#refs -= 1;
   }
 
   /** When the next task is due; `Infinity` when there is none. */
   nextAt(): number {
-    let first = this.#heap[0];
-    while (first !== undefined && first.task === undefined) {
-      this.#removeFirst();
-      first = this.#heap[0];
-    }
-    return first?.at ?? Number.POSITIVE_INFINITY;
+    return this.#tasks.nextAt;
   }
 
   /** Removes the next task, whether it is due or not. */
   take(): (() => void) | undefined {
-    this.nextAt();
-    const first = this.#heap[0];
+    const { first } = this.#tasks;
     if (first === undefined) return undefined;
-    this.#removeFirst();
-    this.#count(first.ref, -1);
-    const { task } = first;
-    first.task = undefined;
-    return task;
-  }
-
-  #count(ref: boolean, by: number): void {
-    if (ref) this.#refs += by;
-    else this.#unrefs += by;
-  }
-
-  #removeFirst(): void {
-    const last = this.#heap.pop();
-    if (last === undefined || this.#heap.length === 0) return;
-    this.#heap[0] = last;
-    this.#down(0);
-  }
-
-  #up(from: number): void {
-    const heap = this.#heap;
-    const moving = heap[from];
-    if (moving === undefined) return;
-    let index = from;
-    while (index > 0) {
-      const above = (index - 1) >> 1;
-      const parent = heap[above];
-      if (parent === undefined || !before(moving, parent)) break;
-      heap[index] = parent;
-      index = above;
-    }
-    heap[index] = moving;
-  }
-
-  #down(from: number): void {
-    const heap = this.#heap;
-    const moving = heap[from];
-    if (moving === undefined) return;
-    let index = from;
-    for (;;) {
-      let below = 2 * index + 1;
-      let child = heap[below];
-      if (child === undefined) break;
-      const other = heap[below + 1];
-      if (other !== undefined && before(other, child)) {
-        below += 1;
-        child = other;
-      }
-      if (!before(child, moving)) break;
-      heap[index] = child;
-      index = below;
-    }
-    heap[index] = moving;
+    this.cancel(first);
+    return first.task;
   }
 }
