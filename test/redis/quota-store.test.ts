@@ -4,22 +4,13 @@ import type { RedisClient } from "../../src/redis/client.js";
 import { type RedisQuotaOptions, redisQuotaStore } from "../../src/redis/quota-store.js";
 import { RedisError } from "../../src/redis/script.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
+import { askedClient } from "./asked-client.js";
 
 const rate = { ratePerSecond: 10, burst: 10 };
 
 function scene(answer: () => Promise<unknown>, options: RedisQuotaOptions = {}) {
+  const { client, asked } = askedClient(answer);
   const clock = new VirtualClock();
-  const asked: { readonly keys: readonly string[]; readonly args: readonly string[] }[] = [];
-  const client: RedisClient = {
-    evalsha: async (_sha1, keys, args) => {
-      asked.push({ keys, args });
-      return answer();
-    },
-    eval: () => Promise.reject(new Error("no test needs it")),
-    subscribe: () => {
-      throw new Error("no test subscribes");
-    },
-  };
   const errors: unknown[] = [];
   const onError = (error: unknown) => errors.push(error);
   const store = redisQuotaStore(client, { clock, onError, ...options });

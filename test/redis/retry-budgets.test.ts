@@ -4,20 +4,11 @@ import { RetryBudget, resolveRetryBudgetOptions } from "../../src/policies/retry
 import type { RedisClient } from "../../src/redis/client.js";
 import { redisRetryBudgets } from "../../src/redis/retry-budgets.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
+import { askedClient } from "./asked-client.js";
 
 function scene(answer: () => Promise<unknown>) {
+  const { client, asked } = askedClient(answer);
   const clock = new VirtualClock();
-  const asked: { readonly keys: readonly string[]; readonly args: readonly string[] }[] = [];
-  const client: RedisClient = {
-    evalsha: async (_sha1, keys, args) => {
-      asked.push({ keys, args });
-      return answer();
-    },
-    eval: () => Promise.reject(new Error("no test needs it")),
-    subscribe: () => {
-      throw new Error("no test subscribes");
-    },
-  };
   const errors: unknown[] = [];
   const onError = (error: unknown) => errors.push(error);
   const share = redisRetryBudgets(client, { clock, onError, prefix: "shop:" });
