@@ -1,9 +1,9 @@
 import { parseArgs } from "node:util";
+import { catalogue } from "../src/lab/catalogue.js";
 import { type Incident, runIncident } from "../src/lab/incident.js";
 import { peers } from "../src/lab/peers/peers.js";
-import { catalogue } from "./catalogue.js";
+import { type Run, summary, table } from "../src/lab/table.js";
 import { breaches } from "./law.js";
-import { type Run, summary, table } from "./table.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

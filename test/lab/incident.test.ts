@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { catalogue } from "../../lab/catalogue.js";
 import { breaches } from "../../lab/law.js";
+import { catalogue } from "../../src/lab/catalogue.js";
 import {
   capacity,
   type Incident,

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { catalogue } from "../../../lab/catalogue.js";
 import { breaches } from "../../../lab/law.js";
+import { catalogue } from "../../../src/lab/catalogue.js";
 import { type IncidentReport, runIncident } from "../../../src/lab/incident.js";
 import { bare, retryPolicy } from "../../../src/lab/peers/bare.js";
 import { fixedLimit } from "../../../src/lab/peers/fixed-limit.js";

@@ -1,5 +1,5 @@
-import { type Incident, type IncidentReport, troubled } from "../src/lab/incident.js";
-import { type Counts, goodput, type PhaseReport, together } from "../src/lab/tally.js";
+import { type Incident, type IncidentReport, troubled } from "./incident.js";
+import { type Counts, goodput, type PhaseReport, together } from "./tally.js";
 
 /** What became of an incident with one peer, with several seeds. */
 export interface Run {

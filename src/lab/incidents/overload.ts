@@ -1,4 +1,4 @@
-import { capacity, type Incident, type Work } from "../../src/lab/incident.js";
+import { capacity, type Incident, type Work } from "../incident.js";
 
 const phases = [
   { name: "before", ms: 3_000 },

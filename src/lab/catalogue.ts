@@ -1,4 +1,4 @@
-import type { Incident } from "../src/lab/incident.js";
+import type { Incident } from "./incident.js";
 import { calmAtHalf, calmAtNinety } from "./incidents/calm.js";
 import { quarterFails, slowDependency } from "./incidents/dependencies.js";
 import { goneForTwoSeconds, oneFails, oneKilled, oneReset, oneSlow } from "./incidents/outages.js";

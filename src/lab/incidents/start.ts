@@ -1,4 +1,4 @@
-import { capacity, type Incident, type Work } from "../../src/lab/incident.js";
+import { capacity, type Incident, type Work } from "../incident.js";
 
 const work: Work = { kind: "pool", size: 10, ms: 20 };
 
