@@ -1,4 +1,5 @@
-import { type Incident, type IncidentReport, troubled } from "../src/lab/incident.js";
+import type { Incident } from "../src/lab/incident.js";
+import { type IncidentReport, troubled } from "../src/lab/run.js";
 import { goodput, refusals, together } from "../src/lab/tally.js";
 
 /** The first law, do no harm, in numbers. */

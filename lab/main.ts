@@ -1,7 +1,8 @@
 import { parseArgs } from "node:util";
 import { catalogue } from "../src/lab/catalogue.js";
-import { type Incident, runIncident } from "../src/lab/incident.js";
+import type { Incident } from "../src/lab/incident.js";
 import { peers } from "../src/lab/peers/peers.js";
+import { runIncident } from "../src/lab/run.js";
 import { type Run, summary, table } from "../src/lab/table.js";
 import { breaches } from "./law.js";
 

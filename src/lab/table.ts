@@ -1,4 +1,5 @@
-import { type Incident, type IncidentReport, troubled } from "./incident.js";
+import type { Incident } from "./incident.js";
+import { type IncidentReport, troubled } from "./run.js";
 import { type Counts, goodput, type PhaseReport, together } from "./tally.js";
 
 /** What became of an incident with one peer, with several seeds. */

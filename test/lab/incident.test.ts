@@ -1,16 +1,12 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { breaches } from "../../lab/law.js";
 import { catalogue } from "../../src/lab/catalogue.js";
-import {
-  capacity,
-  type Incident,
-  type IncidentReport,
-  runIncident,
-} from "../../src/lab/incident.js";
+import { capacity, type Incident } from "../../src/lab/incident.js";
 import { bare } from "../../src/lab/peers/bare.js";
 import { fixedLimit } from "../../src/lab/peers/fixed-limit.js";
 import { peers } from "../../src/lab/peers/peers.js";
 import { weirDefaults } from "../../src/lab/peers/weir.js";
+import { type IncidentReport, runIncident } from "../../src/lab/run.js";
 import { goodput, together } from "../../src/lab/tally.js";
 
 const short: Incident = {
@@ -27,15 +23,15 @@ const short: Incident = {
   ],
   network: { latencyMs: (random) => 0.2 + random() },
   fixedLimit: 10,
-  happens: ({ at, server }) => {
-    at(350, () => server(0).kill());
-    at(360, () => server(1).slow(2));
-    at(500, () => server(1).block(50));
-    at(600, () => server(1).cut());
-    at(650, () => server(1).squeeze(0.5));
-    at(700, () => server(0).start());
-    at(750, () => server(1).fail(0.5));
-  },
+  events: [
+    { atMs: 350, server: 0, event: "kill" },
+    { atMs: 360, server: 1, event: "slow", factor: 2 },
+    { atMs: 500, server: 1, event: "block", ms: 50 },
+    { atMs: 600, server: 1, event: "cut" },
+    { atMs: 650, server: 1, event: "squeeze", cpuShare: 0.5 },
+    { atMs: 700, server: 0, event: "start" },
+    { atMs: 750, server: 1, event: "fail", share: 0.5 },
+  ],
 };
 
 describe("an incident", () => {
@@ -85,7 +81,7 @@ describe("an incident", () => {
         { name: "before", ms: 200, load: 0.5 },
         { name: "during", ms: 1_500, load: 2 },
       ],
-      happens: () => {},
+      events: [],
     };
     const served = async (peer: typeof bare) => {
       const { phases } = await runIncident({ ...overload, fixedLimit: 40 }, peer, 1);

@@ -18,10 +18,10 @@ export const slowDependency: Incident = {
   phases,
   fixedLimit: 40,
   overload: true,
-  happens: ({ at, server }) => {
-    at(3_050, () => server(0).slow(3));
-    at(7_000, () => server(0).slow(1));
-  },
+  events: [
+    { atMs: 3_050, event: "slow", factor: 3 },
+    { atMs: 7_000, event: "slow", factor: 1 },
+  ],
 };
 
 export const quarterFails: Incident = {
@@ -34,10 +34,8 @@ export const quarterFails: Incident = {
   load: { perSecond: 0.4 * capacity(work, 3), deadlineMs: 500 },
   phases,
   fixedLimit: 20,
-  happens: ({ at, server }) => {
-    for (const index of [0, 1, 2]) {
-      at(3_050, () => server(index).fail(0.25));
-      at(7_000, () => server(index).fail(0));
-    }
-  },
+  events: [
+    { atMs: 3_050, event: "fail", share: 0.25 },
+    { atMs: 7_000, event: "fail", share: 0 },
+  ],
 };

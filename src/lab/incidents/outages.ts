@@ -21,10 +21,10 @@ export const oneKilled: Incident = {
     { name: "during", ms: 3_000 },
     { name: "after", ms: 4_000 },
   ],
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).kill());
-    at(5_000, () => server(0).start());
-  },
+  events: [
+    { atMs: 2_050, server: 0, event: "kill" },
+    { atMs: 5_000, server: 0, event: "start" },
+  ],
 };
 
 export const goneForTwoSeconds: Incident = {
@@ -39,10 +39,10 @@ export const goneForTwoSeconds: Incident = {
     { name: "after", ms: 5_000 },
   ],
   fixedLimit: 20,
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).kill());
-    at(4_000, () => server(0).start());
-  },
+  events: [
+    { atMs: 2_050, server: 0, event: "kill" },
+    { atMs: 4_000, server: 0, event: "start" },
+  ],
 };
 
 export const oneReset: Incident = {
@@ -56,9 +56,7 @@ export const oneReset: Incident = {
     { name: "during", ms: 1_000 },
     { name: "after", ms: 4_000 },
   ],
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).cut());
-  },
+  events: [{ atMs: 2_050, server: 0, event: "cut" }],
 };
 
 export const oneFails: Incident = {
@@ -72,10 +70,10 @@ export const oneFails: Incident = {
     { name: "during", ms: 3_000 },
     { name: "after", ms: 3_000 },
   ],
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).fail(1));
-    at(5_000, () => server(0).fail(0));
-  },
+  events: [
+    { atMs: 2_050, server: 0, event: "fail", share: 1 },
+    { atMs: 5_000, server: 0, event: "fail", share: 0 },
+  ],
 };
 
 export const oneSlow: Incident = {
@@ -90,8 +88,8 @@ export const oneSlow: Incident = {
     { name: "after", ms: 4_000 },
   ],
   overload: true,
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).slow(10));
-    at(5_000, () => server(0).slow(1));
-  },
+  events: [
+    { atMs: 2_050, server: 0, event: "slow", factor: 10 },
+    { atMs: 5_000, server: 0, event: "slow", factor: 1 },
+  ],
 };

@@ -14,9 +14,7 @@ export const garbage: Incident = {
     { name: "after", ms: 4_000 },
   ],
   fixedLimit: 20,
-  happens: ({ at, server }) => {
-    for (const atMs of [2_050, 3_350, 4_650]) at(atMs, () => server(0).block(200));
-  },
+  events: [2_050, 3_350, 4_650].map((atMs) => ({ atMs, event: "block", ms: 200 })),
 };
 
 export const squeezed: Incident = {
@@ -31,8 +29,8 @@ export const squeezed: Incident = {
     { name: "after", ms: 4_000 },
   ],
   fixedLimit: 20,
-  happens: ({ at, server }) => {
-    at(2_050, () => server(0).squeeze(0.5));
-    at(6_000, () => server(0).squeeze(1));
-  },
+  events: [
+    { atMs: 2_050, event: "squeeze", cpuShare: 0.5 },
+    { atMs: 6_000, event: "squeeze", cpuShare: 1 },
+  ],
 };

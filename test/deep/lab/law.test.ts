@@ -1,10 +1,10 @@
 import { expect, it } from "vitest";
 import { breaches } from "../../../lab/law.js";
 import { catalogue } from "../../../src/lab/catalogue.js";
-import { type IncidentReport, runIncident } from "../../../src/lab/incident.js";
 import { bare, retryPolicy } from "../../../src/lab/peers/bare.js";
 import { fixedLimit } from "../../../src/lab/peers/fixed-limit.js";
 import { weirDefaults } from "../../../src/lab/peers/weir.js";
+import { type IncidentReport, runIncident } from "../../../src/lab/run.js";
 
 /** Where the defaults break the law as they are, with some seed. The numbers are in `docs/lab.md`. */
 const broken = ["dependency-slow-3x", "one-of-three-slow"];
