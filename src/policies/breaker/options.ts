@@ -51,16 +51,17 @@ export interface BreakerOptions {
    * @defaultValue false
    */
   readonly inFlightMs?: number | false;
-  /** The first open period, before probes. 1 ms to 24 days. @defaultValue 500 */
+  /** The first open period, before probes. 1 ms to 24 days. @defaultValue 250 */
   readonly openMs?: number;
   /**
-   * While probes fail, each open period is this many times the one before. 1 to 10; with 1 they do not grow. With 1.2,
-   * a period is never longer than `openMs` plus a fifth of the time that the target has been down. @defaultValue 1.2
+   * While probes fail, each open period is this many times the one before, up to `maxOpenMs`. 1 to 10; with 1 they do
+   * not grow. With 1.2, a period is never longer than `openMs` plus a fifth of the time that the target has been down.
+   * @defaultValue 1.2
    */
   readonly openFactor?: number;
   /**
    * The longest open period, also if a server asks for a longer wait. From `openMs` to 24 days.
-   * @defaultValue 12 times `openMs`: 6_000
+   * @defaultValue 3 times `openMs`: 750
    */
   readonly maxOpenMs?: number;
   /**
@@ -80,7 +81,7 @@ export interface BreakerOptions {
   /**
    * The length of the ramp. When the breaker closes, it admits a quarter of the calls, and a share that grows linearly
    * until it admits all. 1 ms to 24 days; `false` admits all at once.
-   * @defaultValue as long as `openMs`: 500
+   * @defaultValue as long as `openMs`: 250
    */
   readonly rampMs?: number | false;
 }
@@ -121,11 +122,11 @@ export function resolveBreakerOptions(
 ): ResolvedBreakerOptions {
   const options = readOptions(prefix, given, known, also);
   const rules = resolveRules(options, prefix);
-  const { openMs = 500, openFactor = 1.2, openJitter = 0.2 } = options;
+  const { openMs = 250, openFactor = 1.2, openJitter = 0.2 } = options;
   const firstMs = durationMs(`${prefix}.openMs`, openMs, 1);
   const { probes = 3, probeLeaseMs = 10_000, rampMs = firstMs } = options;
   // These defaults scale with the first open period.
-  const { maxOpenMs = Math.min(12 * firstMs, maxDurationMs), successesToClose = probes } = options;
+  const { maxOpenMs = Math.min(3 * firstMs, maxDurationMs), successesToClose = probes } = options;
   return Object.freeze({
     ...rules,
     openMs: firstMs,

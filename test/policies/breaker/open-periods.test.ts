@@ -20,18 +20,18 @@ function openPeriods(options: BreakerOptions, count: number, chance = 0.5): numb
 }
 
 describe("the open periods of a breaker", () => {
-  it("grow by a fifth from 0.5 s up to 6 s unless told otherwise", () => {
-    const { openMs, openFactor } = resolveBreakerOptions();
-    const found = openPeriods({ openMs, openFactor }, 16);
-    expect(found.slice(0, 4)).toEqual([500, 600, 720, 864]);
-    expect(found.slice(-2)).toEqual([6_000, 6_000]);
+  it("grow by a fifth from 0.25 s up to 0.75 s unless told otherwise", () => {
+    const { openMs, openFactor, maxOpenMs } = resolveBreakerOptions();
+    const found = openPeriods({ openMs, openFactor, maxOpenMs }, 9);
+    expect(found.slice(0, 4)).toEqual([250, 300, 360, 432]);
+    expect(found.slice(-2)).toEqual([750, 750]);
   });
 
-  it("are never longer than half a second and a fifth of what went before", () => {
-    const { openMs, openFactor } = resolveBreakerOptions();
+  it("are never longer than a quarter of a second and a fifth of what went before", () => {
+    const { openMs, openFactor, maxOpenMs } = resolveBreakerOptions();
     let awayMs = 0;
-    for (const openForMs of openPeriods({ openMs, openFactor }, 50)) {
-      expect(openForMs).toBeLessThan(500 + 0.2 * awayMs + 1e-6);
+    for (const openForMs of openPeriods({ openMs, openFactor, maxOpenMs }, 50)) {
+      expect(openForMs).toBeLessThan(250 + 0.2 * awayMs + 1e-6);
       awayMs += openForMs;
     }
   });

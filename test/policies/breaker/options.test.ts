@@ -17,20 +17,20 @@ describe("the options of a breaker", () => {
       windowMs: 10_000,
       windowCalls: false,
       inFlightMs: false,
-      openMs: 500,
+      openMs: 250,
       openFactor: 1.2,
-      maxOpenMs: 6_000,
+      maxOpenMs: 750,
       openJitter: 0.2,
       probes: 3,
       successesToClose: 3,
       probeLeaseMs: 10_000,
-      rampMs: 500,
+      rampMs: 250,
     });
     expect(Object.isFrozen(options)).toBe(true);
   });
 
   it("follow each other where one is left out", () => {
-    expect(resolveBreakerOptions({ openMs: 200 })).toMatchObject({ maxOpenMs: 2_400, rampMs: 200 });
+    expect(resolveBreakerOptions({ openMs: 200 })).toMatchObject({ maxOpenMs: 600, rampMs: 200 });
     expect(resolveBreakerOptions({ openMs: maxDurationMs }).maxOpenMs).toBe(maxDurationMs);
     expect(resolveBreakerOptions({ probes: 7 }).successesToClose).toBe(7);
     expect(resolveBreakerOptions({ windowCalls: 10 }).minCalls).toBe(10);

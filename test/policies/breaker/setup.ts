@@ -13,8 +13,8 @@ import { fakeClock } from "../../core/fake-clock.js";
 /** A call whose length is the application's. */
 export const stream: BreakerCall = { timed: false, critical: false };
 
-/** Rests that are easy to reckon with: 5 s, 10 s, 20 s and so on. */
-const plain: BreakerOptions = { openMs: 5_000, openFactor: 2 };
+/** Rests that are easy to reckon with: 5 s, 10 s, 20 s and so on, up to a minute. */
+const plain: BreakerOptions = { openMs: 5_000, openFactor: 2, maxOpenMs: 60_000 };
 
 /** A closed breaker, and short words for what happens to it. Chance is in the middle until told otherwise. */
 export function setup(given: BreakerOptions = {}) {
