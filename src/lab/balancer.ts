@@ -15,7 +15,7 @@ export interface Balancer {
   connect(): void;
   pick(): Pick;
   /** The state of a subchannel has changed. */
-  changed(subchannel: Subchannel): void;
+  changed(subchannel: Subchannel, was: connectivityState): void;
 }
 
 const queued: Pick = { kind: "queue" };
@@ -104,7 +104,10 @@ export class PickFirst implements Balancer {
 export class RoundRobin implements Balancer {
   readonly #subchannels: readonly Subchannel[];
   #started = false;
-  #ready: readonly Subchannel[] = [];
+  /** Those that are ready, in the order of the addresses; `undefined` after a change, until somebody asks. */
+  #ready: readonly Subchannel[] | undefined = [];
+  #readyCount = 0;
+  #failedCount = 0;
   #next = 0;
   #lastFailed: Subchannel | undefined;
   /** All addresses have failed, and none is ready since. */
@@ -116,7 +119,7 @@ export class RoundRobin implements Balancer {
 
   get state(): connectivityState {
     if (!this.#started) return connectivityState.IDLE;
-    if (this.#ready.length > 0) return connectivityState.READY;
+    if (this.#readyCount > 0) return connectivityState.READY;
     return this.#failing ? connectivityState.TRANSIENT_FAILURE : connectivityState.CONNECTING;
   }
 
@@ -127,6 +130,7 @@ export class RoundRobin implements Balancer {
   }
 
   pick(): Pick {
+    this.#ready ??= this.#subchannels.filter(({ state }) => state === connectivityState.READY);
     const chosen = this.#ready[this.#next % this.#ready.length]?.connection;
     if (chosen !== undefined) {
       this.#next += 1;
@@ -137,17 +141,24 @@ export class RoundRobin implements Balancer {
     return queued;
   }
 
-  changed(subchannel: Subchannel): void {
+  changed(subchannel: Subchannel, was: connectivityState): void {
     const { state } = subchannel;
-    this.#ready = this.#subchannels.filter((each) => each.state === connectivityState.READY);
+    this.#ready = undefined;
+    this.#readyCount += change(connectivityState.READY, was, state);
+    this.#failedCount += change(connectivityState.TRANSIENT_FAILURE, was, state);
     if (state === connectivityState.TRANSIENT_FAILURE) this.#lastFailed = subchannel;
-    if (this.#ready.length > 0) this.#failing = false;
-    else if (
-      this.#subchannels.every((each) => each.state === connectivityState.TRANSIENT_FAILURE)
-    ) {
-      this.#failing = true;
-    }
+    if (this.#readyCount > 0) this.#failing = false;
+    else if (this.#failedCount === this.#subchannels.length) this.#failing = true;
     // A lost connection is replaced at once, and after a failure when its wait is over.
     if (state === connectivityState.IDLE) subchannel.connect();
   }
+}
+
+/** By how much the number of subchannels in a state has changed. */
+function change(
+  counted: connectivityState,
+  was: connectivityState,
+  state: connectivityState,
+): number {
+  return Number(state === counted) - Number(was === counted);
 }

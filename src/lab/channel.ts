@@ -129,8 +129,8 @@ export class LabChannel implements Channel, CallChannel {
     throw new Error("there is no channelz in the lab");
   }
 
-  readonly #changed = (subchannel: Subchannel): void => {
-    this.#balancer.changed(subchannel);
+  readonly #changed = (subchannel: Subchannel, was: connectivityState): void => {
+    this.#balancer.changed(subchannel, was);
     this.#tellState();
     const { state } = this.#balancer;
     if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) {

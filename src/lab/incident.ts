@@ -34,6 +34,8 @@ export interface Incident {
   readonly servers?: number;
   /** @defaultValue 2 */
   readonly clients?: number;
+  /** How many of the servers each client connects to. @defaultValue all */
+  readonly subsetSize?: number;
   readonly work: Work;
   readonly load: LoadOptions;
   readonly phases: readonly IncidentPhase[];

@@ -70,9 +70,12 @@ export class Connection {
   readonly #client: LabProcess;
   readonly #listener: Listener;
   readonly #onLost: () => void;
-  /** Those that the client waits for, and those that the server has got and not answered, in their order. */
-  readonly #streams = new Set<Stream>();
-  readonly #served = new Set<Stream>();
+  /**
+   * Those that the client waits for, and those that the server has got and not answered, in their order. Made when they are
+   * needed: most of the connections of a fleet are idle.
+   */
+  #streams: Set<Stream> | undefined;
+  #served: Set<Stream> | undefined;
   #toServerMs = 0;
   #toClientMs = 0;
   #clientUp = true;
@@ -93,8 +96,8 @@ export class Connection {
     this.#client = client;
     this.#listener = listener;
     this.#onLost = onLost;
-    listener.process.whenKilled(() => this.#serverDied());
-    client.whenKilled(() => this.#clientDied());
+    listener.process.whenKilled(this.#serverDied);
+    client.whenKilled(this.#clientDied);
   }
 
   /** The client can still use it, as far as it knows. */
@@ -105,8 +108,10 @@ export class Connection {
   /** Sends a request. */
   open(client: ClientEnd, request: WireRequest): Stream {
     const stream: Stream = { connection: this, client, server: undefined };
+    this.#streams ??= new Set();
     this.#streams.add(stream);
     this.#toServer(() => {
+      this.#served ??= new Set();
       this.#served.add(stream);
       this.#listener.serve(stream, request);
     });
@@ -115,18 +120,18 @@ export class Connection {
 
   /** The server answers a call. */
   answer(stream: Stream, response: WireResponse): void {
-    if (!this.#served.delete(stream)) return;
+    if (this.#served?.delete(stream) !== true) return;
     this.#toClient(() => {
-      if (this.#streams.delete(stream)) stream.client.answered(response);
+      if (this.#streams?.delete(stream) === true) stream.client.answered(response);
     });
   }
 
   /** The client cancels a call. A server closes a connection with too many resets, as Node does. */
   reset(stream: Stream): void {
-    if (!this.#streams.delete(stream)) return;
+    if (this.#streams?.delete(stream) !== true) return;
     this.#toServer(() => {
       this.#countReset();
-      if (this.#served.delete(stream)) stream.server?.cancelled();
+      if (this.#served?.delete(stream) === true) stream.server?.cancelled();
     });
   }
 
@@ -152,7 +157,7 @@ export class Connection {
     this.#serverLost();
   }
 
-  #serverDied(): void {
+  readonly #serverDied = (): void => {
     if (!this.#serverUp) return;
     this.#serverUp = false;
     // The operating system of the dead process closes the connection.
@@ -160,29 +165,32 @@ export class Connection {
     this.#client.deliver(Math.max(nowMs + this.#network.latencyMs(), this.#toClientMs), () => {
       this.#lose(bareStatus(Status.UNAVAILABLE, "Connection dropped"));
     });
-  }
+  };
 
-  #clientDied(): void {
+  readonly #clientDied = (): void => {
     this.#clientUp = false;
-    this.#streams.clear();
+    this.#streams = undefined;
     const { nowMs } = this.#network.world;
     this.#listener.process.deliver(nowMs + this.#network.latencyMs(), () => this.#serverLost());
-  }
+  };
 
   #serverLost(): void {
     if (!this.#serverUp) return;
     this.#serverUp = false;
-    const cut = [...this.#served];
-    this.#served.clear();
+    this.#listener.process.forget(this.#serverDied);
+    const cut = [...(this.#served ?? [])];
+    this.#served = undefined;
     for (const { server } of cut) server?.cancelled();
   }
 
   #lose(status: StatusObject): void {
     if (!this.#clientUp) return;
     this.#clientUp = false;
+    this.#client.forget(this.#clientDied);
+    this.#network.closed(this);
     this.#onLost();
-    const lost = [...this.#streams];
-    this.#streams.clear();
+    const lost = [...(this.#streams ?? [])];
+    this.#streams = undefined;
     for (const { client } of lost) client.lost(status);
   }
 
@@ -214,8 +222,8 @@ export class Network {
   readonly world: World;
   readonly #latencyMs: number | ((random: Random) => number);
   readonly #listeners = new Map<string, Listener>();
-  /** Those that were opened, by address, for whoever cuts them. */
-  readonly #connections = new Map<string, Connection[]>();
+  /** Those that clients still use, by address, for whoever cuts them. */
+  readonly #connections = new Map<string, Set<Connection>>();
 
   constructor(world: World, options: NetworkOptions = {}) {
     this.world = world;
@@ -235,7 +243,12 @@ export class Network {
 
   /** The connections to an address that clients still use. */
   connectionsTo(address: string): readonly Connection[] {
-    return (this.#connections.get(address) ?? []).filter(({ usable }) => usable);
+    return [...(this.#connections.get(address) ?? [])];
+  }
+
+  /** For connections: the client of one has lost it. */
+  closed(connection: Connection): void {
+    this.#connections.get(connection.address)?.delete(connection);
   }
 
   /**
@@ -259,19 +272,17 @@ export class Network {
         client.deliver(backMs, () => done(undefined));
         return;
       }
-      let open = true;
       const server = listener.process;
-      server.whenKilled(() => {
-        if (!open) return;
-        open = false;
+      const killed = () => {
         client.deliver(this.world.nowMs + this.latencyMs(), () => done(undefined));
-      });
+      };
+      server.whenKilled(killed);
       server.deliver(backMs + this.latencyMs(), () => {
-        open = false;
+        server.forget(killed);
         listener.accept();
         const connection = new Connection(this, client, listener, address, lost);
-        const all = this.connectionsTo(address);
-        this.#connections.set(address, [...all, connection]);
+        const all = this.#connections.get(address) ?? new Set();
+        this.#connections.set(address, all.add(connection));
         client.deliver(server.now() + this.latencyMs(), () => {
           done(connection.usable ? connection : undefined);
         });

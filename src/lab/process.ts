@@ -66,7 +66,8 @@ export class LabProcess implements Clock, Happening {
   #cpuShare = 1;
   #running = false;
   #alive = true;
-  #onKilled: (() => void)[] = [];
+  /** Made when somebody first wants to be told: most processes are never killed. */
+  #onKilled: Set<() => void> | undefined;
 
   constructor(world: World, name: string, options: ProcessOptions = {}) {
     this.#world = world;
@@ -180,14 +181,20 @@ export class LabProcess implements Clock, Happening {
     this.#checking = [];
     this.#outgoing = [];
     this.#world.plan(this, Number.POSITIVE_INFINITY);
-    const told = this.#onKilled;
-    this.#onKilled = [];
+    const told = [...(this.#onKilled ?? [])];
+    this.#onKilled = undefined;
     for (const each of told) each();
   }
 
-  /** Calls `told` when the process is killed. */
+  /** Calls `told` when the process is killed, unless it is forgotten before. */
   whenKilled(told: () => void): void {
-    this.#onKilled.push(told);
+    this.#onKilled ??= new Set();
+    this.#onKilled.add(told);
+  }
+
+  /** Takes back `whenKilled`. */
+  forget(told: () => void): void {
+    this.#onKilled?.delete(told);
   }
 
   // ---- For the world.

@@ -7,6 +7,7 @@ import { Network } from "./network.js";
 import type { Peer } from "./peers/peer.js";
 import { LabProcess } from "./process.js";
 import { type HandlerCall, LabServer } from "./server.js";
+import { subsetOf } from "./subset.js";
 import { goodput, type PhaseReport, Tally } from "./tally.js";
 import { World } from "./world.js";
 
@@ -37,7 +38,7 @@ export async function runIncident(
   peer: Peer,
   seed: number,
 ): Promise<IncidentReport> {
-  const { servers = 1, clients = 2, balancing = "round_robin" } = incident;
+  const { servers = 1, clients = 2, subsetSize = servers, balancing = "round_robin" } = incident;
   const world = new World(seed);
   const network = new Network(world, incident.network);
   const tally = new Tally(incident.phases);
@@ -51,8 +52,7 @@ export async function runIncident(
   for (let index = 0; index < clients; index += 1) {
     const process = new LabProcess(world, `client-${index}`);
     const side = peer.client(process);
-    // Each client has them in another order, as from DNS.
-    const own = addresses.map((_, place) => addresses[(place + index) % servers] ?? "");
+    const own = subsetOf(index, servers, subsetSize).map((server) => addresses[server] ?? "");
     const client = new LabClient({
       network,
       process,

@@ -13,6 +13,8 @@ export interface ReconnectBackoff {
 const multiplier = 1.6;
 const jitter = 0.2;
 
+const waitsForNothing: CancelTask = () => {};
+
 /**
  * The connection of a channel to one address. It connects when it is told to, and waits after a failure, as grpc-js does:
  * the wait counts from the beginning of the attempt.
@@ -22,12 +24,12 @@ export class Subchannel {
   readonly #network: Network;
   readonly #process: LabProcess;
   readonly #backoff: ReconnectBackoff;
-  readonly #onChange: (subchannel: Subchannel) => void;
+  readonly #onChange: (subchannel: Subchannel, was: connectivityState) => void;
   #state: connectivityState = connectivityState.IDLE;
   #connection: Connection | undefined;
   #nextMs: number;
   #waiting = false;
-  #stopWaiting: CancelTask = () => {};
+  #stopWaiting: CancelTask = waitsForNothing;
   #closed = false;
 
   constructor(
@@ -35,7 +37,7 @@ export class Subchannel {
     process: LabProcess,
     address: string,
     backoff: ReconnectBackoff,
-    onChange: (subchannel: Subchannel) => void,
+    onChange: (subchannel: Subchannel, was: connectivityState) => void,
   ) {
     this.#network = network;
     this.#process = process;
@@ -81,6 +83,8 @@ export class Subchannel {
       return;
     }
     this.#stopWaiting();
+    // It holds the timer, which would stay as long as the connection.
+    this.#stopWaiting = waitsForNothing;
     this.#waiting = false;
     this.#nextMs = this.#backoff.initialMs;
     this.#connection = connection;
@@ -104,7 +108,8 @@ export class Subchannel {
   }
 
   #enter(state: connectivityState): void {
+    const was = this.#state;
     this.#state = state;
-    this.#onChange(this);
+    this.#onChange(this, was);
   }
 }

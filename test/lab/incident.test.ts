@@ -70,6 +70,28 @@ describe("an incident", () => {
     expect(new Set(sent).size).toBe(1);
   });
 
+  it("lets each client connect to as many servers as it says", async () => {
+    const fleet: Incident = {
+      name: "fleet",
+      what: "Many clients call many servers, and one of them is slow.",
+      wanted: "The calls of clients that do not know it are well.",
+      servers: 10,
+      clients: 10,
+      work: { kind: "wait", ms: 5 },
+      load: { perSecond: 1_000, deadlineMs: 200 },
+      phases: [{ name: "before", ms: 500 }],
+      fixedLimit: 10,
+      events: [{ atMs: 0, server: 0, event: "slow", factor: 1_000 }],
+    };
+    const unhappy = new Set<string>();
+    for (const subsetSize of [1, 2]) {
+      const { phases } = await runIncident({ ...fleet, subsetSize }, bare, 1);
+      unhappy.add((1 - goodput(together(phases))).toFixed(1));
+    }
+    // One of ten clients fails with all of its calls, or two with half of theirs.
+    expect([...unhappy]).toEqual(["0.1"]);
+  });
+
   it("collapses without a limit under overload, and not with one", async () => {
     const work = { kind: "pool", size: 10, ms: 20 } as const;
     const overload: Incident = {
