@@ -36,6 +36,7 @@ export { degradationOf } from "./grpc/status/degraded.js";
 export { GuardRejectedError } from "./grpc/status/guard-rejected-error.js";
 export type { Rejection } from "./grpc/status/rejection.js";
 export { rejectionOf } from "./grpc/status/rejection.js";
+export { isServiceError } from "./grpc/status/service-error.js";
 export type { CallKind } from "./grpc/types.js";
 export type { Guard, GuardSnapshot } from "./guard/guard.js";
 export type {
