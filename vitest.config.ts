@@ -5,6 +5,17 @@ import { defineConfig } from "vitest/config";
 
 const entry = (name: string) => fileURLToPath(new URL(`./src/${name}.ts`, import.meta.url));
 
+const { CI } = process.env;
+
+/**
+ * In CI the random cases of properties follow from the commit: each commit draws others, and who runs one again gets the same.
+ */
+const commit = spawnSync("git", ["rev-parse", "--short=7", "HEAD"], { encoding: "utf8" });
+const commitSeed =
+  CI === undefined || commit.status !== 0
+    ? undefined
+    : Number.parseInt(commit.stdout.trim().slice(0, 7), 16);
+
 /** Files that need a process of their own: they measure it, or change what all of it shares. */
 const alone = [
   "test/telemetry/*.test.ts",
@@ -24,7 +35,6 @@ const inRealTime = ["test/deep/e2e/*.test.ts", "test/deep/conformance/in-memory-
 
 /** Tests that start a `redis-server`. Without one they are skipped, and fail in CI. */
 const withRedis = ["test/deep/redis/*.test.ts", "test/deep/idempotency/chaos.test.ts"];
-const { CI } = process.env;
 const skipped =
   CI === undefined && spawnSync("redis-server", ["--version"]).status !== 0 ? withRedis : [];
 
@@ -59,7 +69,7 @@ export default defineConfig({
           exclude: ["test/deep/**", ...alone],
           isolate: false,
           setupFiles: ["test/no-sockets.ts", "test/replay-properties.ts"],
-          provide: { sockets: false },
+          provide: { sockets: false, commitSeed },
         },
       },
       { extends: true, test: { name: "alone", include: alone, provide: { sockets: false } } },
