@@ -9,6 +9,7 @@ import { LabProcess } from "./process.js";
 import { type HandlerCall, LabServer } from "./server.js";
 import { subsetOf } from "./subset.js";
 import { goodput, type PhaseReport, Tally } from "./tally.js";
+import { type ServerReading, type Timeline, TimelineRecorder } from "./timeline.js";
 import { World } from "./world.js";
 
 /** What became of an incident with one kind of policies. */
@@ -21,6 +22,8 @@ export interface IncidentReport {
   readonly recoveryMs: number | null;
   /** Pieces of work of the model, to judge its speed. */
   readonly pieces: number;
+  /** The run over its time, where that was asked for. */
+  readonly timeline?: Timeline;
 }
 
 /** The phases in which the incident is felt: all, where nothing but calm is asked for. */
@@ -32,21 +35,32 @@ export function troubled({ phases }: IncidentReport): readonly PhaseReport[] {
 /** After the load has ended, calls have so long to end. */
 const restMs = 10_000;
 
+export interface RunOptions {
+  /** Whether the report has the run over its time. It changes nothing else. @defaultValue false */
+  readonly timeline?: boolean;
+}
+
 /** Runs an incident. The same seed gives the same report. */
 export async function runIncident(
   incident: Incident,
   peer: Peer,
   seed: number,
+  options: RunOptions = {},
 ): Promise<IncidentReport> {
   const { servers = 1, clients = 2, subsetSize = servers, balancing = "round_robin" } = incident;
   const world = new World(seed);
   const network = new Network(world, incident.network);
-  const tally = new Tally(incident.phases);
+  const endMs = incident.phases.reduce((sum, { ms }) => sum + ms, 0);
+  const recorder = options.timeline === true ? new TimelineRecorder(endMs) : undefined;
+  const tally = new Tally(incident.phases, recorder);
   const staged = Array.from(
     { length: servers },
     (_, index) => new StagedServer(world, network, incident, peer, tally, `server-${index}:443`),
   );
-  for (const server of staged) server.start();
+  for (const server of staged) {
+    server.start();
+    recorder?.readServer(() => server.read());
+  }
   const addresses = staged.map(({ address }) => address);
   const phases = incident.phases.map(({ ms, load = 1 }) => ({ ms, load }));
   for (let index = 0; index < clients; index += 1) {
@@ -62,6 +76,7 @@ export async function runIncident(
       options: side.options ?? {},
       retryPolicy: side.retryPolicy,
     });
+    if (side.breakers !== undefined) recorder?.readClient(side.breakers);
     const caller = side.around?.(client) ?? client;
     new Users(world, incident.load, clients, process, caller, tally, phases).start();
   }
@@ -74,9 +89,18 @@ export async function runIncident(
       world.at(event.atMs, () => server.happen(event));
     }
   }
-  const endMs = phases.reduce((sum, { ms }) => sum + ms, 0);
+  if (recorder !== undefined) takeReadings(world, recorder, 0, endMs);
   await world.run(endMs + restMs);
-  return reportOf(incident, peer, seed, tally, world.pieces);
+  const report = reportOf(incident, peer, seed, tally, world.pieces);
+  return recorder === undefined ? report : { ...report, timeline: recorder.timeline() };
+}
+
+function takeReadings(world: World, recorder: TimelineRecorder, atMs: number, endMs: number): void {
+  world.at(atMs, () => {
+    recorder.takeReadings();
+    const nextMs = atMs + recorder.everyMs;
+    if (nextMs <= endMs) takeReadings(world, recorder, nextMs, endMs);
+  });
 }
 
 function reportOf(
@@ -115,6 +139,8 @@ class StagedServer {
   readonly #tally: Tally;
   readonly #random: () => number;
   #process: LabProcess | undefined;
+  #server: LabServer | undefined;
+  #reading: (() => ServerReading | undefined) | undefined;
   #dependency: Dependency | undefined;
   #factor = 1;
   #failing = 0;
@@ -146,7 +172,8 @@ class StagedServer {
       this.#dependency.factor = this.#factor;
     }
     const side = this.#peer.server(process, this.#incident.fixedLimit);
-    new LabServer({
+    this.#reading = side.reading;
+    this.#server = new LabServer({
       network: this.#network,
       process,
       address: this.address,
@@ -155,6 +182,13 @@ class StagedServer {
       handler: (call) => this.#handle(call),
       onRequest: () => this.#tally.arrived(process.now()),
     });
+  }
+
+  /** A server that is down has no calls. */
+  read(): ServerReading {
+    const alive = this.#process?.alive === true;
+    if (!alive) return { running: 0, queued: 0, limit: undefined };
+    return this.#reading?.() ?? { running: this.#server?.open ?? 0, queued: 0, limit: undefined };
   }
 
   happen(event: IncidentEvent): void {

@@ -48,11 +48,17 @@ const asItIs = (message: Buffer): Buffer => message;
 export class LabServer implements Listener {
   readonly process: LabProcess;
   readonly #setup: ServerSetup;
+  readonly #calls: OpenCalls = { count: 0 };
 
   constructor(setup: ServerSetup) {
     this.process = setup.process;
     this.#setup = setup;
     setup.network.listen(setup.address, this);
+  }
+
+  /** How many calls have come and not ended. */
+  get open(): number {
+    return this.#calls.count;
   }
 
   accept(): void {
@@ -71,13 +77,18 @@ export class LabServer implements Listener {
       requestDeserialize: asItIs,
       responseSerialize: asItIs,
     };
-    const base = new LabServerCall(this.process, costs, stream, request);
+    const base = new LabServerCall(this.process, costs, stream, request, this.#calls);
     const call = interceptors.reduce<ServerCall>(
       (below, interceptor) => interceptor(definition, below),
       base,
     );
     call.start(new RunningHandler(this.process, base, call, request.path, handler));
   }
+}
+
+/** How many calls of a server have not ended. */
+interface OpenCalls {
+  count: number;
 }
 
 /** The call of a server nearest to the wire, below all interceptors. */
@@ -88,6 +99,7 @@ class LabServerCall implements ServerCall, ServerEnd {
   readonly #costs: ServerCosts;
   readonly #stream: Stream;
   readonly #request: WireRequest;
+  readonly #calls: OpenCalls;
   readonly #deadline: number;
   #cancelTimer: CancelTask | undefined;
   #listener: ServerCallListener | undefined;
@@ -98,8 +110,16 @@ class LabServerCall implements ServerCall, ServerEnd {
   #response: Buffer | undefined;
   #ended = false;
 
-  constructor(process: LabProcess, costs: ServerCosts, stream: Stream, request: WireRequest) {
+  constructor(
+    process: LabProcess,
+    costs: ServerCosts,
+    stream: Stream,
+    request: WireRequest,
+    calls: OpenCalls,
+  ) {
     this.#process = process;
+    this.#calls = calls;
+    calls.count += 1;
     this.#costs = costs;
     this.#stream = stream;
     this.#request = request;
@@ -207,6 +227,7 @@ class LabServerCall implements ServerCall, ServerEnd {
 
   #end(): void {
     this.#ended = true;
+    this.#calls.count -= 1;
     this.#cancelTimer?.();
     nextTick(tellEnd, this);
   }

@@ -2,6 +2,7 @@ import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import type { Priority } from "../core/priority.js";
 import { rejectionOf } from "../grpc/status/rejection.js";
 import { Histogram } from "./histogram.js";
+import type { OutcomeKind, TimelineRecorder } from "./timeline.js";
 
 /** A part of the time of an incident. */
 export interface PhaseTime {
@@ -69,7 +70,11 @@ export class Tally {
   readonly #sliceSent: Uint32Array;
   readonly #sliceGood: Uint32Array;
 
-  constructor(phases: readonly PhaseTime[]) {
+  readonly #timeline: TimelineRecorder | undefined;
+
+  /** @param timeline Told of the same calls, where they are wanted over time. */
+  constructor(phases: readonly PhaseTime[], timeline?: TimelineRecorder) {
+    this.#timeline = timeline;
     let untilMs = 0;
     this.#phases = phases.map(({ name, ms }) => {
       untilMs += ms;
@@ -84,6 +89,7 @@ export class Tally {
   sent(dueMs: number, priority: Priority): void {
     const phase = this.#phaseAt(dueMs);
     if (phase === undefined) return;
+    this.#timeline?.sent(dueMs, priority);
     phase.sent += 1;
     phase.priorities[priority].sent += 1;
     const slice = Math.floor(dueMs / sliceMs);
@@ -101,7 +107,9 @@ export class Tally {
     const phase = this.#phaseAt(dueMs);
     if (phase === undefined) return;
     const its = phase.priorities[priority];
-    if (status.code === Status.OK) {
+    const { kind, why } = outcomeOf(status);
+    this.#timeline?.ended(dueMs, tookMs, priority, kind, why);
+    if (kind === "good") {
       phase.good += 1;
       its.good += 1;
       phase.latency.add(tookMs);
@@ -109,9 +117,8 @@ export class Tally {
       this.#sliceGood[slice] = (this.#sliceGood[slice] ?? 0) + 1;
       return;
     }
-    const { refused, why } = reading(status);
     for (const counts of [phase, its]) {
-      const reasons = refused ? counts.refused : counts.failed;
+      const reasons = counts[kind];
       reasons[why] = (reasons[why] ?? 0) + 1;
     }
   }
@@ -163,13 +170,15 @@ function sorted(counts: Readonly<Record<string, number>>): Record<string, number
   return Object.fromEntries(Object.entries(counts).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** Whether a status is a refusal, and why, in one word. A call that ran out of time was not refused. */
-function reading(status: StatusObject): { readonly refused: boolean; readonly why: string } {
+/** What became of a call, and why, in one word. A call that ran out of time was not refused. */
+function outcomeOf(status: StatusObject): { readonly kind: OutcomeKind; readonly why: string } {
   const { code } = status;
-  if (code === Status.DEADLINE_EXCEEDED) return { refused: false, why: "DEADLINE_EXCEEDED" };
+  if (code === Status.OK) return { kind: "good", why: "OK" };
+  if (code === Status.DEADLINE_EXCEEDED) return { kind: "failed", why: "DEADLINE_EXCEEDED" };
   const reason = rejectionOf(status)?.reason;
-  if (reason !== undefined) return { refused: true, why: reason };
-  return { refused: code === Status.RESOURCE_EXHAUSTED, why: Status[code] ?? String(code) };
+  if (reason !== undefined) return { kind: "refused", why: reason };
+  const why = Status[code] ?? String(code);
+  return { kind: code === Status.RESOURCE_EXHAUSTED ? "refused" : "failed", why };
 }
 
 /** The share of calls that were good, from 0 to 1; 1 without calls. */

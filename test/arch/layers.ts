@@ -45,9 +45,10 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   guard: { below: ["core", "policies", "grpc", "client"], unknown: [otel] },
   telemetry: { below: ["core", "policies", "grpc"], unknown: [] },
   testing: { below: ["core", "policies", "grpc", "gen"], unknown: [otel] },
-  // It runs the real interceptors in virtual time, and reads what the process reader of the server shares with it.
+  // It runs the real interceptors in virtual time, and reads what the process reader of the server shares with it. Of the
+  // pipelines it knows the types of their options.
   lab: {
-    below: ["core", "policies", "grpc", "server", "testing", "weir"],
+    below: ["core", "policies", "grpc", "server", "pipeline", "testing", "weir"],
     unknown: [otel],
   },
   // Stores that several processes share. It knows the ports of the policies, and no call.
@@ -55,7 +56,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
   viewer: { below: ["core", "gen", "telemetry"], unknown: [otel] },
   // The program that the package brings.
-  cli: { below: ["core", "policies", "redis", "viewer"], unknown: [otel, grpc] },
+  cli: { below: ["core", "policies", "redis", "viewer", "lab"], unknown: [otel, grpc] },
   // The only file that knows everything; the test kit is no part of what runs in production.
   weir: {
     below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "telemetry"],
@@ -92,7 +93,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   cli: ["flags"],
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
-  lab: ["pressure"],
+  lab: ["admission", "pressure"],
   redis: ["fallback", "flags", "idempotency", "rate-limit", "retry"],
 };
 

@@ -4,6 +4,7 @@ import type { ClientCosts, ServerCosts } from "../costs.js";
 import type { Caller } from "../load.js";
 import type { LabProcess } from "../process.js";
 import type { RetryPolicy } from "../retry-policy.js";
+import type { BreakerReading, ServerReading } from "../timeline.js";
 
 /** What a client does beyond bare grpc-js. */
 export interface ClientSide {
@@ -12,12 +13,16 @@ export interface ClientSide {
   readonly retryPolicy?: RetryPolicy;
   /** Puts something around the calls of the client. */
   readonly around?: (client: LabClient) => Caller;
+  /** Its circuit breakers, by their state now. @defaultValue it has none */
+  readonly breakers?: () => BreakerReading;
 }
 
 /** What a server does beyond bare grpc-js. */
 export interface ServerSide {
   readonly costs: ServerCosts;
   readonly interceptors: readonly ServerInterceptor[];
+  /** Its calls now. @defaultValue all that have come and not ended run, without a limit */
+  readonly reading?: () => ServerReading | undefined;
 }
 
 /** A way to make clients and servers resilient, to be compared with others in the same world. */
