@@ -11,7 +11,11 @@ export type {
   QueueOptions,
   StreamPoolOptions,
 } from "./policies/admission/options.js";
-export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
+export type {
+  AdmissionPolicySnapshot,
+  FairnessOptions,
+  ServerAdmissionOptions,
+} from "./policies/admission/server.js";
 export { admission } from "./policies/admission/server.js";
 export type { AdmissionThresholds } from "./policies/admission/shedders.js";
 export type {

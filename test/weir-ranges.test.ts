@@ -42,6 +42,7 @@ const wholeNumbers: readonly Range[] = [
   ["server.admission.limit.min", 1, 90, { algorithm: "vegas", max: 90 }],
   ["server.admission.limit.initial", 5, 90, { algorithm: "vegas", min: 5, max: 90 }],
   ["server.admission.maxConcurrent", 1, endless],
+  ["server.admission.fairness.maxCallers", 1, 1_000_000],
   ["server.admission.maxQueued", 0, endless],
 ];
 
@@ -109,6 +110,7 @@ const milliseconds: readonly Range[] = [
   ["server.admission.queue.targetMs", 0, daysMs],
   ["server.admission.streams.maxAgeMs", 1, daysMs],
   ["server.admission.pressure.sampleMs", 10, daysMs],
+  ["server.admission.fairness.halfLifeMs", 100, daysMs],
 ];
 
 /** Numbers above the first of the two, and up to the second. */
@@ -155,6 +157,8 @@ const others: readonly [option: string, refused: unknown, taken: unknown, beside
   ["server.admission.thresholds", null, false],
   ["server.admission.pressure", null, false],
   ["server.admission.streams", "apart", "together"],
+  ["server.admission.fairness", true, false],
+  ["server.admission.fairness.by", "user", "service"],
   ["server.admission.queue.order", "random", "priority"],
   ["server.admission.queue.overflow", "drop", "evict-lowest"],
   ["server.admission.limit.ceilingMs", null, false, { algorithm: "elastic" }],

@@ -69,3 +69,15 @@ export function pressedBy(pool: { readonly waiting: number }): ServerPolicy {
   };
 }
 // #endregion
+
+// #region fairness
+/** A tenant that asks for much waits for those that ask for little, of the same priority. */
+export const fairToTenants = {
+  admission: {
+    // From the certificate, which callers cannot choose.
+    fairness: {
+      by: ({ authContext }) => String(authContext().sslPeerCertificate?.subject.O ?? "none"),
+    },
+  },
+} satisfies ServerPolicy;
+// #endregion

@@ -100,6 +100,11 @@ export class Connection {
     client.whenKilled(this.#clientDied);
   }
 
+  /** The name of the client's process. */
+  get client(): string {
+    return this.#client.name;
+  }
+
   /** The client can still use it, as far as it knows. */
   get usable(): boolean {
     return this.#clientUp;

@@ -177,7 +177,7 @@ class LabServerCall implements ServerCall, ServerEnd {
   }
 
   getPeer(): string {
-    return "lab-client";
+    return `${this.#stream.connection.client}:1`;
   }
 
   getDeadline(): number {

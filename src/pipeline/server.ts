@@ -26,8 +26,7 @@ import {
   priorityReader,
 } from "../grpc/server/priority.js";
 import { type Relay, resolveRelay } from "../grpc/status/relay.js";
-import { type AdmissionOptions, resolveAdmissionOptions } from "../policies/admission/options.js";
-import { AdmissionPolicy } from "../policies/admission/server.js";
+import { AdmissionPolicy, type ServerAdmissionOptions } from "../policies/admission/server.js";
 import { BrownoutPolicy, type BrownoutPolicyOptions } from "../policies/brownout/server.js";
 import { type ServerBulkheadOptions, ServerBulkheadPolicy } from "../policies/bulkhead/server.js";
 import {
@@ -93,7 +92,7 @@ export interface ServerPolicy {
    */
   readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** Sheds load that the server cannot serve in time. @defaultValue off; with `{}` the limit is learnt */
-  readonly admission?: (AdmissionOptions & ServerPolicyOptions) | false;
+  readonly admission?: (ServerAdmissionOptions & ServerPolicyOptions) | false;
   /** Optional work that handlers leave out under pressure: `currentCall()?.shouldSkip(name)`. @defaultValue off */
   readonly brownout?: (BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** Faults that are injected on purpose, where the environment has `GRPC_WEIR_FAULTS=1`. @defaultValue off */
@@ -139,8 +138,7 @@ export class ServerPolicies implements ReportedServer {
 
     const admission = unlessOff("server.admission", policy.admission, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.admission");
-      const resolved = resolveAdmissionOptions(rest, "server.admission", ["mode", "priority"]);
-      return new AdmissionPolicy(resolved, environment, mode);
+      return new AdmissionPolicy(rest, environment, mode, "server.admission");
     });
     const guards =
       unlessOff("server.deadlineGuard", deadlineGuard, (options) =>

@@ -165,6 +165,8 @@ export class InboundCall implements CurrentCall, TellsFacts {
   cohort = 0;
   /** The cohort is that of a user or tenant, and not a random one. Only then the calls of the handler inherit it. */
   cohortMarked = false;
+  /** Who is charged for what the call uses; `undefined` until a policy has asked. */
+  caller: string | undefined;
   /** The call is arriving, in this turn of the event loop: it is as good as now that it started. */
   arriving = false;
   /** When the call was passed to its handler; `undefined` before that. */

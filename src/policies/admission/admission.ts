@@ -19,8 +19,10 @@ import { AdmissionQueue, type QueueTicket } from "./queue.js";
 import { LatencyTarget, QueueBounds } from "./queue-bounds.js";
 import type { ShedCall, Shedder } from "./shedders.js";
 import { Slots } from "./slots.js";
+import { type CallerUsage, UsageByCaller, type UsageOptions } from "./usage.js";
 
-type Waiter = SemaphoreWaiter<AdmissionCall>;
+/** What a call is charged for a slot while it is not known how long such calls take, in milliseconds. */
+const unknownUseMs = 1;
 
 /**
  * Admission control for one pool of slots: decides which calls a server runs, queues and refuses. Calls run up to the
@@ -29,14 +31,19 @@ type Waiter = SemaphoreWaiter<AdmissionCall>;
  *
  * `critical` calls are not shed, wait ahead of all others, may exceed the limit by their headroom, and are refused for a
  * full queue only when all calls in it are critical.
+ *
+ * Where callers are told apart, the caller that has used most of late waits longest and is refused first, inside each
+ * priority. Accounts are kept only while calls wait: who is served at once takes nothing from others.
  */
-export class Admission {
+export class Admission<C extends AdmissionCall = AdmissionCall> {
   readonly #options: AdmissionPoolOptions;
   readonly #clock: Clock;
   readonly #shedders: readonly Shedder[];
-  readonly #onAnswer: AdmissionParts["onAnswer"];
-  readonly #waiting: AdmissionQueue<Waiter>;
-  readonly #host: SemaphoreHost<AdmissionCall>;
+  readonly #onAnswer: AdmissionParts<C>["onAnswer"];
+  readonly #usage: UsageByCaller | undefined;
+  readonly #callerOf: ((call: C) => string) | undefined;
+  readonly #waiting: AdmissionQueue<SemaphoreWaiter<C>>;
+  readonly #host: SemaphoreHost<C>;
   readonly #prospects: Prospects;
   readonly #latencyTarget = new LatencyTarget();
   readonly #lateness = new Lateness();
@@ -46,7 +53,10 @@ export class Admission {
     nowMs: 0,
     worstWaiting: undefined as Priority | undefined,
     owed: false,
+    heavierWaits: () => this.#heavierWaits(this.#judged),
   };
+  /** The call that shedders are asked about. */
+  #judged: C | undefined;
   readonly #admitted = zeros();
   readonly #refused = zeros();
   readonly #left = zeros();
@@ -60,13 +70,15 @@ export class Admission {
     options: AdmissionPoolOptions,
     clock: Clock,
     random: Random,
-    parts: AdmissionParts = {},
+    parts: AdmissionParts<C> = {},
   ) {
-    const { saturated = () => false, shedders = [], onAnswer, report = warn } = parts;
+    const { saturated = () => false, shedders = [], onAnswer, report = warn, fairness } = parts;
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;
     this.#onAnswer = onAnswer;
+    this.#callerOf = fairness?.callerOf;
+    this.#usage = fairness === undefined ? undefined : new UsageByCaller(fairness);
     const limit = options.makeLimit(
       random,
       {
@@ -93,18 +105,20 @@ export class Admission {
       prospects: this.#prospects,
       lateness: this.#lateness,
       onFree,
+      onUsed: (caller, ms, nowMs) => this.#waiting.charge(caller, ms, nowMs),
     });
     this.#bounds = new QueueBounds(options, this.#latencyTarget, this.#slots);
     this.#waiting = new AdmissionQueue({
       ...options.queue,
       ranks: priorities.length,
       intervalMs: () => this.#bounds.intervalMs,
+      usage: this.#usage,
     });
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
       report,
-      admit: (call, nowMs) => this.#admit(call, nowMs),
+      admit: (call, nowMs) => this.#admit(call, nowMs, this.#usageOf(call)),
       giveBack: () => this.#slots.giveBack(),
       waitedOut: (call, reason, waitedMs) =>
         this.#refuse(call, reason, `waited ${Math.round(waitedMs)} ms, ${this.#occupancy()}`),
@@ -141,7 +155,7 @@ export class Admission {
    *
    * A refusal for load has `retryAfterMs`, in milliseconds.
    */
-  enter(call: AdmissionCall, onGranted: OnGranted): GateAnswer {
+  enter(call: C, onGranted: OnGranted): GateAnswer {
     const nowMs = this.#clock.now();
     // The limit may have grown since the last call ended: those who wait come first.
     this.#serve(nowMs);
@@ -156,7 +170,8 @@ export class Admission {
       this.#latencyTarget.note(deadlineMs - nowMs, this.#lateness.usualMs(call.method));
       this.#slots.take(nowMs);
       this.#waiting.served(priorityRank[priority]);
-      return this.#admit(call, nowMs);
+      // A critical call that passes others takes the slot from them.
+      return this.#admit(call, nowMs, this.#waiting.size > 0 ? this.#usageOf(call) : undefined);
     }
     return this.#queue(call, nowMs, onGranted);
   }
@@ -165,7 +180,7 @@ export class Admission {
    * Refuses a call that `enter` would refuse now, and takes no slot. For calls whose request has not arrived yet: a refusal
    * costs less than reading the request. Cheap while a slot is free and the queue is empty.
    */
-  check(call: AdmissionCall): Refusal | undefined {
+  check(call: C): Refusal | undefined {
     if (this.#draining) return this.#refuse(call, "DRAINING", "the server is draining");
     if (this.#waiting.size === 0 && this.#slots.taken < this.#slots.count) return undefined;
     const nowMs = this.#clock.now();
@@ -219,6 +234,11 @@ export class Admission {
     return { limit: count, taken, takenMs: this.#slots.takenMsAt(nowMs), shed: this.#shed };
   }
 
+  /** What callers have used of late, in milliseconds of slots. Empty where callers are not told apart. */
+  usedAt(nowMs: number): readonly (readonly [caller: string, usedMs: number])[] {
+    return this.#usage?.at(nowMs) ?? [];
+  }
+
   /** Tells how many slots there are, how many are in use, how many calls have had one, and how many wait. */
   measure(gauges: Gauges, labels: GaugeLabels): void {
     gauges.note("admissionLimit", this.#slots.count, labels);
@@ -244,18 +264,19 @@ export class Admission {
   }
 
   /** The refusal of a shedder, if one refuses the call. Critical calls are not shed. */
-  #shedNow(call: AdmissionCall, nowMs: number): Refusal | undefined {
+  #shedNow(call: C, nowMs: number): Refusal | undefined {
     if (call.priority === "critical") return undefined;
     const shed = this.#judge(call, nowMs);
     return shed === undefined ? undefined : this.#refuse(call, "LOAD_SHED", shed, nowMs);
   }
 
-  #judge(call: AdmissionCall, nowMs: number): string | undefined {
+  #judge(call: C, nowMs: number): string | undefined {
     const server = this.#server;
     server.load = this.load;
     server.nowMs = nowMs;
     server.worstWaiting = priorities[this.#waiting.worstRank];
     server.owed = this.#waiting.isOwed(priorityRank[call.priority]);
+    this.#judged = call;
     for (const shedder of this.#shedders) {
       const shed = shedder.judge(call, server);
       if (shed !== undefined) return `${shed}, ${this.#occupancy()}`;
@@ -272,10 +293,10 @@ export class Admission {
     return (critical ? !firstRankWaits : size === 0) && this.#slots.isFree(critical, nowMs);
   }
 
-  #queue(call: AdmissionCall, nowMs: number, onGranted: OnGranted): GateAnswer {
+  #queue(call: C, nowMs: number, onGranted: OnGranted): GateAnswer {
     const rank = priorityRank[call.priority];
     const maxQueued = this.#bounds.maxQueued;
-    let evicted: Waiter | undefined;
+    let evicted: SemaphoreWaiter<C> | undefined;
     if (this.#waiting.size >= maxQueued) {
       const victim = this.#victim(call, nowMs, maxQueued);
       if (victim === undefined) return this.#full(call);
@@ -287,7 +308,7 @@ export class Admission {
     if (this.#waiting.size === 0) this.#bounds.begin();
     this.#bounds.waits(this.#slots.anyFree);
     const waiter = new SemaphoreWaiter(this.#host, call, nowMs, call.deadlineMs, onGranted);
-    const ticket = this.#waiting.push(waiter, rank, nowMs);
+    const ticket = this.#waiting.push(waiter, rank, nowMs, this.#usageOf(call));
     waiter.wait({ cancel: () => this.#waiting.remove(ticket) });
     // After the call stands in the queue: the evicted call may ask again at once, from inside its callback.
     if (evicted !== undefined) this.#evict(evicted, call.priority);
@@ -295,14 +316,33 @@ export class Admission {
   }
 
   /** The waiting call that is evicted from a full queue for this one; `undefined` when this one is refused. */
-  #victim({ priority }: AdmissionCall, nowMs: number, maxQueued: number) {
+  #victim(call: C, nowMs: number, maxQueued: number) {
     if (maxQueued === 0) return undefined;
     const { overflow, maxAgeMs } = this.#options.queue;
-    return this.#waiting.victim(overflow, priorityRank[priority], nowMs, maxAgeMs);
+    const rank = priorityRank[call.priority];
+    return this.#waiting.victim(overflow, rank, nowMs, maxAgeMs, this.#usageOf(call));
   }
 
-  #evict(evicted: Waiter, by: Priority): void {
-    evicted.refuse(this.#refuse(evicted.tag, "LOAD_SHED", `gave its place to a ${by} call`));
+  #evict(evicted: SemaphoreWaiter<C>, by: Priority): void {
+    const call = evicted.tag;
+    const fair = by === call.priority && this.#usage !== undefined;
+    const detail = fair
+      ? `gave its place to a ${by} call of a caller that has used less`
+      : `gave its place to a ${by} call`;
+    evicted.refuse(this.#refuse(call, "LOAD_SHED", detail));
+  }
+
+  /** The account of the call's caller; `undefined` where callers are not told apart. */
+  #usageOf(call: C): CallerUsage | undefined {
+    const callerOf = this.#callerOf;
+    return callerOf === undefined ? undefined : this.#usage?.of(callerOf(call));
+  }
+
+  #heavierWaits(call: C | undefined): boolean {
+    // Without a queue full of calls of one caller there is nobody to go first.
+    if (call === undefined || this.#options.queue.overflow !== "evict-lowest") return false;
+    const usage = this.#waiting.size === 0 ? undefined : this.#usageOf(call);
+    return usage !== undefined && this.#waiting.heavierWaits(priorityRank[call.priority], usage);
   }
 
   /** Gives free slots to the calls that wait. A grant may free a slot at once and come here again: the outermost call goes on. */
@@ -332,7 +372,7 @@ export class Admission {
 
   /** The refusal of a call that waited for a slot and is not worth one any more. */
   #tooLate(
-    { item, rank, sinceMs, owed }: QueueTicket<Waiter>,
+    { item, rank, sinceMs, owed }: QueueTicket<SemaphoreWaiter<C>>,
     nowMs: number,
     overloaded: boolean,
   ): Refusal | undefined {
@@ -353,18 +393,23 @@ export class Admission {
     return undefined;
   }
 
-  #full(call: AdmissionCall): Refusal {
+  #full(call: C): Refusal {
     return this.#refuse(call, "CONCURRENCY_LIMIT", this.#occupancy());
   }
 
-  #admit(call: AdmissionCall, nowMs: number): Permit {
+  /** @param caller Who is charged for the slot: somebody else waits for one. */
+  #admit(call: C, nowMs: number, caller: CallerUsage | undefined): Permit {
     this.#admitted[call.priority] += 1;
     this.#onAnswer?.(call.priority, false, nowMs);
-    return this.#slots.permit(call, nowMs);
+    if (caller === undefined) return this.#slots.permit(call, nowMs);
+    // By what such calls usually take, until it is known what this one took.
+    const chargedMs = this.#lateness.usualMs(call.method) ?? unknownUseMs;
+    this.#waiting.charge(caller, chargedMs, nowMs);
+    return this.#slots.permit(call, nowMs, caller, chargedMs);
   }
 
   #refuse(
-    call: AdmissionCall,
+    call: C,
     reason: RefusalReason,
     detail: string,
     nowMs: number = this.#clock.now(),
@@ -429,8 +474,14 @@ export interface AdmissionWork {
   readonly shed: number;
 }
 
+/** Who the callers are, and how long it is remembered what they have used. */
+export interface Fairness<C> extends UsageOptions {
+  /** The caller of a call. Asked only of calls that wait, or are refused. */
+  readonly callerOf: (call: C) => string;
+}
+
 /** What an admission is given beside its options. */
-export interface AdmissionParts {
+export interface AdmissionParts<C = AdmissionCall> {
   /** The process is saturated. Asked by limits that learn. @defaultValue never */
   readonly saturated?: () => boolean;
   /** Asked in their order, before a slot or the queue is. @defaultValue none */
@@ -439,6 +490,8 @@ export interface AdmissionParts {
   readonly onAnswer?: ((priority: Priority, shed: boolean, nowMs: number) => void) | undefined;
   /** Is given what an `onGranted` throws. @defaultValue the error is thrown from a task of its own */
   readonly report?: ReportError;
+  /** Tells callers apart, so that inside a priority those that have used most go first. @defaultValue all are one */
+  readonly fairness?: Fairness<C> | undefined;
 }
 
 function zeros(): ByPriority {

@@ -1,3 +1,5 @@
+import type { CallerUsage, UsageByCaller } from "./usage.js";
+
 /** In which order waiting calls are served. See {@link AdmissionQueue}. */
 export type QueueOrder = (typeof queueOrders)[number];
 
@@ -22,6 +24,8 @@ export interface AdmissionQueueOptions {
   readonly minShare: number;
   /** A queue that has not been empty for so long, in milliseconds, is a standing queue. */
   readonly intervalMs: () => number;
+  /** What callers have used of late, for a queue that is fair by use. @defaultValue callers are not told apart */
+  readonly usage?: UsageByCaller | undefined;
 }
 
 /** The place of one call in the queue. */
@@ -56,6 +60,10 @@ const rounding = 1e-9;
  * - it finds a place in a full queue;
  * - only the first rank can evict it;
  * - it gets the next slot that the first rank does not take.
+ *
+ * Where callers are told apart, the caller that has used least is next inside a rank, and `evict-lowest` evicts a call of the
+ * one that has used most: in place of a new call of the same rank too, if that is of a caller that has used less. The first
+ * rank is still never evicted, and `fifo` stays the order of arrival.
  */
 export class AdmissionQueue<T> {
   readonly #options: AdmissionQueueOptions;
@@ -91,13 +99,28 @@ export class AdmissionQueue<T> {
     return rank;
   }
 
-  push(item: T, rank: number, nowMs: number): QueueTicket<T> {
+  /** @param caller Of a queue that is fair by use: whose call it is. */
+  push(item: T, rank: number, nowMs: number, caller?: CallerUsage): QueueTicket<T> {
     if (this.#size === 0) this.#emptyMs = nowMs;
     this.#arrivals += 1;
-    const node = new Node(item, rank, nowMs, this.#arrivals);
+    const node = new Node(item, rank, nowMs, this.#arrivals, caller);
     this.#ranks[rank]?.append(node);
     this.#size += 1;
     return node;
+  }
+
+  /** A caller has used so many milliseconds of a slot; fewer than 0 where it was charged too much before. */
+  charge(caller: CallerUsage, ms: number, nowMs: number): void {
+    const { usage } = this.#options;
+    // Its calls change their place in the order.
+    if (caller.waiting > 0) for (const rank of this.#ranks) rank.callers.lift(caller);
+    usage?.charge(caller, ms, nowMs);
+    if (caller.waiting > 0) for (const rank of this.#ranks) rank.callers.place(caller);
+  }
+
+  /** A call of a rank waits whose caller has used more than this one. */
+  heavierWaits(rank: number, caller: CallerUsage): boolean {
+    return this.#ranks[rank]?.callers.most?.usage.outweighs(caller) === true;
   }
 
   /** Takes a call out. False when it is out already. */
@@ -151,7 +174,8 @@ export class AdmissionQueue<T> {
    *
    * - A call of the first rank is never evicted.
    * - A new call of the first rank evicts a call of any other rank.
-   * - A call that is owed a slot is evicted for the first rank only.
+   * - A call that is owed a slot is evicted for the first rank only. Which calls of a rank these are is decided by arrival,
+   *   and by use where callers are told apart: then it is so many of its calls, of whichever callers.
    * - A new call that is owed a slot evicts any call that is neither owed one nor of the first rank.
    * - Otherwise the overflow policy decides.
    */
@@ -160,8 +184,9 @@ export class AdmissionQueue<T> {
     rank: number,
     nowMs: number,
     maxAgeMs: number,
+    caller?: CallerUsage,
   ): QueueTicket<T> | undefined {
-    const found = this.#byPolicy(policy, rank, nowMs, maxAgeMs);
+    const found = this.#byPolicy(policy, rank, nowMs, maxAgeMs, caller);
     if (found !== undefined) return found;
     if (rank > 0) return this.isOwed(rank) ? this.#worse(0) : undefined;
     return this.#worse(0) ?? this.#worse(0, true);
@@ -172,10 +197,11 @@ export class AdmissionQueue<T> {
     rank: number,
     nowMs: number,
     maxAgeMs: number,
+    caller: CallerUsage | undefined,
   ): Node<T> | undefined {
     switch (policy) {
       case "evict-lowest":
-        return this.#worse(rank);
+        return this.#worse(rank) ?? this.#heavier(rank, caller);
       case "drop-oldest":
         return this.#extreme(({ oldestToGo }) => oldestToGo, isBefore);
       case "drop-newest":
@@ -193,16 +219,18 @@ export class AdmissionQueue<T> {
   }
 
   #next(nowMs: number): Node<T> | undefined {
-    const critical = this.#ranks[0]?.first;
-    if (critical !== undefined) return critical;
     const { order } = this.#options;
+    const critical = this.#ranks[0];
+    if (critical?.first !== undefined) {
+      return order === "fifo" ? critical.first : critical.next(false);
+    }
     if (order === "fifo") return this.#oldest();
     const best = this.#ranks.find(({ first }) => first !== undefined);
     // The best rank is next anyway.
     const owed = this.#ranks.find((rank) => rank !== best && rank.size > 0 && rank.slotsOwed > 0);
     const chosen = owed ?? best;
     const newest = order === "adaptive-lifo" && this.overloaded(nowMs);
-    const next = newest ? chosen?.last : chosen?.first;
+    const next = chosen?.next(newest);
     if (next !== undefined) next.owed = owed !== undefined;
     return next;
   }
@@ -228,13 +256,24 @@ export class AdmissionQueue<T> {
     return extreme;
   }
 
-  /** The newest call of the worst rank that is worse than `rank`: of calls that are owed no slot, or of `all`. */
+  /**
+   * The newest call of the worst rank that is worse than `rank`, and there of the caller that has used most: of ranks that
+   * have more calls than they are owed slots, or of `all`.
+   */
   #worse(rank: number, all = false): Node<T> | undefined {
     for (let worst = this.#ranks.length - 1; worst > rank; worst -= 1) {
-      const newest = all ? this.#ranks[worst]?.last : this.#ranks[worst]?.newestToGo;
+      const one = this.#ranks[worst];
+      const newest =
+        all || (one !== undefined && one.size > one.slotsOwed) ? one?.lastToGo : undefined;
       if (newest !== undefined) return newest;
     }
     return undefined;
+  }
+
+  /** The newest call of the rank's heaviest caller, if that has used more than this one. The first rank gives up none. */
+  #heavier(rank: number, caller: CallerUsage | undefined): Node<T> | undefined {
+    if (rank === 0 || caller === undefined || !this.heavierWaits(rank, caller)) return undefined;
+    return this.#ranks[rank]?.lastToGo;
   }
 }
 
@@ -253,19 +292,120 @@ class Node<T> implements QueueTicket<T> {
   readonly arrival: number;
   waits = true;
   owed = false;
+  readonly caller: CallerUsage | undefined;
   before: Node<T> | undefined;
   after: Node<T> | undefined;
+  /** Its neighbours among the calls of its caller. */
+  beforeOfCaller: Node<T> | undefined;
+  afterOfCaller: Node<T> | undefined;
 
-  constructor(item: T, rank: number, sinceMs: number, arrival: number) {
+  constructor(
+    item: T,
+    rank: number,
+    sinceMs: number,
+    arrival: number,
+    caller: CallerUsage | undefined,
+  ) {
     this.item = item;
     this.rank = rank;
     this.sinceMs = sinceMs;
     this.arrival = arrival;
+    this.caller = caller;
   }
 }
 
-/** The waiting calls of one rank, by arrival. */
+/** The calls of one caller that wait in one rank, by arrival. */
+class CallerLine<T> {
+  readonly usage: CallerUsage;
+  first: Node<T> | undefined;
+  last: Node<T> | undefined;
+
+  constructor(usage: CallerUsage) {
+    this.usage = usage;
+  }
+
+  append(node: Node<T>): void {
+    node.beforeOfCaller = this.last;
+    if (this.last === undefined) this.first = node;
+    else this.last.afterOfCaller = node;
+    this.last = node;
+  }
+
+  remove({ beforeOfCaller: before, afterOfCaller: after }: Node<T>): void {
+    if (before === undefined) this.first = after;
+    else before.afterOfCaller = after;
+    if (after === undefined) this.last = before;
+    else after.beforeOfCaller = before;
+  }
+}
+
+/** The callers whose calls wait in one rank, by what they have used. A place is found in a logarithmic number of steps. */
+class CallersByUse<T> {
+  readonly #lines = new Map<CallerUsage, CallerLine<T>>();
+  readonly #byUse: CallerLine<T>[] = [];
+
+  /** The caller that has used least. */
+  get least(): CallerLine<T> | undefined {
+    return this.#byUse[0];
+  }
+
+  /** The caller that has used most. */
+  get most(): CallerLine<T> | undefined {
+    return this.#byUse.at(-1);
+  }
+
+  append(node: Node<T>, caller: CallerUsage): void {
+    caller.waiting += 1;
+    let line = this.#lines.get(caller);
+    if (line === undefined) {
+      line = new CallerLine(caller);
+      this.#lines.set(caller, line);
+      this.place(caller);
+    }
+    line.append(node);
+  }
+
+  remove(node: Node<T>, caller: CallerUsage): void {
+    caller.waiting -= 1;
+    const line = this.#lines.get(caller);
+    line?.remove(node);
+    if (line === undefined || line.first !== undefined) return;
+    this.lift(caller);
+    this.#lines.delete(caller);
+  }
+
+  /** Takes a caller out of the order, before what it has used changes. */
+  lift(caller: CallerUsage): void {
+    const line = this.#lines.get(caller);
+    if (line === undefined) return;
+    const place = this.#placeOf(caller);
+    // What was used more than a thousand half-lives ago is 0 in floating point, and such callers are no longer in order.
+    const found = this.#byUse[place] === line ? place : this.#byUse.indexOf(line);
+    if (found >= 0) this.#byUse.splice(found, 1);
+  }
+
+  /** Puts a caller that was lifted at its place. */
+  place(caller: CallerUsage): void {
+    const line = this.#lines.get(caller);
+    if (line !== undefined) this.#byUse.splice(this.#placeOf(caller), 0, line);
+  }
+
+  #placeOf(caller: CallerUsage): number {
+    let from = 0;
+    let to = this.#byUse.length;
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      const usage = this.#byUse[middle]?.usage;
+      if (usage !== undefined && usage.compare(caller) < 0) from = middle + 1;
+      else to = middle;
+    }
+    return from;
+  }
+}
+
+/** The waiting calls of one rank, by arrival, and by caller where callers are told apart. */
 class Rank<T> {
+  readonly callers = new CallersByUse<T>();
   first: Node<T> | undefined;
   last: Node<T> | undefined;
   size = 0;
@@ -285,6 +425,17 @@ class Rank<T> {
     return node;
   }
 
+  /** The call that is next: the oldest, or the newest, of all or of the caller that has used least. */
+  next(newest: boolean): Node<T> | undefined {
+    const line = this.callers.least ?? this;
+    return newest ? line.last : line.first;
+  }
+
+  /** The call that is the first to be evicted: the newest, of all or of the caller that has used most. */
+  get lastToGo(): Node<T> | undefined {
+    return (this.callers.most ?? this).last;
+  }
+
   /** The newest call that can be evicted. */
   get newestToGo(): Node<T> | undefined {
     return this.size > this.slotsOwed ? this.last : undefined;
@@ -296,9 +447,11 @@ class Rank<T> {
     else this.last.after = node;
     this.last = node;
     this.size += 1;
+    if (node.caller !== undefined) this.callers.append(node, node.caller);
   }
 
   remove(node: Node<T>): void {
+    if (node.caller !== undefined) this.callers.remove(node, node.caller);
     const { before, after } = node;
     if (before === undefined) this.first = after;
     else before.after = after;

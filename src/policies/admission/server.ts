@@ -2,14 +2,21 @@ import type { ServerInterceptor } from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gauges } from "../../core/gauges.js";
+import { boundedKey } from "../../core/keyed.js";
+import { durationMs, readOptions, unlessOff, wholeNumber } from "../../core/options.js";
 import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
+import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
 import { formatAdmission } from "../../grpc/metadata.js";
 import { type ServerGate, serverPipeline } from "../../grpc/server/pipeline-call.js";
 import {
+  callSeen,
   isExempt,
+  type QuotaCall,
+  type ServerCallKey,
   type ServerPolicyOptions,
+  serverKeyOf,
   splitServerOptions,
 } from "../../grpc/server/policy.js";
 import type { CallKind } from "../../grpc/types.js";
@@ -21,11 +28,11 @@ import {
   type AdmissionParts,
   type AdmissionSnapshot,
   type AdmissionWork,
+  type Fairness,
 } from "./admission.js";
 import {
   type AdmissionOptions,
   type AdmissionPoolOptions,
-  type ResolvedAdmissionOptions,
   resolveAdmissionOptions,
 } from "./options.js";
 import { PublishedLevel } from "./published-level.js";
@@ -36,6 +43,35 @@ import { LoadThresholds, PressureShedder, type Shedder } from "./shedders.js";
 const busyLoad = 0.7;
 /** How long a published level holds, in milliseconds. */
 const levelTtlMs = 1_000;
+
+/** Who a caller is, and how long it is remembered what it has used. */
+export interface FairnessOptions {
+  /**
+   * Who a call counts for: one client address without its port (`peer`), a `service` or a `method`, or what a function
+   * returns, such as the name of a tenant. A name that callers choose themselves is no credential: who takes a new one for
+   * each call has used nothing under any. @defaultValue `peer`
+   */
+  readonly by?: ServerCallKey | ((call: QuotaCall) => string);
+  /**
+   * What a caller has used counts for half after so many milliseconds, from 100 to 24 days.
+   * @defaultValue 1_000
+   */
+  readonly halfLifeMs?: number;
+  /**
+   * Of how many callers it is remembered what they have used, a whole number from 1 to 1,000,000. Beyond that, the one that
+   * was seen longest ago is forgotten. @defaultValue 1_000
+   */
+  readonly maxCallers?: number;
+}
+
+/** The options of a server's admission. */
+export interface ServerAdmissionOptions extends AdmissionOptions {
+  /**
+   * Inside a priority, callers that have used most slots of late wait longest and are refused first. It acts only while calls
+   * wait, and not in a pool without a queue. `false`: all callers are one. @defaultValue on, by the address of the caller
+   */
+  readonly fairness?: FairnessOptions | false;
+}
 
 /** The numbers of a server's admission: those of the pool of calls, and beside them the others. */
 export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
@@ -58,13 +94,14 @@ export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";
   readonly takesSlot = true;
+  readonly asksUser: boolean;
   mode: Mode;
   /** Measures how hard pressed this process is. */
   readonly pressure: PressureMeter;
   /** Ends old streams. `undefined` where no age is set. */
   readonly streamAge: StreamAge | undefined;
-  readonly #calls: Admission;
-  readonly #streams: Admission | undefined;
+  readonly #calls: Admission<InboundCall>;
+  readonly #streams: Admission<InboundCall> | undefined;
   readonly #byPressure: PressureShedder | undefined;
   readonly #clock: Clock;
   readonly #callLevel: PublishedLevel | undefined;
@@ -72,9 +109,21 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   /** The level that was published last, and its text: it stands in every answer, and rarely changes. */
   #published = { level: Number.NaN, text: "" };
 
-  constructor(options: ResolvedAdmissionOptions, environment: Environment, mode: Mode = "enforce") {
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  constructor(
+    given: ServerAdmissionOptions,
+    environment: Environment,
+    mode: Mode = "enforce",
+    prefix = "admission",
+  ) {
     this.mode = mode;
     const { clock, random, report } = environment;
+    const { fairness: fairnessGiven = {}, ...own } = readOptions(prefix, given);
+    const options = resolveAdmissionOptions(own, prefix, ["fairness", "mode", "priority"]);
+    const fairness = unlessOff(`${prefix}.fairness`, fairnessGiven, (its, path) =>
+      resolveFairness(its, report, path),
+    );
+    this.asksUser = typeof fairnessGiven === "object" && typeof fairnessGiven.by === "function";
     const { pressure, thresholds, streams } = options;
     this.#clock = clock;
     this.streamAge =
@@ -96,9 +145,12 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       this.#callLevel = new PublishedLevel();
       this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
     }
-    const parts = { saturated: () => meter.saturated(), shedders, report };
-    const pool = (own: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
-      new Admission(own, clock, random, { ...parts, onAnswer: this.#noting(level) });
+    const parts = { saturated: () => meter.saturated(), shedders, report, fairness };
+    const pool = (ofPool: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
+      new Admission<InboundCall>(ofPool, clock, random, {
+        ...parts,
+        onAnswer: this.#noting(level),
+      });
     this.#calls = pool(options, this.#callLevel);
     this.#streams = streams === "together" ? undefined : pool(streams, this.#streamLevel);
   }
@@ -207,7 +259,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     };
   }
 
-  #pool(kind: CallKind): Admission {
+  #pool(kind: CallKind): Admission<InboundCall> {
     return kind === "unary" ? this.#calls : (this.#streams ?? this.#calls);
   }
 
@@ -217,19 +269,32 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 }
 
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+function resolveFairness(
+  given: FairnessOptions,
+  report: ReportError,
+  prefix: string,
+): Fairness<InboundCall> {
+  const options = readOptions(prefix, given, ["by", "halfLifeMs", "maxCallers"]);
+  const { by = "peer", halfLifeMs = 1_000, maxCallers = 1_000 } = options;
+  const keyOf = serverKeyOf(by, report, `${prefix}.by`);
+  return {
+    // A call is asked about several times: before it waits, when it is given a slot, when its slot is given back.
+    callerOf: (inbound) => (inbound.caller ??= boundedKey(keyOf(callSeen(inbound)))),
+    halfLifeMs: durationMs(`${prefix}.halfLifeMs`, halfLifeMs, 100),
+    maxCallers: wholeNumber(`${prefix}.maxCallers`, maxCallers, 1, 1_000_000),
+  };
+}
+
 /**
  * Admission control as an interceptor of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function admission(
-  options: AdmissionOptions & ServerPolicyOptions & EnvironmentOptions = {},
+  options: ServerAdmissionOptions & ServerPolicyOptions & EnvironmentOptions = {},
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "admission");
-  const policy = new AdmissionPolicy(
-    resolveAdmissionOptions(rest, "admission", ["mode", "priority"]),
-    environment,
-    mode,
-  );
+  const policy = new AdmissionPolicy(rest, environment, mode);
   return serverPipeline(environment, { priority, gates: [policy, policy.streamAge] });
 }

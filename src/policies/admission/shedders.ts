@@ -25,6 +25,8 @@ export interface ServerLoad {
   readonly worstWaiting: Priority | undefined;
   /** The next call of the priority is owed a slot (`QueueOptions.minShare`). */
   readonly owed: boolean;
+  /** A call of the same priority waits whose caller has used more of late: that one goes first. @defaultValue never */
+  readonly heavierWaits?: () => boolean;
 }
 
 /** Refuses calls before the queue is full, so that room is left for better ones. It is not asked of `critical` calls. */
@@ -50,8 +52,8 @@ export interface AdmissionThresholds {
 export type ResolvedThresholds = Readonly<Required<AdmissionThresholds>>;
 
 /**
- * Refuses each priority from a load of its own. Not while a lower priority waits, whose calls are evicted first when the
- * queue is full; and no call that is owed a slot.
+ * Refuses each priority from a load of its own. Not while a call waits that is evicted before this one when the queue is
+ * full: of a lower priority, or of a caller that has used more. And no call that is owed a slot.
  */
 export class LoadThresholds implements Shedder {
   readonly #thresholds: ResolvedThresholds;
@@ -68,7 +70,8 @@ export class LoadThresholds implements Shedder {
     };
   }
 
-  judge({ priority }: ShedCall, { load, worstWaiting, owed }: ServerLoad): string | undefined {
+  judge({ priority }: ShedCall, server: ServerLoad): string | undefined {
+    const { load, worstWaiting, owed } = server;
     if (priority === "critical" || owed) return undefined;
     const threshold = this.#thresholds[priority];
     // At a load of 1 the queue is full, which has rules of its own. The tolerance is for a load that equals the threshold
@@ -77,6 +80,7 @@ export class LoadThresholds implements Shedder {
     if (worstWaiting !== undefined && priorityRank[worstWaiting] > priorityRank[priority]) {
       return undefined;
     }
+    if (server.heavierWaits?.() === true) return undefined;
     return this.#reached[priority];
   }
 }

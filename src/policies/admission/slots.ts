@@ -6,6 +6,7 @@ import { fixedLimit, type RampingLimit } from "../limits/limit.js";
 import type { EventLoopBudget } from "./event-loop-budget.js";
 import type { Lateness, TimedCall } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
+import type { CallerUsage } from "./usage.js";
 
 /** What slots are given beside their options. */
 export interface SlotsParts {
@@ -21,6 +22,8 @@ export interface SlotsParts {
   readonly lateness: Lateness;
   /** Called when a slot has been given back. */
   readonly onFree: () => void;
+  /** A caller has used a slot for so many milliseconds more than it was charged; fewer than 0 for less. */
+  readonly onUsed?: (caller: CallerUsage, ms: number, nowMs: number) => void;
 }
 
 /** The slots that calls run in: how many there are, how many are in use, and what the limit learns when one is given back. */
@@ -93,10 +96,15 @@ export class Slots {
     this.#eventLoop?.began();
   }
 
-  /** The permit of a call that has taken a slot. */
-  permit(call: TimedCall, nowMs: number): Permit {
+  /**
+   * The permit of a call that has taken a slot.
+   *
+   * @param caller Whom its use is charged to; `undefined` for nobody.
+   * @param chargedMs What was charged already, in milliseconds.
+   */
+  permit(call: TimedCall, nowMs: number, caller?: CallerUsage, chargedMs = 0): Permit {
     this.#parts.prospects.began(nowMs);
-    return new Slot(this, call, nowMs, this.#taken);
+    return new Slot(this, call, nowMs, this.#taken, caller, chargedMs);
   }
 
   giveBack(nowMs: number = this.#parts.clock.now()): void {
@@ -118,7 +126,7 @@ export class Slots {
   /** For its slots: the call that held one has ended. */
   ended(slot: Slot, outcome: Outcome, ending: Ending | undefined): void {
     const { call, sinceMs, inFlight } = slot;
-    const { clock, retryAfterEstimate, prospects, lateness } = this.#parts;
+    const { clock, retryAfterEstimate, lateness } = this.#parts;
     const nowMs = clock.now();
     const tookMs = nowMs - sinceMs;
     // How long a request took that was refused at a glance, or that was cancelled, is no evidence of how long calls take.
@@ -128,8 +136,7 @@ export class Slots {
     }
     if (ending?.worksOn === undefined) {
       if (!instant) retryAfterEstimate.record(tookMs, call.method);
-      prospects.ended(sinceMs);
-      this.giveBack(nowMs);
+      this.#free(slot, nowMs);
       return;
     }
     // The handler goes on, and holds its slot as before.
@@ -138,9 +145,14 @@ export class Slots {
     retryAfterEstimate.freeWhenOver({ worksOn, kind: call.method }, sinceMs, clock, (lateMs) => {
       if (lateMs !== undefined) lateness.answered(call, lateMs, clock.now());
       this.#abandoned -= 1;
-      prospects.ended(sinceMs);
-      this.giveBack();
+      this.#free(slot, clock.now());
     });
+  }
+
+  #free({ sinceMs, caller, chargedMs }: Slot, nowMs: number): void {
+    this.#parts.prospects.ended(sinceMs);
+    if (caller !== undefined) this.#parts.onUsed?.(caller, nowMs - sinceMs - chargedMs, nowMs);
+    this.giveBack(nowMs);
   }
 
   #fitsRamp(critical: boolean): boolean {
@@ -150,10 +162,12 @@ export class Slots {
 
   /** One more call fits into `count` slots, or a critical one into their headroom. */
   #fits(count: number, critical: boolean): boolean {
-    if (!critical) return this.#taken < count;
+    const { criticalHeadroom, maxConcurrent } = this.#options;
+    // Of a ramp without an end no share can be taken: nothing times infinity is no number.
+    if (!critical || criticalHeadroom === 0) return this.#taken < Math.min(count, maxConcurrent);
     // In floating point 70 × 0.1 is slightly above 7, which would round up to 8.
-    const headroom = Math.ceil(count * this.#options.criticalHeadroom - 1e-9);
-    return this.#taken < Math.min(count + headroom, this.#options.maxConcurrent);
+    const headroom = Math.ceil(count * criticalHeadroom - 1e-9);
+    return this.#taken < Math.min(count + headroom, maxConcurrent);
   }
 }
 
@@ -163,14 +177,25 @@ class Slot extends OncePermit {
   readonly sinceMs: number;
   /** How many calls ran when this one was admitted, itself included. */
   readonly inFlight: number;
+  readonly caller: CallerUsage | undefined;
+  readonly chargedMs: number;
   readonly #slots: Slots;
 
-  constructor(slots: Slots, call: TimedCall, sinceMs: number, inFlight: number) {
+  constructor(
+    slots: Slots,
+    call: TimedCall,
+    sinceMs: number,
+    inFlight: number,
+    caller: CallerUsage | undefined,
+    chargedMs: number,
+  ) {
     super();
     this.#slots = slots;
     this.call = call;
     this.sinceMs = sinceMs;
     this.inFlight = inFlight;
+    this.caller = caller;
+    this.chargedMs = chargedMs;
   }
 
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {

@@ -20,6 +20,11 @@ describe("admission under light load", () => {
     expect(admission.snapshot().admitted[priority]).toBe(1);
   });
 
+  it.each(priorities)("admits %s at once under a learnt limit without headroom", (priority) => {
+    const { enter } = admissionScene({ limit: "adaptive", criticalHeadroom: 0 });
+    expect(enter(priority).fate).toBe("admitted");
+  });
+
   it("takes a permit back exactly once", () => {
     const { admission, enter, enterMany } = admissionScene({ limit: 5 });
     enterMany(2);
@@ -238,7 +243,7 @@ it("shedders are told how loaded the server is, when, who waits, and who is owed
     admission.enter(callOf(priority), () => {});
     clock.advance(1);
   }
-  expect([seen[0], ...seen.slice(3)]).toEqual([
+  expect([seen[0], ...seen.slice(3)]).toMatchObject([
     { load: 0, nowMs: startedMs, worstWaiting: undefined, owed: false },
     { load: 3 / 8, nowMs: startedMs + 3, worstWaiting: undefined, owed: false },
     // Each slot of the four owed low calls a quarter.
