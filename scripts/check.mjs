@@ -104,7 +104,7 @@ const steps = [
   {
     name: "attw",
     needs: "build",
-    run: () => bin("attw", "--pack", ".", "--profile", "esm-only"),
+    run: () => bin("attw", "--pack", ".", "--profile", "strict"),
   },
   { name: "docs", run: () => run(process.execPath, [join("scripts", "docs.mjs"), "--check"]) },
 ];

@@ -23,8 +23,14 @@ const types: Readonly<Record<string, string>> = {
   ".woff2": "font/woff2",
 };
 
-/** Where the page is built, seen from the sources and from the build. */
-const built = fileURLToPath(new URL("../../dist/viewer-page/", import.meta.url));
+/**
+ * Where the page is built, seen from the sources and from the build; `undefined` in a bundle of a format without
+ * `import.meta`, where nobody knows.
+ */
+function builtPage(): string | undefined {
+  const url: string | undefined = import.meta.url;
+  return url === undefined ? undefined : fileURLToPath(new URL("../../dist/viewer-page/", url));
+}
 
 const notBuilt = `<!doctype html>
 <html lang="en">
@@ -37,11 +43,13 @@ const notBuilt = `<!doctype html>
 /**
  * The files of the page by the path of their URL. They are listed here and once, so that no request can name another file.
  */
-export async function pageFiles(folder: string = built): Promise<ReadonlyMap<string, PageFile>> {
+export async function pageFiles(
+  folder: string | undefined = builtPage(),
+): Promise<ReadonlyMap<string, PageFile>> {
   const files = new Map<string, PageFile>();
-  for (const name of await namesIn(folder)) {
+  for (const name of folder === undefined ? [] : await namesIn(folder)) {
     const type = types[extname(name)];
-    const path = join(folder, name);
+    const path = join(folder ?? "", name);
     if (type === undefined || !(await stat(path)).isFile()) continue;
     const url = `/${name.split(sep).join("/")}`;
     files.set(url, { type, lasting: url.startsWith("/assets/"), read: () => readFile(path) });

@@ -2,9 +2,10 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { Metadata } from "@grpc/grpc-js";
 import { InvalidOptionError, oneOf } from "../../core/options.js";
 import { type Priority, priorities } from "../../core/priority.js";
+import { processWide } from "../../core/process-wide.js";
 import { priorityKey } from "../metadata.js";
 
-const storage = new AsyncLocalStorage<Priority>();
+const storage = processWide("ambient priority", () => new AsyncLocalStorage<Priority>());
 
 /** The priority that `withPriority` has set for the running code; `undefined` without one. */
 export function ambientPriority(): Priority | undefined {

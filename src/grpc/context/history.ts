@@ -1,6 +1,7 @@
 import { status as Status } from "@grpc/grpc-js";
 import { type Clock, epochOffsetMs } from "../../core/clock.js";
 import { durationMs, readOptions, wholeNumber } from "../../core/options.js";
+import { processWide } from "../../core/process-wide.js";
 import { notify, type Observer, type ReportError } from "../../core/user-code.js";
 import {
   type CallFacts,
@@ -137,7 +138,7 @@ export class History {
  * The calls of failures, by what the user gets of them: the metadata of a status, which are the same object in the error that
  * grpc-js makes of it, or the error of a guard.
  */
-const failures = new WeakMap<object, KnownCall>();
+const failures = processWide("failures", () => new WeakMap<object, KnownCall>());
 
 /** The call that this is the failure of: the metadata of its status, or the error of a guard. */
 export function callOfFailure(failure: object): KnownCall | undefined {

@@ -6,6 +6,7 @@ import type { ObserveReport } from "../../core/control.js";
 import type { Decision, DecisionCounter, DecisionEvent, PolicyName } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
 import type { Priority } from "../../core/priority.js";
+import { processWide } from "../../core/process-wide.js";
 import { notify, type ReportError, reportSafely } from "../../core/user-code.js";
 import type { Flags } from "../../policies/flags/flags.js";
 import type { Environment } from "../environment.js";
@@ -413,7 +414,7 @@ export class InboundCall implements CurrentCall, TellsFacts {
   }
 }
 
-const storage = new AsyncLocalStorage<InboundCall | undefined>();
+const storage = processWide("inbound call", () => new AsyncLocalStorage<InboundCall | undefined>());
 
 /** The inbound call that the running code serves, for the toolkit's own use. */
 export function currentInbound(): InboundCall | undefined {

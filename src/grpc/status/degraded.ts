@@ -1,5 +1,6 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
 import { shown } from "../../core/options.js";
+import { processWide } from "../../core/process-wide.js";
 import { degradationName } from "../../policies/fallback/chain.js";
 import type { PartialStatus } from "../types.js";
 
@@ -166,7 +167,10 @@ export function markedStatus(
 }
 
 /** Responses that a fallback of this process answered with. */
-const responses = new WeakMap<object, readonly Degradation[]>();
+const responses = processWide(
+  "degraded responses",
+  () => new WeakMap<object, readonly Degradation[]>(),
+);
 
 /** Notes that a fallback answered with this response. */
 export function noteResponse(response: unknown, degradations: readonly Degradation[]): void {

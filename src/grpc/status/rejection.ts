@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { Metadata, status as Status, type StatusObject } from "@grpc/grpc-js";
 import { isReason, type Reason, type RefusalReason } from "../../core/decision.js";
 import type { Refusal } from "../../core/permit.js";
+import { processWide } from "../../core/process-wide.js";
 import { statusCode } from "../../core/status.js";
 import type { Any } from "../../gen/google/protobuf/any.js";
 import { ErrorInfo, QuotaFailure, RetryInfo } from "../../gen/google/rpc/error_details.js";
@@ -117,7 +118,7 @@ export interface Rejection {
  * way to the error that the application catches, but they hand the metadata on as it is. Nothing that a server sends
  * can add an entry.
  */
-const madeHere = new WeakMap<Metadata, Rejection>();
+const madeHere = processWide("local rejections", () => new WeakMap<Metadata, Rejection>());
 
 /**
  * The status of a call that a policy of this process refused.

@@ -1,0 +1,164 @@
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const run = promisify(execFile);
+
+/** What is installed for these tests, with the package as it would be published. It stands outside of the repository. */
+let folder: string;
+/** What the compiler and the bundlers complain about. */
+let compiled: Readonly<Record<string, readonly string[]>>;
+let bundled: readonly string[];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "grpc-weir-consumers-"));
+  await cp(join(root, "test/consumers"), folder, { recursive: true });
+  await run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: folder });
+  const packing = ["pack", root, "--ignore-scripts", "--json", "--pack-destination", folder];
+  const { stdout } = await run("npm", packing);
+  const [packed] = JSON.parse(stdout) as readonly { readonly filename: string }[];
+  const installed = join(folder, "node_modules/grpc-weir");
+  await mkdir(installed);
+  const archive = join(folder, packed?.filename ?? "");
+  await run("tar", ["-xzf", archive, "-C", installed, "--strip-components=1"]);
+  compiled = await printed(process.execPath, "compile.cjs");
+  bundled = await printed(process.execPath, "bundle.cjs");
+}, 300_000);
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+async function output(program: string, ...args: string[]): Promise<string> {
+  // What the test runner sets for its own process would change what the tools do.
+  const { NODE_OPTIONS: _, NODE_ENV: __, VITEST: ___, ...env } = process.env;
+  const { stdout, stderr } = await run(program, args, { cwd: folder, env });
+  return stdout === "" ? stderr : stdout;
+}
+
+async function printed<T>(program: string, ...args: string[]): Promise<T> {
+  return JSON.parse(await output(program, ...args)) as T;
+}
+
+const installed = (path: string) => join(folder, "node_modules", path);
+
+const retried = {
+  answer: "heard hello",
+  runs: 2,
+  priority: "high",
+  nonsense: true,
+  entryPoints: 7,
+};
+
+const oneInstance = {
+  entryPoints: [
+    "grpc-weir",
+    "grpc-weir/client",
+    "grpc-weir/server",
+    "grpc-weir/otel",
+    "grpc-weir/redis",
+    "grpc-weir/testing",
+    "grpc-weir/viewer",
+  ],
+  differences: [],
+};
+
+describe.each([
+  "node10",
+  "node16-commonjs",
+  "node16-esm",
+  "node18-commonjs",
+  "nodenext-commonjs",
+  "nodenext-esm",
+])("TypeScript with the modules of %s", (system) => {
+  it("compiles, and the program runs", { timeout: 60_000 }, async () => {
+    expect(compiled[system]).toEqual([]);
+    expect(await printed(process.execPath, join(system, "main.js"))).toEqual(retried);
+  });
+});
+
+describe("TypeScript for a bundler", () => {
+  it("compiles", () => {
+    const { bundler: errors } = compiled;
+    expect(errors).toEqual([]);
+  });
+});
+
+describe.each(["esbuild", "webpack"])("%s", (bundler) => {
+  it.each(["esm", "commonjs"])("bundles %s", { timeout: 60_000 }, async (program) => {
+    expect(bundled).toEqual([]);
+    const bundle = join(`${bundler}-out`, `${program}.cjs`);
+    expect(await printed(process.execPath, bundle)).toEqual(retried);
+  });
+});
+
+describe("a program that runs its TypeScript", () => {
+  it("with tsx", { timeout: 60_000 }, async () => {
+    const tsx = installed("tsx/dist/cli.mjs");
+    expect(await printed(process.execPath, tsx, "main.ts")).toEqual(retried);
+  });
+
+  it("with ts-node", { timeout: 60_000 }, async () => {
+    const options = JSON.stringify({ module: "commonjs", moduleResolution: "node10" });
+    const args = [installed("ts-node/dist/bin.js"), "-T", "-O", options, "node10/main.ts"];
+    expect(await printed(process.execPath, ...args)).toEqual(retried);
+  });
+});
+
+describe("a test runner without configuration", () => {
+  it("Jest", { timeout: 60_000 }, async () => {
+    const told = await output(process.execPath, installed("jest/bin/jest.js"), "jest.test.cjs");
+    expect(told).toMatch(/Tests: +1 passed, 1 total/);
+  });
+
+  it("Vitest", { timeout: 60_000 }, async () => {
+    const vitest = join(root, "node_modules/vitest/vitest.mjs");
+    const args = ["run", "--root", folder, "--reporter=json", "vitest.spec.ts"];
+    expect(await printed(process.execPath, vitest, ...args)).toMatchObject({
+      numPassedTests: 1,
+      numTotalTests: 1,
+    });
+  });
+});
+
+/** Packages for this platform alone bring them: on others there is nothing to run. */
+const otherRuntimes = process.platform === "linux" && process.arch === "x64";
+const runtimes = {
+  Bun: ["@oven/bun-linux-x64/bin/bun"],
+  Deno: ["@deno/linux-x64-glibc/deno", "run", "--allow-all", "--node-modules-dir=manual"],
+} as const;
+
+describe.runIf(otherRuntimes).each(["Bun", "Deno"] as const)("%s", (name) => {
+  const [program, ...args] = runtimes[name];
+  it.each(["nodenext-esm/main.js", "node10/main.js"])(
+    "runs %s",
+    { timeout: 60_000 },
+    async (main) => {
+      expect(await printed(installed(program), ...args, main)).toEqual(retried);
+    },
+  );
+
+  it("has one instance", { timeout: 60_000 }, async () => {
+    expect(await printed(installed(program), ...args, "one-instance.cjs")).toEqual(oneInstance);
+  });
+});
+
+describe("a process that loads the package by require and by import", () => {
+  it("looks at every entry point", async () => {
+    const manifest: unknown = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+    const { exports: exported } = manifest as { readonly exports: object };
+    const names = Object.keys(exported).filter((subpath) => subpath !== "./package.json");
+    expect(oneInstance.entryPoints).toEqual(names.map((subpath) => `grpc-weir${subpath.slice(1)}`));
+  });
+
+  it.each(["one-instance.cjs", "esbuild-out/both.cjs", "webpack-out/both.cjs"])(
+    "has one instance: %s",
+    { timeout: 60_000 },
+    async (program) => {
+      expect(await printed(process.execPath, program)).toEqual(oneInstance);
+    },
+  );
+});
