@@ -6,7 +6,7 @@ import { epochMs } from "../testing/in-memory/headers.js";
 import { bareStatus, seconds } from "../testing/in-memory/status.js";
 import type { Pick } from "./balancer.js";
 import type { ClientCosts } from "./costs.js";
-import type { ClientEnd, Stream, WireResponse } from "./network.js";
+import type { ClientEnd, Stream, WirePart, WireResponse } from "./network.js";
 import type { LabProcess } from "./process.js";
 
 /** A call that waits for a connection. */
@@ -19,6 +19,8 @@ export interface WaitingCall {
 export interface CallChannel {
   readonly process: LabProcess;
   readonly costs: ClientCosts;
+  /** Why call credentials cannot get a token now; `undefined` while they can. */
+  readonly tokenFailure: string | undefined;
   pick(): Pick;
   wait(call: WaitingCall): void;
   waitNoLonger(call: WaitingCall): void;
@@ -31,6 +33,8 @@ export interface CallSetup {
   readonly deadline: Date | number;
   readonly host: string;
   readonly number: number;
+  /** The answer is a stream of messages. */
+  readonly streaming: boolean;
   /** Whether the call ends itself at its deadline. @defaultValue true */
   readonly timed?: boolean;
 }
@@ -39,7 +43,7 @@ export interface CallSetup {
 const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * A unary call of a channel, below all interceptors. What policies see of it is what they see of grpc-js: statuses and
+ * A call of a channel with a single request, below all interceptors. What policies see of it is what they see of grpc-js: statuses and
  * their texts, the peer, headers and trailers. The request is sent when the call is half-closed.
  */
 export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
@@ -52,6 +56,10 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
   #halfClosed = false;
   #stream: Stream | undefined;
   #ended = false;
+  /** Messages of a stream that nobody has asked for yet, how many were asked for, and what comes after the last. */
+  readonly #unread: Buffer[] = [];
+  #reads = 0;
+  #last: StatusObject | undefined;
 
   constructor(setup: CallSetup) {
     this.#setup = setup;
@@ -78,7 +86,11 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
   }
 
   /** A single response is read without being asked for. */
-  startRead(): void {}
+  startRead(): void {
+    if (!this.#setup.streaming) return;
+    this.#reads += 1;
+    nextTick(readOn, this);
+  }
 
   cancelWithStatus(code: Status, details: string): void {
     if (this.#ended) return;
@@ -96,7 +108,7 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
     return this.#setup.number;
   }
 
-  /** Nothing in the lab has credentials. */
+  /** Credentials of the channel alone. */
   setCredentials(): void {}
 
   getAuthContext(): null {
@@ -107,11 +119,37 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
     this.#send();
   }
 
+  received({ headers, message }: WirePart): void {
+    if (this.#ended) return;
+    if (headers !== undefined) this.#listener?.onReceiveMetadata(headers);
+    if (message === undefined) return;
+    const { process, costs } = this.#setup.channel;
+    process.spend(costs.message);
+    this.#unread.push(message);
+    this.readOn();
+  }
+
+  /** Hands on messages of a stream as they are asked for, and then the status. */
+  readOn(): void {
+    while (this.#reads > 0 && !this.#ended) {
+      const message = this.#unread.shift();
+      if (message === undefined) break;
+      this.#reads -= 1;
+      this.#listener?.onReceiveMessage(message);
+    }
+    if (this.#last !== undefined && this.#unread.length === 0) this.#end(this.#last);
+  }
+
   answered({ headers, message, status }: WireResponse): void {
     if (this.#ended) return;
     const { process, costs } = this.#setup.channel;
     process.spend(costs.receive);
     const listener = this.#listener;
+    if (this.#setup.streaming) {
+      this.#last = status;
+      this.readOn();
+      return;
+    }
     if (headers !== undefined) listener?.onReceiveMetadata(headers);
     if (message !== undefined && !this.#ended) listener?.onReceiveMessage(message);
     this.#end(status);
@@ -125,15 +163,20 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
     const metadata = this.#metadata;
     const message = this.#message;
     if (this.#ended || !this.#halfClosed || metadata === undefined || message === undefined) return;
-    const { channel, path, host, deadline } = this.#setup;
+    const { channel, path, host, deadline, streaming } = this.#setup;
     const picked = channel.pick();
-    if (picked.kind === "ready") {
+    if (picked.kind === "ready" && channel.tokenFailure !== undefined) {
+      const error = channel.tokenFailure;
+      const details = `Getting metadata from plugin failed with error: ${error}`;
+      this.#endSoon(bareStatus(Status.UNKNOWN, details));
+    } else if (picked.kind === "ready") {
       channel.process.spend(channel.costs.send);
       const dueMs = deadline.valueOf();
       const endless = dueMs === Number.POSITIVE_INFINITY;
       const leftMs = Math.ceil(Math.max(0, dueMs - channel.process.wallNow()));
       const timeoutMs = endless ? undefined : leftMs;
-      this.#stream = picked.connection.open(this, { path, host, metadata, timeoutMs, message });
+      const request = { path, host, metadata, timeoutMs, message, streaming };
+      this.#stream = picked.connection.request(this, request);
     } else if (picked.kind === "queue" || metadata.getOptions().waitForReady === true) {
       channel.wait(this);
     } else this.#endSoon(bareStatus(Status.UNAVAILABLE, picked.details));
@@ -172,6 +215,8 @@ export class LabCall implements ChannelCall, ClientEnd, WaitingCall {
     this.#listener?.onReceiveStatus(status);
   }
 }
+
+const readOn = (call: LabCall): void => call.readOn();
 
 /** The metadata of an answer that consists of trailers: the HTTP headers stand among them. */
 export function trailersOnly(metadata: Metadata | null | undefined): Metadata {

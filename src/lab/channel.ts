@@ -20,6 +20,10 @@ export interface ChannelSetup {
   readonly options: ClientOptions;
   /** Retries by the channel, as from a service config. */
   readonly retryPolicy?: RetryPolicy | undefined;
+  /** The methods that answer with a stream of messages, as `lab.Service/Method`. @defaultValue none */
+  readonly streams?: ReadonlySet<string> | undefined;
+  /** How long it takes to resolve the name, in milliseconds. Nothing connects before. @defaultValue 0 */
+  readonly resolveMs?: number | undefined;
 }
 
 interface Watcher {
@@ -32,11 +36,17 @@ interface Watcher {
 export class LabChannel implements Channel, CallChannel {
   readonly process: LabProcess;
   readonly costs: ClientCosts;
+  /** Why call credentials cannot get a token now; `undefined` while they can. */
+  tokenFailure: string | undefined;
   readonly #subchannels: readonly Subchannel[];
   readonly #balancer: Balancer;
   readonly #target: string;
   readonly #retryPolicy: RetryPolicy | undefined;
   readonly #throttle: RetryThrottle | undefined;
+  readonly #streams: ReadonlySet<string> | undefined;
+  readonly #resolveMs: number;
+  /** Whether it is known where the target is. */
+  #resolution: "none" | "pending" | "done";
   readonly #watchers = new Set<Watcher>();
   readonly #waiting = new Set<WaitingCall>();
   #told: connectivityState = connectivityState.IDLE;
@@ -61,6 +71,9 @@ export class LabChannel implements Channel, CallChannel {
         : new RoundRobin(this.#subchannels);
     this.#retryPolicy = setup.retryPolicy;
     this.#throttle = setup.retryPolicy && new RetryThrottle(setup.retryPolicy);
+    this.#streams = setup.streams;
+    this.#resolveMs = setup.resolveMs ?? 0;
+    this.#resolution = this.#resolveMs > 0 ? "none" : "done";
   }
 
   createCall(
@@ -72,15 +85,24 @@ export class LabChannel implements Channel, CallChannel {
   ): ChannelCall {
     if (this.#closed) throw new Error("Channel has been shut down");
     this.#calls += 1;
-    const setup = { channel: this, path, deadline, host: host ?? "lab", number: this.#calls };
+    const setup = {
+      channel: this,
+      path,
+      deadline,
+      host: host ?? "lab",
+      number: this.#calls,
+      streaming: this.#streams?.has(path.slice(1)) ?? false,
+    };
     return this.#retryPolicy === undefined || this.#throttle === undefined
       ? new LabCall(setup)
       : new RetryingCall(setup, this.#retryPolicy, this.#throttle);
   }
 
   pick(): Pick {
-    if (!this.#closed) return this.#balancer.pick();
-    return { kind: "failed", details: "Channel closed before call started" };
+    if (this.#closed) return { kind: "failed", details: "Channel closed before call started" };
+    if (this.#resolution === "done") return this.#balancer.pick();
+    this.#connect();
+    return { kind: "queue" };
   }
 
   wait(call: WaitingCall): void {
@@ -103,8 +125,8 @@ export class LabChannel implements Channel, CallChannel {
   }
 
   getConnectivityState(tryToConnect: boolean): connectivityState {
-    const state = this.#closed ? connectivityState.SHUTDOWN : this.#balancer.state;
-    if (tryToConnect && !this.#closed) this.#balancer.connect();
+    const state = this.#state;
+    if (tryToConnect && !this.#closed) this.#connect();
     return state;
   }
 
@@ -137,6 +159,24 @@ export class LabChannel implements Channel, CallChannel {
       this.#pickAgain();
     }
   };
+
+  get #state(): connectivityState {
+    if (this.#closed) return connectivityState.SHUTDOWN;
+    return this.#resolution === "pending" ? connectivityState.CONNECTING : this.#balancer.state;
+  }
+
+  #connect(): void {
+    if (this.#resolution === "done") this.#balancer.connect();
+    if (this.#resolution !== "none") return;
+    this.#resolution = "pending";
+    this.process.schedule(this.#resolveMs, () => {
+      this.#resolution = "done";
+      if (this.#closed) return;
+      this.#balancer.connect();
+      this.#tellState();
+    });
+    this.#tellState();
+  }
 
   #tellState(): void {
     const state = this.getConnectivityState(false);

@@ -15,10 +15,11 @@ import { type ChannelSetup, LabChannel } from "./channel.js";
 type Properties = CallProperties<Buffer, Buffer>;
 type Definition = Properties["methodDefinition"];
 
-/** What the caller of a unary call gets, once. */
-export type UnaryEnd = (status: StatusObject, response: Buffer | undefined) => void;
+/** What the caller gets, once: the status, and the last message. */
+export type RequestEnd = (status: StatusObject, response: Buffer | undefined) => void;
 
-export interface UnaryCall {
+/** A call with a single request. */
+export interface ClientRequest {
   /** `lab.Service/Method`. */
   readonly method: string;
   readonly metadata?: Metadata;
@@ -33,27 +34,34 @@ export const payload = Buffer.from("lab");
 export class LabClient {
   readonly channel: LabChannel;
   readonly #options: ClientOptions;
+  readonly #streams: ReadonlySet<string> | undefined;
 
   constructor(setup: ChannelSetup) {
+    this.#streams = setup.streams;
     this.channel = new LabChannel(setup);
     this.#options = setup.options;
   }
 
-  /** Makes a call. `ended` is called when it has ended. */
-  unary({ method, metadata = new Metadata(), deadline }: UnaryCall, ended: UnaryEnd): ClientCall {
+  /** Makes a call. All messages of a stream are read. `ended` is called when it has ended. */
+  request(
+    { method, metadata = new Metadata(), deadline }: ClientRequest,
+    ended: RequestEnd,
+  ): ClientCall {
+    const streaming = this.#streams?.has(method) ?? false;
     const callOptions: CallOptions = deadline === undefined ? {} : { deadline };
     const given: Properties = {
       argument: payload,
       metadata,
       call: noSurface,
       channel: this.channel,
-      methodDefinition: definitionOf(method),
+      methodDefinition: definitionOf(method, streaming),
       callOptions,
     };
     const properties: Properties = this.#options.callInvocationTransformer?.(given) ?? given;
     const call = this.#callOf(properties);
-    const caller = new Caller(ended);
+    const caller = new Caller(ended, streaming ? () => call.startRead() : undefined);
     call.start(properties.metadata, caller);
+    if (streaming) call.startRead();
     call.sendMessage(properties.argument);
     call.halfClose();
     return call;
@@ -68,7 +76,9 @@ export class LabClient {
       const { deadline = Number.POSITIVE_INFINITY, host, parent = null, propagate_flags } = options;
       const { path } = methodDefinition;
       const call = channel.createCall(path, deadline, host, parent, propagate_flags);
-      return new BaseUnaryCall(call, methodDefinition);
+      return methodDefinition.responseStream
+        ? new BaseCall(call, methodDefinition)
+        : new BaseUnaryCall(call, methodDefinition);
     };
     const first = interceptors.reduceRight<NextCall>(
       (next, interceptor) => (options) => interceptor(options, next),
@@ -91,11 +101,11 @@ function interceptorsOf(
 const asItIs = (message: Buffer): Buffer => message;
 
 /** As in grpc-js, each call has its own object, which interceptors may change. */
-function definitionOf(method: string): Definition {
+function definitionOf(method: string, responseStream: boolean): Definition {
   return {
     path: `/${method}`,
     requestStream: false,
-    responseStream: false,
+    responseStream,
     requestSerialize: asItIs,
     responseDeserialize: asItIs,
   };
@@ -118,18 +128,22 @@ const noSurface = new NoSurface();
 
 /** The listener of the caller: it keeps the response until the status comes. */
 class Caller implements ClientListener {
-  readonly #ended: UnaryEnd;
+  readonly #ended: RequestEnd;
+  /** Reads the next message of a stream. */
+  readonly #readNext: (() => void) | undefined;
   #response: Buffer | undefined;
   #done = false;
 
-  constructor(ended: UnaryEnd) {
+  constructor(ended: RequestEnd, readNext: (() => void) | undefined) {
     this.#ended = ended;
+    this.#readNext = readNext;
   }
 
   onReceiveMetadata(): void {}
 
   onReceiveMessage(message: unknown): void {
     if (Buffer.isBuffer(message)) this.#response = message;
+    this.#readNext?.();
   }
 
   onReceiveStatus(status: StatusObject): void {
@@ -139,11 +153,8 @@ class Caller implements ClientListener {
   }
 }
 
-/**
- * The call below the last interceptor, as grpc-js makes it for a unary method: it serializes, and a call that fails
- * without a message gives the listener a message of null before the status.
- */
-class BaseUnaryCall implements ClientCall {
+/** The call below the last interceptor, as grpc-js makes it: it serializes. */
+class BaseCall implements ClientCall {
   readonly #call: ChannelCall;
   readonly #definition: Definition;
 
@@ -153,19 +164,13 @@ class BaseUnaryCall implements ClientCall {
   }
 
   start(metadata: Metadata, listener: Partial<ClientListener> = {}): void {
-    let answered = false;
     this.#call.start(metadata, {
       onReceiveMetadata: (headers) => listener.onReceiveMetadata?.(headers),
       onReceiveMessage: (message: Buffer) => {
-        answered = true;
         listener.onReceiveMessage?.(this.#definition.responseDeserialize(message));
       },
-      onReceiveStatus: (status) => {
-        if (!answered) listener.onReceiveMessage?.(null);
-        listener.onReceiveStatus?.(status);
-      },
+      onReceiveStatus: (status) => listener.onReceiveStatus?.(status),
     });
-    this.#call.startRead();
   }
 
   sendMessageWithContext(context: MessageContext, message: Buffer): void {
@@ -203,5 +208,24 @@ class BaseUnaryCall implements ClientCall {
 
   getAuthContext(): ReturnType<ClientCall["getAuthContext"]> {
     return this.#call.getAuthContext();
+  }
+}
+
+/** For a unary method: a call that fails without a message gives the listener a message of null before the status. */
+class BaseUnaryCall extends BaseCall {
+  override start(metadata: Metadata, listener: Partial<ClientListener> = {}): void {
+    let answered = false;
+    super.start(metadata, {
+      onReceiveMetadata: (headers) => listener.onReceiveMetadata?.(headers),
+      onReceiveMessage: (message) => {
+        answered = true;
+        listener.onReceiveMessage?.(message);
+      },
+      onReceiveStatus: (status) => {
+        if (!answered) listener.onReceiveMessage?.(null);
+        listener.onReceiveStatus?.(status);
+      },
+    });
+    this.startRead();
   }
 }

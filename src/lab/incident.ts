@@ -1,6 +1,7 @@
 import { bareCosts } from "./costs.js";
 import type { LoadOptions } from "./load.js";
 import type { NetworkOptions } from "./network.js";
+import type { CpuQuota } from "./process.js";
 
 /** What the handlers of an incident do. */
 export type Work =
@@ -9,7 +10,9 @@ export type Work =
   /** They compute a little, and wait for a dependency of their server's that serves `size` calls at a time. */
   | { readonly kind: "pool"; readonly size: number; readonly ms: number }
   /** They compute a little, and wait for something that serves any number of calls. */
-  | { readonly kind: "wait"; readonly ms: number };
+  | { readonly kind: "wait"; readonly ms: number }
+  /** They answer with a stream of so many messages, one each `everyMs` milliseconds. */
+  | { readonly kind: "stream"; readonly messages: number; readonly everyMs: number };
 
 /** What handlers that wait compute, in milliseconds. */
 export const computeMs = 0.1;
@@ -20,6 +23,15 @@ export interface IncidentPhase {
   readonly ms: number;
   /** The load as a multiple of the usual one. @defaultValue 1 */
   readonly load?: number;
+}
+
+/** Servers that those before them call. */
+export interface Tier {
+  /** @defaultValue 1 */
+  readonly servers?: number;
+  readonly work: Work;
+  /** The right number for a fixed limit of running calls in each server. */
+  readonly fixedLimit: number;
 }
 
 /** Something that happens to clients and servers, as data. */
@@ -37,45 +49,91 @@ export interface Incident {
   /** How many of the servers each client connects to. @defaultValue all */
   readonly subsetSize?: number;
   readonly work: Work;
+  /** Methods whose handlers do something else, by name, as `lab.Service/Method`. @defaultValue none */
+  readonly works?: Readonly<Record<string, Work>>;
+  /**
+   * The tiers behind the servers. A handler does its own work, calls the next tier with the deadline of `load`, and ends
+   * as that call ends. @defaultValue none
+   */
+  readonly behind?: readonly Tier[];
   readonly load: LoadOptions;
+  /** Users of another kind beside those of `load`. @defaultValue none */
+  readonly others?: readonly LoadOptions[];
   readonly phases: readonly IncidentPhase[];
   /** @defaultValue `round_robin` */
   readonly balancing?: "pick_first" | "round_robin";
   readonly network?: NetworkOptions;
   /** The right number for a fixed limit of running calls in each server. */
   readonly fixedLimit: number;
+  /** So many of the servers, the first ones, have no policies, whoever is compared. @defaultValue 0 */
+  readonly bareServers?: number;
+  /** How long clients take to resolve the name of the target, in milliseconds. @defaultValue 0 */
+  readonly resolveMs?: number;
+  /** The greatest age of a connection, in milliseconds; what runs on it then may end. @defaultValue for ever */
+  readonly maxConnectionAgeMs?: number;
+  /** In the first `ms` milliseconds of a process of a server, everything costs it `factor` times as much CPU. @defaultValue never */
+  readonly coldStart?: { readonly ms: number; readonly factor: number };
   /**
    * More is asked for than can be done: what is refused is a choice, and the fixed limit with the right number is a peer to
    * be measured by. @defaultValue false
    */
   readonly overload?: boolean;
+  /** Under overload, whether there is room for all critical calls. @defaultValue true */
+  readonly criticalFits?: boolean;
   /** What happens besides the load, in any order. @defaultValue nothing */
   readonly events?: readonly IncidentEvent[];
 }
 
-/** Something that happens to a server at a time. */
+/** Something that happens at a time: to servers, or to the processes of clients. */
 export type IncidentEvent = {
   /** In milliseconds since the beginning of the first phase. */
   readonly atMs: number;
-  /** Which server, from 0. @defaultValue every one */
+} & (ServerEvent | ClientEvent);
+
+export type ServerEvent = {
+  /** Which server of its tier, from 0. @defaultValue every one */
   readonly server?: number;
+  /** 0 for those that clients call, and 1 for the first tier behind them. @defaultValue 0 */
+  readonly tier?: number;
 } & (
   | {
       /**
        * - `kill`: the process dies.
        * - `start`: a new process takes its address.
+       * - `drain`: it takes no more calls, ends those that it has, and exits.
        * - `cut`: its connections break.
+       * - `vanish`: nothing gets to it and back any more, and nobody is told.
+       * - `appear`: the way to it is free again.
        */
-      readonly event: "kill" | "start" | "cut";
+      readonly event: "kill" | "start" | "drain" | "cut" | "vanish" | "appear";
     }
   /** The process stops for so long, as for a garbage collection. */
   | { readonly event: "block"; readonly ms: number }
   /** The process gets this share of its CPU, above 0, up to 1. */
   | { readonly event: "squeeze"; readonly cpuShare: number }
-  /** Its work takes so many times as long. */
-  | { readonly event: "slow"; readonly factor: number }
-  /** This share of the calls, from 0 to 1, fails with UNAVAILABLE when it would be answered. */
-  | { readonly event: "fail"; readonly share: number }
+  /** The process gets so much CPU in each period, and stops when it is used up; `null` for as much as there is. */
+  | { readonly event: "quota"; readonly quota: CpuQuota | null }
+  /** Its work, or that for one method, takes so many times as long. */
+  | { readonly event: "slow"; readonly factor: number; readonly method?: string }
+  /** This share of its calls, or of those of one method, from 0 to 1, fails with UNAVAILABLE when it would be answered. */
+  | { readonly event: "fail"; readonly share: number; readonly method?: string }
+  /** Messages to it and back take so much longer. */
+  | { readonly event: "delay"; readonly ms: number }
+);
+
+export type ClientEvent = {
+  /** Which client, from 0. @defaultValue every one */
+  readonly client?: number;
+} & (
+  | {
+      /**
+       * - `tokens-fail`: call credentials cannot get a token.
+       * - `tokens-work`: they can again.
+       */
+      readonly event: "tokens-fail" | "tokens-work";
+    }
+  /** The wall clock is set so much ahead, or back where it is negative. */
+  | { readonly event: "step-clock"; readonly ms: number }
 );
 
 /** How many calls a second so many servers can serve at most, without the toolkit. */
@@ -83,6 +141,6 @@ export function capacity(work: Work, servers = 1): number {
   const { accept, answer } = bareCosts.server;
   if (work.kind === "cpu") return (servers * 1_000) / (work.ms + accept + answer);
   const byCpu = 1_000 / (computeMs + accept + answer);
-  if (work.kind === "wait") return servers * byCpu;
+  if (work.kind === "wait" || work.kind === "stream") return servers * byCpu;
   return servers * Math.min(byCpu, (work.size * 1_000) / work.ms);
 }

@@ -5,6 +5,12 @@ import { LoopDelay } from "../policies/pressure/server-process-reader.js";
 import { type Timed, TimeQueue } from "../testing/clock/time-queue.js";
 import type { Happening, World } from "./world.js";
 
+/** CPU that a container may use in each period, as the quota of a cgroup. When it is used up, the process stops until the next. */
+export interface CpuQuota {
+  readonly periodMs: number;
+  readonly cpuMs: number;
+}
+
 export interface ProcessOptions {
   /** What the wall clock shows when the world begins, in milliseconds since the epoch. @defaultValue 1_750_000_000_000 */
   readonly wallStartMs?: number;
@@ -48,7 +54,7 @@ export class LabProcess implements Clock, Happening {
   readonly order: number;
   place = -1;
   readonly #world: World;
-  readonly #wallStartMs: number;
+  #wallStartMs: number;
   readonly #timers = new TimeQueue<Planned>();
   readonly #inputs = new TimeQueue<Planned>();
   #checks: Check[] = [];
@@ -64,6 +70,11 @@ export class LabProcess implements Clock, Happening {
   #busyMs = 0;
   #cpuMs = 0;
   #cpuShare = 1;
+  #costFactor = 1;
+  #quota: CpuQuota | undefined;
+  /** The period of the quota that runs, by its number, and what was used of it. */
+  #period = 0;
+  #periodCpuMs = 0;
   #running = false;
   #alive = true;
   /** Made when somebody first wants to be told: most processes are never killed. */
@@ -118,10 +129,30 @@ export class LabProcess implements Clock, Happening {
 
   /** The work that runs costs `cpuMs` milliseconds of CPU. */
   spend(cpuMs: number): void {
-    const tookMs = cpuMs / this.#cpuShare;
-    this.#nowMs += tookMs;
-    this.#busyMs += tookMs;
-    this.#cpuMs += cpuMs;
+    const costMs = cpuMs * this.#costFactor;
+    const startMs = this.#nowMs;
+    if (this.#quota === undefined) this.#nowMs += costMs / this.#cpuShare;
+    else this.#spendQuota(costMs / this.#cpuShare, this.#quota);
+    this.#busyMs += this.#nowMs - startMs;
+    this.#cpuMs += costMs;
+  }
+
+  #spendQuota(costMs: number, { periodMs, cpuMs }: CpuQuota): void {
+    let leftMs = costMs;
+    for (;;) {
+      const period = Math.floor(this.#nowMs / periodMs);
+      if (period > this.#period) {
+        this.#period = period;
+        this.#periodCpuMs = 0;
+      }
+      const tookMs = Math.min(leftMs, cpuMs - this.#periodCpuMs);
+      this.#nowMs += tookMs;
+      this.#periodCpuMs += tookMs;
+      leftMs -= tookMs;
+      if (this.#periodCpuMs < cpuMs) return;
+      this.#nowMs = Math.max(this.#nowMs, (this.#period + 1) * periodMs);
+      if (leftMs <= 0) return;
+    }
   }
 
   /** Input arrives at the process at `atMs`. It is read in the poll phase, by `task`. */
@@ -146,13 +177,28 @@ export class LabProcess implements Clock, Happening {
     if (!this.#alive) return;
     this.#nowMs = Math.max(this.#nowMs, this.#world.nowMs);
     this.#beginPoll();
-    this.spend(ms * this.#cpuShare);
+    this.spend((ms * this.#cpuShare) / this.#costFactor);
     if (!this.#running) this.settle();
   }
 
   /** Sets which share of the CPU the process gets, above 0, up to 1. Other programs of the machine take the rest. */
   set cpuShare(share: number) {
     this.#cpuShare = share;
+  }
+
+  /** Sets how many times as much CPU everything costs, above 0: code that is not compiled yet takes more. */
+  set costFactor(factor: number) {
+    this.#costFactor = factor;
+  }
+
+  /** Sets the quota of CPU of the container; `undefined` for none. */
+  set quota(quota: CpuQuota | undefined) {
+    this.#quota = quota;
+  }
+
+  /** The wall clock is set so many milliseconds ahead, or back where it is negative. */
+  stepClock(ms: number): void {
+    this.#wallStartMs += ms;
   }
 
   /** How long the process was busy, in milliseconds since it was started. */

@@ -44,7 +44,7 @@ export class RetryThrottle {
 
 const jitter = 0.2;
 
-/** A unary call whose channel has a retry policy. The layers above see one call, and one status. */
+/** A call whose channel has a retry policy. The layers above see one call, and one status. */
 export class RetryingCall implements ChannelCall {
   readonly #setup: CallSetup;
   readonly #policy: RetryPolicy;
@@ -55,6 +55,7 @@ export class RetryingCall implements ChannelCall {
   #message: Buffer | undefined;
   #attempt: LabCall | undefined;
   #attempts = 0;
+  #reads = 0;
   #backoffMs: number;
   #cancelTimer: CancelTask = () => {};
   #cancelWait: CancelTask = () => {};
@@ -87,7 +88,10 @@ export class RetryingCall implements ChannelCall {
     this.#try();
   }
 
-  startRead(): void {}
+  startRead(): void {
+    this.#reads += 1;
+    this.#attempt?.startRead();
+  }
 
   cancelWithStatus(code: Status, details: string): void {
     if (this.#ended) return;
@@ -134,6 +138,7 @@ export class RetryingCall implements ChannelCall {
       },
       onReceiveStatus: (status) => this.#judge(status),
     });
+    for (let read = 0; read < this.#reads; read += 1) attempt.startRead();
     attempt.sendMessageWithContext({}, message);
     attempt.halfClose();
   }

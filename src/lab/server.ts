@@ -11,7 +11,7 @@ import type { PartialStatus, ServerCall, ServerCallListener } from "../grpc/type
 import { trailersOnly } from "./call.js";
 import { payload } from "./client.js";
 import type { ServerCosts } from "./costs.js";
-import type { Listener, Network, ServerEnd, Stream, WireRequest } from "./network.js";
+import type { Connection, Listener, Network, ServerEnd, Stream, WireRequest } from "./network.js";
 import type { LabProcess } from "./process.js";
 
 /** A call as its handler sees it. */
@@ -22,8 +22,11 @@ export interface HandlerCall {
   readonly process: LabProcess;
   /** Whether the call has ended before its handler answered: nobody hears the answer. */
   readonly cancelled: boolean;
+  /** Sends a message of a stream, and goes on. */
+  send(): void;
+  /** Ends the call with OK: a unary one with a message. */
   answer(): void;
-  fail(code: Status, details: string): void;
+  fail(code: Status, details: string, metadata?: Metadata): void;
 }
 
 export type Handler = (call: HandlerCall) => void;
@@ -38,17 +41,30 @@ export interface ServerSetup {
   readonly handler: Handler;
   /** Called for each request that has arrived. */
   readonly onRequest?: () => void;
+  /**
+   * How old connections become, in milliseconds, as `grpc.max_connection_age_ms`: then the server takes no more calls on
+   * one, and those that run go on. Without the jitter of grpc-js. @defaultValue for ever
+   */
+  readonly maxConnectionAgeMs?: number | undefined;
+}
+
+/** The part of a grpc-js server that a drain needs. */
+export interface DrainableServer {
+  tryShutdown(callback: (error?: Error) => void): void;
+  forceShutdown(): void;
 }
 
 type Definition = ServerMethodDefinition<Buffer, Buffer>;
 
 const asItIs = (message: Buffer): Buffer => message;
 
-/** A server as grpc-js makes it of its options, with one handler for all unary methods. */
-export class LabServer implements Listener {
+/** A server as grpc-js makes it of its options, with one handler for all methods. Requests have a single message. */
+export class LabServer implements Listener, DrainableServer {
   readonly process: LabProcess;
   readonly #setup: ServerSetup;
-  readonly #calls: OpenCalls = { count: 0 };
+  #listening = true;
+  #running = 0;
+  #onIdle: (() => void) | undefined;
 
   constructor(setup: ServerSetup) {
     this.process = setup.process;
@@ -58,12 +74,39 @@ export class LabServer implements Listener {
 
   /** How many calls have come and not ended. */
   get open(): number {
-    return this.#calls.count;
+    return this.#running;
   }
 
-  accept(): void {
-    this.process.spend(this.#setup.costs.connect);
+  get listening(): boolean {
+    return this.#listening;
   }
+
+  accept(connection: Connection): void {
+    const { costs, maxConnectionAgeMs } = this.#setup;
+    this.process.spend(costs.connect);
+    if (maxConnectionAgeMs === undefined) return;
+    this.process.schedule(maxConnectionAgeMs, () => connection.goAway());
+  }
+
+  /** Takes no more connections and calls, and calls back when those that run have ended. */
+  tryShutdown(callback: (error?: Error) => void): void {
+    this.#listening = false;
+    const { network, address } = this.#setup;
+    for (const connection of network.connectionsTo(address)) {
+      if (connection.listener === this) connection.goAway();
+    }
+    this.#onIdle = callback;
+    if (this.#running === 0) nextTick(callback);
+  }
+
+  forceShutdown(): void {
+    this.process.kill();
+  }
+
+  readonly #callEnded = (): void => {
+    this.#running -= 1;
+    if (this.#running === 0) this.#onIdle?.();
+  };
 
   serve(stream: Stream, request: WireRequest): void {
     const { costs, interceptors, handler, onRequest } = this.#setup;
@@ -73,22 +116,18 @@ export class LabServer implements Listener {
     const definition: Definition = {
       path: request.path,
       requestStream: false,
-      responseStream: false,
+      responseStream: request.streaming,
       requestDeserialize: asItIs,
       responseSerialize: asItIs,
     };
-    const base = new LabServerCall(this.process, costs, stream, request, this.#calls);
+    this.#running += 1;
+    const base = new LabServerCall(this.process, costs, stream, request, this.#callEnded);
     const call = interceptors.reduce<ServerCall>(
       (below, interceptor) => interceptor(definition, below),
       base,
     );
-    call.start(new RunningHandler(this.process, base, call, request.path, handler));
+    call.start(new RunningHandler(this.process, base, call, request, handler));
   }
-}
-
-/** How many calls of a server have not ended. */
-interface OpenCalls {
-  count: number;
 }
 
 /** The call of a server nearest to the wire, below all interceptors. */
@@ -99,8 +138,8 @@ class LabServerCall implements ServerCall, ServerEnd {
   readonly #costs: ServerCosts;
   readonly #stream: Stream;
   readonly #request: WireRequest;
-  readonly #calls: OpenCalls;
   readonly #deadline: number;
+  readonly #onEnd: () => void;
   #cancelTimer: CancelTask | undefined;
   #listener: ServerCallListener | undefined;
   /** What the next read gets. */
@@ -115,11 +154,10 @@ class LabServerCall implements ServerCall, ServerEnd {
     costs: ServerCosts,
     stream: Stream,
     request: WireRequest,
-    calls: OpenCalls,
+    onEnd: () => void,
   ) {
     this.#process = process;
-    this.#calls = calls;
-    calls.count += 1;
+    this.#onEnd = onEnd;
     this.#costs = costs;
     this.#stream = stream;
     this.#request = request;
@@ -159,13 +197,22 @@ class LabServerCall implements ServerCall, ServerEnd {
   }
 
   sendMetadata(metadata: Metadata): void {
-    if (!this.#ended) this.#headers ??= metadata.clone();
+    if (this.#ended || this.#headers !== undefined) return;
+    this.#headers = metadata.clone();
+    if (this.#request.streaming) this.#push(undefined);
   }
 
   sendMessage(message: unknown, callback: () => void): void {
     if (this.#ended) return;
-    this.#headers ??= new Metadata();
-    if (Buffer.isBuffer(message)) this.#response = message;
+    const bytes = Buffer.isBuffer(message) ? message : undefined;
+    if (this.#request.streaming) {
+      this.sendMetadata(new Metadata());
+      this.#process.spend(this.#costs.message);
+      this.#push(bytes);
+    } else {
+      this.#headers ??= new Metadata();
+      this.#response = bytes;
+    }
     nextTick(callback);
   }
 
@@ -213,12 +260,17 @@ class LabServerCall implements ServerCall, ServerEnd {
     this.#send({ code: Status.DEADLINE_EXCEEDED, details: "Deadline exceeded" });
   }
 
+  #push(message: Buffer | undefined): void {
+    const headers = message === undefined ? this.#headers : undefined;
+    this.#stream.connection.push(this.#stream, { headers, message });
+  }
+
   #send({ code, details, metadata }: PartialStatus): void {
     const headers = this.#headers;
     const trailers =
       headers === undefined ? trailersOnly(metadata) : (metadata?.clone() ?? new Metadata());
     this.#stream.connection.answer(this.#stream, {
-      headers,
+      headers: this.#request.streaming ? undefined : headers,
       message: this.#response,
       status: { code, details: details ?? "", metadata: trailers },
     });
@@ -227,8 +279,8 @@ class LabServerCall implements ServerCall, ServerEnd {
 
   #end(): void {
     this.#ended = true;
-    this.#calls.count -= 1;
     this.#cancelTimer?.();
+    this.#onEnd();
     nextTick(tellEnd, this);
   }
 
@@ -239,15 +291,16 @@ class LabServerCall implements ServerCall, ServerEnd {
   }
 }
 
+const noThen = (): void => {};
 const readNext = (call: LabServerCall): void => call.readNext();
 const tellEnd = (call: LabServerCall): void => call.tellEnd();
 
-/** The handler's side of a unary call: it starts the handler when the request is complete. */
+/** The handler's side of a call: it starts the handler when the request is complete. */
 class RunningHandler implements ServerCallListener, HandlerCall {
   readonly process: LabProcess;
   readonly #base: LabServerCall;
   readonly #call: Pick<ServerInterceptingCallInterface, "startRead" | "sendMessage" | "sendStatus">;
-  readonly #path: string;
+  readonly #request: WireRequest;
   readonly #handler: Handler;
   #cancelled = false;
 
@@ -255,18 +308,18 @@ class RunningHandler implements ServerCallListener, HandlerCall {
     process: LabProcess,
     base: LabServerCall,
     call: ServerCall,
-    path: string,
+    request: WireRequest,
     handler: Handler,
   ) {
     this.process = process;
     this.#base = base;
     this.#call = call;
-    this.#path = path;
+    this.#request = request;
     this.#handler = handler;
   }
 
   get method(): string {
-    return this.#path.slice(1);
+    return this.#request.path.slice(1);
   }
 
   get cancelled(): boolean {
@@ -290,13 +343,21 @@ class RunningHandler implements ServerCallListener, HandlerCall {
     this.#cancelled = true;
   }
 
+  send(): void {
+    this.#call.sendMessage(payload, noThen);
+  }
+
   answer(): void {
+    if (this.#request.streaming) {
+      this.#call.sendStatus({ code: Status.OK, details: "OK", metadata: null });
+      return;
+    }
     this.#call.sendMessage(payload, () => {
       this.#call.sendStatus({ code: Status.OK, details: "OK", metadata: null });
     });
   }
 
-  fail(code: Status, details: string): void {
-    this.#call.sendStatus({ code, details, metadata: null });
+  fail(code: Status, details: string, metadata: Metadata | null = null): void {
+    this.#call.sendStatus({ code, details, metadata });
   }
 }

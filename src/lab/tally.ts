@@ -25,7 +25,7 @@ export interface Counts {
 export interface PhaseReport extends Counts {
   readonly name: string;
   readonly priorities: Readonly<Record<Priority, Counts>>;
-  /** Requests that came to the servers during the phase, for each call that began in it. */
+  /** Requests that came to the servers during the phase, for each call that began in it; of several tiers, to the one with the most. */
   readonly amplification: number;
   /** The time until a good answer, from when the call was due, in milliseconds. */
   readonly p50Ms: number | undefined;
@@ -44,7 +44,8 @@ class PhaseCounting extends Counting {
   readonly untilMs: number;
   readonly priorities: Readonly<Record<Priority, Counting>>;
   readonly latency = new Histogram();
-  requests = 0;
+  /** By tier. */
+  readonly requests: number[] = [];
 
   constructor(name: string, untilMs: number) {
     super();
@@ -96,18 +97,18 @@ export class Tally {
     this.#sliceSent[slice] = (this.#sliceSent[slice] ?? 0) + 1;
   }
 
-  /** A request has come to a server. */
-  arrived(atMs: number): void {
-    const phase = this.#phaseAt(atMs);
-    if (phase !== undefined) phase.requests += 1;
+  /** A request has come to a server of a tier. */
+  arrived(atMs: number, tier = 0): void {
+    const requests = this.#phaseAt(atMs)?.requests;
+    if (requests !== undefined) requests[tier] = (requests[tier] ?? 0) + 1;
   }
 
   /** A call that was due at `dueMs` has ended. */
-  ended(dueMs: number, tookMs: number, priority: Priority, status: StatusObject): void {
-    const phase = this.#phaseAt(dueMs);
-    if (phase === undefined) return;
-    const its = phase.priorities[priority];
+  ended(dueMs: number, tookMs: number, priority: Priority, status: StatusObject): OutcomeKind {
     const { kind, why } = outcomeOf(status);
+    const phase = this.#phaseAt(dueMs);
+    if (phase === undefined) return kind;
+    const its = phase.priorities[priority];
     this.#timeline?.ended(dueMs, tookMs, priority, kind, why);
     if (kind === "good") {
       phase.good += 1;
@@ -115,12 +116,13 @@ export class Tally {
       phase.latency.add(tookMs);
       const slice = Math.floor(dueMs / sliceMs);
       this.#sliceGood[slice] = (this.#sliceGood[slice] ?? 0) + 1;
-      return;
+      return kind;
     }
     for (const counts of [phase, its]) {
       const reasons = counts[kind];
       reasons[why] = (reasons[why] ?? 0) + 1;
     }
+    return kind;
   }
 
   report(): readonly PhaseReport[] {
@@ -133,7 +135,8 @@ export class Tally {
         normal: plain(phase.priorities.normal),
         low: plain(phase.priorities.low),
       },
-      amplification: phase.sent === 0 ? 0 : phase.requests / phase.sent,
+      amplification:
+        phase.sent === 0 ? 0 : Math.max(0, ...Object.values(phase.requests)) / phase.sent,
       p50Ms: phase.latency.quantile(0.5),
       p99Ms: phase.latency.quantile(0.99),
     }));

@@ -151,7 +151,16 @@ describe("the reading of the law", () => {
       p99Ms: 1,
     };
     const recoveryMs = 0;
-    return { incident: "short", peer, seed: 1, phases: [phase], recoveryMs, pieces: 1, ...rest };
+    return {
+      incident: "short",
+      peer,
+      seed: 1,
+      phases: [phase],
+      recoveryMs,
+      outcomes: [],
+      pieces: 1,
+      ...rest,
+    };
   };
 
   it.each([

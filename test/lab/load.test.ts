@@ -1,6 +1,6 @@
 import { Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
-import type { UnaryCall, UnaryEnd } from "../../src/lab/client.js";
+import type { ClientRequest, RequestEnd } from "../../src/lab/client.js";
 import { type LoadOptions, type LoadPhase, Users } from "../../src/lab/load.js";
 import { LabProcess } from "../../src/lab/process.js";
 import { Tally } from "../../src/lab/tally.js";
@@ -16,14 +16,15 @@ async function callsOf(
 ) {
   const world = new World(7);
   const process = new LabProcess(world, "client");
-  const made: { readonly call: UnaryCall; readonly atMs: number }[] = [];
-  const unary = (call: UnaryCall, ended: UnaryEnd) => {
+  const made: { readonly call: ClientRequest; readonly atMs: number }[] = [];
+  const request = (call: ClientRequest, ended: RequestEnd) => {
     made.push({ call, atMs: process.now() });
     if (answer !== undefined) process.schedule(10, () => ended(answer, undefined));
   };
   const tally = new Tally(phases.map(({ ms }, index) => ({ name: `phase ${index}`, ms })));
   const load = { perSecond: 1_000, deadlineMs: 100, ...options };
-  new Users(world, load, 1, process, { unary }, tally, phases).start();
+  const caller = { request };
+  new Users({ world, options: load, clients: 1, process, caller, tally, phases }).start();
   await world.run(60_000);
   return { made, phases: tally.report() };
 }
@@ -52,9 +53,9 @@ describe("users", () => {
     const { made } = await callsOf({ methods: ["lab.Service/A", "lab.Service/B"] }, [
       { ms: 10_000, load: 1 },
     ]);
-    const share = (test: (call: UnaryCall) => boolean) =>
+    const share = (test: (call: ClientRequest) => boolean) =>
       made.filter(({ call }) => test(call)).length / made.length;
-    const priority = ({ metadata }: UnaryCall) => metadata?.get("x-request-priority")[0];
+    const priority = ({ metadata }: ClientRequest) => metadata?.get("x-request-priority")[0];
     expect(share((call) => priority(call) === "critical")).toBeCloseTo(0.1, 1);
     expect(share((call) => priority(call) === "low")).toBeCloseTo(0.2, 1);
     expect(share(({ method }) => method === "lab.Service/A")).toBeCloseTo(0.5, 1);

@@ -11,8 +11,8 @@ import { World } from "../../src/lab/world.js";
 
 /** Nothing costs anything, so that times are those of network and timers alone. */
 const free: { readonly client: ClientCosts; readonly server: ServerCosts } = {
-  client: { send: 0, receive: 0, cancel: 0 },
-  server: { connect: 0, accept: 0, answer: 0, refuse: 0, cancel: 0 },
+  client: { send: 0, receive: 0, message: 0, cancel: 0 },
+  server: { connect: 0, accept: 0, answer: 0, message: 0, refuse: 0, cancel: 0 },
 };
 
 /** How a call has ended, as its caller sees it. */
@@ -67,7 +67,7 @@ export function scene(latencyMs: NetworkOptions["latencyMs"] = 1) {
     };
     clientProcess.deliver(atMs, () => {
       const deadline = deadlineMs === undefined ? {} : { deadline: deadlineOf(deadlineMs) };
-      made.call = of.unary(
+      made.call = of.request(
         { method: "lab.Service/Method", ...deadline, ...rest },
         (status, response) => {
           made.ended = endOf(status, response, of, made.call);

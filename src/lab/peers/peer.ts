@@ -4,6 +4,7 @@ import type { ClientCosts, ServerCosts } from "../costs.js";
 import type { Caller } from "../load.js";
 import type { LabProcess } from "../process.js";
 import type { RetryPolicy } from "../retry-policy.js";
+import type { DrainableServer } from "../server.js";
 import type { BreakerReading, ServerReading } from "../timeline.js";
 
 /** What a client does beyond bare grpc-js. */
@@ -23,6 +24,8 @@ export interface ServerSide {
   readonly interceptors: readonly ServerInterceptor[];
   /** Its calls now. @defaultValue all that have come and not ended run, without a limit */
   readonly reading?: () => ServerReading | undefined;
+  /** Takes the server out of service. @defaultValue its `tryShutdown` alone */
+  readonly drain?: (server: DrainableServer, exit: () => void) => void;
 }
 
 /** A way to make clients and servers resilient, to be compared with others in the same world. */

@@ -32,7 +32,12 @@ export function weirPeer(name: string, policies: WeirPolicies = {}): Peer {
     server: (process) => {
       const weir = weirIn(process);
       const { interceptors = [] } = weir.server(readBy(new LabProcessReader(process), server));
-      return { costs: weirCosts.server, interceptors, reading: () => readingOf(weir) };
+      return {
+        costs: weirCosts.server,
+        interceptors,
+        reading: () => readingOf(weir),
+        drain: (drained, exit) => void weir.drain(drained).then(exit),
+      };
     },
   };
 }
@@ -55,14 +60,20 @@ export const weirIdempotent = weirPeer("weir, idempotent", {
   client: { retry: { idempotent: true } },
 });
 
-/** What nobody looks at in the lab is off, for speed: it decides nothing. */
+const weirs = new WeakMap<LabProcess, Weir>();
+
+/** The weir of a process. What nobody looks at in the lab is off, for speed: it decides nothing. */
 function weirIn(process: LabProcess): Weir {
-  return createWeir({
+  const known = weirs.get(process);
+  if (known !== undefined) return known;
+  const weir = createWeir({
     clock: process,
     random: process.random,
     history: false,
     telemetry: { tracing: false, metrics: false },
   });
+  weirs.set(process, weir);
+  return weir;
 }
 
 function breakersOf(weir: Weir): BreakerReading {

@@ -1,6 +1,6 @@
 import { status as Status, type StatusObject } from "@grpc/grpc-js";
 import { bareStatus } from "../../testing/in-memory/status.js";
-import type { LabClient, UnaryCall, UnaryEnd } from "../client.js";
+import type { ClientRequest, LabClient, RequestEnd } from "../client.js";
 import { bareCosts } from "../costs.js";
 import type { Caller } from "../load.js";
 import type { LabProcess } from "../process.js";
@@ -39,11 +39,11 @@ class Wrap implements Caller {
     this.#client = client;
   }
 
-  unary(call: UnaryCall, ended: UnaryEnd): void {
+  request(call: ClientRequest, ended: RequestEnd): void {
     this.#attempt(call, 0, ended);
   }
 
-  #attempt(call: UnaryCall, retries: number, ended: UnaryEnd): void {
+  #attempt(call: ClientRequest, retries: number, ended: RequestEnd): void {
     this.#throughBreaker(call, (status, response) => {
       const process = this.#process;
       const leftMs = (call.deadline ?? Number.POSITIVE_INFINITY) - process.wallNow();
@@ -57,7 +57,7 @@ class Wrap implements Caller {
     });
   }
 
-  #throughBreaker(call: UnaryCall, ended: UnaryEnd): void {
+  #throughBreaker(call: ClientRequest, ended: RequestEnd): void {
     const nowMs = this.#process.now();
     const open = this.#openUntilMs;
     if (open !== undefined && (nowMs < open || this.#probing)) {
@@ -66,7 +66,7 @@ class Wrap implements Caller {
     }
     const probe = open !== undefined;
     this.#probing = probe;
-    this.#client.unary(call, (status, response) => {
+    this.#client.request(call, (status, response) => {
       this.#note(status, probe);
       ended(status, response);
     });
