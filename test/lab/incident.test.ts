@@ -114,6 +114,110 @@ describe("an incident", () => {
   });
 });
 
+/** Two tiers, with all that can happen to servers and clients. */
+const crowded: Incident = {
+  ...short,
+  name: "crowded",
+  servers: 3,
+  clients: 3,
+  works: {
+    "lab.Service/Watch": { kind: "stream", messages: 5, everyMs: 20 },
+    "lab.Service/Poll": { kind: "wait", ms: 100 },
+  },
+  behind: [{ servers: 2, work: { kind: "cpu", ms: 0.5 }, fixedLimit: 10 }],
+  others: [
+    { perSecond: 50, deadlineMs: 500, methods: ["lab.Service/Watch", "lab.Service/Poll"] },
+    { perSecond: 50, deadlineMs: 200, bareClients: 1, tenant: "loud", loads: [0, 4, 1] },
+  ],
+  bareServers: 1,
+  resolveMs: 20,
+  maxConnectionAgeMs: 400,
+  coldStart: { ms: 100, factor: 3 },
+  events: [
+    { atMs: 310, server: 0, event: "drain" },
+    { atMs: 320, server: 1, event: "drain" },
+    { atMs: 350, event: "step-clock", ms: -3_000 },
+    { atMs: 400, event: "tokens-fail", client: 0 },
+    { atMs: 420, server: 2, event: "quota", quota: { periodMs: 100, cpuMs: 40 } },
+    { atMs: 450, event: "tokens-work", client: 0 },
+    { atMs: 500, server: 0, event: "start" },
+    { atMs: 500, server: 1, event: "start" },
+    { atMs: 520, tier: 1, server: 0, event: "vanish" },
+    { atMs: 540, server: 1, event: "delay", ms: 5 },
+    { atMs: 550, event: "fail", share: 0.3, method: "lab.Service/Poll" },
+    { atMs: 600, event: "slow", factor: 3, method: "lab.Service/Poll" },
+    { atMs: 700, tier: 1, server: 0, event: "appear" },
+    { atMs: 720, server: 2, event: "quota", quota: null },
+  ],
+};
+
+describe("a crowded incident", () => {
+  it.each([bare, weirDefaults])("is the same for the same seed, with $name", async (peer) => {
+    const report = await runIncident(crowded, peer, 1);
+    const { sent, good, refused, failed } = together(report.phases);
+    const others = [...Object.values(refused), ...Object.values(failed)];
+    expect(good + others.reduce((sum, count) => sum + count, 0)).toBe(sent);
+    expect(good).toBeGreaterThan(0.2 * sent);
+    expect(report.outcomes.map((calls) => calls.length > 0)).toEqual(Array(7).fill(true));
+    expect(JSON.stringify(await runIncident(crowded, peer, 1))).toBe(JSON.stringify(report));
+  });
+
+  it("refuses an event for a server that is not there", async () => {
+    const incident: Incident = { ...short, events: [{ atMs: 1, server: 2, event: "kill" }] };
+    await expect(runIncident(incident, bare, 1)).rejects.toThrow(
+      "short: an event is for number 2 of 2",
+    );
+  });
+});
+
+describe("servers that are drained", () => {
+  const drained = (events: Incident["events"] = []): Incident => ({
+    name: "drained",
+    what: "One of two servers is drained, and is started again.",
+    wanted: "Nobody notices.",
+    servers: 2,
+    work: { kind: "wait", ms: 50 },
+    load: { perSecond: 400, deadlineMs: 500 },
+    phases: [{ name: "during", ms: 1_500 }],
+    fixedLimit: 100,
+    events,
+  });
+
+  it.each([bare, weirDefaults])("lose next to nothing, with $name", async (peer) => {
+    const { phases } = await runIncident(
+      drained([
+        { atMs: 300, server: 0, event: "drain" },
+        { atMs: 900, server: 0, event: "start" },
+      ]),
+      peer,
+      1,
+    );
+    expect(goodput(together(phases))).toBeGreaterThan(0.995);
+  });
+});
+
+describe("a tier behind the servers", () => {
+  it("gets what the first one passes on, and its failures come back", async () => {
+    const incident: Incident = {
+      ...short,
+      name: "tiers",
+      work: { kind: "wait", ms: 5 },
+      behind: [{ work: { kind: "wait", ms: 5 }, fixedLimit: 100 }],
+      load: { perSecond: 300, deadlineMs: 200 },
+      phases: [
+        { name: "before", ms: 500 },
+        { name: "during", ms: 500 },
+      ],
+      events: [{ atMs: 500, tier: 1, event: "fail", share: 1 }],
+    };
+    const { phases } = await runIncident(incident, bare, 1);
+    const [served = 0, failed = 1] = phases.map(goodput);
+    expect(served).toBeGreaterThan(0.9);
+    expect(failed).toBeLessThan(0.1);
+    expect(Object.keys(phases[1]?.failed ?? {})).toEqual(["UNAVAILABLE"]);
+  });
+});
+
 describe("the catalogue", () => {
   it("has a name of its own for each incident, and says what is wanted", () => {
     expect(new Set(catalogue.map(({ name }) => name)).size).toBe(catalogue.length);

@@ -46,6 +46,49 @@ describe("a process of the lab", () => {
     expect(told).toEqual(["work begins at 10", "timer at 60", "input at 60"]);
   });
 
+  it("stops when its quota of CPU is used up, until the next period", async () => {
+    const { world, process, told, tell } = scene();
+    process.quota = { periodMs: 100, cpuMs: 30 };
+    process.deliver(10, () => {
+      process.spend(50);
+      tell("first");
+    });
+    process.deliver(20, () => {
+      process.spend(10);
+      tell("second");
+    });
+    process.deliver(350, () => {
+      process.spend(5);
+      tell("third");
+    });
+    await world.run(500);
+    // 30 ms from 10 on, 20 ms from 100 on, and the last 10 ms of that period, whose end it waits for.
+    expect(told).toEqual(["first at 120", "second at 200", "third at 355"]);
+    expect(process.cpuMs).toBe(65);
+  });
+
+  it("pays more for everything while its code is not compiled", async () => {
+    const { world, process, told, tell } = scene();
+    process.costFactor = 3;
+    process.deliver(10, () => {
+      process.spend(5);
+      tell("cold");
+      process.costFactor = 1;
+      process.spend(5);
+      tell("warm");
+    });
+    await world.run(100);
+    expect(told).toEqual(["cold at 25", "warm at 30"]);
+    expect(process.cpuMs).toBe(20);
+  });
+
+  it("measures time by a clock that nobody sets, and dates by one that somebody does", () => {
+    const { process } = scene();
+    const before = process.wallNow();
+    process.stepClock(-5_000);
+    expect([process.now(), process.wallNow() - before]).toEqual([0, -5_000]);
+  });
+
   it("adds the costs of the pieces of its work", async () => {
     const { world, process, told, tell } = scene();
     for (const name of ["a", "b", "c"]) {

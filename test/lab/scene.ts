@@ -6,7 +6,12 @@ import { LabClient } from "../../src/lab/client.js";
 import type { ClientCosts, ServerCosts } from "../../src/lab/costs.js";
 import { Network, type NetworkOptions } from "../../src/lab/network.js";
 import { LabProcess } from "../../src/lab/process.js";
-import { type Handler, type HandlerCall, LabServer } from "../../src/lab/server.js";
+import {
+  type Handler,
+  type HandlerCall,
+  LabServer,
+  type ServerSetup,
+} from "../../src/lab/server.js";
 import { World } from "../../src/lab/world.js";
 
 /** Nothing costs anything, so that times are those of network and timers alone. */
@@ -27,9 +32,9 @@ export interface Ended {
 }
 
 /** A world with a client. Messages take 1 ms, unless it is said how long. */
-export function scene(latencyMs: NetworkOptions["latencyMs"] = 1) {
+export function scene(latencyMs: NetworkOptions["latencyMs"] = 1, rest: NetworkOptions = {}) {
   const world = new World();
-  const network = new Network(world, { latencyMs });
+  const network = new Network(world, { latencyMs, ...rest });
   const clientProcess = new LabProcess(world, "client");
   const client = (
     addresses: readonly string[] = ["server:1"],
@@ -45,17 +50,19 @@ export function scene(latencyMs: NetworkOptions["latencyMs"] = 1) {
       options,
       ...setup,
     });
-  const server = (
+  const labServer = (
     handler: Handler = (call) => call.answer(),
     address = "server:1",
     interceptors: (process: LabProcess) => readonly ServerInterceptor[] = () => [],
+    setup: Partial<ServerSetup> = {},
   ) => {
     const process = new LabProcess(world, address);
     const { server: costs } = free;
     const its = interceptors(process);
-    new LabServer({ network, process, address, costs, interceptors: its, handler });
-    return process;
+    const given = { network, process, address, costs, interceptors: its, handler };
+    return new LabServer({ ...given, ...setup });
   };
+  const server = (...given: Parameters<typeof labServer>) => labServer(...given).process;
   /** Makes a call at a time, and runs the world until `untilMs`. */
   const call = (
     of: LabClient,
@@ -97,7 +104,7 @@ export function scene(latencyMs: NetworkOptions["latencyMs"] = 1) {
       },
     ),
   });
-  return { world, network, clientProcess, client, server, call };
+  return { world, network, clientProcess, client, labServer, server, call };
 }
 
 interface CallOptions {
