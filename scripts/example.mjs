@@ -9,7 +9,9 @@ const names = readdirSync(`${root}examples`).filter((name) => existsSync(program
 
 const [name, ...args] = process.argv.slice(2);
 if (names.includes(name)) {
-  const program = spawn(process.execPath, [programOf(name), ...args], { stdio: "inherit" });
+  // In its own folder, where the files lie that it reads.
+  const options = { cwd: `${root}examples/${name}`, stdio: "inherit" };
+  const program = spawn(process.execPath, [programOf(name), ...args], options);
   program.once("exit", (code, signal) => {
     process.exitCode = signal === null ? (code ?? 1) : 1;
   });

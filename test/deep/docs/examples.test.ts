@@ -29,9 +29,11 @@ const shows: Readonly<Record<string, RegExp>> = {
   "own-policy": /answered: boots of blue/,
   priorities: /GetStock of boots in other colours is low/,
   quickstart: /refused by this process: BREAKER_OPEN/,
+  readme: /Reserve: priority high, attempt 2\nPlaceOrder: reservation-order-1/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
   shared: /60 calls while Redis is away: \d+ OK, [1-9]\d* of them by the half of a server/,
+  tutorial: /order 1: OK\n[\s\S]+'critical'[\s\S]+open http:\/\/127/,
   tracing: /wait: queue +·/,
   throttle: /not sent \(THROTTLED\)/,
   viewer: /the page shows: demo.shop.v1.InventoryService\/GetStock OK, 2 attempts/,
@@ -63,7 +65,8 @@ interface Ended {
 function run(name: string): Promise<Ended> {
   return new Promise((resolve) => {
     const program = `${root}build/examples/${name}/main.js`;
-    execFile(process.execPath, [program], { timeout: 60_000 }, (error, stdout, stderr) =>
+    const options = { cwd: `${root}examples/${name}`, timeout: 60_000 };
+    execFile(process.execPath, [program], options, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : error.code, output: stdout + stderr }),
     );
   });
