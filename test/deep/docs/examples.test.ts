@@ -33,6 +33,8 @@ const shows: Readonly<Record<string, RegExp>> = {
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
   shared: /60 calls while Redis is away: \d+ OK, [1-9]\d* of them by the half of a server/,
+  tasks:
+    /breaker: \d+ × BREAKER_OPEN[\s\S]+critical: [4-6] of 6 served[\s\S]+(9\d|100) of 100 calls were answered[\s\S]+fairness: quiet ([6-9]|10) of 10/,
   tutorial: /order 1: OK\n[\s\S]+'critical'[\s\S]+open http:\/\/127/,
   tracing: /wait: queue +·/,
   throttle: /not sent \(THROTTLED\)/,
