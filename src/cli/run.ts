@@ -1,10 +1,12 @@
 import { flag, flagUsage } from "./flag.js";
 import { type OpenRedis, openRedis } from "./redis-connection.js";
+import { simulateUsage } from "./simulate-usage.js";
 import { CommandError, type Terminal, UsageError } from "./terminal.js";
 import { view, viewUsage } from "./view.js";
 
 const usage = `${viewUsage}
-${flagUsage}`;
+${flagUsage}
+${simulateUsage}`;
 
 /**
  * Runs the program until its command is done.
@@ -28,6 +30,13 @@ export async function run(
         shown = flagUsage;
         await flag(rest, terminal, redis);
         return 0;
+      case "simulate": {
+        shown = simulateUsage;
+        // The other commands do not load the lab, and the toolkit with it.
+        const { simulate } = await import("./simulate.js");
+        await simulate(rest, terminal);
+        return 0;
+      }
       case "-h":
       case "--help":
         terminal.stdout.write(usage);

@@ -1,3 +1,5 @@
+import { nearest } from "./nearest.js";
+
 /** Thrown while a policy is built, when an option makes no sense. Options are checked once, so no call throws it. */
 export class InvalidOptionError extends RangeError {
   override readonly name = "InvalidOptionError";
@@ -202,9 +204,11 @@ export function readOptions<O extends object>(
     for (const key of keys) {
       if (!known.includes(key)) {
         const place = elsewhere?.get(key);
-        const what =
-          place === undefined ? "is not an option" : `is not an option here, but ${place}`;
-        const text = `${what}; the options are ${[...known, ...also].join(", ")}`;
+        const near = nearest(key, known);
+        const all = `options are ${[...known, ...also].join(", ")}`;
+        let text = `is not an option; the ${all}`;
+        if (place !== undefined) text = `is not an option here, but ${place}; the ${all}`;
+        else if (near !== undefined) text = `is not an option; did you mean ${near}? The ${all}`;
         throw new InvalidOptionError(`${option}.${key}`, "absent", read(option, value, key), text);
       }
     }

@@ -1,3 +1,4 @@
+import { priorities } from "../core/priority.js";
 import type { Incident } from "./incident.js";
 import { type IncidentReport, troubled } from "./run.js";
 import { type Counts, goodput, type PhaseReport, together } from "./tally.js";
@@ -8,29 +9,45 @@ export interface Run {
   readonly reports: readonly IncidentReport[];
 }
 
-/** The table of an incident: a row for each peer and phase. */
-export function table(incident: Incident, runs: readonly Run[]): string {
-  const lines = [`## ${incident.name}`, incident.what, `Wanted: ${incident.wanted}`, ""];
-  const head = ["phase", "peer", "good", "critical", "low", "amplif.", "p50 ms", "p99 ms"];
-  const rows: string[][] = [[...head, "back after", "refused", "failed"]];
+/** The columns of the table of an incident. */
+const head = [
+  "phase",
+  "peer",
+  "good",
+  ...priorities,
+  "amplif.",
+  "p50 ms",
+  "p99 ms",
+  "back after",
+  "refused",
+  "failed",
+] as const;
+
+/** The table of an incident: a row for each peer and phase, the first one with the names of the columns. */
+export function rowsOf(incident: Incident, runs: readonly Run[]): readonly (readonly string[])[] {
   // Normal times before an incident are the same for all.
   const [first, ...rest] = incident.phases;
   const shown = rest.length > 0 && first?.name === "before" ? rest : incident.phases;
-  for (const { name } of shown) {
-    for (const run of runs) rows.push(rowOf(name, run));
-  }
-  const widths = rows[0]?.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  for (const row of rows) {
+  const phases = [...new Set(shown.map(({ name }) => name))];
+  return [head, ...phases.flatMap((name) => runs.map((run) => rowOf(name, run)))];
+}
+
+/** That table as text. */
+export function table(incident: Incident, runs: readonly Run[]): string {
+  const { name, what, wanted } = incident;
+  const lines = [`## ${name}`, what, wanted === "" ? "" : `Wanted: ${wanted}`];
+  const rows = rowsOf(incident, runs);
+  const widths = head.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  for (const [at, row] of rows.entries()) {
     lines.push(
-      row
-        .map((cell, column) => cell.padEnd((widths?.[column] ?? 0) + 2))
-        .join("")
-        .trimEnd(),
+      (at === 0 ? "\n" : "") +
+        row
+          .map((cell, column) => cell.padEnd((widths[column] ?? 0) + 2))
+          .join("")
+          .trimEnd(),
     );
   }
-  return `${lines.join("\n")}\n`;
+  return `${lines.filter((line) => line !== "").join("\n")}\n`;
 }
 
 /** One table of all incidents, in Markdown: the share of calls that were served from the beginning of each to the end. */
@@ -63,8 +80,7 @@ function rowOf(phaseName: string, { peer, reports }: Run): string[] {
     phaseName,
     peer,
     percent(goodput(all)),
-    percent(goodput(of("critical"))),
-    percent(goodput(of("low"))),
+    ...priorities.map((priority) => percent(goodput(of(priority)))),
     mean(phases.map(({ amplification }) => amplification)).toFixed(2),
     longest(({ p50Ms }) => p50Ms),
     longest(({ p99Ms }) => p99Ms),
@@ -80,7 +96,7 @@ function recovery(reports: readonly IncidentReport[]): string {
   return `${Math.max(...all.map((ms) => ms ?? 0))} ms`;
 }
 
-function percent(share: number): string {
+export function percent(share: number): string {
   return `${(100 * share).toFixed(share > 0.99 && share < 1 ? 2 : 1)} %`;
 }
 

@@ -379,7 +379,10 @@ describe("bulkhead options of a client", () => {
       },
       "client.bulkhead.partitions.b.share must be worth a permit: 1 are too few",
     ],
-    [{ maxConcurent: 5 }, "client.bulkhead.maxConcurent is not an option; the options are"],
+    [
+      { maxConcurent: 5 },
+      "client.bulkhead.maxConcurent is not an option; did you mean maxConcurrent? The options are",
+    ],
     [5, "client.bulkhead must be an object of options, or false, got 5"],
   ])("refuse %o", (options, message) => {
     const build = () => createWeir().client({ bulkhead: options as BulkheadPolicyOptions });

@@ -425,7 +425,10 @@ describe("fallback options", () => {
     [{ providers: [provider], reserveMs: -1 }, "client.fallback.reserveMs must be milliseconds"],
     [{ providers: [provider], mode: "on" }, "client.fallback.mode must be one of"],
     [{ providers: [provider], key: () => "" }, "client.fallback.key must be absent"],
-    [{ providers: [provider], provider }, "client.fallback.provider is not an option; the options"],
+    [
+      { providers: [provider], provider },
+      "client.fallback.provider is not an option; did you mean providers? The options",
+    ],
   ])("refuse %#", (fallback, message) => {
     const build = () => createWeir().client({ fallback: fallback as never });
     expect(build).toThrow(InvalidOptionError);

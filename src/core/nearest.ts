@@ -1,0 +1,42 @@
+/**
+ * The name that was probably meant: of all names that are at most a third of the word away from it, the nearest one; the
+ * first one of those that are as near.
+ *
+ * @returns `undefined` where none is near.
+ */
+export function nearest(word: string, names: readonly string[]): string | undefined {
+  const given = word.toLowerCase();
+  let found: string | undefined;
+  let least = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const name of names) {
+    if (Math.abs(name.length - word.length) >= least) continue;
+    const away = distance(given, name.toLowerCase());
+    if (away >= least) continue;
+    least = away;
+    found = name;
+  }
+  return found;
+}
+
+/** How many letters have to be added, removed, replaced, or swapped with their neighbour. */
+function distance(from: string, to: string): number {
+  let before: number[] = [];
+  let last = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (let row = 1; row <= from.length; row += 1) {
+    const next = [row];
+    for (let column = 1; column <= to.length; column += 1) {
+      const same = from[row - 1] === to[column - 1];
+      let away = Math.min(
+        (last[column] ?? 0) + 1,
+        (next[column - 1] ?? 0) + 1,
+        (last[column - 1] ?? 0) + (same ? 0 : 1),
+      );
+      const swapped = from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1];
+      if (swapped && row > 1 && column > 1) away = Math.min(away, (before[column - 2] ?? 0) + 1);
+      next.push(away);
+    }
+    before = last;
+    last = next;
+  }
+  return last[to.length] ?? 0;
+}
