@@ -74,7 +74,7 @@ export async function simulate(args: readonly string[], terminal: Terminal): Pro
     const { incident } = plan;
     const plain = runs.map(({ peer, reports }) => ({
       peer,
-      reports: reports.map(({ timeline: _, ...report }) => report),
+      reports: reports.map(({ timeline: _, outcomes: _each, ...report }) => report),
     }));
     const result = { incident: incident.name, seeds, verdicts: sentences, runs: plain };
     terminal.stdout.write(`${JSON.stringify(result, null, 2)}\n`);

@@ -1,4 +1,5 @@
 import {
+  byMethodOrService,
   durationMs,
   finiteNumber,
   InvalidOptionError,
@@ -11,10 +12,19 @@ import {
   wholeNumber,
 } from "../core/options.js";
 import { type Priority, priorities } from "../core/priority.js";
-import type { Incident, IncidentEvent, IncidentPhase, Work } from "./incident.js";
+import type {
+  ClientEvent,
+  Incident,
+  IncidentEvent,
+  IncidentPhase,
+  ServerEvent,
+  Tier,
+  Work,
+} from "./incident.js";
 import type { LoadOptions, ReloadOptions } from "./load.js";
 import type { Peer } from "./peers/peer.js";
 import { readPolicies } from "./policies.js";
+import type { CpuQuota } from "./process.js";
 
 /** A scenario that was read: what happens, and the policies in it. */
 export interface Scenario {
@@ -42,10 +52,18 @@ export function readScenario(value: unknown, name: string): Scenario {
     "clients",
     "subsetSize",
     "work",
+    "works",
+    "behind",
     "load",
+    "others",
     "phases",
     "balancing",
     "latencyMs",
+    "lossShare",
+    "resolveMs",
+    "maxConnectionAgeMs",
+    "coldStart",
+    "bareServers",
     "fixedLimit",
     "overload",
     "events",
@@ -54,29 +72,38 @@ export function readScenario(value: unknown, name: string): Scenario {
   const servers = wholeNumber(`${at}.servers`, given.servers ?? 1, 1, 10_000);
   const phases = readPhases(`${at}.phases`, given.phases);
   const endMs = phases.reduce((sum, { ms }) => sum + ms, 0);
-  const { policies, subsetSize, balancing, latencyMs, fixedLimit, overload, events } = given;
+  const { policies, balancing, latencyMs, lossShare, fixedLimit, overload, events } = given;
+  const behind = list(`${at}.behind`, given.behind ?? []).map(readTier);
+  const tiers = [servers, ...behind.map((tier) => tier.servers)];
+  const clients = wholeNumber(`${at}.clients`, given.clients ?? 2, 1, 100_000);
+  const loadOf = (path: string, load: unknown) => readLoad(path, load, phases.length);
   const own = given.name === undefined ? name : nameText(`${at}.name`, given.name);
   const incident: Incident = {
     name: own,
     what: textIn(`${at}.what`, given.what),
     wanted: textIn(`${at}.wanted`, given.wanted),
     servers,
-    clients: wholeNumber(`${at}.clients`, given.clients ?? 2, 1, 100_000),
-    ...(subsetSize === undefined
-      ? {}
-      : { subsetSize: wholeNumber(`${at}.subsetSize`, subsetSize, 1, servers) }),
-    work: readWork(`${at}.work`, given.work),
-    load: readLoad(`${at}.load`, given.load),
+    clients,
+    work: readWork(`${at}.work`, given.work, ["cpu", "pool", "wait"]),
+    behind,
+    load: loadOf(`${at}.load`, given.load),
+    others: list(`${at}.others`, given.others ?? []).map(([path, load]) => loadOf(path, load)),
     phases,
+    bareServers: wholeNumber(`${at}.bareServers`, given.bareServers ?? 0, 0, servers),
+    ...optional(at, given, "subsetSize", (path, size) => wholeNumber(path, size, 1, servers)),
+    ...optional(at, given, "works", readWorks),
+    ...optional(at, given, "resolveMs", durationMs),
+    ...optional(at, given, "maxConnectionAgeMs", (path, ms) => durationMs(path, ms, 1)),
+    ...optional(at, given, "coldStart", readColdStart),
     balancing: oneOf(`${at}.balancing`, balancing ?? "round_robin", ["pick_first", "round_robin"]),
-    network: { latencyMs: durationMs(`${at}.latencyMs`, latencyMs ?? 0.25) },
-    fixedLimit:
-      fixedLimit === undefined
-        ? Number.POSITIVE_INFINITY
-        : wholeNumber(`${at}.fixedLimit`, fixedLimit, 1),
+    network: {
+      latencyMs: durationMs(`${at}.latencyMs`, latencyMs ?? 0.25),
+      lossShare: finiteNumber(`${at}.lossShare`, lossShare ?? 0, 0, 1),
+    },
+    fixedLimit: readFixedLimit(`${at}.fixedLimit`, fixedLimit),
     overload: yesOrNo(`${at}.overload`, overload),
     events: list(`${at}.events`, events ?? []).map(([path, event]) =>
-      readEvent(path, event, servers, endMs),
+      readEvent(path, event, { tiers, clients, endMs }),
     ),
   };
   return {
@@ -86,34 +113,117 @@ export function readScenario(value: unknown, name: string): Scenario {
   };
 }
 
-function readWork(at: string, value: unknown): Work {
-  const kind = oneOf(`${at}.kind`, propertyOf(at, value, "kind"), ["cpu", "pool", "wait"]);
-  const given = fields(at, value, kind === "pool" ? ["kind", "ms", "size"] : ["kind", "ms"]);
-  const ms = finiteNumber(`${at}.ms`, given.ms, 0.001, 600_000);
-  if (kind !== "pool") return { kind, ms };
-  return { kind, ms, size: wholeNumber(`${at}.size`, given.size, 1, 1_000_000) };
+function readWork<const K extends Work["kind"]>(
+  at: string,
+  value: unknown,
+  kinds: readonly K[],
+): Work {
+  const kind: Work["kind"] = oneOf(`${at}.kind`, propertyOf(at, value, "kind"), kinds);
+  if (kind === "stream") {
+    const given = fields(at, value, ["kind", "messages", "everyMs"]);
+    return {
+      kind,
+      messages: wholeNumber(`${at}.messages`, given.messages, 1, 1_000_000),
+      everyMs: durationMs(`${at}.everyMs`, given.everyMs),
+    };
+  }
+  if (kind === "pool") {
+    const given = fields(at, value, ["kind", "ms", "size"]);
+    const size = wholeNumber(`${at}.size`, given.size, 1, 1_000_000);
+    return { kind, ms: workMs(at, given.ms), size };
+  }
+  return { kind, ms: workMs(at, fields(at, value, ["kind", "ms"]).ms) };
 }
 
-function readLoad(at: string, value: unknown): LoadOptions {
-  const given = fields(at, value, ["perSecond", "deadlineMs", "methods", "priorities", "reload"]);
-  const { methods, priorities: shares, reload } = given;
+function workMs(at: string, value: unknown): number {
+  return finiteNumber(`${at}.ms`, value, 0.001, 600_000);
+}
+
+function readWorks(at: string, value: unknown): Readonly<Record<string, Work>> {
+  if (!isRecord(value)) throw new InvalidOptionError(at, "an object", value);
+  return Object.fromEntries(
+    byMethodOrService(at, value).map(({ at: path, name, value: work }) => [
+      methodName(path, name),
+      readWork(path, work, ["cpu", "pool", "wait", "stream"]),
+    ]),
+  );
+}
+
+/** A tier whose number of servers is known. */
+type ReadTier = Tier & { readonly servers: number };
+
+function readTier([at, value]: readonly [at: string, tier: unknown]): ReadTier {
+  const given = fields(at, value, ["servers", "work", "fixedLimit"]);
   return {
-    perSecond: finiteNumber(`${at}.perSecond`, given.perSecond, 0.001, 1_000_000),
-    deadlineMs: durationMs(`${at}.deadlineMs`, given.deadlineMs, 1),
-    ...(methods === undefined ? {} : { methods: readMethods(`${at}.methods`, methods) }),
-    ...(shares === undefined ? {} : { priorities: readShares(`${at}.priorities`, shares) }),
-    ...(reload === undefined ? {} : { reload: readReload(`${at}.reload`, reload) }),
+    servers: wholeNumber(`${at}.servers`, given.servers ?? 1, 1, 10_000),
+    work: readWork(`${at}.work`, given.work, ["cpu", "pool", "wait"]),
+    fixedLimit: readFixedLimit(`${at}.fixedLimit`, given.fixedLimit),
   };
 }
 
+/** Only a peer that is told it needs it. */
+function readFixedLimit(at: string, value: unknown): number {
+  return value === undefined ? Number.POSITIVE_INFINITY : wholeNumber(at, value, 1);
+}
+
+function readColdStart(
+  at: string,
+  value: unknown,
+): { readonly ms: number; readonly factor: number } {
+  const given = fields(at, value, ["ms", "factor"]);
+  return {
+    ms: durationMs(`${at}.ms`, given.ms),
+    factor: finiteNumber(`${at}.factor`, given.factor, 1, 1_000),
+  };
+}
+
+function readLoad(at: string, value: unknown, phases: number): LoadOptions {
+  const given = fields(at, value, [
+    "perSecond",
+    "deadlineMs",
+    "methods",
+    "priorities",
+    "reload",
+    "tenant",
+    "loads",
+    "bareClients",
+  ]);
+  return {
+    perSecond: finiteNumber(`${at}.perSecond`, given.perSecond, 0.001, 1_000_000),
+    deadlineMs: durationMs(`${at}.deadlineMs`, given.deadlineMs, 1),
+    ...optional(at, given, "methods", readMethods),
+    ...optional(at, given, "priorities", readShares),
+    ...optional(at, given, "reload", readReload),
+    ...optional(at, given, "tenant", nameText),
+    ...optional(at, given, "loads", (path, loads) => readLoads(path, loads, phases)),
+    ...optional(at, given, "bareClients", (path, count) => wholeNumber(path, count, 1, 100_000)),
+  };
+}
+
+function readLoads(at: string, value: unknown, phases: number): readonly number[] {
+  const loads = list(at, value).map(([path, load]) => loadFactor(path, load));
+  if (loads.length === phases) return loads;
+  throw new InvalidOptionError(
+    at,
+    `an array with a number for each of the ${phases} phases`,
+    value,
+  );
+}
+
+function loadFactor(at: string, value: unknown): number {
+  return finiteNumber(at, value, 0.001, 1_000);
+}
+
 function readMethods(at: string, value: unknown): readonly string[] {
-  const methods = list(at, value).map(([path, name]) => {
-    const method = methodOrService(path, nameText(path, name));
-    if (!method.includes("/")) throw new InvalidOptionError(path, "named pkg.Service/Method", name);
-    return method;
-  });
+  const methods = list(at, value).map(([path, name]) => methodName(path, name));
   if (methods.length === 0) throw new InvalidOptionError(at, "an array of at least one", value);
   return methods;
+}
+
+function methodName(at: string, value: unknown): string {
+  const method = methodOrService(at, nameText(at, value));
+  if (method.includes("/")) return method;
+  throw new InvalidOptionError(at, "named pkg.Service/Method", value);
 }
 
 function readShares(at: string, value: unknown): Readonly<Record<Priority, number>> {
@@ -155,7 +265,7 @@ function readPhases(at: string, value: unknown): readonly IncidentPhase[] {
     latest = phaseNames.indexOf(name);
     const ms = durationMs(`${path}.ms`, given.ms, 1);
     sumMs += ms;
-    return { name, ms, load: finiteNumber(`${path}.load`, given.load ?? 1, 0.001, 1_000) };
+    return { name, ms, load: loadFactor(`${path}.load`, given.load ?? 1) };
   });
   if (phases.length === 0) throw new InvalidOptionError(at, "an array of at least one", value);
   if (sumMs > longestMs) {
@@ -164,41 +274,119 @@ function readPhases(at: string, value: unknown): readonly IncidentPhase[] {
   return phases;
 }
 
-/** The events, and what each of them says besides its time and its server. */
-const events = {
+/** The events of servers and of clients, and what each of them says besides its time and its place. */
+const serverEvents = {
   kill: [],
   start: [],
+  drain: [],
   cut: [],
+  vanish: [],
+  appear: [],
   block: ["ms"],
   squeeze: ["cpuShare"],
-  slow: ["factor"],
-  fail: ["share"],
-} as const satisfies Record<IncidentEvent["event"], readonly string[]>;
+  quota: ["quota"],
+  slow: ["factor", "method"],
+  fail: ["share", "method"],
+  delay: ["ms"],
+} as const satisfies Record<ServerEvent["event"], readonly string[]>;
+const clientEvents = {
+  "tokens-fail": [],
+  "tokens-work": [],
+  "step-clock": ["ms"],
+} as const satisfies Record<ClientEvent["event"], readonly string[]>;
 
-const eventNames = Object.keys(events) as (keyof typeof events)[];
+const serverEventNames = Object.keys(serverEvents) as ServerEvent["event"][];
+const clientEventNames = Object.keys(clientEvents) as ClientEvent["event"][];
 
-function readEvent(at: string, value: unknown, servers: number, endMs: number): IncidentEvent {
-  const event = oneOf(`${at}.event`, propertyOf(at, value, "event"), eventNames);
-  const given = fields(at, value, ["atMs", "event", "server", ...events[event]]);
-  const { server } = given;
+/** What events can be about. */
+interface EventScope {
+  /** How many servers each tier has. */
+  readonly tiers: readonly number[];
+  readonly clients: number;
+  readonly endMs: number;
+}
+
+function readEvent(at: string, value: unknown, scope: EventScope): IncidentEvent {
+  const given = propertyOf(at, value, "event");
+  const event = oneOf(`${at}.event`, given, [...serverEventNames, ...clientEventNames]);
+  const atMs = finiteNumber(`${at}.atMs`, propertyOf(at, value, "atMs"), 0, scope.endMs);
+  const ofClients = clientEventNames.find((name) => name === event);
+  const ofServers = serverEventNames.find((name) => name === event);
+  if (ofClients !== undefined) return { atMs, ...readClientEvent(at, value, ofClients, scope) };
+  if (ofServers !== undefined) return { atMs, ...readServerEvent(at, value, ofServers, scope) };
+  throw new Error("every event is one of servers or one of clients");
+}
+
+function readServerEvent(
+  at: string,
+  value: unknown,
+  event: ServerEvent["event"],
+  { tiers }: EventScope,
+): ServerEvent {
+  const known = ["atMs", "event", "server", "tier", ...serverEvents[event]] as const;
+  const given = fields(at, value, known);
+  const tier = wholeNumber(`${at}.tier`, given.tier ?? 0, 0, tiers.length - 1);
+  const last = (tiers[tier] ?? 1) - 1;
   const where = {
-    atMs: finiteNumber(`${at}.atMs`, given.atMs, 0, endMs),
-    ...(server === undefined
-      ? {}
-      : { server: wholeNumber(`${at}.server`, server, 0, servers - 1) }),
+    ...optional(at, given, "server", (path, server) => wholeNumber(path, server, 0, last)),
+    ...(given.tier === undefined ? {} : { tier }),
   };
+  const method = optional(at, given, "method", methodName);
   switch (event) {
     case "block":
+    case "delay":
       return { ...where, event, ms: durationMs(`${at}.ms`, given.ms) };
     case "squeeze":
       return { ...where, event, cpuShare: ratio(`${at}.cpuShare`, given.cpuShare) };
-    case "slow":
-      return { ...where, event, factor: finiteNumber(`${at}.factor`, given.factor, 0.001, 1e6) };
-    case "fail":
-      return { ...where, event, share: finiteNumber(`${at}.share`, given.share, 0, 1) };
+    case "quota":
+      return { ...where, event, quota: readQuota(`${at}.quota`, given.quota) };
+    case "slow": {
+      const factor = finiteNumber(`${at}.factor`, given.factor, 0.001, 1e6);
+      return { ...where, event, factor, ...method };
+    }
+    case "fail": {
+      const share = finiteNumber(`${at}.share`, given.share, 0, 1);
+      return { ...where, event, share, ...method };
+    }
     default:
       return { ...where, event };
   }
+}
+
+function readQuota(at: string, value: unknown): CpuQuota | null {
+  if (value === null) return null;
+  const given = fields(at, value, ["periodMs", "cpuMs"]);
+  return {
+    periodMs: durationMs(`${at}.periodMs`, given.periodMs, 1),
+    cpuMs: durationMs(`${at}.cpuMs`, given.cpuMs, 0.1),
+  };
+}
+
+function readClientEvent(
+  at: string,
+  value: unknown,
+  event: ClientEvent["event"],
+  { clients }: EventScope,
+): ClientEvent {
+  const given = fields(at, value, ["atMs", "event", "client", ...clientEvents[event]] as const);
+  const where = optional(at, given, "client", (path, client) =>
+    wholeNumber(path, client, 0, clients - 1),
+  );
+  if (event !== "step-clock") return { ...where, event };
+  const dayMs = 86_400_000;
+  return { ...where, event, ms: finiteNumber(`${at}.ms`, given.ms, -dayMs, dayMs) };
+}
+
+/** A field of an object that is left out where it was not given. */
+function optional<const K extends string, V>(
+  at: string,
+  given: Readonly<Partial<Record<K, unknown>>>,
+  name: K,
+  read: (at: string, value: unknown) => V,
+): { readonly [N in K]?: V } {
+  const value = given[name];
+  if (value === undefined) return {};
+  return { [name]: read(`${at}.${name}`, value) } as { readonly [N in K]?: V };
 }
 
 /** The fields of an object, and no others. */

@@ -1,6 +1,9 @@
 import { isBuiltin } from "node:module";
 import { parseSync } from "vite";
 
+/** What stands in the place of a name that is computed. */
+export const computedName = "a module whose name is computed";
+
 /** What the rules of the house need to know of one module. */
 export interface ModuleFacts {
   /** Every module it names: imports, re-exports, dynamic imports and `import("…")` types. */
@@ -106,7 +109,7 @@ function moduleNamedBy(node: AstNode): string | undefined {
     case "TSImportType":
       return text(field(node, "source"), "value");
     case "ImportExpression":
-      return text(field(node, "source"), "value") ?? "a module whose name is computed";
+      return text(field(node, "source"), "value") ?? computedName;
     default:
       return undefined;
   }

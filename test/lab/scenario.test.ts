@@ -18,10 +18,15 @@ const full = {
   clients: 4,
   subsetSize: 2,
   work: { kind: "pool", size: 10, ms: 20 },
+  works: {
+    "shop.Cart/Get": { kind: "cpu", ms: 1 },
+    "shop.Cart/Watch": { kind: "stream", messages: 3, everyMs: 10 },
+  },
+  behind: [{ servers: 2, work: { kind: "wait", ms: 5 }, fixedLimit: 9 }],
   load: {
     perSecond: 300,
     deadlineMs: 400,
-    methods: ["shop.Cart/Add", "/shop.Cart/Get"],
+    methods: ["shop.Cart/Add", "/shop.Cart/Get", "shop.Cart/Watch"],
     priorities: { critical: 0.5, low: 0.5 },
     reload: { share: 0.2, afterMs: 100, times: 2 },
   },
@@ -30,8 +35,14 @@ const full = {
     { name: "during", ms: 300, load: 2 },
     { name: "after", ms: 100 },
   ],
+  others: [{ perSecond: 50, deadlineMs: 100, tenant: "batch", loads: [1, 3, 1], bareClients: 2 }],
   balancing: "pick_first",
   latencyMs: 1,
+  lossShare: 0.01,
+  resolveMs: 5,
+  maxConnectionAgeMs: 200,
+  coldStart: { ms: 50, factor: 2 },
+  bareServers: 1,
   fixedLimit: 20,
   overload: true,
   events: [
@@ -41,6 +52,15 @@ const full = {
     { atMs: 200, server: 1, event: "block", ms: 20 },
     { atMs: 250, server: 2, event: "squeeze", cpuShare: 0.5 },
     { atMs: 300, server: 2, event: "cut" },
+    { atMs: 310, server: 1, tier: 1, event: "vanish" },
+    { atMs: 320, server: 1, tier: 1, event: "appear" },
+    { atMs: 330, server: 1, event: "delay", ms: 3 },
+    { atMs: 340, server: 1, event: "quota", quota: { periodMs: 100, cpuMs: 50 } },
+    { atMs: 350, server: 1, event: "quota", quota: null },
+    { atMs: 360, event: "slow", factor: 3, method: "shop.Cart/Get" },
+    { atMs: 370, client: 3, event: "tokens-fail" },
+    { atMs: 380, event: "step-clock", ms: -50 },
+    { atMs: 390, server: 2, event: "drain" },
     { atMs: 400, server: 0, event: "start" },
   ],
   policies: {
@@ -69,16 +89,16 @@ describe("a scenario", () => {
 
   it("may say everything, in JSON, and can be run", async () => {
     const { incident, policies } = readScenario(JSON.parse(JSON.stringify(full)), "file");
-    const { latencyMs, policies: _, ...rest } = full;
+    const { latencyMs, lossShare, policies: _, ...rest } = full;
     expect(incident).toEqual({
       ...rest,
       load: {
         ...full.load,
-        methods: ["shop.Cart/Add", "shop.Cart/Get"],
+        methods: ["shop.Cart/Add", "shop.Cart/Get", "shop.Cart/Watch"],
         priorities: { critical: 0.5, high: 0, normal: 0, low: 0.5 },
       },
       phases: full.phases.map((phase) => ({ load: 1, ...phase })),
-      network: { latencyMs },
+      network: { latencyMs, lossShare },
     });
     if (policies === undefined) throw new Error("it has policies");
     const report = await runIncident(incident, policies, 1);
@@ -154,12 +174,37 @@ describe("a scenario", () => {
     [
       "an unknown event",
       { ...least, events: [{ atMs: 1, event: "explode" }] },
-      'scenario.events[0].event must be one of kill, start, cut, block, squeeze, slow, fail, got "explode"',
+      'scenario.events[0].event must be one of kill, start, drain, cut, vanish, appear, block, squeeze, quota, slow, fail, delay, tokens-fail, tokens-work, step-clock, got "explode"',
     ],
     [
       "a number of another event",
       { ...least, events: [{ atMs: 1, event: "slow", share: 1 }] },
-      "scenario.events[0].share is not an option; the options are atMs, event, server, factor",
+      "scenario.events[0].share is not an option; the options are atMs, event, server, tier, factor, method",
+    ],
+    [
+      "an event on a tier that is not there",
+      { ...least, events: [{ atMs: 1, tier: 1, event: "kill" }] },
+      "scenario.events[0].tier must be a whole number from 0 to 0, got 1",
+    ],
+    [
+      "an event on a client that is not there",
+      { ...least, events: [{ atMs: 1, client: 2, event: "tokens-fail" }] },
+      "scenario.events[0].client must be a whole number from 0 to 1, got 2",
+    ],
+    [
+      "a stream in a tier behind",
+      { ...full, behind: [{ work: { kind: "stream", messages: 1, everyMs: 1 } }] },
+      'scenario.behind[0].work.kind must be one of cpu, pool, wait, got "stream"',
+    ],
+    [
+      "loads of fewer phases than there are",
+      { ...full, others: [{ ...least.load, loads: [1] }] },
+      "scenario.others[0].loads must be an array with a number for each of the 3 phases",
+    ],
+    [
+      "work of what is no method",
+      { ...least, works: { "shop.Cart": { kind: "cpu", ms: 1 } } },
+      'scenario.works["shop.Cart"] must be named pkg.Service/Method, got "shop.Cart"',
     ],
     ["a yes that is none", { ...least, overload: 1 }, "scenario.overload must be true or false"],
     ["a text that is none", { ...least, what: 1 }, "scenario.what must be a text, got 1"],

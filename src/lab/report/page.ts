@@ -200,13 +200,11 @@ function happenings(incident: Incident): string {
 }
 
 /** An event in words. */
-function happening(event: IncidentEvent): string {
-  const { server, atMs: _, event: name, ...numbers } = event;
-  const who = server === undefined ? "all servers" : `server ${server}`;
-  const how = Object.entries(numbers)
-    .map(([key, value]) => `${key} ${String(value)}`)
-    .join(", ");
-  return `${name} ${who}${how === "" ? "" : ` (${how})`}`;
+function happening({ atMs: _, event, ...rest }: IncidentEvent): string {
+  const parts = Object.entries(rest).map(([key, value]) =>
+    typeof value === "object" ? JSON.stringify(value) : `${key} ${String(value)}`,
+  );
+  return parts.length === 0 ? event : `${event}: ${parts.join(", ")}`;
 }
 
 function tableOf(incident: Incident, runs: readonly Run[]): string {
