@@ -79,7 +79,7 @@ describe("a link", () => {
   });
 });
 
-describe("the numbers in the README", () => {
+describe("the numbers", () => {
   /** The cells of a row of a table, by what its first cell says. */
   const rowOf = (page: string, first: string) => {
     const row = page.split("\n").find((line) => line.startsWith(`| ${first} |`));
@@ -105,6 +105,21 @@ describe("the numbers in the README", () => {
       microseconds(variant),
     ]);
   });
+
+  it.each(["grpc-js, retryPolicy", "weir, defaults", "weir, full", "cockatiel", "nice-grpc"])(
+    "for the cost of %s are those that were measured, in the comparison too",
+    (variant) => {
+      const ratioIn = (table: string) => {
+        const node24 = read("docs/cost.md").split("### Node 24")[1] ?? "";
+        const [, rows = ""] = node24.split(`| ${table} |`);
+        return rowOf(rows.split("\n\n")[0] ?? "", variant)[2]?.split(" ")[0] ?? "";
+      };
+      expect(rowOf(read("docs/comparison.md"), variant).slice(1)).toEqual([
+        ratioIn("client, unary calls"),
+        ratioIn("client, each call is retried once"),
+      ]);
+    },
+  );
 
   it("for incidents are those of the lab", () => {
     const lab = read("docs/lab.md");
