@@ -55,7 +55,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^grpc-weir$/, replacement: entry("index") },
-      { find: /^grpc-weir\/(client|server|otel|redis|testing|viewer)$/, replacement: entry("$1") },
+      { find: /^grpc-weir\/(client|server|config|otel|redis|testing|viewer)$/, replacement: entry("$1") },
     ],
   },
   test: {

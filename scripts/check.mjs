@@ -54,7 +54,7 @@ async function textsUnder(base, folder) {
 async function generatedIsFresh() {
   const copy = await mkdtemp(join(tmpdir(), "grpc-weir-generate-"));
   try {
-    const inputs = ["proto", "package.json", "biome.json", ".gitignore"];
+    const inputs = ["proto", "scripts", "package.json", "biome.json", ".gitignore"];
     const buf = (await readdir(root)).filter((name) => /^buf\..*yaml$/.test(name));
     for (const name of [...inputs, ...buf]) {
       await cp(join(root, name), join(copy, name), { recursive: true });
@@ -79,6 +79,23 @@ async function generatedIsFresh() {
   }
 }
 
+/**
+ * Compares the schema with that of the commit before. Where there is none, as in a shallow clone or a package, there is
+ * nothing to compare with.
+ */
+async function schemaStaysCompatible() {
+  const before = await mkdtemp(join(tmpdir(), "grpc-weir-schema-"));
+  try {
+    const archive = join(before, "proto.tar");
+    const got = await run("git", ["archive", "-o", archive, "HEAD~1", "proto", "buf.yaml"]);
+    if (!got.ok) return { ok: true, output: got.output };
+    const unpacked = await run("tar", ["-xf", archive, "-C", before]);
+    return unpacked.ok ? await bin("buf", "breaking", "--against", before) : unpacked;
+  } finally {
+    await rm(before, { recursive: true, force: true });
+  }
+}
+
 /** @type {{ name: string, needs?: string, run: () => Promise<{ ok: boolean, output: string }> }[]} */
 const steps = [
   { name: "types", run: () => script("types") },
@@ -89,6 +106,7 @@ const steps = [
   { name: "biome check", run: () => bin("biome", "check", "--diagnostic-level=warn", ".") },
   { name: "oxlint", run: () => bin("oxlint", "--type-aware", "--deny-warnings") },
   { name: "buf lint", run: () => bin("buf", "lint") },
+  { name: "buf breaking", run: schemaStaysCompatible },
   {
     name: "buf format",
     run: () => bin("buf", "format", "-d", "--exit-code", "--exclude-path", "proto/opentelemetry"),
@@ -107,6 +125,10 @@ const steps = [
     run: () => bin("attw", "--pack", ".", "--profile", "strict"),
   },
   { name: "docs", run: () => run(process.execPath, [join("scripts", "docs.mjs"), "--check"]) },
+  {
+    name: "policy reference",
+    run: () => run(process.execPath, [join("scripts", "policy-reference.mjs"), "--check"]),
+  },
 ];
 
 const results = [];

@@ -51,6 +51,13 @@ export type {
 export type { ClientPolicy, MethodPolicy } from "./pipeline/client.js";
 export type { PolicySnapshot, PolicySnapshots } from "./pipeline/controls.js";
 export type { LoadReportOptions, UtilizationRecorder } from "./pipeline/load-report.js";
+export type {
+  ExplainedPolicies,
+  PolicyExplanation,
+  PolicySetting,
+  SettingOrigin,
+} from "./pipeline/policy-explanation.js";
+export type { OptionData, PolicySet, PolicySource } from "./pipeline/policy-set.js";
 export type { ServerPolicy } from "./pipeline/server.js";
 export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
 export type { BreakerControl, BreakersSnapshot } from "./policies/breaker/breakers.js";

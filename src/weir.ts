@@ -35,11 +35,19 @@ import {
   clientPipeline,
 } from "./pipeline/client.js";
 import { type ControlOf, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
+import { type ModeInEnvironment, modesInEnvironment } from "./pipeline/environment-modes.js";
 import {
   LoadReport,
   type LoadReportOptions,
   type UtilizationRecorder,
 } from "./pipeline/load-report.js";
+import {
+  clientSettings,
+  explanationText,
+  type PolicyExplanation,
+  serverSettings,
+} from "./pipeline/policy-explanation.js";
+import { layClient, layOver, type PolicySet, type PolicySource } from "./pipeline/policy-set.js";
 import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
 import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
 import type { BreakerControl } from "./policies/breaker/breakers.js";
@@ -82,6 +90,11 @@ export interface WeirOptions extends EnvironmentOptions {
    * runs: `staticFlags`, `redisFlags`, `openFeatureFlags`, or a source of your own. You close it. @defaultValue none
    */
   readonly flags?: FlagSource;
+  /**
+   * Policies that come from data: `fileSource` or `objectSource` of `grpc-weir/config`. They are read once, now. An option that
+   * the code gives wins over one of the data. @defaultValue none
+   */
+  readonly policies?: PolicySource;
   /** What goes to OpenTelemetry. @defaultValue spans and metrics, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
@@ -112,8 +125,15 @@ export class Weir {
   readonly #telemetry: ResolvedTelemetryOptions;
   /** Absent where nothing is to be measured. */
   readonly #metrics: Metrics | undefined;
-  readonly #controls = new PolicyControls();
+  readonly #controls: PolicyControls;
+  /** What the environment of the process says of modes. */
+  readonly #modes: ModeInEnvironment | undefined;
+  /** Policies that come from data. */
+  readonly #data: PolicySet | undefined;
   readonly #servers = new WeakList<ServerPolicies>();
+  /** The clients that are in use, and what the code has given for each client and server, for explanations. */
+  readonly #built = new WeakList<ClientPolicies>();
+  readonly #given = new WeakMap<ClientPolicies | ServerPolicies, ClientPolicy | ServerPolicy>();
   /** The policies that were built from a policy object, with a copy of the object as it was then. */
   readonly #clients = new WeakMap<
     ClientPolicy,
@@ -124,15 +144,30 @@ export class Weir {
   readonly #drains = new WeakMap<DrainableServer, Promise<DrainReport>>();
 
   /** @internal Use {@link createWeir}. */
-  constructor(environment: Environment, telemetry: ResolvedTelemetryOptions, source?: FlagSource) {
+  constructor(
+    environment: Environment,
+    telemetry: ResolvedTelemetryOptions,
+    { source, data, modes }: WeirSources,
+  ) {
     this.#telemetry = telemetry;
+    this.#data = data;
+    this.#modes = modes;
+    this.#controls = new PolicyControls(modes);
     const spans = guardSpans(telemetry, environment.report);
     this.#metrics = telemetry.metrics ? this.#newMetrics(environment.report) : undefined;
     const counted = { ...environment, counter: this.#metrics };
     const flags = source && new Flags(source, counted);
     this.#environment = { ...counted, flags };
     flags?.followModes(() => this.#controls.follow(flags.mode));
-    this.#guards = new Guards(this.#environment, (built) => this.#controls.add(built), spans);
+    this.#guards = new Guards(
+      this.#environment,
+      (built) => this.#controls.add(built),
+      spans,
+      (name, options) => {
+        const given = data?.guards[name];
+        return given === undefined ? options : layOver(given, readGiven("guard", options));
+      },
+    );
   }
 
   #newMetrics(report: ReportError): Metrics {
@@ -162,7 +197,7 @@ export class Weir {
     checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
     const policies = this.#policiesOf(policy);
     const environment = { ...this.#environment, resets: policies.resets };
-    for (const conflict of serviceConfigConflicts(own, policy)) {
+    for (const conflict of serviceConfigConflicts(own, this.#laid(policy))) {
       reportSafely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanParts(environment, this.#telemetry);
@@ -175,10 +210,31 @@ export class Weir {
   #policiesOf(policy: ClientPolicy): ClientPolicies {
     const known = this.#clients.get(policy);
     if (known?.builtFrom.matches(policy) === true) return known.policies;
-    const policies = new ClientPolicies(policy, this.#environment);
+    const policies = this.#placed(() => new ClientPolicies(this.#laid(policy), this.#environment));
     this.#controls.add(policies.built);
     this.#clients.set(policy, { builtFrom: new OptionsCopy(policy), policies });
+    this.#built.add(policies);
+    this.#given.set(policies, policy);
     return policies;
+  }
+
+  /** The options of a client: those of the code over those of the data. */
+  #laid(policy: ClientPolicy): ClientPolicy {
+    return this.#data === undefined ? policy : layClient(this.#data, readGiven("client", policy));
+  }
+
+  /** Builds what is made of code and data. An error about an option of the data says where that is written. */
+  #placed<T>(build: () => T): T {
+    try {
+      return build();
+    } catch (error) {
+      if (!(error instanceof InvalidOptionError)) throw error;
+      const place = this.#data?.placeOf(error.option);
+      if (place === undefined) throw error;
+      const text = error.message.slice(error.option.length + 1);
+      const placed = `${text} (with ${place})`;
+      throw new InvalidOptionError(error.option, error.rule, undefined, placed);
+    }
   }
 
   /**
@@ -192,9 +248,12 @@ export class Weir {
     const spans = serverSpanPart(this.#environment, this.#telemetry);
     this.#metrics?.connect();
     const meter = this.#metrics && serverMeter(this.#metrics);
-    const policies = new ServerPolicies(policy, this.#environment, spans, meter);
+    const data = this.#data;
+    const laid = data === undefined ? policy : layOver(data.server, readGiven("server", policy));
+    const policies = this.#placed(() => new ServerPolicies(laid, this.#environment, spans, meter));
     this.#controls.add(policies.built);
     this.#servers.add(policies);
+    this.#given.set(policies, policy);
     return { ...own, interceptors: policies.pipeline(own.interceptors) };
   }
 
@@ -220,7 +279,7 @@ export class Weir {
    */
   guard<F = never>(name: string, options?: GuardOptions<F>): Guard<F> {
     this.#metrics?.connect();
-    return this.#guards.get(name, options);
+    return this.#placed(() => this.#guards.get(name, options));
   }
 
   /** Controls all policies of a name at run time: their mode and their numbers; for some, more. */
@@ -266,6 +325,35 @@ export class Weir {
    */
   explain(subject: unknown): string {
     return explain(subject);
+  }
+
+  /**
+   * Says which options hold for a method, on each client and server that is in use, and where each comes from: the default, the
+   * schema, data, code, or the environment of the process. Modes that were set at run time, or by flags, are in `snapshot()`.
+   *
+   * @param method `pkg.Service/Method`, with or without a slash in front.
+   * @throws InvalidOptionError for what is no name of a method.
+   */
+  explainPolicy(method: string): PolicyExplanation {
+    const name = /^\/?([\w.]+\/\w+)$/.exec(String(method))?.[1];
+    if (name === undefined) {
+      throw new InvalidOptionError("explainPolicy.method", "named pkg.Service/Method", method);
+    }
+    const data = this.#data;
+    const modes = this.#modes;
+    const clients = [...this.#built].map((policies) => {
+      const code = readGiven("client", this.#given.get(policies));
+      const idempotent = policies.levelOf(name) !== "unknown";
+      return {
+        name: policies.name,
+        settings: clientSettings(name, code, data, idempotent, modes),
+      };
+    });
+    const servers = [...this.#servers].map((policies) => {
+      const code = readGiven("server", this.#given.get(policies));
+      return { name: policies.name, settings: serverSettings(code, data, modes) };
+    });
+    return { method: name, clients, servers, text: explanationText(name, clients, servers) };
   }
 
   /**
@@ -332,9 +420,9 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const known = [...environmentOptionNames, "telemetry", "history", "onCall", "flags"];
-  const options = readOptions("createWeir", given, known);
-  const { telemetry: spans, history: kept, onCall, flags, ...rest } = options;
+  const own = ["telemetry", "history", "onCall", "flags", "policies"];
+  const options = readOptions("createWeir", given, [...environmentOptionNames, ...own]);
+  const { telemetry: spans, history: kept, onCall, flags, policies, ...rest } = options;
   const telemetry = resolveTelemetryOptions(spans, "createWeir.telemetry");
   const environment = environmentOf(rest, "createWeir");
   const { clock, report } = environment;
@@ -345,7 +433,25 @@ export function createWeir(given: WeirOptions = {}): Weir {
   const history =
     kept === false && onCall === undefined ? undefined : new History(size, onCall, clock, report);
   const traces = traceReader(environment, telemetry);
-  return new Weir({ ...environment, history, traces }, telemetry, source);
+  const modes = modesInEnvironment(process.env);
+  if (policies !== undefined && typeof policies?.read !== "function") {
+    const rule = "a source of policies: fileSource() or objectSource() of grpc-weir/config";
+    throw new InvalidOptionError("createWeir.policies", rule, policies);
+  }
+  const data = policies?.read();
+  return new Weir({ ...environment, history, traces }, telemetry, { source, data, modes });
+}
+
+/** What a weir gets from outside of the code, beside its environment. */
+interface WeirSources {
+  readonly source: FlagSource | undefined;
+  readonly data: PolicySet | undefined;
+  readonly modes: ModeInEnvironment | undefined;
+}
+
+/** The options that the code gives, as a plain object. What is no object is refused where it is read. */
+function readGiven(option: string, given: object | undefined): Readonly<Record<string, unknown>> {
+  return readOptions(option, { ...readOptions(option, given ?? {}) });
 }
 
 /**

@@ -80,12 +80,13 @@ export type ModeFromOutside = (policy: ControlledName, builtFor?: string) => Mod
  * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
  * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.
  *
- * The mode of a policy is that of a flag, as long as one is set; else that which was set here; else that of its options.
+ * The mode of a policy is that of a flag, as long as one is set; else that which was set here; else that of the environment of
+ * the process; else that of its options.
  */
 export class PolicyControl<Snapshot extends object = object> {
   readonly name: ControlledName;
   readonly #policies = new WeakList<ControlledPolicy<Snapshot>>();
-  /** What each policy was built for, and the mode of its options. */
+  /** What each policy was built for, and the mode that it begins with: of the environment, or of its options. */
   readonly #built = new WeakMap<
     ControlledPolicy<Snapshot>,
     { readonly builtFor: string; readonly mode: Mode }
@@ -93,15 +94,22 @@ export class PolicyControl<Snapshot extends object = object> {
   #mode: Mode | undefined;
   #firstMode: Mode | undefined;
   #fromOutside: ModeFromOutside | undefined;
+  #inEnvironment: ((own: Mode) => Mode) | undefined;
 
   constructor(name: ControlledName) {
     this.name = name;
   }
 
+  /** @internal The mode that the environment of the process gives a policy, in place of that of its options. */
+  startIn(environment: (own: Mode) => Mode): void {
+    this.#inEnvironment = environment;
+  }
+
   /** Adds a policy, with the name of what it was built for. It gets the mode of a flag, or that which was set here, if there is one. */
   add(policy: ControlledPolicy<Snapshot>, builtFor: string): void {
-    this.#built.set(policy, { builtFor, mode: policy.mode });
-    this.#firstMode ??= this.#mode ?? policy.mode;
+    const mode = this.#inEnvironment?.(policy.mode) ?? policy.mode;
+    this.#built.set(policy, { builtFor, mode });
+    this.#firstMode ??= this.#mode ?? mode;
     this.#policies.add(policy);
     this.#set(policy);
   }

@@ -205,6 +205,12 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
 /** Makes the policies of a new guard controllable at run time. */
 export type ControlPolicies = (built: GuardPolicies) => void;
 
+/** The options of a guard, of the code and of data; `undefined` where neither has any. */
+export type LayGuard = (
+  name: string,
+  options: GuardOptions<unknown> | undefined,
+) => GuardOptions<unknown> | undefined;
+
 /** The guards of a weir, by name. */
 export class Guards {
   readonly #guards = new Map<
@@ -214,11 +220,19 @@ export class Guards {
   readonly #environment: Environment;
   readonly #control: ControlPolicies;
   readonly #spans: GuardSpans | undefined;
+  readonly #lay: LayGuard;
 
-  constructor(environment: Environment, control: ControlPolicies, spans: GuardSpans | undefined) {
+  /** @param lay Lays the options of the code over those that come from data. */
+  constructor(
+    environment: Environment,
+    control: ControlPolicies,
+    spans: GuardSpans | undefined,
+    lay: LayGuard = (_name, options) => options,
+  ) {
     this.#environment = environment;
     this.#control = control;
     this.#spans = spans;
+    this.#lay = lay;
   }
 
   /**
@@ -238,13 +252,15 @@ export class Guards {
       // The type of its fallback's answer is known where it was built. Here the caller states it.
       return known.guard as Guard<F>;
     }
-    if (options === undefined) {
+    const laid = this.#lay(name, options);
+    if (laid === undefined) {
       throw new InvalidOptionError(`guard("${name}")`, "built with options first", options);
     }
-    const built = buildGuard(name, options, this.#environment);
-    const guard = new Guard(built, this.#spans);
+    const built = buildGuard(name, laid, this.#environment);
+    // The data has no answers: a fallback is that of the code.
+    const guard = new Guard<F>(built as BuiltGuard<F>, this.#spans);
     this.#control(built.policies);
-    this.#guards.set(name, { guard, options });
+    this.#guards.set(name, { guard, options: options ?? laid });
     return guard;
   }
 

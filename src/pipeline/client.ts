@@ -56,6 +56,7 @@ import {
   resolveIdempotencyKeyOptions,
 } from "../policies/idempotency/client.js";
 import { MethodRegistry } from "../policies/idempotency/client-registry.js";
+import type { IdempotencyLevel } from "../policies/idempotency/levels.js";
 import { type RateOptions, ratePolicy } from "../policies/rate-limit/client.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
 import { repeatPart, retryPolicy } from "../policies/retry/client.js";
@@ -285,6 +286,16 @@ export class ClientPolicies {
   for(path: string): BuiltPolicies {
     if (this.#named.size === 0) return this.#base;
     return this.#named.get(path.slice(1)) ?? this.#named.get(serviceOf(path)) ?? this.#base;
+  }
+
+  /** What snapshots call the client. */
+  get name(): string {
+    return this.#name ?? "client";
+  }
+
+  /** Whether the schema says that a method (`pkg.Service/Method`) may run twice. */
+  levelOf(method: string): IdempotencyLevel {
+    return this.#registry?.levelOf(method) ?? "unknown";
   }
 
   /** All policies that were built, for `weir.policy` and snapshots. */

@@ -20,6 +20,7 @@ import type { IdempotencySnapshot } from "../policies/idempotency/server.js";
 import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
 import type { RetrySnapshot } from "../policies/retry/client-policy.js";
 import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
+import type { ModeInEnvironment } from "./environment-modes.js";
 
 /** What a policy tells of itself, by its name. */
 interface SnapshotOf extends Record<ControlledName, object> {
@@ -84,6 +85,12 @@ export class PolicyControls {
     brownout: new PolicyControl("brownout"),
     faults: new FaultsControl(),
   };
+
+  /** @param modes What the environment of the process says of modes. */
+  constructor(modes?: ModeInEnvironment) {
+    if (modes === undefined) return;
+    for (const name of controlledNames) this.#controls[name].startIn((own) => modes(name, own));
+  }
 
   add(built: BuiltByName): void {
     for (const name of controlledNames) this.#add(name, built);

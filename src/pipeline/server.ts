@@ -101,6 +101,8 @@ export interface ServerPolicy {
 
 /** The policies of a server and the pipeline that they stand in, built once. */
 export class ServerPolicies implements ReportedServer {
+  /** What snapshots call the server. */
+  readonly name: string;
   readonly priority: PriorityReader;
   /** The policies that have a mode of their own. */
   readonly built: BuiltByName;
@@ -128,7 +130,7 @@ export class ServerPolicies implements ReportedServer {
     const policy = readPolicy(given);
     this.#environment = environment;
     const { name = "server" } = policy;
-    nameText("server.name", name);
+    this.name = nameText("server.name", name);
     const relay = resolveRelay(policy.relay, "server.relay");
     this.#due = new DueList(outsideClock(environment.clock));
     const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;

@@ -406,8 +406,6 @@ const maxSeconds = 315_576_000_000;
  *
  * @param option The path of the field, for the error.
  * @throws InvalidOptionError when it is no duration, or a negative one.
- *
- * @internal Exported for its tests.
  */
 export function protoDurationMs(option: string, value: unknown): number {
   const parts = typeof value === "string" ? ofText(value) : ofObject(value);

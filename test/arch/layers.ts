@@ -15,6 +15,7 @@ type Layer =
   | "lab"
   | "redis"
   | "viewer"
+  | "config"
   | "cli"
   | "weir"
   | "entry";
@@ -55,6 +56,11 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   redis: { below: ["core", "policies"], unknown: [grpc, otel] },
   // It reads what others send, by the names that telemetry gives it, and takes no part in any call.
   viewer: { below: ["core", "gen", "telemetry"], unknown: [otel] },
+  // Policies as data: it reads the schema, and asks the pipelines whether they would take the options.
+  config: {
+    below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "gen"],
+    unknown: [grpc, otel],
+  },
   // The program that the package brings.
   cli: { below: ["core", "policies", "redis", "viewer", "lab"], unknown: [otel, grpc] },
   // The only file that knows everything; the test kit is no part of what runs in production.
@@ -75,6 +81,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
       "testing",
       "redis",
       "viewer",
+      "config",
       "weir",
     ],
     unknown: [otel],
@@ -91,6 +98,7 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/flags": ["fallback"],
   "policies/retry": ["idempotency"],
   cli: ["flags"],
+  config: ["fallback"],
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
   lab: ["admission", "pressure"],

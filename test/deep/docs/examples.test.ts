@@ -13,6 +13,8 @@ const shows: Readonly<Record<string, RegExp>> = {
   brownout: /kept on: \d+ of 40 OK/,
   breaker: /BREAKER_OPEN/,
   bulkhead: /at most 4 at once on the server/,
+  configuration:
+    /staging: 42 boots\n.*\n.*\n.*\n +deadline\.defaultMs +10000 +data \(staging\.yaml:2\)/,
   "connection-bulkhead": /partitions: the question is answered/,
   deadlines: /caller: DEADLINE_EXCEEDED \(FIRST_RESPONSE_TIMEOUT\)/,
   drain: /drained: \{"inFlight":3,"cutOff":1/,

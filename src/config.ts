@@ -1,0 +1,3 @@
+export type { PolicyProblem, Position } from "./config/document.js";
+export { PolicyDocumentError } from "./config/document.js";
+export { fileSource, objectSource } from "./config/source.js";

@@ -1,0 +1,220 @@
+import { type ControlledName, controlledNames } from "../core/control.js";
+import { shown } from "../core/options.js";
+import { serviceOf } from "../grpc/types.js";
+import type { ModeInEnvironment } from "./environment-modes.js";
+import type { PolicySet } from "./policy-set.js";
+
+/** Where the value of an option comes from: the later ones of the list win over the earlier ones. */
+export type SettingOrigin = "default" | "schema" | "data" | "code" | "environment";
+
+/** One option that holds for a method, and who says so. */
+export interface PolicySetting {
+  /** For example `retry.maxAttempts`; `retry` for a policy that is on or off as a whole. */
+  readonly option: string;
+  /** As in code. Durations are in milliseconds. */
+  readonly value: unknown;
+  readonly from: SettingOrigin;
+  /** For people: `policies.yaml:12`, or the entry of the code. */
+  readonly place: string;
+}
+
+/** What holds for a method, on each client and each server of a weir. Options that nobody sets have their defaults. */
+export interface PolicyExplanation {
+  /** `pkg.Service/Method`. */
+  readonly method: string;
+  readonly clients: readonly ExplainedPolicies[];
+  readonly servers: readonly ExplainedPolicies[];
+  /** The same as text, with one line for each option. */
+  readonly text: string;
+}
+
+/** The settings of one client or server. */
+export interface ExplainedPolicies {
+  /** The name that snapshots have for it. */
+  readonly name: string;
+  readonly settings: readonly PolicySetting[];
+}
+
+/** Options of one place, by policy. The first of a list wins. */
+interface Level {
+  readonly from: SettingOrigin;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly place: (option: string) => string;
+}
+
+type Options = Readonly<Record<string, unknown>>;
+
+/** The options that a client has for all its methods, of which no part is a policy of a method. */
+const ofNoMethod = ["name", "methods", "idempotency", "parts"];
+
+/** What holds for a method of a client. */
+export function clientSettings(
+  method: string,
+  code: Options,
+  data: PolicySet | undefined,
+  idempotent: boolean,
+  modes: ModeInEnvironment | undefined,
+): readonly PolicySetting[] {
+  const service = serviceOf(`/${method}`);
+  const { methods: named } = code as { readonly methods?: unknown };
+  const inCode = (name: string): Level => {
+    const place = `methods["${name}"]`;
+    return {
+      from: "code",
+      options: optionsOf(optionsOf(named)[name] ?? optionsOf(named)[`/${name}`]),
+      place: () => place,
+    };
+  };
+  const inData = (name: string): Level => ({
+    from: "data",
+    options: data?.methods[name] ?? {},
+    place: (option) => data?.placeOf(`client.methods["${name}"].${option}`) ?? "",
+  });
+  const levels: Level[] = [
+    inCode(method),
+    inCode(service),
+    { from: "code", options: code, place: () => "the client" },
+    inData(method),
+    inData(service),
+    {
+      from: "data",
+      options: data?.client ?? {},
+      place: (option) => data?.placeOf(`client.${option}`) ?? "",
+    },
+    {
+      from: "schema",
+      options: idempotent ? { retry: { idempotent: true } } : {},
+      place: () => "idempotency_level",
+    },
+    { from: "default", options: { retry: {}, breaker: {} }, place: () => "" },
+  ];
+  return settingsOf(levels, ofNoMethod, modes);
+}
+
+/** What holds for all methods of a server. */
+export function serverSettings(
+  code: Options,
+  data: PolicySet | undefined,
+  modes: ModeInEnvironment | undefined,
+): readonly PolicySetting[] {
+  const levels: Level[] = [
+    { from: "code", options: code, place: () => "the server" },
+    {
+      from: "data",
+      options: data?.server ?? {},
+      place: (option) => data?.placeOf(`server.${option}`) ?? "",
+    },
+    { from: "default", options: { deadlineGuard: {} }, place: () => "" },
+  ];
+  return settingsOf(levels, ["name"], modes);
+}
+
+export function explanationText(
+  method: string,
+  clients: readonly ExplainedPolicies[],
+  servers: readonly ExplainedPolicies[],
+): string {
+  const part = (kind: string, { name, settings }: ExplainedPolicies) => [
+    `${kind} ${name}`,
+    ...settings.map(({ option, value, from, place }) => {
+      const where = place === "" ? from : `${from} (${place})`;
+      return `  ${option.padEnd(30)} ${valueText(value).padEnd(14)} ${where}`;
+    }),
+  ];
+  return [
+    method,
+    ...clients.flatMap((client) => part("client", client)),
+    ...servers.flatMap((server) => part("server", server)),
+  ].join("\n");
+}
+
+function settingsOf(
+  levels: readonly Level[],
+  leftOut: readonly string[],
+  modes: ModeInEnvironment | undefined,
+): readonly PolicySetting[] {
+  const policies = new Set(levels.flatMap(({ options }) => Object.keys(options)));
+  const settings: PolicySetting[] = [];
+  for (const policy of policies) {
+    if (leftOut.includes(policy)) continue;
+    const given = levels.filter(({ options }) => options[policy] !== undefined);
+    const [first] = given;
+    if (first === undefined) continue;
+    const value = first.options[policy];
+    if (!isOptions(value)) {
+      settings.push({
+        option: policy,
+        value: plain(value),
+        from: first.from,
+        place: first.place(policy),
+      });
+      continue;
+    }
+    settings.push(...optionSettings(policy, given), ...modeSettings(policy, given, modes));
+  }
+  return settings;
+}
+
+/** The options of one policy that is on. */
+function optionSettings(policy: string, given: readonly Level[]): readonly PolicySetting[] {
+  const settings = new Map<string, PolicySetting>();
+  for (const { options, from, place } of given) {
+    const its = options[policy];
+    // What is broader than where the policy is left out, or is no object of options, does not reach the method.
+    if (!isOptions(its)) break;
+    for (const [name, value] of Object.entries(its)) {
+      const option = `${policy}.${name}`;
+      if (value === undefined || settings.has(option)) continue;
+      settings.set(option, { option, value: plain(value), from, place: place(option) });
+    }
+  }
+  const [first] = given;
+  if (settings.size > 0 || first === undefined) return [...settings.values()];
+  return [{ option: policy, value: "on", from: first.from, place: first.place(policy) }];
+}
+
+function modeSettings(
+  policy: string,
+  given: readonly Level[],
+  modes: ModeInEnvironment | undefined,
+): readonly PolicySetting[] {
+  const name = controlledNames.find((each) => each === optionNames[policy] || each === policy);
+  if (name === undefined || modes === undefined) return [];
+  const own = given.map(({ options }) => modeIn(options[policy])).find(isMode) ?? "enforce";
+  const mode = modes(name, own);
+  if (mode === own) return [];
+  return [{ option: `${policy}.mode`, value: mode, from: "environment", place: "GRPC_WEIR_MODE" }];
+}
+
+const optionNames: Readonly<Record<string, ControlledName>> = { deadlineGuard: "deadline-guard" };
+
+function modeIn(options: unknown): unknown {
+  const { mode } = optionsOf(options) as { readonly mode?: unknown };
+  return mode;
+}
+
+function isMode(value: unknown): value is "enforce" | "observe" | "off" {
+  return value === "enforce" || value === "observe" || value === "off";
+}
+
+function optionsOf(value: unknown): Options {
+  return isOptions(value) ? value : {};
+}
+
+function isOptions(value: unknown): value is Options {
+  return typeof value === "object" && value !== null && !(Symbol.iterator in value);
+}
+
+/** Functions and objects of the program are named, and not shown. */
+function plain(value: unknown): unknown {
+  if (typeof value === "function") return "a function";
+  if (Array.isArray(value)) return value.map(plain);
+  if (!isOptions(value)) return value;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return shown(value);
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, plain(each)]));
+}
+
+function valueText(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

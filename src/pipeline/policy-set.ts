@@ -1,0 +1,109 @@
+import { readOptions } from "../core/options.js";
+import { serviceOf } from "../grpc/types.js";
+
+/** Options by name, as code gives them, but plain data. */
+export type OptionData = Readonly<Record<string, unknown>>;
+
+/** Policies that come from data, such as a file: the options that the code does not give. */
+export interface PolicySet {
+  /** Options of all clients. */
+  readonly client: OptionData;
+  /** Options of methods (`pkg.Service/Method`) and services (`pkg.Service`), for all clients. */
+  readonly methods: Readonly<Record<string, OptionData>>;
+  /** Options of all servers. */
+  readonly server: OptionData;
+  /** Options of guards, by name. */
+  readonly guards: Readonly<Record<string, OptionData>>;
+  /** Where an option is written, such as `policies.yaml:12`; for people. `undefined` where it is not. */
+  placeOf(option: string): string | undefined;
+}
+
+/** Where policies as data come from. */
+export interface PolicySource {
+  /** What explanations and errors call it, such as the path of a file. */
+  readonly name: string;
+  /**
+   * The policies, checked.
+   *
+   * @throws InvalidOptionError where they make no sense.
+   */
+  read(): PolicySet;
+}
+
+/** A policy, or a method's policies, as they are laid over others: an object of options, a word, or `false`. */
+type Policies = Readonly<Record<string, unknown>>;
+
+/**
+ * The options of a client: those of the code, and under them those of the data. An option that the code gives, for the client,
+ * a service or a method, wins over all data for the same calls.
+ */
+export function layClient(data: PolicySet, code: Policies): Policies {
+  const { methods: given, ...base } = code;
+  const named = byName(given);
+  // What code has for methods is checked where the client is built.
+  if (named === undefined) return code;
+  const methods: Record<string, unknown> = {};
+  for (const name of new Set([...Object.keys(data.methods), ...named.keys()])) {
+    const above = name.includes("/") ? [base, named.get(serviceOf(`/${name}`))?.value] : [base];
+    const under = without(data.methods[name] ?? {}, above);
+    const own = named.get(name);
+    if (own !== undefined && !isObject(own.value)) return code;
+    if (own === undefined && Object.keys(under).length === 0) continue;
+    methods[own?.written ?? name] = layOver(under, isObject(own?.value) ? own.value : {});
+  }
+  const laid = layOver(data.client, base);
+  return Object.keys(methods).length === 0 ? laid : { ...laid, methods };
+}
+
+/** What the code has for methods, by the name without the slash in front. `undefined` for what is no object. */
+function byName(
+  methods: unknown,
+): ReadonlyMap<string, { readonly written: string; readonly value: unknown }> | undefined {
+  if (methods === undefined) return new Map();
+  if (!isObject(methods)) return undefined;
+  return new Map(
+    Object.entries(methods).map(([written, value]) => [
+      written.replace(/^\//, ""),
+      { written, value },
+    ]),
+  );
+}
+
+/** The options of data that broader entries of the code do not give. */
+function without(data: Policies, above: readonly unknown[]): Policies {
+  const left: Record<string, unknown> = {};
+  for (const [policy, options] of Object.entries(data)) {
+    const given = above.map((each) => (isObject(each) ? each[policy] : undefined));
+    const inCode = given.filter((each) => each !== undefined);
+    if (inCode.length === 0) left[policy] = options;
+    else if (isObject(options) && inCode.every(isObject)) {
+      const own = Object.entries(options).filter(
+        ([name]) => !inCode.some((each) => each[name] !== undefined),
+      );
+      if (own.length > 0) left[policy] = Object.fromEntries(own);
+    }
+  }
+  return left;
+}
+
+/** Lays policies over others, option by option. */
+export function layOver(under: Policies, over: Policies): Policies {
+  const laid: Record<string, unknown> = { ...under };
+  for (const [policy, options] of Object.entries(over)) {
+    if (options === undefined) continue;
+    const below = laid[policy];
+    laid[policy] =
+      isObject(options) && isObject(below)
+        ? { ...below, ...defined(readOptions(policy, options)) }
+        : options;
+  }
+  return laid;
+}
+
+function defined(options: Policies): Policies {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+function isObject(value: unknown): value is Policies {
+  return typeof value === "object" && value !== null && !(Symbol.iterator in value);
+}
