@@ -7,6 +7,6 @@ test("a call is retried", async () => {
     runs: 2,
     priority: "high",
     nonsense: true,
-    entryPoints: 7,
+    entryPoints: 8,
   });
 });

@@ -3,6 +3,7 @@ const entryPoints = {
   "grpc-weir": [require("grpc-weir"), import("grpc-weir")],
   "grpc-weir/client": [require("grpc-weir/client"), import("grpc-weir/client")],
   "grpc-weir/server": [require("grpc-weir/server"), import("grpc-weir/server")],
+  "grpc-weir/config": [require("grpc-weir/config"), import("grpc-weir/config")],
   "grpc-weir/otel": [require("grpc-weir/otel"), import("grpc-weir/otel")],
   "grpc-weir/redis": [require("grpc-weir/redis"), import("grpc-weir/redis")],
   "grpc-weir/testing": [require("grpc-weir/testing"), import("grpc-weir/testing")],

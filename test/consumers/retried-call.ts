@@ -9,6 +9,7 @@ import {
   priorityKey,
 } from "grpc-weir";
 import { retry } from "grpc-weir/client";
+import { fileSource } from "grpc-weir/config";
 import { clientSpans } from "grpc-weir/otel";
 import { fromIoredis } from "grpc-weir/redis";
 import { admission } from "grpc-weir/server";
@@ -77,6 +78,7 @@ export async function retriedCall(): Promise<Outcome> {
     const names = [
       createWeir,
       retry,
+      fileSource,
       clientSpans,
       fromIoredis,
       admission,

@@ -8,6 +8,6 @@ it("retries a call", async () => {
     runs: 2,
     priority: "high",
     nonsense: true,
-    entryPoints: 7,
+    entryPoints: 8,
   });
 });

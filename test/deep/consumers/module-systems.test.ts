@@ -50,7 +50,7 @@ const retried = {
   runs: 2,
   priority: "high",
   nonsense: true,
-  entryPoints: 7,
+  entryPoints: 8,
 };
 
 const oneInstance = {
@@ -58,6 +58,7 @@ const oneInstance = {
     "grpc-weir",
     "grpc-weir/client",
     "grpc-weir/server",
+    "grpc-weir/config",
     "grpc-weir/otel",
     "grpc-weir/redis",
     "grpc-weir/testing",
