@@ -55,7 +55,10 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^grpc-weir$/, replacement: entry("index") },
-      { find: /^grpc-weir\/(client|server|config|otel|redis|testing|viewer)$/, replacement: entry("$1") },
+      {
+        find: /^grpc-weir\/(client|server|config|otel|redis|testing|viewer)$/,
+        replacement: entry("$1"),
+      },
     ],
   },
   test: {
