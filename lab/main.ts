@@ -1,7 +1,9 @@
 import { parseArgs } from "node:util";
+import { isRecord } from "../src/core/options.js";
 import { catalogue } from "../src/lab/catalogue.js";
 import type { Incident } from "../src/lab/incident.js";
 import { peers } from "../src/lab/peers/peers.js";
+import { type WeirPolicies, weirPeer } from "../src/lab/peers/weir.js";
 import { runIncident } from "../src/lab/run.js";
 import { type Run, summary, table } from "../src/lab/table.js";
 import { breaches } from "./law.js";
@@ -13,6 +15,7 @@ const { values, positionals } = parseArgs({
     peer: { type: "string", multiple: true, default: [] },
     json: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
+    set: { type: "string", multiple: true, default: [] },
   },
 });
 
@@ -29,8 +32,46 @@ if (unknown.length > 0 || values.list) {
   process.exit(unknown.length > 0 ? 1 : 0);
 }
 
+/**
+ * The options of `--set`, such as `server.admission.publish=false`, as those of a peer. Values are JSON; what is none is a
+ * text.
+ */
+function policiesOf(given: readonly string[]): WeirPolicies {
+  const policies: Record<string, unknown> = { client: {}, server: { admission: {} } };
+  for (const each of given) {
+    const [, path = "", text = ""] = /^((?:client|server)(?:\.\w+)+)=(.+)$/s.exec(each) ?? [];
+    if (path === "") {
+      console.error(`${each} sets nothing: write client.… or server.…=value.`);
+      process.exit(1);
+    }
+    const names = path.split(".");
+    const last = names.pop() ?? "";
+    let inside = policies;
+    for (const name of names) {
+      const next: unknown = inside[name];
+      const record: Record<string, unknown> = isRecord(next) ? { ...next } : {};
+      inside[name] = record;
+      inside = record;
+    }
+    inside[last] = jsonOrText(text);
+  }
+  return policies;
+}
+
+function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
 const wanted = positionals.length > 0 ? new Set(positionals) : known;
-const compared = peers.filter(({ name }) => values.peer.length === 0 || values.peer.includes(name));
+const chosen = peers.filter(({ name }) => values.peer.length === 0 || values.peer.includes(name));
+const compared =
+  values.set.length === 0
+    ? chosen
+    : [...chosen, weirPeer(`weir, ${values.set.join(", ")}`, policiesOf(values.set))];
 const seeds = Array.from({ length: Number(values.seeds) }, (_, index) => index + 1);
 const cpuBefore = process.cpuUsage();
 let calls = 0;
