@@ -64,7 +64,11 @@ export const fullPipelines: Readonly<Record<string, ConformanceSubject>> = {
           ...patient,
           limit: 2,
           thresholds: { low: 1, normal: 1, high: 1 },
-          streams: { ...patient, limit: { algorithm: "aimd", min: 2, max: 8 }, maxAgeMs: 600_000 },
+          streams: {
+            ...patient,
+            limit: { algorithm: "elastic", min: 2, max: 8 },
+            maxAgeMs: 600_000,
+          },
         },
         brownout: { optional: { pictures: {} } },
         faults: { ...never, headers: true },

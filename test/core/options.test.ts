@@ -249,7 +249,7 @@ describe("options that are inherited", () => {
     ["server.bulkhead.maxConcurrent", { bulkhead: inherited({ maxConcurrent: -1 }) }],
     [
       "server.admission.limit.max",
-      { admission: inherited({ limit: inherited({ algorithm: "aimd", max: -1 }) }) },
+      { admission: inherited({ limit: inherited({ algorithm: "elastic", max: -1 }) }) },
     ],
     [
       "server.admission.pressure.sampleMs",

@@ -119,7 +119,7 @@ function takeOut<T>(list: T[], index: number): T | undefined {
 
 const limits: readonly LimitOptions[] = [
   3,
-  { algorithm: "aimd", min: 1, max: 8, initial: 4, maxLatencyMs: 20 },
+  { algorithm: "elastic", min: 1, max: 8, ceilingMs: 20 },
   { algorithm: "elastic", min: 2, max: 8, windowMs: 10 },
 ];
 

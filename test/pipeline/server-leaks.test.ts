@@ -36,7 +36,7 @@ describe("through a client and a server", () => {
         quota: { ratePerSecond: 5_000, burst: 50, maxWaitMs: 10 },
         bulkhead: { maxConcurrent: 20, maxQueued: 10, maxWaitMs: 20 },
         admission: {
-          limit: { algorithm: "aimd", min: 2, max: 12, maxLatencyMs: 30 },
+          limit: { algorithm: "elastic", min: 2, max: 12, ceilingMs: 30 },
           maxQueued: 5,
           maxWaitMs: 15,
           queue: { order: "adaptive-lifo", overflow: "age-out", intervalMs: 20 },

@@ -129,8 +129,6 @@ function drawLimit(dice: Dice): LimitOptions {
     2,
     "adaptive",
     { algorithm: "elastic", min: 1, max: dice.pick(2, 8), windowMs: 10 },
-    { algorithm: "aimd", min: 1, max: 4, initial: 2, maxLatencyMs: dice.pick(20, 500) },
-    { algorithm: "vegas", min: 1, max: 4, windowMs: 10 },
-    { algorithm: "gradient2", min: 1, max: 4, windowMs: 10 },
+    { algorithm: "elastic", min: 1, max: 4, windowMs: 10, ceilingMs: dice.pick(20, 500) },
   );
 }

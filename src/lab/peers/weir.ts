@@ -47,8 +47,8 @@ function readBy(reader: LabProcessReader, policy: ServerPolicy): ServerPolicy {
   // What is no object is left to the check of the toolkit.
   const { admission = false }: ServerPolicy = isRecord(policy) ? policy : {};
   if (admission === false || !isRecord(admission)) return policy;
-  const { pressure = {} }: AdmissionOptions = admission;
-  if (pressure === false || !isRecord(pressure)) return policy;
+  const { pressure }: AdmissionOptions = admission;
+  if (!isRecord(pressure)) return policy;
   return { ...policy, admission: { ...admission, pressure: { ...pressure, reader } } };
 }
 

@@ -72,7 +72,7 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
     random: Random,
     parts: AdmissionParts<C> = {},
   ) {
-    const { saturated = () => false, shedders = [], onAnswer, report = warn, fairness } = parts;
+    const { shedders = [], onAnswer, report = warn, fairness } = parts;
     this.#options = options;
     this.#clock = clock;
     this.#shedders = shedders;
@@ -80,9 +80,7 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
     this.#callerOf = fairness?.callerOf;
     this.#usage = fairness === undefined ? undefined : new UsageByCaller(fairness);
     const limit = options.makeLimit(
-      random,
       {
-        saturated,
         ceilingMs: () => this.#latencyTarget.ms,
         heldUp: () => this.#lateness.takeHeldUp(),
         late: (nowMs) => this.#lateness.ranOut(nowMs),
@@ -482,8 +480,6 @@ export interface Fairness<C> extends UsageOptions {
 
 /** What an admission is given beside its options. */
 export interface AdmissionParts<C = AdmissionCall> {
-  /** The process is saturated. Asked by limits that learn. @defaultValue never */
-  readonly saturated?: () => boolean;
   /** Asked in their order, before a slot or the queue is. @defaultValue none */
   readonly shedders?: readonly Shedder[];
   /** Notified of each call that is admitted, or refused for load. */

@@ -63,8 +63,9 @@ export interface AdmissionOptions extends PoolOptions {
   /**
    * Sheds a growing share of the calls while the process is hard pressed (short of memory, or busy and late in its event
    * loop) and calls are late: calls ran out of a time that is usually enough, or the queue is a standing one. Signals of your
-   * own shed without that condition. `false` never sheds. Learnt limits use the readings, too.
-   * @defaultValue on, with the defaults of `PressureOptions` and `PressureShedderOptions`
+   * own shed without that condition. With `{}` by the defaults of `PressureOptions` and `PressureShedderOptions`. `false`: a
+   * brownout does not see the pressure either.
+   * @defaultValue nothing is shed by pressure. It is measured for a brownout, for load reports and for the deadline guard
    */
   readonly pressure?: (PressureOptions & PressureShedderOptions) | false;
   /**
@@ -111,7 +112,11 @@ export interface AdmissionPoolOptions {
 /** Checked, complete and frozen. */
 export interface ResolvedAdmissionOptions extends AdmissionPoolOptions {
   readonly thresholds: ResolvedThresholds | false;
-  readonly pressure: (ResolvedPressureOptions & Required<PressureShedderOptions>) | false;
+  /** `undefined`: measured, and nothing is shed by it. */
+  readonly pressure:
+    | (ResolvedPressureOptions & Required<PressureShedderOptions>)
+    | false
+    | undefined;
   readonly streams: (AdmissionPoolOptions & { readonly maxAgeMs: number }) | "together";
   readonly publish: boolean;
 }
@@ -126,7 +131,7 @@ export function resolveAdmissionOptions(
   also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
   const options = readOptions(prefix, given, keys, also);
-  const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure = {} } = options;
+  const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure } = options;
   const { streams = {} } = options;
   if (typeof publish !== "boolean") {
     throw new InvalidOptionError(`${prefix}.publish`, "true or false", publish);
@@ -137,9 +142,12 @@ export function resolveAdmissionOptions(
     thresholds: unlessFalse(`${prefix}.thresholds`, thresholds, (option, given) =>
       resolveThresholds(given, option),
     ),
-    pressure: unlessFalse(`${prefix}.pressure`, pressure, (option, given) =>
-      resolvePressure(given, option),
-    ),
+    pressure:
+      pressure === undefined
+        ? undefined
+        : unlessFalse(`${prefix}.pressure`, pressure, (option, given) =>
+            resolvePressure(given, option),
+          ),
     streams: resolveStreams(streams, headroom, `${prefix}.streams`),
     publish,
   });

@@ -103,6 +103,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly #calls: Admission<InboundCall>;
   readonly #streams: Admission<InboundCall> | undefined;
   readonly #byPressure: PressureShedder | undefined;
+  readonly #pressureCounts: boolean;
   readonly #clock: Clock;
   readonly #callLevel: PublishedLevel | undefined;
   readonly #streamLevel: PublishedLevel | undefined;
@@ -132,12 +133,12 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
         : new StreamAge(this, streams.maxAgeMs, environment);
     // Under a virtual clock, readings of the real process mean nothing.
     const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
-    const signals = pressure === false ? resolvePressureOptions() : pressure;
-    const meter = new PressureMeter(signals, reader, clock, report);
+    const meter = new PressureMeter(pressure || resolvePressureOptions(), reader, clock, report);
     this.pressure = meter;
+    this.#pressureCounts = pressure !== false;
     const late = (nowMs: number) =>
       this.#calls.isLate(nowMs) || this.#streams?.isLate(nowMs) === true;
-    this.#byPressure = pressure === false ? undefined : new PressureShedder(pressure, meter, late);
+    this.#byPressure = pressure ? new PressureShedder(pressure, meter, late) : undefined;
     const shedders: Shedder[] = [];
     if (thresholds !== false) shedders.push(new LoadThresholds(thresholds));
     if (this.#byPressure !== undefined) shedders.push(this.#byPressure);
@@ -145,7 +146,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
       this.#callLevel = new PublishedLevel();
       this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
     }
-    const parts = { saturated: () => meter.saturated(), shedders, report, fairness };
+    const parts = { shedders, report, fairness };
     const pool = (ofPool: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
       new Admission<InboundCall>(ofPool, clock, random, {
         ...parts,
@@ -161,12 +162,12 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   }
 
   /**
-   * How hard pressed the server is, from 0 to 1: the greater of its load and of the pressure of its process, where that is
-   * measured. In mode `observe` the load has calls in it that it would have refused, and does not count.
+   * How hard pressed the server is, from 0 to 1: the greater of its load and of the pressure of its process, unless that is
+   * switched off. In mode `observe` the load has calls in it that it would have refused, and does not count.
    */
   get pressed(): number {
     const full = this.mode === "enforce" ? this.load : 0;
-    return this.#byPressure === undefined ? full : Math.max(full, this.pressure.now());
+    return this.#pressureCounts ? Math.max(full, this.pressure.now()) : full;
   }
 
   /** The server is loaded, or sheds by pressure: how long handlers run now is not how long they usually run. */

@@ -1,5 +1,4 @@
 import { SampleWindow, type WindowSummary } from "../../core/stats/sample-window.js";
-import { Gradient } from "./gradient2.js";
 import type { Evidence, RampingLimit } from "./limit.js";
 import { SlowStart } from "./slow-start.js";
 
@@ -21,8 +20,6 @@ export interface ElasticOptions {
 
 /** What the limit asks the server, once in each window unless said otherwise. */
 export interface ElasticSignals {
-  /** This process is out of CPU, event loop or memory. */
-  saturated(): boolean;
   /** The latency that counts as too slow, in milliseconds; `undefined` for none. */
   ceilingMs(): number | undefined;
   /**
@@ -50,7 +47,12 @@ const growEveryMs = 10_000;
 /** How long the limit is held down after slow start alone has found a queue. */
 const guessMs = 1_000;
 /** While the limit is held down, the 90th percentile of latency should lie between this share of the ceiling and the ceiling. */
-const targetShare = 0.6;
+const targetShare = 0.9;
+/**
+ * As many calls are allowed as are served within this share of the ceiling, where the limit is not tried yet but reckoned. Less
+ * than the target, because what is reckoned from a mean is exceeded by half of the calls.
+ */
+const allowedShare = 0.5;
 /** A trial has had an effect when the calls in flight changed by this factor or more. */
 const effect = 0.95;
 /** Calls count as held up when more than this share of them is. */
@@ -82,8 +84,7 @@ type Phase =
 /**
  * A limit that tells overload from a slow dependency.
  *
- * - While this process is saturated and calls are held up, it follows Gradient2.
- * - Otherwise, when calls are held up and pile up, or half of them run out of time, it makes a trial: it lowers the limit a
+ * - When calls are held up and pile up, or half of them run out of time, it makes a trial: it lowers the limit a
  *   little and looks at goodput. If goodput falls in proportion, the calls are slow and do not wait for each other (a slow
  *   dependency), and the limit opens again for a while. If goodput stays, they wait in a queue behind this server (for a
  *   connection pool or a lock), and the limit keeps that queue short.
@@ -96,14 +97,12 @@ export class ElasticLimit implements RampingLimit {
   readonly #max: number;
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
-  readonly #gradient = new Gradient();
   readonly #slowStart: SlowStart;
   #limit: number;
   #phase: Phase = { kind: "open" };
   /** How many calls ran or waited when the last window closed, and in how many windows in a row that number grew. */
   #demand = 0;
   #piled = 0;
-  #saturated = false;
   #mutedUntilMs = Number.NEGATIVE_INFINITY;
   #muteMs = shortestMuteMs;
 
@@ -129,8 +128,8 @@ export class ElasticLimit implements RampingLimit {
   }
 
   /** What it is doing, for people. */
-  get phase(): Phase["kind"] | "saturated" {
-    return this.#saturated ? "saturated" : this.#phase.kind;
+  get phase(): Phase["kind"] {
+    return this.#phase.kind;
   }
 
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
@@ -141,15 +140,12 @@ export class ElasticLimit implements RampingLimit {
     this.#seeDemand();
     const heldUp = this.#signals.heldUp?.();
     const over = heldUp === undefined ? this.#isOver(seen) : heldUp > heldUpShare;
-    // A saturated process sheds nothing while its calls are in time.
-    const follows = this.#signals.saturated() && (over || heldUp === undefined);
-    const next = follows ? this.#follow(seen, over) : this.#ask(nowMs, seen, over);
-    this.#limit = Math.min(this.#max, Math.max(this.#min, next));
+    this.#limit = Math.min(this.#max, Math.max(this.#min, this.#next(nowMs, seen, over)));
     this.#learnCalm(nowMs, seen);
   }
 
   #learnCalm(nowMs: number, seen: WindowSummary): void {
-    if (this.#phase.kind !== "open" || this.#saturated || nowMs < this.#mutedUntilMs) {
+    if (this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) {
       this.#slowStart.forget();
       return;
     }
@@ -167,7 +163,7 @@ export class ElasticLimit implements RampingLimit {
     const perSecond = this.#slowStart.record(nowMs, tookMs, demand);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
-    if (fits === undefined || demand < fits / targetShare) return;
+    if (fits === undefined || demand < fits / allowedShare) return;
     this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
     // It is a guess, made before any call is late, so a trial soon tests it.
     this.#phase = { kind: "shrink", growAtMs: nowMs + guessMs };
@@ -176,24 +172,10 @@ export class ElasticLimit implements RampingLimit {
   /** How many calls in flight are served well within the ceiling, at a rate (Little's law). */
   #fits(perSecond: number): number | undefined {
     const ceilingMs = this.#signals.ceilingMs();
-    return ceilingMs === undefined ? undefined : (targetShare * ceilingMs * perSecond) / 1000;
+    return ceilingMs === undefined ? undefined : (allowedShare * ceilingMs * perSecond) / 1000;
   }
 
-  /** While the process is saturated, the times of calls show how many are too many. */
-  #follow(seen: WindowSummary, over: boolean): number {
-    const roomy = Math.max(this.#min, 1.25 * seen.maxInFlight);
-    // The limit may be far above the calls that run, where no step would have an effect. So it starts from those.
-    const from = this.#saturated ? this.#limit : Math.min(this.#limit, roomy);
-    this.#saturated = true;
-    this.#phase = { kind: "open" };
-    const fits = this.#fits(seen.goodPerSecond) ?? Number.POSITIVE_INFINITY;
-    const next = Math.min(this.#gradient.next(from, seen), fits);
-    return over ? Math.min(next, from * 0.9) : next;
-  }
-
-  #ask(nowMs: number, seen: WindowSummary, over: boolean): number {
-    this.#saturated = false;
-    this.#gradient.learn(seen.meanMs);
+  #next(nowMs: number, seen: WindowSummary, over: boolean): number {
     const phase = this.#phase;
     switch (phase.kind) {
       case "open":

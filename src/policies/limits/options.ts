@@ -1,7 +1,5 @@
-import type { Random } from "../../core/clock.js";
 import {
   durationMs,
-  finiteNumber,
   InvalidOptionError,
   isRecord,
   oneOf,
@@ -11,37 +9,28 @@ import {
   wholeNumber,
 } from "../../core/options.js";
 import { ask, callSafely, type ReportError } from "../../core/user-code.js";
-import { AimdLimit, type AimdOptions } from "./aimd.js";
 import { ElasticLimit, type ElasticOptions, type ElasticSignals } from "./elastic.js";
-import { Gradient2Limit, type Gradient2Options } from "./gradient2.js";
 import { fixedLimit, type Limit, type RampingLimit } from "./limit.js";
-import { VegasLimit, type VegasOptions } from "./vegas.js";
 
 /**
  * How many calls may run at once:
  *
  * - a whole number of at least 1: a fixed limit;
  * - `adaptive`: the algorithm `elastic` with its defaults;
- * - an algorithm with its options;
+ * - the algorithm `elastic` with its options;
  * - an object of the user's that implements {@link Limit}.
  */
 export type LimitOptions =
   | number
   | "adaptive"
-  | ({ readonly algorithm: "aimd" } & AimdOptions)
-  | ({ readonly algorithm: "vegas" } & VegasOptions)
-  | ({ readonly algorithm: "gradient2" } & Gradient2Options)
   | ({ readonly algorithm: "elastic" } & ElasticOptions)
   | Limit;
 
 /** Makes a new limit. A server has several, such as one for unary calls and one for streams. */
-export type MakeLimit = (
-  random: Random,
-  signals: ElasticSignals,
-  report: ReportError,
-) => RampingLimit;
+export type MakeLimit = (signals: ElasticSignals, report: ReportError) => RampingLimit;
 
-const algorithms = ["aimd", "vegas", "gradient2", "elastic"] as const;
+/** Algorithms that are examples of a limit of one's own. */
+const examples = ["aimd", "vegas", "gradient2"];
 
 /** The default `max`, which is where limits start: one process hardly serves more calls at once. */
 const hardCap = 1_000;
@@ -57,30 +46,23 @@ export function resolveLimit(options: LimitOptions, prefix = "limit"): MakeLimit
     return () => fixedLimit(limit);
   }
   if (options === "adaptive") return resolveElastic({}, prefix);
+  refuseExample(prefix, options);
   if (!isRecord(options)) {
     const rule = `a whole number, "adaptive", or an algorithm with its options; ${ownLimitRule}`;
     throw new InvalidOptionError(prefix, rule, options);
   }
   if (isOwnLimit(options)) return ownLimit(options, prefix);
-  const read = readOptions(prefix, options);
-  const { algorithm, ...rest } = read;
-  oneOf(`${prefix}.algorithm`, algorithm, algorithms);
-  switch (read.algorithm) {
-    case "aimd": {
-      const resolved = resolveAimd(rest, prefix);
-      return () => new AimdLimit(resolved);
-    }
-    case "vegas": {
-      const resolved = resolveBounds(rest, prefix);
-      return (random) => new VegasLimit(resolved, random);
-    }
-    case "gradient2": {
-      const resolved = resolveBounds(rest, prefix);
-      return (_random, signals) => new Gradient2Limit(resolved, () => signals.saturated());
-    }
-    case "elastic":
-      return resolveElastic(rest, prefix);
-  }
+  const { algorithm, ...rest } = readOptions(prefix, options);
+  refuseExample(`${prefix}.algorithm`, algorithm);
+  oneOf(`${prefix}.algorithm`, algorithm, ["elastic"]);
+  return resolveElastic(rest, prefix);
+}
+
+function refuseExample(option: string, algorithm: unknown): void {
+  const name = examples.find((each) => each === algorithm);
+  if (name === undefined) return;
+  const rule = `"elastic", or a limit of one's own: ${name} is an example of one, in examples/limits/${name}.ts`;
+  throw new InvalidOptionError(option, rule, algorithm);
 }
 
 /** Whether it is meant as a limit of the user's. `ownLimit` checks that it is complete. */
@@ -94,63 +76,26 @@ function ownLimit(limit: Limit, prefix: string): MakeLimit {
     throw new InvalidOptionError(`${prefix}.record`, `a function: ${ownLimitRule}`, record);
   }
   const first = wholeNumber(`${prefix}.current`, limit.current, 1);
-  return (_random, _signals, report) => new OwnLimit(limit, first, report);
+  return (_signals, report) => new OwnLimit(limit, first, report);
 }
 
-interface Bounds {
-  readonly initial?: number;
-  readonly min?: number;
-  readonly max?: number;
-  readonly windowMs?: number;
-}
-
-function resolveBounds(
-  given: Bounds,
-  prefix: string,
-  known: readonly string[] = ["initial", "min", "max", "windowMs"],
-): Readonly<Required<Bounds>> {
+function resolveElastic(given: ElasticOptions, prefix: string): MakeLimit {
+  const known = ["min", "max", "windowMs", "ceilingMs"];
   const options = readOptions(prefix, given, known, ["algorithm"]);
-  const { max = hardCap, windowMs = usualWindowMs } = options;
+  const { max = hardCap, windowMs = usualWindowMs, ceilingMs } = options;
   wholeNumber(`${prefix}.max`, max, 1, 1_000_000);
-  const { min = Math.min(floor, max), initial = max } = options;
-  wholeNumber(`${prefix}.min`, min, 1, max);
-  return Object.freeze({
+  const { min = Math.min(floor, max) } = options;
+  const checked = Object.freeze({
     max,
-    min,
-    initial: wholeNumber(`${prefix}.initial`, initial, min, max),
+    min: wholeNumber(`${prefix}.min`, min, 1, max),
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 10),
   });
-}
-
-function resolveAimd(options: AimdOptions, prefix: string): Required<AimdOptions> {
-  const known = ["initial", "min", "max", "backoffRatio", "maxLatencyMs"];
-  const { initial, min, max } = resolveBounds(options, prefix, known);
-  const { backoffRatio = 0.9, maxLatencyMs = 5_000 } = options;
-  return Object.freeze({
-    initial,
-    min,
-    max,
-    backoffRatio: finiteNumber(`${prefix}.backoffRatio`, backoffRatio, 0.5, 0.999),
-    maxLatencyMs: durationMs(`${prefix}.maxLatencyMs`, maxLatencyMs, 1),
-  });
-}
-
-function resolveElastic(options: ElasticOptions, prefix: string): MakeLimit {
-  // Without `initial`: it starts at `max`.
-  const known = ["min", "max", "windowMs", "ceilingMs"];
-  const { min, max, windowMs } = resolveBounds(options, prefix, known);
-  const checked = { min, max, windowMs };
-  const { ceilingMs } = options;
-  if (ceilingMs === undefined) return (_random, signals) => new ElasticLimit(checked, signals);
+  if (ceilingMs === undefined) return (signals) => new ElasticLimit(checked, signals);
   const fixed = unlessOff(`${prefix}.ceilingMs`, ceilingMs, (ms, option) =>
     durationMs(option, ms, 1),
   );
-  return (_random, signals) =>
-    new ElasticLimit(checked, {
-      saturated: () => signals.saturated(),
-      ceilingMs: () => fixed,
-      demand: () => signals.demand(),
-    });
+  return (signals) =>
+    new ElasticLimit(checked, { ceilingMs: () => fixed, demand: () => signals.demand() });
 }
 
 /** A limit of the user's. When it throws or its `current` is no limit, that is reported, and the last good number holds. */

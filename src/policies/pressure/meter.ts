@@ -74,11 +74,6 @@ export class PressureMeter {
     return pressure;
   }
 
-  /** Some signal is above the start of its range: the process has little room left. */
-  saturated(): boolean {
-    return this.of(this.#ratios.keys()) > 0;
-  }
-
   /** The event loop or the CPU is above the start of its range. True when neither is measured. */
   get #busy(): boolean {
     const loop = this.#ratios.get("eventLoop");

@@ -26,6 +26,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   guard: /orders-db 4 of 4, stock-db 0 of 4/,
   hedging: /with hedges: 20 calls, \d+ requests/,
   idempotency: /the shelf refuses its token\n.*OK, cleo\/order-2, 4 left \(the stored answer\)/,
+  limits: /no limit +\d % of the calls in time\naimd +6\d % .*\nvegas +6\d % .*\ngradient2 +6\d % /,
   "load-balancing": /no service config: \d+, 0, 0;/,
   metrics: /retry, remote, OK: \d+/,
   "own-policy": /answered: boots of blue/,

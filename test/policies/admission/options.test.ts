@@ -4,9 +4,8 @@ import {
   type AdmissionOptions,
   resolveAdmissionOptions,
 } from "../../../src/policies/admission/options.js";
-import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 
-const calm = { saturated: () => false, ceilingMs: () => undefined, demand: () => 0 };
+const calm = { ceilingMs: () => undefined, demand: () => 0 };
 
 describe("admission options", () => {
   it("have defaults, and a queue as long as the limit", () => {
@@ -33,30 +32,33 @@ describe("admission options", () => {
         targetMs: 5,
       },
     });
-    expect(makeLimit(seededRandom(1), calm, () => {}).current).toBe(1_000);
-    expect(pressure).toMatchObject({ target: 0.5, maxShare: 0.95 });
+    expect(makeLimit(calm, () => {}).current).toBe(1_000);
+    expect(pressure).toBeUndefined();
+    expect(resolveAdmissionOptions({ pressure: {} }).pressure).toMatchObject({
+      target: 0.5,
+      maxShare: 0.95,
+    });
     expect(streams).toMatchObject({ maxQueued: 0, maxAgeMs: Infinity });
-    expect(
-      streams === "together" ? 0 : streams.makeLimit(seededRandom(1), calm, () => {}).current,
-    ).toBe(1_000);
+    expect(streams === "together" ? 0 : streams.makeLimit(calm, () => {}).current).toBe(1_000);
   });
 
   it("have a queue as long as a limit that is a number, and at least 16 of one that is learnt", () => {
     expect(resolveAdmissionOptions({ limit: 5 }).minQueued).toBe(0);
-    expect(resolveAdmissionOptions({ limit: { algorithm: "vegas" } }).minQueued).toBe(16);
+    expect(resolveAdmissionOptions({ limit: { algorithm: "elastic" } }).minQueued).toBe(16);
   });
 
   it("name the signals that shed, which are memory, the delay of the event loop and those of the user's own", () => {
     const shedOn = (pressure: AdmissionOptions["pressure"]) => {
       const resolved = resolveAdmissionOptions(pressure === undefined ? {} : { pressure }).pressure;
-      return resolved === false ? undefined : resolved.shedOn;
+      return resolved === false ? false : resolved?.shedOn;
     };
     const signals = { pool: () => 0 };
-    expect(shedOn(undefined)).toEqual(["memory", "loopDelayMs"]);
+    expect(shedOn(undefined)).toBeUndefined();
+    expect(shedOn({})).toEqual(["memory", "loopDelayMs"]);
     expect(shedOn({ signals })).toEqual(["memory", "loopDelayMs", "pool"]);
     expect(shedOn({ signals, shedOn: ["cpu", "pool"] })).toEqual(["cpu", "pool"]);
     expect(shedOn({ shedOn: [] })).toEqual([]);
-    expect(shedOn(false)).toBeUndefined();
+    expect(shedOn(false)).toBe(false);
   });
 
   it.each<AdmissionOptions>([

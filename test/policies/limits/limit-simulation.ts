@@ -34,17 +34,17 @@ export const logNormal = (mean: number, random: Random): number => {
 
 /**
  * Calls that come by chance (Poisson) to a server with workers and an unbounded first-come queue that nobody sees; a
- * limit decides who gets in. `busy` tells the limit's signal the share of workers at work.
+ * limit decides who gets in.
  */
 export function simulate(
-  makeLimit: (busy: () => number) => Limit,
+  makeLimit: () => Limit,
   stretches: readonly Stretch[],
   { seed = 1, goodMs = 250 } = {},
 ): StretchResult[] {
   const random = seededRandom(seed);
   let nowMs = 5_000;
   let workers = 50;
-  const limit = makeLimit(() => Math.min(1, ends.size / workers));
+  const limit = makeLimit();
   /** When each worker is free again. */
   let free = new Heap<undefined>();
   const ends = new Heap<{ readonly startedMs: number; readonly inFlight: number }>();

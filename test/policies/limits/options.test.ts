@@ -3,10 +3,9 @@ import { InvalidOptionError } from "../../../src/core/options.js";
 import { ElasticLimit } from "../../../src/policies/limits/elastic.js";
 import type { Limit } from "../../../src/policies/limits/limit.js";
 import { type LimitOptions, resolveLimit } from "../../../src/policies/limits/options.js";
-import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 
-const signals = { saturated: () => false, ceilingMs: () => undefined, demand: () => 0 };
-const made = (options: LimitOptions) => resolveLimit(options)(seededRandom(1), signals, () => {});
+const signals = { ceilingMs: () => undefined, demand: () => 0 };
+const made = (options: LimitOptions) => resolveLimit(options)(signals, () => {});
 
 describe("the limit option", () => {
   it("takes a number for a limit that stays", () => {
@@ -19,20 +18,19 @@ describe("the limit option", () => {
     expect(made({ algorithm: "elastic", max: 60 }).current).toBe(60);
   });
 
-  it.each(["aimd", "vegas", "gradient2"] as const)("starts %s where it is told to", (algorithm) => {
-    expect(made({ algorithm, max: 50, initial: 20 }).current).toBe(20);
-    expect(made({ algorithm, max: 50 }).current).toBe(50);
-  });
-
-  it.each([
-    [{ algorithm: "aimd" }, 8],
-    [{ algorithm: "aimd", max: 5 }, 5],
-    [{ algorithm: "aimd", min: 3 }, 3],
-  ] as const)("%j goes no lower than %d", (options, floor) => {
-    const limit = made(options);
-    for (let ms = 0; ms < 1e6; ms += 1_000) limit.record(ms, 500, limit.current, "failure");
-    expect(limit.current).toBe(floor);
-  });
+  it.each(["aimd", "vegas", "gradient2"])(
+    "says where %s is an example of a limit of one's own",
+    (name) => {
+      for (const [option, given] of [
+        ["limit", name],
+        ["limit.algorithm", { algorithm: name, max: 50 }],
+      ] as const) {
+        expect(() => resolveLimit(given as LimitOptions)).toThrow(
+          `${option} must be "elastic", or a limit of one's own: ${name} is an example of one, in examples/limits/${name}.ts, got`,
+        );
+      }
+    },
+  );
 
   /** The limit after calls that came so many milliseconds apart. */
   const limitAfter = (limit: Limit, calls: number, everyMs: number, tookMs: number) => {
@@ -42,29 +40,12 @@ describe("the limit option", () => {
     return limit.current;
   };
 
-  it.each([
-    [{}, 5_000, 1_000],
-    [{}, 5_001, 900],
-    [{ maxLatencyMs: 1 }, 1, 1_000],
-    [{ maxLatencyMs: 1 }, 1.1, 900],
-    [{ backoffRatio: 0.5, maxLatencyMs: 1 }, 2, 500],
-    [{ backoffRatio: 0.999, maxLatencyMs: 1 }, 2, 999],
-  ])(
-    "takes aimd %j to take a call of %d ms so that it comes to %i",
-    (options, tookMs, expected) => {
-      expect(limitAfter(made({ algorithm: "aimd", ...options }), 1, 0, tookMs)).toBe(expected);
-    },
-  );
-
   it.each<[string, LimitOptions, number]>([
-    ["vegas", { algorithm: "vegas" }, 1_500],
-    ["gradient2", { algorithm: "gradient2" }, 1_000],
-    ["elastic", { algorithm: "elastic", ceilingMs: 1 }, 1_000],
-    ["elastic with a window of its own", { algorithm: "elastic", ceilingMs: 1, windowMs: 10 }, 20],
-  ])("lets %s change every half a second unless told otherwise", (_name, options, expected) => {
-    // The first window is left out, and the second tells vegas the shortest time.
-    const busy = { ...signals, saturated: () => true };
-    const limit = resolveLimit(options)(seededRandom(1), busy, () => {});
+    ["every half a second", { algorithm: "elastic", ceilingMs: 1 }, 1_000],
+    ["as often as it is told", { algorithm: "elastic", ceilingMs: 1, windowMs: 10 }, 20],
+  ])("lets elastic change %s", (_when, options, expected) => {
+    // The first window is left out.
+    const limit = made(options);
     let nowMs = 0;
     for (; limit.current === 1_000; nowMs += 0.5) limit.record(nowMs, 20, 20, "failure");
     expect(nowMs - 0.5).toBe(expected);
@@ -82,7 +63,6 @@ describe("the limit option", () => {
   it("lets elastic see a surge by its own ceiling, too", () => {
     let demand = 5;
     const limit = resolveLimit({ algorithm: "elastic", ceilingMs: 150 })(
-      seededRandom(1),
       { ...signals, demand: () => demand },
       () => {},
     );
@@ -96,8 +76,8 @@ describe("the limit option", () => {
 
   it.each<LimitOptions>([
     1,
-    { algorithm: "vegas", min: 1, max: 1, initial: 1 },
-    { algorithm: "gradient2", min: 1_000_000, max: 1_000_000, initial: 1_000_000 },
+    { algorithm: "elastic", min: 1, max: 1 },
+    { algorithm: "elastic", min: 1_000_000, max: 1_000_000 },
     { algorithm: "elastic", windowMs: 10, ceilingMs: 1 },
     { current: 1, record: () => {} },
   ])("takes %j", (options) => {
@@ -120,9 +100,7 @@ describe("the limit option", () => {
         throw new Error("broken");
       },
     };
-    const limit = resolveLimit(own)(seededRandom(1), signals, (_error, where) =>
-      errors.push(where),
-    );
+    const limit = resolveLimit(own)(signals, (_error, where) => errors.push(where));
     own.current = Number.NaN;
     limit.record(0, 1, 1, "success");
     expect(limit.current).toBe(3);
@@ -150,31 +128,23 @@ describe("the limit option", () => {
     ["limit", null],
     ["limit.algorithm", { algorithm: "guess" }],
     ["limit.algorithm", {}],
-    ["limit.max", { algorithm: "vegas", max: 0 }],
-    ["limit.max", { algorithm: "vegas", max: 1_000_001 }],
-    ["limit.min", { algorithm: "vegas", min: 0 }],
-    ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 0.49 }],
-    ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0.9 }],
+    ["limit.max", { algorithm: "elastic", max: 0 }],
+    ["limit.max", { algorithm: "elastic", max: 1_000_001 }],
+    ["limit.min", { algorithm: "elastic", min: 0 }],
     ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: 0.9 }],
-    ["limit.min", { algorithm: "vegas", min: 9, max: 8 }],
-    ["limit.initial", { algorithm: "gradient2", initial: 5, min: 6 }],
+    ["limit.min", { algorithm: "elastic", min: 9, max: 8 }],
     ["limit.initial", { algorithm: "elastic", initial: 20 }],
-    ["limit.windowMs", { algorithm: "aimd", windowMs: 500 }],
-    ["limit.windowMs", { algorithm: "vegas", windowMs: 9.9 }],
-    ["limit.backoffRatio", { algorithm: "aimd", backoffRatio: 1 }],
-    ["limit.maxLatencyMs", { algorithm: "aimd", maxLatencyMs: 0 }],
+    ["limit.windowMs", { algorithm: "elastic", windowMs: 9.9 }],
     ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: "none" }],
     ["limit.current", { current: 0, record: () => {} }],
     ["limit.record", { current: 5, record: "no" }],
     ["limit.record", { current: 5 }],
-    ["limit.current", { algorithm: "vegas", current: 5 }],
+    ["limit.current", { algorithm: "elastic", current: 5 }],
     ["limit", []],
     ["limit", () => 5],
-    ["limit.max", { algorithm: "vegas", max: null }],
+    ["limit.max", { algorithm: "elastic", max: null }],
     ["limit.min", { algorithm: "elastic", min: null }],
-    ["limit.initial", { algorithm: "gradient2", initial: null }],
     ["limit.windowMs", { algorithm: "elastic", windowMs: null }],
-    ["limit.max", { algorithm: "aimd", max: null }],
     ["limit.ceilingMs", { algorithm: "elastic", ceilingMs: null }],
   ])("refuses nonsense and names %s", (option, options) => {
     const build = () => resolveLimit(options as LimitOptions);

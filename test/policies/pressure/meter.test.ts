@@ -52,7 +52,6 @@ describe("pressure", () => {
     const { meter: pressure, become } = meter();
     become({ eventLoop: 0.8, loopDelayMs: 40, cpu: 0.8, memory: 0.8 });
     expect(pressure.now()).toBe(0);
-    expect(pressure.saturated()).toBe(false);
   });
 
   it.each([
@@ -65,8 +64,6 @@ describe("pressure", () => {
     const { meter: pressure, become } = meter();
     become({ [signal]: reading });
     expect(pressure.now()).toBeCloseTo(expected, 3);
-    // A late event loop that is not busy has been held up, and could do more.
-    expect(pressure.saturated()).toBe(signal !== "loopDelayMs");
   });
 
   it("is the greatest of its signals, and tells them all", () => {
@@ -85,7 +82,6 @@ describe("pressure", () => {
   it.each<[string, (pressure: PressureMeter) => unknown]>([
     ["the pressure", (pressure) => pressure.now()],
     ["some signals", (pressure) => pressure.of(["memory"])],
-    ["whether it is saturated", (pressure) => pressure.saturated()],
     ["the delay of the event loop", (pressure) => pressure.loopDelayMs],
     ["a snapshot", (pressure) => pressure.snapshot()],
   ])("reads the process once in sampleMs, and only when it is asked for %s", (_what, ask) => {
@@ -227,7 +223,6 @@ describe("pressure", () => {
     // So long that nothing is left of what was read before.
     clock.advance(1_000_000);
     expect(pressure.of(["loopDelayMs"])).toBe(expected);
-    expect(pressure.saturated()).toBe(expected === 1);
   });
 
   it("reads nothing more when it is closed", () => {
@@ -249,7 +244,7 @@ describe("pressure", () => {
     pressure.close();
     expect([closed, errors]).toEqual([1, ["pressure.reader"]]);
     // Nothing was read before, and nothing is now.
-    expect([pressure.now(), pressure.loopDelayMs, pressure.saturated()]).toEqual([0, 0, false]);
+    expect([pressure.now(), pressure.loopDelayMs]).toEqual([0, 0]);
   });
 });
 
