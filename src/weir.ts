@@ -1,4 +1,10 @@
-import type { CallOptions, ClientOptions, ServerOptions } from "@grpc/grpc-js";
+import type {
+  CallOptions,
+  Channel,
+  ChannelCredentials,
+  ClientOptions,
+  ServerOptions,
+} from "@grpc/grpc-js";
 import type { ControlledName, ObservedReport } from "./core/control.js";
 import {
   InvalidOptionError,
@@ -11,6 +17,8 @@ import { OptionsCopy } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
 import { type Observer, type ReportError, reportSafely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
+import { InterceptedChannel } from "./grpc/channel/intercepted-channel.js";
+import { noticeIfIgnored } from "./grpc/client/ignored-interceptors.js";
 import { type CallOverrides, withOverrides } from "./grpc/context/call-record.js";
 import type { FinishedCall } from "./grpc/context/finished-call.js";
 import {
@@ -191,10 +199,47 @@ export class Weir {
    *
    * @param own Your own options for the client. Give them here: if you spread them over the result, they may replace the
    *   interceptors of the toolkit.
+   * Options that are given to a channel instead of a client do nothing; where that is noticed, `onError` is told once.
+   * {@link channel} makes a channel.
+   *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
   client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
-    checkOwn("client.own", own, ["interceptors", "interceptor_providers"]);
+    return noticeIfIgnored(this.#clientOptions(policy, own), () => {
+      const text =
+        "A channel ignores interceptors, so none of its calls passes a policy. Give the options to a client, or make the channel with weir.channel()";
+      reportSafely(this.#environment.report, new Error(text), "client options");
+    });
+  }
+
+  /**
+   * A channel whose calls pass the policies, for libraries that take a channel, such as nice-grpc. Use it like any channel of
+   * grpc-js, for one client or for many, and close it yourself.
+   *
+   * A channel has bytes and no messages: functions of yours that get a request or give a response get and give bytes. It
+   * cannot tell a `client-stream` call from a `bidi` one: both are `bidi` to the policies.
+   *
+   * @param target As for a client of grpc-js: `dns:orders:8443`.
+   * @param own Your own options, as for {@link client}. Not `channelOverride`: the channel is made here.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  channel(
+    target: string,
+    credentials: ChannelCredentials,
+    policy: ClientPolicy = {},
+    own: ClientOptions = {},
+  ): Channel {
+    const options = this.#clientOptions(policy, own, "channel.own");
+    for (const name of ["channelOverride", "channelFactoryOverride"] as const) {
+      if (own[name] !== undefined) {
+        throw new InvalidOptionError(`channel.own.${name}`, "absent", own[name]);
+      }
+    }
+    return new InterceptedChannel(target, credentials, options);
+  }
+
+  #clientOptions(policy: ClientPolicy, own: ClientOptions, at = "client.own"): ClientOptions {
+    checkOwn(at, own, ["interceptors", "interceptor_providers"]);
     const policies = this.#policiesOf(policy);
     const environment = { ...this.#environment, resets: policies.resets };
     for (const conflict of serviceConfigConflicts(own, this.#laid(policy))) {

@@ -29,6 +29,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   limits: /no limit +\d % of the calls in time\naimd +6\d % .*\nvegas +6\d % .*\ngradient2 +6\d % /,
   "load-balancing": /no service config: \d+, 0, 0;/,
   metrics: /retry, remote, OK: \d+/,
+  "nice-grpc": /client: 42 boots after 2 requests/,
   "own-policy": /answered: boots of blue/,
   priorities: /GetStock of boots in other colours is low/,
   quickstart: /refused by this process: BREAKER_OPEN/,
