@@ -18,6 +18,10 @@ interface Scale {
   readonly to: number;
 }
 
+/** For whoever does not see the plot. */
+const description =
+  "A dot for each way to call and each version of Node, by groups, with bars for the quartiles. The tables of the page have the numbers.";
+
 /** The CPU ratio of each row, with quartiles: a line for each Node. */
 export function plot(results: readonly NodeResult[]): string {
   const rows = rowsWithGroup().map(({ group, row }) => ({
@@ -47,7 +51,7 @@ export function plot(results: readonly NodeResult[]): string {
     text(left + 130 * index + 9, 20, `Node ${node.version}`),
   ]);
   const label = "CPU time of each row as a ratio to the first of its group";
-  return picture({ width: left + width + 20, height: y + 16, label }, [
+  return picture({ width: left + width + 20, height: y + 16, label, description }, [
     text(8, 20, "CPU time, ratio; bars: quartiles"),
     ...legend.flat(),
     ...grid(scale, y),

@@ -23,6 +23,10 @@ const top = 64;
 const below = 74;
 const legendAt = { goodput: 40, success: top + panel.height + below - 16 };
 
+/** For whoever does not see the plot. */
+const description =
+  "For each kind of work, goodput as a share of the peak and, for each priority, the share of calls that succeed, while the offered load grows to ten times the peak. The tables of the page have the numbers.";
+
 /** Goodput by column and success by priority against the load, one panel of each for each handler. */
 export function plot(rows: readonly Row[]): string {
   const shown = rows.filter(({ validRuns }) => validRuns > 0);
@@ -40,7 +44,7 @@ export function plot(rows: readonly Row[]): string {
   });
   const label = "Goodput and success by priority against the offered load";
   const styles = "polyline { fill: none; stroke-width: 2 } .client { stroke-dasharray: 5 3 }";
-  return picture({ width, height, label, styles }, [
+  return picture({ width, height, label, description, styles }, [
     ...legend(
       Object.entries(columns).map(([column, title]) => ({
         title,

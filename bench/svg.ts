@@ -6,17 +6,22 @@ export function picture(
     width,
     height,
     label,
+    description,
     styles = "",
   }: {
     readonly width: number;
     readonly height: number;
     readonly label: string;
+    /** What the picture shows, for whoever does not see it. */
+    readonly description: string;
     readonly styles?: string;
   },
   parts: readonly string[],
 ): string {
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-labelledby="title desc">`,
+    `<title id="title">${label}</title>`,
+    `<desc id="desc">${description}</desc>`,
     "<style>",
     "text { font: 12px sans-serif; fill: #57606a } .title { font-weight: bold; fill: #24292f }",
     ".frame, .grid { stroke: #8c959f; stroke-opacity: 0.35; fill: none }",
