@@ -1,3 +1,4 @@
+import { checkUsage } from "./check-usage.js";
 import { flag, flagUsage } from "./flag.js";
 import { type OpenRedis, openRedis } from "./redis-connection.js";
 import { simulateUsage } from "./simulate-usage.js";
@@ -6,12 +7,14 @@ import { view, viewUsage } from "./view.js";
 
 const usage = `${viewUsage}
 ${flagUsage}
-${simulateUsage}`;
+${simulateUsage}
+${checkUsage}`;
 
 /**
  * Runs the program until its command is done.
  *
- * @returns its exit code: 0 also when it is stopped by a signal, 1 when the command could not be done, 2 for wrong arguments.
+ * @returns its exit code: 0 also when it is stopped by a signal, 1 when the command could not be done or a
+ * check has found something, 2 for wrong arguments.
  */
 export async function run(
   args: readonly string[],
@@ -36,6 +39,11 @@ export async function run(
         const { simulate } = await import("./simulate.js");
         await simulate(rest, terminal);
         return 0;
+      }
+      case "check": {
+        shown = checkUsage;
+        const { check } = await import("./check.js");
+        return check(rest, terminal);
       }
       case "-h":
       case "--help":

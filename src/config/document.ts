@@ -40,11 +40,7 @@ export class PolicyDocumentError extends InvalidOptionError {
   }
 }
 
-/**
- * `policies.yaml:12:7 methods[0].retry.maxAttempts must be …`
- *
- * @internal Exported for its tests.
- */
+/** `policies.yaml:12:7 methods[0].retry.maxAttempts must be …` */
 export function problemText({
   file,
   line,

@@ -62,7 +62,10 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
     unknown: [grpc, otel],
   },
   // The program that the package brings.
-  cli: { below: ["core", "policies", "redis", "viewer", "lab"], unknown: [otel, grpc] },
+  cli: {
+    below: ["core", "policies", "client", "redis", "viewer", "lab", "config"],
+    unknown: [otel, grpc],
+  },
   // The only file that knows everything; the test kit is no part of what runs in production.
   weir: {
     below: ["core", "policies", "grpc", "client", "server", "pipeline", "guard", "telemetry"],
@@ -97,8 +100,8 @@ export const policiesKnownTo: Readonly<Record<string, readonly string[]>> = {
   "policies/brownout": ["fallback", "pressure"],
   "policies/flags": ["fallback"],
   "policies/retry": ["idempotency"],
-  cli: ["flags"],
-  config: ["fallback"],
+  cli: ["flags", "idempotency"],
+  config: ["fallback", "idempotency", "retry"],
   grpc: ["fallback", "faults", "flags", "idempotency", "retry"],
   guard: ["breaker", "bulkhead", "deadline", "retry"],
   lab: ["admission", "pressure"],

@@ -1,0 +1,74 @@
+import { readFileSync } from "node:fs";
+import { problemText } from "../config/document.js";
+import { type Finding, findingsIn } from "../config/findings.js";
+import type { LintSurroundings } from "../config/lints.js";
+import { documentOf } from "../config/text.js";
+import { InvalidOptionError } from "../core/options.js";
+import { methodRegistry } from "../policies/idempotency/client-registry.js";
+import { checkUsage } from "./check-usage.js";
+import { CommandError, readArguments, type Terminal, UsageError } from "./terminal.js";
+
+const text = { type: "string" } as const;
+
+/**
+ * Checks documents of policies and prints what is wrong or unwise.
+ *
+ * @returns the exit code: 1 where something was found.
+ * @throws CommandError for wrong arguments, and for a file that cannot be read.
+ */
+export function check(args: readonly string[], terminal: Terminal): number {
+  const { values, positionals } = readArguments(args, {
+    format: text,
+    "service-config": text,
+    descriptors: text,
+  });
+  if (values.help === true) {
+    terminal.stdout.write(checkUsage);
+    return 0;
+  }
+  const { format = "text", descriptors } = values;
+  if (format !== "text" && format !== "json") throw new UsageError("--format is text or json");
+  if (positionals.length === 0) throw new UsageError("check takes the path of a file");
+  const around: LintSurroundings = {
+    serviceConfig: serviceConfigIn(values["service-config"]),
+    registry:
+      descriptors === undefined
+        ? undefined
+        : refusing(descriptors, () => methodRegistry(readFileSync(descriptors))),
+  };
+  const findings = positionals.flatMap((file) =>
+    refusing(file, () => findingsIn(readFileSync(file, "utf8"), file, around)),
+  );
+  terminal.stdout.write(
+    format === "json" ? asJson(findings) : asText(findings, positionals.length),
+  );
+  return findings.length === 0 ? 0 : 1;
+}
+
+function serviceConfigIn(file: string | undefined): unknown {
+  if (file === undefined) return undefined;
+  return refusing(file, () => documentOf(readFileSync(file, "utf8"), file).value ?? {});
+}
+
+/** What is read of a file. One that cannot be read ends the command. */
+function refusing<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CommandError(2, error instanceof InvalidOptionError ? why : `${file}: ${why}`);
+  }
+}
+
+function asJson(findings: readonly Finding[]): string {
+  return `${JSON.stringify({ findings }, undefined, 2)}\n`;
+}
+
+function asText(findings: readonly Finding[], files: number): string {
+  if (findings.length === 0) return `${files === 1 ? "1 file" : `${files} files`}: nothing found\n`;
+  const lines = findings.map((finding) => {
+    const rule = finding.rule === undefined ? "" : ` [${finding.rule}]`;
+    return `${finding.severity}${rule} ${problemText(finding)}\n`;
+  });
+  return lines.join("");
+}

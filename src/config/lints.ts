@@ -1,0 +1,212 @@
+import { JsonFields } from "../core/json-fields.js";
+import { layOver, type OptionData } from "../pipeline/policy-set.js";
+import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
+import { defaultBaseMs } from "../policies/retry/backoff.js";
+import type { DocumentPath } from "./document.js";
+import type { MappedPolicies } from "./mapping.js";
+
+/** What is legal and unwise. Each has a section in docs/lints.md. */
+export const lintRules = [
+  "backoff-exceeds-deadline",
+  "attempts-exceed-deadline",
+  "breaker-outlasts-deadline",
+  "idempotent-for-all",
+  "idempotent-against-schema",
+  "hedge-never-made",
+  "service-config-retries",
+] as const;
+
+export type LintRule = (typeof lintRules)[number];
+
+/** Something unwise, and where it is written. */
+export interface Lint {
+  readonly rule: LintRule;
+  readonly path: DocumentPath;
+  readonly message: string;
+}
+
+/** What lints may know beside the document. */
+export interface LintSurroundings {
+  /** What the schemas say of methods. */
+  readonly registry?: MethodRegistry | undefined;
+  /** The parsed gRPC service config that clients are given. */
+  readonly serviceConfig?: unknown;
+}
+
+/** The options that hold for all methods, a service or a method, with the places from which they come. */
+interface Scope {
+  /** For people. */
+  readonly name: string;
+  /** `pkg.Service/Method` or `pkg.Service`; empty for the client. */
+  readonly key: string;
+  /** The paths of the entries that make it up, the narrowest first: `client.methods["…"]`, `client`. */
+  readonly entries: readonly string[];
+  readonly options: OptionData;
+}
+
+/** What is unwise in valid policies of clients, each once, in the order of the document. */
+export function lintsOf(found: MappedPolicies, around: LintSurroundings = {}): readonly Lint[] {
+  const lints = new Map<string, Lint>();
+  for (const scope of scopesOf(found)) {
+    const report = (rule: LintRule, options: readonly string[], message: string) => {
+      const path = placeOf(found, scope, options);
+      const key = `${rule} ${JSON.stringify(path)}`;
+      // What holds for the client holds for its methods, and is told once.
+      if (path !== undefined && !lints.has(key)) lints.set(key, { rule, path, message });
+    };
+    ofTime(scope, report);
+    ofIdempotency(scope, report, around.registry);
+    if (around.serviceConfig !== undefined) ofServiceConfig(scope, report, around.serviceConfig);
+  }
+  return [...lints.values()];
+}
+
+/** @param options The options that make it unwise. It is told at the first that the document has. */
+type Report = (rule: LintRule, options: readonly string[], message: string) => void;
+
+function scopesOf({ client, methods }: MappedPolicies): readonly Scope[] {
+  const ofClient: Scope = { name: "all methods", key: "", entries: ["client"], options: client };
+  const names = Object.keys(methods).sort(
+    (a, b) => Number(a.includes("/")) - Number(b.includes("/")),
+  );
+  const scopes = names.map((name): Scope => {
+    const service = name.includes("/") ? name.slice(0, name.indexOf("/")) : name;
+    const chain = service === name ? [name] : [name, service];
+    const known = chain.filter((each) => methods[each] !== undefined);
+    const options = [...known]
+      .reverse()
+      .reduce((laid, each) => layOver(laid, methods[each] ?? {}), client);
+    const entries = [...known.map((each) => `client.methods["${each}"]`), "client"];
+    return { name, key: name, entries, options };
+  });
+  return [ofClient, ...scopes];
+}
+
+/** The place of the first option that one of the entries has, the narrowest entry first. */
+function placeOf(
+  { places }: MappedPolicies,
+  { entries }: Scope,
+  options: readonly string[],
+): DocumentPath | undefined {
+  for (const option of options) {
+    for (const entry of entries) {
+      const place = places.get(`${entry}.${option}`);
+      if (place !== undefined) return place;
+    }
+  }
+  return undefined;
+}
+
+/** The options of a policy; `undefined` where it is left out. Retries and breakers are on where nobody says so. */
+function policyIn(options: OptionData, name: string): OptionData | undefined {
+  const given = options[name] ?? (name === "retry" || name === "breaker" ? {} : undefined);
+  return typeof given === "object" && given !== null ? (given as OptionData) : undefined;
+}
+
+function numberIn(options: OptionData | undefined, name: string): number | undefined {
+  const value = options?.[name];
+  return typeof value === "number" ? value : undefined;
+}
+
+function ofTime({ name, options }: Scope, report: Report): void {
+  const timeouts = policyIn(options, "timeouts");
+  const deadlineMs = Math.min(
+    numberIn(policyIn(options, "deadline"), "defaultMs") ?? Infinity,
+    numberIn(timeouts, "totalMs") ?? Infinity,
+  );
+  if (deadlineMs === Infinity) return;
+  const deadline = ["deadline.defaultMs", "timeouts.totalMs"];
+  const retry = policyIn(options, "retry");
+  const attempts = retry === undefined ? 1 : (numberIn(retry, "maxAttempts") ?? 3);
+  const backoff = retry === undefined ? undefined : policyIn(retry, "backoff");
+  const waitMs = waitsMs(attempts, backoff);
+  if (attempts > 1 && waitMs >= deadlineMs) {
+    report(
+      "backoff-exceeds-deadline",
+      ["retry.backoff", "retry.maxAttempts", ...deadline],
+      `${name}: the waits before ${attempts} attempts are up to ${Math.round(waitMs)} ms, and the deadline is ${deadlineMs} ms: the last attempts are never made`,
+    );
+  }
+  const attemptMs = numberIn(timeouts, "attemptMs");
+  if (attemptMs !== undefined && attempts > 1 && attempts * attemptMs > deadlineMs) {
+    report(
+      "attempts-exceed-deadline",
+      ["timeouts.attemptMs", "retry.maxAttempts", ...deadline],
+      `${name}: ${attempts} attempts of ${attemptMs} ms are ${attempts * attemptMs} ms, and the deadline is ${deadlineMs} ms`,
+    );
+  }
+  const breaker = policyIn(options, "breaker");
+  const openMs = numberIn(breaker, "openMs");
+  const longestMs = numberIn(breaker, "maxOpenMs") ?? (openMs === undefined ? 0 : 3 * openMs);
+  if (longestMs > deadlineMs) {
+    report(
+      "breaker-outlasts-deadline",
+      ["breaker.maxOpenMs", "breaker.openMs"],
+      `${name}: the breaker stays open for up to ${longestMs} ms, and the deadline is ${deadlineMs} ms: no call that waits lives to see it close`,
+    );
+  }
+}
+
+/** The waits before all retries together, without jitter. */
+function waitsMs(attempts: number, backoff: OptionData | undefined): number {
+  const baseMs = numberIn(backoff, "baseMs") ?? defaultBaseMs;
+  const maxMs = numberIn(backoff, "maxMs") ?? 2_000;
+  const multiplier = numberIn(backoff, "multiplier") ?? 2;
+  let sum = 0;
+  for (let retry = 0; retry < attempts - 1; retry += 1) {
+    sum += Math.min(maxMs, baseMs * multiplier ** retry);
+  }
+  return sum;
+}
+
+function ofIdempotency(
+  { name, key, options }: Scope,
+  report: Report,
+  registry: MethodRegistry | undefined,
+): void {
+  const retry = policyIn(options, "retry");
+  const { idempotent } = (retry ?? {}) as { readonly idempotent?: unknown };
+  if (key === "" && idempotent === true) {
+    report(
+      "idempotent-for-all",
+      ["retry.idempotent"],
+      "says of every method, also of those to come, that it may run twice",
+    );
+  }
+  if (policyIn(options, "hedge") !== undefined && idempotent === false) {
+    report(
+      "hedge-never-made",
+      ["hedge", "retry.idempotent"],
+      `${name}: is hedged only where it may run twice, and retry.idempotent says that it may not`,
+    );
+  }
+  if (key.includes("/") && idempotent === true && registry?.levelOf(key) === "unknown") {
+    report(
+      "idempotent-against-schema",
+      ["retry.idempotent"],
+      `${name}: may run twice by this file, and has no idempotency_level in its schema`,
+    );
+  }
+}
+
+function ofServiceConfig({ name, key, options }: Scope, report: Report, config: unknown): void {
+  const retry = policyIn(options, "retry");
+  if (retry === undefined) return;
+  const attempts = numberIn(retry, "maxAttempts") ?? 3;
+  for (const entry of new JsonFields("serviceConfig", config).objects("methodConfig")) {
+    const policy = entry.object("retryPolicy") ?? entry.object("hedgingPolicy");
+    const there = policy?.get("maxAttempts");
+    if (typeof there !== "number") continue;
+    for (const its of entry.objects("name")) {
+      const [service, method] = [its.get("service") ?? "", its.get("method") ?? ""];
+      const theirs = method === "" ? `${service}` : `${service}/${method}`;
+      const covers = theirs === "" || theirs === key || key.startsWith(`${theirs}/`);
+      if (!covers && key !== "") continue;
+      report(
+        "service-config-retries",
+        ["retry.maxAttempts", "retry", "breaker", "deadline"],
+        `${name}: the service config makes up to ${there} attempts${theirs === "" ? "" : ` of ${theirs}`}, and the policy ${attempts}: together ${there * attempts}`,
+      );
+    }
+  }
+}

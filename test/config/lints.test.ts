@@ -1,0 +1,142 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { findingsIn } from "../../src/config/findings.js";
+import { type LintRule, type LintSurroundings, lintRules } from "../../src/config/lints.js";
+import { methodRegistry } from "../../src/policies/idempotency/client-registry.js";
+
+const registry = methodRegistry({
+  fullName: "a.B",
+  methods: {
+    get: { name: "Get", options: { idempotencyLevel: "IDEMPOTENT" } },
+    put: { name: "Put", options: {} },
+  },
+});
+
+const serviceConfig = {
+  methodConfig: [{ name: [{ service: "a.B" }], retryPolicy: { maxAttempts: 4 } }],
+};
+
+/** The rules and lines of what is found. */
+function found(text: string, around: LintSurroundings = {}): string[] {
+  return findingsIn(text, "p.yaml", around).map(
+    ({ severity, rule = "", line, path }) => `${severity} ${rule} ${line} ${path}`,
+  );
+}
+
+interface Case {
+  readonly rule: LintRule;
+  readonly unwise: string;
+  readonly at: string;
+  readonly wise: string;
+  readonly around?: LintSurroundings;
+}
+
+const cases: readonly Case[] = [
+  {
+    rule: "backoff-exceeds-deadline",
+    unwise:
+      "client:\n  deadline: { default: 1s }\n  retry:\n    maxAttempts: 4\n    backoff: { base: 0.2s }",
+    at: "5 client.retry.backoff",
+    wise: "client:\n  deadline: { default: 2s }\n  retry:\n    maxAttempts: 4\n    backoff: { base: 0.2s }",
+  },
+  {
+    rule: "attempts-exceed-deadline",
+    unwise:
+      "client: { deadline: { default: 2s } }\nmethods:\n  - name: a.B/Get\n    timeouts: { attempt: 0.8s }",
+    at: "4 methods[0].timeouts.attempt",
+    wise: "client: { deadline: { default: 2s } }\nmethods:\n  - name: a.B/Get\n    timeouts: { attempt: 0.6s }",
+  },
+  {
+    rule: "breaker-outlasts-deadline",
+    unwise: "client:\n  deadline: { default: 2s }\n  breaker: { open: 1s }",
+    at: "3 client.breaker.open",
+    wise: "client:\n  deadline: { default: 2s }\n  breaker: { open: 1s, maxOpen: 2s }",
+  },
+  {
+    rule: "idempotent-for-all",
+    unwise: "client:\n  retry: { idempotent: true }",
+    at: "2 client.retry.idempotent",
+    wise: "methods:\n  - name: a.B/*\n    retry: { idempotent: true }",
+  },
+  {
+    rule: "idempotent-against-schema",
+    unwise: "methods:\n  - name: a.B/Put\n    retry: { idempotent: true }",
+    at: "3 methods[0].retry.idempotent",
+    wise: "methods:\n  - name: a.B/Get\n    retry: { idempotent: true }",
+    around: { registry },
+  },
+  {
+    rule: "hedge-never-made",
+    unwise:
+      "methods:\n  - name: a.B/*\n    hedge: { delay: 0.1s }\n  - name: a.B/Put\n    retry: { idempotent: false }",
+    at: "3 methods[0].hedge",
+    wise: "methods:\n  - name: a.B/*\n    hedge: { delay: 0.1s }\n  - name: a.B/Put\n    hedgeOff: true\n    retry: { idempotent: false }",
+  },
+  {
+    rule: "service-config-retries",
+    unwise:
+      "methods:\n  - name: a.B/Get\n    retry: { maxAttempts: 3 }\nclient: { retryOff: true }",
+    at: "3 methods[0].retry.maxAttempts",
+    wise: "methods:\n  - name: a.C/Get\n    retry: { maxAttempts: 3 }\nclient: { retryOff: true }",
+    around: { serviceConfig },
+  },
+];
+
+describe("a lint", () => {
+  it.each(cases)("finds $rule, where it is written", ({ rule, unwise, at, around }) => {
+    expect(found(unwise, around)).toEqual([`warning ${rule} ${at}`]);
+  });
+
+  it.each(cases)("finds no $rule where there is none", ({ wise, around }) => {
+    expect(found(wise, around)).toEqual([]);
+  });
+
+  it.each(lintRules)("is tested, and has a section in the documentation: %s", (rule) => {
+    const page = readFileSync(new URL("../../docs/lints.md", import.meta.url), "utf8");
+
+    expect(cases.map((each) => each.rule)).toContain(rule);
+    expect(page).toContain(`## ${rule}\n`);
+  });
+
+  it("is told once for all methods that inherit it", () => {
+    const text =
+      "client:\n  deadline: { default: 2s }\n  breaker: { open: 1s }\nmethods:\n  - name: a.B/*\n    throttle: {}";
+
+    expect(found(text)).toEqual(["warning breaker-outlasts-deadline 3 client.breaker.open"]);
+  });
+
+  it("is not looked for where a document is refused", () => {
+    expect(found("client:\n  retry: { idempotent: true, maxAttempts: 0 }")).toEqual([
+      "error  2 client.retry.maxAttempts",
+    ]);
+  });
+});
+
+describe("a comment that takes a warning away", () => {
+  const text = (above: string, behind: string) =>
+    `client:\n${above}  retry: { idempotent: true }${behind}`;
+
+  it("stands behind the line, or alone above it, with a reason", () => {
+    expect(found(text("", " # weir-ignore: idempotent-for-all all methods only read"))).toEqual([]);
+    expect(found(text("  # weir-ignore: idempotent-for-all all only read\n", ""))).toEqual([]);
+  });
+
+  it("is wrong without a reason, and for a rule that does not exist", () => {
+    expect(found(text("", " # weir-ignore: idempotent-for-all"))).toEqual([
+      "warning idempotent-for-all 2 client.retry.idempotent",
+      "error weir-ignore 2 ",
+    ]);
+    const [, wrong] = findingsIn(
+      text("", " # weir-ignore: idempotent-for-al they read"),
+      "p.yaml",
+      {},
+    );
+    expect(wrong).toMatchObject({ severity: "error", suggestion: "idempotent-for-all" });
+  });
+
+  it("is told of where it takes nothing away", () => {
+    expect(found("client: {} # weir-ignore: idempotent-for-all they read")).toEqual([
+      "warning weir-ignore 1 ",
+    ]);
+  });
+});
