@@ -6,6 +6,7 @@ import { peers } from "../src/lab/peers/peers.js";
 import { type WeirPolicies, weirPeer } from "../src/lab/peers/weir.js";
 import { runIncident } from "../src/lab/run.js";
 import { type Run, summary, table } from "../src/lab/table.js";
+import { writeGallery } from "./gallery.js";
 import { breaches } from "./law.js";
 
 const { values, positionals } = parseArgs({
@@ -16,8 +17,14 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     set: { type: "string", multiple: true, default: [] },
+    gallery: { type: "boolean", default: false },
   },
 });
+
+if (values.gallery) {
+  await writeGallery();
+  process.exit();
+}
 
 const known = new Set(catalogue.map(({ name }) => name));
 const unknown = positionals.filter((name) => !known.has(name));

@@ -80,7 +80,10 @@ function rowOf(phaseName: string, { peer, reports }: Run): string[] {
     phaseName,
     peer,
     percent(goodput(all)),
-    ...priorities.map((priority) => percent(goodput(of(priority)))),
+    ...priorities.map((priority) => {
+      const its = of(priority);
+      return its.sent === 0 ? "" : percent(goodput(its));
+    }),
     mean(phases.map(({ amplification }) => amplification)).toFixed(2),
     longest(({ p50Ms }) => p50Ms),
     longest(({ p99Ms }) => p99Ms),

@@ -143,7 +143,14 @@ function path(points: readonly Point[]): string {
     if (last !== undefined && before !== undefined && between(before, last, point)) kept.pop();
     kept.push(point);
   }
-  return kept.map(([px, py], index) => `${index === 0 ? "M" : "L"}${px} ${py}`).join("");
+  return kept
+    .map(([px, py], index) => {
+      const before = kept[index - 1];
+      if (before === undefined) return `M${px} ${py}`;
+      if (before[1] === py) return before[0] === px ? "" : `H${px}`;
+      return before[0] === px ? `V${py}` : `L${px} ${py}`;
+    })
+    .join("");
 }
 
 /** Whether a point lies on a straight way, along one of the axes, from one to another. */
