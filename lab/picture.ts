@@ -36,13 +36,19 @@ export function picture(incident: Incident, runs: readonly Run[]): string {
     }
     parts.push(legend(row, left, y + plot.height + 34));
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(label)}">
-<title>${escaped(label)}</title>
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-labelledby="title desc">
+<title id="title">${escaped(incident.name)}, over time</title>
+<desc id="desc">${escaped(label)}</desc>
 <style>
-text{font:11px system-ui,sans-serif;fill:#6e7781}.head{font-size:14px;font-weight:600}.head,.title{fill:#1f2328}.title{font-weight:600}
+text { font: 11px system-ui, sans-serif; fill: #59636e }
+.head, .title { font-weight: 600; fill: #1f2328 }
+.head { font-size: 14px }
 .trouble{fill:#8c959f;fill-opacity:.16}.grid{stroke:#8c959f;stroke-opacity:.3;fill:none}.event{stroke:#8c959f;stroke-dasharray:2 3;fill:none}
-.key{fill:var(--tone)}
-@media (prefers-color-scheme:dark){text{fill:#9198a1}.head,.title{fill:#e6edf3}}${tones.trimEnd()}
+.key{fill:var(--tone)}${tones.trimEnd()}
+@media (prefers-color-scheme: dark) {
+text { fill: #9198a1 }
+.head, .title { fill: #e6edf3 }
+}
 </style>
 ${parts.join("\n")}
 </svg>
