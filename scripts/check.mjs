@@ -125,6 +125,7 @@ const steps = [
     run: () => bin("attw", "--pack", ".", "--profile", "strict"),
   },
   { name: "docs", run: () => run(process.execPath, [join("scripts", "docs.mjs"), "--check"]) },
+  { name: "prose", run: () => run(process.execPath, [join("scripts", "prose.mjs")]) },
   {
     name: "policy reference",
     run: () => run(process.execPath, [join("scripts", "policy-reference.mjs"), "--check"]),
