@@ -17,6 +17,7 @@ export type {
 } from "./core/decision.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { Priority } from "./core/priority.js";
+export type { StatusCodeOption } from "./core/status.js";
 export { prioritized, withPriority } from "./grpc/context/ambient-priority.js";
 export type { CallOverrides } from "./grpc/context/call-record.js";
 export type {

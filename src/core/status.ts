@@ -1,3 +1,43 @@
+import { InvalidOptionError, wholeNumber } from "./options.js";
+
+/** The names of the gRPC status codes. The place of each is its number. */
+const statusNames = [
+  "OK",
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
+] as const;
+
+/** A status code in an option: its name, or its number as in `grpc.status`. */
+export type StatusCodeOption = (typeof statusNames)[number] | number;
+
+/**
+ * The number of a status code that an option has.
+ *
+ * @param min 0 where OK is allowed, else 1.
+ * @throws InvalidOptionError for what is neither the name nor the number of a status code.
+ */
+export function codeNumber(option: string, given: unknown, min: 0 | 1): number {
+  if (typeof given !== "string") return wholeNumber(option, given, min, statusNames.length - 1);
+  const code = (statusNames as readonly string[]).indexOf(given);
+  if (code >= min) return code;
+  const rule = `the name of a status code${min === 0 ? "" : " other than OK"}, such as UNAVAILABLE, or its number`;
+  throw new InvalidOptionError(option, rule, given);
+}
+
 /** The gRPC status codes that policies reason about, by their numbers on the wire. */
 export const statusCode = {
   unknown: 2,

@@ -96,12 +96,12 @@ describe("the text about an option", () => {
     expect(text).toBe(expected);
   });
 
-  it("hints at the number of a status that was given by its name", () => {
-    expect(client({ retry: { codes: ["ABORTED"] } })).toBe(
-      'client.retry.codes[0] must be a number, such as status.ABORTED of grpc-js, got "ABORTED"',
+  it("says how a status is given where it is none", () => {
+    expect(client({ retry: { codes: ["ABORT"] } })).toBe(
+      'client.retry.codes[0] must be the name of a status code other than OK, such as UNAVAILABLE, or its number, got "ABORT"',
     );
     expect(client({ hedge: { delayMs: 5, nonFatalCodes: ["not at all"] } })).toContain(
-      "such as status.UNAVAILABLE of grpc-js",
+      "client.hedge.nonFatalCodes[0] must be the name of a status code other than OK",
     );
   });
 

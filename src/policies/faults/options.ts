@@ -8,7 +8,7 @@ import {
   readOptions,
   wholeNumber,
 } from "../../core/options.js";
-import { statusCode } from "../../core/status.js";
+import { codeNumber, type StatusCodeOption, statusCode } from "../../core/status.js";
 
 /** How often a fault is injected. */
 export interface FaultRate {
@@ -27,8 +27,8 @@ export interface LatencyFault extends FaultRate {
 
 /** The call is not sent on, and ends with a status. */
 export interface StatusFault extends FaultRate {
-  /** A number of `grpc.status` other than OK, 1 to 16. @defaultValue 14, UNAVAILABLE */
-  readonly code?: number;
+  /** The name of a status code other than OK, or its number in `grpc.status`, 1 to 16. @defaultValue UNAVAILABLE */
+  readonly code?: StatusCodeOption;
   /** @defaultValue `Fault injected` */
   readonly details?: string;
   /** `grpc-retry-pushback-ms` in the trailers: milliseconds, or `stop` for no retries. @defaultValue none */
@@ -56,8 +56,8 @@ export interface MidStreamFault extends FaultRate {
    * of at least 0. @defaultValue none
    */
   readonly afterBytes?: number;
-  /** A number of `grpc.status` other than OK, 1 to 16. @defaultValue 14, UNAVAILABLE */
-  readonly code?: number;
+  /** The name of a status code other than OK, or its number in `grpc.status`, 1 to 16. @defaultValue UNAVAILABLE */
+  readonly code?: StatusCodeOption;
   /** @defaultValue `Fault injected` */
   readonly details?: string;
 }
@@ -242,5 +242,5 @@ function codeAndDetails(
     throw new InvalidOptionError(`${prefix}.details`, "a string", details);
   }
   // 0 is OK, which is no fault.
-  return { code: wholeNumber(`${prefix}.code`, code, 1, 16), details };
+  return { code: codeNumber(`${prefix}.code`, code, 1), details };
 }

@@ -8,6 +8,7 @@ import {
   readOptions,
   wholeNumber,
 } from "../../core/options.js";
+import { codeNumber, type StatusCodeOption } from "../../core/status.js";
 import type { QuotaCall } from "../../grpc/server/policy.js";
 import { callKind, serviceOf } from "../../grpc/types.js";
 import type { KeyRules } from "./keys.js";
@@ -44,12 +45,12 @@ export interface IdempotentMethodOptions {
    */
   readonly fingerprint?: (request: unknown, call: QuotaCall) => string;
   /**
-   * Which answers are stored, and given to later calls with the key: status codes, as numbers of `grpc.status`, or a function
+   * Which answers are stored, and given to later calls with the key: status codes, by name or as numbers of `grpc.status`, or a function
    * of the status. After any other answer the key is free again, and the next call with it runs. Store what tells that the
    * handler may have done something: OK, and failures that another try would only repeat.
    * @defaultValue all but CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE and UNAUTHENTICATED
    */
-  readonly stores?: readonly number[] | ((status: AnsweredStatus) => boolean);
+  readonly stores?: readonly StatusCodeOption[] | ((status: AnsweredStatus) => boolean);
   /** How long an answer is kept, in milliseconds. 1 s to 24 days. @defaultValue 86_400_000, a day */
   readonly ttlMs?: number;
   /**
@@ -281,12 +282,11 @@ function resolveRules(options: IdempotentMethodOptions, prefix: string): MethodR
   });
 }
 
-function codesOf(option: string, codes: readonly number[]): ReadonlySet<number> {
+function codesOf(option: string, codes: readonly StatusCodeOption[]): ReadonlySet<number> {
   if (!Array.isArray(codes)) {
     throw new InvalidOptionError(option, "an array of status codes, or a function", codes);
   }
-  for (const code of codes) wholeNumber(option, code, 0, Status.UNAUTHENTICATED);
-  return new Set(codes);
+  return new Set(codes.map((code) => codeNumber(option, code, 0)));
 }
 
 /** What is read of a method, which has to be checked before it is used. */

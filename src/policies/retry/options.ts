@@ -5,7 +5,7 @@ import {
   unlessOff,
   wholeNumber,
 } from "../../core/options.js";
-import { statusCode } from "../../core/status.js";
+import { codeNumber, type StatusCodeOption, statusCode } from "../../core/status.js";
 import { type Backoff, type BackoffOptions, exponentialBackoff } from "./backoff.js";
 import {
   type ResolvedRetryBudgetOptions,
@@ -18,11 +18,11 @@ export interface RetryOptions {
   /** Attempts of one call, the first included, as in gRFC A6. 1 (no retry) to 100. @defaultValue 3 */
   readonly maxAttempts?: number;
   /**
-   * Status codes that may be retried, as numbers of `grpc.status` from 1 to 16. Whether such a failure is retried also
+   * Status codes that may be retried, by name or as numbers of `grpc.status` from 1 to 16. Whether such a failure is retried also
    * depends on its origin and on `idempotent`. CANCELLED and DEADLINE_EXCEEDED are allowed: they then mean an answer of
    * the server, and not a cancellation or deadline of the caller. @defaultValue [UNAVAILABLE]
    */
-  readonly codes?: readonly number[];
+  readonly codes?: readonly StatusCodeOption[];
   /**
    * The wait before a retry, where the server names none by pushback.
    * @defaultValue 100 ms, doubled with each retry up to 2 s, with full jitter
@@ -114,20 +114,11 @@ export function resolveRetryOptions(
 }
 
 /** Any status code but OK, which is 0. */
-function failureCodes(option: string, codes: readonly number[]): ReadonlySet<number> {
+function failureCodes(option: string, codes: readonly StatusCodeOption[]): ReadonlySet<number> {
   if (!Array.isArray(codes)) {
     throw new InvalidOptionError(option, "an array of status codes", codes);
   }
-  for (const [index, code] of codes.entries()) {
-    const at = `${option}[${index}]`;
-    if (typeof code === "string") {
-      // The names of `status` in grpc-js, which service configs have as text.
-      const named = /^[A-Z_]{1,40}$/.test(code) ? code : "UNAVAILABLE";
-      throw new InvalidOptionError(at, `a number, such as status.${named} of grpc-js`, code);
-    }
-    wholeNumber(at, code, 1, 16);
-  }
-  return new Set(codes);
+  return new Set(codes.map((code, index) => codeNumber(`${option}[${index}]`, code, 1)));
 }
 
 /**
@@ -148,10 +139,10 @@ export interface HedgeOptions {
   /** The shortest learned wait, in milliseconds. 0 to 24 days. @defaultValue 5 */
   readonly minDelayMs?: number;
   /**
-   * Status codes that do not end the call while another attempt may still answer, as numbers of `grpc.status` from 1 to
-   * 16. May be empty. @defaultValue [UNAVAILABLE]
+   * Status codes that do not end the call while another attempt may still answer, by name or as numbers of `grpc.status`
+   * from 1 to 16. May be empty. @defaultValue [UNAVAILABLE]
    */
-  readonly nonFatalCodes?: readonly number[];
+  readonly nonFatalCodes?: readonly StatusCodeOption[];
 }
 
 /** Checked, complete and frozen. Exactly one of `delayMs` and `quantile` is a number. */

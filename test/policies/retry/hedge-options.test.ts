@@ -62,7 +62,7 @@ describe("the options of hedging", () => {
     ["orders.hedge.nonFatalCodes", { delayMs: 1, nonFatalCodes: 14 }],
     ["orders.hedge.nonFatalCodes[1]", { delayMs: 1, nonFatalCodes: [14, 0] }],
     ["orders.hedge.nonFatalCodes[0]", { delayMs: 1, nonFatalCodes: [17] }],
-    ["orders.hedge.nonFatalCodes[0]", { delayMs: 1, nonFatalCodes: ["UNAVAILABLE"] }],
+    ["orders.hedge.nonFatalCodes[0]", { delayMs: 1, nonFatalCodes: ["UNAVAILABEL"] }],
     ["orders.hedge.delay", { delay: 1 }],
     ["orders.hedge", undefined],
   ])("refuse a senseless %s", (option, options) => {
