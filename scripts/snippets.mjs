@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const fence = /^( *)(`{3,}|~{3,})\s*([\w-]*)/;
-const reference = /^\s*<!-- region: (examples\/[\w./-]+\.ts)#([\w-]+) -->\s*$/;
+const reference = /^\s*<!-- region: ((?:examples|test\/consumers)\/[\w./-]+\.ts)#([\w-]+) -->\s*$/;
 
 /** README.md, if there is one, and every page under docs/, relative to the root. */
 export function documentsOf(root) {

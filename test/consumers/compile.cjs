@@ -18,14 +18,24 @@ const systems = {
   bundler: ["module", { module: ESNext, moduleResolution: Bundler }],
 };
 
-const shared = new Map();
-
-function compile(system, [type, own]) {
+for (const [system, [type]] of Object.entries(systems)) {
   const folder = path.join(__dirname, system);
   mkdirSync(folder);
   writeFileSync(path.join(folder, "package.json"), JSON.stringify({ type }));
-  for (const file of ["main.ts", "retried-call.ts"])
+  for (const file of ["main.ts", "retried-call.ts"]) {
     cpSync(path.join(__dirname, file), path.join(folder, file));
+  }
+}
+
+/** Programs that stand in folders of their own. */
+const programs = {
+  nestjs: { module: NodeNext, experimentalDecorators: true, emitDecoratorMetadata: true },
+};
+
+const shared = new Map();
+
+function compile(system, own) {
+  const folder = path.join(__dirname, system);
   const options = {
     target: ts.ScriptTarget.ES2022,
     strict: true,
@@ -57,7 +67,6 @@ function compile(system, [type, own]) {
 }
 
 const errors = {};
-for (const [system, settings] of Object.entries(systems)) {
-  errors[system] = compile(system, settings);
-}
+for (const [system, [, own]] of Object.entries(systems)) errors[system] = compile(system, own);
+for (const [program, own] of Object.entries(programs)) errors[program] = compile(program, own);
 console.log(JSON.stringify(errors));

@@ -88,6 +88,28 @@ describe("TypeScript for a bundler", () => {
   });
 });
 
+describe("NestJS", () => {
+  it("compiles with the toolkit", () => {
+    const { nestjs: errors } = compiled;
+    expect(errors).toEqual([]);
+  });
+
+  it("passes its calls through the policies, on client and server", {
+    timeout: 60_000,
+  }, async () => {
+    expect(await printed(process.execPath, "nestjs/main.js")).toEqual({
+      quantity: 42,
+      // The first attempt fails. The second has the same priority, and time left.
+      seen: ["high true", "high true", "time left"],
+      // By the guard that reads the priority.
+      refused: { code: 7 },
+      kind: "unary",
+      report: { inFlight: 0, cutOff: 0, tookMs: expect.any(Number) },
+      afterwards: { code: 14 },
+    });
+  });
+});
+
 describe.each(["esbuild", "webpack"])("%s", (bundler) => {
   it.each(["esm", "commonjs"])("bundles %s", { timeout: 60_000 }, async (program) => {
     expect(bundled).toEqual([]);
