@@ -28,7 +28,7 @@ beforeAll(async () => {
   await run("tar", ["-xzf", archive, "-C", installed, "--strip-components=1"]);
   compiled = await printed(process.execPath, "compile.cjs");
   bundled = await printed(process.execPath, "bundle.cjs");
-}, 300_000);
+}, 600_000);
 
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
