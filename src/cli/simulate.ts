@@ -11,7 +11,7 @@ import { weirDefaults } from "../lab/peers/weir.js";
 import { readPolicies } from "../lab/policies.js";
 import { page } from "../lab/report/page.js";
 import { verdicts } from "../lab/report/verdict.js";
-import { runIncident } from "../lab/run.js";
+import { type IncidentReport, runIncident } from "../lab/run.js";
 import { readScenario } from "../lab/scenario.js";
 import { type Run, table } from "../lab/table.js";
 import { simulateUsage } from "./simulate-usage.js";
@@ -72,16 +72,18 @@ export async function simulate(args: readonly string[], terminal: Terminal): Pro
   }
   if (values.json === true) {
     const { incident } = plan;
-    const plain = runs.map(({ peer, reports }) => ({
-      peer,
-      reports: reports.map(({ timeline: _, outcomes: _each, ...report }) => report),
-    }));
+    const plain = runs.map(({ peer, reports }) => ({ peer, reports: reports.map(numbersOf) }));
     const result = { incident: incident.name, seeds, verdicts: sentences, runs: plain };
     terminal.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
     return;
   }
   terminal.stdout.write(`${table(plan.incident, runs)}\n${sentences.join("\n")}\n`);
   if (values.html !== undefined) terminal.stdout.write(`\nThe report is in ${values.html}\n`);
+}
+
+/** A report without what is as long as the run. */
+function numbersOf({ incident, peer, seed, phases, recoveryMs, pieces }: IncidentReport): object {
+  return { incident, peer, seed, phases, recoveryMs, pieces };
 }
 
 const longestName = Math.max(...catalogue.map(({ name }) => name.length));

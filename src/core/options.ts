@@ -137,11 +137,7 @@ export function optionalFunction<T extends ((...args: never[]) => unknown) | und
 
 const methodOrServiceForm = /^\/?(\w+(\.\w+)*\/\w+|\w+(\.\w+)+)$/;
 
-/**
- * The name of a method or a service, without the slash that may stand in front.
- *
- * @internal Exported for its tests.
- */
+/** The name of a method or a service, without the slash that may stand in front. */
 export function methodOrService(option: string, name: string): string {
   if (!methodOrServiceForm.test(name)) {
     throw new InvalidOptionError(option, "named pkg.Service/Method or pkg.Service", name);

@@ -348,8 +348,15 @@ function readServerEvent(
       const share = finiteNumber(`${at}.share`, given.share, 0, 1);
       return { ...where, event, share, ...method };
     }
-    default:
+    case "kill":
+    case "start":
+    case "drain":
+    case "cut":
+    case "vanish":
+    case "appear":
       return { ...where, event };
+    default:
+      return event satisfies never;
   }
 }
 

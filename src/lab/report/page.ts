@@ -200,11 +200,13 @@ function happenings(incident: Incident): string {
 }
 
 /** An event in words. */
-function happening({ atMs: _, event, ...rest }: IncidentEvent): string {
-  const parts = Object.entries(rest).map(([key, value]) =>
-    typeof value === "object" ? JSON.stringify(value) : `${key} ${String(value)}`,
-  );
-  return parts.length === 0 ? event : `${event}: ${parts.join(", ")}`;
+function happening(event: IncidentEvent): string {
+  const parts = Object.entries(event)
+    .filter(([key]) => key !== "atMs" && key !== "event")
+    .map(([key, value]) =>
+      typeof value === "object" ? JSON.stringify(value) : `${key} ${String(value)}`,
+    );
+  return parts.length === 0 ? event.event : `${event.event}: ${parts.join(", ")}`;
 }
 
 function tableOf(incident: Incident, runs: readonly Run[]): string {
