@@ -227,7 +227,8 @@ export class Connection {
     this.#leaving = true;
     this.#sendToClient(() => {
       this.#leave();
-      for (const stream of [...(this.#streams ?? [])]) {
+      const open = [...(this.#streams ?? [])];
+      for (const stream of open) {
         if (stream.server !== undefined) continue;
         this.#streams?.delete(stream);
         stream.client.lost(bareStatus(Status.UNAVAILABLE, "Connection dropped"));

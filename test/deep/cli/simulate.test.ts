@@ -54,9 +54,9 @@ inBrowser("the report of a simulation", (scene) => {
       .locator("figure .plot")
       .first()
       .hover({ position: { x: 100, y: 50 } });
-    expect(await filled()).toBe(await values.count());
+    await expect.poll(filled, patience).toBe(await values.count());
     await page.locator("h1").hover();
-    expect(await filled()).toBe(0);
+    await expect.poll(filled, patience).toBe(0);
   });
 
   it.each(["light", "dark"] as const)("fits into a narrow window, in %s", async (colorScheme) => {
