@@ -157,9 +157,7 @@ export class ElasticLimit implements RampingLimit {
       return;
     }
     const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
-    const { endedPerSecond } = seen;
-    const demand = this.#signals.demand();
-    this.#slowStart.rest({ inFlight, tookMs, perSecond }, { demand, endedPerSecond });
+    this.#slowStart.rest({ inFlight, tookMs, perSecond });
   }
 
   /**
