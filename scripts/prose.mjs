@@ -129,6 +129,13 @@ function wordsOf(sentence) {
   return sentence.split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word)).length;
 }
 
+/** "So many calls that …" is plain. */
+const patterns = phrases.map(([phrase, instead]) => ({
+  phrase,
+  instead,
+  pattern: new RegExp(`\\b${phrase.replaceAll(" ", "\\s+")}\\b(?!\\s+\\w+\\s+that\\b)`, "i"),
+}));
+
 /** What is wrong with the prose of a page. */
 export function problemsIn(markdown) {
   const problems = [];
@@ -142,12 +149,7 @@ export function problemsIn(markdown) {
           message: `a sentence of ${words} words, at most ${maxWords}: "${start} …"`,
         });
       }
-      for (const [phrase, instead] of phrases) {
-        // "So many calls that …" is plain.
-        const pattern = new RegExp(
-          `\\b${phrase.replaceAll(" ", "\\s+")}\\b(?!\\s+\\w+\\s+that\\b)`,
-          "i",
-        );
+      for (const { phrase, instead, pattern } of patterns) {
         if (pattern.test(text)) problems.push({ line, message: `"${phrase}": write ${instead}` });
       }
     }

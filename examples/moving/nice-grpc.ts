@@ -1,6 +1,4 @@
-import { credentials } from "@grpc/grpc-js";
-import { InventoryServiceClient, InventoryServiceService } from "../gen/demo/shop/v1/inventory.js";
-import { answer } from "../shop.js";
+import { InventoryServiceService } from "../gen/demo/shop/v1/inventory.js";
 import type { Way } from "./way.js";
 
 const Stock = { getStock: InventoryServiceService.getStock };
@@ -28,27 +26,22 @@ function connectBefore(target: string) {
 
 // #region after
 import { createWeir } from "grpc-weir";
+import { ChannelCredentials, createClient } from "nice-grpc";
 
 const weir = createWeir();
-const options = weir.client({
+const policy = {
   deadline: { defaultMs: 5_000 },
   retry: { maxAttempts: 3, backoff: { baseMs: 50, maxMs: 1_000 } }, // the first one included
-});
+};
 
-function connectAfter(target: string): InventoryServiceClient {
-  return new InventoryServiceClient(target, credentials.createInsecure(), options);
+function connectAfter(target: string) {
+  return createClient(Stock, weir.channel(target, ChannelCredentials.createInsecure(), policy));
 }
 // #endregion
 
-export function before(target: string): Way {
-  const client = connectBefore(target);
+function wayOf(client: ReturnType<typeof connectBefore>): Way {
   return { getStock: (sku) => client.getStock({ sku }), close: () => {} };
 }
 
-export function after(target: string): Way {
-  const client = connectAfter(target);
-  return {
-    getStock: (sku) => answer((done) => client.getStock({ sku }, done)),
-    close: () => client.close(),
-  };
-}
+export const before = (target: string): Way => wayOf(connectBefore(target));
+export const after = (target: string): Way => wayOf(connectAfter(target));

@@ -37,6 +37,8 @@ function anchorsOf(markdown: string): Set<string> {
   return anchors;
 }
 
+const anchorsOfPage = new Map<string, Set<string>>();
+
 /** Why a link leads nowhere, or undefined if it leads somewhere. */
 function problemOf(page: string, link: string): string | undefined {
   if (/^[a-z]+:/.test(link)) return undefined;
@@ -44,7 +46,9 @@ function problemOf(page: string, link: string): string | undefined {
   const target = path === "" ? page : posix.normalize(posix.join(posix.dirname(page), path));
   if (!existsSync(join(root, target))) return `there is no ${target}`;
   if (anchor === undefined || statSync(join(root, target)).isDirectory()) return undefined;
-  return anchorsOf(read(target)).has(anchor) ? undefined : `${target} has no heading #${anchor}`;
+  const anchors = anchorsOfPage.get(target) ?? anchorsOf(read(target));
+  anchorsOfPage.set(target, anchors);
+  return anchors.has(anchor) ? undefined : `${target} has no heading #${anchor}`;
 }
 
 const documents = [...documentsOf(root), "CONTRIBUTING.md", "SECURITY.md", "AGENTS.md"];
