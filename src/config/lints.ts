@@ -198,8 +198,9 @@ function ofServiceConfig({ name, key, options }: Scope, report: Report, config: 
     const there = policy?.get("maxAttempts");
     if (typeof there !== "number") continue;
     for (const its of entry.objects("name")) {
-      const [service, method] = [its.get("service") ?? "", its.get("method") ?? ""];
-      const theirs = method === "" ? `${service}` : `${service}/${method}`;
+      const service = textIn(its, "service");
+      const method = textIn(its, "method");
+      const theirs = method === "" ? service : `${service}/${method}`;
       const covers = theirs === "" || theirs === key || key.startsWith(`${theirs}/`);
       if (!covers && key !== "") continue;
       report(
@@ -209,4 +210,9 @@ function ofServiceConfig({ name, key, options }: Scope, report: Report, config: 
       );
     }
   }
+}
+
+function textIn(fields: JsonFields, name: string): string {
+  const value = fields.get(name);
+  return typeof value === "string" ? value : "";
 }

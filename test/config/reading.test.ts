@@ -123,12 +123,14 @@ describe("a document", () => {
   });
 
   it("knows where each option is written", () => {
-    const { placeOf } = read(all);
+    const policies = read(all);
 
-    expect(placeOf("client.retry.maxAttempts")).toBe("policies.yaml:7");
-    expect(placeOf('client.methods["shop.v1.Stock"].hedge.delayMs')).toBe("policies.yaml:23");
-    expect(placeOf('guard("db").breaker')).toBe("policies.yaml:42");
-    expect(placeOf("telemetry")).toBeUndefined();
+    expect(policies.placeOf("client.retry.maxAttempts")).toBe("policies.yaml:7");
+    expect(policies.placeOf('client.methods["shop.v1.Stock"].hedge.delayMs')).toBe(
+      "policies.yaml:23",
+    );
+    expect(policies.placeOf('guard("db").breaker')).toBe("policies.yaml:42");
+    expect(policies.placeOf("telemetry")).toBeUndefined();
   });
 });
 
