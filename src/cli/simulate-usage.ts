@@ -8,7 +8,8 @@ clients, servers, network and users are models. No server is started, and nothin
 The file is a scenario, in JSON or as the default export of a module (.mjs, .js, or .ts where Node reads it).
 
 Options:
-  --policies <file>  the options of weir.client() and weir.server() (default those in the scenario, or the defaults)
+  --policies <file>  the options of weir.client() and weir.server(), or a document of policies in YAML, as fileSource()
+                     reads it (default those in the scenario, or the defaults)
   --compare <file>   other policies, in the same world with the same users
   --peer <name>      who else is compared, instead of bare: bare; retryPolicy; fixed limit; wrap; loop lag; weir.
                      May be given more than once

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { fileSource } from "../config/source.js";
 import { nearest } from "../core/nearest.js";
 import { InvalidOptionError } from "../core/options.js";
 import { catalogue } from "../lab/catalogue.js";
@@ -111,6 +112,12 @@ async function planOf(name: string, seeds: readonly number[], given: Files): Pro
     inputs.push({ title: `The scenario: ${name}`, value });
   }
   const policiesIn = async (file: string) => {
+    if (isDocument(file)) {
+      const { client, methods, server } = checked(file, () => fileSource(file).read());
+      const value = { client: { ...client, methods }, server };
+      inputs.push({ title: `Policies: ${file}`, value });
+      return checked(file, () => readPolicies("policies", value, stem(file)));
+    }
     const value = await load(file);
     inputs.push({ title: `Policies: ${file}`, value });
     return checked(file, () => readPolicies("policies", value, stem(file)));
@@ -173,6 +180,11 @@ async function runAll(plan: Plan, timeline: boolean): Promise<readonly Run[]> {
 }
 
 const extensions = [".json", ".js", ".mjs", ".ts", ".mts"] as const;
+
+/** A document of policies, as `createWeir({ policies })` reads it. */
+function isDocument(file: string): boolean {
+  return [".yaml", ".yml"].includes(extname(file));
+}
 
 function looksLikeFile(name: string): boolean {
   return /[/\\.]/.test(name);

@@ -1,3 +1,4 @@
+import { nearest } from "../core/nearest.js";
 import { InvalidOptionError } from "../core/options.js";
 import { policySetOf } from "./check.js";
 import {
@@ -8,7 +9,6 @@ import {
 } from "./document.js";
 import { type LintRule, type LintSurroundings, lintRules, lintsOf } from "./lints.js";
 import { mapped } from "./mapping.js";
-import { nearest } from "./suggestion.js";
 import { documentOf } from "./text.js";
 
 /** Something that `grpc-weir check` says of a document. */

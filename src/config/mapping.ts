@@ -1,4 +1,5 @@
 import type { DescField, DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { nearest } from "../core/nearest.js";
 import { InvalidOptionError, isRecord, shown } from "../core/options.js";
 import type { OptionData } from "../pipeline/policy-set.js";
 import { protoDurationMs } from "../pipeline/service-config.js";
@@ -9,7 +10,6 @@ import {
   pathText,
 } from "./document.js";
 import { fieldNamed, isBoolean, isDuration, isNumber, meaningOf, messageNamed } from "./schema.js";
-import { nearest } from "./suggestion.js";
 
 /** The options that a document has, with the place of each. */
 export interface MappedPolicies {

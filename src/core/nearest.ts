@@ -1,13 +1,13 @@
 /**
- * The name that was probably meant: of all names that are at most a third of the word away from it, the nearest one; the
- * first one of those that are as near.
+ * The name that was probably meant: of all names that differ in at most two letters, or a third of the word, the nearest
+ * one; the first one of those that are as near.
  *
  * @returns `undefined` where none is near.
  */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   const given = word.toLowerCase();
   let found: string | undefined;
-  let least = Math.max(1, Math.floor(word.length / 3)) + 1;
+  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const name of names) {
     if (Math.abs(name.length - word.length) >= least) continue;
     const away = distance(given, name.toLowerCase());

@@ -45,6 +45,8 @@ beforeAll(async () => {
     "broken.json": "{",
     "misspelt.json": JSON.stringify({ ...scenario, laod: {} }),
     "strict.json": JSON.stringify({ server: { admission: { limit: 4 } } }),
+    "document.yaml": "client: { retryOff: true }\nserver: { admission: { maxWait: 0.1s } }\n",
+    "wrong.yaml": "client: { retry: { maxAttemps: 2 } }\n",
     "wrong.json": JSON.stringify({ server: { admission: { limt: 4 } } }),
   };
   for (const [name, content] of Object.entries(files)) await writeFile(fileOf(name), content);
@@ -83,6 +85,14 @@ describe("grpc-weir simulate", () => {
     expect(stdout).toMatch(/^Against policies, strict /m);
     const same = await runWith(fileOf("doubled.mjs"), ...files);
     expect(same.stdout).toMatch(/^during +strict \(2\)/m);
+  });
+
+  it("runs a document of policies, as a program reads it", async () => {
+    const document = ["--policies", fileOf("document.yaml")];
+    const { code, stdout, stderr } = await runWith(fileOf("doubled.json"), ...document);
+    expect(stderr).toBe("");
+    expect(stdout).toMatch(/^during +document /m);
+    expect(code).toBe(0);
   });
 
   it("is the same for the same seed, and prints all numbers when asked to", async () => {
@@ -136,6 +146,8 @@ describe("grpc-weir simulate", () => {
       ["doubled.json", "--policies", "wrong.json"],
       "wrong.json: policies.server.admission.limt is not an option; did you mean limit?",
     ],
+    [["doubled.json", "--policies", "wrong.yaml"], "wrong.yaml:1:"],
+    [["doubled.json", "--compare", "absent.yaml"], "cannot be read: ENOENT"],
     [["doubled.json", "--compare", "absent.json"], "absent.json cannot be read"],
     [["doubled.json", "--html", "absent/report.html"], "report.html cannot be written: ENOENT"],
   ])("says of %j what cannot be done", async (args, why) => {
