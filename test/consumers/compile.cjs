@@ -29,6 +29,7 @@ for (const [system, [type]] of Object.entries(systems)) {
 
 /** Programs that stand in folders of their own. */
 const programs = {
+  clients: { module: NodeNext },
   nestjs: { module: NodeNext, experimentalDecorators: true, emitDecoratorMetadata: true },
 };
 

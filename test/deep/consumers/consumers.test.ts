@@ -110,6 +110,21 @@ describe("NestJS", () => {
   });
 });
 
+describe("clients of grpc-tools and of etcd3", () => {
+  it("compile with the toolkit", () => {
+    const { clients: errors } = compiled;
+    expect(errors).toEqual([]);
+  });
+
+  it("have their calls retried", { timeout: 60_000 }, async () => {
+    expect(await printed(process.execPath, "clients/main.js")).toEqual({
+      said: "hello, high",
+      value: "bar",
+      attempts: ["/consumers.Echo/Say: 2", "/etcdserverpb.KV/Range: 2"],
+    });
+  });
+});
+
 describe.each(["esbuild", "webpack"])("%s", (bundler) => {
   it.each(["esm", "commonjs"])("bundles %s", { timeout: 60_000 }, async (program) => {
     expect(bundled).toEqual([]);
