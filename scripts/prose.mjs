@@ -37,11 +37,9 @@ const older = new Set([
   "docs/adaptive-limits.md",
   "docs/admission.md",
   "docs/breaker.md",
-  "docs/configuration.md",
   "docs/incidents.md",
   "docs/lab.md",
   "docs/nestjs.md",
-  "docs/nice-grpc.md",
   "docs/other-clients.md",
   "docs/simulate.md",
 ]);

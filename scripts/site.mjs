@@ -137,7 +137,7 @@ input { width: 100%; padding: 7px; border: 1px solid var(--line); border-radius:
 `;
 
 const script = `
-${find}
+${find.toString()}
 const field = document.querySelector("#search"), found = document.querySelector("#found");
 const root = document.documentElement.dataset.root;
 field.addEventListener("input", () => {
