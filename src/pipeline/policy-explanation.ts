@@ -38,6 +38,8 @@ export interface ExplainedPolicies {
 /** Options of one place, by policy. The first of a list wins. */
 interface Level {
   readonly from: SettingOrigin;
+  /** How many methods it is for: 0 for one, 1 for those of a service, 2 for all. */
+  readonly breadth: number;
   readonly options: Readonly<Record<string, unknown>>;
   readonly place: (option: string) => string;
 }
@@ -57,36 +59,40 @@ export function clientSettings(
 ): readonly PolicySetting[] {
   const service = serviceOf(`/${method}`);
   const { methods: named } = code as { readonly methods?: unknown };
-  const inCode = (name: string): Level => {
+  const inCode = (name: string, breadth: number): Level => {
     const place = `methods["${name}"]`;
     return {
       from: "code",
+      breadth,
       options: optionsOf(optionsOf(named)[name] ?? optionsOf(named)[`/${name}`]),
       place: () => place,
     };
   };
-  const inData = (name: string): Level => ({
+  const inData = (name: string, breadth: number): Level => ({
     from: "data",
+    breadth,
     options: data?.methods[name] ?? {},
     place: (option) => data?.placeOf(`client.methods["${name}"].${option}`) ?? "",
   });
   const levels: Level[] = [
-    inCode(method),
-    inCode(service),
-    { from: "code", options: code, place: () => "the client" },
-    inData(method),
-    inData(service),
+    inCode(method, 0),
+    inCode(service, 1),
+    { from: "code", breadth: 2, options: code, place: () => "the client" },
+    inData(method, 0),
+    inData(service, 1),
     {
       from: "data",
+      breadth: 2,
       options: data?.client ?? {},
       place: (option) => data?.placeOf(`client.${option}`) ?? "",
     },
     {
       from: "schema",
+      breadth: 0,
       options: idempotent ? { retry: { idempotent: true } } : {},
       place: () => "idempotency_level",
     },
-    { from: "default", options: { retry: {}, breaker: {} }, place: () => "" },
+    { from: "default", breadth: 2, options: { retry: {}, breaker: {} }, place: () => "" },
   ];
   return settingsOf(levels, ofNoMethod, modes);
 }
@@ -98,13 +104,14 @@ export function serverSettings(
   modes: ModeInEnvironment | undefined,
 ): readonly PolicySetting[] {
   const levels: Level[] = [
-    { from: "code", options: code, place: () => "the server" },
+    { from: "code", breadth: 2, options: code, place: () => "the server" },
     {
       from: "data",
+      breadth: 2,
       options: data?.server ?? {},
       place: (option) => data?.placeOf(`server.${option}`) ?? "",
     },
-    { from: "default", options: { deadlineGuard: {} }, place: () => "" },
+    { from: "default", breadth: 2, options: { deadlineGuard: {} }, place: () => "" },
   ];
   return settingsOf(levels, ["name"], modes);
 }
@@ -158,10 +165,15 @@ function settingsOf(
 /** The options of one policy that is on. */
 function optionSettings(policy: string, given: readonly Level[]): readonly PolicySetting[] {
   const settings = new Map<string, PolicySetting>();
-  for (const { options, from, place } of given) {
+  for (const { options, from, place, breadth } of given) {
     const its = options[policy];
-    // What is broader than where the policy is left out, or is no object of options, does not reach the method.
-    if (!isOptions(its)) break;
+    if (!isOptions(its)) {
+      // Data leaves it out, and the code turns it on for the same methods or more: as if the data said nothing here.
+      const overruled = given.some((each) => each.from === "code" && each.breadth >= breadth);
+      if (from === "data" && overruled) continue;
+      // What is broader than where the policy is left out does not reach the method.
+      break;
+    }
     for (const [name, value] of Object.entries(its)) {
       const option = `${policy}.${name}`;
       if (value === undefined || settings.has(option)) continue;

@@ -1,0 +1,116 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { clientSettings } from "../../src/pipeline/policy-explanation.js";
+import { layClient, layOver, type PolicySet } from "../../src/pipeline/policy-set.js";
+
+type Options = Readonly<Record<string, unknown>>;
+
+const method = "a.B/C";
+const service = "a.B";
+
+function dataOf(client: Options, methods: Readonly<Record<string, Options>> = {}): PolicySet {
+  return { client, methods, server: {}, guards: {}, placeOf: (option) => option };
+}
+
+/** What a client makes of options for a method: the service over the client, the method over both. */
+function inForce({
+  methods = {},
+  ...client
+}: {
+  readonly methods?: Record<string, Options>;
+}): Options {
+  return [service, method].reduce(
+    (laid: Options, name) => layOver(laid, methods[name] ?? methods[`/${name}`] ?? {}),
+    client,
+  );
+}
+
+describe("options of the code over those of data", () => {
+  it.each<[string, PolicySet, Options, Options]>([
+    [
+      "are joined option by option",
+      dataOf({ retry: { maxAttempts: 2, maxDepth: 2 } }),
+      { retry: { maxAttempts: 3 } },
+      { retry: { maxAttempts: 3, maxDepth: 2 } },
+    ],
+    ["keep what the code leaves out", dataOf({ retry: {} }), { retry: false }, { retry: false }],
+    [
+      "turn on what the data leaves out",
+      dataOf({ breaker: false }),
+      { breaker: {} },
+      { breaker: {} },
+    ],
+    [
+      "count as absent where they are undefined",
+      dataOf({ retry: { maxAttempts: 2 } }),
+      { retry: { maxAttempts: undefined }, breaker: undefined },
+      { retry: { maxAttempts: 2 } },
+    ],
+    [
+      "win for all methods",
+      dataOf({}, { [method]: { retry: { maxAttempts: 2, maxDepth: 2 } } }),
+      { retry: { maxAttempts: 3 } },
+      { retry: { maxAttempts: 3, maxDepth: 2 } },
+    ],
+    [
+      "win for the methods of a service",
+      dataOf({}, { [method]: { retry: false } }),
+      { methods: { [service]: { retry: {} } } },
+      { retry: {} },
+    ],
+    [
+      "win under a name with a slash in front",
+      dataOf({}, { [method]: { throttle: { k: 2 } } }),
+      { methods: { [`/${method}`]: { throttle: { k: 3 } } } },
+      { throttle: { k: 3 } },
+    ],
+  ])("%s", (_what, data, code, expected) => {
+    expect(inForce(layClient(data, code))).toEqual(expected);
+  });
+
+  it("may be inherited from a class", () => {
+    class Retry {
+      get maxAttempts() {
+        return 3;
+      }
+    }
+    const laid = layClient(dataOf({ retry: { maxDepth: 2 } }), { retry: new Retry() });
+
+    expect(laid).toEqual({ retry: { maxAttempts: 3, maxDepth: 2 } });
+  });
+
+  it("are what an explanation says, wherever they stand", () => {
+    const its = fc.option(
+      fc.oneof(
+        fc.constant(false),
+        fc.record({ maxAttempts: fc.nat(9), maxDepth: fc.nat(9) }, { requiredKeys: [] }),
+      ),
+      { nil: undefined },
+    );
+    const entry = its.map((retry): Options => (retry === undefined ? {} : { retry }));
+    fc.assert(
+      fc.property(fc.tuple(entry, entry, entry, entry, entry, entry), (all) => {
+        const [ofClient, ofService, ofMethod, client, inService, inMethod] = all;
+        const data = dataOf(ofClient, { [service]: ofService, [method]: ofMethod });
+        const code = { ...client, methods: { [service]: inService, [method]: inMethod } };
+        const { retry = {} } = inForce(layClient(data, code));
+        const told = clientSettings(method, code, data, false, undefined).filter(({ option }) =>
+          option.startsWith("retry"),
+        );
+        const byOption = Object.fromEntries(told.map(({ option, value }) => [option, value]));
+
+        if (retry === false) expect(byOption).toEqual({ retry: false });
+        else {
+          const named = Object.entries(retry as Options).map(([name, value]) => [
+            `retry.${name}`,
+            value,
+          ]);
+          expect(byOption).toEqual(
+            named.length === 0 ? { retry: "on" } : Object.fromEntries(named),
+          );
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
