@@ -47,7 +47,7 @@ type Say = (
 const metadata = new Metadata();
 metadata.set("x-request-priority", "high");
 const said = await new Promise<string>((resolve, reject) => {
-  (client["say"] as Say).call(client, new Word("hello"), metadata, (error, response) =>
+  (client.say as Say).call(client, new Word("hello"), metadata, (error, response) =>
     error === null ? resolve(response.text) : reject(error),
   );
 });
@@ -57,7 +57,7 @@ client.close();
 
 const protos = join(dirname(require.resolve("etcd3/package.json")), "proto");
 const loaded = loadPackageDefinition(loadSync(join(protos, "rpc.proto")));
-const { KV } = loaded["etcdserverpb"] as unknown as { KV: { service: ServiceDefinition } };
+const { KV } = loaded.etcdserverpb as unknown as { KV: { service: ServiceDefinition } };
 let ranges = 0;
 const kv = await serve(KV.service, {
   range(

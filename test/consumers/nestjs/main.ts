@@ -1,6 +1,5 @@
 // A microservice of NestJS and a client of it, both with the toolkit. Prints what was seen as JSON.
 import "reflect-metadata";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { Metadata, type Server, status } from "@grpc/grpc-js";
 import {
@@ -29,7 +28,8 @@ import { firstValueFrom, type Observable, tap } from "rxjs";
 import { WEIR, WeirModule, weir } from "./weir-module.js";
 
 const seen: string[] = [];
-const url = `127.0.0.1:${await freePort()}`;
+// A socket of the file system: NestJS does not say which port it got.
+const url = `unix:${join(import.meta.dirname, "shop.sock")}`;
 const grpc = { package: "shop", protoPath: join(import.meta.dirname, "shop.proto"), url };
 
 interface Inventory {
@@ -142,16 +142,3 @@ const afterwards = await failure(withPriority("high"));
 await shop.close();
 await service.close();
 console.log(JSON.stringify({ quantity, seen, refused, kind: attempts?.kind, report, afterwards }));
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const listener = createServer();
-    listener.once("error", reject);
-    listener.listen(0, "127.0.0.1", () => {
-      const address = listener.address();
-      listener.close(() =>
-        resolve(typeof address === "object" && address !== null ? address.port : 0),
-      );
-    });
-  });
-}
