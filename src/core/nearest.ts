@@ -1,15 +1,15 @@
 /**
  * The name that was probably meant: of all names that differ in at most two letters, or a third of the word, the nearest
- * one; the first one of those that are as near.
+ * one; the first one of those that are as near. A plural is as near as its singular: `retries` is `retry`.
  *
  * @returns `undefined` where none is near.
  */
 export function nearest(word: string, names: readonly string[]): string | undefined {
-  const given = word.toLowerCase();
+  const given = word.toLowerCase().replace(/ies$/, "y");
   let found: string | undefined;
-  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
+  let least = Math.max(2, Math.floor(given.length / 3)) + 1;
   for (const name of names) {
-    if (Math.abs(name.length - word.length) >= least) continue;
+    if (Math.abs(name.length - given.length) >= least) continue;
     const away = distance(given, name.toLowerCase());
     if (away >= least) continue;
     least = away;

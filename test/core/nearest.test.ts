@@ -16,6 +16,11 @@ describe("the name that was probably meant", () => {
     expect(nearest(word, names)).toBe(meant);
   });
 
+  it("is the singular of a plural", () => {
+    expect(nearest("retries", ["deadline", "retry"])).toBe("retry");
+    expect(nearest("breakers", ["bulkhead", "breaker"])).toBe("breaker");
+  });
+
   it.each(["", "x", "attempts", "enabled", "m"])("is none for %j", (word) => {
     expect(nearest(word, names)).toBeUndefined();
   });
