@@ -18,6 +18,7 @@ const { values, positionals } = parseArgs({
     list: { type: "boolean", default: false },
     set: { type: "string", multiple: true, default: [] },
     gallery: { type: "boolean", default: false },
+    markdown: { type: "boolean", default: false },
   },
 });
 
@@ -35,7 +36,9 @@ if (values.peer.some((name) => !names.includes(name))) {
 }
 if (unknown.length > 0 || values.list) {
   if (unknown.length > 0) console.error(`There is no incident ${unknown.join(", ")}.`);
-  for (const { name, what } of catalogue) console.log(`${name.padEnd(22)}${what}`);
+  for (const { name, what } of catalogue) {
+    console.log(values.markdown ? `| \`${name}\` | ${what} |` : `${name.padEnd(28)}${what}`);
+  }
   process.exit(unknown.length > 0 ? 1 : 0);
 }
 
@@ -92,8 +95,13 @@ for (const incident of catalogue.filter(({ name }) => wanted.has(name))) {
     for (const { phases } of reports) for (const { sent } of phases) calls += sent;
     runs.push({ peer: peer.name, reports });
   }
-  if (values.json) console.log(JSON.stringify(runs));
-  else console.log(`${table(incident, runs)}\n${lawOf(incident, runs)}\n`);
+  if (values.json) console.log(JSON.stringify(runs, withoutCalls));
+  else if (!values.markdown) console.log(`${table(incident, runs)}\n${lawOf(incident, runs)}\n`);
+}
+
+/** What became of each single call is for the law, and too long to read. */
+function withoutCalls(key: string, value: unknown): unknown {
+  return key === "outcomes" ? undefined : value;
 }
 
 /** Whether the law holds, with each seed. It takes the toolkit and bare grpc-js to tell. */
@@ -109,7 +117,13 @@ function lawOf(incident: Incident, runs: readonly Run[]): string {
 
 const { user, system } = process.cpuUsage(cpuBefore);
 const cpuSeconds = (user + system) / 1e6;
-if (!values.json) {
+if (values.markdown) {
+  console.log(`${summary(done)}\n`);
+  for (const { incident, runs } of done) {
+    const law = lawOf(incident, runs);
+    if (law.startsWith("Law broken")) console.log(`- **\`${incident.name}\`**: ${law}`);
+  }
+} else if (!values.json) {
   if (done.length > 1) console.log(`${summary(done)}\n`);
   const speed = Math.round(calls / cpuSeconds).toLocaleString("en");
   console.log(

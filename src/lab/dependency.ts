@@ -11,6 +11,8 @@ export class Dependency {
   readonly #waiting: ((startMs: number) => void)[] = [];
   #free: number;
   #factor = 1;
+  /** The ends of work that wait until it no longer hangs; `undefined` while it does not. */
+  #held: (() => void)[] | undefined;
 
   /**
    * @param size How many pieces of work it does at a time; `Infinity` for a mere delay.
@@ -27,15 +29,24 @@ export class Dependency {
     this.#factor = factor;
   }
 
+  /** From now on, no piece of work ends. */
+  hang(): void {
+    this.#held ??= [];
+  }
+
+  /** It no longer hangs: what would have ended meanwhile ends now. */
+  resume(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const task of held) task();
+  }
+
   /** Does a piece of work for a process, which is told by `done` when it reads the answer. */
   work(process: LabProcess, done: () => void): void {
     const begin = (startMs: number) => {
       const tookMs = this.#meanMs * this.#factor * (0.5 + this.#world.random());
       const endMs = startMs + tookMs;
-      this.#world.at(endMs, () => {
-        process.deliver(endMs, done);
-        this.#ended(endMs);
-      });
+      this.#world.at(endMs, () => this.#end(process, done));
     };
     if (this.#free === 0) {
       this.#waiting.push(begin);
@@ -43,6 +54,16 @@ export class Dependency {
     }
     this.#free -= 1;
     begin(process.now());
+  }
+
+  #end(process: LabProcess, done: () => void): void {
+    if (this.#held !== undefined) {
+      this.#held.push(() => this.#end(process, done));
+      return;
+    }
+    const { nowMs } = this.#world;
+    process.deliver(nowMs, done);
+    this.#ended(nowMs);
   }
 
   #ended(atMs: number): void {

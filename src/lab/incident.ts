@@ -104,8 +104,10 @@ export type ServerEvent = {
        * - `cut`: its connections break.
        * - `vanish`: nothing gets to it and back any more, and nobody is told.
        * - `appear`: the way to it is free again.
+       * - `hang`: what its handlers wait for does not answer any more.
+       * - `resume`: it answers again, also what was asked meanwhile.
        */
-      readonly event: "kill" | "start" | "drain" | "cut" | "vanish" | "appear";
+      readonly event: "kill" | "start" | "drain" | "cut" | "vanish" | "appear" | "hang" | "resume";
     }
   /** The process stops for so long, as for a garbage collection. */
   | { readonly event: "block"; readonly ms: number }
@@ -117,12 +119,14 @@ export type ServerEvent = {
   | { readonly event: "slow"; readonly factor: number; readonly method?: string }
   /** This share of its calls, or of those of one method, from 0 to 1, fails with UNAVAILABLE when it would be answered. */
   | { readonly event: "fail"; readonly share: number; readonly method?: string }
+  /** Its wall clock is set so much ahead, or back where it is negative. */
+  | { readonly event: "step-server-clock"; readonly ms: number }
   /** Messages to it and back take so much longer. */
   | { readonly event: "delay"; readonly ms: number }
 );
 
 export type ClientEvent = {
-  /** Which client, from 0. @defaultValue every one */
+  /** Which client, from 0: those of `load`, and then those of `others`. @defaultValue every one */
   readonly client?: number;
 } & (
   | {
@@ -132,7 +136,7 @@ export type ClientEvent = {
        */
       readonly event: "tokens-fail" | "tokens-work";
     }
-  /** The wall clock is set so much ahead, or back where it is negative. */
+  /** Its wall clock is set so much ahead, or back where it is negative. */
   | { readonly event: "step-clock"; readonly ms: number }
 );
 

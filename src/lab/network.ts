@@ -73,6 +73,8 @@ export interface Listener {
 export interface Stream {
   readonly connection: Connection;
   readonly client: ClientEnd;
+  /** When the client sent the request, in milliseconds since the world began. */
+  readonly sentMs: number;
   /** Absent until the request has arrived. */
   server: ServerEnd | undefined;
 }
@@ -190,7 +192,8 @@ export class Connection {
 
   /** Sends a request. */
   request(client: ClientEnd, request: WireRequest): Stream {
-    const stream: Stream = { connection: this, client, server: undefined };
+    const sentMs = this.#client.now();
+    const stream: Stream = { connection: this, client, sentMs, server: undefined };
     this.#streams ??= new Set();
     this.#streams.add(stream);
     this.#sendToServer(() => {

@@ -318,7 +318,7 @@ class StagedServer {
       costs: side.costs,
       interceptors: side.interceptors,
       handler: (call) => this.#handle(call),
-      onRequest: () => tally.arrived(process.now(), this.#depth),
+      onRequest: ({ sentMs }) => tally.arrived(sentMs, this.#depth),
       maxConnectionAgeMs,
     });
     if (this.#stage.addresses(this.#depth + 1).length === 0) return;
@@ -356,6 +356,12 @@ class StagedServer {
       case "appear":
         network.resume(this.#address);
         return;
+      case "hang":
+        for (const { dependency } of this.#lines.values()) dependency?.hang();
+        return;
+      case "resume":
+        for (const { dependency } of this.#lines.values()) dependency?.resume();
+        return;
       case "block":
         process?.block(event.ms);
         return;
@@ -370,6 +376,9 @@ class StagedServer {
         return;
       case "fail":
         this.#failing.set(event.method ?? "", event.share);
+        return;
+      case "step-server-clock":
+        process?.stepClock(event.ms);
         return;
       case "delay":
         network.delay(this.#address, event.ms);

@@ -282,11 +282,14 @@ const serverEvents = {
   cut: [],
   vanish: [],
   appear: [],
+  hang: [],
+  resume: [],
   block: ["ms"],
   squeeze: ["cpuShare"],
   quota: ["quota"],
   slow: ["factor", "method"],
   fail: ["share", "method"],
+  "step-server-clock": ["ms"],
   delay: ["ms"],
 } as const satisfies Record<ServerEvent["event"], readonly string[]>;
 const clientEvents = {
@@ -336,6 +339,8 @@ function readServerEvent(
     case "block":
     case "delay":
       return { ...where, event, ms: durationMs(`${at}.ms`, given.ms) };
+    case "step-server-clock":
+      return { ...where, event, ms: clockStep(`${at}.ms`, given.ms) };
     case "squeeze":
       return { ...where, event, cpuShare: ratio(`${at}.cpuShare`, given.cpuShare) };
     case "quota":
@@ -354,6 +359,8 @@ function readServerEvent(
     case "cut":
     case "vanish":
     case "appear":
+    case "hang":
+    case "resume":
       return { ...where, event };
     default:
       return event satisfies never;
@@ -380,8 +387,13 @@ function readClientEvent(
     wholeNumber(path, client, 0, clients - 1),
   );
   if (event !== "step-clock") return { ...where, event };
+  return { ...where, event, ms: clockStep(`${at}.ms`, given.ms) };
+}
+
+/** How far a wall clock is set, in milliseconds: at most a day ahead or back. */
+function clockStep(at: string, value: unknown): number {
   const dayMs = 86_400_000;
-  return { ...where, event, ms: finiteNumber(`${at}.ms`, given.ms, -dayMs, dayMs) };
+  return finiteNumber(at, value, -dayMs, dayMs);
 }
 
 /** A field of an object that is left out where it was not given. */

@@ -40,7 +40,7 @@ export interface ServerSetup {
   readonly interceptors: readonly ServerInterceptor[];
   readonly handler: Handler;
   /** Called for each request that has arrived. */
-  readonly onRequest?: () => void;
+  readonly onRequest?: (stream: Stream) => void;
   /**
    * How old connections become, in milliseconds, as `grpc.max_connection_age_ms`: then the server takes no more calls on
    * one, and those that run go on. Without the jitter of grpc-js. @defaultValue for ever
@@ -110,7 +110,7 @@ export class LabServer implements Listener, DrainableServer {
 
   serve(stream: Stream, request: WireRequest): void {
     const { costs, interceptors, handler, onRequest } = this.#setup;
-    onRequest?.();
+    onRequest?.(stream);
     this.process.spend(costs.accept);
     // As in grpc-js, each call has its own object, which must not be used as a key.
     const definition: Definition = {

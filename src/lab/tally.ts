@@ -25,7 +25,7 @@ export interface Counts {
 export interface PhaseReport extends Counts {
   readonly name: string;
   readonly priorities: Readonly<Record<Priority, Counts>>;
-  /** Requests that came to the servers during the phase, for each call that began in it; of several tiers, to the one with the most. */
+  /** Requests to the servers that were sent in the phase, for each call that was due in it; of several tiers, to the one with the most. */
   readonly amplification: number;
   /** The time until a good answer, from when the call was due, in milliseconds. */
   readonly p50Ms: number | undefined;
@@ -97,9 +97,9 @@ export class Tally {
     this.#sliceSent[slice] = (this.#sliceSent[slice] ?? 0) + 1;
   }
 
-  /** A request has come to a server of a tier. */
-  arrived(atMs: number, tier = 0): void {
-    const requests = this.#phaseAt(atMs)?.requests;
+  /** A request that was sent at `sentMs` has come to a server of a tier. */
+  arrived(sentMs: number, tier = 0): void {
+    const requests = this.#phaseAt(sentMs)?.requests;
     if (requests !== undefined) requests[tier] = (requests[tier] ?? 0) + 1;
   }
 
@@ -179,6 +179,8 @@ function outcomeOf(status: StatusObject): { readonly kind: OutcomeKind; readonly
   if (code === Status.OK) return { kind: "good", why: "OK" };
   if (code === Status.DEADLINE_EXCEEDED) return { kind: "failed", why: "DEADLINE_EXCEEDED" };
   const reason = rejectionOf(status)?.reason;
+  // A service says with this that its own attempts have failed: nobody has refused anything.
+  if (reason === "RETRY_EXHAUSTED_BELOW") return { kind: "failed", why: reason };
   if (reason !== undefined) return { kind: "refused", why: reason };
   const why = Status[code] ?? String(code);
   return { kind: code === Status.RESOURCE_EXHAUSTED ? "refused" : "failed", why };

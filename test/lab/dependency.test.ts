@@ -50,4 +50,13 @@ describe("a dependency", () => {
     await world.run(100);
     expect(done).toEqual([10, 40]);
   });
+
+  it("ends nothing while it hangs, and all that is due when it no longer does", async () => {
+    const { world, dependency, done, work } = scene(2);
+    work(5);
+    world.at(5, () => dependency.hang());
+    world.at(50, () => dependency.resume());
+    await world.run(200);
+    expect(done).toEqual([50, 50, 60, 60, 70]);
+  });
 });

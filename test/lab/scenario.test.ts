@@ -174,7 +174,7 @@ describe("a scenario", () => {
     [
       "an unknown event",
       { ...least, events: [{ atMs: 1, event: "explode" }] },
-      'scenario.events[0].event must be one of kill, start, drain, cut, vanish, appear, block, squeeze, quota, slow, fail, delay, tokens-fail, tokens-work, step-clock, got "explode"',
+      'scenario.events[0].event must be one of kill, start, drain, cut, vanish, appear, hang, resume, block, squeeze, quota, slow, fail, step-server-clock, delay, tokens-fail, tokens-work, step-clock, got "explode"',
     ],
     [
       "a number of another event",

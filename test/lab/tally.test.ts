@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { refusal } from "../../src/core/permit.js";
 import { localRejection } from "../../src/grpc/status/rejection.js";
 import { Histogram } from "../../src/lab/histogram.js";
-import { goodput, refusals, Tally, together } from "../../src/lab/tally.js";
+import { goodput, Tally, together } from "../../src/lab/tally.js";
 
 const ended = (code: status): StatusObject => ({ code, details: "", metadata: new Metadata() });
 
@@ -35,7 +35,28 @@ describe("a tally", () => {
       priorities: { low: { sent: 6, good: 1 }, critical: { sent: 0 } },
     });
     expect(after).toMatchObject({ sent: 1, good: 0, priorities: { critical: { sent: 1 } } });
-    expect(before === undefined ? [] : [goodput(before), refusals(before)]).toEqual([1 / 6, 2]);
+    expect(before === undefined ? undefined : goodput(before)).toBe(1 / 6);
+  });
+
+  it("says what became of each call", () => {
+    const tally = new Tally([{ name: "before", ms: 1_000 }]);
+    const of = (each: StatusObject) => tally.ended(100, 5, "low", each);
+    expect(
+      [
+        ended(status.OK),
+        ended(status.DEADLINE_EXCEEDED),
+        localRejection(refusal("LOAD_SHED", "too much")),
+      ].map(of),
+    ).toEqual(["good", "failed", "refused"]);
+  });
+
+  it("counts the requests of the tier that gets the most, by call", () => {
+    const tally = new Tally([{ name: "before", ms: 1_000 }]);
+    tally.sent(100, "normal");
+    tally.sent(100, "normal");
+    tally.arrived(200, 0);
+    for (let request = 0; request < 3; request += 1) tally.arrived(200, 2);
+    expect(tally.report()[0]?.amplification).toBe(1.5);
   });
 
   it("counts the requests at the servers by call", () => {

@@ -63,7 +63,7 @@ describe("the run of an incident over its time", () => {
   it("has the share of good calls of each priority", () => {
     // Before the overload, all are served.
     expect(goodShares(timeline, "low")[0]).toBe(1);
-    expect(goodShares(timeline, "critical")[3]).toBe(1);
+    expect(goodShares(timeline, "critical")[1]).toBe(1);
     expect(goodShares(timeline, "low")[5]).toBeLessThan(0.5);
   });
 

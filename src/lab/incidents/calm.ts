@@ -13,6 +13,13 @@ export const calmAtHalf: Incident = {
   fixedLimit: 20,
 };
 
+export const calmAtTenth: Incident = {
+  ...calmAtHalf,
+  name: "calm-10",
+  what: "Nothing happens. Three servers work at a tenth of what they can.",
+  load: { perSecond: 0.1 * capacity(work, 3), deadlineMs: 500 },
+};
+
 export const calmAtNinety: Incident = {
   ...calmAtHalf,
   name: "calm-90",

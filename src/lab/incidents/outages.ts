@@ -93,3 +93,103 @@ export const oneSlow: Incident = {
     { atMs: 5_000, server: 0, event: "slow", factor: 1 },
   ],
 };
+
+export const goneForAMoment: Incident = {
+  ...goneForTwoSeconds,
+  name: "server-gone-300ms",
+  what: "The only server is killed, and comes back after 0.3 seconds.",
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 300 },
+    { name: "after", ms: 4_000 },
+  ],
+  events: [
+    { atMs: 2_010, event: "kill" },
+    { atMs: 2_300, event: "start" },
+  ],
+};
+
+export const goneForTwentySeconds: Incident = {
+  ...goneForTwoSeconds,
+  name: "server-gone-20s",
+  what: "The only server, which has little to do, is killed, and comes back after 20 seconds.",
+  load: { perSecond: 50, deadlineMs: 500 },
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 20_000 },
+    { name: "after", ms: 30_000 },
+  ],
+  events: [
+    { atMs: 2_050, event: "kill" },
+    { atMs: 22_000, event: "start" },
+  ],
+};
+
+export const goneForTenMinutes: Incident = {
+  ...goneForTwoSeconds,
+  name: "server-gone-600s",
+  what: "The only server, which has next to nothing to do, is killed, and comes back after ten minutes.",
+  load: { perSecond: 8, deadlineMs: 500 },
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 600_000 },
+    { name: "after", ms: 180_000 },
+  ],
+  events: [
+    { atMs: 2_050, event: "kill" },
+    { atMs: 602_000, event: "start" },
+  ],
+};
+
+export const oneVanishes: Incident = {
+  ...threeServers,
+  name: "one-of-three-vanishes",
+  what: "For three seconds, nothing gets to one of three servers and back, and its connections look alive.",
+  wanted: "The two others get its calls soon, and it is found again when it is back.",
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 3_000 },
+    { name: "after", ms: 6_000 },
+  ],
+  events: [
+    { atMs: 2_050, server: 0, event: "vanish" },
+    { atMs: 5_000, server: 0, event: "appear" },
+  ],
+};
+
+export const oneLosesPower: Incident = {
+  ...oneVanishes,
+  name: "one-of-three-loses-power",
+  what: "The machine of one of three servers loses its power without a word to anybody, and is back after three seconds.",
+  events: [
+    { atMs: 2_050, server: 0, event: "vanish" },
+    { atMs: 2_050, server: 0, event: "kill" },
+    { atMs: 5_000, server: 0, event: "start" },
+    { atMs: 5_000, server: 0, event: "appear" },
+  ],
+};
+
+export const oneFarAway: Incident = {
+  ...threeServers,
+  name: "one-of-three-far-away",
+  what: "For three seconds, messages to one of three servers and back take 80 ms longer.",
+  wanted: "All calls are served, some of them later than usual.",
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 3_000 },
+    { name: "after", ms: 3_000 },
+  ],
+  events: [
+    { atMs: 2_050, server: 0, event: "delay", ms: 80 },
+    { atMs: 5_000, server: 0, event: "delay", ms: 0 },
+  ],
+};
+
+export const lossyNetwork: Incident = {
+  ...threeServers,
+  name: "lossy-network",
+  what: "One in two hundred messages gets lost, and what follows it on its connection waits until it is sent again.",
+  wanted: "All calls are served, some of them later than usual.",
+  network: { lossShare: 0.005 },
+  phases: [{ name: "before", ms: 6_000 }],
+};
