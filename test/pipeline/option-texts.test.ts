@@ -19,8 +19,11 @@ const server = (policy: object) => textOf(() => createWeir().server(policy));
 
 describe("the text about an option", () => {
   it("that is unknown lists those that there are", () => {
+    expect(client({ circuit: {} })).toMatch(
+      /^client\.circuit is not an option; the options are deadline, waitForReady, .*, parts$/,
+    );
     expect(client({ retries: {} })).toMatch(
-      /^client\.retries is not an option; the options are deadline, waitForReady, .*, parts$/,
+      /^client\.retries is not an option; did you mean retry\? The options are deadline, .*, parts$/,
     );
     expect(client({ retry: { attempts: 3 } })).toMatch(
       /^client\.retry\.attempts is not an option; the options are maxAttempts, /,
