@@ -157,7 +157,9 @@ export class ElasticLimit implements RampingLimit {
       return;
     }
     const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
-    this.#slowStart.rest({ inFlight, tookMs, perSecond });
+    const { endedPerSecond } = seen;
+    const demand = this.#signals.demand();
+    this.#slowStart.rest({ inFlight, tookMs, perSecond }, { demand, endedPerSecond });
   }
 
   /**
