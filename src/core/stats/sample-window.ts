@@ -6,8 +6,6 @@ export interface WindowSummary {
   readonly p90Ms: number;
   /** Calls per second that were served in time. */
   readonly goodPerSecond: number;
-  /** Calls per second that ended, served in time or not. */
-  readonly endedPerSecond: number;
   /** How many calls were running when each of these was admitted: the mean. */
   readonly meanInFlight: number;
   /** The same: the maximum. */
@@ -32,7 +30,6 @@ export class SampleWindow implements WindowSummary {
   meanMs = 0;
   p90Ms = 0;
   goodPerSecond = 0;
-  endedPerSecond = 0;
   meanInFlight = 0;
   maxInFlight = 0;
   readonly #windowMs: number;
@@ -81,7 +78,6 @@ export class SampleWindow implements WindowSummary {
     this.meanMs = this.#sumMs / count;
     this.p90Ms = this.#p90();
     this.goodPerSecond = (this.#good * 1000) / spanMs;
-    this.endedPerSecond = (count * 1000) / spanMs;
     this.meanInFlight = this.#sumInFlight / count;
     this.maxInFlight = this.#mostInFlight;
     this.#count = 0;

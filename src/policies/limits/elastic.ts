@@ -7,7 +7,7 @@ export interface ElasticOptions {
   readonly min?: number;
   /** The highest limit, and the limit at the start: a whole number from 1 to 1,000,000. @defaultValue 1_000 */
   readonly max?: number;
-  /** How often the limit may change, in milliseconds from 10 to 24 days. @defaultValue 300 */
+  /** How often the limit may change, in milliseconds from 10 to 24 days. @defaultValue 500 */
   readonly windowMs?: number;
   /**
    * The latency that counts as too slow, for all calls: calls are held up when fewer than nine in ten are faster. In
@@ -38,13 +38,8 @@ export interface ElasticSignals {
 
 /** The factor by which a trial lowers the limit, in each of its first two windows. */
 const trialStep = 0.85;
-/** How many windows a trial takes at least. */
+/** How many windows a trial takes. */
 const trialWindows = 3;
-/**
- * A trial, and the time for which calls have to pile up, last for so many calls one after another. In less time calls end that
- * began before, and when all have become slower, more run although no more come than end.
- */
-const callsLong = 2;
 /** The factor by which a trial raises the limit. */
 const growStep = 1.4;
 /** How often the limit tries to grow while it is held down. */
@@ -64,7 +59,7 @@ const effect = 0.95;
 const heldUpShare = 0.1;
 /** Above this elasticity, fewer calls mean less goodput in proportion: the calls do not wait for each other. */
 const elasticFrom = 0.5;
-/** Calls pile up when their number grows by this many standard deviations in each of at least so many windows in a row. */
+/** Calls pile up when their number grows by this many standard deviations in each of this many windows in a row. */
 const pilingDeviations = 2;
 const pilingWindows = 2;
 /** After a trial without success, none follows for so long; twice as long each time. */
@@ -100,7 +95,6 @@ type Phase =
 export class ElasticLimit implements RampingLimit {
   readonly #min: number;
   readonly #max: number;
-  readonly #windowMs: number;
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
   readonly #slowStart: SlowStart;
@@ -115,7 +109,6 @@ export class ElasticLimit implements RampingLimit {
   constructor(options: Required<Omit<ElasticOptions, "ceilingMs">>, signals: ElasticSignals) {
     this.#min = options.min;
     this.#max = options.max;
-    this.#windowMs = options.windowMs;
     this.#signals = signals;
     this.#limit = options.max;
     this.#slowStart = new SlowStart(options.min);
@@ -157,9 +150,7 @@ export class ElasticLimit implements RampingLimit {
       return;
     }
     const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
-    const { endedPerSecond } = seen;
-    const demand = this.#signals.demand();
-    this.#slowStart.rest({ inFlight, tookMs, perSecond }, { demand, endedPerSecond });
+    this.#slowStart.rest({ inFlight, tookMs, perSecond });
   }
 
   /**
@@ -199,7 +190,7 @@ export class ElasticLimit implements RampingLimit {
   #open(nowMs: number, seen: WindowSummary, over: boolean): number {
     if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
     // A trial lowers the limit, so there is none for calls that are slow but neither pile up nor run out of time.
-    if (!over || !this.#isPiling(nowMs, seen)) {
+    if (!over || !this.#isPiling(nowMs)) {
       this.#muteMs = shortestMuteMs;
       return this.#limit * 1.25;
     }
@@ -208,14 +199,8 @@ export class ElasticLimit implements RampingLimit {
   }
 
   /** Calls come faster than they end, or half of them run out of time. */
-  #isPiling(nowMs: number, seen: WindowSummary): boolean {
-    const windows = Math.max(pilingWindows, this.#windowsOf(seen));
-    return this.#piled >= windows || this.#signals.late?.(nowMs) !== false;
-  }
-
-  /** How many windows it takes for some calls to run one after another. */
-  #windowsOf({ meanMs }: WindowSummary): number {
-    return Math.ceil((callsLong * meanMs) / this.#windowMs);
+  #isPiling(nowMs: number): boolean {
+    return this.#piled >= pilingWindows || this.#signals.late?.(nowMs) !== false;
   }
 
   #seeDemand(): void {
@@ -232,7 +217,7 @@ export class ElasticLimit implements RampingLimit {
 
   #trial(phase: Extract<Phase, { kind: "trial" }>, nowMs: number, seen: WindowSummary): number {
     phase.windows += 1;
-    if (phase.windows < Math.max(trialWindows, this.#windowsOf(seen))) {
+    if (phase.windows < trialWindows) {
       return phase.up || phase.windows > 1 ? this.#limit : this.#limit * trialStep;
     }
     const { before, up } = phase;

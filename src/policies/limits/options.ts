@@ -35,7 +35,7 @@ const examples = ["aimd", "vegas", "gradient2"];
 /** The default `max`, which is where limits start: one process hardly serves more calls at once. */
 const hardCap = 1_000;
 const floor = 8;
-const usualWindowMs = 300;
+const usualWindowMs = 500;
 
 const ownLimitRule = "a limit of one's own has current and record()";
 

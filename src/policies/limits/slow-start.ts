@@ -8,22 +8,12 @@ export interface Calm {
   readonly perSecond: number;
 }
 
-/** What was going on at the end of a window. */
-export interface Traffic {
-  /** Calls that run or wait for a slot. */
-  readonly demand: number;
-  /** Calls per second that ended, served in time or not. */
-  readonly endedPerSecond: number;
-}
-
 /** A surge is judged after at least this many calls have ended. */
 const enoughCalls = 20;
 /** A surge is judged after at least this many milliseconds. */
 const shortestMs = 20;
 /** Calls end at a steady rate when the rate is no more than this many times that of the first half. */
 const steadyRatio = 1.2;
-/** Fewer calls end than in the calm when their rate is below this share of it. */
-const steadyShare = 0.9;
 /** The ramp never starts below this number: fewer calls fill no queue that matters. */
 const leastRamp = 32;
 /** There is no ramp where calls take longer, in milliseconds: those that wait for it would wait too long. */
@@ -81,13 +71,8 @@ export class SlowStart {
     return this.#ramp;
   }
 
-  /**
-   * Nothing was wrong in the last window. It is no calm all the same when many more calls run than in the last one and fewer
-   * end: they have just become slower, and nothing is known of them yet. What they do must not count as usual.
-   */
-  rest({ inFlight, tookMs, perSecond }: Calm, { demand, endedPerSecond }: Traffic): void {
-    const surges = demand > 2 * this.#calm.inFlight;
-    if (this.#rested && surges && endedPerSecond < steadyShare * this.#calm.perSecond) return;
+  /** Nothing was wrong in the last window. */
+  rest({ inFlight, tookMs, perSecond }: Calm): void {
     this.#holdsSinceMs = Number.NaN;
     this.#calm.inFlight = inFlight;
     this.#calm.tookMs = tookMs;
@@ -144,7 +129,7 @@ export class SlowStart {
     const came = this.#ended + demand - this.#demandThen;
     const perSecond = (this.#ended * 1000) / spanMs;
     const earlyPerSecond = (this.#endedEarly * 2000) / neededMs;
-    const piling = came >= 1.5 * this.#ended && perSecond >= steadyShare * this.#calm.perSecond;
+    const piling = came >= 1.5 * this.#ended && perSecond >= 0.9 * this.#calm.perSecond;
     const quickens = perSecond > steadyRatio * earlyPerSecond;
     this.#begin(nowMs, demand);
     if (piling && !quickens) {

@@ -170,46 +170,6 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBe(500);
   });
 
-  it.each([
-    [250, 3],
-    [500, 3],
-    [900, 4],
-    [2_000, 8],
-  ])(
-    "tries for as long as two calls take one after another: of %d ms for %d windows",
-    (tookMs, windows) => {
-      const limit = elasticLimit(bounds, { ceilingMs: () => undefined, heldUp: () => 0.5 });
-      const feed = fed(limit);
-      let tried = 0;
-      for (let window = 0; window < 20 && limit.phase !== "shrink"; window += 1) {
-        if (limit.phase === "trial") tried += 1;
-        feed(1, tookMs, Math.min(60, limit.current));
-      }
-      expect(tried).toBe(windows);
-    },
-  );
-
-  it("waits for long calls to pile up for as long as two of them take one after another", () => {
-    const trialAfter = (tookMs: number) => {
-      let demand = 100;
-      const limit = elasticLimit(bounds, {
-        ceilingMs: () => undefined,
-        heldUp: () => 0.5,
-        demand: () => demand,
-        late: () => false,
-      });
-      const feed = fed(limit);
-      feed(4, tookMs, 60);
-      let windows = 0;
-      for (; limit.phase !== "trial" && windows < 20; windows += 1) {
-        demand *= 2;
-        feed(1, tookMs, 60);
-      }
-      return windows;
-    };
-    expect([trialAfter(200), trialAfter(500), trialAfter(900)]).toEqual([2, 2, 4]);
-  });
-
   it("holds calls down that wait for each other, and tries every ten seconds whether more would help", () => {
     const limit = elasticLimit(bounds, {
       ceilingMs: () => undefined,

@@ -41,7 +41,7 @@ describe("the limit option", () => {
   };
 
   it.each<[string, LimitOptions, number]>([
-    ["every 300 ms", { algorithm: "elastic", ceilingMs: 1 }, 600],
+    ["every half a second", { algorithm: "elastic", ceilingMs: 1 }, 1_000],
     ["as often as it is told", { algorithm: "elastic", ceilingMs: 1, windowMs: 10 }, 20],
   ])("lets elastic change %s", (_when, options, expected) => {
     // The first window is left out.

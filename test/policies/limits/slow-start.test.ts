@@ -2,11 +2,10 @@ import { describe, expect, it } from "vitest";
 import { SlowStart } from "../../../src/policies/limits/slow-start.js";
 
 const calm = { inFlight: 10, tookMs: 20, perSecond: 250 };
-const quiet = { demand: 10, endedPerSecond: 250 };
 
 function rested(): SlowStart {
   const surge = new SlowStart(8);
-  surge.rest(calm, quiet);
+  surge.rest(calm);
   return surge;
 }
 
@@ -54,7 +53,7 @@ describe("a surge", () => {
   it("is judged by the end of the twentieth call, and not before twice the usual time of one", () => {
     const seenAt = (everyMs: number, tookMs = 20) => {
       const surge = new SlowStart(8);
-      surge.rest({ ...calm, tookMs }, quiet);
+      surge.rest({ ...calm, tookMs });
       for (let call = 0; call < 100; call += 1) {
         // Five come for each that ends.
         if (surge.record(call * everyMs, tookMs, 100 + call * 5) !== undefined) return call;
@@ -71,7 +70,7 @@ describe("a surge", () => {
   /** Calls end at these times after one at 0 that began the surge. What it says of the last one, and the ramp then. */
   function judged(endAtMs: readonly number[], { from = 100, to = 300, perSecond = 250 } = {}) {
     const surge = new SlowStart(8);
-    surge.rest({ ...calm, perSecond }, quiet);
+    surge.rest({ ...calm, perSecond });
     surge.record(0, 100, from);
     const said = endAtMs.map((ms, index) =>
       surge.record(ms, 100, index === endAtMs.length - 1 ? to : from),
@@ -110,7 +109,7 @@ describe("a surge", () => {
     // The first judgement begins anew: as many come as end, so that there is none yet.
     const before = many(20, 0, 40);
     const surge = new SlowStart(8);
-    surge.rest({ ...calm, perSecond: 50 }, quiet);
+    surge.rest({ ...calm, perSecond: 50 });
     surge.record(0, 100, 100);
     for (const ms of [...before, ...late.slice(0, -1)]) surge.record(ms, 100, 100);
     expect(surge.record(401, 100, 900)).toBeUndefined();
@@ -150,25 +149,25 @@ describe("the ramp of a surge", () => {
 
   it("begins at twice the calm, and never below what fills no queue that matters", () => {
     const surge = new SlowStart(8);
-    surge.rest({ ...calm, inFlight: 40 }, quiet);
+    surge.rest({ ...calm, inFlight: 40 });
     expect(surge.ramp).toBe(80);
-    surge.rest(calm, quiet);
+    surge.rest(calm);
     expect(surge.ramp).toBe(32);
   });
 
   it("is not there before a calm was seen, nor after something else was found to be wrong", () => {
     const surge = new SlowStart(8);
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
-    surge.rest(calm, quiet);
+    surge.rest(calm);
     surge.forget();
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
   });
 
   it("is not there for calls that take so long that those who wait for it would be refused", () => {
     const surge = new SlowStart(8);
-    surge.rest({ ...calm, tookMs: 51 }, quiet);
+    surge.rest({ ...calm, tookMs: 51 });
     expect(surge.ramp).toBe(Number.POSITIVE_INFINITY);
-    surge.rest({ ...calm, tookMs: 50 }, quiet);
+    surge.rest({ ...calm, tookMs: 50 });
     expect(surge.ramp).toBe(32);
   });
 
@@ -185,7 +184,7 @@ describe("the ramp of a surge", () => {
   it("is not held back for longer by what was before a calm", () => {
     const surge = rested();
     surge.holds(0);
-    surge.rest(calm, quiet);
+    surge.rest(calm);
     surge.holds(300);
     expect(surge.ramp).toBe(32);
     surge.holds(550);
@@ -230,26 +229,5 @@ describe("the ramp of a surge", () => {
     const surge = rested();
     for (let call = 0; call < 100; call += 1) surge.record(call * 4, 20, 5);
     expect(surge.ramp).toBe(32);
-  });
-});
-
-describe("a window in which nothing was wrong", () => {
-  it.each([
-    ["as many run as before and fewer end", 20, 224, true],
-    ["more run and as many end", 21, 225, true],
-    ["more run and fewer end: they have just become slower", 21, 224, false],
-  ])(
-    "is a calm where %s: %d run, %d end a second: %s",
-    (_where, demand, endedPerSecond, isCalm) => {
-      const surge = rested();
-      surge.rest({ ...calm, inFlight: 50 }, { demand, endedPerSecond });
-      expect(surge.ramp).toBe(isCalm ? 100 : 32);
-    },
-  );
-
-  it("is a calm if it is the first, whatever runs", () => {
-    const surge = new SlowStart(8);
-    surge.rest({ ...calm, inFlight: 50 }, { demand: 1_000, endedPerSecond: 0 });
-    expect(surge.ramp).toBe(100);
   });
 });
