@@ -97,8 +97,8 @@ async function aFrozenServer(start: Start, connect: Connect): Promise<void> {
   c.freeze();
   console.log("  server C: stands still");
   await reserve(second, "cleo", "order-2", 3);
-  c.thaw();
   console.log("  server C: goes on");
+  c.thaw();
   await frozen;
 }
 
