@@ -18,12 +18,22 @@ import {
   FallbackProvider,
   type FallbackSource,
 } from "./client-providers.js";
-import { StaleCache, type StaleCacheSnapshot } from "./stale-cache/client-cache.js";
+import {
+  StaleCache,
+  type StaleCacheOptions,
+  type StaleCacheSnapshot,
+  staleCacheProvider,
+} from "./stale-cache/client-cache.js";
 
 /** Where the answer to a failed call comes from. */
 export interface FallbackOptions {
-  /** They are asked in this order until one has an answer. At least one. */
-  readonly providers: readonly FallbackProvider[];
+  /** They are asked in this order until one has an answer. At least one, unless there is a `staleCache`. */
+  readonly providers?: readonly FallbackProvider[];
+  /**
+   * A provider of `staleCache`, as data. It is asked after the `providers`. Where one of them is a stale cache, that one is
+   * used instead. @defaultValue none
+   */
+  readonly staleCache?: StaleCacheOptions;
   /**
    * How much earlier than its deadline a call must be answered, so that the providers have time. Up to 24 days; never
    * more than half of the call's time is kept.
@@ -125,12 +135,15 @@ export function fallbackPolicy(
   prefix: string,
 ): FallbackPolicy {
   const { own, rest: given } = splitOptions(options, prefix);
-  const rest = readOptions(prefix, given, ["providers", "reserveMs"], ["mode"]);
+  const rest = readOptions(prefix, given, ["providers", "staleCache", "reserveMs"], ["mode"]);
   if (own.key !== undefined) {
     throw new InvalidOptionError(`${prefix}.key`, "absent: a fallback has no key", own.key);
   }
-  const { providers, reserveMs } = rest;
-  if (!Array.isArray(providers) || providers.length === 0) {
+  const { staleCache, reserveMs } = rest;
+  const cache =
+    staleCache === undefined ? undefined : staleCacheProvider(staleCache, `${prefix}.staleCache`);
+  const providers = cache === undefined ? rest.providers : (rest.providers ?? []);
+  if (!Array.isArray(providers) || (providers.length === 0 && cache === undefined)) {
     throw new InvalidOptionError(`${prefix}.providers`, "an array of providers", providers);
   }
   const names = new Set<string>();
@@ -150,5 +163,13 @@ export function fallbackPolicy(
     if (caches > 1) throw new InvalidOptionError(at, "the only stale cache of the chain", name);
   }
   if (reserveMs !== undefined) durationMs(`${prefix}.reserveMs`, reserveMs);
-  return new FallbackPolicy(providers, reserveMs, own.mode, environment);
+  const chain = cache === undefined || caches > 0 ? providers : [...providers, cache];
+  if (chain.length > providers.length && names.has(cache?.limits.name ?? "")) {
+    throw new InvalidOptionError(
+      `${prefix}.staleCache.name`,
+      "another than those of the providers",
+      cache?.limits.name,
+    );
+  }
+  return new FallbackPolicy(chain, reserveMs, own.mode, environment);
 }

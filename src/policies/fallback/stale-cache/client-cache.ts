@@ -286,9 +286,9 @@ class StaleCacheProvider extends FallbackProvider {
   override readonly stores = true;
   readonly #options: ResolvedStaleCacheOptions;
 
-  constructor(options: StaleCacheOptions) {
-    super(options, { name: "stale-cache", timeoutMs: 100 }, "staleCache");
-    this.#options = resolveStaleCacheOptions(options);
+  constructor(options: StaleCacheOptions, prefix: string) {
+    super(options, { name: "stale-cache", timeoutMs: 100 }, prefix);
+    this.#options = resolveStaleCacheOptions(options, prefix);
   }
 
   override build(environment: Environment): StaleCache {
@@ -311,8 +311,13 @@ export function staleCache(options: StaleCacheOptions): FallbackProvider {
   if (options === undefined) {
     throw new InvalidOptionError("staleCache", "an object with vary, or shared: true", options);
   }
+  return staleCacheProvider(options, "staleCache");
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+export function staleCacheProvider(options: StaleCacheOptions, prefix: string): FallbackProvider {
   const known = [...timedProviderKeys, ...staleCacheKeys];
-  return new StaleCacheProvider(readOptions("staleCache", options, known));
+  return new StaleCacheProvider(readOptions(prefix, options, known), prefix);
 }
 
 /** Stored answers for failed calls (stale-if-error of RFC 5861). Only for methods that change nothing. */
@@ -366,7 +371,7 @@ interface ResolvedStaleCacheOptions {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 function resolveStaleCacheOptions(
   options: StaleCacheOptions,
-  prefix = "staleCache",
+  prefix: string,
 ): ResolvedStaleCacheOptions {
   const { staleIfErrorMs = 3_600_000, freshMs = 0, singleFlight = true } = options;
   const { maxAnswerBytes = 256 * 1024, store, memory } = options;

@@ -15,6 +15,7 @@ import {
 import { degradationOf } from "../../../../src/grpc/status/degraded.js";
 import { rejectionOf } from "../../../../src/grpc/status/rejection.js";
 import { fallback } from "../../../../src/policies/fallback/client.js";
+import type { FallbackOptions } from "../../../../src/policies/fallback/client-policy.js";
 import { empty, staticValue } from "../../../../src/policies/fallback/client-providers.js";
 import {
   type AnswerCache,
@@ -26,6 +27,7 @@ import {
   staleCache,
 } from "../../../../src/policies/fallback/stale-cache/client-cache.js";
 import { memoryAnswerCache } from "../../../../src/policies/fallback/stale-cache/memory-answer-cache.js";
+import { createWeir } from "../../../../src/weir.js";
 import { echo, handlers, type SceneOptions, scene, withResolvers } from "../../../scene.js";
 import { type FallbackScene, fallbackScene, message, replaceable, unary } from "../client-scene.js";
 
@@ -781,5 +783,52 @@ describe("the options of a stale cache", () => {
     const build = () => staleCache(options as never);
     expect(build).toThrow(InvalidOptionError);
     expect(build).toThrow(text);
+  });
+});
+
+describe("a stale cache that is an option of the fallback", () => {
+  const answers = async (options: FallbackOptions) => {
+    const { state, implementation } = counter();
+    const { call, weir } = await scene({
+      client: { retry: false, fallback: options },
+      handlers: implementation,
+    });
+    await call("unary");
+    state.down = true;
+    const { code } = await call("unary");
+    const { providers = {} } = weir.snapshot().policies.fallback?.instances[0] ?? {};
+    const by = Object.entries(providers).filter(([, { answered }]) => answered > 0);
+    return `${code} ${by.map(([name]) => name).join()}`;
+  };
+
+  it("answers a failed call, after the providers", async () => {
+    const shared = { shared: true } as const;
+    const none = staticValue({}, { name: "none", when: () => false });
+
+    expect(await answers({ providers: [staleCache(shared)] })).toBe("0 stale-cache");
+    expect(await answers({ staleCache: shared })).toBe("0 stale-cache");
+    expect(await answers({ staleCache: shared, providers: [none] })).toBe("0 stale-cache");
+    expect(await answers({ staleCache: shared, providers: [empty()] })).toBe("0 empty");
+  });
+
+  it("gives way to a stale cache among the providers", async () => {
+    const mine = staleCache({ shared: true, name: "mine" });
+
+    expect(await answers({ staleCache: { shared: true }, providers: [mine] })).toBe("0 mine");
+  });
+
+  it.each([
+    ["client.fallback.staleCache.vary", { staleCache: {} }],
+    ["client.fallback.staleCache.freshMs", { staleCache: { shared: true, freshMs: -1 } }],
+    ["client.fallback.staleCache.store", { staleCache: { shared: true, store: {} } }],
+    [
+      "client.fallback.staleCache.name",
+      { staleCache: { shared: true, name: "empty" }, providers: [empty()] },
+    ],
+    ["client.fallback.providers", {}],
+  ])("is refused where it makes no sense: %s", (option, options) => {
+    expect(() => createWeir().client({ fallback: options as FallbackOptions })).toThrow(
+      expect.objectContaining({ option }),
+    );
   });
 });
