@@ -2,11 +2,14 @@ import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
 import {
   byMethodOrService,
   InvalidOptionError,
+  isRecord,
   nameText,
+  oneOf,
   readOptions,
   unlessFalse,
   unlessOff,
 } from "../core/options.js";
+import { type Priority, priorities } from "../core/priority.js";
 import {
   type ResetBudgets,
   type ResetOptions,
@@ -71,6 +74,11 @@ import type { BuiltByName } from "./controls.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
+  /**
+   * The priority of calls that get none from their metadata or options, from `withPriority`, or from an inbound call.
+   * @defaultValue none: the server decides
+   */
+  readonly priority?: Priority;
   /** Cannot be left out: without options, calls inherit the deadline of the inbound call. */
   readonly deadline?: DeadlineOptions;
   /**
@@ -151,7 +159,7 @@ export function clientPipeline(
     const { breaker, throttle, rate, bulkhead, timeouts, faults } = method;
     const keys = idempotencyKey && idempotencyKeyParts(environment, idempotencyKey);
     return compiled(environment, [
-      contextPart(environment, method.waitForReady),
+      contextPart(environment, method.waitForReady, method.priority),
       meters.call,
       spans.call,
       keys?.call,
@@ -349,6 +357,12 @@ export class ClientPolicies {
     if (typeof waitForReady !== "boolean") {
       throw new InvalidOptionError(`${prefix}.waitForReady`, "true or false", waitForReady);
     }
+    const { priority } = options;
+    if (priority !== undefined) {
+      const rule = `one of ${priorities.join(", ")}; how priorities are read is an option of weir.server()`;
+      if (isRecord(priority)) throw new InvalidOptionError(`${prefix}.priority`, rule, priority);
+      oneOf(`${prefix}.priority`, priority, priorities);
+    }
     const { retry = false, hedge = false } = options;
     const policy = <K extends PolicyKey>(name: K) =>
       hasOwn(name) ? this.#policy(name, options, prefix) : above?.[name];
@@ -365,6 +379,7 @@ export class ClientPolicies {
     return {
       deadline: resolveDeadlineOptions(deadline, path("deadline"), resolvedTimeouts?.totalMs),
       waitForReady,
+      priority,
       timeouts: resolvedTimeouts,
       idempotencyKey:
         idempotencyKey === false
@@ -444,6 +459,7 @@ type Build<K extends PolicyKey> = (
 export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | undefined }> {
   readonly deadline: ResolvedDeadlineOptions;
   readonly waitForReady: boolean;
+  readonly priority: Priority | undefined;
   readonly timeouts: ResolvedTimeoutOptions | undefined;
   readonly idempotencyKey: ResolvedIdempotencyKeyOptions | undefined;
   readonly retry: RetryPolicy | undefined;
@@ -452,6 +468,7 @@ export interface BuiltPolicies extends Readonly<{ [K in PolicyKey]: Built[K] | u
 
 /** The policies that a method can have options for. */
 const policyKeys = [
+  "priority",
   "deadline",
   "waitForReady",
   "timeouts",
@@ -477,7 +494,7 @@ const clientKeys = [
 
 /** Options that only servers have. */
 const ofServers = new Map(
-  ["priority", "deadlineGuard", "requestMs", "quota", "admission", "relay", "brownout"].map(
+  ["deadlineGuard", "requestMs", "quota", "admission", "relay", "brownout"].map(
     (name) => [name, "one of weir.server()"] as const,
   ),
 );
@@ -499,7 +516,9 @@ function depth(name: string): number {
  */
 function readPolicies(given: MethodPolicy, prefix: string): MethodPolicy {
   const policies = Object.entries(given).map(([name, options]: [string, unknown]) => {
-    if (options === undefined || name === "waitForReady") return [name, options];
+    if (options === undefined || name === "waitForReady" || name === "priority") {
+      return [name, options];
+    }
     const option = `${prefix}.${name}`;
     // The deadline has no `false`: calls always inherit that of the inbound call.
     const read =

@@ -20,17 +20,17 @@ const server = (policy: object) => textOf(() => createWeir().server(policy));
 describe("the text about an option", () => {
   it("that is unknown lists those that there are", () => {
     expect(client({ circuit: {} })).toMatch(
-      /^client\.circuit is not an option; the options are deadline, waitForReady, .*, parts$/,
+      /^client\.circuit is not an option; the options are priority, deadline, waitForReady, .*, parts$/,
     );
     expect(client({ retries: {} })).toMatch(
-      /^client\.retries is not an option; did you mean retry\? The options are deadline, .*, parts$/,
+      /^client\.retries is not an option; did you mean retry\? The options are priority, deadline, .*, parts$/,
     );
     expect(client({ retry: { attempts: 3 } })).toMatch(
       /^client\.retry\.attempts is not an option; the options are maxAttempts, /,
     );
   });
 
-  it.each(["priority", "deadlineGuard", "requestMs", "quota", "admission", "relay", "brownout"])(
+  it.each(["deadlineGuard", "requestMs", "quota", "admission", "relay", "brownout"])(
     "%s of a server, given to a client, says where it belongs",
     (name) => {
       const text = `${name} is not an option here, but one of weir.server(); the options are`;
@@ -40,6 +40,12 @@ describe("the text about an option", () => {
       );
     },
   );
+
+  it("says of the priority options of a server, given to a client, where they belong", () => {
+    expect(client({ priority: { default: "low" } })).toContain(
+      "client.priority must be one of critical, high, normal, low; how priorities are read is an option of weir.server()",
+    );
+  });
 
   it.each(["retry", "breaker", "deadline", "timeouts", "fallback", "methods", "parts", "resets"])(
     "%s of a client, given to a server, says where it belongs",

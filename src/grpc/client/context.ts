@@ -1,5 +1,6 @@
 import type { Interceptor } from "@grpc/grpc-js";
 import { readOptions } from "../../core/options.js";
+import type { Priority } from "../../core/priority.js";
 import {
   type Environment,
   type EnvironmentOptions,
@@ -13,28 +14,33 @@ import type { CallPart, PipelineCall } from "./pipeline-call.js";
 /**
  * The outermost part of the client pipeline. The caller's callbacks run in the caller's async context. The priority, the
  * cohort and the retry depth of the inbound call are passed on. After `weir.close()`, calls are refused.
+ *
+ * @param priority That of calls to which nobody gave one.
  */
-export function contextPart({ pendingCalls }: Environment, waitForReady = false): CallPart {
+export function contextPart(
+  { pendingCalls }: Environment,
+  waitForReady = false,
+  priority?: Priority,
+): CallPart {
   return {
     at: "call",
     restores: true,
     begin(call) {
       // A closed channel is noticed below, inside the call's span.
       const closed = pendingCalls.closing();
-      if (closed === undefined) addContext(call, waitForReady);
+      if (closed === undefined) addContext(call, waitForReady, priority);
       else call.finish(closed);
       return undefined;
     },
   };
 }
 
-function addContext(call: PipelineCall, waitForReady: boolean): void {
+function addContext(call: PipelineCall, waitForReady: boolean, usual: Priority | undefined): void {
   const { record, metadata } = call;
   const { inbound } = record;
   const marked = readPriority(metadata);
   if (marked !== "absent" && marked !== "invalid") record.priority = marked;
-  const priority =
-    record.priority ?? (inbound?.priorityMarked === true ? inbound.priority : undefined);
+  const priority = record.priority ?? (inbound?.priorityMarked === true ? inbound.priority : usual);
   if (priority !== undefined && marked === "absent") {
     call.writableMetadata().set(priorityKey, priority);
     record.priority = priority;

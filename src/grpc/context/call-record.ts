@@ -145,7 +145,7 @@ export class CallRecord {
   heldUp = false;
   /** How long such calls usually take, where a policy learns it. */
   usual: LatencyQuantile | undefined;
-  /** From the call's metadata, else from its options, else from `withPriority`, else from the inbound call. */
+  /** From the call's metadata, else its options, else `withPriority`, else the inbound call, else the policy of its method. */
   priority: Priority | undefined;
   /** The metadata of the attempt that runs, once it has come to the gates. For reading only. */
   metadata: Metadata = noMetadata;

@@ -29,6 +29,8 @@ export interface PrioritizedCall {
 export interface PriorityOptions {
   /** The priority of calls that name none, or an unknown one. @defaultValue `normal` */
   readonly default?: Priority;
+  /** The same for calls of single methods (`pkg.Service/Method`) or services (`pkg.Service`). @defaultValue `default` */
+  readonly methodDefaults?: Readonly<Record<string, Priority>>;
   /** Metadata key that names the priority. @defaultValue `x-request-priority` */
   readonly key?: string;
   /**
@@ -66,13 +68,14 @@ interface ResolvedPriorityOptions {
   readonly default: Priority;
   readonly key: string;
   readonly map: ((value: string) => Priority | undefined) | undefined;
+  readonly methodDefaults: ReadonlyMap<string, Priority>;
   readonly methods: ReadonlyMap<string, Priority>;
   readonly trust: ((call: PrioritizedCall) => boolean) | undefined;
   readonly cohort: ((call: PrioritizedCall) => string | undefined) | undefined;
 }
 
 const metadataKey = /^[0-9a-z_.-]+$/;
-const optionNames = ["default", "key", "map", "methods", "trust", "cohort"];
+const optionNames = ["default", "methodDefaults", "key", "map", "methods", "trust", "cohort"];
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 function resolvePriorityOptions(
@@ -81,15 +84,20 @@ function resolvePriorityOptions(
 ): ResolvedPriorityOptions {
   const options = readOptions(prefix, given, optionNames);
   const { default: usual = "normal", key = priorityKey, trust, cohort } = options;
-  const { methods: named = {} } = options;
-  const byMethod = byMethodOrService(`${prefix}.methods`, named).map(
-    ({ at, name, value }): [string, Priority] => [name, oneOf(at, value, priorities)],
-  );
+  const { methods = {}, methodDefaults = {} } = options;
+  const byMethod = (option: string, given: Readonly<Record<string, Priority>>) =>
+    new Map(
+      byMethodOrService(option, given).map(({ at, name, value }): [string, Priority] => [
+        name,
+        oneOf(at, value, priorities),
+      ]),
+    );
   return Object.freeze({
     default: oneOf(`${prefix}.default`, usual, priorities),
     key: keyName(`${prefix}.key`, key),
     map: resolveMap(options.map, `${prefix}.map`),
-    methods: new Map(byMethod),
+    methodDefaults: byMethod(`${prefix}.methodDefaults`, methodDefaults),
+    methods: byMethod(`${prefix}.methods`, methods),
     trust: optionalFunction(`${prefix}.trust`, trust),
     cohort: resolveCohort(cohort, `${prefix}.cohort`),
   });
@@ -172,20 +180,18 @@ export class PriorityReader {
 
   /** Reads the metadata of a request into its record. Malformed values count as absent. */
   read(inbound: InboundCall, metadata: Metadata, below: ServerCall): void {
-    const { trust, cohort, methods } = this.#options;
+    const { trust, cohort, methods, methodDefaults } = this.#options;
     const named = this.#named(metadata);
     const call =
       trust === undefined && cohort === undefined
         ? undefined
         : prioritized(inbound, metadata, below);
     const trusted = call === undefined || trust === undefined || this.#trusts(trust, call);
-    const fixed =
-      methods.size === 0
-        ? undefined
-        : (methods.get(inbound.method.slice(1)) ?? methods.get(serviceOf(inbound.method)));
     const allowed = named === undefined ? undefined : this.#clamp(named, trusted);
-    inbound.priority = fixed ?? allowed ?? this.#options.default;
-    inbound.priorityMarked = fixed !== undefined || allowed !== undefined;
+    const marked =
+      ofMethod(methods, inbound.method) ?? allowed ?? ofMethod(methodDefaults, inbound.method);
+    inbound.priority = marked ?? this.#options.default;
+    inbound.priorityMarked = marked !== undefined;
     const sent = trusted ? readCohort(metadata) : undefined;
     const key = call === undefined || sent !== undefined ? undefined : this.#cohortKey(call);
     inbound.cohortMarked = sent !== undefined || key !== undefined;
@@ -232,6 +238,12 @@ export class PriorityReader {
   #ask<T>(question: () => unknown, read: ReadAnswer<T>, where: string): T | undefined {
     return ask(question, read, undefined, this.#report, where);
   }
+}
+
+/** What holds for a method, or for its service. Most servers have no such options. */
+function ofMethod(named: ReadonlyMap<string, Priority>, path: string): Priority | undefined {
+  if (named.size === 0) return undefined;
+  return named.get(path.slice(1)) ?? named.get(serviceOf(path));
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */

@@ -75,6 +75,20 @@ describe("the priority of an inbound call", () => {
     );
   });
 
+  it("is that of the method, or of its service, for calls that name none", async () => {
+    const methodDefaults = {
+      [path.unary.slice(1)]: "critical",
+      "weir.v1.ConformanceService": "high",
+      "weir.v1.Other": "low",
+    } as const;
+    const service = { "weir.v1.ConformanceService": "high" } as const;
+    expect((await read({ methodDefaults })).priority).toBe("critical");
+    expect((await read({ methodDefaults: service, default: "low" })).priority).toBe("high");
+    expect((await read({ methodDefaults }, { "x-request-priority": "low" })).priority).toBe("low");
+    expect((await read({ methodDefaults, methods: service })).priority).toBe("high");
+    expect((await read({ methodDefaults: { "weir.v1.Other": "low" } })).priority).toBe("normal");
+  });
+
   it.each([
     ["critical", "normal"],
     ["high", "normal"],
@@ -236,6 +250,8 @@ describe("priority options", () => {
     ["server.priority.trust", { trust: null }],
     ["server.priority.cohort", { cohort: null }],
     ["server.priority.methods", { methods: null }],
+    ["server.priority.methodDefaults", { methodDefaults: null }],
+    ['server.priority.methodDefaults["a.B/C"]', { methodDefaults: { "a.B/C": "urgent" } }],
     ["server.priority.methods", { methods: new Map([["a.B/C", "low"]]) }],
     ['server.priority.methods["nonsense!!"]', { methods: { "nonsense!!": "low" } }],
     ['server.priority.methods["Say"]', { methods: { Say: "low" } }],
