@@ -27,6 +27,7 @@ const inCodeOnly: Readonly<Record<string, readonly string[]>> = {
   "client.rate": ["cost", "store"],
   "client.bulkhead": ["weight", "partition"],
   "client.fallback": ["providers", "key"],
+  "client.fallback.staleCache": ["when", "store"],
   "client.faults": ["when", "key"],
   "server.priority": ["trust"],
   "server.admission.priority": ["trust"],
@@ -46,6 +47,7 @@ const inCodeOnly: Readonly<Record<string, readonly string[]>> = {
 /** What the policies must have beside the object in question. */
 const beside: Readonly<Record<string, Options>> = {
   "client.bulkhead": { partition: String },
+  "client.fallback.staleCache": { shared: true },
   "server.bulkhead": { partition: String },
   "server.idempotency": { scope: "shared", methods: { "shop.v1.Stock/Buy": {} } },
 };
@@ -69,7 +71,7 @@ function placesIn(place: Place): Place[] {
     const path = `${place.path}.${option}`;
     // Options that are refused before the code looks at the object in question.
     const around =
-      field.fieldKind === "map" || place.path.endsWith("idempotency")
+      field.fieldKind === "map" || /idempotency$|staleCache$/.test(place.path)
         ? (beside[place.path] ?? {})
         : {};
     const wrapped = (options: Options): unknown => {
