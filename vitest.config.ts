@@ -71,11 +71,19 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/deep/**", ...alone],
           isolate: false,
-          setupFiles: ["test/no-sockets.ts", "test/replay-properties.ts"],
+          setupFiles: ["test/no-sockets.ts", "test/replay-properties.ts", "test/chance.ts"],
           provide: { sockets: false, commitSeed },
         },
       },
-      { extends: true, test: { name: "alone", include: alone, provide: { sockets: false } } },
+      {
+        extends: true,
+        test: {
+          name: "alone",
+          include: alone,
+          setupFiles: ["test/chance.ts"],
+          provide: { sockets: false },
+        },
+      },
       {
         // What takes long or opens sockets.
         extends: true,
@@ -83,6 +91,7 @@ export default defineConfig({
           name: "deep",
           include: ["test/deep/**/*.test.ts", ...overEveryTransport],
           exclude: [...inRealTime, ...skipped],
+          setupFiles: ["test/chance.ts"],
           provide: { sockets: true },
         },
       },

@@ -83,7 +83,11 @@ it("the spans can be put into an array of one's own, with a provider of one's ow
   const scene = await open(({ clock }) => {
     const ours = clientSpans({ ...telemetry, clock });
     return {
-      client: [ours.call, client.retry({ clock, idempotent: true }), ours.attempt],
+      client: [
+        ours.call,
+        client.retry({ clock, random: () => 0.5, idempotent: true }),
+        ours.attempt,
+      ],
       server: [server.context({ clock }), serverSpans({ ...telemetry, clock })],
     };
   });
@@ -323,7 +327,11 @@ describe("an OpenTelemetry that is broken costs the call nothing", () => {
     const scene = await open(({ clock }) => {
       const ours = clientSpans({ ...telemetry, clock, onError });
       return {
-        client: [ours.call, client.retry({ clock, idempotent: true }), ours.attempt],
+        client: [
+          ours.call,
+          client.retry({ clock, random: () => 0.5, idempotent: true }),
+          ours.attempt,
+        ],
         server: [serverSpans({ ...telemetry, clock, onError })],
       };
     });

@@ -401,7 +401,9 @@ it("works as an interceptor of its own, and refuses options that make no sense",
   const { call } = await scene({
     handlers: server.handlers,
     client: bare,
-    ownClient: { interceptors: [throttle({ minRequests: 1, maxRejectRatio: 1 })] },
+    ownClient: {
+      interceptors: [throttle({ minRequests: 1, maxRejectRatio: 1, random: () => 0.5 })],
+    },
   });
   await call("unary");
   const ends: Ended[] = [];
