@@ -58,7 +58,13 @@ export type {
   PolicySetting,
   SettingOrigin,
 } from "./pipeline/policy-explanation.js";
-export type { OptionData, PolicySet, PolicySource } from "./pipeline/policy-set.js";
+export type {
+  OptionData,
+  PolicySet,
+  PolicySource,
+  SchemaPolicies,
+  SchemaSource,
+} from "./pipeline/policy-set.js";
 export type { ServerPolicy } from "./pipeline/server.js";
 export type { AdmissionPolicySnapshot } from "./policies/admission/server.js";
 export type { BreakerControl, BreakersSnapshot } from "./policies/breaker/breakers.js";

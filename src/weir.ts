@@ -55,7 +55,15 @@ import {
   type PolicyExplanation,
   serverSettings,
 } from "./pipeline/policy-explanation.js";
-import { layClient, layOver, type PolicySet, type PolicySource } from "./pipeline/policy-set.js";
+import {
+  layClient,
+  layOver,
+  layServer,
+  type PolicySet,
+  type PolicySource,
+  type SchemaPolicies,
+  type SchemaSource,
+} from "./pipeline/policy-set.js";
 import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
 import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
 import type { BreakerControl } from "./policies/breaker/breakers.js";
@@ -103,6 +111,12 @@ export interface WeirOptions extends EnvironmentOptions {
    * the code gives wins over one of the data. @defaultValue none
    */
   readonly policies?: PolicySource;
+  /**
+   * What the owners of services say of their methods in the schema: `schemaSource` of `grpc-weir/config`. It is read once, now.
+   * An option of `policies` or of the code wins over one of the schema. Clients know by it which methods may run twice, unless
+   * they have a registry of their own. @defaultValue none
+   */
+  readonly schema?: SchemaSource;
   /** What goes to OpenTelemetry. @defaultValue spans and metrics, through the globals of `@opentelemetry/api` */
   readonly telemetry?: TelemetryOptions;
 }
@@ -138,6 +152,8 @@ export class Weir {
   readonly #modes: ModeInEnvironment | undefined;
   /** Policies that come from data. */
   readonly #data: PolicySet | undefined;
+  /** Policies that stand in the schemas of services. */
+  readonly #schema: SchemaPolicies | undefined;
   readonly #servers = new WeakList<ServerPolicies>();
   /** The clients that are in use, and what the code has given for each client and server, for explanations. */
   readonly #built = new WeakList<ClientPolicies>();
@@ -155,10 +171,11 @@ export class Weir {
   constructor(
     environment: Environment,
     telemetry: ResolvedTelemetryOptions,
-    { source, data, modes }: WeirSources,
+    { source, data, schema, modes }: WeirSources,
   ) {
     this.#telemetry = telemetry;
     this.#data = data;
+    this.#schema = schema;
     this.#modes = modes;
     this.#controls = new PolicyControls(modes);
     const spans = guardSpans(telemetry, environment.report);
@@ -263,9 +280,15 @@ export class Weir {
     return policies;
   }
 
-  /** The options of a client: those of the code over those of the data. */
+  /** The options of a client: those of the code over those of the data, and both over the schema. */
   #laid(policy: ClientPolicy): ClientPolicy {
-    return this.#data === undefined ? policy : layClient(this.#data, readGiven("client", policy));
+    const data = this.#data;
+    const schema = this.#schema;
+    const laid = data === undefined ? policy : layClient(data, readGiven("client", policy));
+    if (schema === undefined) return laid;
+    const given = readGiven("client", laid);
+    const { idempotency = schema.registry } = given;
+    return layClient(schema, { ...given, idempotency });
   }
 
   /** Builds what is made of code and data. An error about an option of the data says where that is written. */
@@ -274,7 +297,7 @@ export class Weir {
       return build();
     } catch (error) {
       if (!(error instanceof InvalidOptionError)) throw error;
-      const place = this.#data?.placeOf(error.option);
+      const place = this.#data?.placeOf(error.option) ?? this.#schema?.placeOf(error.option);
       if (place === undefined) throw error;
       const text = error.message.slice(error.option.length + 1);
       const placed = `${text} (with ${place})`;
@@ -294,7 +317,9 @@ export class Weir {
     this.#metrics?.connect();
     const meter = this.#metrics && serverMeter(this.#metrics);
     const data = this.#data;
-    const laid = data === undefined ? policy : layOver(data.server, readGiven("server", policy));
+    const schema = this.#schema;
+    const over = data === undefined ? policy : layOver(data.server, readGiven("server", policy));
+    const laid = schema === undefined ? over : layServer(schema, readGiven("server", over));
     const policies = this.#placed(() => new ServerPolicies(laid, this.#environment, spans, meter));
     this.#controls.add(policies.built);
     this.#servers.add(policies);
@@ -385,18 +410,19 @@ export class Weir {
       throw new InvalidOptionError("explainPolicy.method", "named pkg.Service/Method", method);
     }
     const data = this.#data;
+    const schema = this.#schema;
     const modes = this.#modes;
     const clients = [...this.#built].map((policies) => {
       const code = readGiven("client", this.#given.get(policies));
       const idempotent = policies.levelOf(name) !== "unknown";
       return {
         name: policies.name,
-        settings: clientSettings(name, code, data, idempotent, modes),
+        settings: clientSettings(name, code, { data, schema, modes }, idempotent),
       };
     });
     const servers = [...this.#servers].map((policies) => {
       const code = readGiven("server", this.#given.get(policies));
-      return { name: policies.name, settings: serverSettings(code, data, modes) };
+      return { name: policies.name, settings: serverSettings(name, code, { data, schema, modes }) };
     });
     return { method: name, clients, servers, text: explanationText(name, clients, servers) };
   }
@@ -465,9 +491,9 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const own = ["telemetry", "history", "onCall", "flags", "policies"];
+  const own = ["telemetry", "history", "onCall", "flags", "policies", "schema"];
   const options = readOptions("createWeir", given, [...environmentOptionNames, ...own]);
-  const { telemetry: spans, history: kept, onCall, flags, policies, ...rest } = options;
+  const { telemetry: spans, history: kept, onCall, flags, policies, schema, ...rest } = options;
   const telemetry = resolveTelemetryOptions(spans, "createWeir.telemetry");
   const environment = environmentOf(rest, "createWeir");
   const { clock, report } = environment;
@@ -483,13 +509,18 @@ export function createWeir(given: WeirOptions = {}): Weir {
     const rule = "a source of policies: fileSource() or objectSource() of grpc-weir/config";
     throw new InvalidOptionError("createWeir.policies", rule, policies);
   }
-  const data = policies?.read();
-  return new Weir({ ...environment, history, traces }, telemetry, { source, data, modes });
+  if (schema !== undefined && typeof schema?.read !== "function") {
+    const rule = "a source of schemas: schemaSource() of grpc-weir/config";
+    throw new InvalidOptionError("createWeir.schema", rule, schema);
+  }
+  const sources = { source, schema: schema?.read(), data: policies?.read(), modes };
+  return new Weir({ ...environment, history, traces }, telemetry, sources);
 }
 
 /** What a weir gets from outside of the code, beside its environment. */
 interface WeirSources {
   readonly source: FlagSource | undefined;
+  readonly schema: SchemaPolicies | undefined;
   readonly data: PolicySet | undefined;
   readonly modes: ModeInEnvironment | undefined;
 }

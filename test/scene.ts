@@ -17,6 +17,7 @@ import {
 import type { FinishedCall } from "../src/grpc/context/finished-call.js";
 import type { HistoryOptions } from "../src/grpc/context/history.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
+import type { SchemaSource } from "../src/pipeline/policy-set.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
 import type { FlagSource } from "../src/policies/flags/source.js";
 import type { TelemetryOptions } from "../src/telemetry/options.js";
@@ -68,6 +69,7 @@ export interface SceneOptions extends InMemoryOptions {
   readonly onCall?: (call: FinishedCall) => void;
   readonly history?: HistoryOptions | false;
   readonly flags?: FlagSource;
+  readonly schema?: SchemaSource;
   /** @defaultValue fails the test */
   readonly onError?: (error: unknown) => void;
 }
@@ -103,6 +105,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     ...(options.onCall === undefined ? {} : { onCall: options.onCall }),
     ...(options.history === undefined ? {} : { history: options.history }),
     ...(options.flags === undefined ? {} : { flags: options.flags }),
+    ...(options.schema === undefined ? {} : { schema: options.schema }),
     // What it throws would be reported as a warning, which fails nothing.
     onError: options.onError ?? ((error) => errors.push(error)),
   });

@@ -19,11 +19,12 @@ import { type MappedPolicies, mapped } from "./mapping.js";
 /**
  * The policies that a document has.
  *
+ * @param read Turns the document into options. @defaultValue it is one of `weir.v1.Policies`
  * @throws PolicyDocumentError with all problems that were found: what the schema does not know, or else what the policies
  *   refuse.
  */
-export function policySetOf(document: PolicyDocument): PolicySet {
-  const found = mapped(document);
+export function policySetOf(document: PolicyDocument, read = mapped): PolicySet {
+  const found = read(document);
   const problems = found.problems.length > 0 ? found.problems : refusals(found, document);
   if (problems.length > 0) throw new PolicyDocumentError(document.name, problems);
   const { client, methods, server, guards, places } = found;

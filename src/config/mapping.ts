@@ -55,6 +55,45 @@ export function mapped(document: PolicyDocument): MappedPolicies {
   return { client, server, methods, guards, places: reading.places, problems: reading.problems };
 }
 
+/**
+ * Turns what a schema says in options of services and methods into options of clients and servers, in the same way.
+ *
+ * @param document By `pkg.Service/Method` and `pkg.Service`.
+ */
+export function mappedOptions(document: PolicyDocument): MappedPolicies {
+  const reading = new Reading(document);
+  const methods: Record<string, OptionData> = {};
+  const priorities: Record<string, unknown> = {};
+  const keys: Record<string, unknown> = {};
+  for (const [name, given] of Object.entries(document.value ?? {})) {
+    const schema = messageNamed(name.includes("/") ? "MethodOptions" : "ServiceOptions");
+    const option = `client.methods["${name}"]`;
+    let client: OptionData = {};
+    let priority: OptionData = {};
+    for (const [field, its, path] of reading.fields(schema, given, [name]) ?? []) {
+      if (field.name === "client" && field.message) {
+        client = reading.options(field.message, its, path, option);
+        if ("name" in client) reading.refuse([...path, "name"], "must be absent");
+      } else if (field.name === "idempotency" && field.message) {
+        const at = `server.idempotency.methods["${name}"]`;
+        keys[name] = reading.options(field.message, its, path, at);
+      } else {
+        const at = `server.priority.methodDefaults["${name}"]`;
+        priority = reading.options(schema, { priority: its }, [name], option);
+        reading.places.set(at, path);
+        priorities[name] = its;
+      }
+    }
+    methods[name] = { ...priority, ...client };
+  }
+  const server = {
+    ...(Object.keys(priorities).length === 0 ? {} : { priority: { methodDefaults: priorities } }),
+    ...(Object.keys(keys).length === 0 ? {} : { idempotency: { methods: keys } }),
+  };
+  const { places, problems } = reading;
+  return { client: {}, methods, server, guards: {}, places, problems };
+}
+
 /** Reads a name. An error is a text: what the name must be. */
 type ReadName = (given: string) => { readonly name: string } | { readonly rule: string };
 
@@ -160,6 +199,11 @@ class Reading {
       else found.set(answer.name, { name: answer.name, item, at });
     }
     return [...found.values()];
+  }
+
+  /** Notes a problem that the schema does not know. */
+  refuse(at: DocumentPath, message: string): void {
+    this.#problem(at, message);
   }
 
   #value(field: DescField, value: unknown, at: DocumentPath, option: string): unknown {

@@ -44,6 +44,16 @@ interface Level {
   readonly place: (option: string) => string;
 }
 
+/** What holds beside the code. */
+export interface AroundCode {
+  readonly data: PolicySet | undefined;
+  readonly schema: PolicySet | undefined;
+  readonly modes: ModeInEnvironment | undefined;
+}
+
+/** The places that may leave a policy out, or take back that a weaker one does. */
+const strength: Readonly<Partial<Record<SettingOrigin, number>>> = { schema: 1, data: 2, code: 3 };
+
 type Options = Readonly<Record<string, unknown>>;
 
 /** The options that a client has for all its methods, of which no part is a policy of a method. */
@@ -53,9 +63,8 @@ const ofNoMethod = ["name", "methods", "idempotency", "parts"];
 export function clientSettings(
   method: string,
   code: Options,
-  data: PolicySet | undefined,
+  { data, schema, modes }: AroundCode,
   idempotent: boolean,
-  modes: ModeInEnvironment | undefined,
 ): readonly PolicySetting[] {
   const service = serviceOf(`/${method}`);
   const { methods: named } = code as { readonly methods?: unknown };
@@ -74,6 +83,12 @@ export function clientSettings(
     options: data?.methods[name] ?? {},
     place: (option) => data?.placeOf(`client.methods["${name}"].${option}`) ?? "",
   });
+  const inSchema = (name: string, breadth: number): Level => ({
+    from: "schema",
+    breadth,
+    options: schema?.methods[name] ?? {},
+    place: (option) => placeInSchema(schema, `client.methods["${name}"].${option}`, name),
+  });
   const levels: Level[] = [
     inCode(method, 0),
     inCode(service, 1),
@@ -86,6 +101,8 @@ export function clientSettings(
       options: data?.client ?? {},
       place: (option) => data?.placeOf(`client.${option}`) ?? "",
     },
+    inSchema(method, 0),
+    inSchema(service, 1),
     {
       from: "schema",
       breadth: 0,
@@ -97,12 +114,25 @@ export function clientSettings(
   return settingsOf(levels, ofNoMethod, modes);
 }
 
-/** What holds for all methods of a server. */
+/** What holds for a method on a server: what holds for all, and what its schema says. */
 export function serverSettings(
+  method: string,
   code: Options,
-  data: PolicySet | undefined,
-  modes: ModeInEnvironment | undefined,
+  { data, schema, modes }: AroundCode,
 ): readonly PolicySetting[] {
+  const inSchema = (name: string, breadth: number): Level => {
+    const { priority, idempotency } = schema?.server ?? {};
+    const isOn = [code, data?.server ?? {}].some(({ idempotency: own }) => isOptions(own));
+    return {
+      from: "schema",
+      breadth,
+      options: {
+        ...only("priority", "methodDefaults", priority, name),
+        ...(isOn ? only("idempotency", "methods", idempotency, name) : {}),
+      },
+      place: (option) => placeInSchema(schema, `server.${option}["${name}"]`, name),
+    };
+  };
   const levels: Level[] = [
     { from: "code", breadth: 2, options: code, place: () => "the server" },
     {
@@ -111,9 +141,23 @@ export function serverSettings(
       options: data?.server ?? {},
       place: (option) => data?.placeOf(`server.${option}`) ?? "",
     },
+    inSchema(method, 0),
+    inSchema(serviceOf(`/${method}`), 1),
     { from: "default", breadth: 2, options: { deadlineGuard: {} }, place: () => "" },
   ];
   return settingsOf(levels, ["name"], modes);
+}
+
+/** The option of a schema, and the service or method that has it. */
+function placeInSchema(schema: PolicySet | undefined, option: string, name: string): string {
+  const place = schema?.placeOf(option) ?? "";
+  return name.startsWith(place) ? name : `${place} ${name}`;
+}
+
+/** What a map of a policy has for one name. */
+function only(policy: string, option: string, options: unknown, name: string): Options {
+  const value = optionsOf(optionsOf(options)[option])[name];
+  return value === undefined ? {} : { [policy]: { [option]: { [name]: value } } };
 }
 
 export function explanationText(
@@ -169,8 +213,11 @@ function optionSettings(policy: string, given: readonly Level[]): readonly Polic
     const its = options[policy];
     if (!isOptions(its)) {
       // Data leaves it out, and the code turns it on for the same methods or more: as if the data said nothing here.
-      const overruled = given.some((each) => each.from === "code" && each.breadth >= breadth);
-      if (from === "data" && overruled) continue;
+      const own = strength[from] ?? 0;
+      const overruled = given.some(
+        (each) => (strength[each.from] ?? 0) > own && each.breadth >= breadth,
+      );
+      if (own > 0 && overruled) continue;
       // What is broader than where the policy is left out does not reach the method.
       break;
     }

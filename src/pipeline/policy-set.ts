@@ -1,5 +1,6 @@
 import { readOptions } from "../core/options.js";
 import { serviceOf } from "../grpc/types.js";
+import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
 
 /** Options by name, as code gives them, but plain data. */
 export type OptionData = Readonly<Record<string, unknown>>;
@@ -30,14 +31,32 @@ export interface PolicySource {
   read(): PolicySet;
 }
 
+/** Policies that stand in the schemas of services, as their owners have written them. */
+export interface SchemaPolicies extends PolicySet {
+  /** The methods that there are, and which of them may run twice. */
+  readonly registry: MethodRegistry;
+}
+
+/** Where schemas come from. */
+export interface SchemaSource {
+  /** What explanations call it. */
+  readonly name: string;
+  /**
+   * What the schemas say, checked.
+   *
+   * @throws InvalidOptionError where it makes no sense.
+   */
+  read(): SchemaPolicies;
+}
+
 /** A policy, or a method's policies, as they are laid over others: an object of options, a word, or `false`. */
 type Policies = Readonly<Record<string, unknown>>;
 
 /**
  * The options of a client: those of the code, and under them those of the data. An option that the code gives, for the client,
- * a service or a method, wins over all data for the same calls.
+ * a service or a method, wins over all data for the same calls. What a schema says is laid under both in the same way.
  */
-export function layClient(data: PolicySet, code: Policies): Policies {
+export function layClient(data: Pick<PolicySet, "client" | "methods">, code: Policies): Policies {
   const { methods: given, ...base } = code;
   const named = byName(given);
   // What code has for methods is checked where the client is built.
@@ -53,6 +72,46 @@ export function layClient(data: PolicySet, code: Policies): Policies {
   }
   const laid = layOver(data.client, base);
   return Object.keys(methods).length === 0 ? laid : { ...laid, methods };
+}
+
+/**
+ * The options of a server over what schemas say of methods: a schema adds priorities, wherever they are read, and idempotency
+ * keys, if the server has that policy.
+ */
+export function layServer(schema: PolicySet, over: Policies): Policies {
+  const { priority, idempotency } = schema.server;
+  const { priority: ownPriority, idempotency: ownIdempotency, admission } = over;
+  const laid: Record<string, unknown> = { ...over };
+  if (isObject(priority)) {
+    const { priority: nested } = isObject(admission) ? admission : {};
+    // The options of priorities stand in one of two places.
+    const added =
+      nested === undefined
+        ? { priority: joined(priority, ownPriority) }
+        : { admission: { ...(admission as Policies), priority: joined(priority, nested) } };
+    Object.assign(laid, added);
+  }
+  return isObject(idempotency) && isObject(ownIdempotency)
+    ? { ...laid, idempotency: joined(idempotency, ownIdempotency) }
+    : laid;
+}
+
+/** Lays options over others, method by method. */
+function joined(under: Policies, over: unknown): unknown {
+  if (over === undefined) return under;
+  if (!isObject(over)) return over;
+  const both: Record<string, unknown> = { ...over };
+  for (const [option, named] of Object.entries(under)) {
+    const own = over[option];
+    if (own === undefined) both[option] = named;
+    else if (isObject(own) && isObject(named)) {
+      const names = Object.entries(own).map(
+        ([name, its]) => [name.replace(/^\//, ""), its] as const,
+      );
+      both[option] = layOver(named, Object.fromEntries(names));
+    }
+  }
+  return both;
 }
 
 /** What the code has for methods, by the name without the slash in front. `undefined` for what is no object. */

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { clientSettings } from "../../src/pipeline/policy-explanation.js";
-import { layClient, layOver, type PolicySet } from "../../src/pipeline/policy-set.js";
+import { layClient, layOver, layServer, type PolicySet } from "../../src/pipeline/policy-set.js";
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -89,12 +89,15 @@ describe("options of the code over those of data", () => {
     );
     const entry = its.map((retry): Options => (retry === undefined ? {} : { retry }));
     fc.assert(
-      fc.property(fc.tuple(entry, entry, entry, entry, entry, entry), (all) => {
-        const [ofClient, ofService, ofMethod, client, inService, inMethod] = all;
+      fc.property(fc.array(entry, { minLength: 8, maxLength: 8 }), (all) => {
+        const [ofClient = {}, ofService = {}, ofMethod = {}, client, ...more] = all;
+        const [inService = {}, inMethod = {}, schemaService = {}, schemaMethod = {}] = more;
+        const schema = dataOf({}, { [service]: schemaService, [method]: schemaMethod });
         const data = dataOf(ofClient, { [service]: ofService, [method]: ofMethod });
         const code = { ...client, methods: { [service]: inService, [method]: inMethod } };
-        const { retry = {} } = inForce(layClient(data, code));
-        const told = clientSettings(method, code, data, false, undefined).filter(({ option }) =>
+        const { retry = {} } = inForce(layClient(schema, layClient(data, code)));
+        const around = { data, schema, modes: undefined };
+        const told = clientSettings(method, code, around, false).filter(({ option }) =>
           option.startsWith("retry"),
         );
         const byOption = Object.fromEntries(told.map(({ option, value }) => [option, value]));
@@ -112,5 +115,53 @@ describe("options of the code over those of data", () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe("what a schema says to a server", () => {
+  const schema: PolicySet = {
+    ...dataOf({}),
+    server: {
+      priority: { methodDefaults: { [method]: "high", [service]: "low" } },
+      idempotency: { methods: { [method]: { key: "optional" } } },
+    },
+  };
+
+  it("is added to what the server has, which wins", () => {
+    const priority = { key: "tier", methodDefaults: { [`/${method}`]: "critical" } };
+
+    expect(layServer(schema, { priority })).toEqual({
+      priority: { key: "tier", methodDefaults: { [method]: "critical", [service]: "low" } },
+    });
+    expect(layServer(schema, {})).toEqual({
+      priority: { methodDefaults: { [method]: "high", [service]: "low" } },
+    });
+    expect(layServer(dataOf({}), { priority })).toEqual({ priority });
+  });
+
+  it("stands beside the priorities of admission, where those are", () => {
+    const admission = { limit: 3, priority: { default: "low" } };
+    const { priority } = schema.server as { priority: Options };
+
+    expect(layServer(schema, { admission })).toEqual({
+      admission: { limit: 3, priority: { default: "low", ...priority } },
+    });
+    expect(layServer(schema, { admission: { limit: 3 } })).toEqual({
+      admission: { limit: 3 },
+      priority,
+    });
+  });
+
+  it("names methods with keys only to a server that has the policy", () => {
+    const scope = "shared";
+
+    expect(layServer(schema, { idempotency: false })).toMatchObject({ idempotency: false });
+    expect(
+      layServer(schema, {
+        idempotency: { scope, methods: { "a.B/D": {}, [method]: { ttlMs: 9 } } },
+      }),
+    ).toMatchObject({
+      idempotency: { scope, methods: { "a.B/D": {}, [method]: { key: "optional", ttlMs: 9 } } },
+    });
   });
 });

@@ -65,10 +65,19 @@ export class MethodRegistry {
  * @throws InvalidOptionError for a source of another shape, naming its position, such as `methodRegistry[1]`.
  */
 export function methodRegistry(...sources: readonly MethodSource[]): MethodRegistry {
+  return registryOf(sources, "methodRegistry");
+}
+
+/**
+ * {@link methodRegistry} for another function that takes the sources.
+ *
+ * @param name That of the function, for error messages.
+ */
+export function registryOf(sources: readonly MethodSource[], name: string): MethodRegistry {
   const levels: MutableLevels = new Map();
   const services = new Map<string, Set<string>>();
   for (const [index, source] of sources.entries()) {
-    const found = levelsIn(source, `methodRegistry[${index}]`);
+    const found = levelsIn(source, `${name}[${index}]`);
     layOver(levels, found.levels);
     if (!found.schema) continue;
     for (const path of found.levels.keys()) {
