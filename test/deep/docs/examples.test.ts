@@ -36,6 +36,7 @@ const shows: Readonly<Record<string, RegExp>> = {
   readme: /Reserve: priority high, attempt 2\nPlaceOrder: reservation-order-1/,
   rate: /umbrella 5th: OK/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
+  schema: /boots: 8900 cents, from the cache\n[\s\S]+deadline\.defaultMs +300 +schema \(demo/,
   shared: /60 calls while Redis is away: \d+ OK, [1-9]\d* of them by the half of a server/,
   tasks:
     /breaker: \d+ × BREAKER_OPEN[\s\S]+critical: [4-6] of 6 served[\s\S]+(9\d|100) of 100 calls were answered[\s\S]+fairness: quiet ([6-9]|10) of 10/,
