@@ -8,6 +8,7 @@ import { runIncident } from "../src/lab/run.js";
 import { type Run, summary, table } from "../src/lab/table.js";
 import { writeGallery } from "./gallery.js";
 import { breaches } from "./law.js";
+import { compareWithReality } from "./reality/reality.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,12 +20,17 @@ const { values, positionals } = parseArgs({
     set: { type: "string", multiple: true, default: [] },
     gallery: { type: "boolean", default: false },
     markdown: { type: "boolean", default: false },
+    reality: { type: "boolean", default: false },
   },
 });
 
 if (values.gallery) {
   await writeGallery();
   process.exit();
+}
+
+if (values.reality) {
+  process.exit((await compareWithReality(positionals)) ? 0 : 1);
 }
 
 const known = new Set(catalogue.map(({ name }) => name));

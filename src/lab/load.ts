@@ -63,7 +63,8 @@ export interface LoadPhase {
   readonly load: number;
 }
 
-const usualShares = { critical: 0.1, high: 0.2, normal: 0.5, low: 0.2 } as const;
+/** How many of the calls have each priority. */
+export const usualShares = { critical: 0.1, high: 0.2, normal: 0.5, low: 0.2 } as const;
 
 /**
  * The users of one client process. When a call is due is drawn beforehand (a Poisson process), and does not depend on what
