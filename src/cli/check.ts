@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { problemText } from "../config/document.js";
-import { type Finding, findingsIn } from "../config/findings.js";
+import { type Finding, findingsIn, findingsInSchema } from "../config/findings.js";
 import type { LintSurroundings } from "../config/lints.js";
+import { schemaSource } from "../config/schema-source.js";
 import { documentOf } from "../config/text.js";
 import { InvalidOptionError } from "../core/options.js";
 import { methodRegistry } from "../policies/idempotency/client-registry.js";
@@ -28,21 +29,33 @@ export function check(args: readonly string[], terminal: Terminal): number {
   }
   const { format = "text", descriptors } = values;
   if (format !== "text" && format !== "json") throw new UsageError("--format is text or json");
-  if (positionals.length === 0) throw new UsageError("check takes the path of a file");
-  const around: LintSurroundings = {
-    serviceConfig: serviceConfigIn(values["service-config"]),
-    registry:
-      descriptors === undefined
-        ? undefined
-        : refusing(descriptors, () => methodRegistry(readFileSync(descriptors))),
-  };
-  const findings = positionals.flatMap((file) =>
+  if (positionals.length === 0 && descriptors === undefined) {
+    throw new UsageError("check takes the path of a file");
+  }
+  const serviceConfig = serviceConfigIn(values["service-config"]);
+  const { around, inSchema } = withSchema(descriptors, { serviceConfig });
+  const inFiles = positionals.flatMap((file) =>
     refusing(file, () => findingsIn(readFileSync(file, "utf8"), file, around)),
   );
-  terminal.stdout.write(
-    format === "json" ? asJson(findings) : asText(findings, positionals.length),
-  );
+  const findings = [...inSchema, ...inFiles];
+  const files = positionals.length + (descriptors === undefined ? 0 : 1);
+  terminal.stdout.write(format === "json" ? asJson(findings) : asText(findings, files));
   return findings.length === 0 ? 0 : 1;
+}
+
+/** What the schemas say, and what is to be said of that. A schema with errors says nothing of policies. */
+function withSchema(
+  file: string | undefined,
+  around: LintSurroundings,
+): { readonly around: LintSurroundings; readonly inSchema: readonly Finding[] } {
+  if (file === undefined) return { around, inSchema: [] };
+  return refusing(file, () => {
+    const bytes = readFileSync(file);
+    const known = { ...around, registry: methodRegistry(bytes) };
+    const inSchema = findingsInSchema(bytes, known);
+    if (inSchema.some(({ severity }) => severity === "error")) return { around: known, inSchema };
+    return { around: { ...known, schema: schemaSource(bytes).read() }, inSchema };
+  });
 }
 
 function serviceConfigIn(file: string | undefined): unknown {

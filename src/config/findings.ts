@@ -8,7 +8,8 @@ import {
   pathText,
 } from "./document.js";
 import { type LintRule, type LintSurroundings, lintRules, lintsOf } from "./lints.js";
-import { mapped } from "./mapping.js";
+import { type MappedPolicies, mapped, mappedOptions } from "./mapping.js";
+import { documentsIn } from "./schema-options.js";
 import { documentOf } from "./text.js";
 
 /** Something that `grpc-weir check` says of a document. */
@@ -30,19 +31,47 @@ export function findingsIn(
     document = documentOf(text, name);
     policySetOf(document);
   } catch (error) {
-    if (error instanceof PolicyDocumentError) {
-      return error.problems.map((problem) => ({ severity: "error", ...problem }));
-    }
-    if (!(error instanceof InvalidOptionError)) throw error;
-    return [{ severity: "error", file: name, path: "", message: error.message }];
+    return errorsOf(error, name);
   }
-  const warnings = lintsOf(mapped(document), around).map(({ rule, path, message }): Finding => {
-    const position = document.positionOf(path);
-    return { severity: "warning", rule, file: name, ...position, path: pathText(path), message };
-  });
+  const warnings = warningsOf(document, mapped(document), around);
   return withoutIgnored(warnings, ignoresIn(text), name).toSorted(
     (a, b) => (a.line ?? 0) - (b.line ?? 0),
   );
+}
+
+/** All that is wrong or unwise in the options of services and methods in a serialized `FileDescriptorSet`. */
+export function findingsInSchema(
+  descriptors: Uint8Array,
+  around: LintSurroundings,
+): readonly Finding[] {
+  return documentsIn(descriptors, "descriptors").flatMap((document) => {
+    try {
+      policySetOf(document, mappedOptions);
+    } catch (error) {
+      return errorsOf(error, document.name);
+    }
+    return warningsOf(document, mappedOptions(document), around);
+  });
+}
+
+function errorsOf(error: unknown, file: string): readonly Finding[] {
+  if (error instanceof PolicyDocumentError) {
+    return error.problems.map((problem) => ({ severity: "error", ...problem }));
+  }
+  if (!(error instanceof InvalidOptionError)) throw error;
+  return [{ severity: "error", file, path: "", message: error.message }];
+}
+
+function warningsOf(
+  document: PolicyDocument,
+  found: MappedPolicies,
+  around: LintSurroundings,
+): readonly Finding[] {
+  return lintsOf(found, around).map(({ rule, path, message }) => {
+    const position = document.positionOf(path);
+    const file = document.name;
+    return { severity: "warning", rule, file, ...position, path: pathText(path), message };
+  });
 }
 
 /** A comment `# weir-ignore: rule because of a reason`. */

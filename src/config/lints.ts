@@ -1,5 +1,5 @@
 import { JsonFields } from "../core/json-fields.js";
-import { layOver, type OptionData } from "../pipeline/policy-set.js";
+import { layClient, layOver, type OptionData, type PolicySet } from "../pipeline/policy-set.js";
 import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
 import type { DocumentPath } from "./document.js";
@@ -29,6 +29,8 @@ export interface Lint {
 export interface LintSurroundings {
   /** What the schemas say of methods. */
   readonly registry?: MethodRegistry | undefined;
+  /** The policies in the schemas of services, which hold where the document says nothing. */
+  readonly schema?: PolicySet | undefined;
   /** The parsed gRPC service config that clients are given. */
   readonly serviceConfig?: unknown;
 }
@@ -47,7 +49,7 @@ interface Scope {
 /** What is unwise in valid policies of clients, each once, in the order of the document. */
 export function lintsOf(found: MappedPolicies, around: LintSurroundings = {}): readonly Lint[] {
   const lints = new Map<string, Lint>();
-  for (const scope of scopesOf(found)) {
+  for (const scope of scopesOf(found, around.schema)) {
     const report = (rule: LintRule, options: readonly string[], message: string) => {
       const path = placeOf(found, scope, options);
       const key = `${rule} ${JSON.stringify(path)}`;
@@ -64,8 +66,13 @@ export function lintsOf(found: MappedPolicies, around: LintSurroundings = {}): r
 /** @param options The options that make it unwise. It is told at the first that the document has. */
 type Report = (rule: LintRule, options: readonly string[], message: string) => void;
 
-function scopesOf({ client, methods }: MappedPolicies): readonly Scope[] {
+function scopesOf(
+  { client, methods: own }: MappedPolicies,
+  schema: PolicySet | undefined,
+): readonly Scope[] {
   const ofClient: Scope = { name: "all methods", key: "", entries: ["client"], options: client };
+  const { methods = own } =
+    schema === undefined ? {} : (layClient(schema, { ...client, methods: own }) as WithMethods);
   const names = Object.keys(methods).sort(
     (a, b) => Number(a.includes("/")) - Number(b.includes("/")),
   );
@@ -80,6 +87,10 @@ function scopesOf({ client, methods }: MappedPolicies): readonly Scope[] {
     return { name, key: name, entries, options };
   });
   return [ofClient, ...scopes];
+}
+
+interface WithMethods {
+  readonly methods?: Readonly<Record<string, OptionData>>;
 }
 
 /** The place of the first option that one of the entries has, the narrowest entry first. */

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run } from "../../src/cli/run.js";
+import { SchemaFiles } from "../config/schema-files.js";
 
 async function runWith(...args: string[]) {
   const said = { stdout: "", stderr: "" };
@@ -27,6 +28,7 @@ beforeAll(() => {
   const files: Record<string, string> = {
     "good.yaml": "client:\n  retry: { maxAttempts: 2 }\n",
     "bad.yaml": "client:\n  retry: { maxAtempts: 2 }\n",
+    "slow.yaml": "client:\n  retry: { maxAttempts: 2, backoff: { base: 1s } }\n",
     "unwise.json": '{ "client": { "retry": { "idempotent": true } } }',
     "service-config.json": JSON.stringify({
       methodConfig: [{ name: [{}], retryPolicy: { maxAttempts: 4 } }],
@@ -82,6 +84,38 @@ describe("grpc-weir check", () => {
     expect(code).toBe(1);
   });
 
+  it("checks the policies in schemas, and documents as they lie over them", async () => {
+    const service = (options: string) => `syntax = "proto3";
+package a;
+import "weir/v1/options.proto";
+service B { rpc C(M) returns (M) { option (weir.v1.method) = { client: { ${options} } }; } }
+message M {}
+`;
+    const good = new SchemaFiles({ "a/b.proto": service("deadline: { default: { seconds: 1 } }") });
+    const bad = new SchemaFiles({ "a/b.proto": service("retry: { max_attempts: 0 }") });
+    const unwise = new SchemaFiles({
+      "a/b.proto": service("hedge: { delay: { nanos: 50000000 } } retry: { idempotent: false }"),
+    });
+    try {
+      const alone = await runWith("--descriptors", good.descriptors());
+      const over = await runWith(fileOf("slow.yaml"), "--descriptors", good.descriptors());
+      const refused = await runWith(fileOf("slow.yaml"), "--descriptors", bad.descriptors());
+      const found = await runWith("--descriptors", unwise.descriptors());
+
+      expect(alone.stdout).toBe("1 file: nothing found\n");
+      expect(over.stdout).toMatch(
+        /^warning \[backoff-exceeds-deadline\] .*slow\.yaml:2:28 client\.retry\.backoff a\.B\/C: the waits/,
+      );
+      expect(refused.stdout).toMatch(
+        /^error a\/b\.proto:4:43 \["a\.B\/C"\]\.client\.retry\.maxAttempts must be .*\n$/,
+      );
+      expect(found.stdout).toMatch(/^warning \[hedge-never-made\] a\/b\.proto:4:43 \["a\.B\/C"\]/);
+      expect([alone.code, over.code, refused.code, found.code]).toEqual([0, 1, 1, 1]);
+    } finally {
+      for (const files of [good, bad, unwise]) files.remove();
+    }
+  });
+
   it.each([
     [[], "check takes the path of a file"],
     [["good.yaml", "--format", "xml"], "--format is text or json"],
@@ -103,7 +137,7 @@ describe("grpc-weir check", () => {
   it("explains itself", async () => {
     const { code, stdout } = await runWith("--help");
 
-    expect(stdout).toContain("Usage: grpc-weir check <file>");
+    expect(stdout).toContain("Usage: grpc-weir check [<file>...]");
     expect(code).toBe(0);
   });
 });
