@@ -1,3 +1,4 @@
+export type { ByMethod, MethodName } from "./core/method-names.js";
 export type { ResetOptions } from "./core/reset-budget.js";
 export type {
   ChannelConnectionSnapshot,

@@ -15,6 +15,7 @@ export type {
   RefusalReason,
   Verdict,
 } from "./core/decision.js";
+export type { ByMethod, MethodName } from "./core/method-names.js";
 export { InvalidOptionError } from "./core/options.js";
 export type { Priority } from "./core/priority.js";
 export type { StatusCodeOption } from "./core/status.js";

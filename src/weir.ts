@@ -214,6 +214,8 @@ export class Weir {
    * on). Options that are made from the same policy object share it too, as long as the object has not changed. The
    * state is kept for as long as the object, the options or a client is in use.
    *
+   * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several: names of
+   *   methods that it does not have are compile errors. Without it any name is taken.
    * @param own Your own options for the client. Give them here: if you spread them over the result, they may replace the
    *   interceptors of the toolkit.
    * Options that are given to a channel instead of a client do nothing; where that is noticed, `onError` is told once.
@@ -221,8 +223,11 @@ export class Weir {
    *
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  client(policy: ClientPolicy = {}, own: ClientOptions = {}): ClientOptions {
-    return noticeIfIgnored(this.#clientOptions(policy, own), () => {
+  client<Service = unknown>(
+    policy: ClientPolicy<NoInfer<Service>> = {},
+    own: ClientOptions = {},
+  ): ClientOptions {
+    return noticeIfIgnored(this.#clientOptions(policy as ClientPolicy, own), () => {
       const text =
         "A channel ignores interceptors, so none of its calls passes a policy. Give the options to a client, or make the channel with weir.channel()";
       reportSafely(this.#environment.report, new Error(text), "client options");
@@ -240,13 +245,13 @@ export class Weir {
    * @param own Your own options, as for {@link client}. Not `channelOverride`: the channel is made here.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  channel(
+  channel<Service = unknown>(
     target: string,
     credentials: ChannelCredentials,
-    policy: ClientPolicy = {},
+    policy: ClientPolicy<NoInfer<Service>> = {},
     own: ClientOptions = {},
   ): Channel {
-    const options = this.#clientOptions(policy, own, "channel.own");
+    const options = this.#clientOptions(policy as ClientPolicy, own, "channel.own");
     for (const name of ["channelOverride", "channelFactoryOverride"] as const) {
       if (own[name] !== undefined) {
         throw new InvalidOptionError(`channel.own.${name}`, "absent", own[name]);
@@ -308,22 +313,28 @@ export class Weir {
   /**
    * Options for a grpc-js server: the interceptors of the toolkit first, then your own, next to the handlers.
    *
+   * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several: names of
+   *   methods that it does not have are compile errors. Without it any name is taken.
    * @param own Your own options for the server.
    * @throws InvalidOptionError naming the option, its rule and what it was given.
    */
-  server(policy: ServerPolicy = {}, own: ServerOptions = {}): ServerOptions {
+  server<Service = unknown>(
+    policy: ServerPolicy<NoInfer<Service>> = {},
+    own: ServerOptions = {},
+  ): ServerOptions {
+    const given = policy as ServerPolicy;
     checkOwn("server.own", own, ["interceptors"]);
     const spans = serverSpanPart(this.#environment, this.#telemetry);
     this.#metrics?.connect();
     const meter = this.#metrics && serverMeter(this.#metrics);
     const data = this.#data;
     const schema = this.#schema;
-    const over = data === undefined ? policy : layOver(data.server, readGiven("server", policy));
+    const over = data === undefined ? given : layOver(data.server, readGiven("server", given));
     const laid = schema === undefined ? over : layServer(schema, readGiven("server", over));
     const policies = this.#placed(() => new ServerPolicies(laid, this.#environment, spans, meter));
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    this.#given.set(policies, policy);
+    this.#given.set(policies, given);
     return { ...own, interceptors: policies.pipeline(own.interceptors) };
   }
 

@@ -1,13 +1,16 @@
 // #region client
 import { credentials } from "@grpc/grpc-js";
 import { type ClientPolicy, createWeir } from "grpc-weir";
-import { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
+import {
+  InventoryServiceClient,
+  type InventoryServiceService,
+} from "../gen/demo/shop/v1/inventory.js";
 
 /** One for the process: it owns the state of all policies. */
 export const weir = createWeir();
 
-/** For every client of the process. What it does not name has its default. */
-export const clientPolicy: ClientPolicy = {
+/** What it does not name has its default. The type of the service lets the compiler check the names of methods. */
+export const clientPolicy: ClientPolicy<InventoryServiceService> = {
   deadline: { defaultMs: 2_000 },
   retry: { maxAttempts: 4 },
   methods: {

@@ -1,4 +1,5 @@
 import type { ClientOptions, Interceptor } from "@grpc/grpc-js";
+import type { ByMethod } from "../core/method-names.js";
 import {
   byMethodOrService,
   InvalidOptionError,
@@ -112,8 +113,13 @@ export interface MethodPolicy {
   readonly faults?: FaultsPolicyOptions | false;
 }
 
-/** The policies of a client. */
-export interface ClientPolicy extends MethodPolicy {
+/**
+ * The policies of a client.
+ *
+ * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several. With it
+ *   the names in `methods` are checked while compiling.
+ */
+export interface ClientPolicy<Service = unknown> extends MethodPolicy {
   /** What snapshots call the policies of this client. Those of a method have its path behind it. @defaultValue `client` */
   readonly name?: string;
   /**
@@ -138,7 +144,7 @@ export interface ClientPolicy extends MethodPolicy {
    * of the service or the client. A policy that is named here, such as a breaker or a bulkhead, has state of its own; a
    * policy that is left out is shared with the service or the client.
    */
-  readonly methods?: Readonly<Record<string, MethodPolicy>>;
+  readonly methods?: ByMethod<MethodPolicy, Service>;
 }
 
 /**

@@ -53,12 +53,17 @@ import type { ClientPolicy } from "./client.js";
 import type { BuiltByName } from "./controls.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
-/** The policies of a server. `false` leaves a policy out. */
-export interface ServerPolicy {
+/**
+ * The policies of a server. `false` leaves a policy out.
+ *
+ * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several. With it
+ *   names of methods are checked while compiling.
+ */
+export interface ServerPolicy<Service = unknown> {
   /** What snapshots call the policies of this server. @defaultValue `server` */
   readonly name?: string;
   /** How priorities and cohorts are read. They may be given in `admission` instead, but not in both. */
-  readonly priority?: PriorityOptions;
+  readonly priority?: PriorityOptions<Service>;
   /**
    * Refuses calls that have no time left. @defaultValue on: calls whose deadline has passed are refused, and those that
    * have too little time left by what is learnt of their handlers are only recorded
@@ -84,7 +89,7 @@ export interface ServerPolicy {
    * was answered. Before bulkhead and admission.
    * @defaultValue off: whether a method takes keys, and whose they are, is for you to say
    */
-  readonly idempotency?: IdempotencyPolicyOptions | false;
+  readonly idempotency?: IdempotencyPolicyOptions<Service> | false;
   /**
    * Bounds how many calls of each kind, method or tenant run at once, with shares that each can count on. Before
    * admission.
@@ -92,7 +97,7 @@ export interface ServerPolicy {
    */
   readonly bulkhead?: (ServerBulkheadOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** Sheds load that the server cannot serve in time. @defaultValue off; with `{}` the limit is learnt */
-  readonly admission?: (ServerAdmissionOptions & ServerPolicyOptions) | false;
+  readonly admission?: (ServerAdmissionOptions & ServerPolicyOptions<Service>) | false;
   /** Optional work that handlers leave out under pressure: `currentCall()?.shouldSkip(name)`. @defaultValue off */
   readonly brownout?: (BrownoutPolicyOptions & Pick<ServerPolicyOptions, "mode">) | false;
   /** Faults that are injected on purpose, where the environment has `GRPC_WEIR_FAULTS=1`. @defaultValue off */

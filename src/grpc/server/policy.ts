@@ -8,11 +8,11 @@ import { serviceOf } from "../types.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
 /** Options that every policy of a server has. */
-export interface ServerPolicyOptions {
+export interface ServerPolicyOptions<Service = unknown> {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
   /** How priorities are read where no context interceptor stands before the policy. */
-  readonly priority?: PriorityOptions;
+  readonly priority?: PriorityOptions<Service>;
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { Random } from "../../core/clock.js";
+import type { ByMethod } from "../../core/method-names.js";
 import {
   byMethodOrService,
   InvalidOptionError,
@@ -26,11 +27,11 @@ export interface PrioritizedCall {
 }
 
 /** How priorities and cohorts are read from the metadata of a request. */
-export interface PriorityOptions {
+export interface PriorityOptions<Service = unknown> {
   /** The priority of calls that name none, or an unknown one. @defaultValue `normal` */
   readonly default?: Priority;
   /** The same for calls of single methods (`pkg.Service/Method`) or services (`pkg.Service`). @defaultValue `default` */
-  readonly methodDefaults?: Readonly<Record<string, Priority>>;
+  readonly methodDefaults?: ByMethod<Priority, Service>;
   /** Metadata key that names the priority. @defaultValue `x-request-priority` */
   readonly key?: string;
   /**
@@ -39,7 +40,7 @@ export interface PriorityOptions {
    */
   readonly map?: Readonly<Record<string, Priority>> | ((value: string) => Priority | undefined);
   /** Fixed priorities of methods (`pkg.Service/Method`) or services (`pkg.Service`). Callers cannot change them. */
-  readonly methods?: Readonly<Record<string, Priority>>;
+  readonly methods?: ByMethod<Priority, Service>;
   /**
    * Whether a caller is trusted. The priority of others counts as `normal` at most, and their cohort is ignored. When the
    * function throws, the caller is not trusted. @defaultValue all callers are trusted

@@ -1,4 +1,5 @@
 import { type ServiceDefinition, status as Status } from "@grpc/grpc-js";
+import type { ByMethod } from "../../core/method-names.js";
 import {
   durationMs,
   InvalidOptionError,
@@ -74,12 +75,12 @@ export interface IdempotentMethodOptions {
 }
 
 /** Runs calls once for each idempotency key. */
-export interface ServerIdempotencyOptions extends IdempotentMethodOptions {
+export interface ServerIdempotencyOptions<Service = unknown> extends IdempotentMethodOptions {
   /**
    * The methods, by `pkg.Service/Method`, with options that replace those beside `methods`. Unary ones only: the answer of
    * a stream is not kept.
    */
-  readonly methods: Readonly<Record<string, IdempotentMethodOptions>>;
+  readonly methods: ByMethod<IdempotentMethodOptions, Service>;
   /**
    * Whose keys are the same. The key of one caller must not get the answer of another, so it is a function that names the
    * caller, such as `(call) => call.authContext()?.sslPeerCertificate?.fingerprint256 ?? …`. If it throws or returns no text,

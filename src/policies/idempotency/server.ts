@@ -41,7 +41,8 @@ import {
 } from "./server-options.js";
 
 /** The options of the policy of a server. */
-export interface IdempotencyPolicyOptions extends ServerIdempotencyOptions {
+export interface IdempotencyPolicyOptions<Service = unknown>
+  extends ServerIdempotencyOptions<Service> {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
 }
