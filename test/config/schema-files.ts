@@ -1,5 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -29,8 +37,8 @@ export class SchemaFiles {
 
   /** The path of the serialized descriptor set. */
   descriptors(...flags: readonly string[]): string {
-    const path = join(this.folder, "schema.binpb");
-    this.#buf("build", "-o", path, ...flags);
+    const path = join(this.folder, `schema${flags.join("")}.binpb`);
+    if (!existsSync(path)) this.#buf("build", "-o", path, ...flags);
     return path;
   }
 

@@ -9,60 +9,10 @@ import { currentCall } from "../../src/grpc/context/inbound-call.js";
 import type { SchemaPolicies } from "../../src/pipeline/policy-set.js";
 import { echo, path, scene } from "../scene.js";
 import { SchemaFiles } from "./schema-files.js";
+import { ofMethods, service, stock, stockFiles } from "./stock-schema.js";
 
-const stock = "shop/v1/stock.proto";
-const files = new SchemaFiles({
-  [stock]: `syntax = "proto3";
-package shop.v1;
-import "weir/v1/options.proto";
-service Stock {
-  option (weir.v1.service) = {
-    priority: "high"
-    client: { timeouts: { attempt: { seconds: 1 } } }
-  };
-  rpc Get(Query) returns (Answer) {
-    option idempotency_level = NO_SIDE_EFFECTS;
-    option (weir.v1.method) = {
-      priority: "critical"
-      client: {
-        deadline: { default: { nanos: 300000000 } }
-        retry: { max_attempts: 2 codes: UNAVAILABLE codes: ABORTED budget_off: true }
-        bulkhead: {
-          partitions { key: "reads" value { share: 0.5 } }
-          partitions { key: "rest" value { share: 0.25 } }
-          streams: { max_concurrent: 3 }
-        }
-        fallback: { stale_cache: { vary: "authorization" memory: { max_bytes: 4096 } } }
-        breaker_off: true
-      }
-    };
-  }
-  rpc Reserve(Query) returns (Answer) {
-    option (weir.v1.method).client.retry_off = true;
-    option (weir.v1.method).idempotency = { ttl: { seconds: 60 } };
-  }
-  rpc List(Query) returns (Answer);
-}
-message Query { string sku = 1; }
-message Answer { string sku = 1; }
-`,
-});
+const files = stockFiles();
 afterAll(() => files.remove());
-
-const get = {
-  priority: "critical",
-  deadline: { defaultMs: 300 },
-  retry: { maxAttempts: 2, codes: [14, 10], budget: false },
-  bulkhead: {
-    partitions: { reads: { share: 0.5 }, rest: { share: 0.25 } },
-    streams: { maxConcurrent: 3 },
-  },
-  fallback: { staleCache: { vary: ["authorization"], memory: { maxBytes: 4096 } } },
-  breaker: false,
-};
-const reserve = { retry: false };
-const service = { priority: "high", timeouts: { attemptMs: 1_000 } };
-const ofMethods = { "shop.v1.Stock/Get": get, "shop.v1.Stock/Reserve": reserve };
 
 const read = (...sources: readonly (string | MethodSource)[]): SchemaPolicies =>
   schemaSource(...sources).read();
@@ -90,22 +40,6 @@ describe("the options of a schema are read from", () => {
 
     expect(methods).toHaveProperty("shop.v1.Stock");
     expect(placeOf('client.methods["shop.v1.Stock/Get"].deadline')).toBe(stock);
-  });
-
-  it("what ts-proto generates: generic definitions, and the metadata of outputSchema, with those of services", async () => {
-    const { protoMetadata, StockDefinition } = await files.generated(
-      stock,
-      "outputServices=grpc-js",
-      "outputServices=generic-definitions",
-      "outputSchema=true",
-    );
-    const schema = read(protoMetadata as MethodSource);
-    const definition = read(StockDefinition as MethodSource);
-
-    expect(schema.methods).toEqual({ ...ofMethods, "shop.v1.Stock": service });
-    expect(schema.server).toHaveProperty(["priority", "methodDefaults", "shop.v1.Stock"], "high");
-    expect(definition.methods).toEqual(ofMethods);
-    expect(definition.registry.levelOf("shop.v1.Stock/Get")).toBe("no-side-effects");
   });
 
   // As ts-proto 2.18 writes them, by option.
@@ -140,6 +74,14 @@ describe("the options of a schema are read from", () => {
     expect(
       read({ ...metadata, fileDescriptor: { ...fileDescriptor, dependency: [] } }).methods,
     ).toEqual({});
+  });
+
+  it("definitions of ts-proto, which keep the bytes", () => {
+    const options = { _unknownFields: { 415442: [new Uint8Array([5, 10, 3, 108, 111, 119])] } };
+
+    expect(read({ fullName: "a.B", methods: { c: { name: "C", options } } }).methods).toEqual({
+      "a.B/C": { priority: "low" },
+    });
   });
 
   it.each<[string, unknown, unknown, number]>([
