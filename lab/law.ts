@@ -17,15 +17,19 @@ export const broken: readonly string[] = [
   "dependency-hangs",
   "errors-100",
   "half-of-servers-without",
+  "few-calls-3x",
+  "few-calls-300ms-3x",
+  "few-calls-become-slow",
+  "few-calls-slow-then-4x",
+  "few-calls-all-troubles",
+  "tiny-pool-5x",
+  "tiny-pool-5x-goes-on",
   "long-polls-load-2x",
   "load-5x-cpu",
   "load-10x-cpu",
   "load-5x-short-cpu",
   "reload-storm-cpu",
-  "client-ignores-pushback",
   "load-1.1x-pool",
-  "wave-2x-pool",
-  "short-trigger",
   "tiers-back-slow",
 ];
 
@@ -52,6 +56,7 @@ export function seedsOf({ load, others = [], phases }: Incident): readonly numbe
 const leastOfBest = 0.99;
 const mostRefused = 0.005;
 const leastCritical = 0.999;
+const leastFair = 0.98;
 const mostAmplification = 1.2;
 const longestRecoveryMs = 1_000;
 const longestOfBest = 1.2;
@@ -65,6 +70,7 @@ const longestOfBest = 1.2;
  * - At most 0.5 % of the calls are refused that bare grpc-js serves. Under overload to refuse is a choice, which the first
  *   rule judges.
  * - Under overload, at least 99.9 % of the critical calls are served, where there is room for all of them.
+ * - Where others than the users of `load` ask for too much, at least 98 % of the calls of those of `load` are served.
  * - Servers get at most 1.2 requests for each call, in each phase.
  * - All is back to normal within a second, or 1.2 times of what the best peer takes, and in any case before the end.
  *
@@ -95,6 +101,10 @@ export function breaches(incident: Incident, reports: readonly IncidentReport[])
   if (overload && criticalFits && critical < leastCritical) {
     found.push(`${percent(critical)} of the critical calls are served`);
   }
+  const fair = servedOf(weir, incident.clients ?? 2);
+  if (incident.fair === true && fair < leastFair) {
+    found.push(`${percent(fair)} are served of those who ask for no more than their share`);
+  }
   for (const name of new Set(phases.map((phase) => phase.name))) {
     const amplification = amplificationOf(phases.filter((phase) => phase.name === name));
     if (amplification <= mostAmplification) continue;
@@ -113,6 +123,12 @@ export function breaches(incident: Incident, reports: readonly IncidentReport[])
 function amplificationOf(parts: readonly PhaseReport[]): number {
   const requests = parts.reduce((sum, { amplification, sent }) => sum + amplification * sent, 0);
   return requests / Math.max(1, together(parts).sent);
+}
+
+/** The share of the calls of the first client processes that was served: those of `load`. */
+function servedOf({ outcomes }: IncidentReport, clients: number): number {
+  const calls = outcomes.slice(0, clients).flat();
+  return calls.filter((outcome) => outcome === "good").length / Math.max(1, calls.length);
 }
 
 /** How many calls one has refused that the other has served. */

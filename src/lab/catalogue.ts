@@ -4,6 +4,7 @@ import {
   halfOfServers,
   impatientClient,
   tenantFloods,
+  tenTimesItsShare,
   tinyDeadlines,
 } from "./incidents/callers.js";
 import { calmAtHalf, calmAtNinety, calmAtTenth } from "./incidents/calm.js";
@@ -18,6 +19,17 @@ import {
   tokensDown,
   verySlowDependency,
 } from "./incidents/dependencies.js";
+import {
+  fewBecomeSlow,
+  fewOnPool,
+  fewOnSlowPool,
+  fewOnWait,
+  shop,
+  slowThenLoad,
+  tinyPool,
+  tinyPoolGoesOn,
+  tinyPoolStops,
+} from "./incidents/few-calls.js";
 import {
   longPolls,
   longPollsUnderLoad,
@@ -125,9 +137,19 @@ export const catalogue: readonly Incident[] = [
   tokensDown,
   tinyDeadlines,
   tenantFloods,
+  tenTimesItsShare,
   impatientClient,
   halfOfClients,
   halfOfServers,
+  fewOnPool,
+  fewOnSlowPool,
+  fewOnWait,
+  fewBecomeSlow,
+  slowThenLoad,
+  shop,
+  tinyPool,
+  tinyPoolStops,
+  tinyPoolGoesOn,
   longPolls,
   longPollsUnderLoad,
   morePolls,

@@ -3,16 +3,16 @@ import type { World } from "./world.js";
 
 /**
  * Something outside of the process that serves its handlers: a database, a disk, another service. It works on `size` pieces
- * of work at a time, and the others wait in their order; nobody can take back what waits.
+ * of work at a time, and the others wait in their order.
  */
 export class Dependency {
   readonly #world: World;
   readonly #meanMs: number;
-  readonly #waiting: ((startMs: number) => void)[] = [];
+  readonly #waiting: Piece[] = [];
   #free: number;
   #factor = 1;
-  /** The ends of work that wait until it no longer hangs; `undefined` while it does not. */
-  #held: (() => void)[] | undefined;
+  /** Work whose end waits until it no longer hangs; `undefined` while it does not. */
+  #held: Piece[] | undefined;
 
   /**
    * @param size How many pieces of work it does at a time; `Infinity` for a mere delay.
@@ -38,37 +38,61 @@ export class Dependency {
   resume(): void {
     const held = this.#held ?? [];
     this.#held = undefined;
-    for (const task of held) task();
+    for (const piece of held) this.#end(piece);
   }
 
-  /** Does a piece of work for a process, which is told by `done` when it reads the answer. */
-  work(process: LabProcess, done: () => void): void {
-    const begin = (startMs: number) => {
-      const tookMs = this.#meanMs * this.#factor * (0.5 + this.#world.random());
-      const endMs = startMs + tookMs;
-      this.#world.at(endMs, () => this.#end(process, done));
-    };
-    if (this.#free === 0) {
-      this.#waiting.push(begin);
-      return;
+  /**
+   * Does a piece of work for a process, which is told by `done` when it reads the answer.
+   *
+   * @returns Takes the work back: its place is free for the next piece, and nobody is told. False once it has ended.
+   */
+  work(process: LabProcess, done: () => void): () => boolean {
+    const piece: Piece = { process, done, state: "waits" };
+    if (this.#free === 0) this.#waiting.push(piece);
+    else {
+      this.#free -= 1;
+      this.#begin(piece, process.now());
     }
-    this.#free -= 1;
-    begin(process.now());
+    return () => this.#takeBack(piece);
   }
 
-  #end(process: LabProcess, done: () => void): void {
+  #begin(piece: Piece, startMs: number): void {
+    piece.state = "runs";
+    const tookMs = this.#meanMs * this.#factor * (0.5 + this.#world.random());
+    this.#world.at(startMs + tookMs, () => this.#end(piece));
+  }
+
+  #end(piece: Piece): void {
+    if (piece.state === "over") return;
     if (this.#held !== undefined) {
-      this.#held.push(() => this.#end(process, done));
+      this.#held.push(piece);
       return;
     }
+    piece.state = "over";
     const { nowMs } = this.#world;
-    process.deliver(nowMs, done);
-    this.#ended(nowMs);
+    piece.process.deliver(nowMs, piece.done);
+    this.#beginNext(nowMs);
   }
 
-  #ended(atMs: number): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free += 1;
-    else next(atMs);
+  #takeBack(piece: Piece): boolean {
+    const { state } = piece;
+    if (state === "over") return false;
+    piece.state = "over";
+    if (state === "runs") this.#beginNext(piece.process.now());
+    return true;
   }
+
+  #beginNext(atMs: number): void {
+    let next = this.#waiting.shift();
+    while (next?.state === "over") next = this.#waiting.shift();
+    if (next === undefined) this.#free += 1;
+    else this.#begin(next, atMs);
+  }
+}
+
+/** A piece of work for a process. */
+interface Piece {
+  readonly process: LabProcess;
+  readonly done: () => void;
+  state: "waits" | "runs" | "over";
 }

@@ -8,7 +8,13 @@ export type Work =
   /** They compute. */
   | { readonly kind: "cpu"; readonly ms: number }
   /** They compute a little, and wait for a dependency of their server's that serves `size` calls at a time. */
-  | { readonly kind: "pool"; readonly size: number; readonly ms: number }
+  | {
+      readonly kind: "pool";
+      readonly size: number;
+      readonly ms: number;
+      /** A handler whose caller has left stops and gives its place in the pool to the next one. @defaultValue false: it goes on */
+      readonly stopsWhenCancelled?: boolean;
+    }
   /** They compute a little, and wait for something that serves any number of calls. */
   | { readonly kind: "wait"; readonly ms: number }
   /** They answer with a stream of so many messages, one each `everyMs` milliseconds. */
@@ -80,6 +86,8 @@ export interface Incident {
   readonly overload?: boolean;
   /** Under overload, whether there is room for all critical calls. @defaultValue true */
   readonly criticalFits?: boolean;
+  /** The overload is brought by `others`, and those of `load` should lose next to nothing. @defaultValue false */
+  readonly fair?: boolean;
   /** What happens besides the load, in any order. @defaultValue nothing */
   readonly events?: readonly IncidentEvent[];
 }

@@ -434,7 +434,16 @@ class StagedServer {
     process.spend(computeMs);
     if (work.kind === "stream") stream(call, work.messages, work.everyMs, end);
     // What a handler does later runs in its async context, where policies find the call that it serves.
-    else dependency?.work(process, this.#next === undefined ? end : AsyncResource.bind(end));
+    else {
+      const takeBack = dependency?.work(
+        process,
+        this.#next === undefined ? end : AsyncResource.bind(end),
+      );
+      if (work.kind !== "pool" || work.stopsWhenCancelled !== true) return;
+      call.whenCancelled(() => {
+        if (takeBack?.() === true) call.fail(Status.CANCELLED, "the caller has left");
+      });
+    }
   }
 
   /** Calls the next tier, and ends as that call ends. */

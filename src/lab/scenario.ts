@@ -128,9 +128,10 @@ function readWork<const K extends Work["kind"]>(
     };
   }
   if (kind === "pool") {
-    const given = fields(at, value, ["kind", "ms", "size"]);
+    const given = fields(at, value, ["kind", "ms", "size", "stopsWhenCancelled"]);
     const size = wholeNumber(`${at}.size`, given.size, 1, 1_000_000);
-    return { kind, ms: workMs(at, given.ms), size };
+    const ms = workMs(at, given.ms);
+    return { kind, ms, size, ...optional(at, given, "stopsWhenCancelled", yesOrNo) };
   }
   return { kind, ms: workMs(at, fields(at, value, ["kind", "ms"]).ms) };
 }

@@ -22,6 +22,8 @@ export interface HandlerCall {
   readonly process: LabProcess;
   /** Whether the call has ended before its handler answered: nobody hears the answer. */
   readonly cancelled: boolean;
+  /** From now on, `stop` is called when the call ends before its handler has answered. */
+  whenCancelled(stop: () => void): void;
   /** Sends a message of a stream, and goes on. */
   send(): void;
   /** Ends the call with OK: a unary one with a message. */
@@ -303,6 +305,7 @@ class RunningHandler implements ServerCallListener, HandlerCall {
   readonly #request: WireRequest;
   readonly #handler: Handler;
   #cancelled = false;
+  #stop: (() => void) | undefined;
 
   constructor(
     process: LabProcess,
@@ -341,6 +344,11 @@ class RunningHandler implements ServerCallListener, HandlerCall {
 
   onCancel(): void {
     this.#cancelled = true;
+    this.#stop?.();
+  }
+
+  whenCancelled(stop: () => void): void {
+    this.#stop = stop;
   }
 
   send(): void {

@@ -26,6 +26,18 @@ describe("a dependency", () => {
     expect(done).toEqual([10, 10, 20, 20, 30]);
   });
 
+  it("gives the place of work that is taken back to the next, and tells nobody", async () => {
+    const { world, process, done, dependency, work } = scene(1);
+    const first = dependency.work(process, () => done.push(-1));
+    const second = dependency.work(process, () => done.push(-2));
+    work(2);
+    const taken: boolean[] = [];
+    process.deliver(5, () => taken.push(first(), second(), second()));
+    await world.run(100);
+    expect(done).toEqual([15, 25]);
+    expect([...taken, first()]).toEqual([true, true, false, false]);
+  });
+
   it("is a mere delay where it has no size", async () => {
     const { world, done, work } = scene(Number.POSITIVE_INFINITY);
     work(3);

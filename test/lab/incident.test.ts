@@ -327,4 +327,18 @@ describe("the reading of the law", () => {
   ])("finds %s", (_, weir, other, found) => {
     expect(breaches(short, [weir, other])).toEqual(found);
   });
+
+  it("finds that users lose calls for what others ask, where that is told", () => {
+    const fair: Incident = { ...short, clients: 1, fair: true, overload: true };
+    const of = (good: number) => {
+      const mine = Array.from({ length: 100 }, (_, call) => (call < good ? "good" : "refused"));
+      const theirs = Array.from({ length: 900 }, () => "refused");
+      return breaches(fair, [
+        report("weir", 1_000, { outcomes: [mine, theirs] }),
+        report("bare", 1_000),
+      ]);
+    };
+    expect(of(98)).toEqual([]);
+    expect(of(97)).toEqual(["97.0 % are served of those who ask for no more than their share"]);
+  });
 });

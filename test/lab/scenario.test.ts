@@ -17,7 +17,7 @@ const full = {
   servers: 3,
   clients: 4,
   subsetSize: 2,
-  work: { kind: "pool", size: 10, ms: 20 },
+  work: { kind: "pool", size: 10, ms: 20, stopsWhenCancelled: true },
   works: {
     "shop.Cart/Get": { kind: "cpu", ms: 1 },
     "shop.Cart/Watch": { kind: "stream", messages: 3, everyMs: 10 },

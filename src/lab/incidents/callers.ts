@@ -36,6 +36,31 @@ export const tenantFloods: Incident = {
   overload: true,
 };
 
+const alike = { critical: 0, high: 0, normal: 1, low: 0 } as const;
+
+export const tenTimesItsShare: Incident = {
+  name: "tenant-ten-times",
+  what: "Ten tenants ask for a twelfth of what the server can do, each, and all calls have the same priority. For three seconds, one of them asks for ten times as much.",
+  wanted: "The nine others lose next to nothing.",
+  work: pool,
+  clients: 9,
+  load: { perSecond: 0.75 * capacity(pool), deadlineMs: 500, priorities: alike, tenant: "quiet" },
+  others: [
+    {
+      perSecond: (10 / 12) * capacity(pool),
+      deadlineMs: 500,
+      priorities: alike,
+      tenant: "loud",
+      bareClients: 1,
+      loads: [0.1, 1, 0.1],
+    },
+  ],
+  phases,
+  fixedLimit: 40,
+  overload: true,
+  fair: true,
+};
+
 export const impatientClient: Incident = {
   name: "client-ignores-pushback",
   what: "A client without the toolkit makes each call that has failed again at once, up to three times, whatever it is told. For three seconds, the load is 1.5 times of what the server can do.",
@@ -91,6 +116,4 @@ export const halfOfServers: Incident = {
   ],
   fixedLimit: 40,
   overload: true,
-  // The server without a limit has a queue of its own, in which critical calls wait like all others.
-  criticalFits: false,
 };

@@ -132,7 +132,6 @@ export const fiveTimesOnShortCpu: Incident = {
     { name: "during", ms: 500, load: 6.25 },
     { name: "after", ms: 3_500 },
   ],
-  criticalFits: false,
 };
 
 export const fiveTimesOnWait: Incident = {
