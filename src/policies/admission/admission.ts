@@ -83,6 +83,7 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
       {
         ceilingMs: () => this.#latencyTarget.ms,
         heldUp: () => this.#lateness.takeHeldUp(),
+        slowed: () => this.#lateness.takeSlowed(),
         late: (nowMs) => this.#lateness.ranOut(nowMs),
         demand: () => this.#slots.taken + this.#waiting.size,
       },

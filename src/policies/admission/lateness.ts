@@ -51,6 +51,9 @@ export class Lateness {
   /** Since `takeHeldUp`. */
   #ended = 0;
   #heldUp = 0;
+  /** Since `takeSlowed`. */
+  #timed = 0;
+  #slowed = 0;
   /** When the present window began. */
   #sinceMs = Number.NEGATIVE_INFINITY;
   #now = { ended: 0, late: 0, ranOut: 0 };
@@ -73,6 +76,8 @@ export class Lateness {
     if (outcome === "success") this.answered(call, tookMs, nowMs);
     // Without a usual time there is nothing to compare it with.
     if (usualMs === undefined) return true;
+    this.#timed += 1;
+    if (tookMs > usualTimes * usualMs) this.#slowed += 1;
     const leftMs = call.deadlineMs - sinceMs;
     const neededMs = Math.max(usualTimes * usualMs, tailTimes * tailMs);
     if (leftMs < neededMs) return outcome === "success";
@@ -101,6 +106,14 @@ export class Lateness {
     const share = this.#ended === 0 ? 0 : this.#heldUp / this.#ended;
     this.#ended = 0;
     this.#heldUp = 0;
+    return share;
+  }
+
+  /** The share of calls, from 0 to 1, that took longer than usual since the last time this was called. */
+  takeSlowed(): number {
+    const share = this.#timed === 0 ? 0 : this.#slowed / this.#timed;
+    this.#timed = 0;
+    this.#slowed = 0;
     return share;
   }
 

@@ -32,6 +32,8 @@ export interface ElasticSignals {
    * needs only calls that are held up.
    */
   late?(nowMs: number): boolean;
+  /** The share of the calls since the last question that took longer than usual for their method. */
+  slowed?(): number;
   /** Calls that run or wait for a slot. Called for each call that ends. */
   demand(): number;
 }
@@ -59,7 +61,7 @@ const effect = 0.95;
 const heldUpShare = 0.1;
 /** Above this elasticity, fewer calls mean less goodput in proportion: the calls do not wait for each other. */
 const elasticFrom = 0.5;
-/** Calls pile up when their number grows by this many standard deviations in each of this many windows in a row. */
+/** Calls pile up when their number grows by this many standard deviations in each of at least so many windows in a row. */
 const pilingDeviations = 2;
 const pilingWindows = 2;
 /** After a trial without success, none follows for so long; twice as long each time. */
@@ -78,8 +80,11 @@ type Phase =
   | { readonly kind: "open" }
   /** A trial: the limit is lowered, or raised from `shrink`, to see what goodput does. */
   | { readonly kind: "trial"; readonly up: boolean; readonly before: Before; windows: number }
-  /** A lower limit did not cost goodput: calls wait for each other, and the limit keeps that wait short. */
-  | { readonly kind: "shrink"; growAtMs: number };
+  /**
+   * A lower limit did not cost goodput, or slow start has found a queue: calls wait for each other, and the limit keeps that
+   * wait short. After `holdMs` it is tried whether more would help.
+   */
+  | { readonly kind: "shrink"; readonly holdMs: number };
 
 /**
  * A limit that tells overload from a slow dependency.
@@ -95,11 +100,16 @@ type Phase =
 export class ElasticLimit implements RampingLimit {
   readonly #min: number;
   readonly #max: number;
+  readonly #windowMs: number;
   readonly #signals: ElasticSignals;
   readonly #window: SampleWindow;
   readonly #slowStart: SlowStart;
   #limit: number;
   #phase: Phase = { kind: "open" };
+  /** Since when the limit is held down. */
+  #heldSinceMs = Number.POSITIVE_INFINITY;
+  /** When the first call ended that began since then. What ended before says nothing of the limit. */
+  #feltMs: number | undefined;
   /** How many calls ran or waited when the last window closed, and in how many windows in a row that number grew. */
   #demand = 0;
   #piled = 0;
@@ -109,6 +119,7 @@ export class ElasticLimit implements RampingLimit {
   constructor(options: Required<Omit<ElasticOptions, "ceilingMs">>, signals: ElasticSignals) {
     this.#min = options.min;
     this.#max = options.max;
+    this.#windowMs = options.windowMs;
     this.#signals = signals;
     this.#limit = options.max;
     this.#slowStart = new SlowStart(options.min);
@@ -133,40 +144,49 @@ export class ElasticLimit implements RampingLimit {
   }
 
   record(nowMs: number, tookMs: number, inFlight: number, outcome: Evidence): void {
-    this.#watch(nowMs, tookMs);
-    const seen = this.#window.record(nowMs, tookMs, inFlight, outcome === "success");
+    const served = outcome === "success";
+    this.#watch(nowMs, tookMs, served);
+    if (nowMs - tookMs >= this.#heldSinceMs) this.#feltMs ??= nowMs;
+    const seen = this.#window.record(nowMs, tookMs, inFlight, served);
     if (!this.#slowStart.rested && this.#window.samples > 0) this.#learnCalm(nowMs, this.#window);
     if (seen === undefined) return;
     this.#seeDemand();
     const heldUp = this.#signals.heldUp?.();
+    const slowed = this.#signals.slowed?.();
     const over = heldUp === undefined ? this.#isOver(seen) : heldUp > heldUpShare;
     this.#limit = Math.min(this.#max, Math.max(this.#min, this.#next(nowMs, seen, over)));
-    this.#learnCalm(nowMs, seen);
+    this.#learnCalm(nowMs, seen, slowed);
   }
 
-  #learnCalm(nowMs: number, seen: WindowSummary): void {
+  #learnCalm(nowMs: number, seen: WindowSummary, slowedShare = 0): void {
     if (this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) {
       this.#slowStart.forget();
       return;
     }
     const { maxInFlight: inFlight, meanMs: tookMs, goodPerSecond: perSecond } = seen;
-    this.#slowStart.rest({ inFlight, tookMs, perSecond });
+    this.#slowStart.rest({ inFlight, tookMs, perSecond }, slowedShare);
   }
 
   /**
    * A surge can fill a queue in less time than a window. When slow start finds that, the limit becomes the number of calls
    * that are served within the ceiling at the rate at which they end.
    */
-  #watch(nowMs: number, tookMs: number): void {
+  #watch(nowMs: number, tookMs: number, served: boolean): void {
     if (this.#phase.kind !== "open" || nowMs < this.#mutedUntilMs) return;
     const demand = this.#signals.demand();
-    const perSecond = this.#slowStart.record(nowMs, tookMs, demand);
+    const perSecond = this.#slowStart.record(nowMs, tookMs, demand, served);
     if (perSecond === undefined) return;
     const fits = this.#fits(perSecond);
     if (fits === undefined || demand < fits / allowedShare) return;
     this.#limit = Math.min(this.#limit, Math.max(this.#min, fits));
     // It is a guess, made before any call is late, so a trial soon tests it.
-    this.#phase = { kind: "shrink", growAtMs: nowMs + guessMs };
+    this.#hold(guessMs, nowMs);
+  }
+
+  #hold(holdMs: number, nowMs: number): void {
+    this.#phase = { kind: "shrink", holdMs };
+    this.#heldSinceMs = nowMs;
+    this.#feltMs = undefined;
   }
 
   /** How many calls in flight are served well within the ceiling, at a rate (Little's law). */
@@ -190,7 +210,7 @@ export class ElasticLimit implements RampingLimit {
   #open(nowMs: number, seen: WindowSummary, over: boolean): number {
     if (nowMs < this.#mutedUntilMs) return this.#limit * 1.25;
     // A trial lowers the limit, so there is none for calls that are slow but neither pile up nor run out of time.
-    if (!over || !this.#isPiling(nowMs)) {
+    if (!over || !this.#isPiling(nowMs, seen)) {
       this.#muteMs = shortestMuteMs;
       return this.#limit * 1.25;
     }
@@ -199,8 +219,10 @@ export class ElasticLimit implements RampingLimit {
   }
 
   /** Calls come faster than they end, or half of them run out of time. */
-  #isPiling(nowMs: number): boolean {
-    return this.#piled >= pilingWindows || this.#signals.late?.(nowMs) !== false;
+  #isPiling(nowMs: number, { meanMs }: WindowSummary): boolean {
+    // When all calls become slower, more of them run until the first of those have ended, although no more come than end.
+    const windows = Math.max(pilingWindows, 1 + Math.ceil(meanMs / this.#windowMs));
+    return this.#piled >= windows || this.#signals.late?.(nowMs) !== false;
   }
 
   #seeDemand(): void {
@@ -231,7 +253,7 @@ export class ElasticLimit implements RampingLimit {
       this.#muteMs = Math.min(longestMuteMs, 2 * this.#muteMs);
       return Math.max(this.#limit, before.limit);
     }
-    this.#phase = { kind: "shrink", growAtMs: nowMs + growEveryMs };
+    this.#hold(growEveryMs, nowMs);
     return up ? before.limit : Math.min(this.#limit, this.#fits(seen.goodPerSecond) ?? Infinity);
   }
 
@@ -241,11 +263,13 @@ export class ElasticLimit implements RampingLimit {
     seen: WindowSummary,
     over: boolean,
   ): number {
+    const feltMs = this.#feltMs;
+    if (feltMs === undefined) return this.#limit;
     if (seen.maxInFlight < this.#limit / 2) {
       this.#phase = { kind: "open" };
       return this.#limit * 1.25;
     }
-    if (nowMs >= phase.growAtMs) {
+    if (nowMs >= feltMs + phase.holdMs) {
       this.#try(true, seen);
       return this.#limit * growStep;
     }

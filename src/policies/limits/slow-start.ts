@@ -14,6 +14,10 @@ const enoughCalls = 20;
 const shortestMs = 20;
 /** Calls end at a steady rate when the rate is no more than this many times that of the first half. */
 const steadyRatio = 1.2;
+/** Fewer calls are served than in the calm when their rate is below this share of it. */
+const steadyShare = 0.9;
+/** In a surge, a window is no calm when more than this share of its calls took longer than such calls usually take. */
+const leastSlowed = 0.25;
 /** The ramp never starts below this number: fewer calls fill no queue that matters. */
 const leastRamp = 32;
 /** There is no ramp where calls take longer, in milliseconds: those that wait for it would wait too long. */
@@ -37,9 +41,9 @@ const standstillMs = 250;
  *   such as long polls, or their dependency may be stuck: neither is a reason to serve nobody.
  *
  * **The test.** A surge is judged after twice the usual time of a call. By then a server that can do more would have done
- * more. If calls still come 1.5 times as fast as they end, and end as fast as in the calm and no faster than at first, they
- * wait for each other. Calls that are just slow look different: they end faster and faster, or more slowly than in the calm,
- * or as fast as they come.
+ * more. If calls still come 1.5 times as fast as they are served, and are served as fast as in the calm and no faster than at
+ * first, they wait for each other. Calls that are just slow look different: they are served faster and faster, or more slowly
+ * than in the calm, or as fast as they come.
  */
 export class SlowStart {
   readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
@@ -51,10 +55,13 @@ export class SlowStart {
   #holdsSinceMs = Number.NaN;
   /** Calls that ran or waited at `#sinceMs`. */
   #demandThen = 0;
-  /** Calls that have ended since then. */
+  /** Calls that have ended since then, and those of them that were served in time. */
   #ended = 0;
-  /** Those of them that ended in the first half of the time until the judgement. */
-  #endedEarly = 0;
+  #served = 0;
+  /** Those that were served in the first half of the time until the judgement. */
+  #servedEarly = 0;
+  /** The rate at which calls are served, while they pile up by the last judgement. */
+  #pilesAt: number | undefined;
 
   /** @param inFlight Twice as many calls are no surge while there has been no calm. */
   constructor(inFlight: number) {
@@ -66,13 +73,25 @@ export class SlowStart {
     return this.#rested;
   }
 
+  /** More than twice as many calls run or wait as in the calm. */
+  get #surges(): boolean {
+    return !Number.isNaN(this.#sinceMs);
+  }
+
   /** How many calls may run; infinite when nothing is to be found out. */
   get ramp(): number {
     return this.#ramp;
   }
 
-  /** Nothing was wrong in the last window. */
-  rest({ inFlight, tookMs, perSecond }: Calm): void {
+  /**
+   * Nothing was wrong in the last window. It is no calm all the same where calls surge and have become slower, or fewer are
+   * served: what they do must not count as usual before it is known why.
+   *
+   * @param slowedShare The share of its calls that took longer than such calls usually take.
+   */
+  rest({ inFlight, tookMs, perSecond }: Calm, slowedShare = 0): void {
+    const fewer = perSecond < steadyShare * this.#calm.perSecond;
+    if (this.#rested && this.#surges && (fewer || slowedShare > leastSlowed)) return;
     this.#holdsSinceMs = Number.NaN;
     this.#calm.inFlight = inFlight;
     this.#calm.tookMs = tookMs;
@@ -94,14 +113,16 @@ export class SlowStart {
   forget(): void {
     this.#sinceMs = Number.NaN;
     this.#ramp = Number.POSITIVE_INFINITY;
+    this.#pilesAt = undefined;
   }
 
   /**
-   * A call has ended. Returns the calls that end per second when a surge is found to fill a queue.
+   * A call has ended. Returns the calls that are served per second when a surge is found to fill a queue.
    *
    * @param demand Calls that run or wait for a slot.
+   * @param served It was served in time.
    */
-  record(nowMs: number, tookMs: number, demand: number): number | undefined {
+  record(nowMs: number, tookMs: number, demand: number, served = true): number | undefined {
     const calm = this.#calm;
     // Before the first calm, the fastest call stands for the usual time.
     if (!this.#rested) calm.tookMs = Math.min(calm.tookMs, tookMs);
@@ -111,40 +132,42 @@ export class SlowStart {
     }
     if (demand <= 2 * calm.inFlight) {
       this.#sinceMs = Number.NaN;
+      this.#pilesAt = undefined;
       return undefined;
     }
-    if (Number.isNaN(this.#sinceMs)) {
+    if (!this.#surges) {
       this.#begin(nowMs, demand);
       return undefined;
     }
     this.#ended += 1;
+    if (served) this.#served += 1;
     const spanMs = nowMs - this.#sinceMs;
     const neededMs = Math.max(shortestMs, 2 * calm.tookMs);
-    if (spanMs <= neededMs / 2) this.#endedEarly = this.#ended;
-    if (this.#ended < enoughCalls || spanMs < neededMs) return undefined;
-    return this.#judge(nowMs, demand, spanMs, neededMs);
+    if (spanMs <= neededMs / 2) this.#servedEarly = this.#served;
+    if (this.#ended >= enoughCalls && spanMs >= neededMs) {
+      this.#judge(nowMs, demand, spanMs, neededMs);
+    }
+    return this.#pilesAt;
   }
 
-  #judge(nowMs: number, demand: number, spanMs: number, neededMs: number): number | undefined {
+  #judge(nowMs: number, demand: number, spanMs: number, neededMs: number): void {
     const came = this.#ended + demand - this.#demandThen;
-    const perSecond = (this.#ended * 1000) / spanMs;
-    const earlyPerSecond = (this.#endedEarly * 2000) / neededMs;
-    const piling = came >= 1.5 * this.#ended && perSecond >= 0.9 * this.#calm.perSecond;
+    const perSecond = (this.#served * 1000) / spanMs;
+    const earlyPerSecond = (this.#servedEarly * 2000) / neededMs;
+    const piling = came >= 1.5 * this.#served && perSecond >= steadyShare * this.#calm.perSecond;
     const quickens = perSecond > steadyRatio * earlyPerSecond;
     this.#begin(nowMs, demand);
-    if (piling && !quickens) {
-      this.#ramp = Number.POSITIVE_INFINITY;
-      return perSecond;
-    }
+    this.#pilesAt = piling && !quickens ? perSecond : undefined;
+    if (this.#pilesAt !== undefined) this.#ramp = Number.POSITIVE_INFINITY;
     // Where calls end faster and faster, the ramp grows by itself. Where they are just slower, it has to grow here.
     if (!piling) this.#ramp *= 2;
-    return undefined;
   }
 
   #begin(nowMs: number, demand: number): void {
     this.#sinceMs = nowMs;
     this.#demandThen = demand;
     this.#ended = 0;
-    this.#endedEarly = 0;
+    this.#served = 0;
+    this.#servedEarly = 0;
   }
 }

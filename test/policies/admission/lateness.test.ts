@@ -51,6 +51,18 @@ describe("lateness", () => {
     expect(late()).toBe(false);
   });
 
+  it("tells which share of the calls took longer than half as long again as usual for their method", () => {
+    const { made, calls } = lateness();
+    calls(64, 20, 2_000);
+    calls(64, 1_000, 5_000, { method: "poll" });
+    expect(made.takeSlowed()).toBe(0);
+    calls(10, 30, 2_000);
+    calls(20, 1_400, 5_000, { method: "poll" });
+    calls(10, 31, 2_000);
+    expect(made.takeSlowed()).toBe(0.25);
+    expect(made.takeSlowed()).toBe(0);
+  });
+
   it("is not impressed by callers that give less time than calls need", () => {
     const { made, calls, late } = lateness();
     calls(64, 20, 2_000);

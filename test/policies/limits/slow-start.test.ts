@@ -115,6 +115,46 @@ describe("a surge", () => {
     expect(surge.record(401, 100, 900)).toBeUndefined();
   });
 
+  it("is a queue, too, where most calls end because they have run out of time", () => {
+    const surge = rested();
+    surge.record(0, 100, 100);
+    // Two in a hundred milliseconds are served, and eight give up.
+    const said = many(100, 0, 1_000).map((ms, call) => surge.record(ms, 100, 100, call % 5 === 0));
+    expect(said.at(-1)).toBeUndefined();
+    const busy = new SlowStart(8);
+    busy.rest({ ...calm, perSecond: 20 });
+    busy.record(0, 100, 100);
+    const then = many(100, 0, 1_000).map((ms, call) => busy.record(ms, 100, 100, call % 5 === 0));
+    expect(then.at(-1)).toBeCloseTo(20, -1);
+  });
+
+  it("goes on to say at which rate calls are served, until it is judged again", () => {
+    const surge = rested();
+    surge.record(0, 100, 100);
+    const said = many(20, 0, 40).map((ms, call) => surge.record(ms, 100, 100 + 10 * call));
+    expect(said.slice(-2)).toEqual([undefined, 500]);
+    expect(surge.record(42, 100, 300)).toBe(500);
+    expect(
+      many(20, 42, 82)
+        .map((ms) => surge.record(ms, 100, 290))
+        .at(-1),
+    ).toBeUndefined();
+  });
+
+  it("is no calm while its calls take longer than usual", () => {
+    const rampWith = (slowedShare: number) => {
+      const surge = rested();
+      surge.record(0, 100, 100);
+      surge.rest({ inFlight: 100, tookMs: 40, perSecond: 500 }, slowedShare);
+      return surge.ramp;
+    };
+    expect([rampWith(0.25), rampWith(0.26)]).toEqual([200, 32]);
+    // Without a surge, slower calls are how things are now.
+    const slower = rested();
+    slower.rest({ inFlight: 20, tookMs: 40, perSecond: 250 }, 1);
+    expect(slower.ramp).toBe(40);
+  });
+
   it("is forgotten when it is over", () => {
     const surge = rested();
     for (let call = 0; call < 20; call += 1) surge.record(call * 2, 20, 100 + call * 9);
