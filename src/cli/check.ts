@@ -4,10 +4,10 @@ import { type Finding, findingsIn, findingsInSchema } from "../config/findings.j
 import type { LintSurroundings } from "../config/lints.js";
 import { schemaSource } from "../config/schema-source.js";
 import { documentOf } from "../config/text.js";
-import { InvalidOptionError } from "../core/options.js";
 import { methodRegistry } from "../policies/idempotency/client-registry.js";
 import { checkUsage } from "./check-usage.js";
-import { CommandError, readArguments, type Terminal, UsageError } from "./terminal.js";
+import { type GivenSchema, givenSchema, schemaFlags } from "./given-schema.js";
+import { readArguments, refusing, type Terminal, UsageError } from "./terminal.js";
 
 const text = { type: "string" } as const;
 
@@ -17,40 +17,41 @@ const text = { type: "string" } as const;
  * @returns the exit code: 1 where something was found.
  * @throws CommandError for wrong arguments, and for a file that cannot be read.
  */
-export function check(args: readonly string[], terminal: Terminal): number {
+export async function check(args: readonly string[], terminal: Terminal): Promise<number> {
   const { values, positionals } = readArguments(args, {
     format: text,
     "service-config": text,
-    descriptors: text,
+    ...schemaFlags,
   });
   if (values.help === true) {
     terminal.stdout.write(checkUsage);
     return 0;
   }
-  const { format = "text", descriptors } = values;
+  const { format = "text" } = values;
   if (format !== "text" && format !== "json") throw new UsageError("--format is text or json");
-  if (positionals.length === 0 && descriptors === undefined) {
+  const schema = await givenSchema(values);
+  if (positionals.length === 0 && schema === undefined) {
     throw new UsageError("check takes the path of a file");
   }
   const serviceConfig = serviceConfigIn(values["service-config"]);
-  const { around, inSchema } = withSchema(descriptors, { serviceConfig });
+  const { around, inSchema } = withSchema(schema, { serviceConfig });
   const inFiles = positionals.flatMap((file) =>
     refusing(file, () => findingsIn(readFileSync(file, "utf8"), file, around)),
   );
   const findings = [...inSchema, ...inFiles];
-  const files = positionals.length + (descriptors === undefined ? 0 : 1);
+  const files = positionals.length + (schema === undefined ? 0 : 1);
   terminal.stdout.write(format === "json" ? asJson(findings) : asText(findings, files));
   return findings.length === 0 ? 0 : 1;
 }
 
 /** What the schemas say, and what is to be said of that. A schema with errors says nothing of policies. */
 function withSchema(
-  file: string | undefined,
+  schema: GivenSchema | undefined,
   around: LintSurroundings,
 ): { readonly around: LintSurroundings; readonly inSchema: readonly Finding[] } {
-  if (file === undefined) return { around, inSchema: [] };
-  return refusing(file, () => {
-    const bytes = readFileSync(file);
+  if (schema === undefined) return { around, inSchema: [] };
+  const { bytes } = schema;
+  return refusing(schema.name, () => {
     const known = { ...around, registry: methodRegistry(bytes) };
     const inSchema = findingsInSchema(bytes, known);
     if (inSchema.some(({ severity }) => severity === "error")) return { around: known, inSchema };
@@ -61,16 +62,6 @@ function withSchema(
 function serviceConfigIn(file: string | undefined): unknown {
   if (file === undefined) return undefined;
   return refusing(file, () => documentOf(readFileSync(file, "utf8"), file).value ?? {});
-}
-
-/** What is read of a file. One that cannot be read ends the command. */
-function refusing<T>(file: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CommandError(2, error instanceof InvalidOptionError ? why : `${file}: ${why}`);
-  }
 }
 
 function asJson(findings: readonly Finding[]): string {

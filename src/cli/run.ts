@@ -1,5 +1,6 @@
 import { checkUsage } from "./check-usage.js";
 import { flag, flagUsage } from "./flag.js";
+import { initUsage } from "./init-usage.js";
 import { type OpenRedis, openRedis } from "./redis-connection.js";
 import { simulateUsage } from "./simulate-usage.js";
 import { CommandError, type Terminal, UsageError } from "./terminal.js";
@@ -8,7 +9,8 @@ import { view, viewUsage } from "./view.js";
 const usage = `${viewUsage}
 ${flagUsage}
 ${simulateUsage}
-${checkUsage}`;
+${checkUsage}
+${initUsage}`;
 
 /**
  * Runs the program until its command is done.
@@ -43,7 +45,13 @@ export async function run(
       case "check": {
         shown = checkUsage;
         const { check } = await import("./check.js");
-        return check(rest, terminal);
+        return await check(rest, terminal);
+      }
+      case "init": {
+        shown = initUsage;
+        const { init } = await import("./init.js");
+        await init(rest, terminal);
+        return 0;
       }
       case "-h":
       case "--help":

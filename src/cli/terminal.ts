@@ -1,4 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { InvalidOptionError } from "../core/options.js";
 
 /** What the program uses of its process. */
 export interface Terminal {
@@ -52,5 +53,16 @@ export function readArguments<const O extends NonNullable<ParseArgsConfig["optio
   } catch (error) {
     const [reason = ""] = error instanceof Error ? error.message.split(/[.\n]/, 1) : [];
     throw new UsageError(reason.charAt(0).toLowerCase() + reason.slice(1));
+  }
+}
+
+/** What `read` gets of a file or a server. What cannot be read ends the command. */
+export function refusing<T>(name: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof CommandError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CommandError(2, error instanceof InvalidOptionError ? why : `${name}: ${why}`);
   }
 }

@@ -67,10 +67,13 @@ function warningsOf(
   found: MappedPolicies,
   around: LintSurroundings,
 ): readonly Finding[] {
-  return lintsOf(found, around).map(({ rule, path, message }) => {
+  return lintsOf(found, around).map(({ rule, path, message, suggestion }): Finding => {
     const position = document.positionOf(path);
     const file = document.name;
-    return { severity: "warning", rule, file, ...position, path: pathText(path), message };
+    // A policy for a method that nobody has acts on nothing, which nobody wants.
+    const severity = rule === "unknown-method" ? "error" : "warning";
+    const finding = { severity, rule, file, ...position, path: pathText(path), message } as const;
+    return suggestion === undefined ? finding : { ...finding, suggestion };
   });
 }
 

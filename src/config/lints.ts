@@ -1,4 +1,5 @@
 import { JsonFields } from "../core/json-fields.js";
+import { nearest } from "../core/nearest.js";
 import { layClient, layOver, type OptionData, type PolicySet } from "../pipeline/policy-set.js";
 import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
@@ -14,6 +15,7 @@ export const lintRules = [
   "idempotent-against-schema",
   "hedge-never-made",
   "service-config-retries",
+  "unknown-method",
 ] as const;
 
 export type LintRule = (typeof lintRules)[number];
@@ -23,6 +25,8 @@ export interface Lint {
   readonly rule: LintRule;
   readonly path: DocumentPath;
   readonly message: string;
+  /** The name that was probably meant. */
+  readonly suggestion?: string | undefined;
 }
 
 /** What lints may know beside the document. */
@@ -60,7 +64,45 @@ export function lintsOf(found: MappedPolicies, around: LintSurroundings = {}): r
     ofIdempotency(scope, report, around.registry);
     if (around.serviceConfig !== undefined) ofServiceConfig(scope, report, around.serviceConfig);
   }
-  return [...lints.values()];
+  const unknown = around.registry === undefined ? [] : unknownMethods(found, around.registry);
+  return [...lints.values(), ...unknown];
+}
+
+/**
+ * Names of services and methods that the schemas do not have. A service of another name than all that are known may be that of
+ * somebody else; only one that is nearly the name of a known one is told.
+ */
+function unknownMethods(
+  { methods, server, places }: MappedPolicies,
+  { services }: MethodRegistry,
+): readonly Lint[] {
+  const given = [
+    ...Object.keys(methods).map((name) => ["client.methods", name] as const),
+    ...keysOf(server, "priority", "methodDefaults"),
+    ...keysOf(server, "idempotency", "methods"),
+  ];
+  return given.flatMap(([option, name]) => {
+    const path = places.get(`${option}["${name}"]`) ?? [];
+    const [service = "", method] = name.split("/");
+    const known = services.get(service);
+    const rule = "unknown-method";
+    if (known === undefined) {
+      const suggestion = nearest(service, [...services.keys()]);
+      const message = `${name}: the schemas have no such service`;
+      return suggestion === undefined ? [] : [{ rule, path, message, suggestion }];
+    }
+    if (method === undefined || known.has(method)) return [];
+    const all = [...known];
+    const message = `${name}: no such method; ${service} has ${all.join(", ")}`;
+    return [{ rule, path, message, suggestion: nearest(method, all) }];
+  });
+}
+
+/** The names of methods by which an option of the server is given. */
+function keysOf(server: OptionData, policy: string, option: string) {
+  const named = policyIn(server, policy)?.[option];
+  const names = typeof named === "object" && named !== null ? Object.keys(named) : [];
+  return names.map((name) => [`server.${policy}.${option}`, name] as const);
 }
 
 /** @param options The options that make it unwise. It is told at the first that the document has. */

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { problemText } from "../../src/config/document.js";
 import { findingsIn } from "../../src/config/findings.js";
 import { type LintRule, type LintSurroundings, lintRules } from "../../src/config/lints.js";
 import { methodRegistry } from "../../src/policies/idempotency/client-registry.js";
@@ -80,11 +81,19 @@ const cases: readonly Case[] = [
     wise: "methods:\n  - name: a.C/Get\n    retry: { maxAttempts: 3 }\nclient: { retryOff: true }",
     around: { serviceConfig },
   },
+  {
+    rule: "unknown-method",
+    unwise: "methods:\n  - name: a.B/Gett\n    retryOff: true",
+    at: "2 methods[0]",
+    wise: "methods:\n  - name: a.B/Get\n    retryOff: true\n  - name: other.Service/Get\n    retryOff: true",
+    around: { registry },
+  },
 ];
 
 describe("a lint", () => {
   it.each(cases)("finds $rule, where it is written", ({ rule, unwise, at, around }) => {
-    expect(found(unwise, around)).toEqual([`warning ${rule} ${at}`]);
+    const severity = rule === "unknown-method" ? "error" : "warning";
+    expect(found(unwise, around)).toEqual([`${severity} ${rule} ${at}`]);
   });
 
   it.each(cases)("finds no $rule where there is none", ({ wise, around }) => {
@@ -96,6 +105,23 @@ describe("a lint", () => {
 
     expect(cases.map((each) => each.rule)).toContain(rule);
     expect(page).toContain(`## ${rule}\n`);
+  });
+
+  it("says which method or service was probably meant, of clients and of servers", () => {
+    const text = `methods:
+  - name: a.B/Puut
+    retryOff: true
+  - name: a.Bee/*
+    retryOff: true
+server:
+  priority:
+    methodDefaults: { a.B/Gte: low }`;
+
+    expect(findingsIn(text, "p.yaml", { registry }).map(problemText)).toEqual([
+      "p.yaml:2:5 methods[0] a.B/Puut: no such method; a.B has Get, Put (did you mean Put?)",
+      "p.yaml:4:5 methods[1] a.Bee: the schemas have no such service (did you mean a.B?)",
+      'p.yaml:8:23 server.priority.methodDefaults["a.B/Gte"] a.B/Gte: no such method; a.B has Get, Put (did you mean Get?)',
+    ]);
   });
 
   it("is told once for all methods that inherit it", () => {

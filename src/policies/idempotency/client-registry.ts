@@ -26,6 +26,11 @@ export class MethodRegistry {
     return this.#levels.get(path.startsWith("/") ? path.slice(1) : path) ?? "unknown";
   }
 
+  /** @internal The methods of each service whose schema was given. */
+  get services(): ReadonlyMap<string, ReadonlySet<string>> {
+    return this.#services;
+  }
+
   /**
    * Refuses a method that its service does not have, as far as the service is known.
    *
