@@ -7,15 +7,17 @@ export const schemaUsage = `  --descriptors <file>      a serialized FileDescrip
 `;
 
 export const checkUsage = `Usage: grpc-weir check [<file>...] [options]
+       grpc-weir check --diff <old file> <new file> [--format text|json]
 
 Checks documents of policies: what a weir would refuse, and what is legal and unwise.
 
 Options:
   --format text|json        how findings are printed (default text)
   --service-config <file>   a gRPC service config that clients are given: finds retries in both
-${schemaUsage}  --help                    shows this
+${schemaUsage}  --diff                    says what the second file changes, and what that does
+  --help                    shows this
 
 With schemas, the policies in them are checked too, and documents are compared with them.
 
-The exit code is 0 where nothing was found, 1 where something was, and 2 for wrong arguments.
+The exit code is 0 where nothing was found or changes, 1 where something was, and 2 for wrong arguments.
 `;

@@ -1,8 +1,10 @@
 import { readFileSync } from "node:fs";
+import { changesBetween, changeText } from "../config/changes.js";
 import { problemText } from "../config/document.js";
 import { type Finding, findingsIn, findingsInSchema } from "../config/findings.js";
 import type { LintSurroundings } from "../config/lints.js";
 import { schemaSource } from "../config/schema-source.js";
+import { fileSource } from "../config/source.js";
 import { documentOf } from "../config/text.js";
 import { methodRegistry } from "../policies/idempotency/client-registry.js";
 import { checkUsage } from "./check-usage.js";
@@ -22,6 +24,7 @@ export async function check(args: readonly string[], terminal: Terminal): Promis
     format: text,
     "service-config": text,
     ...schemaFlags,
+    diff: { type: "boolean" },
   });
   if (values.help === true) {
     terminal.stdout.write(checkUsage);
@@ -29,6 +32,7 @@ export async function check(args: readonly string[], terminal: Terminal): Promis
   }
   const { format = "text" } = values;
   if (format !== "text" && format !== "json") throw new UsageError("--format is text or json");
+  if (values.diff === true) return compare(positionals, format, terminal);
   const schema = await givenSchema(values);
   if (positionals.length === 0 && schema === undefined) {
     throw new UsageError("check takes the path of a file");
@@ -42,6 +46,29 @@ export async function check(args: readonly string[], terminal: Terminal): Promis
   const files = positionals.length + (schema === undefined ? 0 : 1);
   terminal.stdout.write(format === "json" ? asJson(findings) : asText(findings, files));
   return findings.length === 0 ? 0 : 1;
+}
+
+/** Says what the second document changes. @returns the exit code: 1 where it changes something. */
+function compare(
+  files: readonly string[],
+  format: "text" | "json",
+  terminal: Pick<Terminal, "stdout">,
+): number {
+  const [old, now, another] = files;
+  if (old === undefined || now === undefined || another !== undefined) {
+    throw new UsageError("--diff takes two files: the old one and the new one");
+  }
+  const read = (file: string) => refusing(file, () => fileSource(file).read());
+  const changes = changesBetween(read(old), read(now));
+  const lines = changes.map((change) => `${changeText(change)}\n`);
+  terminal.stdout.write(
+    format === "json"
+      ? `${JSON.stringify({ changes }, undefined, 2)}\n`
+      : lines.length === 0
+        ? "nothing changes\n"
+        : lines.join(""),
+  );
+  return changes.length === 0 ? 0 : 1;
 }
 
 /** What the schemas say, and what is to be said of that. A schema with errors says nothing of policies. */

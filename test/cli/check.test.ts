@@ -40,6 +40,29 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("grpc-weir check", () => {
+  it("says what another document changes, for people and for programs", async () => {
+    const files = [fileOf("good.yaml"), fileOf("unwise.json")];
+    const { code, stdout } = await runWith("--diff", ...files);
+
+    expect(stdout.replaceAll(`${folder}/`, "")).toBe(
+      `unwise.json:1 client.retry.idempotent: not given → true. It may run twice: attempts that a handler may have seen are retried
+good.yaml:2 client.retry.maxAttempts: 2 → not given
+`,
+    );
+    expect(code).toBe(1);
+    const json = await runWith("--diff", ...files, "--format", "json");
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      changes: [{ option: "client.retry.idempotent", after: true }, { before: 2 }],
+    });
+  });
+
+  it("says that nothing changes", async () => {
+    const { code, stdout } = await runWith("--diff", fileOf("good.yaml"), fileOf("good.yaml"));
+
+    expect(stdout).toBe("nothing changes\n");
+    expect(code).toBe(0);
+  });
+
   it("ends with 0 where nothing is found", async () => {
     const { code, stdout } = await runWith(fileOf("good.yaml"));
 
@@ -118,6 +141,8 @@ message M {}
 
   it.each([
     [[], "check takes the path of a file"],
+    [["--diff", "a.yaml"], "--diff takes two files"],
+    [["--diff", "a.yaml", "b.yaml"], "a.yaml"],
     [["good.yaml", "--format", "xml"], "--format is text or json"],
     [["missing.yaml"], "missing.yaml: ENOENT"],
     [
