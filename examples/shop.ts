@@ -56,8 +56,3 @@ export function answer<Response>(
     start((error, response) => (error === null ? resolve(response) : reject(error)));
   });
 }
-
-/** Narrows what a call was rejected with. */
-export function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && "code" in error && "metadata" in error;
-}

@@ -1,7 +1,7 @@
 // A server that can bear ten calls at once gets forty, of four priorities.
 import { Metadata, status } from "@grpc/grpc-js";
-import { createWeir, type Priority, rejectionOf } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError, type Priority, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 import { learnt, limitOf, patient, pressedBy, withLatencyTarget, withStreams } from "./limits.js";
 
 const weir = createWeir();

@@ -1,8 +1,8 @@
 // A server that breaks and recovers, behind a breaker.
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
-import { createWeir, rejectionOf } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 let broken = true;
 let reached = 0;

@@ -1,8 +1,8 @@
 // A slow target may tie up four calls of this process, and no more; and reports may not tie up all of what is shared.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
-import { createWeir, type Priority, rejectionOf } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError, type Priority, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 let running = 0;
 let most = 0;

@@ -1,10 +1,10 @@
 // Long watches take all streams of a connection; calls that ride another one do not notice.
 import { credentials, Metadata, status } from "@grpc/grpc-js";
 // #region imports
-import { createWeir } from "grpc-weir";
+import { createWeir, isServiceError } from "grpc-weir";
 import { partitionedChannel } from "grpc-weir/client";
 // #endregion
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 const server = await startInventory(
   {

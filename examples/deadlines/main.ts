@@ -2,13 +2,13 @@
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server, status } from "@grpc/grpc-js";
-import { createWeir, currentCall, rejectionOf } from "grpc-weir";
+import { createWeir, currentCall, isServiceError, rejectionOf } from "grpc-weir";
 import {
   OrdersServiceClient,
   type OrdersServiceServer,
   OrdersServiceService,
 } from "../gen/demo/shop/v1/orders.js";
-import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
+import { answer, inventoryClient, listen, startInventory } from "../shop.js";
 
 const weir = createWeir();
 const request = { orderId: "order-1", sku: "boots", quantity: 1 };

@@ -8,9 +8,9 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
-import { createWeir, currentCall, type HealthStatus, rejectionOf } from "grpc-weir";
+import { createWeir, currentCall, type HealthStatus, isServiceError, rejectionOf } from "grpc-weir";
 import { InventoryServiceClient, InventoryServiceService } from "../gen/demo/shop/v1/inventory.js";
-import { answer, type InventoryHandlers, isServiceError } from "../shop.js";
+import { answer, type InventoryHandlers } from "../shop.js";
 
 const weir = createWeir();
 const server = new Server(weir.server({ admission: { limit: 3, maxWaitMs: 2_000 } }));

@@ -1,8 +1,8 @@
 // The same calls over the same bad network, once as they are and once with policies.
 import { status } from "@grpc/grpc-js";
-import { createWeir } from "grpc-weir";
+import { createWeir, isServiceError } from "grpc-weir";
 import { seededRandom } from "grpc-weir/testing";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 // Whoever runs the process says so; here the program does, before it builds what injects.
 Object.assign(process.env, { GRPC_WEIR_FAULTS: "1" });

@@ -5,12 +5,12 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Server, type ServerOptions, type ServiceDefinition } from "@grpc/grpc-js";
 // #region imports
-import { createWeir, currentCall, type FlagSource, staticFlags } from "grpc-weir";
+import { createWeir, currentCall, type FlagSource, isServiceError, staticFlags } from "grpc-weir";
 import { fromIoredis, redisFlags } from "grpc-weir/redis";
 import { Redis } from "ioredis";
 // #endregion
 import { startRedis } from "../idempotency/redis.js";
-import { answer, isServiceError, listen } from "../shop.js";
+import { answer, listen } from "../shop.js";
 import { providerWith, withOpenFeature } from "./open-feature.js";
 import {
   type Items,

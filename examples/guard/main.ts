@@ -1,8 +1,8 @@
 // A service with two databases, one of which hangs: that sinks its own partition, and nothing else.
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
-import { createWeir, rejectionOf } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 import { Pool } from "./pool.js";
 
 const orders = new Pool(4);

@@ -1,13 +1,13 @@
 // Two servers in processes of their own, which share a Redis, and clients that have bad luck.
 import { credentials, Metadata, status } from "@grpc/grpc-js";
-import { createWeir, rejectionOf } from "grpc-weir";
+import { createWeir, isServiceError, rejectionOf } from "grpc-weir";
 import { Redis } from "ioredis";
 import {
   InventoryServiceClient,
   type ReserveRequest,
   type ReserveResponse,
 } from "../gen/demo/shop/v1/inventory.js";
-import { isServiceError } from "../shop.js";
+
 import { startRedis } from "./redis.js";
 import { ServerProcess } from "./server-process.js";
 

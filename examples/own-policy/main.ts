@@ -1,7 +1,7 @@
 // A policy of one's own in the pipeline.
 import { status } from "@grpc/grpc-js";
-import { createWeir } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 import { checked } from "./checked.js";
 import { tenant, tenants } from "./tenants.js";
 

@@ -2,7 +2,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, Server } from "@grpc/grpc-js";
 // #region imports
-import { createWeir, currentCall, prioritized, rejectionOf, withPriority } from "grpc-weir";
+import {
+  createWeir,
+  currentCall,
+  isServiceError,
+  prioritized,
+  rejectionOf,
+  withPriority,
+} from "grpc-weir";
 import { googleCriticality } from "grpc-weir/server";
 // #endregion
 import {
@@ -10,7 +17,7 @@ import {
   type OrdersServiceServer,
   OrdersServiceService,
 } from "../gen/demo/shop/v1/orders.js";
-import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
+import { answer, inventoryClient, listen, startInventory } from "../shop.js";
 
 const weir = createWeir();
 const gatewayToken = "known to the gateway only";

@@ -1,9 +1,9 @@
 // Two services, a call with a priority, its trace, a refused call, and the hand on the policies.
 import { credentials, Metadata, status } from "@grpc/grpc-js";
-import { priorityKey, rejectionOf } from "grpc-weir";
+import { isServiceError, priorityKey, rejectionOf } from "grpc-weir";
 import type { GetStockResponse } from "../gen/demo/shop/v1/inventory.js";
 import { OrdersServiceClient, type PlaceOrderResponse } from "../gen/demo/shop/v1/orders.js";
-import { answer, inventoryClient, isServiceError, listen, startInventory } from "../shop.js";
+import { answer, inventoryClient, listen, startInventory } from "../shop.js";
 import { connectInventory, weir } from "./client.js";
 import { ordersServer } from "./server.js";
 import { clientOptions, serverOptions } from "./standalone.js";

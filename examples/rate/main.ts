@@ -1,8 +1,8 @@
 // A server gives each tenant a quota; a client keeps to its own rate and spreads its calls over the time.
 import { Metadata, status } from "@grpc/grpc-js";
-import { createWeir, rejectionOf } from "grpc-weir";
+import { createWeir, isServiceError, rejectionOf } from "grpc-weir";
 import type { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 const weir = createWeir();
 // #region quota

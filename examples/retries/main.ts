@@ -1,11 +1,11 @@
 // Which failures are retried: a server fails as it is told to, and the client's decisions are printed.
 import { Metadata, status } from "@grpc/grpc-js";
 // #region imports
-import { createWeir, type DecisionEvent } from "grpc-weir";
+import { createWeir, type DecisionEvent, isServiceError } from "grpc-weir";
 import { methodRegistry } from "grpc-weir/client";
 // #endregion
 import type { ReserveResponse } from "../gen/demo/shop/v1/inventory.js";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 import { judgedStock } from "./judgement.js";
 import { resumedStock } from "./resume.js";
 import { configuredPolicy } from "./service-config.js";

@@ -1,19 +1,13 @@
 // Two servers share the quota of a tenant over one Redis, and go on with half of it each while that Redis is away. Two clients
 // share their retry budget and the answers that stand in for failed calls.
 import { status } from "@grpc/grpc-js";
-import { createWeir, type DecisionEvent } from "grpc-weir";
+import { createWeir, type DecisionEvent, isServiceError } from "grpc-weir";
 import { staleCache } from "grpc-weir/client";
 import { fromIoredis, redisAnswerCache, redisQuotaStore, redisRetryBudgets } from "grpc-weir/redis";
 import { Redis } from "ioredis";
 import type { GetStockResponse, InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { startRedis } from "../idempotency/redis.js";
-import {
-  answer,
-  inventoryClient,
-  isServiceError,
-  type Listening,
-  startInventory,
-} from "../shop.js";
+import { answer, inventoryClient, type Listening, startInventory } from "../shop.js";
 
 const started = await startRedis();
 if (started === undefined) {

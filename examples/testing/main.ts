@@ -1,7 +1,7 @@
 // A client's policies under a virtual clock, and the conformance of an interceptor of one's own.
 import assert from "node:assert/strict";
 import { InterceptingCall, type Interceptor, status } from "@grpc/grpc-js";
-import { createWeir, type DecisionEvent } from "grpc-weir";
+import { createWeir, type DecisionEvent, isServiceError } from "grpc-weir";
 import { conformance, inMemoryTransport } from "grpc-weir/testing";
 import {
   type GetStockResponse,
@@ -9,7 +9,7 @@ import {
   type InventoryServiceServer,
   InventoryServiceService,
 } from "../gen/demo/shop/v1/inventory.js";
-import { answer, isServiceError } from "../shop.js";
+import { answer } from "../shop.js";
 
 /** An outage of ten minutes, in no time. */
 async function outage(): Promise<string> {

@@ -1,8 +1,8 @@
 // A client that stops sending what would be refused: because the server says so, and because it is refused too often.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
-import { createWeir, type Priority, rejectionOf } from "grpc-weir";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { createWeir, isServiceError, type Priority, rejectionOf } from "grpc-weir";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 const weir = createWeir();
 

@@ -9,11 +9,11 @@ import {
   type ReadableSpan,
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
-import { createWeir } from "grpc-weir";
+import { createWeir, isServiceError } from "grpc-weir";
 import { consoleTree } from "grpc-weir/viewer";
 import type { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { traceContext } from "../incident/trace-context.js";
-import { answer, inventoryClient, isServiceError, startInventory } from "../shop.js";
+import { answer, inventoryClient, startInventory } from "../shop.js";
 
 const exporter = new InMemorySpanExporter();
 const resource = resourceFromAttributes({ "service.name": "shop" });
