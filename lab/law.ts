@@ -24,11 +24,11 @@ export const broken: readonly string[] = [
   "few-calls-all-troubles",
   "tiny-pool-5x",
   "tiny-pool-5x-goes-on",
-  "long-polls-load-2x",
   "load-5x-cpu",
   "load-10x-cpu",
   "load-5x-short-cpu",
   "reload-storm-cpu",
+  "client-ignores-pushback",
   "load-1.1x-pool",
   "tiers-back-slow",
 ];

@@ -38,7 +38,7 @@ const server = await startInventory(
       limit: 20,
       maxQueued: 0,
       thresholds: { low: 0.4 },
-      publish: true, // the default: callers are told what has no prospect
+      publish: true, // callers are told what has no prospect
     },
   }),
 );

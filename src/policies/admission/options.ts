@@ -53,7 +53,11 @@ export interface PoolOptions {
 }
 
 export interface AdmissionOptions extends PoolOptions {
-  /** Loads from which priorities are refused; `false` for none. @defaultValue low 0.70, normal 0.85, high 0.95 */
+  /**
+   * Loads from which priorities are refused; `false` for none.
+   * @defaultValue low 0.70, normal 0.85, high 0.95 where no call may wait (`maxQueued` or `maxWaitMs` is 0), as for streams;
+   *   none where calls wait, because then the queue decides who goes first
+   */
   readonly thresholds?: AdmissionThresholds | false;
   /**
    * Share of the limit, from 0 to 1, by which critical calls may exceed it, rounded up to whole calls.
@@ -75,7 +79,7 @@ export interface AdmissionOptions extends PoolOptions {
   readonly streams?: StreamPoolOptions | "together";
   /**
    * Tells callers which priorities the server has no room for at present (trailer `x-weir-admission`), so that they need not
-   * send them. @defaultValue true
+   * send them. @defaultValue false
    */
   readonly publish?: boolean;
 }
@@ -112,6 +116,8 @@ export interface AdmissionPoolOptions {
 /** Checked, complete and frozen. */
 export interface ResolvedAdmissionOptions extends AdmissionPoolOptions {
   readonly thresholds: ResolvedThresholds | false;
+  /** Whether they hold for pools with a queue, too. */
+  readonly thresholdsWithQueue: boolean;
   /** `undefined`: measured, and nothing is shed by it. */
   readonly pressure:
     | (ResolvedPressureOptions & Required<PressureShedderOptions>)
@@ -131,7 +137,7 @@ export function resolveAdmissionOptions(
   also: readonly string[] = [],
 ): ResolvedAdmissionOptions {
   const options = readOptions(prefix, given, keys, also);
-  const { thresholds = {}, criticalHeadroom = 0.1, publish = true, pressure } = options;
+  const { thresholds = {}, criticalHeadroom = 0.1, publish = false, pressure } = options;
   const { streams = {} } = options;
   if (typeof publish !== "boolean") {
     throw new InvalidOptionError(`${prefix}.publish`, "true or false", publish);
@@ -142,6 +148,7 @@ export function resolveAdmissionOptions(
     thresholds: unlessFalse(`${prefix}.thresholds`, thresholds, (option, given) =>
       resolveThresholds(given, option),
     ),
+    thresholdsWithQueue: options.thresholds !== undefined,
     pressure:
       pressure === undefined
         ? undefined

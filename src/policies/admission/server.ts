@@ -139,17 +139,23 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     const late = (nowMs: number) =>
       this.#calls.isLate(nowMs) || this.#streams?.isLate(nowMs) === true;
     this.#byPressure = pressure ? new PressureShedder(pressure, meter, late) : undefined;
-    const shedders: Shedder[] = [];
-    if (thresholds !== false) shedders.push(new LoadThresholds(thresholds));
-    if (this.#byPressure !== undefined) shedders.push(this.#byPressure);
+    const sheddersOf = ({ maxQueued }: AdmissionPoolOptions): Shedder[] => {
+      // Where calls wait, the queue has room for the better ones by itself.
+      const byLoad = thresholds !== false && (maxQueued === 0 || options.thresholdsWithQueue);
+      return [
+        ...(byLoad ? [new LoadThresholds(thresholds)] : []),
+        ...(this.#byPressure === undefined ? [] : [this.#byPressure]),
+      ];
+    };
     if (options.publish) {
       this.#callLevel = new PublishedLevel();
       this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
     }
-    const parts = { shedders, report, fairness };
+    const parts = { report, fairness };
     const pool = (ofPool: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
       new Admission<InboundCall>(ofPool, clock, random, {
         ...parts,
+        shedders: sheddersOf(ofPool),
         onAnswer: this.#noting(level),
       });
     this.#calls = pool(options, this.#callLevel);

@@ -22,7 +22,8 @@ describe("admission options", () => {
       criticalWaitShare: 2 / 3,
       thresholds: { low: 0.7, normal: 0.85, high: 0.95 },
       criticalHeadroom: 0.1,
-      publish: true,
+      thresholdsWithQueue: false,
+      publish: false,
       queue: {
         order: "priority",
         overflow: "evict-lowest",
@@ -149,4 +150,10 @@ describe("admission options", () => {
       "server.admission.thresholds.low",
     );
   });
+});
+
+it("thresholds hold where calls wait only when they are given", () => {
+  const withQueue = (options: AdmissionOptions) =>
+    resolveAdmissionOptions(options).thresholdsWithQueue;
+  expect([withQueue({}), withQueue({ thresholds: {} })]).toEqual([false, true]);
 });

@@ -15,7 +15,7 @@ const said = ({ trailers }: Ended) => trailers.get(admissionKey);
 async function scarce(pool: { limit: number; maxQueued: number; maxWaitMs: number }) {
   const made = await scene({
     client: { retry: false, breaker: false },
-    server: { admission: { ...pool, thresholds: false, streams: pool } },
+    server: { admission: { ...pool, thresholds: false, publish: true, streams: pool } },
     handlers: handlers((_call, answer) => clock.schedule(40, answer)),
   });
   const { clock, start, weir, link } = made;
@@ -78,7 +78,7 @@ describe("while a level is told", () => {
   /** A quota behind admission refuses every call; those that wait for admission in vain have a level told. */
   async function behind(before: (clock: VirtualClock) => ServerInterceptor[], weirServer: boolean) {
     const clock = new VirtualClock();
-    const pool = { limit: 2, maxQueued: 0, thresholds: false } as const;
+    const pool = { limit: 2, maxQueued: 0, thresholds: false, publish: true } as const;
     const quota = server.quota({ clock, ratePerSecond: 0.001, burst: 30 });
     const made = await scene({
       clock,
@@ -143,7 +143,7 @@ describe("the level", () => {
           maxWaitMs: 10_000,
           maxQueued: 1_000,
         },
-        admission: { limit: 10, maxQueued: 0 },
+        admission: { limit: 10, maxQueued: 0, publish: true },
       },
       handlers: handlers((_call, answer) => made.clock.schedule(200, answer)),
     });

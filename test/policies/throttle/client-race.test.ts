@@ -30,6 +30,7 @@ async function world(seed: number): Promise<ReadonlySet<string>> {
         limit: pick(3, 6),
         maxQueued: pick(0, 4),
         maxWaitMs: 20,
+        publish: true,
         streams: pick("together", { limit: 3, maxQueued: 0 }),
       },
     },
