@@ -8,7 +8,7 @@ setFlagsFromString("--expose-gc");
 const collect: () => void = runInNewContext("gc");
 
 const options = {
-  timeoutMs: 60_000,
+  timeouts: { totalMs: 60_000 },
   breaker: {},
   bulkhead: { maxConcurrent: 1_000_000 },
   retry: {},

@@ -37,7 +37,7 @@ const window = {
 } as const;
 
 const allTogether = {
-  timeoutMs: longMs,
+  timeouts: { totalMs: longMs },
   breaker: {},
   bulkhead: { maxConcurrent: 1_000, maxQueued: 1_000 },
   retry: {},
@@ -105,8 +105,8 @@ export const scenes: readonly Scene[] = [
     lacks: "opossum's comes with its breaker, and gives the work no signal.",
     concurrent: 10,
     contestants: [
-      weirGuard({ timeoutMs: longMs }),
-      weirGuardWithSignal({ timeoutMs: longMs }),
+      weirGuard({ timeouts: { totalMs: longMs } }),
+      weirGuardWithSignal({ timeouts: { totalMs: longMs } }),
       cockatiel(parts.timeout(longMs)),
       opossum({ ...window, timeout: longMs }),
     ],

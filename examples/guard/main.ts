@@ -11,12 +11,12 @@ const weir = createWeir();
 
 // #region guards
 const ordersDb = weir.guard("orders-db", {
-  timeoutMs: 100,
+  timeouts: { totalMs: 100 },
   bulkhead: { maxConcurrent: 4, maxQueued: 2, maxWaitMs: 20 },
   breaker: { consecutiveFailures: 3, openMs: 250, probes: 2 },
 });
 const stockDb = weir.guard("stock-db", {
-  timeoutMs: 100,
+  timeouts: { totalMs: 100 },
   bulkhead: { maxConcurrent: 4 },
   breaker: { countError: (error) => !(error instanceof RangeError) }, // a bad request is not its fault
   retry: { maxAttempts: 2, backoff: { baseMs: 10 } }, // reads may run twice
@@ -49,7 +49,7 @@ const server = await startInventory(
 
 // #region fallback
 const prices = weir.guard("prices", {
-  timeoutMs: 50,
+  timeouts: { totalMs: 50 },
   fallback: { answer: () => ({ cents: 1_995, stale: true }) },
 });
 /** The signal ends the request when the time is up, or when nobody waits for the answer any more. */

@@ -24,7 +24,7 @@ const weir = createWeir();
 
 export function pricesAfter(fetchPrice: (sku: string, signal: AbortSignal) => Promise<number>) {
   const prices = weir.guard("prices", {
-    timeoutMs: 200, // aborts the signal, too
+    timeouts: { totalMs: 200 }, // aborts the signal, too
     breaker: { failureRate: 0.5, minCalls: 20, windowMs: 10_000, openMs: 250 },
     bulkhead: { maxConcurrent: 10 },
     fallback: { value: 0 },

@@ -9,7 +9,7 @@ const pool = new Pool(4);
 
 // #region guard
 const db = weir.guard("db", {
-  timeoutMs: 500, // for the wait and the query
+  timeouts: { totalMs: 500 }, // for the wait and the query
   bulkhead: { maxConcurrent: 4, maxQueued: 16, maxWaitMs: 200 }, // as many as the pool has connections
   breaker: {}, // while queries fail or hang, callers are told at once
 });

@@ -48,9 +48,9 @@ interface Policies {
   readonly bulkhead: GuardBulkhead | undefined;
   readonly breaker: GuardBreaker | undefined;
   readonly retry: GuardRetry | undefined;
-  /** Of `timeoutMs`. */
+  /** Of `timeouts.totalMs`. */
   readonly timer: GuardTimer | undefined;
-  /** Of `attemptTimeoutMs`. */
+  /** Of `timeouts.attemptMs`. */
   readonly attemptTimer: GuardTimer | undefined;
   /** How many milliseconds before the inbound call's deadline a run ends. */
   readonly marginMs: number;
@@ -243,7 +243,7 @@ export function buildGuard<F>(
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
   const options = readGuardOptions(given, prefix);
-  const { timeoutMs, attemptTimeoutMs, marginMs } = resolveGuardTimeouts(options, prefix);
+  const { totalMs, attemptMs, marginMs } = resolveGuardTimeouts(options, prefix);
   const { report, random, pendingCalls, observed } = environment;
   const clock = new GuardClock(environment.clock);
   const scope = { name, clock, random, report };
@@ -260,8 +260,8 @@ export function buildGuard<F>(
     bulkhead: built("bulkhead", bulkhead, (given, path) => new GuardBulkhead(given, scope, path)),
     breaker: built("breaker", breaker, (given, path) => new GuardBreaker(given, scope, path)),
     retry: built("retry", retry, (given, path) => new GuardRetry(given, scope, path)),
-    timer: timer(timeoutMs),
-    attemptTimer: timer(attemptTimeoutMs),
+    timer: timer(totalMs),
+    attemptTimer: timer(attemptMs),
     marginMs,
   });
   const answers = built(

@@ -60,7 +60,7 @@ export class Guard<F = never> {
    *   ignores its signal. Such work keeps its slot in the bulkhead until it settles;
    * - with the reason of `given.signal` when that is aborted.
    *
-   * @param work Gets a signal that is aborted when the run ends before the work: at `timeoutMs` or `attemptTimeoutMs`,
+   * @param work Gets a signal that is aborted when the run ends before the work: at `timeouts.totalMs` or `timeouts.attemptMs`,
    *   when the inbound call is cancelled or its deadline passes, or by `given.signal`. A function that declares no
    *   parameter is called without one. With `retry` it may be called several times.
    */

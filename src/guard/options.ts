@@ -1,5 +1,5 @@
 import type { Mode } from "../core/control.js";
-import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
+import { durationMs, InvalidOptionError, readOptions, unlessFalse } from "../core/options.js";
 import type { Priority } from "../core/priority.js";
 import type { BreakerOptions } from "../policies/breaker/options.js";
 import type { BulkheadOptions } from "../policies/bulkhead/bulkhead.js";
@@ -47,7 +47,7 @@ export interface GuardRetryOptions {
   readonly backoff?: BackoffOptions;
   /**
    * Whether to retry after this error. It is the error of the function, or a {@link GuardRejectedError} with reason
-   * `WORK_TIMEOUT` where an attempt took longer than `attemptTimeoutMs`. @defaultValue every error but an `AbortError`
+   * `WORK_TIMEOUT` where an attempt took longer than `timeouts.attemptMs`. @defaultValue every error but an `AbortError`
    */
   readonly retryError?: (error: unknown) => boolean;
   /**
@@ -85,23 +85,26 @@ export type GuardFallbackOptions<F> = {
     }
 );
 
+/** Timeouts for the parts of a run, in milliseconds, each from 1 ms to 24 days. They have the names that they have for a call. */
+export interface GuardTimeoutOptions {
+  /** Of one attempt, without its wait in the queue. Up to `totalMs`. @defaultValue no bound of its own */
+  readonly attemptMs?: number;
+  /**
+   * Of the whole run: queue, attempts and the time between them, without the fallback. With `retry`, more than its
+   * `backoff.baseMs`. @defaultValue no bound but the inbound call's deadline
+   */
+  readonly totalMs?: number;
+}
+
 /** The policies of a guard. A policy that is not named is off. */
 export interface GuardOptions<F = never> {
-  /**
-   * How long a run may take in milliseconds: queue, attempts and the time between them, without the fallback. 1 ms to 24
-   * days; with `retry`, more than its `backoff.baseMs`. @defaultValue no bound but the inbound call's deadline
-   */
-  readonly timeoutMs?: number;
+  /** @defaultValue off */
+  readonly timeouts?: GuardTimeoutOptions | false;
   /**
    * How many milliseconds before the inbound call's deadline a run ends, so that the handler can still answer. A run that
    * begins with less than twice that gets half of the time that is left. 0 to 24 days. @defaultValue 5
    */
   readonly marginMs?: number;
-  /**
-   * How long one attempt may take in milliseconds, without its wait in the queue. 1 ms to `timeoutMs`.
-   * @defaultValue no bound of its own
-   */
-  readonly attemptTimeoutMs?: number;
   /** @defaultValue off */
   readonly bulkhead?: GuardBulkheadOptions | false;
   /** @defaultValue off */
@@ -113,14 +116,19 @@ export interface GuardOptions<F = never> {
 }
 
 const optionNames = [
-  "timeoutMs",
-  "attemptTimeoutMs",
+  "timeouts",
   "marginMs",
   "bulkhead",
   "breaker",
   "retry",
   "fallback",
 ] as const satisfies readonly (keyof GuardOptions)[];
+
+/** Options that had another name once. */
+const renamed = new Map([
+  ["timeoutMs", "called timeouts.totalMs"],
+  ["attemptTimeoutMs", "called timeouts.attemptMs"],
+]);
 
 /** The options of one run. */
 export interface GuardRunOptions {
@@ -142,8 +150,8 @@ export interface GuardRunOptions {
 
 /** The checked options that belong to no policy, in milliseconds. */
 export interface GuardTimeouts {
-  readonly timeoutMs: number | undefined;
-  readonly attemptTimeoutMs: number | undefined;
+  readonly totalMs: number | undefined;
+  readonly attemptMs: number | undefined;
   readonly marginMs: number;
 }
 
@@ -153,7 +161,7 @@ export interface GuardTimeouts {
  * @throws InvalidOptionError for what is no object of options, and for an unknown option.
  */
 export function readGuardOptions<F>(given: GuardOptions<F>, prefix: string): GuardOptions<F> {
-  const policies = Object.entries(readOptions(prefix, given, optionNames)).map(
+  const policies = Object.entries(readOptions(prefix, given, optionNames, [], renamed)).map(
     ([name, options]: [string, unknown]) => [
       name,
       typeof options === "object" && options !== null
@@ -173,22 +181,26 @@ export function resolveGuardTimeouts(
   options: GuardOptions<unknown>,
   prefix: string,
 ): GuardTimeouts {
-  const ms = (name: keyof GuardTimeouts): number | undefined => {
-    const value = options[name];
-    return value === undefined ? undefined : durationMs(`${prefix}.${name}`, value, 1);
+  const given =
+    unlessFalse(`${prefix}.timeouts`, options.timeouts ?? false, (option, value) =>
+      readOptions(option, value, ["attemptMs", "totalMs"]),
+    ) || {};
+  const ms = (name: keyof GuardTimeoutOptions): number | undefined => {
+    const value = given[name];
+    return value === undefined ? undefined : durationMs(`${prefix}.timeouts.${name}`, value, 1);
   };
-  const timeoutMs = ms("timeoutMs");
-  const attemptTimeoutMs = ms("attemptTimeoutMs");
-  if (timeoutMs !== undefined && attemptTimeoutMs !== undefined && attemptTimeoutMs > timeoutMs) {
-    const rule = `at most ${prefix}.timeoutMs, which is ${timeoutMs}`;
-    throw new InvalidOptionError(`${prefix}.attemptTimeoutMs`, rule, attemptTimeoutMs);
+  const totalMs = ms("totalMs");
+  const attemptMs = ms("attemptMs");
+  if (totalMs !== undefined && attemptMs !== undefined && attemptMs > totalMs) {
+    const rule = `at most ${prefix}.timeouts.totalMs, which is ${totalMs}`;
+    throw new InvalidOptionError(`${prefix}.timeouts.attemptMs`, rule, attemptMs);
   }
   const { retry = false } = options;
   const baseMs = retry === false ? 0 : (retry?.backoff?.baseMs ?? defaultBaseMs);
-  if (timeoutMs !== undefined && baseMs >= timeoutMs) {
+  if (totalMs !== undefined && baseMs >= totalMs) {
     const rule = `above the backoff before the first retry, which is ${baseMs}`;
-    throw new InvalidOptionError(`${prefix}.timeoutMs`, rule, timeoutMs);
+    throw new InvalidOptionError(`${prefix}.timeouts.totalMs`, rule, totalMs);
   }
   const marginMs = durationMs(`${prefix}.marginMs`, options.marginMs ?? defaultMarginMs);
-  return { timeoutMs, attemptTimeoutMs, marginMs };
+  return { totalMs, attemptMs, marginMs };
 }

@@ -31,7 +31,7 @@ const over = -1;
  *
  * - the work: it succeeds, or fails and is not retried;
  * - a policy that refuses an attempt;
- * - `timeoutMs`, the deadline or the cancellation of the inbound call, the caller's signal, or the close of the weir.
+ * - `timeouts.totalMs`, the deadline or the cancellation of the inbound call, the caller's signal, or the close of the weir.
  *
  * The end of a run does not stop its work. The signal of the work is aborted; until the work settles, it keeps its slot
  * in the bulkhead, and nothing else.
@@ -63,7 +63,7 @@ export class GuardRun<T> implements GateHost, GuardPassage, Expiring {
   #passage: Passed | GateRun<GuardPassage> | undefined;
   // Most runs need few of the following fields, so each is made when it is needed.
   #retry: Retry | undefined;
-  /** `timeoutMs`, if it ends before the time that the inbound call leaves. */
+  /** `timeouts.totalMs`, if it ends before the time that the inbound call leaves. */
   #timeout: RunningTimeout | undefined;
   #attemptTimeout: RunningTimeout | undefined;
   /** Ends the run when the weir is closed while the run waits. */

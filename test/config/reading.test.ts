@@ -44,7 +44,7 @@ server:
   brownout: { optional: { picks: { skipAbovePressure: 0.4 } } }
 guards:
   - name: db
-    timeout: 1s
+    timeouts: { total: 1s }
     breaker: { consecutiveFailures: 3 }
     fallback: { timeout: 0.2s }
 `;
@@ -94,7 +94,7 @@ describe("a document", () => {
     });
     expect(guards).toEqual({
       db: {
-        timeoutMs: 1_000,
+        timeouts: { totalMs: 1_000 },
         breaker: { consecutiveFailures: 3 },
         fallback: { timeoutMs: 200 },
       },

@@ -35,11 +35,11 @@ describe("a run that is ended by whoever is told of", () => {
     [
       "an attempt that took too long",
       "expire",
-      { attemptTimeoutMs: 20, retry: { maxAttempts: 3, backoff: { baseMs: 10 } } },
+      { timeouts: { attemptMs: 20 }, retry: { maxAttempts: 3, backoff: { baseMs: 10 } } },
       hang,
       1,
     ],
-    ["a run that took too long", "expire", { timeoutMs: 20 }, hang, 1],
+    ["a run that took too long", "expire", { timeouts: { totalMs: 20 } }, hang, 1],
     [
       "its turn in the queue",
       "queue",
@@ -247,10 +247,10 @@ describe("work that returns something odd gives its place back, with", () => {
         }),
     ],
   ])("%s", async (_what, make) => {
-    for (const timeoutMs of [undefined, 200]) {
+    for (const totalMs of [undefined, 200]) {
       const { weir, clock } = scene();
       const guard = weir.guard("g", {
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        ...(totalMs === undefined ? {} : { timeouts: { totalMs } }),
         bulkhead: { maxConcurrent: 1, maxQueued: 0 },
         breaker: { consecutiveFailures: 100 },
       });

@@ -47,8 +47,10 @@ const step = fc.oneof(
 
 const options = fc.record(
   {
-    timeoutMs: fc.constantFrom(40, 100),
-    attemptTimeoutMs: fc.constantFrom(20, 40),
+    timeouts: fc.record(
+      { totalMs: fc.constantFrom(40, 100), attemptMs: fc.constantFrom(20, 40) },
+      { requiredKeys: [] },
+    ),
     bulkhead: fc.record({
       maxConcurrent: fc.integer({ min: 1, max: 3 }),
       maxQueued: fc.integer({ min: 0, max: 3 }),
@@ -140,9 +142,9 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
             check(!settled, "settled twice");
             settled = true;
             ended += 1;
-            const { timeoutMs = Number.POSITIVE_INFINITY } = chosen;
+            const { totalMs = Number.POSITIVE_INFINITY } = chosen.timeouts ?? {};
             // The fallback has a time of its own.
-            const mostMs = timeoutMs + (chosen.fallback === undefined ? 0 : 10);
+            const mostMs = totalMs + (chosen.fallback === undefined ? 0 : 10);
             check(clock.now() - startedMs <= mostMs, "ended too late");
           };
           const work = (signal?: AbortSignal) => {
@@ -192,7 +194,7 @@ it("settles each run once and in time, holds what runs and no more, and comes ba
         // Long enough for every attempt to wait in the queue as long as it may.
         await clock.pass(1_500);
         expect(held().queued).toBe(0);
-        if (chosen.timeoutMs !== undefined) expect(ended).toBe(begun);
+        if (chosen.timeouts?.totalMs !== undefined) expect(ended).toBe(begun);
         for (const settle of hung) settle();
         await clock.pass(1_000);
         for (const settle of hung) settle();

@@ -124,8 +124,8 @@ describe("a guard without policies", () => {
 });
 
 describe("the time of a guard", () => {
-  it("ends a run at timeoutMs, aborts its signal, and rejects though the work does not heed it", async () => {
-    const { clock, guard, decisions, expectQuiet } = guarded({ timeoutMs: 100 });
+  it("ends a run at timeouts.totalMs, aborts its signal, and rejects though the work does not heed it", async () => {
+    const { clock, guard, decisions, expectQuiet } = guarded({ timeouts: { totalMs: 100 } });
     const startedMs = clock.now();
     let signal: AbortSignal | undefined;
     const error = await clock.until(
@@ -156,7 +156,7 @@ describe("the time of a guard", () => {
   });
 
   it("takes the timer down when the work is in time, and never aborts the signal", async () => {
-    const { clock, guard, expectQuiet } = guarded({ timeoutMs: 100 });
+    const { clock, guard, expectQuiet } = guarded({ timeouts: { totalMs: 100 } });
     let signal: AbortSignal | undefined;
     const work = deferred();
     const run = guard.run((given) => {
@@ -172,7 +172,7 @@ describe("the time of a guard", () => {
   });
 
   it("bears many runs with one timer, each ending at its own time", async () => {
-    const { clock, guard, expectQuiet } = guarded({ timeoutMs: 100 });
+    const { clock, guard, expectQuiet } = guarded({ timeouts: { totalMs: 100 } });
     const startedMs = clock.now();
     const ended: number[] = [];
     for (let n = 0; n < 5; n++) {
@@ -186,7 +186,7 @@ describe("the time of a guard", () => {
   });
 
   it("counts the late end of abandoned work, and swallows its error", async () => {
-    const { clock, guard } = guarded({ timeoutMs: 100 });
+    const { clock, guard } = guarded({ timeouts: { totalMs: 100 } });
     const work = deferred();
     await clock.until(rejected(guard.run(() => work.promise)));
     expect(guard.snapshot().abandoned).toBe(1);
@@ -198,7 +198,7 @@ describe("the time of a guard", () => {
   it("runs abort listeners in the async context of the run whose time is up", async () => {
     const { AsyncLocalStorage } = await import("node:async_hooks");
     const storage = new AsyncLocalStorage<string>();
-    const { clock, guard } = guarded({ timeoutMs: 100 });
+    const { clock, guard } = guarded({ timeouts: { totalMs: 100 } });
     const seen: (string | undefined)[] = [];
     const runs = ["first", "second"].map((name) =>
       storage.run(name, () =>
@@ -239,12 +239,12 @@ describe("the error of a guard", () => {
 
 describe("a guard's name", () => {
   it("stands for one guard, found again without options or with the same", () => {
-    const options = { timeoutMs: 100 };
+    const options = { timeouts: { totalMs: 100 } };
     const { guards } = guarded();
     const built = guards.get("other", options);
     expect(guards.get("other", undefined)).toBe(built);
     expect(guards.get("other", options)).toBe(built);
-    expect(() => guards.get("other", { timeoutMs: 100 })).toThrow(
+    expect(() => guards.get("other", { timeouts: { totalMs: 100 } })).toThrow(
       'guard("other") must be called with the options that built it, or with none',
     );
     expect(() => guards.get("nobody", undefined)).toThrow('guard("nobody")');
@@ -254,10 +254,12 @@ describe("a guard's name", () => {
 
 describe("options that make no sense", () => {
   it.each([
-    [{ timeoutMs: 0 }, "timeoutMs"],
-    [{ timeoutMs: Number.NaN }, "timeoutMs"],
-    [{ timeoutMs: 10, attemptTimeoutMs: 20 }, "attemptTimeoutMs"],
-    [{ timeoutMs: 50, retry: {} }, "timeoutMs"],
+    [{ timeouts: { totalMs: 0 } }, "timeouts.totalMs"],
+    [{ timeouts: { totalMs: Number.NaN } }, "timeouts.totalMs"],
+    [{ timeouts: { totalMs: 10, attemptMs: 20 } }, "timeouts.attemptMs"],
+    [{ timeouts: { totalMs: 50 }, retry: {} }, "timeouts.totalMs"],
+    [{ timeouts: 50 }, "timeouts"],
+    [{ timeoutMs: 50 }, "timeoutMs"],
     [{ timeout: 50 }, "timeout"],
     [{ bulkhead: { maxConcurrent: 0 } }, "bulkhead.maxConcurrent"],
     [{ bulkhead: { mode: "on" } }, "bulkhead.mode"],

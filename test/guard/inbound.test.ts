@@ -65,7 +65,7 @@ describe("a guard in a handler", () => {
   ] as const)("gives an error that reaches the caller as %s", async (reason, code, details) => {
     const { call, guard } = await serving(
       {
-        timeoutMs: 50,
+        timeouts: { totalMs: 50 },
         bulkhead: { maxConcurrent: 1, maxQueued: 0 },
         breaker: { consecutiveFailures: 1 },
       },
@@ -99,7 +99,7 @@ describe("a guard in a handler", () => {
   it("ends with the inbound deadline, which is no failure while nobody knows how long work takes", async () => {
     let signal: AbortSignal | undefined;
     const { call, clock, ends, link, guard, decisions } = await serving(
-      { timeoutMs: 1_000, breaker: { consecutiveFailures: 1 } },
+      { timeouts: { totalMs: 1_000 }, breaker: { consecutiveFailures: 1 } },
       (db) =>
         db.run((given) => {
           signal = given;
@@ -257,7 +257,7 @@ describe("a guard in a handler", () => {
 
   it("leaves work alone that outlives its call: detached, or begun after the answer", async () => {
     const late: Promise<unknown>[] = [];
-    const { start, link, clock } = await serving({ timeoutMs: 100 }, async (db) => {
+    const { start, link, clock } = await serving({ timeouts: { totalMs: 100 } }, async (db) => {
       late.push(
         detached(() =>
           db.run(() => new Promise((resolve) => clock.schedule(80, () => resolve("detached")))),
@@ -287,7 +287,7 @@ describe("a guard in a handler", () => {
         },
       },
     });
-    weir.guard("late", { timeoutMs: 200 });
+    weir.guard("late", { timeouts: { totalMs: 200 } });
     const running = start("unary", { deadline: clock.wallNow() + 50 });
     expect((await link.until(running.ended)).code).toBe(Status.OK);
     await link.pass(30);
@@ -358,7 +358,7 @@ describe.each(kinds)("the deadline of a %s call", (method) => {
         bidiStream: run,
       },
     });
-    guard = made.weir.guard("db", { timeoutMs: 1_000 });
+    guard = made.weir.guard("db", { timeouts: { totalMs: 1_000 } });
     const deadline = made.clock.wallNow() + 100;
     expect((await made.call(method, { deadline })).code).toBe(Status.DEADLINE_EXCEEDED);
     await made.link.pass(100);

@@ -10,7 +10,7 @@ const broken = () => Promise.reject(new Error("down"));
 /** Without a time-out, a run that nothing else can end takes a shorter way. Both ways must look alike. */
 const ways = [
   ["alone", {}],
-  ["with a time-out", { timeoutMs: 100_000 }],
+  ["with a time-out", { timeouts: { totalMs: 100_000 } }],
 ] as const;
 
 describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
@@ -44,7 +44,7 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
 
   it("keeps the place of work that hangs, so that it tells how much is really under way", async () => {
     const { clock, guard, numbers } = guarded({
-      timeoutMs: 100,
+      timeouts: { totalMs: 100 },
       bulkhead: { maxConcurrent: 1, maxQueued: 0 },
     });
     const hung = deferred();
@@ -61,7 +61,7 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
 
   it("ends a wait after maxWaitMs, and when the time of the run is up", async () => {
     const { clock, guard, expectQuiet } = guarded({
-      timeoutMs: 100,
+      timeouts: { totalMs: 100 },
       bulkhead: { maxConcurrent: 1, maxWaitMs: 60 },
     });
     const first = rejected(guard.run(never));
@@ -69,7 +69,10 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
       reason: "QUEUE_TIMEOUT",
       code: Status.RESOURCE_EXHAUSTED,
     });
-    const long = guarded({ timeoutMs: 100, bulkhead: { maxConcurrent: 1, maxWaitMs: 500 } });
+    const long = guarded({
+      timeouts: { totalMs: 100 },
+      bulkhead: { maxConcurrent: 1, maxWaitMs: 500 },
+    });
     void rejected(long.guard.run(never));
     await long.clock.pass(20);
     const startedMs = long.clock.now();
@@ -112,7 +115,7 @@ describe.each(ways)("the bulkhead of a guard, %s", (_way, time) => {
 describe("a place that a guard hands over", () => {
   it("is given back when its run has just ended", async () => {
     const { clock, guard, numbers } = guarded({
-      timeoutMs: 100_000,
+      timeouts: { totalMs: 100_000 },
       bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
     });
     const first = deferred();
@@ -155,7 +158,7 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
   });
 
   it("counts a time-out at once, while the work still hangs", async () => {
-    const { clock, guard, numbers } = guarded({ ...options, timeoutMs: 100 });
+    const { clock, guard, numbers } = guarded({ ...options, timeouts: { totalMs: 100 } });
     for (let n = 0; n < 3; n++) await clock.until(rejected(guard.run(never)));
     expect(numbers("breaker")).toMatchObject({ state: "open" });
     expect(guard.snapshot().abandoned).toBe(3);
@@ -186,7 +189,7 @@ describe.each(ways)("the breaker of a guard, %s", (_way, time) => {
   });
 
   it("counts the time-out of a guard inside", async () => {
-    const inner = guarded({ timeoutMs: 10 });
+    const inner = guarded({ timeouts: { totalMs: 10 } });
     const { guard, numbers } = guarded(options);
     const run = rejected(guard.run(() => inner.guard.run(never)));
     await inner.clock.until(run);

@@ -67,7 +67,7 @@ describe("retries of a guard", () => {
 
   it("stop at once where the backoff does not fit into the time that is left", async () => {
     const { clock, guard, decisions, expectQuiet } = guarded({
-      timeoutMs: 250,
+      timeouts: { totalMs: 250 },
       retry: { backoff },
     });
     const { work, state, error } = failing(9);
@@ -173,8 +173,7 @@ describe("retries of a guard", () => {
 describe("the time of an attempt", () => {
   it("ends the attempt and not the run: its signal is aborted, and the next attempt has a new one", async () => {
     const { clock, guard, decisions, expectQuiet } = guarded({
-      timeoutMs: 1_000,
-      attemptTimeoutMs: 50,
+      timeouts: { totalMs: 1_000, attemptMs: 50 },
       retry: { backoff },
     });
     const signals: AbortSignal[] = [];
@@ -199,7 +198,10 @@ describe("the time of an attempt", () => {
   });
 
   it("rejects with WORK_TIMEOUT when none follows, and counts for the breaker", async () => {
-    const { clock, guard, numbers, expectQuiet } = guarded({ attemptTimeoutMs: 50, breaker: {} });
+    const { clock, guard, numbers, expectQuiet } = guarded({
+      timeouts: { attemptMs: 50 },
+      breaker: {},
+    });
     const error = await clock.until(rejected(guard.run(never)));
     expect(error).toBeInstanceOf(GuardRejectedError);
     expect(error).toMatchObject({ reason: "WORK_TIMEOUT" });
@@ -210,7 +212,7 @@ describe("the time of an attempt", () => {
 
   it("begins behind the queue", async () => {
     const { clock, guard } = guarded({
-      attemptTimeoutMs: 50,
+      timeouts: { attemptMs: 50 },
       bulkhead: { maxConcurrent: 1, maxWaitMs: 1_000 },
     });
     const slow = () => new Promise((resolve) => clock.schedule(40, () => resolve("done")));
@@ -220,7 +222,7 @@ describe("the time of an attempt", () => {
 
   it("begins the next attempt in the async context of its run", async () => {
     const storage = new AsyncLocalStorage<string>();
-    const { clock, guard } = guarded({ attemptTimeoutMs: 50, retry: { backoff } });
+    const { clock, guard } = guarded({ timeouts: { attemptMs: 50 }, retry: { backoff } });
     const seen: (string | undefined)[] = [];
     const start = (name: string) =>
       storage.run(name, () => {
@@ -238,7 +240,7 @@ describe("the time of an attempt", () => {
 
 describe("the fallback of a guard", () => {
   it("answers to errors, refusals and time-outs, with a value or a function that sees the error", async () => {
-    const value = guarded({ timeoutMs: 50, fallback: { value: "stale" } });
+    const value = guarded({ timeouts: { totalMs: 50 }, fallback: { value: "stale" } });
     expect(await value.clock.until(value.guard.run(never))).toBe("stale");
     expect(await value.guard.run(() => Promise.reject(new Error("down")))).toBe("stale");
     expect(value.numbers("fallback")).toEqual({ answered: 2, unanswered: 0, providers: {} });

@@ -110,10 +110,10 @@ it.each([
 
 describe("guarded work that runs out of time", () => {
   it.each([
-    [{ timeoutMs: 100 }, 500, "closed"],
-    [{ attemptTimeoutMs: 100 }, 500, "closed"],
-    [{ timeoutMs: 100 }, 0, "open"],
-    [{ attemptTimeoutMs: 100 }, 0, "open"],
+    [{ timeouts: { totalMs: 100 } }, 500, "closed"],
+    [{ timeouts: { attemptMs: 100 } }, 500, "closed"],
+    [{ timeouts: { totalMs: 100 } }, 0, "open"],
+    [{ timeouts: { attemptMs: 100 } }, 0, "open"],
   ] as const)(
     "%o by timers that are %d ms late leaves its breaker %s",
     async (times, lateMs, state) => {

@@ -432,7 +432,7 @@ describe("an error of a guard", () => {
 
   it("is explained as its run, and then as the call that failed inside of it", async () => {
     const made = await scene({ client: plain, handlers: failing(1).handlers });
-    const guard = made.weir.guard("stock", { timeoutMs: 100 });
+    const guard = made.weir.guard("stock", { timeouts: { totalMs: 100 } });
     const run = guard
       .run(async () => {
         const { error } = await made.call("unary");

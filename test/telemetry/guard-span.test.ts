@@ -102,7 +102,7 @@ describe("the span of a guarded run", () => {
 
   it("ends with the run, and so does that of an attempt whose work hangs", async () => {
     const { clock, weir } = setup();
-    const guard = weir.guard("db", { timeoutMs: 50 });
+    const guard = weir.guard("db", { timeouts: { totalMs: 50 } });
     await clock.until(guard.run(never).catch(() => {}));
     expect(tracing.open()).toEqual([]);
     const [attempt] = tracing.attempts();
@@ -139,7 +139,7 @@ describe("the span of a guarded run", () => {
         },
       },
     });
-    const guard = made.weir.guard("db", { timeoutMs: 50 });
+    const guard = made.weir.guard("db", { timeouts: { totalMs: 50 } });
     await made.call("unary");
     const [server] = tracing.servers();
     const [run] = runs();

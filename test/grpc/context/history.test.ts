@@ -278,7 +278,7 @@ describe("guarded runs", () => {
 
   it("that end well are not kept", async () => {
     const quiet = createWeir({ clock });
-    const guard = quiet.guard("pool", { timeoutMs: 100 });
+    const guard = quiet.guard("pool", { timeouts: { totalMs: 100 } });
     await guard.run(() => "done");
     await guard.run(() => Promise.reject(new RangeError("no"))).catch(String);
     expect(quiet.history().last).toMatchObject([{ status: "RangeError", durationMs: 0 }]);
