@@ -1,6 +1,6 @@
 // Compiles the programs of this folder with the classic compiler, once for each module system of TypeScript, into a folder of
 // the system's name. Prints the errors by system as JSON. One process for all: they share most of what they read.
-const { cpSync, mkdirSync, writeFileSync } = require("node:fs");
+const { cpSync, mkdirSync, readdirSync, writeFileSync } = require("node:fs");
 const path = require("node:path");
 const ts = require("typescript");
 
@@ -55,7 +55,9 @@ function compile(system, own) {
     if (!shared.has(key)) shared.set(key, read(name, how, ...rest));
     return shared.get(key);
   };
-  const program = ts.createProgram([path.join(folder, "main.ts")], options, host);
+  const sources = readdirSync(folder).filter((name) => name.endsWith(".ts"));
+  const roots = sources.map((name) => path.join(folder, name));
+  const program = ts.createProgram(roots, options, host);
   const found = [...program.getOptionsDiagnostics(), ...program.emit().diagnostics];
   for (const file of program.getSourceFiles()) {
     if (/node_modules\/(?!grpc-weir\/)/.test(file.fileName)) continue;

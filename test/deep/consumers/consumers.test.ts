@@ -110,7 +110,7 @@ describe("NestJS", () => {
   });
 });
 
-describe("clients of grpc-tools and of etcd3", () => {
+describe("clients of other libraries", () => {
   it("compile with the toolkit", () => {
     const { clients: errors } = compiled;
     expect(errors).toEqual([]);
@@ -121,6 +121,28 @@ describe("clients of grpc-tools and of etcd3", () => {
       said: "hello, high",
       value: "bar",
       attempts: ["/consumers.Echo/Say: 2", "/etcdserverpb.KV/Range: 2"],
+    });
+  });
+
+  it("of Pub/Sub, which google-gax makes, are retried in one place, and have the breaker", {
+    timeout: 60_000,
+  }, async () => {
+    expect(await printed(process.execPath, "clients/pubsub.js")).toEqual({
+      retried: { name: "projects/p/topics/t", calls: 2 },
+      deadline: true,
+      failed: { code: 14, calls: 3 },
+      refused: { code: 14, reason: "BREAKER_OPEN", calls: 0 },
+    });
+  });
+
+  it("of connect-es run in a guard", { timeout: 60_000 }, async () => {
+    expect(await printed(process.execPath, "clients/connect.js")).toEqual({
+      retried: { text: "heard hello", calls: 2 },
+      streamed: ["heard stream", "more"],
+      seen: ["high true", "high true"],
+      failed: [true, 3],
+      refused: [true, "BREAKER_OPEN"],
+      calls: 0,
     });
   });
 });
