@@ -150,8 +150,16 @@ function problemOf(
     file: document.name,
     ...document.positionOf(path),
     path: `${pathText(path)}${rest}`,
-    message: text,
+    message: inSeconds(text),
   };
+}
+
+/** A document has durations in seconds, so a text about a range has them, too. */
+function inSeconds(text: string): string {
+  const range = /milliseconds from (\d+) to \d+ \(24 days\), got (-?[\d.]+)/;
+  return text.replace(range, (_all, from: string, got: string) => {
+    return `a duration from ${Number(from) / 1e3}s to 24 days, got ${Number(got) / 1e3}s`;
+  });
 }
 
 /** Where an option stands, or what is around it; and the rest of its path, which the document does not have. */

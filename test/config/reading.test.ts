@@ -221,13 +221,13 @@ guards:
     const found = problemsOf(text);
 
     expect(found[0]).toContain(
-      "policies.yaml:5:5 client.breaker.maxOpen must be milliseconds from 1000",
+      "policies.yaml:5:5 client.breaker.maxOpen must be a duration from 1s to 24 days, got ",
     );
     expect(found[1]).toContain(
       "policies.yaml:15:14 server.admission.queue.order must be one of priority",
     );
     expect(found[2]).toContain(
-      "policies.yaml:18:35 guards[0].retry.backoff.max must be milliseconds from 2000",
+      "policies.yaml:18:35 guards[0].retry.backoff.max must be a duration from 2s to 24 days, got 1s",
     );
     expect(problemsOf(text.replace("maxOpen: 0.5s", "maxOpen: 5s")).slice(0, 2)).toEqual([
       expect.stringContaining(
