@@ -2,7 +2,7 @@
 export type Compared = "good" | "critical" | "refused" | "amplification";
 
 /** The lab may differ from what was measured by this share of it. */
-export const tolerance = 0.15;
+const tolerance = 0.15;
 /** A share of the calls so small differs by chance alone. */
 const least = 0.01;
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import {
   type MethodRegistry,
   type MethodSource,
@@ -58,10 +58,12 @@ function loadedProtos(path: string): readonly MethodSource[] {
     ? readdirSync(path, { recursive: true, encoding: "utf8" }).filter((name) =>
         name.endsWith(".proto"),
       )
-    : [path];
+    : [basename(path)];
   const includeDirs = [isFolder ? path : dirname(path)];
-  const { loadSync } = protoLoader();
-  return files.map((name) => refusing(name, () => loadSync(name, { includeDirs, keepCase: true })));
+  const loader = protoLoader();
+  return files.map((name) =>
+    refusing(name, () => loader.loadSync(name, { includeDirs, keepCase: true })),
+  );
 }
 
 interface ProtoLoader {

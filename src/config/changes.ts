@@ -123,7 +123,7 @@ const numbers: readonly (readonly [end: RegExp, greater: string, smaller: string
   [/\.throttle\.k$/, "The throttle holds back less", "The throttle holds back more"],
 ];
 
-const modes: Readonly<Record<string, string>> = {
+const modes: Readonly<Record<string, string> & { readonly enforce: string }> = {
   enforce: "It acts on calls",
   observe: "It decides and counts, and changes no call",
   off: "It does nothing",
@@ -138,8 +138,8 @@ function meaningOf(option: string, before: unknown, after: unknown): string | un
     if (after === given) return before === false ? "It is on" : "It is stated here now";
     if (after === undefined) return "What a broader entry says holds, or else the default";
   }
-  if (/\.mode$/.test(option)) return modes[String(after ?? "enforce")];
-  if (/\.idempotent$/.test(option)) {
+  if (option.endsWith(".mode")) return typeof after === "string" ? modes[after] : modes.enforce;
+  if (option.endsWith(".idempotent")) {
     return after === true
       ? "It may run twice: attempts that a handler may have seen are retried"
       : "It is not said that it may run twice: only attempts that no handler has seen are retried";

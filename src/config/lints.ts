@@ -113,8 +113,9 @@ function scopesOf(
   schema: PolicySet | undefined,
 ): readonly Scope[] {
   const ofClient: Scope = { name: "all methods", key: "", entries: ["client"], options: client };
-  const { methods = own } =
-    schema === undefined ? {} : (layClient(schema, { ...client, methods: own }) as WithMethods);
+  const laid: WithMethods =
+    schema === undefined ? {} : layClient(schema, { ...client, methods: own });
+  const { methods = own } = laid;
   const names = Object.keys(methods).sort(
     (a, b) => Number(a.includes("/")) - Number(b.includes("/")),
   );

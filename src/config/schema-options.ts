@@ -252,7 +252,9 @@ function jsonValue(field: DescField, value: unknown, form: Form): unknown {
       if (entries.length === 0) return undefined;
       return Object.fromEntries(entries.map(([key, item]) => [key, one(item)]));
     }
-    default:
+    case "scalar":
+    case "enum":
+    case "message":
       // A text that is not optional, and was not given.
       return value === "" && field.name === "name" ? undefined : one(value);
   }

@@ -21,7 +21,8 @@ const loaded = () => loadSync(stock, { includeDirs: [join(files.folder, "proto")
 
 describe("the options of a schema are read from", () => {
   it("a serialized descriptor set, with those of services", () => {
-    const { methods, server, registry, placeOf } = read(files.bytes());
+    const policies = read(files.bytes());
+    const { methods, server, registry } = policies;
 
     expect(methods).toEqual({ ...ofMethods, "shop.v1.Stock": service });
     expect(server).toEqual({
@@ -29,17 +30,19 @@ describe("the options of a schema are read from", () => {
       idempotency: { methods: { "shop.v1.Stock/Reserve": { ttlMs: 60_000 } } },
     });
     expect(registry.levelOf("shop.v1.Stock/Get")).toBe("no-side-effects");
-    expect(placeOf('client.methods["shop.v1.Stock/Get"].retry.maxAttempts')).toBe(`${stock}:11`);
-    expect(placeOf('server.priority.methodDefaults["shop.v1.Stock"]')).toBe(`${stock}:5`);
-    expect(placeOf("client.retry")).toBeUndefined();
+    expect(policies.placeOf('client.methods["shop.v1.Stock/Get"].retry.maxAttempts')).toBe(
+      `${stock}:11`,
+    );
+    expect(policies.placeOf('server.priority.methodDefaults["shop.v1.Stock"]')).toBe(`${stock}:5`);
+    expect(policies.placeOf("client.retry")).toBeUndefined();
   });
 
   it("the path of one, and one without places", () => {
     expect(read(files.descriptors()).methods).toHaveProperty("shop.v1.Stock");
-    const { methods, placeOf } = read(files.bytes("--exclude-source-info"));
+    const policies = read(files.bytes("--exclude-source-info"));
 
-    expect(methods).toHaveProperty("shop.v1.Stock");
-    expect(placeOf('client.methods["shop.v1.Stock/Get"].deadline')).toBe(stock);
+    expect(policies.methods).toHaveProperty("shop.v1.Stock");
+    expect(policies.placeOf('client.methods["shop.v1.Stock/Get"].deadline')).toBe(stock);
   });
 
   // As ts-proto 2.18 writes them, by option.

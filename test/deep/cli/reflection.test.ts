@@ -164,7 +164,7 @@ describe("grpc-weir init", () => {
     expect(server.interceptors).not.toEqual([]);
     expect(explained.text).toMatch(/retry\.idempotent +true +data/);
     expect(explained.text).toMatch(/breaker\.mode +observe +data/);
-    await weir.close();
+    weir.close();
   });
 
   it("writes over no file, unless it is told to", async () => {
