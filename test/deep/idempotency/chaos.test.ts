@@ -18,6 +18,18 @@ function broken({ violations }: ChaosReport): Rule[] {
   return [...new Set(violations.map(({ rule }) => rule))];
 }
 
+/**
+ * The rules that are broken in the chaos, which is run again, four times in all, until each of these is among them: which call
+ * a fault meets is a matter of time.
+ */
+async function found(options: ChaosOptions, ...rules: readonly Rule[]): Promise<Rule[]> {
+  const all = new Set<Rule>();
+  for (let run = 0; run < 4 && !rules.every((rule) => all.has(rule)); run += 1) {
+    for (const rule of broken(await chaos({ ...options, seed: seed + run }))) all.add(rule);
+  }
+  return [...all];
+}
+
 describe.skipIf(skipped)(`processes that are killed and frozen${reason}`, () => {
   const orders = CHAOS_ORDERS === undefined ? 20_000 : Number(CHAOS_ORDERS);
 
@@ -64,24 +76,25 @@ describe.skipIf(skipped)(`the checker finds in the same chaos${reason}`, () => {
     patienceMs: 30_000,
   };
 
-  it("a store that completes keys without comparing tokens", { timeout: 120_000 }, async () => {
-    const report = await chaos({ ...smaller, store: "completes without a token" });
-    expect(broken(report)).toEqual(expect.arrayContaining(["one answer"]));
+  it("a store that completes keys without comparing tokens", { timeout: 240_000 }, async () => {
+    const options = { ...smaller, store: "completes without a token" } as const;
+    expect(await found(options, "one answer")).toContain("one answer");
   });
 
-  it("a store that claims in two steps", { timeout: 120_000 }, async () => {
-    const report = await chaos({ ...smaller, store: "claims in two steps" });
-    expect(broken(report)).toEqual(expect.arrayContaining(["one answer", "one first answer"]));
+  it("a store that claims in two steps", { timeout: 240_000 }, async () => {
+    const options = { ...smaller, store: "claims in two steps" } as const;
+    const rules = ["one answer", "one first answer"] as const;
+    expect(await found(options, ...rules)).toEqual(expect.arrayContaining([...rules]));
   });
 
-  it("a resource that writes whatever it is told to", { timeout: 120_000 }, async () => {
-    const report = await chaos({
+  it("a resource that writes whatever it is told to", { timeout: 240_000 }, async () => {
+    const options: ChaosOptions = {
       ...smaller,
       ledger: { ignoresTokens: true, writesAgain: true },
       declines: 0,
       faults: ["server killed", "server frozen"],
-    });
-    expect(broken(report)).toContain("applied once");
+    };
+    expect(await found(options, "applied once")).toContain("applied once");
   });
 });
 
