@@ -40,6 +40,7 @@ import {
 } from "./incidents/long-calls.js";
 import {
   goneForAMoment,
+  goneForPatient,
   goneForTenMinutes,
   goneForTwentySeconds,
   goneForTwoSeconds,
@@ -115,6 +116,7 @@ export const catalogue: readonly Incident[] = [
   goneForAMoment,
   goneForTwentySeconds,
   goneForTenMinutes,
+  goneForPatient,
   oneVanishes,
   oneLosesPower,
   oneFarAway,

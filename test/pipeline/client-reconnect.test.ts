@@ -12,6 +12,8 @@ const hedged: ClientPolicy = {
   hedge: { delayMs: 60_000 },
 };
 
+const unavailable = { code: Status.UNAVAILABLE, details: "not now" };
+
 function retryReasons(decisions: readonly DecisionEvent[]): string[] {
   return decisions.map(({ verdict, reason }) =>
     reason === undefined ? verdict : `${verdict} ${reason}`,
@@ -177,6 +179,86 @@ it("a response that is not wanted is given where no connection for another attem
 });
 
 describe("calls that wait for a connection", () => {
+  it.each([
+    ["retries", { breaker: false }],
+    ["hedges", { breaker: false, retry: { idempotent: true }, hedge: { delayMs: 60_000 } }],
+  ] as const)(
+    "wait although earlier failures have used up the extra attempts: %s",
+    async (_name, { retry = {}, ...client }: ClientPolicy) => {
+      let failing = true;
+      const budget = { ratio: 0.1, minPerSecond: 1, maxTokens: false } as const;
+      const { call, start, clock, link, transport } = await scene({
+        client: { ...client, retry: { ...retry, budget } },
+        handlers: handlers(({ fail }, answer) => (failing ? fail(unavailable) : answer())),
+      });
+      for (let number = 0; number < 30; number += 1) await call("unary");
+      const refused = await call("unary");
+      expect(refused.code).toBe(Status.UNAVAILABLE);
+      failing = false;
+      transport.server.crash();
+      await link.pass(10);
+      const deadline = clock.wallNow() + 9_000;
+      const running = Array.from({ length: 10 }, () => start("unary", { deadline }));
+      await link.pass(1_000);
+      transport.server.start();
+      await link.pass(5_000);
+      const ended = await Promise.all(running.map(({ ended }) => ended));
+      expect(ended.map(({ code }) => code)).toEqual(running.map(() => Status.OK));
+    },
+  );
+
+  it("leave the extra attempts to those that fail afterwards", async () => {
+    let failing = false;
+    const { start, call, clock, link, transport } = await gone({
+      client: {
+        breaker: false,
+        retry: { budget: { ratio: 0.1, minPerSecond: 1, maxTokens: false } },
+      },
+      handlers: handlers(({ fail }, answer) => {
+        if (failing) fail(unavailable);
+        else answer();
+        failing = false;
+      }),
+    });
+    const deadline = clock.wallNow() + 9_000;
+    const running = Array.from({ length: 50 }, () => start("unary", { deadline }));
+    await link.pass(1_000);
+    transport.server.start();
+    await link.pass(4_000);
+    const codes = (await Promise.all(running.map(({ ended }) => ended))).map(({ code }) => code);
+    // All that may wait have waited.
+    expect(codes).toContain(Status.UNAVAILABLE);
+    failing = true;
+    expect((await call("unary")).code).toBe(Status.OK);
+  });
+
+  it("make room for others when they are cancelled", async () => {
+    const { start, clock, link } = await gone({
+      client: {
+        breaker: false,
+        retry: { budget: { ratio: 0.1, minPerSecond: 1, maxTokens: false } },
+      },
+    });
+    const deadline = clock.wallNow() + 9_000;
+    const waiting = async () => {
+      const running = Array.from({ length: 50 }, () => start("unary", { deadline }));
+      let failed = 0;
+      for (const { ended } of running) {
+        void ended.then(() => {
+          failed += 1;
+        });
+      }
+      await link.pass(200);
+      const waited = running.length - failed;
+      for (const { cancel } of running) cancel();
+      await link.pass(1);
+      return waited;
+    };
+    const first = await waiting();
+    expect(first).toBeGreaterThan(10);
+    expect(await waiting()).toBeGreaterThanOrEqual(first);
+  });
+
   it("are no more than the budget allows, and the others fail at once as with bare grpc-js", async () => {
     const { start, clock, link, transport, served } = await gone({
       client: {

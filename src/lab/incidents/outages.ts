@@ -141,6 +141,20 @@ export const goneForTenMinutes: Incident = {
   ],
 };
 
+export const goneForPatient: Incident = {
+  ...goneForTwoSeconds,
+  name: "server-gone-2s-patient",
+  what: "The only server, which works at four fifths of what it can do, is killed, and comes back after two seconds. Callers wait for two seconds.",
+  wanted:
+    "Calls that wait for the server are served when it is back, and do not keep it from those that come then.",
+  load: { perSecond: 0.8 * capacity(work), deadlineMs: 2_000 },
+  phases: [
+    { name: "before", ms: 2_000 },
+    { name: "during", ms: 2_000 },
+    { name: "after", ms: 8_000 },
+  ],
+};
+
 export const oneVanishes: Incident = {
   ...threeServers,
   name: "one-of-three-vanishes",

@@ -18,6 +18,12 @@ export interface RetryBudgetRefusal {
   readonly detail: string;
 }
 
+/**
+ * An attempt is `extra` where the target has, or may have, got one of this call before, and a `replacement` where the last one
+ * was not sent.
+ */
+export type AttemptKind = "extra" | "replacement";
+
 /** A window is cut into so many slices, and forgets one at a time. */
 export const slices = 10;
 export const ranks = priorities.length;
@@ -73,12 +79,15 @@ export abstract class CallCounts {
 
 /** Those of this process. The window moves by a tenth of its length. */
 export class CallWindow extends CallCounts {
-  /** The calls of each rank, then the extra attempts of each. */
+  /** The calls of each rank, then the extra attempts of each, then the attempts in the place of unsent ones. */
   readonly #ring: SliceRing;
+  /** The same calls, with the attempts in the place of unsent ones instead of the extra ones. */
+  readonly replacements: CallCounts;
 
   constructor(windowMs: number) {
     super();
-    this.#ring = new SliceRing(windowMs, slices, 2 * ranks);
+    this.#ring = new SliceRing(windowMs, slices, 3 * ranks);
+    this.replacements = new Replacements(this, this.#ring);
   }
 
   advance(nowMs: number): void {
@@ -94,12 +103,13 @@ export class CallWindow extends CallCounts {
     this.#ring.add(ranks + rank);
   }
 
-  takeBackExtra(rank: number, withdrawnMs: number): void {
+  takeBack(kind: AttemptKind, rank: number, withdrawnMs: number): void {
     const ring = this.#ring;
+    const counter = (kind === "extra" ? ranks : 2 * ranks) + rank;
     let slice = Math.min(ring.newest, ring.sliceAt(withdrawnMs));
     for (; ring.holds(slice); slice -= 1) {
-      if (ring.within(slice, ranks + rank) > 0) {
-        ring.add(ranks + rank, -1, slice);
+      if (ring.within(slice, counter) > 0) {
+        ring.add(counter, -1, slice);
         return;
       }
     }
@@ -114,6 +124,30 @@ export class CallWindow extends CallCounts {
   }
 }
 
+/** The calls of a window, and the attempts in the place of ones that were not sent. */
+class Replacements extends CallCounts {
+  readonly #window: CallWindow;
+  readonly #ring: SliceRing;
+
+  constructor(window: CallWindow, ring: SliceRing) {
+    super();
+    this.#window = window;
+    this.#ring = ring;
+  }
+
+  callsOf(rank: number): number {
+    return this.#window.callsOf(rank);
+  }
+
+  extrasOf(rank: number): number {
+    return this.#ring.total(2 * ranks + rank);
+  }
+
+  addExtra(rank: number): void {
+    this.#ring.add(2 * ranks + rank);
+  }
+}
+
 /**
  * Limits the extra attempts of a window by its calls and a reserve. The extra attempts of a priority and of all lower ones
  * together leave what is kept for the higher ones.
@@ -123,9 +157,12 @@ export class RatioBudget {
   readonly #reserve: number;
   readonly #windowMs: number;
   readonly #counts: CallCounts;
+  readonly #what: string;
 
-  constructor(ratio: number, rules: BudgetRules, counts: CallCounts) {
+  /** @param what The attempts that it limits, for people. */
+  constructor(ratio: number, rules: BudgetRules, counts: CallCounts, what = "extra attempts") {
     this.#ratio = ratio;
+    this.#what = what;
     this.#windowMs = rules.windowMs;
     this.#counts = counts;
     this.#reserve = (rules.minPerSecond * rules.windowMs) / 1_000;
@@ -155,10 +192,10 @@ export class RatioBudget {
   #detail(rank: number, spent: number, kept: number): string {
     const allowed = `allowed are ${this.#ratio} per call and ${this.#reserve} more`;
     if (kept === 0) {
-      return `${spent} extra attempts for ${this.#counts.calls} calls in ${this.#windowMs} ms, ${allowed}`;
+      return `${spent} ${this.#what} for ${this.#counts.calls} calls in ${this.#windowMs} ms, ${allowed}`;
     }
     return (
-      `${spent} extra attempts of ${ofRank(rank)} calls, and ${kept} are kept for higher priorities, ` +
+      `${spent} ${this.#what} of ${ofRank(rank)} calls, and ${kept} are kept for higher priorities, ` +
       `for ${this.#counts.calls} calls in ${this.#windowMs} ms, ${allowed}`
     );
   }

@@ -13,6 +13,7 @@ import type { Ending } from "../../core/permit.js";
 import { type Priority, priorityRank } from "../../core/priority.js";
 import { SeenEvents } from "../../core/seen-events.js";
 import {
+  type AttemptKind,
   type BudgetRules,
   CallWindow,
   RatioBudget,
@@ -28,7 +29,8 @@ import { type FleetBudget, type FleetSnapshot, SharedRetryBudgets } from "./shar
  */
 export interface RetryBudgetOptions {
   /**
-   * Extra attempts per call, over the window. Above 0, up to 1; `false` switches this budget off.
+   * Extra attempts per call, over the window. Above 0, up to 1; `false` switches this budget off. An attempt after one that was
+   * not sent, because there was no connection, is no extra one: there may be as many of those, counted by themselves.
    * @defaultValue 0.2
    */
   readonly ratio?: number | false;
@@ -163,6 +165,8 @@ export class RetryBudget {
   readonly #clock: Pick<Clock, "now">;
   readonly #window: CallWindow;
   readonly #ratio: RatioBudget | undefined;
+  /** Of attempts in the place of ones that were not sent. */
+  readonly #replacements: RatioBudget | undefined;
   readonly #tokens: TokenBudget | undefined;
   /** The same for all processes that share the budget. */
   readonly #fleet: FleetBudget | undefined;
@@ -177,7 +181,12 @@ export class RetryBudget {
     const { ratio, maxMilliTokens } = options;
     this.#clock = clock;
     this.#window = new CallWindow(options.windowMs);
-    this.#ratio = ratio === false ? undefined : new RatioBudget(ratio, options, this.#window);
+    if (ratio !== false) {
+      const { replacements } = this.#window;
+      const what = "attempts after ones that were not sent";
+      this.#ratio = new RatioBudget(ratio, options, this.#window);
+      this.#replacements = new RatioBudget(ratio, options, replacements, what);
+    }
     this.#tokens =
       maxMilliTokens === false
         ? undefined
@@ -231,15 +240,23 @@ export class RetryBudget {
   }
 
   /**
-   * Takes one extra attempt from the budget. After a failed attempt call `failure()` first: gRFC A6 counts the tokens
+   * Takes one attempt from the budget. A `replacement` is no extra load for the target, and no extra attempt. But all that wait
+   * for a connection are sent together when it is there, so that there are no more of them than there may be extra attempts; what
+   * other processes have does not matter for that. After a failed attempt call `failure()` first: gRFC A6 counts the tokens
    * that are left after it. A refusal takes nothing.
    *
    * @returns `undefined` when the attempt may start.
    */
-  tryWithdraw(priority: Priority = "normal"): RetryBudgetRefusal | undefined {
+  tryWithdraw(
+    priority: Priority = "normal",
+    kind: AttemptKind = "extra",
+  ): RetryBudgetRefusal | undefined {
     const rank = priorityRank[priority];
     this.#window.advance(this.#clock.now());
-    const refusal = this.#refusal(rank);
+    const refusal =
+      kind === "extra"
+        ? this.#refusal(rank)
+        : (this.#tokens?.refusal(rank) ?? this.#replacements?.withdraw(rank));
     if (refusal === undefined) this.#allowed += 1;
     else this.#refused += 1;
     return refusal;
@@ -268,12 +285,16 @@ export class RetryBudget {
    * @param withdrawnMs When it was taken, on the monotonic clock. Longer ago than the window, nothing is given back.
    * @defaultValue now
    */
-  giveBack(withdrawnMs = this.#clock.now(), priority: Priority = "normal"): void {
+  giveBack(
+    withdrawnMs = this.#clock.now(),
+    priority: Priority = "normal",
+    kind: AttemptKind = "extra",
+  ): void {
     if (this.#ratio === undefined) return;
     const rank = priorityRank[priority];
     this.#window.advance(this.#clock.now());
-    this.#window.takeBackExtra(rank, withdrawnMs);
-    this.#fleet?.takeBackExtra(rank);
+    this.#window.takeBack(kind, rank, withdrawnMs);
+    if (kind === "extra") this.#fleet?.takeBackExtra(rank);
   }
 
   /** Tells what is left: extra attempts of the ratio, and tokens above the half that must be left. */

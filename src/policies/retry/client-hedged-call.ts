@@ -2,10 +2,18 @@ import type { Reason } from "../../core/decision.js";
 import { inMs } from "../../core/rounded.js";
 import type { Attempt } from "../../grpc/client/attempt.js";
 import type { Failure } from "../../grpc/status/outcome.js";
+import type { AttemptKind } from "./budget-counts.js";
 import { endText, RepeatingCall } from "./client-repeating-call.js";
 import { type HedgeDecision, hedgeAfterFailure, mayHedge, withoutHedge } from "./hedging.js";
 import type { ResolvedHedgeOptions } from "./options.js";
-import { type FailedAttempt, isInfeasible, isTooLong, notAfter, stopText } from "./rules.js";
+import {
+  type FailedAttempt,
+  isInfeasible,
+  isTooLong,
+  kindAfter,
+  notAfter,
+  stopText,
+} from "./rules.js";
 
 /** The detail of the decision to send an attempt beside one that has not answered. */
 export function unanswered(delayMs: number): string {
@@ -19,6 +27,8 @@ export function unanswered(delayMs: number): string {
 export class HedgedCall extends RepeatingCall {
   /** Why no further attempt is sent, once that is decided. */
   #stoppedBy: Reason | undefined;
+  /** The numbers of the attempts in the place of ones that were not sent. */
+  #replacements: Set<number> | undefined;
   /** An attempt has been decided on and taken from the budget, and waits to be sent. */
   #pending = false;
   /** The last attempt that was sent and has failed, in words and for the rules. */
@@ -49,7 +59,8 @@ export class HedgedCall extends RepeatingCall {
     if (origin === "local-policy" || origin === "local-setup") {
       // A policy below refused the attempt, or it could not be set up. Attempts in flight may still answer.
       this.last ??= { status, attempt };
-      this.refund(attempt);
+      const replaced = this.#replacements?.has(attempt.attempt.number) === true;
+      this.refund(attempt, replaced ? "replacement" : "extra");
       this.#obey(withoutHedge(this.#underWay, rejection?.reason ?? "RETRY_NOT_ELIGIBLE"));
       return;
     }
@@ -142,14 +153,21 @@ export class HedgedCall extends RepeatingCall {
 
   /** Sends an attempt after a failure. The budget is asked before the wait, as gRFC A6 requires. */
   #hedgeIn(delayMs: number): void {
-    const withdrawnMs = this.record.clock.now();
-    if (this.#refused()) return;
+    const kind = this.#failed === undefined ? "extra" : kindAfter(this.#failed.known);
+    const atMs = this.record.clock.now();
+    if (this.#refused(kind)) return;
     if (this.enforced) {
       this.waitThen(
         delayMs,
-        (waitedMs) => this.#send(waitedMs, this.#failed?.ended),
+        (waitedMs) => {
+          if (kind === "replacement") {
+            this.#replacements ??= new Set();
+            this.#replacements.add(this.record.attemptCount + 1);
+          }
+          this.#send(waitedMs, this.#failed?.ended);
+        },
         (reason) => this.#unconnected(reason),
-        withdrawnMs,
+        { atMs, kind },
       );
       this.#pending = !this.ended;
     } else this.#send(delayMs, this.#failed?.ended);
@@ -209,8 +227,8 @@ export class HedgedCall extends RepeatingCall {
   }
 
   /** Takes an attempt from the budget. True, and hedging stops, if the budget refuses. */
-  #refused(): boolean {
-    const refused = this.budget?.tryWithdraw(this.record.priority);
+  #refused(kind: AttemptKind = "extra"): boolean {
+    const refused = this.budget?.tryWithdraw(this.record.priority, kind);
     if (refused === undefined) return false;
     // The budget is not asked again for this call: it will hardly have grown by then.
     this.#stoppedBy = "RETRY_BUDGET";

@@ -19,6 +19,7 @@ import type { Failure } from "../../grpc/status/outcome.js";
 import { handlerNotRun, isKilled } from "../../grpc/status/rejection.js";
 import { retriesExhausted } from "../../grpc/status/relay.js";
 import type { RetryBudget } from "./budget.js";
+import type { AttemptKind } from "./budget-counts.js";
 import type { RetryPolicy } from "./client-policy.js";
 import { type FailedAttempt, notAfter, qualifies, stopText } from "./rules.js";
 
@@ -29,6 +30,13 @@ const connectionWaitMs = 2_000;
 
 /** How much of a call's time is kept for the attempt after such a wait, in milliseconds. */
 const leastAttemptMs = 10;
+
+/** An attempt that the budget has allowed. */
+interface Withdrawn {
+  /** On the monotonic clock. */
+  readonly atMs: number;
+  readonly kind: AttemptKind;
+}
 
 /** What retried and hedged calls have in common. */
 export abstract class RepeatingCall extends PipelineCall {
@@ -93,17 +101,18 @@ export abstract class RepeatingCall extends PipelineCall {
    * attempt would be wasted. Nothing runs if the call ends, or an attempt is committed, before.
    *
    * @param without Called instead, with the reason, when the channel did not connect in time.
-   * @param withdrawnMs When the budget allowed the attempt. It is given back if the attempt is not made.
+   * @param withdrawn When the budget allowed the attempt, and as what. It is given back if the attempt is not made.
    */
   protected waitThen(
     delayMs: number,
     then: (waitedMs: number) => void,
     without: (reason: Reason) => void,
-    withdrawnMs?: number,
+    withdrawn?: Withdrawn,
   ): void {
     this.released();
     const giveBack = () => {
-      if (withdrawnMs !== undefined) this.budget?.giveBack(withdrawnMs, this.record.priority);
+      if (withdrawn === undefined) return;
+      this.budget?.giveBack(withdrawn.atMs, this.record.priority, withdrawn.kind);
     };
     if (this.ended) {
       giveBack();
@@ -246,8 +255,11 @@ export abstract class RepeatingCall extends PipelineCall {
   }
 
   /** A policy below refused an attempt that the budget allowed: the budget gets it back. */
-  protected refund({ attempt: { number, startedAtMs, delayMs } }: Attempt): void {
-    if (number > 1) this.budget?.giveBack(startedAtMs - delayMs, this.record.priority);
+  protected refund(
+    { attempt: { number, startedAtMs, delayMs } }: Attempt,
+    kind: AttemptKind = "extra",
+  ): void {
+    if (number > 1) this.budget?.giveBack(startedAtMs - delayMs, this.record.priority, kind);
   }
 
   protected override conclude(status: StatusObject, attempt?: Attempt): void {

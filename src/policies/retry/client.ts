@@ -17,6 +17,7 @@ import type { Environment } from "../../grpc/environment.js";
 import { Failure } from "../../grpc/status/outcome.js";
 import { rejectionOf } from "../../grpc/status/rejection.js";
 import type { MessageContext } from "../../grpc/types.js";
+import type { AttemptKind } from "./budget-counts.js";
 import { HedgedCall, unanswered } from "./client-hedged-call.js";
 import { RetryPolicy, type RetryPolicyOptions, resolveJudgement } from "./client-policy.js";
 import { endText, RepeatingCall } from "./client-repeating-call.js";
@@ -26,7 +27,14 @@ import {
   resolveHedgeOptions,
   resolveRetryOptions,
 } from "./options.js";
-import { type FailedAttempt, notAfter, type RetryDecision, RetryRules, stopText } from "./rules.js";
+import {
+  type FailedAttempt,
+  kindAfter,
+  notAfter,
+  type RetryDecision,
+  RetryRules,
+  stopText,
+} from "./rules.js";
 
 /** The policies that make extra attempts of a method's calls. */
 export interface AttemptPolicies {
@@ -87,8 +95,8 @@ class RetriedCall extends RepeatingCall {
   #token: { readonly token: unknown } | undefined;
   /** The committed attempt has brought a message with a new position. */
   #delivered = false;
-  /** The running attempt was taken from the budget. */
-  #paid = false;
+  /** As what the running attempt was taken from the budget. */
+  #paid: AttemptKind | undefined;
 
   constructor(
     options: OptionsWithRecord,
@@ -145,7 +153,7 @@ class RetriedCall extends RepeatingCall {
     const { last } = this;
     const unwanted = this.#unwanted;
     const notSent = origin === "local-policy" || origin === "local-setup";
-    if (notSent && this.#paid) this.refund(attempt);
+    if (notSent && this.#paid !== undefined) this.refund(attempt, this.#paid);
     if (notSent && unwanted !== undefined) this.accept(unwanted.attempt, unwanted.status);
     else if (notSent && last !== undefined) {
       // A policy below refused the retry, or it could not be set up. The call ends with what the server said before.
@@ -276,9 +284,10 @@ class RetriedCall extends RepeatingCall {
       }
       return false;
     }
-    const withdrawnMs = free ? undefined : this.record.clock.now();
-    const refused = free ? undefined : this.budget?.tryWithdraw(this.record.priority);
-    this.#paid = !free;
+    const kind = free ? undefined : kindAfter(failed);
+    const withdrawn = kind && { atMs: this.record.clock.now(), kind };
+    const refused = kind && this.budget?.tryWithdraw(this.record.priority, kind);
+    this.#paid = kind;
     if (refused !== undefined) {
       this.stop("RETRY_BUDGET", notAfter(after, refused.detail));
       return false;
@@ -296,7 +305,7 @@ class RetriedCall extends RepeatingCall {
       delayMs,
       (waitedMs) => this.launch("retry", waitedMs, status),
       (reason) => this.#giveUp(reason, status, after),
-      withdrawnMs,
+      withdrawn,
     );
     return true;
   }

@@ -3,6 +3,7 @@ import type { Reason } from "../../core/decision.js";
 import { pauseMs } from "../../core/pause.js";
 import { inMs } from "../../core/rounded.js";
 import { type StatusOrigin, statusCode } from "../../core/status.js";
+import type { AttemptKind } from "./budget-counts.js";
 import type { ResolvedRetryOptions } from "./options.js";
 
 /** A longer wait that a server asks for, in milliseconds, is not waited for: the call is not retried. */
@@ -112,6 +113,11 @@ export class RetryRules {
 /** Whether a wait that a server asks for is too long. Without a deadline, nothing else would end such a call. */
 export function isTooLong(namedMs: number | "stop" | undefined): boolean {
   return typeof namedMs === "number" && namedMs > longestNamedWaitMs;
+}
+
+/** What the attempt after this failure is for the budget. */
+export function kindAfter({ origin }: Pick<FailedAttempt, "origin">): AttemptKind {
+  return origin === "never-sent" ? "replacement" : "extra";
 }
 
 /**

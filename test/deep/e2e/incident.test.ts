@@ -78,9 +78,9 @@ async function allEnd(pids: readonly number[]): Promise<boolean> {
 describe("the incident", () => {
   it("is played to its end, and holds what it claims", { timeout: 240_000 }, async () => {
     let ended = await play();
-    // A play is a sample. In the second without the inventory some ten critical calls are made, and when its clients find it
-    // again is drawn: a column may lose one play by that, and not three in a row.
-    for (let again = 0; again < 2 && lost(ended); again += 1) ended = await play();
+    // A play is a sample. Each phase has some eighteen critical calls, and when the clients of a column find the inventory again
+    // is drawn. In six plays of six the claim held.
+    if (lost(ended)) ended = await play();
     const { code, output } = ended;
     for (const way of ways)
       expect(output).toContain(`${titles[way].padEnd(13)} ${explanations[way]}`);
