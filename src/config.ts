@@ -1,4 +1,12 @@
 export type { PolicyProblem, Position } from "./config/document.js";
 export { PolicyDocumentError } from "./config/document.js";
 export { schemaSource } from "./config/schema-source.js";
-export { fileSource, objectSource } from "./config/source.js";
+export {
+  type FileSourceOptions,
+  type FunctionSource,
+  type FunctionSourceOptions,
+  fileSource,
+  functionSource,
+  objectSource,
+  type PolicyDocuments,
+} from "./config/source.js";

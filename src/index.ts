@@ -17,6 +17,7 @@ export type {
 } from "./core/decision.js";
 export type { ByMethod, MethodName } from "./core/method-names.js";
 export { InvalidOptionError } from "./core/options.js";
+export type { PollingOptions } from "./core/polling.js";
 export type { Priority } from "./core/priority.js";
 export type { StatusCodeOption } from "./core/status.js";
 export { prioritized, withPriority } from "./grpc/context/ambient-priority.js";
@@ -61,8 +62,11 @@ export type {
 } from "./pipeline/policy-explanation.js";
 export type {
   OptionData,
+  PolicyChange,
+  PolicyEvent,
   PolicySet,
   PolicySource,
+  PolicyWatcher,
   SchemaPolicies,
   SchemaSource,
 } from "./pipeline/policy-set.js";
@@ -90,7 +94,6 @@ export type {
   OpenFeatureFlagsOptions,
 } from "./policies/flags/open-feature.js";
 export { openFeatureFlags } from "./policies/flags/open-feature.js";
-export type { PollingOptions } from "./policies/flags/polling.js";
 export type { FlagSource, FlagValue, StaticFlags } from "./policies/flags/source.js";
 export { staticFlags } from "./policies/flags/source.js";
 export type { IdempotencySnapshot } from "./policies/idempotency/server.js";

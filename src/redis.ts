@@ -30,6 +30,7 @@ export type { SetFlagOptions } from "./redis/flag-store.js";
 export type { RedisFlags, RedisFlagsOptions } from "./redis/flags.js";
 export { redisFlags } from "./redis/flags.js";
 export { redisIdempotencyStore } from "./redis/idempotency-store.js";
+export { type RedisPolicies, type RedisPoliciesOptions, redisPolicies } from "./redis/policies.js";
 export {
   type RedisQuotaOptions,
   type RedisQuotaStore,

@@ -13,9 +13,9 @@ import {
   optionalFunction,
   readOptions,
 } from "./core/options.js";
-import { OptionsCopy } from "./core/options-copy.js";
+import { OptionsCopy, optionsNow } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
-import { type Observer, type ReportError, reportSafely } from "./core/user-code.js";
+import { notify, type Observer, type ReportError, reportSafely } from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { InterceptedChannel } from "./grpc/channel/intercepted-channel.js";
 import { noticeIfIgnored } from "./grpc/client/ignored-interceptors.js";
@@ -42,7 +42,12 @@ import {
   clientOptions,
   clientPipeline,
 } from "./pipeline/client.js";
-import { type ControlOf, PolicyControls, type PolicySnapshots } from "./pipeline/controls.js";
+import {
+  type ControlOf,
+  PolicyControls,
+  type PolicySnapshots,
+  type PreparedPolicies,
+} from "./pipeline/controls.js";
 import { type ModeInEnvironment, modesInEnvironment } from "./pipeline/environment-modes.js";
 import {
   LoadReport,
@@ -59,11 +64,14 @@ import {
   layClient,
   layOver,
   layServer,
+  type PolicyChange,
+  type PolicyEvent,
   type PolicySet,
   type PolicySource,
   type SchemaPolicies,
   type SchemaSource,
 } from "./pipeline/policy-set.js";
+import { PolicyUpdates } from "./pipeline/policy-updates.js";
 import { ServerPolicies, type ServerPolicy } from "./pipeline/server.js";
 import { serviceConfigConflicts } from "./pipeline/service-config-conflicts.js";
 import type { BreakerControl } from "./policies/breaker/breakers.js";
@@ -107,10 +115,16 @@ export interface WeirOptions extends EnvironmentOptions {
    */
   readonly flags?: FlagSource;
   /**
-   * Policies that come from data: `fileSource` or `objectSource` of `grpc-weir/config`. They are read once, now. An option that
-   * the code gives wins over one of the data. @defaultValue none
+   * Policies that come from data: `fileSource`, `functionSource` or `objectSource` of `grpc-weir/config`. They are read now, and
+   * again whenever the source says that there are newer ones. An option that the code gives wins over one of the data.
+   * @defaultValue none
    */
   readonly policies?: PolicySource;
+  /**
+   * Notified of newer policies of the source, applied or refused. Newer policies that are wrong in any part are refused as a whole,
+   * and also go to `onError`.
+   */
+  readonly onPolicies?: Observer<PolicyEvent>;
   /**
    * What the owners of services say of their methods in the schema: `schemaSource` of `grpc-weir/config`. It is read once, now.
    * An option of `policies` or of the code wins over one of the schema. Clients know by it which methods may run twice, unless
@@ -150,14 +164,16 @@ export class Weir {
   readonly #controls: PolicyControls;
   /** What the environment of the process says of modes. */
   readonly #modes: ModeInEnvironment | undefined;
-  /** Policies that come from data. */
-  readonly #data: PolicySet | undefined;
-  /** Policies that stand in the schemas of services. */
-  readonly #schema: SchemaPolicies | undefined;
+  /** The options that do not stand in the code. */
+  #layers: Layers;
+  readonly #onPolicies: Observer<PolicyEvent> | undefined;
+  readonly #stopWatching: (() => void) | undefined;
+  #closed = false;
   readonly #servers = new WeakList<ServerPolicies>();
   /** The clients that are in use, and what the code has given for each client and server, for explanations. */
   readonly #built = new WeakList<ClientPolicies>();
-  readonly #given = new WeakMap<ClientPolicies | ServerPolicies, ClientPolicy | ServerPolicy>();
+  readonly #ofClients = new WeakMap<ClientPolicies, ClientPolicy>();
+  readonly #ofServers = new WeakMap<ServerPolicies, ServerPolicy>();
   /** The policies that were built from a policy object, with a copy of the object as it was then. */
   readonly #clients = new WeakMap<
     ClientPolicy,
@@ -171,13 +187,14 @@ export class Weir {
   constructor(
     environment: Environment,
     telemetry: ResolvedTelemetryOptions,
-    { source, data, schema, modes }: WeirSources,
+    { source, policies, schema, modes, onPolicies }: WeirSources,
   ) {
     this.#telemetry = telemetry;
-    this.#data = data;
-    this.#schema = schema;
+    this.#layers = { data: policies?.read(), schema, updates: PolicyUpdates.none };
     this.#modes = modes;
+    this.#onPolicies = onPolicies;
     this.#controls = new PolicyControls(modes);
+    this.#controls.updateBy((policy, options, of) => this.#update(policy, options, of));
     const spans = guardSpans(telemetry, environment.report);
     this.#metrics = telemetry.metrics ? this.#newMetrics(environment.report) : undefined;
     const counted = { ...environment, counter: this.#metrics };
@@ -188,11 +205,65 @@ export class Weir {
       this.#environment,
       (built) => this.#controls.add(built),
       spans,
-      (name, options) => {
-        const given = data?.guards[name];
-        return given === undefined ? options : layOver(given, readGiven("guard", options));
-      },
+      (name, options) => laidGuard(this.#layers, name, options),
     );
+    this.#stopWatching = policies && this.#watch(policies);
+  }
+
+  #watch(source: PolicySource): (() => void) | undefined {
+    const { clock, random } = this.#environment;
+    const refused = (error: unknown) => {
+      reportSafely(this.#environment.report, error, `policies of ${source.name}`);
+      this.#tell({ kind: "refused", source: source.name, error });
+    };
+    const newer = (read: () => PolicySet | undefined) => {
+      if (this.#closed) return;
+      const { data: before } = this.#layers;
+      let changes: readonly PolicyChange[] = [];
+      try {
+        const data = read();
+        if (data === undefined) return;
+        this.#reload({ ...this.#layers, data });
+        if (before !== undefined) changes = source.changes?.(before, data) ?? [];
+      } catch (error) {
+        refused(error);
+        return;
+      }
+      this.#tell({ kind: "applied", source: source.name, changes });
+    };
+    return source.watch?.({ clock, random, newer, failed: refused });
+  }
+
+  #tell(event: PolicyEvent): void {
+    notify(this.#onPolicies, event, this.#environment.report, "onPolicies");
+  }
+
+  #update(policy: ControlledName, options: object | undefined, of: string | undefined): void {
+    const { updates } = this.#layers;
+    const next =
+      options === undefined
+        ? updates.without(policy, of)
+        : updates.with(policy, { ...options }, of);
+    this.#reload({ ...this.#layers, updates: next });
+  }
+
+  /**
+   * Carries all policies over to other options around those of the code. All of them are built, and so checked, before any changes.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given. Then nothing has changed.
+   */
+  #reload(next: Layers): void {
+    const prepared: readonly PreparedPolicies[] = placed(next, () => [
+      ...[...this.#built].map((policies) =>
+        policies.prepare(laidClient(next, this.#ofClients.get(policies) ?? {})),
+      ),
+      ...[...this.#servers].map((policies) =>
+        policies.prepare(laidServer(next, this.#ofServers.get(policies) ?? {})),
+      ),
+      ...this.#guards.prepare((name, options) => laidGuard(next, name, options)),
+    ]);
+    this.#layers = next;
+    for (const each of prepared) this.#controls.apply(each);
   }
 
   #newMetrics(report: ReportError): Metrics {
@@ -263,8 +334,14 @@ export class Weir {
   #clientOptions(policy: ClientPolicy, own: ClientOptions, at = "client.own"): ClientOptions {
     checkOwn(at, own, ["interceptors", "interceptor_providers"]);
     const policies = this.#policiesOf(policy);
-    const environment = { ...this.#environment, resets: policies.resets };
-    for (const conflict of serviceConfigConflicts(own, this.#laid(policy))) {
+    const environment = {
+      ...this.#environment,
+      // They may be others after a change of the options.
+      get resets() {
+        return policies.resets;
+      },
+    };
+    for (const conflict of serviceConfigConflicts(own, laidClient(this.#layers, policy))) {
       reportSafely(environment.report, new Error(conflict), "client options");
     }
     const spans = spanParts(environment, this.#telemetry);
@@ -277,37 +354,13 @@ export class Weir {
   #policiesOf(policy: ClientPolicy): ClientPolicies {
     const known = this.#clients.get(policy);
     if (known?.builtFrom.matches(policy) === true) return known.policies;
-    const policies = this.#placed(() => new ClientPolicies(this.#laid(policy), this.#environment));
+    const laid = laidClient(this.#layers, policy);
+    const policies = placed(this.#layers, () => new ClientPolicies(laid, this.#environment));
     this.#controls.add(policies.built);
     this.#clients.set(policy, { builtFrom: new OptionsCopy(policy), policies });
     this.#built.add(policies);
-    this.#given.set(policies, policy);
+    this.#ofClients.set(policies, optionsNow(policy) as ClientPolicy);
     return policies;
-  }
-
-  /** The options of a client: those of the code over those of the data, and both over the schema. */
-  #laid(policy: ClientPolicy): ClientPolicy {
-    const data = this.#data;
-    const schema = this.#schema;
-    const laid = data === undefined ? policy : layClient(data, readGiven("client", policy));
-    if (schema === undefined) return laid;
-    const given = readGiven("client", laid);
-    const { idempotency = schema.registry } = given;
-    return layClient(schema, { ...given, idempotency });
-  }
-
-  /** Builds what is made of code and data. An error about an option of the data says where that is written. */
-  #placed<T>(build: () => T): T {
-    try {
-      return build();
-    } catch (error) {
-      if (!(error instanceof InvalidOptionError)) throw error;
-      const place = this.#data?.placeOf(error.option) ?? this.#schema?.placeOf(error.option);
-      if (place === undefined) throw error;
-      const text = error.message.slice(error.option.length + 1);
-      const placed = `${text} (with ${place})`;
-      throw new InvalidOptionError(error.option, error.rule, undefined, placed);
-    }
   }
 
   /**
@@ -327,14 +380,14 @@ export class Weir {
     const spans = serverSpanPart(this.#environment, this.#telemetry);
     this.#metrics?.connect();
     const meter = this.#metrics && serverMeter(this.#metrics);
-    const data = this.#data;
-    const schema = this.#schema;
-    const over = data === undefined ? given : layOver(data.server, readGiven("server", given));
-    const laid = schema === undefined ? over : layServer(schema, readGiven("server", over));
-    const policies = this.#placed(() => new ServerPolicies(laid, this.#environment, spans, meter));
+    const laid = laidServer(this.#layers, given);
+    const policies = placed(
+      this.#layers,
+      () => new ServerPolicies(laid, this.#environment, spans, meter),
+    );
     this.#controls.add(policies.built);
     this.#servers.add(policies);
-    this.#given.set(policies, given);
+    this.#ofServers.set(policies, optionsNow(given) as ServerPolicy);
     return { ...own, interceptors: policies.pipeline(own.interceptors) };
   }
 
@@ -360,7 +413,7 @@ export class Weir {
    */
   guard<F = never>(name: string, options?: GuardOptions<F>): Guard<F> {
     this.#metrics?.connect();
-    return this.#placed(() => this.#guards.get(name, options));
+    return placed(this.#layers, () => this.#guards.get(name, options));
   }
 
   /** Controls all policies of a name at run time: their mode and their numbers; for some, more. */
@@ -420,20 +473,18 @@ export class Weir {
     if (name === undefined) {
       throw new InvalidOptionError("explainPolicy.method", "named pkg.Service/Method", method);
     }
-    const data = this.#data;
-    const schema = this.#schema;
-    const modes = this.#modes;
+    const around = { ...this.#layers, modes: this.#modes };
     const clients = [...this.#built].map((policies) => {
-      const code = readGiven("client", this.#given.get(policies));
+      const code = readGiven("client", this.#ofClients.get(policies));
       const idempotent = policies.levelOf(name) !== "unknown";
       return {
         name: policies.name,
-        settings: clientSettings(name, code, { data, schema, modes }, idempotent),
+        settings: clientSettings(name, code, around, idempotent),
       };
     });
     const servers = [...this.#servers].map((policies) => {
-      const code = readGiven("server", this.#given.get(policies));
-      return { name: policies.name, settings: serverSettings(name, code, { data, schema, modes }) };
+      const code = readGiven("server", this.#ofServers.get(policies));
+      return { name: policies.name, settings: serverSettings(name, policies.name, code, around) };
     });
     return { method: name, clients, servers, text: explanationText(name, clients, servers) };
   }
@@ -489,6 +540,8 @@ export class Weir {
    * servers and clients yourself.
    */
   close(): void {
+    this.#closed = true;
+    this.#stopWatching?.();
     this.#environment.pendingCalls.close();
     for (const server of this.#servers) server.close();
     for (const report of this.#reports) report.close();
@@ -502,13 +555,15 @@ export class Weir {
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function createWeir(given: WeirOptions = {}): Weir {
-  const own = ["telemetry", "history", "onCall", "flags", "policies", "schema"];
+  const own = ["telemetry", "history", "onCall", "flags", "policies", "onPolicies", "schema"];
   const options = readOptions("createWeir", given, [...environmentOptionNames, ...own]);
-  const { telemetry: spans, history: kept, onCall, flags, policies, schema, ...rest } = options;
+  const { telemetry: spans, history: kept, onCall, flags, ...others } = options;
+  const { policies, onPolicies, schema, ...rest } = others;
   const telemetry = resolveTelemetryOptions(spans, "createWeir.telemetry");
   const environment = environmentOf(rest, "createWeir");
   const { clock, report } = environment;
   optionalFunction("createWeir.onCall", onCall);
+  optionalFunction("createWeir.onPolicies", onPolicies);
   const source = flags && flagSource("createWeir.flags", flags);
   const nothing = kept === false ? { last: 0, failed: 0, slow: 0 } : kept;
   const size = resolveHistoryOptions(nothing, "createWeir.history");
@@ -524,7 +579,7 @@ export function createWeir(given: WeirOptions = {}): Weir {
     const rule = "a source of schemas: schemaSource() of grpc-weir/config";
     throw new InvalidOptionError("createWeir.schema", rule, schema);
   }
-  const sources = { source, schema: schema?.read(), data: policies?.read(), modes };
+  const sources = { source, schema: schema?.read(), policies, modes, onPolicies };
   return new Weir({ ...environment, history, traces }, telemetry, sources);
 }
 
@@ -532,8 +587,63 @@ export function createWeir(given: WeirOptions = {}): Weir {
 interface WeirSources {
   readonly source: FlagSource | undefined;
   readonly schema: SchemaPolicies | undefined;
-  readonly data: PolicySet | undefined;
+  readonly policies: PolicySource | undefined;
   readonly modes: ModeInEnvironment | undefined;
+  readonly onPolicies: Observer<PolicyEvent> | undefined;
+}
+
+/** Options that do not stand in the code. */
+interface Layers {
+  /** Policies that stand in the schemas of services. */
+  readonly schema: SchemaPolicies | undefined;
+  /** Policies that come from data. */
+  readonly data: PolicySet | undefined;
+  /** What was set at run time. */
+  readonly updates: PolicyUpdates;
+}
+
+/** The options of a client: updates over those of the code, of the data and of the schema. */
+function laidClient({ data, schema, updates }: Layers, policy: ClientPolicy): ClientPolicy {
+  const over = data === undefined ? policy : layClient(data, readGiven("client", policy));
+  let laid = over;
+  if (schema !== undefined) {
+    const given = readGiven("client", over);
+    const { idempotency = schema.registry } = given;
+    laid = layClient(schema, { ...given, idempotency });
+  }
+  return updates === PolicyUpdates.none ? laid : updates.overClient(readGiven("client", laid));
+}
+
+/** The options of a server, laid as those of a client. */
+function laidServer({ data, schema, updates }: Layers, policy: ServerPolicy): ServerPolicy {
+  const over = data === undefined ? policy : layOver(data.server, readGiven("server", policy));
+  const laid = schema === undefined ? over : layServer(schema, readGiven("server", over));
+  return updates === PolicyUpdates.none ? laid : updates.overServer(readGiven("server", laid));
+}
+
+/** The options of a guard, laid as those of a client; `undefined` where nobody gives any. */
+function laidGuard(
+  { data, updates }: Layers,
+  name: string,
+  options: GuardOptions<unknown> | undefined,
+): GuardOptions<unknown> | undefined {
+  const given = data?.guards[name];
+  const laid = given === undefined ? options : layOver(given, readGiven("guard", options));
+  if (laid === undefined || updates === PolicyUpdates.none) return laid;
+  return updates.overGuard(readGiven("guard", laid), name);
+}
+
+/** Builds what is made of code and data. An error about an option of the data says where that is written. */
+function placed<T>({ data, schema }: Layers, build: () => T): T {
+  try {
+    return build();
+  } catch (error) {
+    if (!(error instanceof InvalidOptionError)) throw error;
+    const place = data?.placeOf(error.option) ?? schema?.placeOf(error.option);
+    if (place === undefined) throw error;
+    const text = error.message.slice(error.option.length + 1);
+    throw new InvalidOptionError(error.option, error.rule, undefined, `${text} (with ${place})`);
+  }
 }
 
 /** The options that the code gives, as a plain object. What is no object is refused where it is read. */

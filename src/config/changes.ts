@@ -1,18 +1,5 @@
 import { isRecord } from "../core/options.js";
-import type { OptionData, PolicySet } from "../pipeline/policy-set.js";
-
-/** An option that two documents give differently. */
-export interface PolicyChange {
-  /** As in the code: `client.retry.maxAttempts`, `client.methods["pkg.Service/Method"].hedge`, `guard("name").rate`. */
-  readonly option: string;
-  /** What the documents give; `undefined` where one gives nothing. */
-  readonly before: unknown;
-  readonly after: unknown;
-  /** What the change does, in a sentence; `undefined` where the numbers say it all. */
-  readonly meaning: string | undefined;
-  /** Where it is written in the later document, or else in the earlier one. */
-  readonly place: string | undefined;
-}
+import type { OptionData, PolicyChange, PolicySet } from "../pipeline/policy-set.js";
 
 /** What has changed from one document to another, in the order of the later one. What has gone comes last. */
 export function changesBetween(before: PolicySet, after: PolicySet): readonly PolicyChange[] {

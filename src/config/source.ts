@@ -1,31 +1,198 @@
-import { readFileSync } from "node:fs";
-import { InvalidOptionError, isRecord, nameText } from "../core/options.js";
-import type { PolicySource } from "../pipeline/policy-set.js";
+import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import {
+  durationMs,
+  InvalidOptionError,
+  isRecord,
+  nameText,
+  optionalFunction,
+  readOptions,
+} from "../core/options.js";
+import { Polling, type PollingOptions } from "../core/polling.js";
+import type { PolicySet, PolicySource, PolicyWatcher } from "../pipeline/policy-set.js";
+import { changesBetween } from "./changes.js";
 import { policySetOf } from "./check.js";
 import { documentOf } from "./text.js";
 
-/**
- * Policies of a file, for `createWeir({ policies: … })`: JSON or YAML. The fields are those of
- * `weir.v1.Policies` (`proto/weir/v1/policy.proto`). It is read when the weir is created.
- *
- * @param path Relative to the working directory of the process.
- */
-export function fileSource(path: string): PolicySource {
-  nameText("fileSource.path", path);
-  return { name: path, read: () => policySetOf(documentOf(textOf(path), path)) };
-}
-
-/** Policies of an object with the fields of `weir.v1.Policies`, such as one that was parsed from JSON. */
+/** Policies of an object with the fields of `weir.v1.Policies`, such as one that was parsed from JSON. They never change. */
 export function objectSource(
   value: Readonly<Record<string, unknown>>,
   name = "policies",
 ): PolicySource {
   if (!isRecord(value))
     throw new InvalidOptionError("objectSource", "an object of policies", value);
-  return {
-    name: nameText("objectSource.name", name),
-    read: () => policySetOf({ name, value, positionOf: () => undefined }),
+  const named = nameText("objectSource.name", name);
+  return { name: named, read: () => policySetIn(value, named) };
+}
+
+/** How a file of policies is watched. */
+export interface FileSourceOptions {
+  /**
+   * How often it is looked at whether the file is another one, in milliseconds, from 100 to 24 days; `false` for never: then it
+   * is read once. @defaultValue 2_000
+   */
+  readonly everyMs?: number | false;
+}
+
+/** What is read is kept back for so long, in milliseconds, in which a file that is being written becomes whole. */
+const settleMs = 100;
+
+/**
+ * Policies of a file, for `createWeir({ policies: … })`: JSON or YAML. The fields are those of
+ * `weir.v1.Policies` (`proto/weir/v1/policy.proto`). It is read when the weir is created, and again when the file has changed: when it
+ * was written, when another file was renamed to it, and when a link on its path leads to another file, as with a ConfigMap of
+ * Kubernetes. A file that is gone, or that is wrong in any part, changes nothing.
+ *
+ * Replace the file by renaming a whole one to its name: a half of a file may make sense, too.
+ *
+ * @param path Relative to the working directory of the process.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function fileSource(path: string, given: FileSourceOptions = {}): PolicySource {
+  nameText("fileSource.path", path);
+  const { everyMs = 2_000 } = readOptions("fileSource", given, ["everyMs"]);
+  if (everyMs !== false) durationMs("fileSource.everyMs", everyMs, 100);
+  let first = "";
+  const setIn = (text: string) => policySetOf(documentOf(text, path));
+  const read = () => {
+    first = textOf(path);
+    return setIn(first);
   };
+  const source = { name: path, read, changes: changesBetween };
+  if (everyMs === false) return source;
+  return {
+    ...source,
+    watch: ({ clock, newer }) => {
+      let last = first;
+      let stopWaiting: (() => void) | undefined;
+      const look = () => {
+        newer(() => {
+          const text = textOf(path);
+          // Only the times of the file have changed.
+          if (text === last) return undefined;
+          last = text;
+          return setIn(text);
+        });
+      };
+      const changed = () => {
+        stopWaiting?.();
+        stopWaiting = clock.schedule(settleMs, look, { ref: false });
+      };
+      // It compares what `stat` says, which follows links. Events of the file system do not come from all of them.
+      watchFile(path, { interval: everyMs, persistent: false }, changed);
+      return () => {
+        stopWaiting?.();
+        unwatchFile(path, changed);
+      };
+    },
+  };
+}
+
+/** Where documents of policies are kept, such as `redisPolicies` of `grpc-weir/redis`. */
+export interface PolicyDocuments {
+  /** The document as text (JSON or YAML) or as an object; `undefined` while there is none. May be a promise. */
+  read(): unknown;
+  /** Calls `changed` whenever `read` may give another document. @returns Ends that. */
+  onChange?(changed: () => void): () => void;
+}
+
+/** How policies are read that a function gives. */
+export interface FunctionSourceOptions extends PollingOptions {
+  /** What errors and explanations call it. @defaultValue `policies` */
+  readonly name?: string;
+  /** The policies until the function has given some, as text or as an object. @defaultValue none: the code alone says what holds */
+  readonly first?: string | Readonly<Record<string, unknown>>;
+}
+
+/** Policies that a function gives. */
+export interface FunctionSource extends PolicySource {
+  /**
+   * Resolves when the policies have been read for the first time, or after `firstValuesMs`. Await it, after the weir was created,
+   * before the server listens. True when they have been read.
+   */
+  readonly ready: Promise<boolean>;
+}
+
+/**
+ * Policies that a function gives, for `createWeir({ policies: … })`: of a configuration service, of Redis (`redisPolicies`), of what
+ * you have. It is asked when the weir is created, every `pollMs` (with some chance, so that processes do not all ask at once), and when
+ * it says that there is another document. While it throws, rejects, or gives a document that is wrong in any part, the last good
+ * policies hold.
+ *
+ * It serves one weir.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function functionSource(
+  documents: (() => unknown) | PolicyDocuments,
+  given: FunctionSourceOptions = {},
+): FunctionSource {
+  const known = ["name", "first", "pollMs", "firstValuesMs"];
+  const options = readOptions("functionSource", given, known);
+  const { name = "policies", first = {}, ...polling } = options;
+  nameText("functionSource.name", name);
+  const from = typeof documents === "function" ? { read: documents } : documents;
+  if (typeof from?.read !== "function") {
+    throw new InvalidOptionError("functionSource", "a function, or an object with read()", from);
+  }
+  optionalFunction("functionSource.onChange", from.onChange);
+  let isReady: (read: boolean) => void = () => {};
+  const ready = new Promise<boolean>((resolve) => {
+    isReady = resolve;
+  });
+  return {
+    name,
+    ready,
+    read: () => policySetIn(first, name),
+    changes: changesBetween,
+    watch: (watcher) => watched(from, name, polling, watcher, isReady),
+  };
+}
+
+function watched(
+  from: PolicyDocuments,
+  name: string,
+  options: PollingOptions,
+  { clock, random, newer, failed }: PolicyWatcher,
+  isReady: (read: boolean) => void,
+): () => void {
+  let last: string | undefined;
+  let away = false;
+  let closed = false;
+  const read = async (): Promise<boolean> => {
+    try {
+      const document: unknown = await from.read();
+      if (closed) return false;
+      away = false;
+      // Told once, and not at each reading.
+      const text = typeof document === "string" ? document : JSON.stringify(document);
+      if (document === undefined || text === last) return document !== undefined;
+      last = text;
+      newer(() => policySetIn(document, name));
+      return true;
+    } catch (error) {
+      if (!away && !closed) failed(error);
+      away = true;
+      return false;
+    }
+  };
+  const polling = new Polling(read, options, { clock, random }, "functionSource");
+  void polling.ready.then(isReady);
+  const stop = from.onChange?.(() => polling.now());
+  polling.now();
+  return () => {
+    closed = true;
+    stop?.();
+    polling.close();
+  };
+}
+
+/** @throws InvalidOptionError for what is neither text nor an object, and where the policies make no sense. */
+function policySetIn(document: unknown, name: string): PolicySet {
+  if (typeof document === "string") return policySetOf(documentOf(document, name));
+  if (!isRecord(document)) {
+    throw new InvalidOptionError("policies", "a document: text, or an object", document);
+  }
+  return policySetOf({ name, value: document, positionOf: () => undefined });
 }
 
 function textOf(path: string): string {

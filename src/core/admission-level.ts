@@ -38,7 +38,8 @@ const agreeing = 5;
  */
 export class AnnouncedLevel {
   readonly #random: Random;
-  readonly #probeRatio: number;
+  /** Of the calls that the level refuses, so many are sent all the same, as a share. */
+  probeRatio: number;
   readonly #levels = new Float64Array(agreeing);
   #answers = 0;
   #untilMs = Number.NEGATIVE_INFINITY;
@@ -46,7 +47,7 @@ export class AnnouncedLevel {
   #probedAtMs = 0;
 
   constructor(probeRatio: number, random: Random) {
-    this.#probeRatio = probeRatio;
+    this.probeRatio = probeRatio;
     this.#random = random;
   }
 
@@ -81,7 +82,7 @@ export class AnnouncedLevel {
     const level = this.level(nowMs);
     if (level === undefined || !isRefusedAt(place, level)) return undefined;
     const due = nowMs - this.#probedAtMs >= this.#probeEveryMs;
-    if (due || this.#random() < this.#probeRatio) {
+    if (due || this.#random() < this.probeRatio) {
       this.#probedAtMs = nowMs;
       return undefined;
     }

@@ -1,6 +1,6 @@
 import type { PolicyName, RefusalReason } from "./decision.js";
 import type { Gauges } from "./gauges.js";
-import { oneOf } from "./options.js";
+import { InvalidOptionError, oneOf, readOptions } from "./options.js";
 import type { Outcome } from "./permit.js";
 import { WeakList } from "./weak-list.js";
 
@@ -41,6 +41,11 @@ export interface ControlledPolicy<Snapshot extends object = object> {
   mode: Mode;
   /** Its numbers now, for people and reports; by key where it keeps state by key. */
   snapshot(): Snapshot;
+  /**
+   * Takes the options of a policy that was built from newer ones and is not used. Its own state stays, and calls that run keep
+   * what they hold.
+   */
+  reconfigure(fresh: this): void;
   /** Tells what it measures. Absent: nothing. */
   measure?(gauges: Gauges): void;
 }
@@ -76,6 +81,13 @@ export type NamedSnapshot<Snapshot extends object> = Snapshot & {
  */
 export type ModeFromOutside = (policy: ControlledName, builtFor?: string) => Mode | undefined;
 
+/** Is called when options are set at run time; `undefined` takes them back. */
+export type OnUpdate = (
+  policy: ControlledName,
+  options: Readonly<Record<string, unknown>> | undefined,
+  of: string | undefined,
+) => void;
+
 /**
  * Controls one kind of policy at run time: all policies of that kind which a weir has built, for any client or server.
  * It refers to them weakly, so a policy is collected with the clients, servers and calls that it was built for.
@@ -83,7 +95,7 @@ export type ModeFromOutside = (policy: ControlledName, builtFor?: string) => Mod
  * The mode of a policy is that of a flag, as long as one is set; else that which was set here; else that of the environment of
  * the process; else that of its options.
  */
-export class PolicyControl<Snapshot extends object = object> {
+export class PolicyControl<Snapshot extends object = object, Options extends object = object> {
   readonly name: ControlledName;
   readonly #policies = new WeakList<ControlledPolicy<Snapshot>>();
   /** What each policy was built for, and the mode that it begins with: of the environment, or of its options. */
@@ -91,6 +103,7 @@ export class PolicyControl<Snapshot extends object = object> {
     ControlledPolicy<Snapshot>,
     { readonly builtFor: string; readonly mode: Mode }
   >();
+  #onUpdate: OnUpdate | undefined;
   #mode: Mode | undefined;
   #firstMode: Mode | undefined;
   #fromOutside: ModeFromOutside | undefined;
@@ -112,6 +125,53 @@ export class PolicyControl<Snapshot extends object = object> {
     this.#firstMode ??= this.#mode ?? mode;
     this.#policies.add(policy);
     this.#set(policy);
+  }
+
+  /** @internal Called for each update. */
+  updateBy(onUpdate: OnUpdate): void {
+    this.#onUpdate = onUpdate;
+  }
+
+  /**
+   * Changes options while calls run. They win over those of schema, data and code, also for what is built later, until `revert`
+   * takes them back. Policies keep what they know; one that is off stays off. Nothing changes if an option is wrong.
+   *
+   * @param options The options to change; the others stay. The mode is a property of its own.
+   * @param of The client, server, method, service or guard, as snapshots name it. @defaultValue all that have the policy
+   * @throws InvalidOptionError naming the option, its rule and what it was given; also for a name that has no such policy.
+   */
+  update(options: Partial<Options>, of?: string): void {
+    const path = `policy("${this.name}").update`;
+    const given = readOptions(path, options);
+    if ("mode" in given) {
+      throw new InvalidOptionError(
+        `${path}.mode`,
+        `set by policy("${this.name}").mode`,
+        given.mode,
+      );
+    }
+    const names = [...this.#policies].map((policy) => this.#built.get(policy)?.builtFor);
+    if (names.length === 0 || (of !== undefined && !names.includes(of))) {
+      const rule = `one of those that have the policy (${names.join(", ") || "none"})`;
+      throw new InvalidOptionError(`${path}.of`, rule, of);
+    }
+    this.#onUpdate?.(this.name, given, of);
+  }
+
+  /** Takes back what `update` has set: for one client, server, method, service or guard, or without `of` everything. */
+  revert(of?: string): void {
+    this.#onUpdate?.(this.name, undefined, of);
+  }
+
+  /** @internal A policy that it has goes on with other options, and begins in the mode that these have. */
+  restart(policy: ControlledPolicy<Snapshot>, builtFor: string, mode: Mode): void {
+    this.#built.set(policy, { builtFor, mode: this.#inEnvironment?.(mode) ?? mode });
+    this.#set(policy);
+  }
+
+  /** @internal Leaves out a policy that no later call passes. */
+  remove(policy: ControlledPolicy<Snapshot>): void {
+    this.#policies.delete(policy);
   }
 
   /** The mode that a flag gives all policies of the name; else the one that was set here last, or that the first policy was built with. */

@@ -8,7 +8,8 @@ const defaultMaxKeys = 1_000;
  * and starts anew when it comes back. Permits and the like that forgotten state has given out stay valid.
  */
 export class Keyed<T extends object> {
-  readonly #states: LRUCache<string, T>;
+  #states: LRUCache<string, T>;
+  #maxKeys: number;
   readonly #make: (key: string) => T;
   readonly #inUse: ((state: T) => boolean) | undefined;
   /** States beyond `maxKeys` that are in use. */
@@ -23,14 +24,19 @@ export class Keyed<T extends object> {
   constructor(make: (key: string) => T, maxKeys = defaultMaxKeys, inUse?: (state: T) => boolean) {
     this.#make = make;
     this.#inUse = inUse;
-    this.#states = new LRUCache<string, T>({
-      // `maxSize`, because with `max` the cache allocates the memory for all keys at once.
-      maxSize: maxKeys,
-      sizeCalculation: () => 1,
-      ...(inUse === undefined
-        ? {}
-        : { dispose: (state, key, reason) => reason === "evict" && this.#evicted(key, state) }),
-    });
+    this.#maxKeys = maxKeys;
+    this.#states = this.#newStates(maxKeys);
+  }
+
+  /** Changes how many keys there may be. With fewer, those used longest ago are forgotten. */
+  resize(maxKeys: number): void {
+    if (maxKeys === this.#maxKeys) return;
+    const before = [...this.#states.entries()];
+    this.#maxKeys = maxKeys;
+    this.#last = undefined;
+    this.#states = this.#newStates(maxKeys);
+    // The most recently used key comes first, and is set last.
+    for (const [key, state] of before.toReversed()) this.#states.set(key, state);
   }
 
   get(key: string): T {
@@ -46,6 +52,17 @@ export class Keyed<T extends object> {
     const kept = [...this.#kept.keys()];
     for (const key of kept) this.#look(key);
     return [...this.#states.entries(), ...this.#kept];
+  }
+
+  #newStates(maxKeys: number): LRUCache<string, T> {
+    return new LRUCache<string, T>({
+      // `maxSize`, because with `max` the cache allocates the memory for all keys at once.
+      maxSize: maxKeys,
+      sizeCalculation: () => 1,
+      ...(this.#inUse === undefined
+        ? {}
+        : { dispose: (state, key, reason) => reason === "evict" && this.#evicted(key, state) }),
+    });
   }
 
   #find(key: string): T {

@@ -20,6 +20,18 @@ export class OptionsCopy {
   }
 }
 
+/**
+ * The options as they are now: plain objects and arrays are copied to any depth, and getters are called; other values are the
+ * same.
+ */
+export function optionsNow(options: unknown): unknown {
+  if (Array.isArray(options)) return options.map(optionsNow);
+  if (!isPlain(options)) return options;
+  return Object.fromEntries(
+    Object.entries(options).map(([name, value]: [string, unknown]) => [name, optionsNow(value)]),
+  );
+}
+
 function copyOf(options: unknown): unknown {
   if (Array.isArray(options)) return options.map(copyOf);
   if (!isPlain(options)) return options;

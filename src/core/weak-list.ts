@@ -18,6 +18,10 @@ export class WeakList<T extends object> implements Iterable<T> {
     this.#refs.push(new WeakRef(item));
   }
 
+  delete(item: T): void {
+    this.#refs = this.#refs.filter((ref) => ref.deref() !== item);
+  }
+
   /** The items that are alive. */
   *[Symbol.iterator](): Iterator<T> {
     for (const ref of this.#refs) {

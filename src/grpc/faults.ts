@@ -15,13 +15,13 @@ const switchName = "GRPC_WEIR_FAULTS";
  * Whether this process may inject faults. It is asked once, when a policy is built. Code with faults in it can go to
  * production: whoever runs the process decides.
  */
-function faultsPermitted(): boolean {
+export function faultsPermitted(): boolean {
   return process.env[switchName] === "1";
 }
 
 /** The faults of a client or a server. `C` is what the user's predicate `when` sees of a call. */
 export class FaultsPolicy<C> extends Faults {
-  readonly #when: ((call: C) => boolean) | undefined;
+  #when: ((call: C) => boolean) | undefined;
   readonly #report: ReportError;
 
   constructor(
@@ -33,6 +33,11 @@ export class FaultsPolicy<C> extends Faults {
     super(options, random, report, { mode, enabled: faultsPermitted() });
     this.#when = when;
     this.#report = report;
+  }
+
+  override reconfigure(fresh: FaultsPolicy<C>): void {
+    super.reconfigure(fresh);
+    this.#when = fresh.#when;
   }
 
   /** Whether a call may get a fault. If the predicate throws, it gets none. */

@@ -12,6 +12,7 @@ import {
   type Refusal,
 } from "../core/permit.js";
 import type { Priority } from "../core/priority.js";
+import type { Succession } from "../core/succession.js";
 import { notify } from "../core/user-code.js";
 import type { TraceIds } from "../grpc/context/finished-call.js";
 import type { InboundCall } from "../grpc/context/inbound-call.js";
@@ -76,7 +77,7 @@ export class CompiledGuard implements Policies {
   readonly gates: readonly Gate<GuardPassage>[];
   /** True when a run is one attempt and the guard has no timeout, so that only the work itself ends it. */
   readonly single: boolean;
-  readonly counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 };
+  readonly counts: GuardCounts;
   /** Told of the end of each run. Absent where nobody keeps runs. */
   readonly history: Environment["history"];
   readonly #report: Environment["report"];
@@ -92,8 +93,10 @@ export class CompiledGuard implements Policies {
       "pendingCalls" | "observed" | "report" | "onDecision" | "counter" | "history" | "traces"
     >,
     policies: Partial<Policies>,
+    counts: GuardCounts = { succeeded: 0, failed: 0, rejected: 0, abandoned: 0 },
   ) {
     this.name = name;
+    this.counts = counts;
     this.clock = clock;
     this.pendingCalls = environment.pendingCalls;
     this.observed = environment.observed;
@@ -235,17 +238,51 @@ export interface BuiltGuard<F> {
   readonly policies: GuardPolicies;
 }
 
-/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+/**
+ * Carries a guard over to newer options: its policies keep what they know, its counts go on, and runs that are under way end as
+ * they began.
+ */
+export function succeedGuard<F>(
+  before: BuiltGuard<F>,
+  fresh: BuiltGuard<F>,
+  environment: Environment,
+  succession: Succession,
+): BuiltGuard<F> {
+  const { name, clock, counts, bulkhead, breaker, retry } = before.guard;
+  const { timer, attemptTimer, marginMs } = fresh.guard;
+  const guard = new CompiledGuard(
+    name,
+    clock,
+    environment,
+    {
+      bulkhead: succession.carry(bulkhead, fresh.guard.bulkhead),
+      breaker: succession.carry(breaker, fresh.guard.breaker),
+      retry: succession.carry(retry, fresh.guard.retry),
+      timer,
+      attemptTimer,
+      marginMs,
+    },
+    counts,
+  );
+  const fallback = succession.carry(before.fallback, fresh.fallback);
+  const { fallbackGuard } = fresh;
+  return { guard, fallback, fallbackGuard, policies: policiesOf(name, guard, fallback) };
+}
+
+/**
+ * @param clock That of the guard, where there is one already: its policies keep it.
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
 export function buildGuard<F>(
   name: string,
   given: GuardOptions<F>,
   environment: Environment,
+  clock = new GuardClock(environment.clock),
 ): BuiltGuard<F> {
   const prefix = `guard("${name}")`;
   const options = readGuardOptions(given, prefix);
   const { totalMs, attemptMs, marginMs } = resolveGuardTimeouts(options, prefix);
   const { report, random, pendingCalls, observed } = environment;
-  const clock = new GuardClock(environment.clock);
   const scope = { name, clock, random, report };
   const timer = (ms: number | undefined) =>
     ms === undefined ? undefined : new GuardTimer(clock, ms);
@@ -279,11 +316,19 @@ export function buildGuard<F>(
       { pendingCalls, observed, report, onDecision: undefined },
       { timer: timer(answers?.timeoutMs), marginMs },
     ),
-    policies: {
-      retry: allBuiltFor(name, [guard.retry]),
-      breaker: allBuiltFor(name, [guard.breaker]),
-      bulkhead: allBuiltFor(name, [guard.bulkhead]),
-      fallback: allBuiltFor(name, [answers]),
-    },
+    policies: policiesOf(name, guard, answers),
+  };
+}
+
+function policiesOf<F>(
+  name: string,
+  { retry, breaker, bulkhead }: CompiledGuard,
+  fallback: GuardFallback<F> | undefined,
+): GuardPolicies {
+  return {
+    retry: allBuiltFor(name, [retry]),
+    breaker: allBuiltFor(name, [breaker]),
+    bulkhead: allBuiltFor(name, [bulkhead]),
+    fallback: allBuiltFor(name, [fallback]),
   };
 }

@@ -1,6 +1,7 @@
 import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError, nameText, oneOf, readOptions, wholeNumber } from "../core/options.js";
 import { priorities } from "../core/priority.js";
+import type { Succession } from "../core/succession.js";
 import type { GuardSpan, GuardSpans } from "../grpc/context/guard-spans.js";
 import { currentInbound, type InboundCall } from "../grpc/context/inbound-call.js";
 import type { Environment } from "../grpc/environment.js";
@@ -8,9 +9,9 @@ import { GuardRejectedError } from "../grpc/status/guard-rejected-error.js";
 import {
   type BuiltGuard,
   buildGuard,
-  type CompiledGuard,
   type GuardCounts,
   type GuardPolicies,
+  succeedGuard,
 } from "./compiled.js";
 import { runFast } from "./fast-path.js";
 import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
@@ -38,18 +39,31 @@ const nobodyWaits: ReadonlySet<string> = new Set([
  */
 export class Guard<F = never> {
   readonly name: string;
-  readonly #compiled: CompiledGuard;
-  readonly #fallback: GuardFallback<F> | undefined;
-  readonly #fallbackGuard: CompiledGuard;
+  #built: BuiltGuard<F>;
   readonly #spans: GuardSpans | undefined;
 
   /** Use `weir.guard` to make one. */
-  constructor({ guard, fallback, fallbackGuard }: BuiltGuard<F>, spans: GuardSpans | undefined) {
-    this.name = guard.name;
-    this.#compiled = guard;
-    this.#fallback = fallback;
-    this.#fallbackGuard = fallbackGuard;
+  constructor(built: BuiltGuard<F>, spans: GuardSpans | undefined) {
+    this.name = built.guard.name;
+    this.#built = built;
     this.#spans = spans;
+  }
+
+  /**
+   * Builds what newer options ask for. Nothing changes before it is applied.
+   *
+   * @internal
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  prepare(options: GuardOptions<F>, environment: Environment): PreparedGuard {
+    const fresh = buildGuard(this.name, options, environment, this.#built.guard.clock);
+    return {
+      before: this.#built.policies,
+      built: fresh.policies,
+      apply: (succession) => {
+        this.#built = succeedGuard(this.#built, fresh, environment, succession);
+      },
+    };
   }
 
   /**
@@ -81,19 +95,18 @@ export class Guard<F = never> {
     const span =
       spans === undefined || spans.idle ? undefined : this.#startSpan(spans, options, inbound);
     const alone = options === undefined && inbound === undefined && span === undefined;
-    const { single, history } = this.#compiled;
-    const fallback = this.#fallback !== undefined;
-    if (alone && !fallback && single && history?.onCall === undefined) {
-      return runFast(this.#compiled, work);
+    const { guard, fallback } = this.#built;
+    if (alone && fallback === undefined && guard.single && guard.history?.onCall === undefined) {
+      return runFast(guard, work);
     }
-    const run = new GuardRun<T>(this.#compiled, work, options, inbound, span);
-    if (!fallback) return run.start();
-    return this.#conclude(run, run.start(true), options, inbound);
+    const run = new GuardRun<T>(guard, work, options, inbound, span);
+    if (fallback === undefined) return run.start();
+    return this.#conclude(run, run.start(true), fallback, options, inbound);
   }
 
   /** Tells how many runs have ended, and how. */
   measure(gauges: Gauges): void {
-    const { succeeded, failed, rejected } = this.#compiled.counts;
+    const { succeeded, failed, rejected } = this.#built.guard.counts;
     const guard = this.name;
     gauges.note("guardRuns", succeeded, { guard, outcome: "succeeded" });
     gauges.note("guardRuns", failed, { guard, outcome: "failed" });
@@ -101,7 +114,7 @@ export class Guard<F = never> {
   }
 
   snapshot(): GuardSnapshot {
-    return { name: this.name, ...this.#compiled.counts };
+    return { name: this.name, ...this.#built.guard.counts };
   }
 
   #startSpan(
@@ -113,13 +126,14 @@ export class Guard<F = never> {
       name: this.name,
       key: options?.key,
       priority: options?.priority ?? inbound?.priority,
-      clock: this.#compiled.clock,
+      clock: this.#built.guard.clock,
     });
   }
 
   async #conclude<T>(
     run: GuardRun<T>,
     result: Promise<T>,
+    fallback: GuardFallback<F>,
     options: GuardRunOptions | undefined,
     inbound: InboundCall | undefined,
   ): Promise<T | F> {
@@ -129,10 +143,9 @@ export class Guard<F = never> {
       return await result;
     } catch (error) {
       failed = { error };
-      const fallback = this.#fallback;
       const waited = inbound?.end === undefined && options?.signal?.aborted !== true;
       const ours = error instanceof GuardRejectedError && error.guard === this.name;
-      if (fallback === undefined || fallback.mode === "off") throw error;
+      if (fallback.mode === "off") throw error;
       if (!waited || (ours && nobodyWaits.has(error.reason)) || !fallback.wants(error)) throw error;
       run.note("fallback", "fallback", fallback.mode === "enforce");
       if (fallback.mode === "observe") throw error;
@@ -163,7 +176,7 @@ export class Guard<F = never> {
   ): Promise<FallbackEnd<F>> {
     const work = fallback.answerTo(error);
     try {
-      const answer = await new GuardRun(this.#fallbackGuard, work, options, inbound).start();
+      const answer = await new GuardRun(this.#built.fallbackGuard, work, options, inbound).start();
       fallback.counts.answered += 1;
       return { answer };
     } catch (failure) {
@@ -202,6 +215,15 @@ function runOptions(given: GuardRunOptions): GuardRunOptions {
   return options;
 }
 
+/** What was built from newer options of a guard, and is not used yet. */
+export interface PreparedGuard {
+  /** What is in use. */
+  readonly before: GuardPolicies;
+  readonly built: GuardPolicies;
+  /** Carries what is in use over to it. */
+  apply(succession: Succession): void;
+}
+
 /** Makes the policies of a new guard controllable at run time. */
 export type ControlPolicies = (built: GuardPolicies) => void;
 
@@ -215,7 +237,11 @@ export type LayGuard = (
 export class Guards {
   readonly #guards = new Map<
     string,
-    { readonly guard: Guard<unknown>; readonly options: object }
+    {
+      readonly guard: Guard<unknown>;
+      readonly options: object;
+      readonly given: GuardOptions<unknown> | undefined;
+    }
   >();
   readonly #environment: Environment;
   readonly #control: ControlPolicies;
@@ -260,8 +286,22 @@ export class Guards {
     // The data has no answers: a fallback is that of the code.
     const guard = new Guard<F>(built as BuiltGuard<F>, this.#spans);
     this.#control(built.policies);
-    this.#guards.set(name, { guard, options: options ?? laid });
+    this.#guards.set(name, { guard, options: options ?? laid, given: options });
     return guard;
+  }
+
+  /**
+   * Builds what newer options of all guards ask for. Nothing changes before it is applied. A guard that only the data had, and that
+   * it has no longer, stays as it is.
+   *
+   * @param lay Lays the options of the code over the newer ones of data.
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  prepare(lay: LayGuard): readonly PreparedGuard[] {
+    return [...this.#guards].flatMap(([name, { guard, given }]) => {
+      const laid = lay(name, given);
+      return laid === undefined ? [] : [guard.prepare(laid, this.#environment)];
+    });
   }
 
   measure(gauges: Gauges): void {

@@ -10,6 +10,7 @@ import {
   optionalFunction,
   readOptions,
 } from "../core/options.js";
+import { OptionsCopy } from "../core/options-copy.js";
 import {
   type GateAnswer,
   isQueued,
@@ -31,6 +32,7 @@ import { resolveBreakerOptions } from "../policies/breaker/options.js";
 import {
   Bulkhead,
   type BulkheadsSnapshot,
+  type ResolvedBulkheadOptions,
   resolveBulkheadOptions,
 } from "../policies/bulkhead/bulkhead.js";
 import { RetryBudget } from "../policies/retry/budget.js";
@@ -84,6 +86,7 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
   readonly untilEnd = true;
   mode: Mode;
   readonly #name: string;
+  #options: ResolvedBulkheadOptions;
   readonly #bulkheads: Keyed<Bulkhead>;
   /** Receives the result of the next run that has to wait. Most runs need not wait, so it is made ahead and reused. */
   #next = new Wait();
@@ -94,9 +97,15 @@ export class GuardBulkhead implements ControlledPolicy, Gate<GuardPassage> {
     const resolved = resolveBulkheadOptions(rest, prefix, ["mode"]);
     this.mode = mode;
     this.#name = scope.name;
+    this.#options = resolved;
     const clock = queueClock(scope.clock, resolved.maxWaitMs);
-    const make = () => new Bulkhead(resolved, clock, scope.report);
+    const make = () => new Bulkhead(this.#options, clock, scope.report);
     this.#bulkheads = new Keyed(make, maxKeys, ({ inUse }) => inUse);
+  }
+
+  reconfigure(fresh: GuardBulkhead): void {
+    this.#options = fresh.#options;
+    for (const [, bulkhead] of this.#bulkheads.entries()) bulkhead.reconfigure(fresh.#options);
   }
 
   modeFor({ queued }: GuardPassage): Mode {
@@ -170,7 +179,7 @@ const usual = { windowMs: 300_000, minSamples: 20 } as const;
 /** Circuit breakers by key. */
 export class GuardBreaker extends BreakerSet {
   readonly #name: string;
-  readonly #countError: GuardBreakerOptions["countError"];
+  #countError: GuardBreakerOptions["countError"];
   readonly #report: ReportError;
   /** How long successful attempts took that had the deadline of an inbound call. */
   readonly #usual: Keyed<LatencyQuantile>;
@@ -192,6 +201,11 @@ export class GuardBreaker extends BreakerSet {
     this.#countError = countError;
     this.#report = report;
     this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), maxKeys);
+  }
+
+  override reconfigure(fresh: GuardBreaker): void {
+    super.reconfigure(fresh);
+    this.#countError = fresh.#countError;
   }
 
   modeFor(key: string | undefined): Mode {
@@ -275,12 +289,12 @@ export class GuardRetry implements ControlledPolicy {
   mode: Mode;
   /** How often each decision was taken, in `observe` too. Both only grow. */
   readonly counts = { retried: 0, stopped: 0 };
-  readonly budget: RetryBudget | undefined;
+  budget: RetryBudget | undefined;
   readonly #name: string;
-  readonly #options: ResolvedRetryOptions;
+  #options: ResolvedRetryOptions;
   readonly #random: Random;
   readonly #report: ReportError;
-  readonly #retryError: GuardRetryOptions["retryError"];
+  #retryError: GuardRetryOptions["retryError"];
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: GuardRetryOptions, scope: GuardScope, prefix: string) {
@@ -299,6 +313,14 @@ export class GuardRetry implements ControlledPolicy {
     this.#name = scope.name;
     this.#random = scope.random;
     this.#report = scope.report;
+  }
+
+  /** A budget whose numbers are others begins anew. */
+  reconfigure(fresh: GuardRetry): void {
+    const budgetBefore = new OptionsCopy(this.#options.budget);
+    this.#options = fresh.#options;
+    this.#retryError = fresh.#retryError;
+    if (!budgetBefore.matches(fresh.#options.budget)) this.budget = fresh.budget;
   }
 
   /** The rules for one run. */
@@ -357,10 +379,10 @@ export interface GuardFallbackSnapshot {
 /** Answers in place of work that has failed. */
 export class GuardFallback<F> implements ControlledPolicy {
   mode: Mode;
-  readonly timeoutMs: number;
+  timeoutMs: number;
   /** How often it was asked and gave an answer, or gave none. Both only grow. */
   readonly counts = { answered: 0, unanswered: 0 };
-  readonly #options: GuardFallbackOptions<F>;
+  #options: GuardFallbackOptions<F>;
   readonly #scope: GuardScope;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -376,6 +398,11 @@ export class GuardFallback<F> implements ControlledPolicy {
     }
     this.#options = options;
     this.#scope = scope;
+  }
+
+  reconfigure(fresh: GuardFallback<F>): void {
+    this.timeoutMs = fresh.timeoutMs;
+    this.#options = fresh.#options;
   }
 
   /** Whether it answers to this error. */

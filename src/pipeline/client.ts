@@ -10,6 +10,7 @@ import {
   unlessFalse,
   unlessOff,
 } from "../core/options.js";
+import { OptionsCopy } from "../core/options-copy.js";
 import { type Priority, priorities } from "../core/priority.js";
 import {
   type ResetBudgets,
@@ -17,6 +18,7 @@ import {
   resolveResetOptions,
   sharedResetBudgets,
 } from "../core/reset-budget.js";
+import type { Succession } from "../core/succession.js";
 import { reconnectBackoff } from "../grpc/channel/options.js";
 import { contextPart } from "../grpc/client/context.js";
 import { type OwnPart, ownParts, resolveOwnParts } from "../grpc/client/own-part.js";
@@ -71,7 +73,7 @@ import {
   resolveRetryOptions,
 } from "../policies/retry/options.js";
 import { type ThrottlePolicyOptions, throttlePolicy } from "../policies/throttle/client.js";
-import type { BuiltByName } from "./controls.js";
+import type { BuiltByName, PreparedPolicies } from "./controls.js";
 
 /** The policies of a method, or of all methods. `false` leaves a policy out. */
 export interface MethodPolicy {
@@ -228,14 +230,16 @@ export function clientOptions(
 /** The policies of a client, built once from its options. */
 export class ClientPolicies {
   /** The resets that connections have left; `undefined` where nobody counts them. */
-  readonly resets: ResetBudgets | undefined;
+  resets: ResetBudgets | undefined;
   /** Policies of the user's own. */
   readonly own: readonly OwnPart[];
   readonly #name: string | undefined;
-  readonly #base: BuiltPolicies;
-  readonly #named = new Map<string, BuiltPolicies>();
+  #base: BuiltPolicies;
+  #named = new Map<string, BuiltPolicies>();
+  /** How often the policies were replaced. */
+  #revision = 0;
   readonly #environment: Environment;
-  readonly #registry: MethodRegistry | undefined;
+  #registry: MethodRegistry | undefined;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(policy: ClientPolicy, environment: Environment) {
@@ -284,16 +288,44 @@ export class ClientPolicies {
    * so that one is remembered.
    */
   compiled<T>(compile: (policies: BuiltPolicies) => T): (path: string) => T {
-    const all = new Map<BuiltPolicies, { readonly made: T }>();
-    let last: { readonly path: string; readonly made: T } | undefined;
+    const all = new WeakMap<BuiltPolicies, { readonly made: T }>();
+    let last: { readonly path: string; readonly revision: number; readonly made: T } | undefined;
     return (path) => {
-      if (last?.path === path) return last.made;
+      if (last?.path === path && last.revision === this.#revision) return last.made;
       const policies = this.for(path);
       const { made } = all.get(policies) ?? { made: compile(policies) };
       all.set(policies, { made });
-      last = { path, made };
+      last = { path, revision: this.#revision, made };
       return made;
     };
+  }
+
+  /**
+   * Builds what newer options ask for. Nothing changes before it is applied; what policies know then stays, and calls that run go
+   * on as they began.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  prepare(policy: ClientPolicy): PreparedPolicies {
+    const fresh = new ClientPolicies(policy, this.#environment);
+    return {
+      before: this.built,
+      built: fresh.built,
+      apply: (succession) => this.#succeed(fresh, succession),
+    };
+  }
+
+  #succeed(fresh: ClientPolicies, succession: Succession): void {
+    const before = { base: this.#base, named: this.#named };
+    this.resets = fresh.resets;
+    this.#registry = fresh.#registry;
+    this.#base = carried(before.base, fresh.#base, succession);
+    this.#named = new Map();
+    // In the order in which they were built: what a method shares with its service stands with that.
+    for (const [path, policies] of fresh.#named) {
+      this.#named.set(path, carried(before.named.get(path), policies, succession));
+    }
+    this.#revision += 1;
   }
 
   /** The policies of a method, given by its path: its own, else those of its service, else those of the client. */
@@ -440,6 +472,26 @@ export class ClientPolicies {
       this.#environment,
     );
   }
+}
+
+/** Carries the policies of a method over. The same object as before where nothing has changed for it. */
+function carried(
+  before: BuiltPolicies | undefined,
+  fresh: BuiltPolicies,
+  succession: Succession,
+): BuiltPolicies {
+  const policies: BuiltPolicies = {
+    ...fresh,
+    retry: succession.carry(before?.retry, fresh.retry),
+    hedge: succession.carry(before?.hedge, fresh.hedge),
+    breaker: succession.carry(before?.breaker, fresh.breaker),
+    throttle: succession.carry(before?.throttle, fresh.throttle),
+    rate: succession.carry(before?.rate, fresh.rate),
+    bulkhead: succession.carry(before?.bulkhead, fresh.bulkhead),
+    fallback: succession.carry(before?.fallback, fresh.fallback),
+    faults: succession.carry(before?.faults, fresh.faults),
+  };
+  return before !== undefined && new OptionsCopy(before).matches(policies) ? before : policies;
 }
 
 /** The functions that build the policies with state, by the name of their options. */

@@ -5,21 +5,37 @@ import {
   type Mode,
   type ModeFromOutside,
   type NamedSnapshot,
+  type OnUpdate,
   PolicyControl,
 } from "../core/control.js";
 import type { Gauges } from "../core/gauges.js";
 import { InvalidOptionError } from "../core/options.js";
-import type { AdmissionPolicySnapshot } from "../policies/admission/server.js";
+import { Succession } from "../core/succession.js";
+import type {
+  AdmissionPolicySnapshot,
+  ServerAdmissionOptions,
+} from "../policies/admission/server.js";
 import { BreakerControl, type BreakersSnapshot } from "../policies/breaker/breakers.js";
-import type { BrownoutSnapshot } from "../policies/brownout/brownout.js";
-import type { BulkheadsSnapshot } from "../policies/bulkhead/bulkhead.js";
-import type { DeadlineGuardSnapshot, FeasibilitySnapshot } from "../policies/deadline/server.js";
-import type { FallbackSnapshot } from "../policies/fallback/client-policy.js";
+import type { BreakerOptions } from "../policies/breaker/options.js";
+import type { BrownoutOptions, BrownoutSnapshot } from "../policies/brownout/brownout.js";
+import type { BulkheadOptions, BulkheadsSnapshot } from "../policies/bulkhead/bulkhead.js";
+import type { FeasibilityOptions } from "../policies/deadline/feasibility.js";
+import type {
+  DeadlineGuardOptions,
+  DeadlineGuardSnapshot,
+  FeasibilitySnapshot,
+} from "../policies/deadline/server.js";
+import type { FallbackOptions, FallbackSnapshot } from "../policies/fallback/client-policy.js";
 import { FaultsControl, type FaultsSnapshot } from "../policies/faults/faults.js";
+import type { FaultOptions } from "../policies/faults/options.js";
 import type { IdempotencySnapshot } from "../policies/idempotency/server.js";
+import type { ServerIdempotencyOptions } from "../policies/idempotency/server-options.js";
+import type { RateLimitOptions } from "../policies/rate-limit/options.js";
 import type { RateLimitSnapshot } from "../policies/rate-limit/rate-limit.js";
 import type { RetrySnapshot } from "../policies/retry/client-policy.js";
+import type { HedgeOptions, RetryOptions } from "../policies/retry/options.js";
 import type { ThrottlesSnapshot } from "../policies/throttle/client.js";
+import type { ThrottleOptions } from "../policies/throttle/options.js";
 import type { ModeInEnvironment } from "./environment-modes.js";
 
 /** What a policy tells of itself, by its name. */
@@ -62,8 +78,35 @@ export type BuiltByName = {
   readonly [N in ControlledName]?: readonly BuiltPolicy<SnapshotOf[N]>[];
 };
 
+/** What was built from newer options of a client, a server or a guard, and is not used yet. */
+export interface PreparedPolicies {
+  /** What is in use. */
+  readonly before: BuiltByName;
+  readonly built: BuiltByName;
+  /** Carries what is in use over to it. */
+  apply(succession: Succession): void;
+}
+
 /** Controls the policies of one name. */
-export type ControlOf<N extends ControlledName> = PolicyControl<SnapshotOf[N]>;
+export type ControlOf<N extends ControlledName> = PolicyControl<SnapshotOf[N], OptionsOf[N]>;
+
+/** The options of a policy that can be changed at run time, by its name. */
+interface OptionsOf extends Record<ControlledName, object> {
+  readonly retry: RetryOptions;
+  readonly hedge: HedgeOptions;
+  readonly breaker: BreakerOptions;
+  readonly rate: RateLimitOptions;
+  readonly throttle: ThrottleOptions;
+  readonly bulkhead: BulkheadOptions;
+  readonly "deadline-guard": DeadlineGuardOptions;
+  readonly feasibility: FeasibilityOptions;
+  readonly quota: RateLimitOptions;
+  readonly idempotency: ServerIdempotencyOptions;
+  readonly admission: ServerAdmissionOptions;
+  readonly fallback: FallbackOptions;
+  readonly brownout: BrownoutOptions;
+  readonly faults: FaultOptions;
+}
 
 type Controls = { readonly [N in ControlledName]: ControlOf<N> };
 
@@ -92,8 +135,34 @@ export class PolicyControls {
     for (const name of controlledNames) this.#controls[name].startIn((own) => modes(name, own));
   }
 
+  updateBy(onUpdate: OnUpdate): void {
+    for (const name of controlledNames) this.#controls[name].updateBy(onUpdate);
+  }
+
   add(built: BuiltByName): void {
     for (const name of controlledNames) this.#add(name, built);
+  }
+
+  /** Carries policies over to newer options: some go on with these, some are new, and some are gone. */
+  apply(prepared: PreparedPolicies): void {
+    const succession = new Succession();
+    prepared.apply(succession);
+    for (const name of controlledNames) this.#succeed(name, prepared, succession);
+  }
+
+  #succeed<N extends ControlledName>(
+    name: N,
+    { before, built }: PreparedPolicies,
+    succession: Succession,
+  ): void {
+    const control: Controls[N] = this.#controls[name];
+    const gone = new Set((before[name] ?? []).map(({ policy }) => policy));
+    for (const { policy: made, builtFor } of built[name] ?? []) {
+      const { policy, mode } = succession.of(made);
+      if (gone.delete(policy)) control.restart(policy, builtFor, mode);
+      else control.add(policy, builtFor);
+    }
+    for (const policy of gone) control.remove(policy);
   }
 
   #add<N extends ControlledName>(name: N, built: BuiltByName): void {
@@ -143,6 +212,8 @@ export class PolicyControls {
   }
 }
 
-function snapshotsOf<S extends object>(control: PolicyControl<S>): SnapshotsOf<S> {
+function snapshotsOf<S extends object>(
+  control: Pick<PolicyControl<S>, "mode" | "snapshot">,
+): SnapshotsOf<S> {
   return { mode: control.mode, instances: control.snapshot() };
 }

@@ -3,9 +3,13 @@ import { shown } from "../core/options.js";
 import { serviceOf } from "../grpc/types.js";
 import type { ModeInEnvironment } from "./environment-modes.js";
 import type { PolicySet } from "./policy-set.js";
+import { clientNames, type PolicyUpdates } from "./policy-updates.js";
 
-/** Where the value of an option comes from: the later ones of the list win over the earlier ones. */
-export type SettingOrigin = "default" | "schema" | "data" | "code" | "environment";
+/**
+ * Where the value of an option comes from: the later ones of the list win over the earlier ones. `update` is what was set at run
+ * time by `weir.policy(name).update()`.
+ */
+export type SettingOrigin = "default" | "schema" | "data" | "code" | "update" | "environment";
 
 /** One option that holds for a method, and who says so. */
 export interface PolicySetting {
@@ -48,11 +52,16 @@ interface Level {
 export interface AroundCode {
   readonly data: PolicySet | undefined;
   readonly schema: PolicySet | undefined;
+  readonly updates: PolicyUpdates;
   readonly modes: ModeInEnvironment | undefined;
 }
 
 /** The places that may leave a policy out, or take back that a weaker one does. */
-const strength: Readonly<Partial<Record<SettingOrigin, number>>> = { schema: 1, data: 2, code: 3 };
+const strength: Readonly<Partial<Record<SettingOrigin, number>>> = {
+  schema: 1,
+  data: 2,
+  code: 3,
+};
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -63,7 +72,7 @@ const ofNoMethod = ["name", "methods", "idempotency", "parts"];
 export function clientSettings(
   method: string,
   code: Options,
-  { data, schema, modes }: AroundCode,
+  { data, schema, updates, modes }: AroundCode,
   idempotent: boolean,
 ): readonly PolicySetting[] {
   const service = serviceOf(`/${method}`);
@@ -111,14 +120,18 @@ export function clientSettings(
     },
     { from: "default", breadth: 2, options: { retry: {}, breaker: {} }, place: () => "" },
   ];
-  return settingsOf(levels, ofNoMethod, modes);
+  const { name } = code as { readonly name?: unknown };
+  const names = clientNames(typeof name === "string" ? name : undefined, method);
+  const set = (policy: string) => updates.setFor(policy, names);
+  return settingsOf(levels, ofNoMethod, set, modes);
 }
 
 /** What holds for a method on a server: what holds for all, and what its schema says. */
 export function serverSettings(
   method: string,
+  server: string,
   code: Options,
-  { data, schema, modes }: AroundCode,
+  { data, schema, updates, modes }: AroundCode,
 ): readonly PolicySetting[] {
   const inSchema = (name: string, breadth: number): Level => {
     const { priority, idempotency } = schema?.server ?? {};
@@ -145,7 +158,7 @@ export function serverSettings(
     inSchema(serviceOf(`/${method}`), 1),
     { from: "default", breadth: 2, options: { deadlineGuard: {} }, place: () => "" },
   ];
-  return settingsOf(levels, ["name"], modes);
+  return settingsOf(levels, ["name"], (policy) => updates.setFor(policy, [server]), modes);
 }
 
 /** The option of a schema, and the service or method that has it. */
@@ -182,6 +195,7 @@ export function explanationText(
 function settingsOf(
   levels: readonly Level[],
   leftOut: readonly string[],
+  updated: (policy: string) => Options,
   modes: ModeInEnvironment | undefined,
 ): readonly PolicySetting[] {
   const policies = new Set(levels.flatMap(({ options }) => Object.keys(options)));
@@ -201,7 +215,15 @@ function settingsOf(
       });
       continue;
     }
-    settings.push(...optionSettings(policy, given), ...modeSettings(policy, given, modes));
+    const update: Level = {
+      from: "update",
+      breadth: 0,
+      options: { [policy]: updated(policy) },
+      place: () => "set at run time",
+    };
+    const isSet = Object.keys(updated(policy)).length > 0;
+    const all = isSet ? [update, ...given] : given;
+    settings.push(...optionSettings(policy, all), ...modeSettings(policy, given, modes));
   }
   return settings;
 }

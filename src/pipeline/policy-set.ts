@@ -1,3 +1,4 @@
+import type { Clock, Random } from "../core/clock.js";
 import { readOptions } from "../core/options.js";
 import { serviceOf } from "../grpc/types.js";
 import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
@@ -29,7 +30,54 @@ export interface PolicySource {
    * @throws InvalidOptionError where they make no sense.
    */
   read(): PolicySet;
+  /**
+   * Tells from now on when there may be newer policies. Absent: they never change.
+   *
+   * @returns Ends the watch.
+   */
+  watch?(watcher: PolicyWatcher): () => void;
+  /** What is different in newer policies, for `onPolicies`. @defaultValue nothing is told */
+  changes?(before: PolicySet, after: PolicySet): readonly PolicyChange[];
 }
+
+/** What a source of policies is given of the weir, while it is watched. */
+export interface PolicyWatcher {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** There may be newer policies. `read` returns them, `undefined` where they are the same, or throws what is wrong with them. */
+  readonly newer: (read: () => PolicySet | undefined) => void;
+  /** The policies cannot be read at present. */
+  readonly failed: (error: unknown) => void;
+}
+
+/** An option that two documents give differently. */
+export interface PolicyChange {
+  /** As in the code: `client.retry.maxAttempts`, `client.methods["pkg.Service/Method"].hedge`, `guard("name").rate`. */
+  readonly option: string;
+  /** What the documents give; `undefined` where one gives nothing. */
+  readonly before: unknown;
+  readonly after: unknown;
+  /** What the change does, in a sentence; `undefined` where the numbers say it all. */
+  readonly meaning: string | undefined;
+  /** Where it is written in the later document, or else in the earlier one. */
+  readonly place: string | undefined;
+}
+
+/** What became of newer policies. */
+export type PolicyEvent =
+  | {
+      /** They hold from now on. Nothing has changed where there are no `changes`. */
+      readonly kind: "applied";
+      /** The name of the source. */
+      readonly source: string;
+      readonly changes: readonly PolicyChange[];
+    }
+  | {
+      /** They were refused as a whole, and the last good ones hold. */
+      readonly kind: "refused";
+      readonly source: string;
+      readonly error: unknown;
+    };
 
 /** Policies that stand in the schemas of services, as their owners have written them. */
 export interface SchemaPolicies extends PolicySet {

@@ -10,6 +10,7 @@ import {
   unlessFalse,
   unlessOff,
 } from "../core/options.js";
+import type { Succession } from "../core/succession.js";
 import { outsideClock } from "../grpc/context/async-context.js";
 import type { Environment } from "../grpc/environment.js";
 import {
@@ -48,9 +49,13 @@ import {
   type IdempotencyPolicyOptions,
 } from "../policies/idempotency/server.js";
 import { resolveServerIdempotencyOptions } from "../policies/idempotency/server-options.js";
-import { type QuotaOptions, quotaPolicies } from "../policies/rate-limit/server.js";
+import {
+  type QuotaOptions,
+  type QuotaPolicy,
+  quotaPolicies,
+} from "../policies/rate-limit/server.js";
 import type { ClientPolicy } from "./client.js";
-import type { BuiltByName } from "./controls.js";
+import type { BuiltByName, PreparedPolicies } from "./controls.js";
 import type { ReportedServer, ServerWork } from "./load-report.js";
 
 /**
@@ -104,20 +109,32 @@ export interface ServerPolicy<Service = unknown> {
   readonly faults?: (ServerFaultsOptions & Pick<ServerPolicyOptions, "mode">) | false;
 }
 
-/** The policies of a server and the pipeline that they stand in, built once. */
-export class ServerPolicies implements ReportedServer {
+/** The policies that a server has, in the order in which calls pass them. */
+interface ServerParts {
+  readonly relay: Relay;
+  readonly requestMs: number;
+  readonly deadlineGuard: DeadlineGuardPolicy | undefined;
+  readonly feasibility: FeasibilityPolicy | undefined;
+  readonly quotas: readonly QuotaPolicy[];
+  readonly idempotency: IdempotencyPolicy | undefined;
+  readonly bulkhead: ServerBulkheadPolicy | undefined;
+  readonly admission: AdmissionPolicy | undefined;
+  readonly brownout: BrownoutPolicy | undefined;
+  readonly faults: ServerFaultsPolicy | undefined;
+}
+
+/** The policies of a server and the pipeline that they stand in. */
+export class ServerPolicies implements ReportedServer, GuardedServer {
   /** What snapshots call the server. */
   readonly name: string;
   readonly priority: PriorityReader;
-  /** The policies that have a mode of their own. */
-  readonly built: BuiltByName;
   readonly drain = new DrainGate();
   readonly #environment: Environment;
-  readonly #row: ServerInterceptor;
-  readonly #faults: ServerFaultsPolicy | undefined;
-  readonly #admission: AdmissionPolicy | undefined;
-  /** The policies in which calls wait. */
-  readonly #queues: readonly { drain(): void }[];
+  readonly #spans: ServerSpanPart | undefined;
+  readonly #meter: ServerMeterPart | undefined;
+  #parts: ServerParts;
+  #row: ServerInterceptor;
+  #stopped = false;
   /** The calls that run, by their times. */
   readonly #due: DueList;
 
@@ -134,59 +151,152 @@ export class ServerPolicies implements ReportedServer {
   ) {
     const policy = readPolicy(given);
     this.#environment = environment;
+    this.#spans = spans;
+    this.#meter = meter;
     const { name = "server" } = policy;
     this.name = nameText("server.name", name);
-    const relay = resolveRelay(policy.relay, "server.relay");
     this.#due = new DueList(outsideClock(environment.clock));
-    const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;
-    const requestMs =
-      unlessFalse("server.requestMs", bound, (option, ms) => durationMs(option, ms, 1)) || Infinity;
     this.priority = priorityReaderOf(policy, environment);
+    this.#parts = this.#build(policy);
+    this.#row = this.#compile();
+  }
 
+  /** @throws InvalidOptionError naming the option, its rule and what it was given. */
+  #build(policy: ServerPolicy): ServerParts {
+    const environment = this.#environment;
+    const { deadlineGuard = {}, requestMs: bound = defaultRequestMs } = policy;
     const admission = unlessOff("server.admission", policy.admission, (options) => {
       const { mode, rest } = splitServerOptions(options, "server.admission");
       return new AdmissionPolicy(rest, environment, mode, "server.admission");
     });
     const guards =
       unlessOff("server.deadlineGuard", deadlineGuard, (options) =>
-        deadlineGuards(options, admission ?? calm, environment, "server.deadlineGuard"),
+        deadlineGuards(options, this, environment, "server.deadlineGuard"),
       ) ?? [];
-    const quotas =
-      unlessOff("server.quota", policy.quota, (options) =>
-        quotaPolicies(options, environment, "server.quota"),
-      ) ?? [];
-    const idempotency = unlessOff("server.idempotency", policy.idempotency, (options, option) => {
-      const { mode = "enforce", ...rest } = readOptions(option, options);
-      const resolved = resolveServerIdempotencyOptions(rest, option, ["mode"]);
-      const checked = oneOf(`${option}.mode`, mode, modes);
-      return new IdempotencyPolicy(resolved, environment, option, checked);
-    });
-    const bulkhead = unlessOff("server.bulkhead", policy.bulkhead, (options) => {
-      const { mode, rest } = splitServerOptions(options, "server.bulkhead");
-      return new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode);
-    });
-    const brownout = unlessOff("server.brownout", policy.brownout, (options) => {
-      const { mode, rest } = splitServerOptions(options, "server.brownout");
-      const pressure = admission && { now: () => admission.pressed };
-      return new BrownoutPolicy({ ...rest, mode }, pressure, environment, "server.brownout");
-    });
-    const faults = unlessOff("server.faults", policy.faults, (options) => {
-      const { mode, rest } = splitServerOptions(options, "server.faults");
-      return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
-    });
+    return {
+      relay: resolveRelay(policy.relay, "server.relay"),
+      requestMs:
+        unlessFalse("server.requestMs", bound, (option, ms) => durationMs(option, ms, 1)) ||
+        Infinity,
+      admission,
+      deadlineGuard: guards.find((guard) => guard instanceof DeadlineGuardPolicy),
+      feasibility: guards.find((guard) => guard instanceof FeasibilityPolicy),
+      quotas:
+        unlessOff("server.quota", policy.quota, (options) =>
+          quotaPolicies(options, environment, "server.quota"),
+        ) ?? [],
+      idempotency: unlessOff("server.idempotency", policy.idempotency, (options, option) => {
+        const { mode = "enforce", ...rest } = readOptions(option, options);
+        const resolved = resolveServerIdempotencyOptions(rest, option, ["mode"]);
+        const checked = oneOf(`${option}.mode`, mode, modes);
+        return new IdempotencyPolicy(resolved, environment, option, checked);
+      }),
+      bulkhead: unlessOff("server.bulkhead", policy.bulkhead, (options) => {
+        const { mode, rest } = splitServerOptions(options, "server.bulkhead");
+        return new ServerBulkheadPolicy(rest, environment, "server.bulkhead", mode);
+      }),
+      brownout: unlessOff("server.brownout", policy.brownout, (options) => {
+        const { mode, rest } = splitServerOptions(options, "server.brownout");
+        const pressure = admission && { now: () => this.#parts.admission?.pressed ?? 0 };
+        return new BrownoutPolicy({ ...rest, mode }, pressure, environment, "server.brownout");
+      }),
+      faults: unlessOff("server.faults", policy.faults, (options) => {
+        const { mode, rest } = splitServerOptions(options, "server.faults");
+        return new ServerFaultsPolicy({ ...rest, mode }, environment, "server.faults");
+      }),
+    };
+  }
 
-    this.#queues = [...quotas, idempotency, bulkhead, admission].filter(
-      (queue) => queue !== undefined,
-    );
-    const kill = environment.flags && serverKillGates(environment.flags);
+  /** Of the admission that the server has at present. */
+  get shedding(): boolean {
+    return this.#parts.admission?.shedding ?? false;
+  }
+
+  /** Of the admission that the server has at present. */
+  get lostMs(): number {
+    return this.#parts.admission?.lostMs ?? 0;
+  }
+
+  /** The policies that have a mode of their own. */
+  get built(): BuiltByName {
+    return this.#builtIn(this.#parts);
+  }
+
+  #builtIn(parts: ServerParts): BuiltByName {
+    const { deadlineGuard, feasibility, quotas, idempotency } = parts;
+    const { bulkhead, admission, brownout, faults } = parts;
+    const built = <P extends object>(...policies: readonly (P | undefined)[]) =>
+      allBuiltFor(this.name, policies);
+    return {
+      "deadline-guard": built(deadlineGuard),
+      feasibility: built(feasibility),
+      quota: built(...quotas),
+      idempotency: built(idempotency),
+      bulkhead: built(bulkhead),
+      admission: built(admission),
+      brownout: built(brownout),
+      faults: built(faults),
+    };
+  }
+
+  /**
+   * Builds what newer options ask for. Nothing changes before it is applied; calls that run, and those that wait, then stay where
+   * they are.
+   *
+   * @throws InvalidOptionError naming the option, its rule and what it was given.
+   */
+  prepare(given: ServerPolicy): PreparedPolicies {
+    const policy = readPolicy(given);
+    const priority = priorityReaderOf(policy, this.#environment);
+    const next = this.#build(policy);
+    return {
+      before: this.built,
+      built: this.#builtIn(next),
+      apply: (succession) => {
+        this.priority.reconfigure(priority);
+        this.#succeed(next, succession);
+      },
+    };
+  }
+
+  #succeed(next: ServerParts, succession: Succession): void {
+    const before = this.#parts;
+    this.#parts = {
+      ...next,
+      deadlineGuard: succession.carry(before.deadlineGuard, next.deadlineGuard),
+      feasibility: succession.carry(before.feasibility, next.feasibility),
+      quotas: next.quotas.map((quota, at) => succession.carry(before.quotas[at], quota) ?? quota),
+      idempotency: succession.carry(before.idempotency, next.idempotency),
+      bulkhead: succession.carry(before.bulkhead, next.bulkhead),
+      admission: succession.carry(before.admission, next.admission),
+      brownout: succession.carry(before.brownout, next.brownout),
+      faults: succession.carry(before.faults, next.faults),
+    };
+    this.#row = this.#compile();
+    if (this.#stopped) for (const queue of this.#queues) queue.drain();
+    // Nobody asks it any more.
+    if (this.#parts.admission !== before.admission) before.admission?.pressure.close();
+  }
+
+  /** The policies in which calls wait. */
+  get #queues(): readonly { drain(): void }[] {
+    const { quotas, idempotency, bulkhead, admission } = this.#parts;
+    return [...quotas, idempotency, bulkhead, admission].filter((queue) => queue !== undefined);
+  }
+
+  #compile(): ServerInterceptor {
+    const { relay, requestMs, deadlineGuard, feasibility, quotas } = this.#parts;
+    const { idempotency, bulkhead, admission, brownout } = this.#parts;
+    const { flags } = this.#environment;
+    const kill = flags && serverKillGates(flags);
     // From the wire to the handler. A call asks each part for its mode when it comes to it.
     const gates: readonly (ServerGate | undefined)[] = [
       // Refuses calls of methods that are switched off. Always enforced.
       kill?.first,
       // Counts calls, and refuses them while the server drains. Always enforced.
       this.drain,
-      // The deadline guard, and the feasibility policy with a mode of its own.
-      ...guards,
+      deadlineGuard,
+      feasibility,
       // Each with a mode of its own.
       ...quotas,
       // Answers duplicates, and lets them wait, before they would take a slot.
@@ -199,32 +309,15 @@ export class ServerPolicies implements ReportedServer {
       // Refuses no call: handlers ask it what to leave out.
       brownout,
     ];
-    const { priority } = this;
-    const due = this.#due;
-    this.#row = serverPipeline(environment, {
-      priority,
+    return serverPipeline(this.#environment, {
+      priority: this.priority,
       relay,
-      spans,
-      meter,
+      spans: this.#spans,
+      meter: this.#meter,
       gates,
       requestMs,
-      due,
+      due: this.#due,
     });
-
-    this.#faults = faults;
-    this.#admission = admission;
-    const built = <P extends object>(...policies: readonly (P | undefined)[]) =>
-      allBuiltFor(name, policies);
-    this.built = {
-      "deadline-guard": built(...guards.filter((guard) => guard instanceof DeadlineGuardPolicy)),
-      feasibility: built(...guards.filter((guard) => guard instanceof FeasibilityPolicy)),
-      quota: built(...quotas),
-      idempotency: built(idempotency),
-      bulkhead: built(bulkhead),
-      admission: built(admission),
-      brownout: built(brownout),
-      faults: built(faults),
-    };
   }
 
   /**
@@ -237,14 +330,14 @@ export class ServerPolicies implements ReportedServer {
       (method, call) => this.#row(method, call),
       ...own,
       // Behind the interceptors of the user, to which a fault looks like one of the handler.
-      ...serverFaultsInterceptors(this.#environment, this.priority, this.#faults),
+      ...serverFaultsInterceptors(this.#environment, this.priority, () => this.#parts.faults),
     ];
   }
 
   /** What the server has done until now, for load reports. Without an enforced admission it has no slots to count. */
   workAt(nowMs: number): ServerWork {
     const { served } = this.drain;
-    const admission = this.#admission;
+    const { admission } = this.#parts;
     if (admission?.mode !== "enforce")
       return { served, shed: 0, takenMs: 0, limit: Infinity, streams: 0 };
     const { calls, streams } = admission.workAt(nowMs);
@@ -259,6 +352,7 @@ export class ServerPolicies implements ReportedServer {
 
   /** Refuses the calls that wait and all that come. Calls that run go on. */
   stop(): void {
+    this.#stopped = true;
     this.#due.close();
     this.drain.drain();
     for (const queue of this.#queues) queue.drain();
@@ -267,8 +361,8 @@ export class ServerPolicies implements ReportedServer {
   /** Stops, and ends all that runs beside calls, such as readings of the process. */
   close(): void {
     this.stop();
-    this.#admission?.close();
-    this.#faults?.close();
+    this.#parts.admission?.close();
+    this.#parts.faults?.close();
   }
 }
 
@@ -331,6 +425,3 @@ function priorityReaderOf(
     priority === undefined && admission !== false ? "server.admission.priority" : "server.priority";
   return priorityReader(priority === undefined ? nested : priority, environment, prefix);
 }
-
-/** A server without admission, for the feasibility policy. */
-const calm: GuardedServer = { shedding: false, lostMs: 0 };

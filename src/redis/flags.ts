@@ -6,6 +6,7 @@ import {
   systemRandom,
 } from "../core/clock.js";
 import { durationMs, nameText, optionalFunction, readOptions } from "../core/options.js";
+import { Polling, type PollingOptions } from "../core/polling.js";
 import {
   ask,
   callSafely,
@@ -15,7 +16,6 @@ import {
   userRandom,
   warn,
 } from "../core/user-code.js";
-import { Polling, type PollingOptions } from "../policies/flags/polling.js";
 import { FlagListeners, type FlagSource, type FlagValue } from "../policies/flags/source.js";
 import type { RedisClient } from "./client.js";
 import { RedisFlagStore, type SetFlagOptions, type StoredFlag } from "./flag-store.js";

@@ -2,7 +2,11 @@ import { describe, expect, it } from "vitest";
 import { type Mode, ObserveReport, PolicyControl } from "../../src/core/control.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 
-const policy = (mode: Mode, name = "") => ({ mode, snapshot: () => ({ shown: name }) });
+const policy = (mode: Mode, name = "") => ({
+  mode,
+  snapshot: () => ({ shown: name }),
+  reconfigure: () => {},
+});
 
 describe("the control of a kind of policy at run time", () => {
   it("has the mode that the first policy was built with, until it is set", () => {

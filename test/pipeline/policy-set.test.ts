@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { clientSettings } from "../../src/pipeline/policy-explanation.js";
 import { layClient, layOver, layServer, type PolicySet } from "../../src/pipeline/policy-set.js";
+import { PolicyUpdates } from "../../src/pipeline/policy-updates.js";
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -96,7 +97,7 @@ describe("options of the code over those of data", () => {
         const data = dataOf(ofClient, { [service]: ofService, [method]: ofMethod });
         const code = { ...client, methods: { [service]: inService, [method]: inMethod } };
         const { retry = {} } = inForce(layClient(schema, layClient(data, code)));
-        const around = { data, schema, modes: undefined };
+        const around = { data, schema, updates: PolicyUpdates.none, modes: undefined };
         const told = clientSettings(method, code, around, false).filter(({ option }) =>
           option.startsWith("retry"),
         );

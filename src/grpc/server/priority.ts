@@ -163,7 +163,7 @@ function prioritized(
 
 /** Reads the priority and the cohort of calls. */
 export class PriorityReader {
-  readonly #options: ResolvedPriorityOptions;
+  #options: ResolvedPriorityOptions;
   readonly #random: Random;
   readonly #report: ReportError;
   #invalid = 0;
@@ -173,6 +173,11 @@ export class PriorityReader {
     this.#options = options;
     this.#random = random;
     this.#report = report;
+  }
+
+  /** Goes on with the options of a reader that is not used, and with its own counts. */
+  reconfigure(fresh: PriorityReader): void {
+    this.#options = fresh.#options;
   }
 
   get counts(): PriorityCounts {

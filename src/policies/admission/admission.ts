@@ -12,10 +12,11 @@ import { type Priority, priorities, priorityRank } from "../../core/priority.js"
 import { Prospects, RetryAfterEstimate } from "../../core/queue/retry-after.js";
 import { type SemaphoreHost, SemaphoreWaiter } from "../../core/queue/waiting-call.js";
 import { type ReportError, warn } from "../../core/user-code.js";
+import type { RampingLimit } from "../limits/limit.js";
 import { EventLoopBudget } from "./event-loop-budget.js";
 import { Lateness } from "./lateness.js";
 import type { AdmissionPoolOptions } from "./options.js";
-import { AdmissionQueue, type QueueTicket } from "./queue.js";
+import { AdmissionQueue, type AdmissionQueueOptions, type QueueTicket } from "./queue.js";
 import { LatencyTarget, QueueBounds } from "./queue-bounds.js";
 import type { ShedCall, Shedder } from "./shedders.js";
 import { Slots } from "./slots.js";
@@ -36,12 +37,14 @@ const unknownUseMs = 1;
  * priority. Accounts are kept only while calls wait: who is served at once takes nothing from others.
  */
 export class Admission<C extends AdmissionCall = AdmissionCall> {
-  readonly #options: AdmissionPoolOptions;
+  #options: AdmissionPoolOptions;
   readonly #clock: Clock;
-  readonly #shedders: readonly Shedder[];
-  readonly #onAnswer: AdmissionParts<C>["onAnswer"];
-  readonly #usage: UsageByCaller | undefined;
-  readonly #callerOf: ((call: C) => string) | undefined;
+  readonly #report: ReportError;
+  #shedders: readonly Shedder[];
+  #onAnswer: AdmissionParts<C>["onAnswer"];
+  #usage: UsageByCaller | undefined;
+  #callerOf: ((call: C) => string) | undefined;
+  #eventLoop: EventLoopBudget | undefined;
   readonly #waiting: AdmissionQueue<SemaphoreWaiter<C>>;
   readonly #host: SemaphoreHost<C>;
   readonly #prospects: Prospects;
@@ -79,27 +82,15 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
     this.#onAnswer = onAnswer;
     this.#callerOf = fairness?.callerOf;
     this.#usage = fairness === undefined ? undefined : new UsageByCaller(fairness);
-    const limit = options.makeLimit(
-      {
-        ceilingMs: () => this.#latencyTarget.ms,
-        heldUp: () => this.#lateness.takeHeldUp(),
-        slowed: () => this.#lateness.takeSlowed(),
-        late: (nowMs) => this.#lateness.ranOut(nowMs),
-        demand: () => this.#slots.taken + this.#waiting.size,
-      },
-      report,
-    );
-    const turnMs = () => this.#latencyTarget.turnMs;
-    const eventLoop = options.byTurns
-      ? new EventLoopBudget(clock, turnMs, () => this.#serve())
-      : undefined;
+    this.#report = report;
+    this.#eventLoop = options.byTurns ? this.#newEventLoopBudget() : undefined;
     const retryAfterEstimate = new RetryAfterEstimate(random, options.maxWaitMs);
     this.#prospects = new Prospects(retryAfterEstimate, clock);
     const onFree = () => this.#serve();
     this.#slots = new Slots(options, {
       clock,
-      limit,
-      eventLoop,
+      limit: this.#newLimit(),
+      eventLoop: this.#eventLoop,
       retryAfterEstimate,
       prospects: this.#prospects,
       lateness: this.#lateness,
@@ -107,12 +98,7 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
       onUsed: (caller, ms, nowMs) => this.#waiting.charge(caller, ms, nowMs),
     });
     this.#bounds = new QueueBounds(options, this.#latencyTarget, this.#slots);
-    this.#waiting = new AdmissionQueue({
-      ...options.queue,
-      ranks: priorities.length,
-      intervalMs: () => this.#bounds.intervalMs,
-      usage: this.#usage,
-    });
+    this.#waiting = new AdmissionQueue(this.#queueOptions());
     this.#host = {
       clock,
       longestWaitMs: ({ priority }, leftMs) => this.#bounds.longestWaitMs(priority, leftMs),
@@ -125,6 +111,33 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
         this.#left[priority] += 1;
       },
     };
+  }
+
+  /**
+   * Goes on with other options. Calls that run keep their slots, and calls that wait their places; a wait that has begun ends when
+   * it would have ended.
+   *
+   * @param limitChanged The limit is another one. One that is learnt begins anew.
+   */
+  reconfigure(
+    options: AdmissionPoolOptions,
+    { shedders = [], onAnswer, fairness }: AdmissionParts<C>,
+    limitChanged: boolean,
+  ): void {
+    const nowMs = this.#clock.now();
+    this.#options = options;
+    this.#shedders = shedders;
+    this.#onAnswer = onAnswer;
+    this.#callerOf = fairness?.callerOf;
+    if (fairness === undefined) this.#usage = undefined;
+    else if (this.#usage === undefined) this.#usage = new UsageByCaller(fairness);
+    else this.#usage.reconfigure(fairness, nowMs);
+    this.#eventLoop = options.byTurns ? (this.#eventLoop ?? this.#newEventLoopBudget()) : undefined;
+    const limit = limitChanged ? this.#newLimit() : undefined;
+    this.#slots.reconfigure(options, limit, this.#eventLoop);
+    this.#bounds.options = options;
+    this.#waiting.reconfigure(this.#queueOptions());
+    this.#serve(nowMs);
   }
 
   /** (running + queued) / (limit + maxQueued): from 0 to 1, a little above while critical calls use their headroom. */
@@ -259,6 +272,33 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
       admitted: { ...this.#admitted },
       refused: { ...this.#refused },
       left: { ...this.#left },
+    };
+  }
+
+  #newLimit(): RampingLimit {
+    return this.#options.makeLimit(
+      {
+        ceilingMs: () => this.#latencyTarget.ms,
+        heldUp: () => this.#lateness.takeHeldUp(),
+        slowed: () => this.#lateness.takeSlowed(),
+        late: (nowMs) => this.#lateness.ranOut(nowMs),
+        demand: () => this.#slots.taken + this.#waiting.size,
+      },
+      this.#report,
+    );
+  }
+
+  #newEventLoopBudget(): EventLoopBudget {
+    const turnMs = () => this.#latencyTarget.turnMs;
+    return new EventLoopBudget(this.#clock, turnMs, () => this.#serve());
+  }
+
+  #queueOptions(): AdmissionQueueOptions {
+    return {
+      ...this.#options.queue,
+      ranks: priorities.length,
+      intervalMs: () => this.#bounds.intervalMs,
+      usage: this.#usage,
     };
   }
 

@@ -16,7 +16,8 @@ const patientIntervalMs = 500;
  * is known: the queue that a pause of the process leaves behind empties, and does harm only when it makes calls late.
  */
 export class QueueBounds {
-  readonly #options: AdmissionPoolOptions;
+  /** They may be replaced while calls wait: a wait that has begun ends when it would have. */
+  options: AdmissionPoolOptions;
   readonly #latencyTarget: Pick<LatencyTarget, "ms">;
   readonly #slots: Pick<Slots, "count" | "atBestIn">;
   #burstMs: number;
@@ -29,7 +30,7 @@ export class QueueBounds {
     latencyTarget: Pick<LatencyTarget, "ms">,
     slots: Pick<Slots, "count" | "atBestIn">,
   ) {
-    this.#options = options;
+    this.options = options;
     this.#latencyTarget = latencyTarget;
     this.#slots = slots;
     this.#burstMs = options.burstWaitMs;
@@ -37,7 +38,7 @@ export class QueueBounds {
 
   /** The first call is queued. */
   begin(): void {
-    const { burstWaitMs, maxWaitShare } = this.#options;
+    const { burstWaitMs, maxWaitShare } = this.options;
     const targetMs = this.#latencyTarget.ms;
     this.#loopIntervalMs = Math.max(slotIntervalMs, targetMs ?? patientIntervalMs);
     // The share of the median time until their deadlines that callers can wait; the latency target is half of that time.
@@ -52,7 +53,7 @@ export class QueueBounds {
 
   /** A queue that has not been empty for so long, in milliseconds, is a standing one. */
   get intervalMs(): number {
-    const { intervalMs } = this.#options.queue;
+    const { intervalMs } = this.options.queue;
     return intervalMs ?? (this.#forLoop ? this.#loopIntervalMs : slotIntervalMs);
   }
 
@@ -63,7 +64,7 @@ export class QueueBounds {
 
   /** How many calls may wait: no more than can run in the longest wait. */
   get maxQueued(): number {
-    const { maxQueued, minQueued, maxWaitMs } = this.#options;
+    const { maxQueued, minQueued, maxWaitMs } = this.options;
     if (maxQueued !== undefined) return maxQueued;
     const waitMs = this.#standing ? Math.min(maxWaitMs, this.#burstMs) : this.#burstMs;
     const longest = Math.min(this.#slots.count, Math.floor(this.#slots.atBestIn(waitMs)));
@@ -72,8 +73,8 @@ export class QueueBounds {
 
   /** The longest wait of a call that comes now, in milliseconds. `leftMs` until its deadline, may be `Infinity`. */
   longestWaitMs(priority: Priority, leftMs: number): number {
-    const { burstWaitMs, maxWaitMs, maxWaitShare } = this.#options;
-    const { criticalMaxWaitMs, criticalWaitShare } = this.#options;
+    const { burstWaitMs, maxWaitMs, maxWaitShare } = this.options;
+    const { criticalMaxWaitMs, criticalWaitShare } = this.options;
     return priority === "critical"
       ? Math.min(criticalMaxWaitMs, leftMs * criticalWaitShare)
       : Math.min(this.#standing ? maxWaitMs : burstWaitMs, leftMs * maxWaitShare);

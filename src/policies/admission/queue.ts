@@ -66,7 +66,7 @@ const rounding = 1e-9;
  * rank is still never evicted, and `fifo` stays the order of arrival.
  */
 export class AdmissionQueue<T> {
-  readonly #options: AdmissionQueueOptions;
+  #options: AdmissionQueueOptions;
   readonly #ranks: readonly Rank<T>[];
   #arrivals = 0;
   #emptyMs = Number.NEGATIVE_INFINITY;
@@ -75,6 +75,11 @@ export class AdmissionQueue<T> {
   constructor(options: AdmissionQueueOptions) {
     this.#options = options;
     this.#ranks = Array.from({ length: options.ranks }, () => new Rank<T>());
+  }
+
+  /** Goes on with other options, but as many ranks. Calls that wait keep their places. */
+  reconfigure(options: AdmissionQueueOptions): void {
+    this.#options = options;
   }
 
   get size(): number {
@@ -427,7 +432,8 @@ class Rank<T> {
 
   /** The call that is next: the oldest, or the newest, of all or of the caller that has used least. */
   next(newest: boolean): Node<T> | undefined {
-    const line = this.callers.least ?? this;
+    // Calls that came before callers were told apart come first.
+    const line = (this.first?.caller === undefined ? undefined : this.callers.least) ?? this;
     return newest ? line.last : line.first;
   }
 

@@ -1,9 +1,10 @@
 import type { ServerInterceptor } from "@grpc/grpc-js";
-import { type Clock, systemClock } from "../../core/clock.js";
+import { systemClock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gauges } from "../../core/gauges.js";
 import { boundedKey } from "../../core/keyed.js";
 import { durationMs, readOptions, unlessOff, wholeNumber } from "../../core/options.js";
+import { OptionsCopy } from "../../core/options-copy.js";
 import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
@@ -33,6 +34,7 @@ import {
 import {
   type AdmissionOptions,
   type AdmissionPoolOptions,
+  type ResolvedAdmissionOptions,
   resolveAdmissionOptions,
 } from "./options.js";
 import { PublishedLevel } from "./published-level.js";
@@ -94,19 +96,20 @@ export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
 export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   readonly policy = "admission";
   readonly takesSlot = true;
-  readonly asksUser: boolean;
   mode: Mode;
   /** Measures how hard pressed this process is. */
   readonly pressure: PressureMeter;
   /** Ends old streams. `undefined` where no age is set. */
-  readonly streamAge: StreamAge | undefined;
+  streamAge: StreamAge | undefined;
   readonly #calls: Admission<InboundCall>;
-  readonly #streams: Admission<InboundCall> | undefined;
-  readonly #byPressure: PressureShedder | undefined;
-  readonly #pressureCounts: boolean;
-  readonly #clock: Clock;
-  readonly #callLevel: PublishedLevel | undefined;
-  readonly #streamLevel: PublishedLevel | undefined;
+  #streams: Admission<InboundCall> | undefined;
+  /** The pool that streams had before they shared that of all calls. Some may still wait in it. */
+  #streamsBefore: Admission<InboundCall> | undefined;
+  #byPressure: PressureShedder | undefined;
+  readonly #environment: Environment;
+  #settings: Settings;
+  #callLevel: PublishedLevel | undefined;
+  #streamLevel: PublishedLevel | undefined;
   /** The level that was published last, and its text: it stands in every answer, and rarely changes. */
   #published = { level: Number.NaN, text: "" };
 
@@ -118,48 +121,50 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     prefix = "admission",
   ) {
     this.mode = mode;
-    const { clock, random, report } = environment;
-    const { fairness: fairnessGiven = {}, ...own } = readOptions(prefix, given);
-    const options = resolveAdmissionOptions(own, prefix, ["fairness", "mode", "priority"]);
-    const fairness = unlessOff(`${prefix}.fairness`, fairnessGiven, (its, path) =>
-      resolveFairness(its, report, path),
-    );
-    this.asksUser = typeof fairnessGiven === "object" && typeof fairnessGiven.by === "function";
-    const { pressure, thresholds, streams } = options;
-    this.#clock = clock;
-    this.streamAge =
-      streams === "together" || streams.maxAgeMs === Number.POSITIVE_INFINITY
-        ? undefined
-        : new StreamAge(this, streams.maxAgeMs, environment);
+    this.#environment = environment;
+    const { clock, report } = environment;
+    this.#settings = resolveSettings(given, report, prefix);
+    const { pressure, streams } = this.#settings.options;
     // Under a virtual clock, readings of the real process mean nothing.
     const reader = clock === systemClock ? new NodeProcessReader() : idleReader;
-    const meter = new PressureMeter(pressure || resolvePressureOptions(), reader, clock, report);
-    this.pressure = meter;
-    this.#pressureCounts = pressure !== false;
-    const late = (nowMs: number) =>
-      this.#calls.isLate(nowMs) || this.#streams?.isLate(nowMs) === true;
-    this.#byPressure = pressure ? new PressureShedder(pressure, meter, late) : undefined;
-    const sheddersOf = ({ maxQueued }: AdmissionPoolOptions): Shedder[] => {
-      // Where calls wait, the queue has room for the better ones by itself.
-      const byLoad = thresholds !== false && (maxQueued === 0 || options.thresholdsWithQueue);
-      return [
-        ...(byLoad ? [new LoadThresholds(thresholds)] : []),
-        ...(this.#byPressure === undefined ? [] : [this.#byPressure]),
-      ];
-    };
-    if (options.publish) {
-      this.#callLevel = new PublishedLevel();
-      this.#streamLevel = streams === "together" ? this.#callLevel : new PublishedLevel();
+    this.pressure = new PressureMeter(pressure || resolvePressureOptions(), reader, clock, report);
+    this.streamAge = this.#newStreamAge();
+    this.#byPressure = this.#newPressureShedder();
+    this.#setLevels();
+    this.#calls = this.#newPool(this.#settings.options, this.#callLevel);
+    this.#streams = streams === "together" ? undefined : this.#newPool(streams, this.#streamLevel);
+  }
+
+  /** A limit, and a pressure, whose options are others begin anew; streams that are open keep their age. */
+  reconfigure(fresh: AdmissionPolicy): void {
+    const before = this.#settings;
+    this.#settings = fresh.#settings;
+    const { options, given } = this.#settings;
+    if (!new OptionsCopy(before.given.pressure).matches(given.pressure)) {
+      this.pressure.reconfigure(fresh.pressure);
+      this.#byPressure = this.#newPressureShedder();
     }
-    const parts = { report, fairness };
-    const pool = (ofPool: AdmissionPoolOptions, level: PublishedLevel | undefined) =>
-      new Admission<InboundCall>(ofPool, clock, random, {
-        ...parts,
-        shedders: sheddersOf(ofPool),
-        onAnswer: this.#noting(level),
-      });
-    this.#calls = pool(options, this.#callLevel);
-    this.#streams = streams === "together" ? undefined : pool(streams, this.#streamLevel);
+    this.streamAge = this.#newStreamAge();
+    if (options.publish !== before.options.publish) this.#setLevels();
+    const limitChanged = !new OptionsCopy(before.given.limit).matches(given.limit);
+    this.#calls.reconfigure(options, this.#partsOf(options, this.#callLevel), limitChanged);
+    this.#reconfigureStreams(before);
+  }
+
+  #reconfigureStreams(before: Settings): void {
+    const { streams } = this.#settings.options;
+    if (streams === "together") {
+      this.#streamsBefore = this.#streams ?? this.#streamsBefore;
+      this.#streams = undefined;
+    } else if (this.#streams === undefined) {
+      this.#streams = this.#newPool(streams, this.#streamLevel);
+    } else {
+      const limitChanged = !new OptionsCopy(streamLimitOf(before)).matches(
+        streamLimitOf(this.#settings),
+      );
+      const parts = this.#partsOf(streams, this.#streamLevel);
+      this.#streams.reconfigure(streams, parts, limitChanged);
+    }
   }
 
   /** How full the fuller of the pools is, from 0 to 1. In mode `observe`, how full it would be. */
@@ -173,7 +178,8 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
    */
   get pressed(): number {
     const full = this.mode === "enforce" ? this.load : 0;
-    return this.#pressureCounts ? Math.max(full, this.pressure.now()) : full;
+    const { pressure } = this.#settings.options;
+    return pressure !== false ? Math.max(full, this.pressure.now()) : full;
   }
 
   /** The server is loaded, or sheds by pressure: how long handlers run now is not how long they usually run. */
@@ -184,6 +190,10 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   /** How long a call that is read now has waited for the event loop on average, in milliseconds. */
   get lostMs(): number {
     return this.pressure.loopDelayMs / 2;
+  }
+
+  get asksUser(): boolean {
+    return this.#settings.asksUser;
   }
 
   modeFor(inbound: InboundCall): Mode {
@@ -205,7 +215,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   publishedAdmission(inbound: InboundCall): string | undefined {
     const published = this.#levelFor(inbound);
     if (published?.refusing !== true || this.mode !== "enforce") return undefined;
-    const level = published.level(this.#clock.now());
+    const level = published.level(this.#environment.clock.now());
     if (level === undefined) return undefined;
     if (level !== this.#published.level) {
       this.#published = { level, text: formatAdmission({ level, ttlMs: levelTtlMs }) };
@@ -217,6 +227,7 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   drain(): void {
     this.#calls.drain();
     this.#streams?.drain();
+    this.#streamsBefore?.drain();
   }
 
   /** Drains, and stops reading the process. */
@@ -251,9 +262,50 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
     };
   }
 
+  #newStreamAge(): StreamAge | undefined {
+    const { streams } = this.#settings.options;
+    return streams === "together" || streams.maxAgeMs === Number.POSITIVE_INFINITY
+      ? undefined
+      : new StreamAge(this, streams.maxAgeMs, this.#environment);
+  }
+
+  #newPressureShedder(): PressureShedder | undefined {
+    const { pressure } = this.#settings.options;
+    const late = (nowMs: number) =>
+      this.#calls.isLate(nowMs) || this.#streams?.isLate(nowMs) === true;
+    return pressure ? new PressureShedder(pressure, this.pressure, late) : undefined;
+  }
+
+  #setLevels(): void {
+    const { publish, streams } = this.#settings.options;
+    this.#callLevel = publish ? new PublishedLevel() : undefined;
+    this.#streamLevel = publish && streams !== "together" ? new PublishedLevel() : this.#callLevel;
+  }
+
+  #newPool(ofPool: AdmissionPoolOptions, level: PublishedLevel | undefined) {
+    const { clock, random } = this.#environment;
+    return new Admission<InboundCall>(ofPool, clock, random, this.#partsOf(ofPool, level));
+  }
+
+  #partsOf(
+    { maxQueued }: AdmissionPoolOptions,
+    level: PublishedLevel | undefined,
+  ): AdmissionParts<InboundCall> {
+    const { options, fairness } = this.#settings;
+    const { thresholds, thresholdsWithQueue } = options;
+    // Where calls wait, the queue has room for the better ones by itself.
+    const byLoad = thresholds !== false && (maxQueued === 0 || thresholdsWithQueue);
+    const shedders: Shedder[] = [
+      ...(byLoad ? [new LoadThresholds(thresholds)] : []),
+      ...(this.#byPressure === undefined ? [] : [this.#byPressure]),
+    ];
+    const { report } = this.#environment;
+    return { report, fairness, shedders, onAnswer: this.#noting(level) };
+  }
+
   /** Sets the share anew if that is due: without calls to shed, nothing else does. */
   get #shedShare(): number {
-    return this.#byPressure?.shareAt(this.#clock.now()) ?? 0;
+    return this.#byPressure?.shareAt(this.#environment.clock.now()) ?? 0;
   }
 
   /** Notes in a level what its pool answers. In mode `observe` calls are not refused, so there is nothing to publish. */
@@ -274,6 +326,35 @@ export class AdmissionPolicy implements ControlledPolicy, ServerGate {
   #levelFor({ kind }: InboundCall): PublishedLevel | undefined {
     return kind === "unary" ? this.#callLevel : this.#streamLevel;
   }
+}
+
+/** The options of a policy, checked, and as they were given. */
+interface Settings {
+  readonly given: ServerAdmissionOptions;
+  readonly options: ResolvedAdmissionOptions;
+  readonly fairness: Fairness<InboundCall> | undefined;
+  readonly asksUser: boolean;
+}
+
+/** @throws InvalidOptionError naming the option, its rule and what it was given. */
+function resolveSettings(
+  admission: ServerAdmissionOptions,
+  report: ReportError,
+  prefix: string,
+): Settings {
+  const given = readOptions(prefix, admission);
+  const { fairness: fairnessGiven = {}, ...own } = given;
+  const options = resolveAdmissionOptions(own, prefix, ["fairness", "mode", "priority"]);
+  const fairness = unlessOff(`${prefix}.fairness`, fairnessGiven, (its, path) =>
+    resolveFairness(its, report, path),
+  );
+  const asksUser = typeof fairnessGiven === "object" && typeof fairnessGiven.by === "function";
+  return { given, options, fairness, asksUser };
+}
+
+function streamLimitOf({ given }: Settings): unknown {
+  const { streams } = given;
+  return typeof streams === "object" ? streams.limit : undefined;
 }
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */

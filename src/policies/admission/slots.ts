@@ -28,9 +28,9 @@ export interface SlotsParts {
 
 /** The slots that calls run in: how many there are, how many are in use, and what the limit learns when one is given back. */
 export class Slots {
-  readonly #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
+  #options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">;
   readonly #parts: SlotsParts;
-  readonly #eventLoop: EventLoopBudget | undefined;
+  #eventLoop: EventLoopBudget | undefined;
   #limit: RampingLimit;
   #taken = 0;
   #abandoned = 0;
@@ -47,6 +47,21 @@ export class Slots {
     this.#limit = parts.limit;
     this.#eventLoop = parts.eventLoop;
     this.#takenUntilMs = parts.clock.now();
+  }
+
+  /**
+   * Goes on with other options. Slots that are taken stay taken.
+   *
+   * @param limit The limit from now on; `undefined` for the present one.
+   */
+  reconfigure(
+    options: Pick<AdmissionPoolOptions, "maxConcurrent" | "criticalHeadroom">,
+    limit: RampingLimit | undefined,
+    eventLoop: EventLoopBudget | undefined,
+  ): void {
+    this.#options = options;
+    this.#limit = limit ?? this.#limit;
+    this.#eventLoop = eventLoop;
   }
 
   get taken(): number {

@@ -52,7 +52,10 @@ export class CallerUsage {
  * is bounded. Beyond it the caller that was seen longest ago is forgotten, unless a call of it waits.
  */
 export class UsageByCaller {
-  readonly #halfLifeMs: number;
+  #halfLifeMs: number;
+  /** Half-lives that passed before `#sinceMs`, with the lengths that they had then. */
+  #passed = 0;
+  #sinceMs = 0;
   readonly #accounts: Keyed<CallerUsage>;
   #made = 0;
   #period = 0;
@@ -69,20 +72,33 @@ export class UsageByCaller {
     );
   }
 
+  /** Goes on with another half-life or number of accounts. */
+  reconfigure({ halfLifeMs, maxCallers }: UsageOptions, nowMs: number): void {
+    // Periods go on from the present one: accounts are compared by them.
+    this.#passed = this.#periodAt(nowMs);
+    this.#sinceMs = nowMs;
+    this.#halfLifeMs = halfLifeMs;
+    this.#accounts.resize(maxCallers);
+  }
+
   of(caller: string): CallerUsage {
     return this.#accounts.get(caller);
   }
 
   charge(usage: CallerUsage, ms: number, nowMs: number): void {
-    this.#period = Math.floor(nowMs / this.#halfLifeMs);
+    this.#period = this.#periodAt(nowMs);
     usage.add(ms, this.#period);
   }
 
   /** What callers have used, as it counts now: the most recently seen first. */
   at(nowMs: number): readonly (readonly [caller: string, usedMs: number])[] {
-    const period = Math.floor(nowMs / this.#halfLifeMs);
+    const period = this.#periodAt(nowMs);
     return this.#accounts
       .entries()
       .map(([caller, usage]) => [caller, usage.usedMs(period)] as const);
+  }
+
+  #periodAt(nowMs: number): number {
+    return this.#passed + Math.floor((nowMs - this.#sinceMs) / this.#halfLifeMs);
   }
 }

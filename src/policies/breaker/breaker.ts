@@ -59,7 +59,7 @@ const ordinary: BreakerCall = { timed: true, critical: false };
  * - It stays closed while a server behind the target is known to serve.
  */
 export class Breaker {
-  readonly #options: ResolvedBreakerOptions;
+  #options: ResolvedBreakerOptions;
   readonly #known: BreakerKnowledge;
   readonly #clock: Pick<Clock, "now">;
   readonly #onEvent: Observer<BreakerEvent> | undefined;
@@ -67,9 +67,9 @@ export class Breaker {
   readonly #random: Random;
   readonly #openPeriods: OpenPeriods;
   /** A rule depends on how long calls take. */
-  readonly #timed: boolean;
+  #timed: boolean;
   /** The passing of time may open it, without a call that ends (`inFlightMs`). */
-  readonly #opensByTime: boolean;
+  #opensByTime: boolean;
   #state: BreakerState;
   #sinceMs: number;
 
@@ -97,6 +97,23 @@ export class Breaker {
     this.#timed = options.slowMs !== false || this.#opensByTime;
     this.#state = new Closed(this.#known);
     this.#sinceMs = clock.now();
+  }
+
+  /**
+   * Goes on with other options. It stays in its state, with what it has counted; a period that has begun ends when it would
+   * have ended.
+   */
+  reconfigure(options: ResolvedBreakerOptions): void {
+    const nowMs = this.#clock.now();
+    const state = this.#at(nowMs);
+    const before = this.#options;
+    this.#options = options;
+    this.#known.options = options;
+    this.#known.peers.remember(options.windowMs);
+    this.#openPeriods.options = options;
+    this.#opensByTime = options.inFlightMs !== false;
+    this.#timed = options.slowMs !== false || this.#opensByTime;
+    if (state instanceof Closed) state.reconfigure(before, nowMs);
   }
 
   get state(): BreakerStateName {
@@ -353,13 +370,13 @@ function whileRamping(ramp: Ramp, nowMs: number): BreakerRefusal {
 
 /** How long a breaker stays open. Each period is longer than the one before, up to a bound, until probes succeed. */
 class OpenPeriods {
-  readonly #options: ResolvedBreakerOptions;
+  options: ResolvedBreakerOptions;
   readonly #random: Random;
   /** Open periods since the breaker was closed last. */
   inARow = 0;
 
   constructor(options: ResolvedBreakerOptions, random: Random) {
-    this.#options = options;
+    this.options = options;
     this.#random = random;
   }
 
@@ -369,7 +386,7 @@ class OpenPeriods {
    * @param askedMs The wait that the server asked for. It is kept up to `maxOpenMs`; jitter only lengthens it.
    */
   next(askedMs: number): number {
-    const { openMs, openFactor, maxOpenMs, openJitter } = this.#options;
+    const { openMs, openFactor, maxOpenMs, openJitter } = this.options;
     const grownMs = Math.min(openMs * openFactor ** this.inARow, maxOpenMs);
     this.inARow += 1;
     const chance = this.#random();
@@ -385,6 +402,7 @@ export class BreakerPermit extends OncePermit implements CallInFlight {
   readonly sinceMs: number;
   readonly timed: boolean;
   readonly knownEvents: number;
+  overdue = false;
   /** The address of the server that the call went to, where that is known. */
   peer: string | undefined;
   list: InFlight | undefined;

@@ -7,7 +7,7 @@ import { InvalidOptionError, oneOf } from "../../core/options.js";
 import { notify, type Observer, type ReportError } from "../../core/user-code.js";
 import { WeakList } from "../../core/weak-list.js";
 import { Breaker, type BreakerEvent } from "./breaker.js";
-import type { ResolvedBreakerOptions } from "./options.js";
+import type { BreakerOptions, ResolvedBreakerOptions } from "./options.js";
 import { type BreakerSnapshot, readBreakerSnapshot } from "./snapshot.js";
 import type { BreakerStateName } from "./states.js";
 
@@ -66,13 +66,15 @@ export class BreakerSet implements ControlledPolicy<BreakersSnapshot> {
   /** Called for changes of state. */
   readonly observers = new Set<Observer<BreakerStateChange>>();
   readonly #breakers: Keyed<Breaker>;
-  readonly #maxKeys: number;
+  #options: ResolvedBreakerOptions;
+  #maxKeys: number;
   readonly #overrideOf = new Map<string, BreakerOverride>();
   #override: BreakerOverride = "none";
 
   constructor(options: ResolvedBreakerOptions, parts: BreakerSetParts) {
     const { clock, random, report, onStateChange } = parts;
     this.mode = parts.mode;
+    this.#options = options;
     this.#maxKeys = parts.maxKeys;
     if (onStateChange !== undefined) this.observers.add(onStateChange);
     const make = (key: string) => {
@@ -81,12 +83,19 @@ export class BreakerSet implements ControlledPolicy<BreakersSnapshot> {
       const onEvent = (event: BreakerEvent) => {
         if (made) this.#notify({ ...event, key }, report);
       };
-      const breaker = new Breaker(options, clock, onEvent, report, random);
+      const breaker = new Breaker(this.#options, clock, onEvent, report, random);
       breaker.force(forced(this.#overrideFor(key)));
       made = true;
       return breaker;
     };
     this.#breakers = new Keyed(make, parts.maxKeys);
+  }
+
+  reconfigure(fresh: BreakerSet): void {
+    this.#options = fresh.#options;
+    this.#maxKeys = fresh.#maxKeys;
+    this.#breakers.resize(fresh.#maxKeys);
+    for (const [, breaker] of this.#states()) breaker.reconfigure(fresh.#options);
   }
 
   for(key: string): Breaker {
@@ -206,7 +215,7 @@ function entriesOf(fields: JsonFields, name: string): readonly [string, unknown,
  *
  * The mode goes before these settings: a breaker that is `off` or observes refuses no call, forced open or not.
  */
-export class BreakerControl extends PolicyControl<BreakersSnapshot> {
+export class BreakerControl extends PolicyControl<BreakersSnapshot, BreakerOptions> {
   readonly #sets = new WeakList<BreakerSet>();
   readonly #observers = new Set<Observer<BreakerStateChange>>();
   /** What was set by hand, by key, for breakers that are built later. */
@@ -222,6 +231,11 @@ export class BreakerControl extends PolicyControl<BreakersSnapshot> {
     this.#sets.add(policy);
     for (const observer of this.#observers) policy.observers.add(observer);
     for (const [key, to] of this.#overrides) policy.override(to, key);
+  }
+
+  override remove(policy: ControlledPolicy<BreakersSnapshot>): void {
+    super.remove(policy);
+    if (policy instanceof BreakerSet) this.#sets.delete(policy);
   }
 
   /** Refuses every call until it is released, with BREAKER_OPEN and no time to retry after. */

@@ -87,7 +87,7 @@ const criticalStreamed: BreakerCall = { timed: false, critical: true };
  * time in the queue neither counts as slow nor expires a probe.
  */
 class BreakerPolicy extends BreakerSet {
-  readonly #keyOf: (record: CallRecord) => string;
+  #keyOf: (record: CallRecord) => string;
   readonly #judge: OutcomeJudge;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -116,6 +116,12 @@ class BreakerPolicy extends BreakerSet {
       clock,
       report,
     });
+  }
+
+  override reconfigure(fresh: BreakerPolicy): void {
+    super.reconfigure(fresh);
+    this.#keyOf = fresh.#keyOf;
+    this.#judge.reconfigure(fresh.#judge);
   }
 
   modeFor(record: CallRecord): Mode {
@@ -230,7 +236,7 @@ interface JudgeParts {
  * ignored: a cold client cannot tell an impatient caller from a server that hangs.
  */
 class OutcomeJudge {
-  readonly #parts: JudgeParts;
+  #parts: JudgeParts;
   readonly #usual: Keyed<LatencyQuantile>;
   /** The last reading of the clock. The quantiles use it too, so that each call reads the clock once. */
   #nowMs = 0;
@@ -242,6 +248,11 @@ class OutcomeJudge {
     this.#parts = parts;
     const clock = { now: () => this.#nowMs };
     this.#usual = new Keyed(() => new LatencyQuantile(usual, clock), parts.maxKeys);
+  }
+
+  reconfigure(fresh: OutcomeJudge): void {
+    this.#parts = fresh.#parts;
+    this.#usual.resize(fresh.#parts.maxKeys);
   }
 
   /** The permit of an attempt. It asks the judge before it settles the breaker's own. */

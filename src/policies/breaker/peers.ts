@@ -21,7 +21,7 @@ class Peer {
  */
 export class Peers {
   readonly #peers = new Map<string, Peer>();
-  readonly #rememberMs: number;
+  #rememberMs: number;
   /** The peer of the last call: most calls go to the same one. */
   #lastName: string | undefined;
   #last: Peer | undefined;
@@ -29,6 +29,11 @@ export class Peers {
   /** @param rememberMs A peer whose last call ended longer ago than this is taken for unknown. */
   constructor(rememberMs: number) {
     this.#rememberMs = rememberMs;
+  }
+
+  /** From now on a peer is remembered for so long, in milliseconds. */
+  remember(ms: number): void {
+    this.#rememberMs = ms;
   }
 
   /** Calls have gone to more than one. */

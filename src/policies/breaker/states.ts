@@ -47,7 +47,8 @@ export interface BreakerCounts {
 
 /** What all states of a breaker share. */
 export interface BreakerKnowledge {
-  readonly options: ResolvedBreakerOptions;
+  /** They may be replaced while calls run. */
+  options: ResolvedBreakerOptions;
   readonly peers: Peers;
   readonly seenEvents: SeenEvents;
 }
@@ -60,33 +61,42 @@ export class Closed {
   readonly kind: "closed" | "forced-closed";
   /** Set after probes, until all calls pass again. */
   ramp: Ramp | undefined;
-  readonly #options: ResolvedBreakerOptions;
-  readonly #window: OutcomeWindow;
-  readonly #inFlight: InFlight | undefined;
-  readonly #peers: Peers;
-  readonly #seenEvents: SeenEvents;
+  readonly #known: BreakerKnowledge;
+  #window: OutcomeWindow;
+  #inFlight: InFlight | undefined;
   #consecutiveFailures = 0;
   /** Independent events: failed or slow calls that began when all events before were known. */
   #events = 0;
   /** Calls that have counted. */
   #counted = 0;
   /** When the last events were: monotonic milliseconds, or with `windowCalls` the number of the call. */
-  readonly #eventsAt: number[] = [];
+  #eventsAt: number[] = [];
   /** The latest time that a server asked to wait for, in monotonic milliseconds. */
   #notBeforeMs = Number.NEGATIVE_INFINITY;
 
   constructor(known: BreakerKnowledge, kind: Closed["kind"] = "closed") {
-    const { options, peers, seenEvents } = known;
-    const { windowMs, windowCalls, inFlightMs } = options;
+    const { inFlightMs } = known.options;
     this.kind = kind;
-    this.#options = options;
-    this.#peers = peers;
-    this.#seenEvents = seenEvents;
-    this.#window =
-      windowCalls === false
-        ? timeWindow({ spanMs: windowMs, buckets: windowBuckets })
-        : countWindow({ size: windowCalls });
+    this.#known = known;
+    this.#window = windowOf(known.options);
     this.#inFlight = inFlightMs === false ? undefined : new InFlight(inFlightMs);
+  }
+
+  /** The options were others until now. What has been counted stays: a window of another length takes over the counts. */
+  reconfigure(before: ResolvedBreakerOptions, nowMs: number): void {
+    const { windowMs, windowCalls, inFlightMs } = this.#known.options;
+    if (windowMs !== before.windowMs || windowCalls !== before.windowCalls) {
+      const totals = this.#window.totals(nowMs);
+      this.#window = windowOf(this.#known.options);
+      this.#window.refill(nowMs, totals);
+      // By time and by number of calls are different scales.
+      const events = this.#eventsAt.length;
+      this.#eventsAt = [];
+      for (let event = 0; event < events; event += 1) this.#noteEvent(nowMs);
+    }
+    // Calls in flight stay in the list that they are in.
+    if (this.#inFlight !== undefined) this.#inFlight.limitMs = inFlightMs || Infinity;
+    else if (inFlightMs !== false) this.#inFlight = new InFlight(inFlightMs);
   }
 
   /** The state after probes have succeeded: it begins with a ramp, unless `rampMs` is false. */
@@ -131,8 +141,8 @@ export class Closed {
     nowMs: number,
   ): Trip | undefined {
     if (this.ramp !== undefined) this.ramp.running -= 1;
-    const counted = call.timed && this.#inFlight?.leave(call) === false;
-    if (counted || outcome === "ignored") return undefined;
+    this.#inFlight?.leave(call);
+    if (call.overdue || outcome === "ignored") return undefined;
     return this.#count(call, outcome === "failure", ending, nowMs);
   }
 
@@ -155,12 +165,13 @@ export class Closed {
     ending: Ending | undefined,
     nowMs: number,
   ): Trip | undefined {
-    const slow = isSlow(call, this.#options, nowMs);
+    const slow = isSlow(call, this.#known.options, nowMs);
     const independent = call.knownEvents === this.#events;
     // The event that ended the call has counted already, with the first call that it ended.
     if (
       failed &&
-      (this.#seenEvents.isKnown(ending, nowMs) || (ending?.connectionLost === true && !independent))
+      (this.#known.seenEvents.isKnown(ending, nowMs) ||
+        (ending?.connectionLost === true && !independent))
     ) {
       return undefined;
     }
@@ -168,7 +179,7 @@ export class Closed {
     this.#counted += 1;
     if (!failed) {
       this.#consecutiveFailures = 0;
-      this.#seenEvents.forget();
+      this.#known.seenEvents.forget();
     }
     // A server that sheds load is not down: that counts for the failure rate alone (as in Linkerd).
     else if (independent && ending?.unserved !== "shed") this.#consecutiveFailures += 1;
@@ -178,10 +189,10 @@ export class Closed {
       this.#noteEvent(nowMs);
     }
     if (failed)
-      this.#notBeforeMs = Math.max(this.#notBeforeMs, askedFor(ending, this.#options, nowMs));
+      this.#notBeforeMs = Math.max(this.#notBeforeMs, askedFor(ending, this.#known.options, nowMs));
     if (this.kind === "forced-closed") return undefined;
     const totals = this.#window.totals(nowMs);
-    const rule = brokenRule(this.#options, {
+    const rule = brokenRule(this.#known.options, {
       failed,
       slow,
       consecutiveFailures: this.#consecutiveFailures,
@@ -193,27 +204,34 @@ export class Closed {
   }
 
   #noteEvent(nowMs: number): void {
-    this.#eventsAt.push(this.#options.windowCalls === false ? nowMs : this.#counted);
+    this.#eventsAt.push(this.#known.options.windowCalls === false ? nowMs : this.#counted);
     if (this.#eventsAt.length > enoughEvents) this.#eventsAt.shift();
   }
 
   /** Events in the window, counted up to `enoughEvents`. */
   #eventsInWindow(nowMs: number): number {
-    const { windowCalls, windowMs } = this.#options;
+    const { windowCalls, windowMs } = this.#known.options;
     const [now, reach] = windowCalls === false ? [nowMs, windowMs] : [this.#counted, windowCalls];
     return this.#eventsAt.filter((at) => now - at < reach).length;
   }
 
   /** A server behind the target does not break the rule: the balancer may choose it. */
   #someServe(cause: Trip["cause"], nowMs: number): boolean {
-    if (!this.#peers.several) return false;
-    const { failureRate, slowRate } = this.#options;
+    const { peers } = this.#known;
+    if (!peers.several) return false;
+    const { failureRate, slowRate } = this.#known.options;
     if (cause === "failure-rate" && failureRate !== false) {
-      return this.#peers.someBelow(failureRate, nowMs);
+      return peers.someBelow(failureRate, nowMs);
     }
-    if (cause === "slow-rate") return this.#peers.someBelow(slowRate, nowMs);
-    return this.#peers.someServed(nowMs);
+    if (cause === "slow-rate") return peers.someBelow(slowRate, nowMs);
+    return peers.someServed(nowMs);
   }
+}
+
+function windowOf({ windowMs, windowCalls }: ResolvedBreakerOptions): OutcomeWindow {
+  return windowCalls === false
+    ? timeWindow({ spanMs: windowMs, buckets: windowBuckets })
+    : countWindow({ size: windowCalls });
 }
 
 /** Whether a call has taken longer than `slowMs`. */
@@ -488,6 +506,8 @@ export interface CallInFlight {
   readonly timed: boolean;
   /** How many events the breaker knew when the call began. */
   readonly knownEvents: number;
+  /** It was in flight for too long, and has counted as failed. */
+  overdue: boolean;
   /** The list that it is in, and its neighbours there. */
   list: InFlight | undefined;
   older: CallInFlight | undefined;
@@ -496,12 +516,13 @@ export interface CallInFlight {
 
 /** Calls in flight, oldest first, to find those that take too long. Each operation takes constant time. */
 export class InFlight {
-  readonly #limitMs: number;
+  /** How long a call may be in flight, in milliseconds. */
+  limitMs: number;
   #oldest: CallInFlight | undefined;
   #newest: CallInFlight | undefined;
 
   constructor(limitMs: number) {
-    this.#limitMs = limitMs;
+    this.limitMs = limitMs;
   }
 
   enter(call: CallInFlight): void {
@@ -512,9 +533,8 @@ export class InFlight {
     this.#newest = call;
   }
 
-  /** False when it is not in the list: `takeOverdue` has taken it out. */
-  leave(call: CallInFlight): boolean {
-    if (call.list !== this) return false;
+  leave(call: CallInFlight): void {
+    if (call.list !== this) return;
     const { older, newer } = call;
     if (older === undefined) this.#oldest = newer;
     else older.newer = newer;
@@ -523,14 +543,14 @@ export class InFlight {
     call.list = undefined;
     call.older = undefined;
     call.newer = undefined;
-    return true;
   }
 
   /** Takes out the oldest call, if it has been in flight for the limit or longer. */
   takeOverdue(nowMs: number): CallInFlight | undefined {
     const oldest = this.#oldest;
-    if (oldest === undefined || nowMs - oldest.sinceMs < this.#limitMs) return undefined;
+    if (oldest === undefined || nowMs - oldest.sinceMs < this.limitMs) return undefined;
     this.leave(oldest);
+    oldest.overdue = true;
     return oldest;
   }
 }

@@ -122,6 +122,15 @@ export class Brownout {
     }
   }
 
+  /** Takes other work, or other options of it. What was counted stays for names that stay. */
+  reconfigure(fresh: Brownout): void {
+    const before = new Map(this.#works);
+    this.#works.clear();
+    for (const [name, { options, counts }] of fresh.#works) {
+      this.#works.set(name, { options, counts: before.get(name)?.counts ?? counts });
+    }
+  }
+
   knows(name: string): boolean {
     return this.#works.has(name);
   }

@@ -83,6 +83,11 @@ export class BrownoutPolicy implements ControlledPolicy, Gate<InboundCall> {
     this.#brownout = new Brownout(works, source, environment.report);
   }
 
+  /** The source of the pressure, and the flags, are functions of the code, and stay. */
+  reconfigure(fresh: BrownoutPolicy): void {
+    this.#brownout.reconfigure(fresh.#brownout);
+  }
+
   modeFor(): Mode {
     return this.mode;
   }

@@ -174,10 +174,10 @@ export interface BulkheadsSnapshot {
  * With partitions, no kind of call can take all permits. {@link Partitions} has the rules.
  */
 export class Bulkhead {
-  readonly #options: ResolvedBulkheadOptions;
+  #options: ResolvedBulkheadOptions;
   readonly #clock: Clock;
   readonly #partitions: Semaphore;
-  readonly #partitioned: boolean;
+  #partitioned: boolean;
   readonly #what: string;
   readonly #host: SemaphoreHost<PartitionPermit>;
   #closed: "CLOSED" | "DRAINING" | undefined;
@@ -204,8 +204,10 @@ export class Bulkhead {
     );
     this.#host = {
       clock,
-      longestWaitMs: (_permit, leftMs) =>
-        Math.min(options.maxWaitMs, leftMs * options.maxWaitShare),
+      longestWaitMs: (_permit, leftMs) => {
+        const { maxWaitMs, maxWaitShare } = this.#options;
+        return Math.min(maxWaitMs, leftMs * maxWaitShare);
+      },
       report,
       admit: (permit) => this.#admit(permit),
       giveBack: (permit) => permit.settle("ignored"),
@@ -289,10 +291,15 @@ export class Bulkhead {
    * @throws InvalidOptionError below 1.
    */
   resize(maxConcurrent: number): void {
-    const outgrown = this.#partitions.resize(wholeNumber("maxConcurrent", maxConcurrent, 1));
-    for (const queued of outgrown) {
-      queued.refuse(this.#refuseTooHeavy(queued.tag.partition, queued.tag.weight));
-    }
+    this.#refuseOutgrown(this.#partitions.resize(wholeNumber("maxConcurrent", maxConcurrent, 1)));
+  }
+
+  /** Changes all its numbers, as {@link resize} does. Calls that wait already wait for as long as they might have when they came. */
+  reconfigure(options: ResolvedBulkheadOptions, shares: PartitionShares = unpartitioned): void {
+    this.#options = options;
+    this.#partitioned = shares !== unpartitioned;
+    const { maxConcurrent: permits, maxQueued } = options;
+    this.#refuseOutgrown(this.#partitions.reconfigure({ permits, maxQueued }, shares));
   }
 
   /** Refuses the queued calls and all that come later. Permits that are out stay valid. */
@@ -325,6 +332,12 @@ export class Bulkhead {
       ...total,
       partitions: Object.fromEntries(all.map((one) => [one.name, numbersOf(one)])),
     };
+  }
+
+  #refuseOutgrown(outgrown: readonly SemaphoreWaiter<PartitionPermit>[]): void {
+    for (const queued of outgrown) {
+      queued.refuse(this.#refuseTooHeavy(queued.tag.partition, queued.tag.weight));
+    }
   }
 
   #admit(permit: PartitionPermit): PartitionPermit {

@@ -1,4 +1,5 @@
 import type { Interceptor } from "@grpc/grpc-js";
+import type { Clock } from "../../core/clock.js";
 import type { ControlledPolicy, Mode } from "../../core/control.js";
 import type { Gate } from "../../core/gate.js";
 import type { Gauges } from "../../core/gauges.js";
@@ -68,7 +69,7 @@ export interface BulkheadPolicyOptions
 interface Bulkheads {
   readonly calls: Bulkhead;
   /** Absent when streams share the bulkhead of the other calls. */
-  readonly streams: Bulkhead | undefined;
+  streams: Bulkhead | undefined;
 }
 
 /** The bulkheads of a client by key: one for each target, unless the user chooses another key. */
@@ -76,22 +77,43 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
   readonly policy = "bulkhead";
   mode: Mode;
   readonly #bulkheads: Keyed<Bulkheads>;
-  readonly #keyOf: (record: CallRecord) => string;
-  readonly #hooks: ResolvedBulkheadPolicyOptions["hooks"];
+  #options: ResolvedBulkheadPolicyOptions;
+  #keyOf: (record: CallRecord) => string;
+  readonly #clock: Clock;
   readonly #report: ReportError;
 
   constructor(options: ResolvedBulkheadPolicyOptions, { clock, report }: Environment) {
-    const { own, by, maxKeys, limits, streams, shares, hooks } = options;
+    const { own, by, maxKeys } = options;
     this.mode = own.mode ?? "enforce";
-    this.#hooks = hooks;
+    this.#options = options;
+    this.#clock = clock;
     this.#report = report;
     this.#keyOf = keyFunction(own, keyBy(by), report, "bulkhead.key");
-    const make = (): Bulkheads => ({
-      calls: new Bulkhead(limits, clock, report, shares),
-      streams: streams && new Bulkhead(streams, clock, report, shares, "streams"),
-    });
+    const make = (): Bulkheads => {
+      const { limits, shares } = this.#options;
+      return { calls: new Bulkhead(limits, clock, report, shares), streams: this.#newStreams() };
+    };
     const inUse = ({ calls, streams }: Bulkheads) => calls.inUse || streams?.inUse === true;
     this.#bulkheads = new Keyed(make, maxKeys, inUse);
+  }
+
+  /** Streams that run in a bulkhead of their own, which streams have no longer, hold its permits to their end. */
+  reconfigure(fresh: BulkheadPolicy): void {
+    this.#options = fresh.#options;
+    this.#keyOf = fresh.#keyOf;
+    const { limits, streams, shares, maxKeys } = this.#options;
+    for (const [, each] of this.#bulkheads.entries()) {
+      each.calls.reconfigure(limits, shares);
+      if (streams === undefined) each.streams = undefined;
+      else if (each.streams === undefined) each.streams = this.#newStreams();
+      else each.streams.reconfigure(streams, shares);
+    }
+    this.#bulkheads.resize(maxKeys);
+  }
+
+  #newStreams(): Bulkhead | undefined {
+    const { streams, shares } = this.#options;
+    return streams && new Bulkhead(streams, this.#clock, this.#report, shares, "streams");
   }
 
   modeFor(): Mode {
@@ -102,7 +124,7 @@ export class BulkheadPolicy implements ControlledPolicy, Gate<ClientPassage> {
     const { record } = passage;
     const { calls, streams } = this.#bulkheads.get(this.#keyOf(record));
     const bulkhead = streams === undefined || record.kind === "unary" ? calls : streams;
-    const { weight, partition } = this.#hooks;
+    const { weight, partition } = this.#options.hooks;
     return bulkhead.enter(
       priorityRank[record.priority ?? "normal"],
       record.deadlineMs,

@@ -39,10 +39,10 @@ export class Partitions<C extends Candidate> {
   readonly #all: Partition[] = [];
   readonly #byName = new Map<string, Partition>();
   readonly #queues: PriorityQueue<PartitionTicket<C>>[] = [];
-  readonly #shares: PartitionShares;
-  readonly #maxQueued: number;
+  #shares: PartitionShares;
+  #maxQueued: number;
   /** Places in the queue that belong to no partition, and how many of them are taken. */
-  readonly #commonPlaces: number;
+  #commonPlaces = 0;
   #commonTaken = 0;
   #permits: number;
   #running = 0;
@@ -54,18 +54,7 @@ export class Partitions<C extends Candidate> {
     this.#permits = options.permits;
     this.#maxQueued = options.maxQueued;
     this.#shares = shares;
-    const places = guarantees(shares, options.maxQueued);
-    let common = options.maxQueued;
-    for (const [name, { maxShare }] of shares) {
-      const partition = new Partition(name, this.#all.length);
-      partition.places = places.get(name) ?? 0;
-      partition.mostPlaces = atMost(maxShare, options.maxQueued, partition.places);
-      common -= partition.places;
-      this.#all.push(partition);
-      this.#byName.set(name, partition);
-      this.#queues.push(new PriorityQueue());
-    }
-    this.#commonPlaces = common;
+    for (const name of shares.keys()) this.#add(name);
     const unnamed = this.#byName.get(defaultPartition);
     if (unnamed === undefined) throw new Error("there is no default partition");
     this.unnamed = unnamed;
@@ -155,7 +144,23 @@ export class Partitions<C extends Candidate> {
    * granted. Takes the candidates that are too heavy now out of the queue, and returns them.
    */
   resize(permits: number): readonly C[] {
+    return this.reconfigure({ permits, maxQueued: this.#maxQueued }, this.#shares);
+  }
+
+  /**
+   * Changes the number of permits, the length of the queue and the shares, as {@link resize} does. Candidates that wait keep their
+   * places. A partition that is gone keeps its running calls and those that wait, and guarantees nothing.
+   */
+  reconfigure({ permits, maxQueued }: PermitOptions, shares: PartitionShares): readonly C[] {
     this.#permits = permits;
+    this.#maxQueued = maxQueued;
+    this.#shares = shares;
+    this.#byName.clear();
+    for (const name of shares.keys()) {
+      const known = this.#all.find((partition) => partition.name === name);
+      if (known === undefined) this.#add(name);
+      else this.#byName.set(name, known);
+    }
     this.#allot();
     const outgrown: C[] = [];
     for (const queue of this.#queues) {
@@ -187,12 +192,27 @@ export class Partitions<C extends Candidate> {
     return true;
   }
 
+  #add(name: string): void {
+    const partition = new Partition(name, this.#all.length);
+    this.#all.push(partition);
+    this.#byName.set(name, partition);
+    this.#queues.push(new PriorityQueue());
+  }
+
   #allot(): void {
     const own = guarantees(this.#shares, this.#permits);
+    const places = guarantees(this.#shares, this.#maxQueued);
+    this.#commonPlaces = this.#maxQueued;
+    this.#commonTaken = 0;
     for (const partition of this.#all) {
-      partition.guaranteed = own.get(partition.name) ?? 0;
-      const maxShare = this.#shares.get(partition.name)?.maxShare ?? 1;
+      const { name } = partition;
+      const maxShare = this.#shares.get(name)?.maxShare ?? 1;
+      partition.guaranteed = own.get(name) ?? 0;
       partition.most = atMost(maxShare, this.#permits, partition.guaranteed);
+      partition.places = places.get(name) ?? 0;
+      partition.mostPlaces = atMost(maxShare, this.#maxQueued, partition.places);
+      this.#commonPlaces -= partition.places;
+      this.#commonTaken += Math.max(0, partition.queued - partition.places);
     }
   }
 

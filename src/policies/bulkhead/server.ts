@@ -77,7 +77,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
   readonly takesSlot = true;
   readonly asksUser = true;
   mode: Mode;
-  readonly #options: Resolved;
+  #options: Resolved;
   readonly #parts: Keyed<Part>;
   readonly #clock: Clock;
   readonly #report: ReportError;
@@ -91,17 +91,24 @@ export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
     mode: Mode = "enforce",
   ) {
     const resolved = resolve(options, prefix, report);
-    const { limits, shares, maxKeys } = resolved;
+    const { limits, maxKeys } = resolved;
     this.mode = mode;
     this.#options = resolved;
     this.#clock = clock;
     this.#report = report;
     this.#retryAfterEstimate = new RetryAfterEstimate(random, limits.maxWaitMs);
     const make = () => ({
-      bulkhead: new Bulkhead(limits, clock, report, shares),
+      bulkhead: new Bulkhead(this.#options.limits, clock, report, this.#options.shares),
       prospects: new Prospects(this.#retryAfterEstimate, clock),
     });
     this.#parts = new Keyed(make, maxKeys, ({ bulkhead }) => bulkhead.inUse);
+  }
+
+  reconfigure(fresh: ServerBulkheadPolicy): void {
+    this.#options = fresh.#options;
+    const { limits, shares, maxKeys } = this.#options;
+    for (const [, { bulkhead }] of this.#parts.entries()) bulkhead.reconfigure(limits, shares);
+    this.#parts.resize(maxKeys);
   }
 
   modeFor({ method }: InboundCall): Mode {

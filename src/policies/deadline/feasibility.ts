@@ -52,14 +52,22 @@ export function resolveFeasibilityOptions(
  * load is gone.
  */
 export class Feasibility {
-  readonly #options: ResolvedFeasibilityOptions;
+  #options: ResolvedFeasibilityOptions;
   readonly #random: Random;
-  readonly #times: Keyed<LatencyQuantile>;
+  #times: Keyed<LatencyQuantile>;
 
   constructor(options: ResolvedFeasibilityOptions, clock: Pick<Clock, "now">, random: Random) {
     this.#options = options;
     this.#random = random;
     this.#times = new Keyed(() => new LatencyQuantile(options, clock));
+  }
+
+  /** Times that were learnt stay, unless the window or the number of samples is another one: then they are learnt anew. */
+  reconfigure(fresh: Feasibility): void {
+    const { windowMs, minSamples } = this.#options;
+    this.#options = fresh.#options;
+    const same = windowMs === fresh.#options.windowMs && minSamples === fresh.#options.minSamples;
+    if (!same) this.#times = fresh.#times;
   }
 
   /** The time that a call of the method must have left, in milliseconds; 0 while too few times are known. */

@@ -62,13 +62,17 @@ export class DeadlineGuardPolicy implements ControlledPolicy, Gate<InboundCall> 
   readonly policy = "deadline-guard";
   readonly neverQueues = true;
   mode: Mode;
-  readonly #minRemainingMs: number;
+  #minRemainingMs: number;
   #expired = 0;
   #infeasible = 0;
 
   constructor(minRemainingMs: number, mode: Mode) {
     this.#minRemainingMs = minRemainingMs;
     this.mode = mode;
+  }
+
+  reconfigure(fresh: DeadlineGuardPolicy): void {
+    this.#minRemainingMs = fresh.#minRemainingMs;
   }
 
   modeFor(): Mode {
@@ -137,6 +141,10 @@ export class FeasibilityPolicy implements ControlledPolicy, Gate<InboundCall> {
     this.mode = mode;
     this.#server = server;
     this.#feasibility = new Feasibility(options, clock, random);
+  }
+
+  reconfigure(fresh: FeasibilityPolicy): void {
+    this.#feasibility.reconfigure(fresh.#feasibility);
   }
 
   modeFor({ method, kind }: InboundCall): Mode {

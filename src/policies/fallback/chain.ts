@@ -29,7 +29,7 @@ export interface FallbackProviderSnapshot {
 
 /** How many calls a provider works for, with its limits and its numbers. */
 export class ProviderLoad {
-  readonly limits: ResolvedFallbackLimits;
+  limits: ResolvedFallbackLimits;
   readonly counts = { answered: 0, none: 0, failed: 0, timedOut: 0, busy: 0, observed: 0 };
   #running = 0;
 

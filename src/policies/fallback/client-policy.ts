@@ -61,12 +61,13 @@ const maxReported = 1_000;
 /** The chain of providers of a client or a method, and its state. */
 export class FallbackPolicy implements ControlledPolicy {
   mode: Mode;
-  readonly sources: readonly FallbackSource[];
-  readonly cache: StaleCache | undefined;
+  sources: readonly FallbackSource[];
+  cache: StaleCache | undefined;
   /** A provider calls a function of the user's, with the request. */
-  readonly asksFunctions: boolean;
+  asksFunctions: boolean;
   unanswered = 0;
-  readonly #reserveMs: number | undefined;
+  #providers: readonly FallbackProvider[];
+  #reserveMs: number | undefined;
   readonly #environment: Environment;
   readonly #reported = new Set<string>();
   #afterDeadline: readonly ResolvedFallbackLimits[] | undefined;
@@ -80,9 +81,30 @@ export class FallbackPolicy implements ControlledPolicy {
     this.mode = mode ?? "enforce";
     this.#reserveMs = reserveMs;
     this.#environment = environment;
+    this.#providers = providers;
     this.sources = providers.map((provider) => provider.build(environment));
     this.cache = this.sources.find((source) => source instanceof StaleCache);
     this.asksFunctions = this.sources.some(({ harmless }) => !harmless);
+  }
+
+  /** Providers that stay keep their numbers, and a stale cache its answers. */
+  reconfigure(fresh: FallbackPolicy): void {
+    const before = new Map(this.#providers.map((each, index) => [each, this.sources[index]]));
+    const { cache } = this;
+    this.#providers = fresh.#providers;
+    this.sources = fresh.sources.map((source, index) => {
+      const provider = fresh.#providers[index];
+      const known = provider && before.get(provider);
+      if (known !== undefined) return known;
+      const isOurs = source instanceof StaleCache && cache?.options.store === source.options.store;
+      if (!isOurs || cache === undefined) return source;
+      cache.reconfigure(source);
+      return cache;
+    });
+    this.cache = this.sources.find((source) => source instanceof StaleCache);
+    this.asksFunctions = fresh.asksFunctions;
+    this.#reserveMs = fresh.#reserveMs;
+    this.#afterDeadline = undefined;
   }
 
   /** How much of a call's time, in milliseconds, is kept for the providers that answer when the service was too slow. */

@@ -3,7 +3,7 @@ import { type ControlledPolicy, type Mode, PolicyControl } from "../../core/cont
 import { durationMs, finiteNumber } from "../../core/options.js";
 import { ask, type ReportError } from "../../core/user-code.js";
 import { WeakList } from "../../core/weak-list.js";
-import type { FaultEnd, ResolvedFaultOptions } from "./options.js";
+import type { FaultEnd, FaultOptions, ResolvedFaultOptions } from "./options.js";
 
 /** What is injected into one call: a delay, a way to end, or first the one and then the other. */
 export interface Fault {
@@ -35,7 +35,7 @@ type EndHeld = () => void;
 export class Faults implements ControlledPolicy<FaultsSnapshot> {
   mode: Mode;
   readonly enabled: boolean;
-  readonly #options: ResolvedFaultOptions;
+  #options: ResolvedFaultOptions;
   readonly #random: Random;
   readonly #report: ReportError;
   readonly #held = new Set<EndHeld>();
@@ -58,6 +58,10 @@ export class Faults implements ControlledPolicy<FaultsSnapshot> {
     this.#report = report;
     this.mode = mode;
     this.enabled = enabled;
+  }
+
+  reconfigure(fresh: Faults): void {
+    this.#options = fresh.#options;
   }
 
   /** The factor of all rates, 0 to 1: it can lower the rates of the options, and not raise them. */
@@ -149,7 +153,7 @@ function delay(answer: unknown): number {
 }
 
 /** Controls all faults of a weir at run time: their mode, and a factor of their rates. */
-export class FaultsControl extends PolicyControl<FaultsSnapshot> {
+export class FaultsControl extends PolicyControl<FaultsSnapshot, FaultOptions> {
   readonly #faults = new WeakList<Faults>();
   #scale = 1;
 
@@ -162,6 +166,11 @@ export class FaultsControl extends PolicyControl<FaultsSnapshot> {
     if (!(policy instanceof Faults)) return;
     policy.scale = this.#scale;
     this.#faults.add(policy);
+  }
+
+  override remove(policy: ControlledPolicy<FaultsSnapshot>): void {
+    super.remove(policy);
+    if (policy instanceof Faults) this.#faults.delete(policy);
   }
 
   /**

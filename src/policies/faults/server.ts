@@ -4,7 +4,14 @@ import { InvalidOptionError, optionalFunction } from "../../core/options.js";
 import { refusal } from "../../core/permit.js";
 import type { CurrentCall, InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
-import { delayText, endText, FaultsPolicy, faultStatus, readFault } from "../../grpc/faults.js";
+import {
+  delayText,
+  endText,
+  FaultsPolicy,
+  faultStatus,
+  faultsPermitted,
+  readFault,
+} from "../../grpc/faults.js";
 import { ForwardingServerCall, intercepted } from "../../grpc/server/forwarding-call.js";
 import {
   isExempt,
@@ -48,7 +55,7 @@ interface AwaitedFault {
 /** The faults of a server. */
 export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
   readonly policy = "faults";
-  readonly #headers: boolean;
+  #headers: boolean;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(
@@ -68,6 +75,11 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
     this.#headers = headers;
   }
 
+  override reconfigure(fresh: ServerFaultsPolicy): void {
+    super.reconfigure(fresh);
+    this.#headers = fresh.#headers;
+  }
+
   /** The fault of a call: the one that it asks for, if it may, or else a drawn one. */
   faultFor(inbound: InboundCall, metadata: Metadata): Fault | undefined {
     if (!this.concerns(inbound)) return undefined;
@@ -79,16 +91,21 @@ export class ServerFaultsPolicy extends FaultsPolicy<FaultInbound> {
   }
 }
 
-/** The interceptor of a server's faults. None where the environment of the process does not allow faults. */
+/**
+ * The interceptor of a server's faults. None where the environment of the process does not allow faults.
+ *
+ * @param faults The faults at present.
+ */
 export function serverFaultsInterceptors(
   environment: Environment,
   priority: PriorityReader,
-  policy: ServerFaultsPolicy | undefined,
+  faults: () => ServerFaultsPolicy | undefined,
 ): readonly ServerInterceptor[] {
-  if (policy?.enabled !== true) return [];
+  if (!faultsPermitted()) return [];
   return [
     (method, call) => {
-      if (policy.mode === "off") return intercepted(call);
+      const policy = faults();
+      if (policy?.enabled !== true || policy.mode === "off") return intercepted(call);
       const inboundOf = (metadata: Metadata) =>
         inboundFor(method, call, metadata, environment, priority);
       return intercepted(new FaultyServerCall(method, call, policy, inboundOf));
@@ -261,6 +278,6 @@ export function faults(
 ): ServerInterceptor {
   const { mode, environment, priority, rest } = splitServerOptions(options, "faults");
   const policy = new ServerFaultsPolicy({ ...rest, mode }, environment, "faults");
-  const [interceptor] = serverFaultsInterceptors(environment, priority, policy);
+  const [interceptor] = serverFaultsInterceptors(environment, priority, () => policy);
   return interceptor ?? ((_method, call) => intercepted(call));
 }

@@ -7,6 +7,7 @@ import {
   optionalFunction,
   readOptions,
 } from "../../core/options.js";
+import { Polling, type PollingOptions } from "../../core/polling.js";
 import {
   answerOf,
   ask,
@@ -17,7 +18,6 @@ import {
   userRandom,
   warn,
 } from "../../core/user-code.js";
-import { Polling, type PollingOptions } from "./polling.js";
 import { FlagListeners, type FlagSource, type FlagValue } from "./source.js";
 
 /** What an OpenFeature client answers. */

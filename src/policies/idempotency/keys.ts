@@ -143,7 +143,8 @@ const reused = refusal(
  */
 export class IdempotencyKeys {
   readonly #store: IdempotencyStore;
-  readonly #bounds: KeyBounds;
+  /** They may be replaced while calls run. */
+  bounds: KeyBounds;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #report: ReportError;
@@ -183,7 +184,7 @@ export class IdempotencyKeys {
     where: string,
   ) {
     this.#store = store;
-    this.#bounds = bounds;
+    this.bounds = bounds;
     this.#clock = clock;
     this.#random = random;
     this.#report = report;
@@ -213,7 +214,7 @@ export class IdempotencyKeys {
       return reused;
     }
     if (present.unstored !== undefined) return this.#replay(present.unstored, false);
-    if (this.#duplicates >= this.#bounds.maxWaiting) return this.#busy();
+    if (this.#duplicates >= this.bounds.maxWaiting) return this.#busy();
     return this.#entered(this.#join(present, call, nowMs, true), nowMs);
   }
 
@@ -660,7 +661,7 @@ export class IdempotencyKeys {
       onFailure();
     };
     const nowMs = this.#clock.now();
-    const { storeTimeoutMs } = this.#bounds;
+    const { storeTimeoutMs } = this.bounds;
     const timeout = new Timer(nowMs + storeTimeoutMs, () => {
       failed(new Error(`the store did not answer in ${storeTimeoutMs} ms`));
     });

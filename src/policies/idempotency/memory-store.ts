@@ -52,7 +52,8 @@ interface Done {
  */
 export class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #clock: Clock;
-  readonly #bounds: MemoryStoreBounds;
+  /** They may be replaced. What is beyond smaller ones goes when the next answer comes. */
+  bounds: MemoryStoreBounds;
   readonly #running = new Map<string, Running>();
   /** In the order in which they were completed. */
   readonly #done = new Map<string, Done>();
@@ -63,7 +64,7 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
 
   constructor(clock: Clock, bounds: MemoryStoreBounds) {
     this.#clock = clock;
-    this.#bounds = bounds;
+    this.bounds = bounds;
   }
 
   /** @throws RangeError when as many calls run under keys as the store may keep. */
@@ -107,7 +108,7 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
     if (running?.token !== token) return this.#doneAt(key, nowMs)?.token === token;
     const { fingerprint } = running;
     const bytes = entryBytes + 2 * (key.length + fingerprint.length) + answer.byteLength;
-    const { maxBytes } = this.#bounds;
+    const { maxBytes } = this.bounds;
     if (bytes > maxBytes) {
       throw new RangeError(`an answer of ${bytes} bytes does not fit into ${maxBytes} bytes`);
     }
@@ -144,7 +145,7 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
   }
 
   #makeRoomToRun(nowMs: number): void {
-    const { maxEntries } = this.#bounds;
+    const { maxEntries } = this.bounds;
     if (this.#running.size < maxEntries) return;
     for (const [key, { keptUntilMs }] of this.#running) {
       if (keptUntilMs <= nowMs) this.#running.delete(key);
@@ -155,7 +156,7 @@ export class MemoryIdempotencyStore implements IdempotencyStore {
 
   /** Drops the oldest answers: those whose time is over, and as many more as it takes. */
   #makeRoomFor(bytes: number, nowMs: number): void {
-    const { maxEntries, maxBytes } = this.#bounds;
+    const { maxEntries, maxBytes } = this.bounds;
     for (const [key, done] of this.#done) {
       const expired = done.untilMs <= nowMs;
       const full = this.#done.size >= maxEntries || this.#bytes + bytes > maxBytes;

@@ -100,7 +100,7 @@ export class IdempotencyPolicy implements ControlledPolicy<IdempotencySnapshot>,
   /** Where it observes, the message of an answer is sent before its trailers are known. */
   readonly untilEnd = true;
   mode: Mode;
-  readonly #options: ResolvedServerIdempotencyOptions;
+  #options: ResolvedServerIdempotencyOptions;
   readonly #environment: Environment;
   readonly #where: string;
   readonly #memory: MemoryIdempotencyStore | undefined;
@@ -131,6 +131,13 @@ export class IdempotencyPolicy implements ControlledPolicy<IdempotencySnapshot>,
       randomUUID(),
       `${where}.store`,
     );
+  }
+
+  /** The store stays, with all that it keeps. Calls that run keep the rules under which they began. */
+  reconfigure(fresh: IdempotencyPolicy): void {
+    this.#options = fresh.#options;
+    this.#keys.bounds = fresh.#options;
+    if (this.#memory !== undefined) this.#memory.bounds = fresh.#options.memory;
   }
 
   needsBytes({ path, requestStream, responseStream }: ServerMethod): boolean {

@@ -25,7 +25,7 @@ const halfLifeMs = 250;
  * the user.
  */
 export class PressureMeter {
-  readonly #options: ResolvedPressureOptions;
+  #options: ResolvedPressureOptions;
   readonly #reader: ProcessReader;
   readonly #clock: Pick<Clock, "now">;
   readonly #report: ReportError;
@@ -45,6 +45,14 @@ export class PressureMeter {
     this.#reader = options.reader ?? reader;
     this.#clock = clock;
     this.#report = report;
+  }
+
+  /** Goes on with other ranges and signals. The reader stays. */
+  reconfigure(fresh: PressureMeter): void {
+    this.#options = fresh.#options;
+    // A signal that is left out must not count for ever.
+    this.#ratios.clear();
+    this.#readMs = Number.NEGATIVE_INFINITY;
   }
 
   /** The pressure, from 0 to 1. Reads the clock, and now and then the process. */

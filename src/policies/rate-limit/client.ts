@@ -53,14 +53,20 @@ export class RatePolicy implements ControlledPolicy, Gate<ClientPassage> {
   readonly policy = "rate";
   mode: Mode;
   readonly #limit: RateLimit;
-  readonly #keyOf: (record: CallRecord) => string;
-  readonly #costOf: CostOf<CallRecord>;
+  #keyOf: (record: CallRecord) => string;
+  #costOf: CostOf<CallRecord>;
 
   constructor(options: ResolvedRateLimitOptions, own: OwnRateOptions, environment: Environment) {
     this.mode = own.mode ?? "enforce";
     this.#keyOf = keyFunction(own, keyBy("target"), environment.report, "rate.key");
     this.#costOf = own.costOf;
     this.#limit = new RateLimit(options, environment, "rate");
+  }
+
+  reconfigure(fresh: RatePolicy): void {
+    this.#keyOf = fresh.#keyOf;
+    this.#costOf = fresh.#costOf;
+    this.#limit.reconfigure(fresh.#limit);
   }
 
   modeFor(): Mode {

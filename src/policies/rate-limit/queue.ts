@@ -7,7 +7,6 @@ import type { Granted, PendingTake, Short, StoreAnswer } from "./store-access.js
 /** What the queue of one key needs of its rate limit. */
 export interface RateQueueHost {
   readonly clock: Clock;
-  readonly ratePerSecond: number;
   /** The shortest time, in milliseconds, before a store is asked again that had too few tokens `timesInVain` times in a row. */
   pauseMs(timesInVain: number): number;
   take(cost: number, nowMs: number): StoreAnswer | PendingTake;
@@ -26,6 +25,7 @@ export interface RateQueueHost {
  */
 export class RateQueue {
   readonly #host: RateQueueHost;
+  #ratePerSecond: number;
   readonly #waiters = new PriorityQueue<RateWaiter>();
   /** The tokens that the waiting calls of each rank need. */
   readonly #costs = new Map<number, number>();
@@ -39,8 +39,15 @@ export class RateQueue {
   /** How often in a row the store had too few tokens for the first call. */
   #timesInVain = 0;
 
-  constructor(host: RateQueueHost) {
+  constructor(host: RateQueueHost, ratePerSecond: number) {
     this.#host = host;
+    this.#ratePerSecond = ratePerSecond;
+  }
+
+  /** Tokens are added at another rate from now on. */
+  reconfigure(ratePerSecond: number): void {
+    this.#ratePerSecond = ratePerSecond;
+    this.serve();
   }
 
   get size(): number {
@@ -62,7 +69,7 @@ export class RateQueue {
   waitBehind(rank: number, cost: number, nowMs: number): number {
     let tokens = cost - (this.#waiters.first()?.item.request.cost ?? 0);
     for (const [of, sum] of this.#costs) if (of <= rank) tokens += sum;
-    return Math.max(0, this.#dueMs - nowMs) + (tokens * 1_000) / this.#host.ratePerSecond;
+    return Math.max(0, this.#dueMs - nowMs) + (tokens * 1_000) / this.#ratePerSecond;
   }
 
   /** @param dueMs When the tokens of the call are due, if no other call holds it back. */

@@ -84,9 +84,11 @@ class Tokens extends OncePermit {
 export class RateLimit implements RateWaiterHost {
   readonly clock: Clock;
   readonly report: ReportError;
-  readonly #options: ResolvedRateLimitOptions;
+  #options: ResolvedRateLimitOptions;
   readonly #random: Random;
   readonly #quotaClient: QuotaClient;
+  /** The tokens, where they are in the memory of this process. */
+  readonly #memory: MemoryQuotaStore | undefined;
   /** By key, for the keys for which calls wait. */
   readonly #queues = new Map<string, RateQueue>();
   /** Calls that wait for the answer of a store, and stand in no queue. */
@@ -107,7 +109,21 @@ export class RateLimit implements RateWaiterHost {
     this.report = report;
     this.#random = random;
     const store = options.store ?? new MemoryQuotaStore(options.rate, options.maxKeys);
+    this.#memory = store instanceof MemoryQuotaStore ? store : undefined;
     this.#quotaClient = new QuotaClient(store, options, clock, report, `${name}.store`);
+  }
+
+  /**
+   * Takes the options of a limit that is not used. Tokens that were taken stay taken. Calls that wait go on waiting, for as long as
+   * they might have when they came. A store stays.
+   */
+  reconfigure(fresh: RateLimit): void {
+    this.#options = fresh.#options;
+    this.#quotaClient.reconfigure(fresh.#options);
+    const { rate, maxKeys } = fresh.#options;
+    this.#memory?.reconfigure(rate, maxKeys, this.clock.now());
+    // The first call of each queue may have its tokens sooner, or later.
+    for (const queue of [...this.#queues.values()]) queue.reconfigure(rate.ratePerSecond);
   }
 
   /**
@@ -302,20 +318,22 @@ export class RateLimit implements RateWaiterHost {
   }
 
   #newQueue(key: string): RateQueue {
-    const queue = new RateQueue({
-      clock: this.clock,
-      ratePerSecond: this.#options.rate.ratePerSecond,
-      pauseMs: (timesInVain) =>
-        this.#quotaClient.isForeign ? pauseMs(timesInVain, this.#random) : 0,
-      take: (cost, nowMs) => this.#quotaClient.take(key, cost, nowMs),
-      giveBack: (cost) => this.#quotaClient.giveBack(key, cost),
-      refuse: (waiter, short, nowMs) =>
-        waiter.refuse(short === "expired" ? expired : this.#refuse(waiter.request, short), nowMs),
-      emptied: (kept) => {
-        this.#queues.delete(key);
-        if (kept > 0) this.#quotaClient.giveBack(key, kept);
+    const queue = new RateQueue(
+      {
+        clock: this.clock,
+        pauseMs: (timesInVain) =>
+          this.#quotaClient.isForeign ? pauseMs(timesInVain, this.#random) : 0,
+        take: (cost, nowMs) => this.#quotaClient.take(key, cost, nowMs),
+        giveBack: (cost) => this.#quotaClient.giveBack(key, cost),
+        refuse: (waiter, short, nowMs) =>
+          waiter.refuse(short === "expired" ? expired : this.#refuse(waiter.request, short), nowMs),
+        emptied: (kept) => {
+          this.#queues.delete(key);
+          if (kept > 0) this.#quotaClient.giveBack(key, kept);
+        },
       },
-    });
+      this.#options.rate.ratePerSecond,
+    );
     this.#queues.set(key, queue);
     return queue;
   }

@@ -39,8 +39,8 @@ export class QuotaPolicy implements ControlledPolicy, ServerGate {
   readonly asksUser = true;
   mode: Mode;
   readonly #limit: RateLimit;
-  readonly #keyOf: (call: QuotaCall) => string;
-  readonly #costOf: CostOf<QuotaCall>;
+  #keyOf: (call: QuotaCall) => string;
+  #costOf: CostOf<QuotaCall>;
 
   /** @throws InvalidOptionError naming the option, its rule and what it was given. */
   constructor(given: QuotaOptions, environment: Environment, prefix: string) {
@@ -53,6 +53,12 @@ export class QuotaPolicy implements ControlledPolicy, ServerGate {
     this.#costOf = costFunction(cost, report, `${prefix}.cost`);
     const resolved = resolveRateLimitOptions(limit, prefix, ["mode", "key", "cost"]);
     this.#limit = new RateLimit(resolved, environment, prefix);
+  }
+
+  reconfigure(fresh: QuotaPolicy): void {
+    this.#keyOf = fresh.#keyOf;
+    this.#costOf = fresh.#costOf;
+    this.#limit.reconfigure(fresh.#limit);
   }
 
   modeFor({ method }: InboundCall): Mode {

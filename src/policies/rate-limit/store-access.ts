@@ -56,13 +56,13 @@ const reportEveryMs = 1_000;
  * `storeTimeoutMs` has failed, and `onStoreError` decides. Answers at once where the store does.
  */
 export class QuotaClient {
-  readonly rate: TokenRate;
-  readonly timeoutMs: number;
+  rate: TokenRate;
+  timeoutMs: number;
   readonly clock: Clock;
   /** The store is the user's: the time that it names may be wrong. */
   readonly isForeign: boolean;
   readonly #store: QuotaStore;
-  readonly #allows: boolean;
+  #allows: boolean;
   readonly #report: ReportError;
   readonly #where: string;
   #nextReportMs = -Infinity;
@@ -84,6 +84,13 @@ export class QuotaClient {
     this.#allows = options.onStoreError === "allow";
     this.#report = report;
     this.#where = where;
+  }
+
+  /** Goes on with the numbers of these options. The store stays. */
+  reconfigure({ rate, storeTimeoutMs, onStoreError }: ResolvedRateLimitOptions): void {
+    this.rate = rate;
+    this.timeoutMs = storeTimeoutMs;
+    this.#allows = onStoreError === "allow";
   }
 
   /** How often the store has failed. Only grows. */
@@ -231,9 +238,17 @@ const granted: QuotaAnswer = Object.freeze({ granted: true });
  */
 export class MemoryQuotaStore implements QuotaStore {
   readonly #buckets: Keyed<TokenBucket>;
+  #rate: TokenRate;
 
   constructor(rate: TokenRate, maxKeys: number) {
-    this.#buckets = new Keyed(() => new TokenBucket(rate), maxKeys);
+    this.#rate = rate;
+    this.#buckets = new Keyed(() => new TokenBucket(this.#rate), maxKeys);
+  }
+
+  reconfigure(rate: TokenRate, maxKeys: number, nowMs: number): void {
+    this.#rate = rate;
+    this.#buckets.resize(maxKeys);
+    for (const [, bucket] of this.#buckets.entries()) bucket.reconfigure(rate, nowMs);
   }
 
   take(key: string, cost: number, _rate: TokenRate, nowMs: number): QuotaAnswer {

@@ -13,7 +13,7 @@ export interface TokenRate {
  * exact.
  */
 export class TokenBucket {
-  readonly #rate: TokenRate;
+  #rate: TokenRate;
   /** When it was last known to be full, in milliseconds on the monotonic clock. */
   #fullAtMs = -Infinity;
   /** Tokens taken since. */
@@ -35,6 +35,20 @@ export class TokenBucket {
     if (nowMs < dueMs) return dueMs - nowMs;
     this.#taken += cost;
     return 0;
+  }
+
+  /**
+   * Goes on with another rate. The bucket is as full as before, as a share of its burst: an empty one stays empty, and a full one
+   * full.
+   */
+  reconfigure(rate: TokenRate, nowMs: number): void {
+    this.#refill(nowMs);
+    const before = this.#rate;
+    const addedMs = Math.max(0, nowMs - this.#fullAtMs);
+    const missing = Math.max(0, this.#taken - (addedMs * before.ratePerSecond) / 1_000);
+    this.#rate = rate;
+    this.#fullAtMs = nowMs;
+    this.#taken = (missing * rate.burst) / before.burst;
   }
 
   /**

@@ -70,12 +70,12 @@ export interface RetrySnapshot {
 export class RetryPolicy implements ControlledPolicy {
   readonly name: "retry" | "hedge";
   mode: Mode;
-  readonly options: ResolvedRetryOptions;
-  readonly hedge: ResolvedHedgeOptions | undefined;
-  readonly judgement: RetryJudgement;
+  options: ResolvedRetryOptions;
+  hedge: ResolvedHedgeOptions | undefined;
+  judgement: RetryJudgement;
   /** How often each decision was taken, observed ones included. */
   readonly counts = { retried: 0, stopped: 0 };
-  readonly #budgets: Keyed<RetryBudget> | undefined;
+  #budgets: Keyed<RetryBudget> | undefined;
   readonly #latencies: Keyed<LatencyQuantile>;
   readonly #registry: MethodRegistry | undefined;
 
@@ -98,6 +98,14 @@ export class RetryPolicy implements ControlledPolicy {
     const { budget } = init.options;
     this.#budgets = budget === undefined ? undefined : budgets.of(budget);
     this.#latencies = new Keyed(() => new LatencyQuantile({ windowMs: 60_000 }, clock));
+  }
+
+  /** A budget whose numbers are others is another budget: it may be shared with methods whose numbers stay. */
+  reconfigure(fresh: RetryPolicy): void {
+    this.options = fresh.options;
+    this.hedge = fresh.hedge;
+    this.judgement = fresh.judgement;
+    this.#budgets = fresh.#budgets;
   }
 
   budgetOf({ target }: CallRecord): RetryBudget | undefined {

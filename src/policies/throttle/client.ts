@@ -72,10 +72,10 @@ const unmarked = -1;
 class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
   readonly policy = "throttle";
   mode: Mode;
-  readonly #options: ResolvedThrottleOptions;
+  #options: ResolvedThrottleOptions;
   readonly #clock: Clock;
   readonly #targets: Keyed<Target>;
-  readonly #keyOf: (record: CallRecord) => string;
+  #keyOf: (record: CallRecord) => string;
 
   constructor(options: ResolvedThrottleOptions, own: PolicyOptions, environment: Environment) {
     this.mode = own.mode ?? "enforce";
@@ -84,11 +84,21 @@ class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
     this.#clock = clock;
     this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
     this.#targets = new Keyed(() => ({
-      throttle: new Throttle(options, clock, random),
-      calls: new AnnouncedLevel(options.probeRatio, random),
-      streams: new AnnouncedLevel(options.probeRatio, random),
+      throttle: new Throttle(this.#options, clock, random),
+      calls: new AnnouncedLevel(this.#options.probeRatio, random),
+      streams: new AnnouncedLevel(this.#options.probeRatio, random),
       heldBack: 0,
     }));
+  }
+
+  reconfigure(fresh: ThrottlePolicy): void {
+    this.#options = fresh.#options;
+    this.#keyOf = fresh.#keyOf;
+    for (const [, { throttle, calls, streams }] of this.#targets.entries()) {
+      throttle.reconfigure(fresh.#options);
+      calls.probeRatio = fresh.#options.probeRatio;
+      streams.probeRatio = fresh.#options.probeRatio;
+    }
   }
 
   modeFor(): Mode {

@@ -36,15 +36,15 @@ export interface ThrottleSnapshot {
  *   target, be it a burst to an idle one or streams that last for hours.
  */
 export class Throttle {
-  readonly #options: ResolvedThrottleOptions;
+  #options: ResolvedThrottleOptions;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #window: ThrottleWindow;
+  #window: ThrottleWindow;
   /**
    * How many served calls in a row show a recovery. A target that still refuses everything above K serves as many in a
    * row in one of fifty cases.
    */
-  readonly #enoughInRow: number;
+  #enoughInRow: number;
   #passedAtMs = Number.NEGATIVE_INFINITY;
   /** A request of the window was not served. */
   #troubled = false;
@@ -66,7 +66,22 @@ export class Throttle {
     this.#random = random;
     this.#window = new ThrottleWindow(options.windowMs, priorities.length);
     this.#recoveryMs = options.recoveryMs;
-    this.#enoughInRow = Math.max(options.minRequests, Math.ceil(4 / Math.log(options.k)));
+    this.#enoughInRow = enoughInRow(options);
+  }
+
+  /** Goes on with other options. What has been counted stays, and a window of another length takes it over. */
+  reconfigure(options: ResolvedThrottleOptions): void {
+    const nowMs = this.#clock.now();
+    if (options.windowMs !== this.#options.windowMs) {
+      const before = this.#window;
+      before.advance(nowMs);
+      this.#window = new ThrottleWindow(options.windowMs, priorities.length);
+      this.#window.advance(nowMs);
+      this.#window.refill(before);
+    }
+    this.#options = options;
+    this.#recoveryMs = options.recoveryMs;
+    this.#enoughInRow = enoughInRow(options);
   }
 
   /** Gives a permit, or refuses with `THROTTLED`. Calls of a lower `rank` are held back last. */
@@ -113,7 +128,9 @@ export class Throttle {
 
   /** For its permits: the call of one has ended. */
   ended(permit: ThrottlePermit, outcome: Outcome, ending: Ending | undefined): void {
-    const { rank, slice, knownEvents } = permit;
+    const { rank, knownEvents } = permit;
+    // A window that was replaced meanwhile has other slices.
+    const slice = permit.window === this.#window ? permit.slice : Number.NEGATIVE_INFINITY;
     const unserved = ending?.unserved !== undefined;
     if (!unserved && outcome !== "ignored") {
       this.#seenEvents.forget();
@@ -138,7 +155,8 @@ export class Throttle {
   }
 
   #pass(rank: number): Permit {
-    return new ThrottlePermit(this, rank, this.#window.add(rank, true), this.#events);
+    const window = this.#window;
+    return new ThrottlePermit(this, rank, window, window.add(rank, true), this.#events);
   }
 
   /**
@@ -225,16 +243,24 @@ export class Throttle {
 /** The permit of one call that was sent. */
 class ThrottlePermit extends OncePermit {
   readonly rank: number;
-  /** The slice of the window that its request is counted in. */
+  /** The window, and the slice of it, that its request is counted in. */
+  readonly window: ThrottleWindow;
   readonly slice: number;
   /** How many events the throttle knew of when the call began. */
   readonly knownEvents: number;
   readonly #throttle: Throttle;
 
-  constructor(throttle: Throttle, rank: number, slice: number, knownEvents: number) {
+  constructor(
+    throttle: Throttle,
+    rank: number,
+    window: ThrottleWindow,
+    slice: number,
+    knownEvents: number,
+  ) {
     super();
     this.#throttle = throttle;
     this.rank = rank;
+    this.window = window;
     this.slice = slice;
     this.knownEvents = knownEvents;
   }
@@ -242,6 +268,11 @@ class ThrottlePermit extends OncePermit {
   protected onSettle(outcome: Outcome, ending: Ending | undefined): void {
     this.#throttle.ended(this, outcome, ending);
   }
+}
+
+/** With a smaller `k` it takes more served calls to notice a recovery. */
+function enoughInRow({ minRequests, k }: ResolvedThrottleOptions): number {
+  return Math.max(minRequests, Math.ceil(4 / Math.log(k)));
 }
 
 function byPriority(value: (rank: number) => number): ByPriority {
@@ -270,6 +301,14 @@ class ThrottleWindow {
   /** Drops what is older than the window at `nowMs`. */
   advance(nowMs: number): void {
     this.#ring.advance(nowMs);
+  }
+
+  /** Takes over what another window holds, as requests of now. */
+  refill(other: ThrottleWindow): void {
+    for (let rank = 0; rank < this.#ranks; rank += 1) {
+      this.#ring.add(rank, other.requests(rank));
+      this.#ring.add(this.#ranks + rank, other.accepts(rank));
+    }
   }
 
   requests(rank: number): number {

@@ -7,7 +7,7 @@ import { handlers, scene } from "../../scene.js";
 
 /** A policy that has a mode, and nothing else. */
 function policy(mode: Mode) {
-  return { mode, snapshot: () => ({}) };
+  return { mode, snapshot: () => ({}), reconfigure: () => {} };
 }
 
 describe("the mode of a policy", () => {

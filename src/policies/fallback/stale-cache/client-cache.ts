@@ -71,9 +71,9 @@ export interface StaleCacheSnapshot {
 /** The stored answers of one policy, and its shared calls. */
 export class StaleCache implements FallbackSource {
   readonly load: ProviderLoad;
-  readonly when: FallbackSource["when"];
+  when: FallbackSource["when"];
   readonly harmless = true;
-  readonly options: ResolvedStaleCacheOptions;
+  options: ResolvedStaleCacheOptions;
   readonly sharedCalls = new SingleFlight();
   readonly counts = { stale: 0, fresh: 0, missed: 0, stored: 0, notStored: 0, storeFailures: 0 };
   readonly #store: AnswerCache;
@@ -92,6 +92,17 @@ export class StaleCache implements FallbackSource {
     this.options = options;
     this.#store = store;
     this.#environment = environment;
+  }
+
+  /** Goes on with other options, and with the answers that are stored. The store must be the same. */
+  reconfigure(fresh: StaleCache): void {
+    const { memory } = fresh.options;
+    const { maxEntries, maxBytes } = this.options.memory;
+    this.load.limits = fresh.load.limits;
+    this.when = fresh.when;
+    this.options = fresh.options;
+    const resized = memory.maxEntries !== maxEntries || memory.maxBytes !== maxBytes;
+    if (resized && this.#store instanceof MemoryAnswerCache) this.#store.resize(memory);
   }
 
   /** The store failed when it was used last, or has answered by what it has in this process. */

@@ -40,19 +40,23 @@ interface StoredAnswer {
 
 /** Answers in the memory of this process. An expired answer is dropped when it is read, or to make room. */
 export class MemoryAnswerCache implements AnswerCache {
-  readonly #entries: LRUCache<string, StoredAnswer>;
-  readonly #maxEntries: number;
+  #entries: LRUCache<string, StoredAnswer>;
+  #maxEntries: number;
   readonly #clock: Pick<Clock, "now">;
 
   constructor({ maxEntries, maxBytes }: ResolvedOptions, clock: Pick<Clock, "now">) {
     this.#clock = clock;
     this.#maxEntries = maxEntries;
-    this.#entries = new LRUCache({
-      // The number of entries is bounded in `set`: with a `max`, the cache would allocate memory for all of them at once.
-      maxSize: maxBytes,
-      // Keys are digests, with one byte for each character.
-      sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
-    });
+    this.#entries = newEntries(maxBytes);
+  }
+
+  /** Changes the bounds. Beyond smaller ones, the answers that were used longest ago are dropped. */
+  resize({ maxEntries, maxBytes }: ResolvedOptions): void {
+    const before = [...this.#entries.entries()].slice(0, maxEntries);
+    this.#maxEntries = maxEntries;
+    this.#entries = newEntries(maxBytes);
+    // The most recently used one comes first, and is set last.
+    for (const [key, entry] of before.toReversed()) this.#entries.set(key, entry);
   }
 
   /** @param maxAgeMs Only a value that was stored in the last so many milliseconds. */
@@ -76,6 +80,15 @@ export class MemoryAnswerCache implements AnswerCache {
   snapshot(): MemoryAnswerCacheSnapshot {
     return { entries: this.#entries.size, bytes: this.#entries.calculatedSize };
   }
+}
+
+function newEntries(maxBytes: number): LRUCache<string, StoredAnswer> {
+  return new LRUCache({
+    // The number of entries is bounded in `set`: with a `max`, the cache would allocate memory for all of them at once.
+    maxSize: maxBytes,
+    // Keys are digests, with one byte for each character.
+    sizeCalculation: ({ value }, key) => Math.max(1, value.length + key.length),
+  });
 }
 
 /**

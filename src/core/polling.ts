@@ -1,15 +1,15 @@
-import type { CancelTask, Clock, Random } from "../../core/clock.js";
-import { durationMs } from "../../core/options.js";
+import type { CancelTask, Clock, Random } from "./clock.js";
+import { durationMs } from "./options.js";
 
 /** While the values cannot be read they are asked for so often, in milliseconds. */
 const awayPollMs = 1_000;
 /** The part of an interval that is left to chance, so that processes do not all read at once. */
 const jitter = 0.2;
 
-/** How a source of flags reads them. */
+/** How a source of flags or policies reads them. */
 export interface PollingOptions {
   /**
-   * How often the flags are read even if nobody told of a change, in milliseconds, from 100 ms to 24 days.
+   * How often they are read even if nobody told of a change, in milliseconds, from 100 ms to 24 days.
    * @defaultValue 15_000
    */
   readonly pollMs?: number;

@@ -1,0 +1,77 @@
+import { nameText, readOptions } from "../core/options.js";
+import { callSafely, type ReportError, warn } from "../core/user-code.js";
+import type { RedisClient } from "./client.js";
+import { type RedisOptions, redisOptionNames, ScriptRunner, script } from "./script.js";
+
+const read = script("read of the policies", "return {redis.call('GET', KEYS[1]) or ''}");
+
+/** Arguments: channel, document. */
+const write = script(
+  "writing of the policies",
+  `redis.call('SET', KEYS[1], ARGV[2])
+redis.call('PUBLISH', ARGV[1], '')
+return {}
+`,
+);
+
+/** Options of `redisPolicies`. */
+export interface RedisPoliciesOptions extends RedisOptions {
+  /** Which document it is, where a service has several. @defaultValue `all` */
+  readonly name?: string;
+  /** Told when the subscription has failed: then changes are seen at intervals alone. @defaultValue emits a process warning */
+  readonly onError?: ReportError;
+}
+
+/** A document of policies that all processes share, in Redis. */
+export interface RedisPolicies {
+  /**
+   * The document; `undefined` while Redis has none.
+   *
+   * @throws RedisError (as a rejection)
+   */
+  read(): Promise<string | undefined>;
+  /**
+   * Writes the document for all processes, which take it over at once. Check it before (`npx grpc-weir check`): a document that is
+   * wrong is refused by each process.
+   *
+   * @throws RedisError (as a rejection) when Redis does not answer. It may have been written all the same.
+   */
+  write(document: string): Promise<void>;
+  /** Calls `changed` when somebody has written, and when the connection is there again. @returns Ends that. */
+  onChange(changed: () => void): () => void;
+}
+
+/**
+ * A document of policies in Redis, for `functionSource` of `grpc-weir/config`. A change arrives by a message, and at the latest
+ * when `functionSource` reads again. When Redis cannot be reached, or has lost the document, the last known policies hold.
+ *
+ * @throws InvalidOptionError naming the option, its rule and what it was given.
+ */
+export function redisPolicies(
+  client: RedisClient,
+  given: RedisPoliciesOptions = {},
+): RedisPolicies {
+  const options = readOptions("redisPolicies", given, [...redisOptionNames, "name", "onError"]);
+  const { name = "all", onError: report = warn, ...own } = options;
+  nameText("redisPolicies.name", name);
+  const runner = new ScriptRunner("redisPolicies", client, own);
+  const key = runner.key("policies", name);
+  return {
+    read: async () => {
+      const [document = ""] = await runner.run(read, [key], []);
+      return document === "" ? undefined : document;
+    },
+    write: async (document) => {
+      await runner.run(write, [key], [key, nameText("redisPolicies.write", document)]);
+    },
+    onChange: (changed) => {
+      const stop = client.subscribe(key, {
+        onMessage: changed,
+        // What was told while there was no connection is lost.
+        onSubscribed: changed,
+        onFailed: (error) => report(error, "redisPolicies.subscribe"),
+      });
+      return () => callSafely(stop, report, "redisPolicies.subscribe");
+    },
+  };
+}
