@@ -17,7 +17,7 @@ import {
 import type { FinishedCall } from "../src/grpc/context/finished-call.js";
 import type { HistoryOptions } from "../src/grpc/context/history.js";
 import type { ClientPolicy } from "../src/pipeline/client.js";
-import type { SchemaSource } from "../src/pipeline/policy-set.js";
+import type { PolicyEvent, PolicySource, SchemaSource } from "../src/pipeline/policy-set.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
 import type { FlagSource } from "../src/policies/flags/source.js";
 import type { TelemetryOptions } from "../src/telemetry/options.js";
@@ -70,6 +70,8 @@ export interface SceneOptions extends InMemoryOptions {
   readonly history?: HistoryOptions | false;
   readonly flags?: FlagSource;
   readonly schema?: SchemaSource;
+  readonly policies?: PolicySource;
+  readonly onPolicies?: (event: PolicyEvent) => void;
   /** @defaultValue fails the test */
   readonly onError?: (error: unknown) => void;
 }
@@ -106,6 +108,8 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     ...(options.history === undefined ? {} : { history: options.history }),
     ...(options.flags === undefined ? {} : { flags: options.flags }),
     ...(options.schema === undefined ? {} : { schema: options.schema }),
+    ...(options.policies === undefined ? {} : { policies: options.policies }),
+    ...(options.onPolicies === undefined ? {} : { onPolicies: options.onPolicies }),
     // What it throws would be reported as a warning, which fails nothing.
     onError: options.onError ?? ((error) => errors.push(error)),
   });

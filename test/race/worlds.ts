@@ -6,6 +6,7 @@ import { currentCall } from "../../src/grpc/context/inbound-call.js";
 import type { DrainableServer } from "../../src/policies/drain/server.js";
 import { type FlagValue, staticFlags } from "../../src/policies/flags/source.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
+import { livePolicies } from "../live-policies.js";
 import { forSeeds } from "../replay.js";
 import { handlers, kinds, type Method, path, scene, startCall } from "../scene.js";
 import { drawClient, standIn } from "./client-policies.js";
@@ -93,6 +94,13 @@ async function world(seed: number): Promise<void> {
   const { ends: counted, interceptor } = countingEnds();
   const counts = dice.chance(0.5);
   const flags = dice.chance(0.5) ? staticFlags() : undefined;
+  const drawPolicies = () => ({
+    client: drawClient(dice, maxAttempts, clock),
+    server: drawServer(dice, clock),
+  });
+  const policies = drawPolicies();
+  // In half of the worlds the policies come from data, and are replaced while calls run.
+  const live = dice.chance(0.5) ? livePolicies(policies) : undefined;
   const { link, transport, weir, decisions, client } = await scene({
     seed,
     clock,
@@ -102,8 +110,7 @@ async function world(seed: number): Promise<void> {
       reset: dice.pick(0, 0, 0.1),
       refusal: dice.pick(0, 0, 0.2),
     },
-    client: drawClient(dice, maxAttempts, clock),
-    server: drawServer(dice, clock),
+    ...(live === undefined ? policies : { client: {}, server: {}, policies: live.source }),
     ownClient: counts ? { interceptors: [interceptor] } : {},
     ...(flags === undefined ? {} : { flags }),
     onError: (error) => {
@@ -164,6 +171,10 @@ async function world(seed: number): Promise<void> {
     forceShutdown: () => {},
   };
   soon(0.1, 200, () => void weir.drain(server, { graceMs: 500, noticeMs: dice.pick(0, 20) }));
+  for (let reloads = dice.pick(1, 2, 5); live !== undefined && reloads > 0; reloads -= 1) {
+    const next = drawPolicies();
+    soon(0.8, 150, () => live.replace(next));
+  }
   // Whoever is on call switches policies while calls run.
   const built = Object.keys(weir.snapshot().policies) as ControlledName[];
   soon(0.2, 150, () => {
