@@ -1,5 +1,10 @@
 import type { ClientPolicy } from "../src/pipeline/client.js";
-import type { OptionData, PolicySet, PolicySource, PolicyWatcher } from "../src/pipeline/policy-set.js";
+import type {
+  OptionData,
+  PolicySet,
+  PolicySource,
+  PolicyWatcher,
+} from "../src/pipeline/policy-set.js";
 import type { ServerPolicy } from "../src/pipeline/server.js";
 
 /** Policies that a test replaces. Their options are those of code, so that functions may be among them. */
