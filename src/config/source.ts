@@ -1,4 +1,5 @@
-import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import {
   durationMs,
   InvalidOptionError,
@@ -27,20 +28,20 @@ export function objectSource(
 /** How a file of policies is watched. */
 export interface FileSourceOptions {
   /**
-   * How often it is looked at whether the file is another one, in milliseconds, from 100 to 24 days; `false` for never: then it
-   * is read once. @defaultValue 2_000
+   * How often the file is read again, in milliseconds, from 100 to 24 days; `false` for never: then it is read once.
+   * @defaultValue 2_000
    */
-  readonly everyMs?: number | false;
+  readonly pollMs?: number | false;
 }
 
-/** What is read is kept back for so long, in milliseconds, in which a file that is being written becomes whole. */
+/** A file that has changed is read once more after so many milliseconds: one that is being written is not whole yet. */
 const settleMs = 100;
 
 /**
  * Policies of a file, for `createWeir({ policies: … })`: JSON or YAML. The fields are those of
- * `weir.v1.Policies` (`proto/weir/v1/policy.proto`). It is read when the weir is created, and again when the file has changed: when it
- * was written, when another file was renamed to it, and when a link on its path leads to another file, as with a ConfigMap of
- * Kubernetes. A file that is gone, or that is wrong in any part, changes nothing.
+ * `weir.v1.Policies` (`proto/weir/v1/policy.proto`). It is read when the weir is created, and then every `pollMs`, so that it does not
+ * matter how it was replaced: written, renamed, or by another link, as with a ConfigMap of Kubernetes. While the file is gone,
+ * or wrong in any part, the last good policies hold.
  *
  * Replace the file by renaming a whole one to its name: a half of a file may make sense, too.
  *
@@ -49,40 +50,30 @@ const settleMs = 100;
  */
 export function fileSource(path: string, given: FileSourceOptions = {}): PolicySource {
   nameText("fileSource.path", path);
-  const { everyMs = 2_000 } = readOptions("fileSource", given, ["everyMs"]);
-  if (everyMs !== false) durationMs("fileSource.everyMs", everyMs, 100);
+  const { pollMs = 2_000 } = readOptions("fileSource", given, ["pollMs"]);
+  if (pollMs !== false) durationMs("fileSource.pollMs", pollMs, 100);
   let first = "";
-  const setIn = (text: string) => policySetOf(documentOf(text, path));
   const read = () => {
     first = textOf(path);
-    return setIn(first);
+    return policySetIn(first, path);
   };
   const source = { name: path, read, changes: changesBetween };
-  if (everyMs === false) return source;
+  if (pollMs === false) return source;
   return {
     ...source,
-    watch: ({ clock, newer }) => {
+    watch: (watcher) => {
       let last = first;
-      let stopWaiting: (() => void) | undefined;
-      const look = () => {
-        newer(() => {
-          const text = textOf(path);
-          // Only the times of the file have changed.
-          if (text === last) return undefined;
-          last = text;
-          return setIn(text);
+      const settled = async (): Promise<string | undefined> => {
+        const text = await readFile(path, "utf8");
+        if (text === last) return text;
+        await new Promise<void>((resolve) => {
+          watcher.clock.schedule(settleMs, resolve, { ref: false });
         });
+        if ((await readFile(path, "utf8")) !== text) return undefined;
+        last = text;
+        return text;
       };
-      const changed = () => {
-        stopWaiting?.();
-        stopWaiting = clock.schedule(settleMs, look, { ref: false });
-      };
-      // It compares what `stat` says, which follows links. Events of the file system do not come from all of them.
-      watchFile(path, { interval: everyMs, persistent: false }, changed);
-      return () => {
-        stopWaiting?.();
-        unwatchFile(path, changed);
-      };
+      return watched({ read: settled }, path, { pollMs, firstValuesMs: 0 }, watcher, first);
     },
   };
 }
@@ -144,18 +135,20 @@ export function functionSource(
     ready,
     read: () => policySetIn(first, name),
     changes: changesBetween,
-    watch: (watcher) => watched(from, name, polling, watcher, isReady),
+    watch: (watcher) => watched(from, name, polling, watcher, undefined, isReady),
   };
 }
 
+/** @param known What holds already. */
 function watched(
   from: PolicyDocuments,
   name: string,
   options: PollingOptions,
   { clock, random, newer, failed }: PolicyWatcher,
-  isReady: (read: boolean) => void,
+  known: string | undefined,
+  isReady: (read: boolean) => void = () => {},
 ): () => void {
-  let last: string | undefined;
+  let last = known;
   let away = false;
   let closed = false;
   const read = async (): Promise<boolean> => {
