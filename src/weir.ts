@@ -15,7 +15,13 @@ import {
 } from "./core/options.js";
 import { OptionsCopy, optionsNow } from "./core/options-copy.js";
 import { priorities } from "./core/priority.js";
-import { notify, type Observer, type ReportError, reportSafely } from "./core/user-code.js";
+import {
+  callSafely,
+  notify,
+  type Observer,
+  type ReportError,
+  reportSafely,
+} from "./core/user-code.js";
 import { WeakList } from "./core/weak-list.js";
 import { InterceptedChannel } from "./grpc/channel/intercepted-channel.js";
 import { noticeIfIgnored } from "./grpc/client/ignored-interceptors.js";
@@ -541,7 +547,9 @@ export class Weir {
    */
   close(): void {
     this.#closed = true;
-    this.#stopWatching?.();
+    if (this.#stopWatching !== undefined) {
+      callSafely(this.#stopWatching, this.#environment.report, "policies");
+    }
     this.#environment.pendingCalls.close();
     for (const server of this.#servers) server.close();
     for (const report of this.#reports) report.close();

@@ -9,6 +9,7 @@ import {
   readOptions,
 } from "../core/options.js";
 import { Polling, type PollingOptions } from "../core/polling.js";
+import { answerOf, ask, callSafely } from "../core/user-code.js";
 import type { PolicySet, PolicySource, PolicyWatcher } from "../pipeline/policy-set.js";
 import { changesBetween } from "./changes.js";
 import { policySetOf } from "./check.js";
@@ -153,7 +154,7 @@ function watched(
   let closed = false;
   const read = async (): Promise<boolean> => {
     try {
-      const document: unknown = await from.read();
+      const document: unknown = await answerOf(() => from.read());
       if (closed) return false;
       away = false;
       // Told once, and not at each reading.
@@ -170,13 +171,22 @@ function watched(
   };
   const polling = new Polling(read, options, { clock, random }, "functionSource");
   void polling.ready.then(isReady);
-  const stop = from.onChange?.(() => polling.now());
+  const listen = () => from.onChange?.(() => polling.now());
+  const told = (error: unknown) => failed(error);
+  const stop = ask(listen, ending, undefined, told, "functionSource.onChange");
   polling.now();
   return () => {
     closed = true;
-    stop?.();
+    if (stop !== undefined) callSafely(stop, told, "functionSource.onChange");
     polling.close();
   };
+}
+
+/** @throws TypeError for what is no function. */
+function ending(answer: unknown): (() => unknown) | undefined {
+  if (answer === undefined) return undefined;
+  if (typeof answer === "function") return () => answer() as unknown;
+  throw new TypeError("onChange returns a function that ends it");
 }
 
 /** @throws InvalidOptionError for what is neither text nor an object, and where the policies make no sense. */

@@ -32,6 +32,12 @@ export interface ChannelListener {
   onFailed(error: unknown): void;
 }
 
+/** The end of a subscription. @throws TypeError for what is no function. */
+export function ending(answer: unknown): () => void {
+  if (typeof answer !== "function") throw new TypeError("it gave no way to end the subscription");
+  return () => answer();
+}
+
 /** The part of a client of `ioredis` that the toolkit uses: a `Redis` or a `Cluster`. */
 export interface IoredisClient {
   evalsha(sha1: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;

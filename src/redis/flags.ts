@@ -17,7 +17,7 @@ import {
   warn,
 } from "../core/user-code.js";
 import { FlagListeners, type FlagSource, type FlagValue } from "../policies/flags/source.js";
-import type { RedisClient } from "./client.js";
+import { ending, type RedisClient } from "./client.js";
 import { RedisFlagStore, type SetFlagOptions, type StoredFlag } from "./flag-store.js";
 import { type RedisOptions, redisOptionNames } from "./script.js";
 
@@ -235,11 +235,6 @@ class WatchedFlags implements RedisFlags {
     this.#expireLater();
     this.#listeners.tell();
   }
-}
-
-function ending(answer: unknown): () => void {
-  if (typeof answer !== "function") throw new TypeError("it gave no way to end the subscription");
-  return () => answer();
 }
 
 /** Whether two readings say the same. Their times differ by how long the readings took. */

@@ -1,6 +1,6 @@
 import { nameText, readOptions } from "../core/options.js";
-import { callSafely, type ReportError, warn } from "../core/user-code.js";
-import type { RedisClient } from "./client.js";
+import { ask, callSafely, type ReportError, reportSafely, warn } from "../core/user-code.js";
+import { ending, type RedisClient } from "./client.js";
 import { type RedisOptions, redisOptionNames, ScriptRunner, script } from "./script.js";
 
 const read = script("read of the policies", "return {redis.call('GET', KEYS[1]) or ''}");
@@ -13,6 +13,8 @@ redis.call('PUBLISH', ARGV[1], '')
 return {}
 `,
 );
+
+const subscription = "redisPolicies.subscribe";
 
 /** Options of `redisPolicies`. */
 export interface RedisPoliciesOptions extends RedisOptions {
@@ -65,13 +67,13 @@ export function redisPolicies(
       await runner.run(write, [key], [key, nameText("redisPolicies.write", document)]);
     },
     onChange: (changed) => {
-      const stop = client.subscribe(key, {
-        onMessage: changed,
-        // What was told while there was no connection is lost.
-        onSubscribed: changed,
-        onFailed: (error) => report(error, "redisPolicies.subscribe"),
-      });
-      return () => callSafely(stop, report, "redisPolicies.subscribe");
+      const failed = (error: unknown) => reportSafely(report, error, subscription);
+      const listener = { onMessage: changed, onSubscribed: changed, onFailed: failed };
+      const subscribe = () => client.subscribe(key, listener);
+      const stop = ask(subscribe, ending, undefined, failed, subscription);
+      return () => {
+        if (stop !== undefined) callSafely(stop, report, subscription);
+      };
     },
   };
 }

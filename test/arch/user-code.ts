@@ -328,7 +328,9 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
     "a limit of the user's is wrapped in OwnLimit, which goes through the helper",
   "core/permit.ts WorksOn": ours,
   "core/control.ts ModeFromOutside": ours,
+  "core/control.ts OnUpdate": ours,
   "core/control.ts measure": ours,
+  "core/control.ts reconfigure": ours,
   "core/control.ts snapshot": ours,
   "core/decision.ts count": ours,
   "core/gauges.ts note": ours,
@@ -348,6 +350,11 @@ export const exemptFromHelper: Readonly<Record<string, string>> = {
   "pipeline/policy-set.ts placeOf":
     "no call runs it: an explanation or an error of building is made",
   "pipeline/policy-set.ts read": "no call runs it: it may throw while the weir is created",
+  "pipeline/policy-set.ts watch": "no call runs it: it may throw while the weir is created",
+  "pipeline/policy-set.ts changes":
+    "what it throws is reported by the same code that reads the policies",
+  "pipeline/policy-set.ts newer": ours,
+  "pipeline/policy-set.ts failed": ours,
   "viewer/span-processor.ts spanContext":
     "the span is of the SDK, and all that goes wrong while it is read is caught and reported",
 };

@@ -122,7 +122,7 @@ describe("policies as data", () => {
     try {
       const file = join(folder, "policies.yaml");
       writeFileSync(file, "client:\n  retry:\n    maxAttempts: 7\n");
-      const weir = createWeir({ policies: fileSource(file) });
+      const weir = createWeir({ policies: fileSource(file, { pollMs: false }) });
       const inUse: CallOptions = weir.client();
 
       expect(weir.explainPolicy(method).text).toMatch(
