@@ -35,7 +35,8 @@ const shows: Readonly<Record<string, RegExp>> = {
   quickstart: /refused by this process: BREAKER_OPEN/,
   readme: /Reserve: priority high, attempt 2\nPlaceOrder: reservation-order-1/,
   rate: /umbrella 5th: OK/,
-  reload: /maxConcurrent: 10 → 5\n.*\nrefused: .*\n.*\n3 calls so far, at most 5 at once\n3 .* 20 at once/,
+  reload:
+    /maxConcurrent: 10 → 5\n.*\nrefused: .*\n.*\n3 calls so far, at most 5 at once\n3 .* 20 at once/,
   retries: /UNAVAILABLE twice: OK after 3 on the server/,
   schema: /boots: 8900 cents, from the cache\n[\s\S]+deadline\.defaultMs +300 +schema \(demo/,
   shared: /60 calls while Redis is away: \d+ OK, [1-9]\d* of them by the half of a server/,
