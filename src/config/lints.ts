@@ -1,5 +1,6 @@
 import { JsonFields } from "../core/json-fields.js";
 import { nearest } from "../core/nearest.js";
+import { statusCode, statusNames } from "../core/status.js";
 import { layClient, layOver, type OptionData, type PolicySet } from "../pipeline/policy-set.js";
 import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
 import { defaultBaseMs } from "../policies/retry/backoff.js";
@@ -14,6 +15,10 @@ export const lintRules = [
   "idempotent-for-all",
   "idempotent-against-schema",
   "hedge-never-made",
+  "retry-without-idempotency",
+  "attempts-multiply",
+  "timeout-exceeds-parent",
+  "threshold-never-acts",
   "service-config-retries",
   "unknown-method",
 ] as const;
@@ -50,20 +55,33 @@ interface Scope {
   readonly options: OptionData;
 }
 
-/** What is unwise in valid policies of clients, each once, in the order of the document. */
+/** What is unwise in valid policies, each once, in the order of the document. */
 export function lintsOf(found: MappedPolicies, around: LintSurroundings = {}): readonly Lint[] {
   const lints = new Map<string, Lint>();
-  for (const scope of scopesOf(found, around.schema)) {
-    const report = (rule: LintRule, options: readonly string[], message: string) => {
+  const reporting =
+    (scope: Scope) => (rule: LintRule, options: readonly string[], message: string) => {
       const path = placeOf(found, scope, options);
       const key = `${rule} ${JSON.stringify(path)}`;
       // What holds for the client holds for its methods, and is told once.
       if (path !== undefined && !lints.has(key)) lints.set(key, { rule, path, message });
     };
+  for (const scope of scopesOf(found, around.schema)) {
+    const report = reporting(scope);
     ofTime(scope, report);
+    ofDepth(scope, report);
     ofIdempotency(scope, report, around.registry);
     if (around.serviceConfig !== undefined) ofServiceConfig(scope, report, around.serviceConfig);
   }
+  for (const [name, options] of Object.entries(found.guards)) {
+    const entry = `guard("${name}")`;
+    const scope = { name: `guard ${name}`, key: name, entries: [entry], options };
+    // A guard has no retries and no breaker unless it says so.
+    const explicit = { ...scope, options: { retry: false, breaker: false, ...options } };
+    ofGuardTime(explicit, reporting(scope));
+    ofDepth(explicit, reporting(scope));
+  }
+  const server = { name: "the server", key: "", entries: ["server"], options: found.server };
+  ofServer(server, reporting(server));
   const unknown = around.registry === undefined ? [] : unknownMethods(found, around.registry);
   return [...lints.values(), ...unknown];
 }
@@ -162,16 +180,20 @@ function numberIn(options: OptionData | undefined, name: string): number | undef
   return typeof value === "number" ? value : undefined;
 }
 
-function ofTime({ name, options }: Scope, report: Report): void {
+function ofTime(scope: Scope, report: Report): void {
+  const { name, options } = scope;
   const timeouts = policyIn(options, "timeouts");
   const deadlineMs = Math.min(
     numberIn(policyIn(options, "deadline"), "defaultMs") ?? Infinity,
     numberIn(timeouts, "totalMs") ?? Infinity,
   );
-  if (deadlineMs === Infinity) return;
   const deadline = ["deadline.defaultMs", "timeouts.totalMs"];
   const retry = policyIn(options, "retry");
   const attempts = retry === undefined ? 1 : (numberIn(retry, "maxAttempts") ?? 3);
+  const attemptMs = numberIn(timeouts, "attemptMs");
+  const parents = { callMs: deadlineMs, attemptMs: attemptMs ?? Infinity, attempts };
+  ofParents(scope, parents, report);
+  if (deadlineMs === Infinity) return;
   const backoff = retry === undefined ? undefined : policyIn(retry, "backoff");
   const waitMs = waitsMs(attempts, backoff);
   if (attempts > 1 && waitMs >= deadlineMs) {
@@ -181,7 +203,6 @@ function ofTime({ name, options }: Scope, report: Report): void {
       `${name}: the waits before ${attempts} attempts are up to ${Math.round(waitMs)} ms, and the deadline is ${deadlineMs} ms: the last attempts are never made`,
     );
   }
-  const attemptMs = numberIn(timeouts, "attemptMs");
   if (attemptMs !== undefined && attempts > 1 && attempts * attemptMs > deadlineMs) {
     report(
       "attempts-exceed-deadline",
@@ -197,6 +218,101 @@ function ofTime({ name, options }: Scope, report: Report): void {
       "breaker-outlasts-deadline",
       ["breaker.maxOpenMs", "breaker.openMs"],
       `${name}: the breaker stays open for up to ${longestMs} ms, and the deadline is ${deadlineMs} ms: no call that waits lives to see it close`,
+    );
+  }
+}
+
+/** Timeouts and waits that something broader ends first, and rules of a breaker that no call can break. */
+function ofParents(
+  { name, options }: Scope,
+  parents: { readonly callMs: number; readonly attemptMs: number; readonly attempts: number },
+  report: Report,
+): void {
+  const { callMs, attemptMs, attempts } = parents;
+  const children = [
+    // Several attempts are a matter of `attempts-exceed-deadline`.
+    ...(attempts > 1 ? [] : ["timeouts.attemptMs"]),
+    "timeouts.firstResponseMs",
+    "timeouts.connectionMs",
+    "bulkhead.maxWaitMs",
+    "rate.maxWaitMs",
+    "fallback.staleCache.timeoutMs",
+  ];
+  for (const child of children) {
+    const [policy = "", ...path] = child.split(".");
+    const [last = "", inside] = path.toReversed();
+    const around = policyIn(options, policy);
+    const ms = numberIn(inside === undefined ? around : around && policyIn(around, inside), last);
+    if (ms === undefined || ms < callMs) continue;
+    report(
+      "timeout-exceeds-parent",
+      [child],
+      `${name}: ${child} is ${ms} ms, and the call ends after ${callMs} ms: it never acts`,
+    );
+  }
+  const boundMs = Math.min(callMs, attemptMs);
+  const breaker = policyIn(options, "breaker");
+  for (const rule of ["slowMs", "inFlightMs"]) {
+    const ms = numberIn(breaker, rule);
+    if (ms === undefined || ms < boundMs) continue;
+    report(
+      "threshold-never-acts",
+      [`breaker.${rule}`],
+      `${name}: breaker.${rule} is ${ms} ms, and an attempt ends after ${boundMs} ms: no call takes that long`,
+    );
+  }
+}
+
+function ofGuardTime(scope: Scope, report: Report): void {
+  const timeouts = policyIn(scope.options, "timeouts");
+  const callMs = numberIn(timeouts, "totalMs") ?? Infinity;
+  const attemptMs = numberIn(timeouts, "attemptMs") ?? Infinity;
+  ofParents(scope, { callMs, attemptMs, attempts: 1 }, report);
+}
+
+/** Services above that retry, too: the attempts of all of them multiply. */
+function ofDepth({ name, options }: Scope, report: Report): void {
+  const retry = policyIn(options, "retry");
+  const depth = numberIn(retry, "maxDepth") ?? 1;
+  const attempts = numberIn(retry, "maxAttempts") ?? 3;
+  if (retry === undefined || depth === 1 || attempts === 1) return;
+  report(
+    "attempts-multiply",
+    ["retry.maxDepth", "retry.maxAttempts"],
+    `${name}: ${attempts} attempts in each of ${depth} layers of services that retry are up to ${attempts ** depth} for one call`,
+  );
+}
+
+/** Thresholds of a server that no load reaches before calls are refused anyway. */
+function ofServer({ options }: Scope, report: Report): void {
+  const admission = policyIn(options, "admission");
+  const limit = numberIn(admission, "limit");
+  if (admission !== undefined && limit !== undefined) {
+    const maxQueued =
+      numberIn(admission, "maxWaitMs") === 0 ? 0 : (numberIn(admission, "maxQueued") ?? limit);
+    const places = limit + maxQueued;
+    const highest = (places - 1) / places;
+    for (const priority of ["low", "normal", "high"]) {
+      const threshold = numberIn(policyIn(admission, "thresholds"), priority);
+      // At 1 the document says that there is none.
+      if (threshold === undefined || threshold === 1 || highest >= threshold) continue;
+      report(
+        "threshold-never-acts",
+        [`admission.thresholds.${priority}`],
+        `with ${places} places for calls the load is ${highest.toFixed(2)} at most while one is free, and the threshold for ${priority} is ${threshold}`,
+      );
+    }
+  }
+  const optional = policyIn(policyIn(options, "brownout") ?? {}, "optional") ?? {};
+  for (const work of Object.keys(optional)) {
+    if (numberIn(policyIn(optional, work), "skipAbovePressure") !== 1) continue;
+    report(
+      "threshold-never-acts",
+      [
+        `brownout.optional.${work}.skipAbovePressure`,
+        `brownout.optional["${work}"].skipAbovePressure`,
+      ],
+      `${work} is skipped above a pressure of 1, and the pressure is 1 at most`,
     );
   }
 }
@@ -234,6 +350,19 @@ function ofIdempotency(
       `${name}: is hedged only where it may run twice, and retry.idempotent says that it may not`,
     );
   }
+  const codes = (retry as { readonly codes?: readonly unknown[] } | undefined)?.codes ?? [];
+  // Those of a server that has not run its handler are retried for every method.
+  const always: readonly unknown[] = [statusCode.unavailable, statusCode.resourceExhausted];
+  const useless = codes
+    .filter((code) => !always.includes(code))
+    .map((code) => statusNames[Number(code)]);
+  if (useless.length > 0 && runsOnce(options, key, registry)) {
+    report(
+      "retry-without-idempotency",
+      ["retry.codes"],
+      `${name}: ${useless.join(", ")} of a method that is not known to be idempotent is never retried, because its handler may have run`,
+    );
+  }
   if (key.includes("/") && idempotent === true && registry?.levelOf(key) === "unknown") {
     report(
       "idempotent-against-schema",
@@ -241,6 +370,19 @@ function ofIdempotency(
       `${name}: may run twice by this file, and has no idempotency_level in its schema`,
     );
   }
+}
+
+/** Whether it is known of all methods that no schema, option or key lets them run twice. */
+function runsOnce(options: OptionData, key: string, registry: MethodRegistry | undefined): boolean {
+  const { idempotent } = (policyIn(options, "retry") ?? {}) as { readonly idempotent?: unknown };
+  if (idempotent !== undefined) return idempotent === false;
+  if (registry === undefined || policyIn(options, "idempotencyKey") !== undefined) return false;
+  const [service = ""] = key.split("/");
+  const known = [...registry.services].filter(([name]) => key === "" || name === service);
+  const methods = key.includes("/")
+    ? [key]
+    : known.flatMap(([name, all]) => [...all].map((method) => `${name}/${method}`));
+  return methods.length > 0 && methods.every((each) => registry.levelOf(each) === "unknown");
 }
 
 function ofServiceConfig({ name, key, options }: Scope, report: Report, config: unknown): void {

@@ -1,7 +1,7 @@
 import { InvalidOptionError, wholeNumber } from "./options.js";
 
 /** The names of the gRPC status codes. The place of each is its number. */
-const statusNames = [
+export const statusNames = [
   "OK",
   "CANCELLED",
   "UNKNOWN",

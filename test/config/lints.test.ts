@@ -74,6 +74,31 @@ const cases: readonly Case[] = [
     wise: "methods:\n  - name: a.B/*\n    hedge: { delay: 0.1s }\n  - name: a.B/Put\n    hedgeOff: true\n    retry: { idempotent: false }",
   },
   {
+    rule: "retry-without-idempotency",
+    unwise: "methods:\n  - name: a.B/Put\n    retry: { codes: [UNAVAILABLE, INTERNAL] }",
+    at: "3 methods[0].retry.codes",
+    wise: "methods:\n  - name: a.B/Get\n    retry: { codes: [UNAVAILABLE, INTERNAL] }\n  - name: a.B/Put\n    retry: { codes: [INTERNAL] }\n    idempotencyKey: {}",
+    around: { registry },
+  },
+  {
+    rule: "attempts-multiply",
+    unwise: "client:\n  retry: { maxAttempts: 4, maxDepth: 2 }",
+    at: "2 client.retry.maxDepth",
+    wise: "client:\n  retry: { maxAttempts: 4, maxDepth: 1 }",
+  },
+  {
+    rule: "timeout-exceeds-parent",
+    unwise: "client:\n  deadline: { default: 1s }\n  bulkhead: { maxWait: 1s }",
+    at: "3 client.bulkhead.maxWait",
+    wise: "client:\n  deadline: { default: 1s }\n  bulkhead: { maxWait: 0.3s }",
+  },
+  {
+    rule: "threshold-never-acts",
+    unwise: "client:\n  timeouts: { attempt: 0.5s }\n  breaker: { slow: 0.5s }",
+    at: "3 client.breaker.slow",
+    wise: "client:\n  timeouts: { attempt: 0.5s }\n  breaker: { slow: 0.3s }",
+  },
+  {
     rule: "service-config-retries",
     unwise:
       "methods:\n  - name: a.B/Get\n    retry: { maxAttempts: 3 }\nclient: { retryOff: true }",
@@ -100,11 +125,101 @@ describe("a lint", () => {
     expect(found(wise, around)).toEqual([]);
   });
 
+  it.each(lintRules)(
+    "is found in the first example of its section, and not in the second: %s",
+    (rule) => {
+      const page = readFileSync(new URL("../../docs/lints.md", import.meta.url), "utf8");
+      const [, section = ""] = page.split(`## ${rule}\n`);
+      const [ofRule = ""] = section.split("\n## ");
+      const [bad = "", good = ""] = [...ofRule.matchAll(/```yaml\n([^`]+)```/g)].map(
+        ([, code]) => code,
+      );
+      const shop = methodRegistry({
+        fullName: "shop.v1.Stock",
+        methods: {
+          get: { name: "Get", options: { idempotencyLevel: "NO_SIDE_EFFECTS" } },
+          reserve: { name: "Reserve", options: {} },
+        },
+      });
+      const inService = [{ name: [{ service: "shop.v1.Stock" }], retryPolicy: { maxAttempts: 4 } }];
+      const around = {
+        registry: shop,
+        ...(rule === "service-config-retries"
+          ? { serviceConfig: { methodConfig: inService } }
+          : {}),
+      };
+      const rulesIn = (text: string) =>
+        findingsIn(text, "p.yaml", around).map(({ rule: found = "" }) => found);
+      expect(rulesIn(bad)).toEqual([rule]);
+      expect([good.trim() === "", rulesIn(good)]).toEqual([false, []]);
+    },
+  );
+
   it.each(lintRules)("is tested, and has a section in the documentation: %s", (rule) => {
     const page = readFileSync(new URL("../../docs/lints.md", import.meta.url), "utf8");
 
     expect(cases.map((each) => each.rule)).toContain(rule);
     expect(page).toContain(`## ${rule}\n`);
+  });
+
+  it.each([
+    [
+      "guards:\n  - name: db\n    timeouts: { total: 1s }\n    bulkhead: { maxWait: 2s }",
+      "timeout-exceeds-parent 4 guards[0].bulkhead.maxWait",
+    ],
+    [
+      "guards:\n  - name: db\n    timeouts: { attempt: 1s }\n    breaker: { inFlight: 1s }",
+      "threshold-never-acts 4 guards[0].breaker.inFlight",
+    ],
+    [
+      "guards:\n  - name: db\n    retry: { maxDepth: 3 }",
+      "attempts-multiply 3 guards[0].retry.maxDepth",
+    ],
+    [
+      "client:\n  retryOff: true\n  timeouts: { attempt: 2s }\n  deadline: { default: 1s }",
+      "timeout-exceeds-parent 3 client.timeouts.attempt",
+    ],
+    [
+      "client:\n  deadline: { default: 5s }\n  fallback: { staleCache: { shared: true, timeout: 5s } }",
+      "timeout-exceeds-parent 3 client.fallback.staleCache.timeout",
+    ],
+    [
+      "server:\n  admission: { limit: 3, maxQueued: 0, thresholds: { low: 0.7, normal: 1, high: 1 } }",
+      "threshold-never-acts 2 server.admission.thresholds.low",
+    ],
+    [
+      "server:\n  brownout: { optional: { pictures: { skipAbovePressure: 1 } } }",
+      "threshold-never-acts 2 server.brownout.optional.pictures.skipAbovePressure",
+    ],
+    [
+      "client:\n  retry: { idempotent: false, codes: [ABORTED] }",
+      "retry-without-idempotency 2 client.retry.codes",
+    ],
+  ])("reaches guards, servers and what is nested: %j", (text, at) => {
+    expect(found(text)).toEqual([`warning ${at}`]);
+  });
+
+  it.each([
+    "guards:\n  - name: db\n    timeouts: { total: 1s }\n    bulkhead: { maxWait: 0.5s }\n    breaker: { slow: 0.9s }",
+    "server:\n  admission: { limit: 4, maxQueued: 0, thresholds: { low: 0.7, normal: 0.75, high: 1 } }",
+    "server:\n  admission: { thresholds: { low: 0.99, normal: 0.99, high: 1 } }",
+    "client:\n  breaker: { slow: 60s }\n  bulkhead: { maxWait: 60s }",
+    "client:\n  retry: { codes: [UNAVAILABLE, RESOURCE_EXHAUSTED, INTERNAL] }",
+    "client:\n  retry: { maxAttempts: 1, maxDepth: 2 }",
+  ])("finds nothing in what may act: %j", (text) => {
+    expect(found(text)).toEqual([]);
+  });
+
+  it("takes a client for one that retries in vain only where every known method runs once", () => {
+    const text = "client: { retry: { codes: [INTERNAL] } }";
+    const puts = methodRegistry({
+      fullName: "a.C",
+      methods: { put: { name: "Put", options: {} } },
+    });
+    expect(found(text, { registry })).toEqual([]);
+    expect(found(text, { registry: puts })).toEqual([
+      "warning retry-without-idempotency 1 client.retry.codes",
+    ]);
   });
 
   it("says which method or service was probably meant, of clients and of servers", () => {
