@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { problemText } from "../../src/config/document.js";
 import { findingsIn } from "../../src/config/findings.js";
@@ -238,6 +238,41 @@ server:
       'p.yaml:8:23 server.priority.methodDefaults["a.B/Gte"] a.B/Gte: no such method; a.B has Get, Put (did you mean Get?)',
     ]);
   });
+
+  it.each(readdirSync(new URL("../../examples/configuration/", import.meta.url)))(
+    "finds nothing in the documents of the examples: %s",
+    (name) => {
+      if (!name.endsWith(".yaml")) return expect(name).toMatch(/\.(ts|md)$/);
+      const file = new URL(`../../examples/configuration/${name}`, import.meta.url);
+      return expect(found(readFileSync(file, "utf8"))).toEqual([]);
+    },
+  );
+
+  it("finds nothing in the documents of the other pages", () => {
+    const docs = new URL("../../docs/", import.meta.url);
+    const documents = readdirSync(docs)
+      .filter((name) => name.endsWith(".md") && name !== "lints.md")
+      .flatMap((name) =>
+        [...readFileSync(new URL(name, docs), "utf8").matchAll(/```yaml\n([^`]+)```/g)].map(
+          ([, text = ""]) => ({ name, text }),
+        ),
+      )
+      .filter(({ text }) => /^(client|methods|server|guards):/m.test(text));
+
+    expect(documents.map(({ name }) => name)).toContain("configuration.md");
+    expect(documents.flatMap(({ text }) => found(text))).toEqual([]);
+  });
+
+  it.each(cases)(
+    "of $rule is taken away by a comment behind its line",
+    ({ rule, unwise, at, around }) => {
+      const lines = unwise.split("\n");
+      const line = Number(at.split(" ")[0]) - 1;
+      lines[line] += ` # weir-ignore: ${rule} it is meant to be so`;
+
+      expect(found(lines.join("\n"), around)).toEqual([]);
+    },
+  );
 
   it("is told once for all methods that inherit it", () => {
     const text =
