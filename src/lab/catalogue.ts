@@ -91,6 +91,7 @@ import {
   middleKilled,
 } from "./incidents/relays.js";
 import {
+  coldServer,
   coldStart,
   deployColdCode,
   deployOneByOne,
@@ -104,6 +105,7 @@ export const catalogue: readonly Incident[] = [
   calmAtTenth,
   calmAtNinety,
   coldStart,
+  coldServer,
   lateName,
   deployOneByOne,
   deployColdCode,

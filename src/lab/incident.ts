@@ -1,7 +1,7 @@
 import { bareCosts } from "./costs.js";
 import type { LoadOptions } from "./load.js";
 import type { NetworkOptions } from "./network.js";
-import type { CpuQuota } from "./process.js";
+import type { ColdCalls, CpuQuota } from "./process.js";
 
 /** What the handlers of an incident do. */
 export type Work =
@@ -77,8 +77,12 @@ export interface Incident {
   readonly resolveMs?: number;
   /** The greatest age of a connection, in milliseconds; what runs on it then may end. @defaultValue for ever */
   readonly maxConnectionAgeMs?: number;
-  /** In the first `ms` milliseconds of a process of a server, everything costs it `factor` times as much CPU. @defaultValue never */
-  readonly coldStart?: { readonly ms: number; readonly factor: number };
+  /**
+   * The code of a process of a server is not compiled when it starts. In its first `ms` milliseconds, everything costs it
+   * `factor` times as much CPU; or its first call costs `extraMs` milliseconds more, and each one less, down to nothing after
+   * `calls`. @defaultValue it is compiled
+   */
+  readonly coldStart?: { readonly ms: number; readonly factor: number } | ColdCalls;
   /**
    * More is asked for than can be done: what is refused is a choice, and the fixed limit with the right number is a peer to
    * be measured by. @defaultValue false

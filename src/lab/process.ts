@@ -11,9 +11,17 @@ export interface CpuQuota {
   readonly cpuMs: number;
 }
 
+/** Code that is compiled as it runs: the first call costs `extraMs` more CPU, and each one less, down to nothing after `calls`. */
+export interface ColdCalls {
+  readonly calls: number;
+  readonly extraMs: number;
+}
+
 export interface ProcessOptions {
   /** What the wall clock shows when the world begins, in milliseconds since the epoch. @defaultValue 1_750_000_000_000 */
   readonly wallStartMs?: number;
+  /** What the first calls of a server cost more than all others. @defaultValue nothing: its code is compiled */
+  readonly coldCalls?: ColdCalls | undefined;
 }
 
 /** A timer, or input that arrives. `task` is absent once it was cancelled. */
@@ -71,6 +79,9 @@ export class LabProcess implements Clock, Happening {
   #cpuMs = 0;
   #cpuShare = 1;
   #costFactor = 1;
+  readonly #coldCalls: ColdCalls | undefined;
+  /** Calls of `coldCalls` that have begun. */
+  #begun = 0;
   #quota: CpuQuota | undefined;
   /** The period of the quota that runs, by its number, and what was used of it. */
   #period = 0;
@@ -86,6 +97,7 @@ export class LabProcess implements Clock, Happening {
     this.random = world.newRandom();
     this.order = world.nextOrder();
     this.#wallStartMs = options.wallStartMs ?? 1_750_000_000_000;
+    this.#coldCalls = options.coldCalls;
     this.#nowMs = world.nowMs;
   }
 
@@ -153,6 +165,15 @@ export class LabProcess implements Clock, Happening {
       this.#nowMs = Math.max(this.#nowMs, (this.#period + 1) * periodMs);
       if (leftMs <= 0) return;
     }
+  }
+
+  /** A call begins: what `coldCalls` say of it is spent. */
+  beginCall(): void {
+    if (this.#coldCalls === undefined) return;
+    const { calls, extraMs } = this.#coldCalls;
+    if (this.#begun >= calls) return;
+    this.spend(extraMs * (1 - this.#begun / calls));
+    this.#begun += 1;
   }
 
   /** Input arrives at the process at `atMs`. It is read in the poll phase, by `task`. */

@@ -293,10 +293,11 @@ class StagedServer {
 
   start(): void {
     const { world, network, incident, tally } = this.#stage;
-    const process = new LabProcess(world, this.#address);
-    this.#process = process;
     const { coldStart, maxConnectionAgeMs } = incident;
-    if (coldStart !== undefined) {
+    const coldCalls = coldStart !== undefined && "calls" in coldStart ? coldStart : undefined;
+    const process = new LabProcess(world, this.#address, { coldCalls });
+    this.#process = process;
+    if (coldStart !== undefined && "factor" in coldStart) {
       process.costFactor = coldStart.factor;
       world.at(world.nowMs + coldStart.ms, () => {
         process.costFactor = 1;

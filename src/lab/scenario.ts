@@ -167,11 +167,15 @@ function readFixedLimit(at: string, value: unknown): number {
   return value === undefined ? Number.POSITIVE_INFINITY : wholeNumber(at, value, 1);
 }
 
-function readColdStart(
-  at: string,
-  value: unknown,
-): { readonly ms: number; readonly factor: number } {
-  const given = fields(at, value, ["ms", "factor"]);
+function readColdStart(at: string, value: unknown): Required<Incident>["coldStart"] {
+  const given = fields(at, value, ["ms", "factor", "calls", "extraMs"]);
+  if (given.calls !== undefined || given.extraMs !== undefined) {
+    fields(at, value, ["calls", "extraMs"]);
+    return {
+      calls: wholeNumber(`${at}.calls`, given.calls, 1, 1_000_000),
+      extraMs: durationMs(`${at}.extraMs`, given.extraMs),
+    };
+  }
   return {
     ms: durationMs(`${at}.ms`, given.ms),
     factor: finiteNumber(`${at}.factor`, given.factor, 1, 1_000),

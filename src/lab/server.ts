@@ -114,6 +114,7 @@ export class LabServer implements Listener, DrainableServer {
     const { costs, interceptors, handler, onRequest } = this.#setup;
     onRequest?.(stream);
     this.process.spend(costs.accept);
+    this.process.beginCall();
     // As in grpc-js, each call has its own object, which must not be used as a key.
     const definition: Definition = {
       path: request.path,

@@ -82,6 +82,21 @@ describe("a process of the lab", () => {
     expect(process.cpuMs).toBe(20);
   });
 
+  it("pays more for its first calls where its code is not compiled, and less with each of them", async () => {
+    const world = new World();
+    const process = new LabProcess(world, "server", { coldCalls: { calls: 4, extraMs: 8 } });
+    const costs: number[] = [];
+    process.deliver(10, () => {
+      for (let call = 0; call < 6; call += 1) {
+        const beforeMs = process.cpuMs;
+        process.beginCall();
+        costs.push(process.cpuMs - beforeMs);
+      }
+    });
+    await world.run(100);
+    expect(costs).toEqual([8, 6, 4, 2, 0, 0]);
+  });
+
   it("measures time by a clock that nobody sets, and dates by one that somebody does", () => {
     const { process } = scene();
     const before = process.wallNow();

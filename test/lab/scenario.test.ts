@@ -106,6 +106,14 @@ describe("a scenario", () => {
     expect(together(report.phases).sent).toBeGreaterThan(100);
   });
 
+  it("may have code that is compiled call by call, or within a time, and not both", () => {
+    const calls = { calls: 600, extraMs: 1.2 };
+    expect(readScenario({ ...least, coldStart: calls }, "file").incident.coldStart).toEqual(calls);
+    expect(refusalOf({ ...least, coldStart: { ...calls, ms: 50 } })).toContain(
+      "scenario.coldStart.ms is not an option",
+    );
+  });
+
   it.each([
     ["nothing", undefined, "scenario must be an object, got undefined"],
     ["an array", [], "scenario must be an object, got an array"],

@@ -66,6 +66,20 @@ export const deployColdCode: Incident = {
   coldStart: { ms: 400, factor: 4 },
 };
 
+export const coldServer: Incident = {
+  ...coldStart,
+  name: "cold-server",
+  what: "A server has just been started and has no compiled code: its first call costs 1.2 ms more, and each one less, down to nothing after 600. It is asked for four fifths of what it can do when its code is compiled.",
+  wanted: "All calls are served: they wait for a moment, and nobody runs out of time.",
+  work: cpu,
+  load: { perSecond: 0.8 * capacity(cpu), deadlineMs: 500 },
+  phases: [
+    { name: "during", ms: 6_000 },
+    { name: "after", ms: 4_000 },
+  ],
+  coldStart: { calls: 600, extraMs: 1.2 },
+};
+
 export const drainUnderLoad: Incident = {
   ...deployOneByOne,
   name: "drain-under-load",

@@ -298,6 +298,7 @@ export class Admission<C extends AdmissionCall = AdmissionCall> {
       ...this.#options.queue,
       ranks: priorities.length,
       intervalMs: () => this.#bounds.intervalMs,
+      forLoop: () => this.#bounds.forLoop,
       usage: this.#usage,
     };
   }

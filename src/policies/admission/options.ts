@@ -46,7 +46,8 @@ export interface PoolOptions {
   /**
    * The longest wait in milliseconds, up to 24 days; 0 for no queue. A call's own deadline ends its wait sooner.
    * @defaultValue 1_000; 100 in a standing queue (see `queue.intervalMs`); and at most a third of the time until the deadline
-   * of the call. Critical calls: 1_000 always, and at most two thirds
+   * of the call, or two thirds while it waits for the event loop alone and the queue is no standing one. Critical calls: 1_000
+   * always, and at most two thirds
    */
   readonly maxWaitMs?: number;
   readonly queue?: QueueOptions;
@@ -239,6 +240,9 @@ function resolveStreams(
 /** In which order calls wait for a slot, and which call is refused when too many wait. */
 export interface QueueOptions {
   /**
+   * Calls that wait for the event loop alone are served by arrival in any order until the queue is a standing one: they all
+   * are served in time, and none has to lose.
+   *
    * - `priority`: the best priority first, and by arrival inside it.
    * - `fifo`: by arrival.
    * - `adaptive-lifo`: like `priority`, but in a standing queue the newest call of a priority first, and calls that have
@@ -267,7 +271,8 @@ export interface QueueOptions {
   /** For `age-out`: how long a call has waited that may be evicted, in milliseconds. 0 to 24 days. @defaultValue 50 */
   readonly maxAgeMs?: number;
   /**
-   * A queue that has not been empty for so long, in milliseconds, is a standing queue. 1 ms to 24 days.
+   * A queue that has not been empty for so long, in milliseconds, is a standing queue; where only the event loop keeps calls
+   * waiting, one in which a call has waited for so long. 1 ms to 24 days.
    * @defaultValue 100 while no slot is free. While only the event loop keeps calls waiting, half of the time that callers
    *   usually give their calls, and at least 100; 500 where they give none: the queue that a pause leaves behind empties
    */

@@ -8,6 +8,12 @@ const slotIntervalMs = 100;
 const patientIntervalMs = 500;
 
 /**
+ * The share of its time that a call may wait for the event loop in a burst. Handlers that compute are quick once they run, and
+ * the queue of the loop is worked off in a time that is known.
+ */
+const loopWaitShare = 2 / 3;
+
+/**
  * How many calls may wait, and for how long. In a burst calls wait for as long as their callers can spare, because the queue
  * will empty. A standing queue will not: it makes all calls late and serves no more of them, so it is kept short (CoDel,
  * RFC 8289).
@@ -21,6 +27,7 @@ export class QueueBounds {
   readonly #latencyTarget: Pick<LatencyTarget, "ms">;
   readonly #slots: Pick<Slots, "count" | "atBestIn">;
   #burstMs: number;
+  #loopBurstMs: number;
   #loopIntervalMs = patientIntervalMs;
   #forLoop = false;
   #standing = false;
@@ -34,6 +41,7 @@ export class QueueBounds {
     this.#latencyTarget = latencyTarget;
     this.#slots = slots;
     this.#burstMs = options.burstWaitMs;
+    this.#loopBurstMs = options.burstWaitMs;
   }
 
   /** The first call is queued. */
@@ -42,13 +50,24 @@ export class QueueBounds {
     const targetMs = this.#latencyTarget.ms;
     this.#loopIntervalMs = Math.max(slotIntervalMs, targetMs ?? patientIntervalMs);
     // The share of the median time until their deadlines that callers can wait; the latency target is half of that time.
-    const sparedMs = 2 * maxWaitShare * (targetMs ?? Number.POSITIVE_INFINITY);
-    this.#burstMs = Math.min(burstWaitMs, sparedMs);
+    const givenMs = 2 * (targetMs ?? Number.POSITIVE_INFINITY);
+    this.#burstMs = Math.min(burstWaitMs, maxWaitShare * givenMs);
+    this.#loopBurstMs = Math.min(burstWaitMs, this.#loopShare * givenMs);
   }
 
   /** @param forLoop A slot is free, and calls wait for the event loop alone. */
   waits(forLoop: boolean): void {
     this.#forLoop = forLoop;
+  }
+
+  /** A slot is free, and calls wait for the event loop alone. */
+  get forLoop(): boolean {
+    return this.#forLoop;
+  }
+
+  /** The share of its time that a call may wait for the event loop, while the queue is no standing one. */
+  get #loopShare(): number {
+    return Math.max(this.options.maxWaitShare, loopWaitShare);
   }
 
   /** A queue that has not been empty for so long, in milliseconds, is a standing one. */
@@ -66,7 +85,8 @@ export class QueueBounds {
   get maxQueued(): number {
     const { maxQueued, minQueued, maxWaitMs } = this.options;
     if (maxQueued !== undefined) return maxQueued;
-    const waitMs = this.#standing ? Math.min(maxWaitMs, this.#burstMs) : this.#burstMs;
+    const burstMs = this.#forLoop ? this.#loopBurstMs : this.#burstMs;
+    const waitMs = this.#standing ? Math.min(maxWaitMs, this.#burstMs) : burstMs;
     const longest = Math.min(this.#slots.count, Math.floor(this.#slots.atBestIn(waitMs)));
     return Math.max(minQueued, longest);
   }
@@ -75,9 +95,9 @@ export class QueueBounds {
   longestWaitMs(priority: Priority, leftMs: number): number {
     const { burstWaitMs, maxWaitMs, maxWaitShare } = this.options;
     const { criticalMaxWaitMs, criticalWaitShare } = this.options;
-    return priority === "critical"
-      ? Math.min(criticalMaxWaitMs, leftMs * criticalWaitShare)
-      : Math.min(this.#standing ? maxWaitMs : burstWaitMs, leftMs * maxWaitShare);
+    if (priority === "critical") return Math.min(criticalMaxWaitMs, leftMs * criticalWaitShare);
+    if (this.#standing) return Math.min(maxWaitMs, leftMs * maxWaitShare);
+    return Math.min(burstWaitMs, leftMs * (this.#forLoop ? this.#loopShare : maxWaitShare));
   }
 }
 

@@ -24,6 +24,11 @@ export interface AdmissionQueueOptions {
   readonly minShare: number;
   /** A queue that has not been empty for so long, in milliseconds, is a standing queue. */
   readonly intervalMs: () => number;
+  /**
+   * Calls wait for the event loop alone. Then the queue is a standing one when a call has waited for `intervalMs`, until it is
+   * empty, and before that all but the first rank are served by arrival. @defaultValue never
+   */
+  readonly forLoop?: () => boolean;
   /** What callers have used of late, for a queue that is fair by use. @defaultValue callers are not told apart */
   readonly usage?: UsageByCaller | undefined;
 }
@@ -70,6 +75,8 @@ export class AdmissionQueue<T> {
   readonly #ranks: readonly Rank<T>[];
   #arrivals = 0;
   #emptyMs = Number.NEGATIVE_INFINITY;
+  /** A call has waited for too long for the event loop since the queue was empty. */
+  #late = false;
   #size = 0;
 
   constructor(options: AdmissionQueueOptions) {
@@ -106,7 +113,10 @@ export class AdmissionQueue<T> {
 
   /** @param caller Of a queue that is fair by use: whose call it is. */
   push(item: T, rank: number, nowMs: number, caller?: CallerUsage): QueueTicket<T> {
-    if (this.#size === 0) this.#emptyMs = nowMs;
+    if (this.#size === 0) {
+      this.#emptyMs = nowMs;
+      this.#late = false;
+    }
     this.#arrivals += 1;
     const node = new Node(item, rank, nowMs, this.#arrivals, caller);
     this.#ranks[rank]?.append(node);
@@ -171,7 +181,12 @@ export class AdmissionQueue<T> {
 
   /** The queue has not been empty for `intervalMs`: it is a standing queue and no burst (CoDel, RFC 8289). */
   overloaded(nowMs: number): boolean {
-    return this.#size > 0 && nowMs - this.#emptyMs > this.#options.intervalMs();
+    if (this.#size === 0) return false;
+    const intervalMs = this.#options.intervalMs();
+    if (this.#options.forLoop?.() !== true) return nowMs - this.#emptyMs > intervalMs;
+    const sinceMs = this.#oldest()?.sinceMs ?? nowMs;
+    this.#late ||= nowMs - sinceMs > intervalMs;
+    return this.#late;
   }
 
   /**
@@ -229,12 +244,16 @@ export class AdmissionQueue<T> {
     if (critical?.first !== undefined) {
       return order === "fifo" ? critical.first : critical.next(false);
     }
-    if (order === "fifo") return this.#oldest();
+    const overloaded = this.overloaded(nowMs);
+    // While all can be served in time, a worse rank would lose by the order, and no better one wins.
+    if (order === "fifo" || (!overloaded && this.#options.forLoop?.() === true)) {
+      return this.#oldest();
+    }
     const best = this.#ranks.find(({ first }) => first !== undefined);
     // The best rank is next anyway.
     const owed = this.#ranks.find((rank) => rank !== best && rank.size > 0 && rank.slotsOwed > 0);
     const chosen = owed ?? best;
-    const newest = order === "adaptive-lifo" && this.overloaded(nowMs);
+    const newest = order === "adaptive-lifo" && overloaded;
     const next = chosen?.next(newest);
     if (next !== undefined) next.owed = owed !== undefined;
     return next;

@@ -117,6 +117,41 @@ describe("the order of a waiting line", () => {
     expect(waiting.overloaded(191)).toBe(true);
   });
 
+  describe("where calls wait for the event loop alone", () => {
+    const loop = () => line({ forLoop: () => true });
+
+    it("is by arrival behind the first rank until a call has waited for the interval, and by rank from then on", () => {
+      const { fill, drain } = loop();
+      fill("3a 2a 1a 0a 3b");
+      expect(drain(100)).toBe("0a 3a 2a 1a 3b");
+      fill("3a 2a 1a 0a 3b");
+      expect(drain(101)).toBe("0a 1a 2a 3a 3b");
+    });
+
+    it("stays by rank until the line is empty, whoever has waited for long leaves", () => {
+      const { line: waiting, fill, drain } = loop();
+      const [old] = fill("3a");
+      fill("3b 2b", 50);
+      expect(waiting.overloaded(120)).toBe(true);
+      if (old !== undefined) waiting.remove(old);
+      expect(waiting.overloaded(120)).toBe(true);
+      expect(drain(120)).toBe("2b 3b");
+      fill("3c 2c", 130);
+      expect(waiting.overloaded(140)).toBe(false);
+      expect(drain(140)).toBe("3c 2c");
+    });
+
+    it("is no standing one for as long as each call is served soon, however long it is not empty", () => {
+      const { line: waiting, fill } = loop();
+      fill("2a", 0);
+      for (let nowMs = 50; nowMs <= 500; nowMs += 50) {
+        fill("2b", nowMs);
+        waiting.shift(nowMs);
+        expect(waiting.overloaded(nowMs)).toBe(false);
+      }
+    });
+  });
+
   it("gives each worse rank its share of the turns, and the first rank gives none away", () => {
     const { line: waiting, fill } = line({ minShare: 0.1 });
     const served = { "0": 0, "1": 0, "2": 0, "3": 0 };
