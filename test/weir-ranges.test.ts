@@ -21,7 +21,7 @@ const wholeNumbers: readonly Range[] = [
   ["client.breaker.probes", 1, 1_000],
   ["client.breaker.successesToClose", 1, 1_000],
   ["client.breaker.maxKeys", 1, 100_000],
-  ["client.throttle.minRequests", 1, endless],
+  ["client.throttle.minCalls", 1, endless],
   ["client.rate.maxQueued", 0, endless, { ratePerSecond: 1 }],
   ["client.rate.maxKeys", 1, 10_000_000, { ratePerSecond: 1 }],
   ["client.bulkhead.maxConcurrent", 1, endless],
@@ -36,12 +36,12 @@ const wholeNumbers: readonly Range[] = [
   ["client.faults.status.pushbackMs", 0, daysMs],
   ["client.faults.midStream.afterMessages", 0, endless],
   ["server.faults.midStream.afterBytes", 0, endless],
-  ["server.deadlineGuard.learned.minSamples", 1, endless],
+  ["server.deadlineGuard.learned.minCalls", 1, endless],
   ["server.admission.limit", 1, endless],
   ["server.admission.limit.max", 1, 1_000_000, { algorithm: "elastic" }],
   ["server.admission.limit.min", 1, 90, { algorithm: "elastic", max: 90 }],
   ["server.admission.maxConcurrent", 1, endless],
-  ["server.admission.fairness.maxCallers", 1, 1_000_000],
+  ["server.admission.fairness.maxKeys", 1, 1_000_000],
   ["server.admission.maxQueued", 0, endless],
 ];
 
@@ -52,7 +52,7 @@ const numbers: readonly Range[] = [
   ["client.retry.budget.tokenRatio", 0.001, 1_000],
   ["client.breaker.openFactor", 1, 10],
   ["client.breaker.openJitter", 0, 0.9],
-  ["client.throttle.probeRatio", 0, 1],
+  ["client.throttle.passShare", 0, 1],
   ["client.rate.ratePerSecond", 1e-6, 1e9],
   ["client.rate.burst", 1, 1e9, { ratePerSecond: 1 }],
   ["client.resets.perSecond", 0.1, 1_000_000],
@@ -66,7 +66,7 @@ const numbers: readonly Range[] = [
   ["server.admission.queue.minShare", 0, 0.25],
   ["server.admission.pressure.cpu.from", 0, 1e9 - 1, { to: 1e9 }],
   ["server.admission.pressure.cpu.to", 1e-9, 1e9, { from: 0 }],
-  ["server.admission.pressure.maxShare", 1e-9, 1],
+  ["server.admission.pressure.maxRefusedShare", 1e-9, 1],
 ];
 
 const milliseconds: readonly Range[] = [
@@ -115,12 +115,12 @@ const above: readonly Range[] = [
   ["client.retry.budget.ratio", 0, 1],
   ["client.breaker.failureRate", 0, 1],
   ["client.breaker.slowRate", 0, 1, { slowMs: 5 }],
-  ["client.throttle.maxRejectRatio", 0, 1],
+  ["client.throttle.maxRefusedShare", 0, 1],
   ["client.throttle.k", 1, 100],
   ["server.admission.thresholds.low", 0, 0.85],
   ["server.admission.thresholds.normal", 0, 0.95, { low: 1e-9 }],
   ["server.admission.thresholds.high", 0, 1, { low: 1e-9, normal: 1e-9 }],
-  ["server.admission.pressure.maxShare", 0, 1],
+  ["server.admission.pressure.maxRefusedShare", 0, 1],
 ];
 
 /** Numbers between the two. */
@@ -155,7 +155,7 @@ const others: readonly [option: string, refused: unknown, taken: unknown, beside
   ["server.admission.pressure", null, false],
   ["server.admission.streams", "apart", "together"],
   ["server.admission.fairness", true, false],
-  ["server.admission.fairness.by", "user", "service"],
+  ["server.admission.fairness.key", "user", "service"],
   ["server.admission.queue.order", "random", "priority"],
   ["server.admission.queue.overflow", "drop", "evict-lowest"],
   ["server.admission.limit.ceilingMs", null, false, { algorithm: "elastic" }],

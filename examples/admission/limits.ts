@@ -76,7 +76,7 @@ export const fairToTenants = {
   admission: {
     // From the certificate, which callers cannot choose.
     fairness: {
-      by: ({ authContext }) => String(authContext().sslPeerCertificate?.subject.O ?? "none"),
+      key: ({ authContext }) => String(authContext().sslPeerCertificate?.subject.O ?? "none"),
     },
   },
 } satisfies ServerPolicy;

@@ -13,7 +13,7 @@ const tenantOf = ({ metadata }: { readonly metadata: Pick<Metadata, "get"> }) =>
 
 const policy: ServerPolicy = {
   // Who has used least is next, inside of a priority. It acts only while calls wait.
-  admission: { limit: 4, fairness: { by: tenantOf } },
+  admission: { limit: 4, fairness: { key: tenantOf } },
 };
 // #endregion
 

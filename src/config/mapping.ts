@@ -1,6 +1,7 @@
 import type { DescField, DescMessage, ScalarType } from "@bufbuild/protobuf";
 import { nearest } from "../core/nearest.js";
 import { InvalidOptionError, isRecord, shown } from "../core/options.js";
+import { renamedField } from "../core/renamed-options.js";
 import type { OptionData } from "../pipeline/policy-set.js";
 import { protoDurationMs } from "../pipeline/service-config.js";
 import {
@@ -331,7 +332,7 @@ class Reading {
     const known = schema.fields.map(({ jsonName }) => jsonName);
     // Who knows the code writes the name of the option.
     const inCode = schema.fields.find((field) => meaningOf(field).option === name)?.jsonName;
-    const suggestion = inCode ?? nearest(name, known);
+    const suggestion = inCode ?? renamedField(schema.name, name) ?? nearest(name, known);
     this.#problem(at, `is not a field; the fields are ${known.join(", ")}`, suggestion);
   }
 

@@ -39,15 +39,15 @@ const agreeing = 5;
 export class AnnouncedLevel {
   readonly #random: Random;
   /** Of the calls that the level refuses, so many are sent all the same, as a share. */
-  probeRatio: number;
+  passShare: number;
   readonly #levels = new Float64Array(agreeing);
   #answers = 0;
   #untilMs = Number.NEGATIVE_INFINITY;
   #probeEveryMs = 0;
   #probedAtMs = 0;
 
-  constructor(probeRatio: number, random: Random) {
-    this.probeRatio = probeRatio;
+  constructor(passShare: number, random: Random) {
+    this.passShare = passShare;
     this.#random = random;
   }
 
@@ -82,7 +82,7 @@ export class AnnouncedLevel {
     const level = this.level(nowMs);
     if (level === undefined || !isRefusedAt(place, level)) return undefined;
     const due = nowMs - this.#probedAtMs >= this.#probeEveryMs;
-    if (due || this.#random() < this.probeRatio) {
+    if (due || this.#random() < this.passShare) {
       this.#probedAtMs = nowMs;
       return undefined;
     }

@@ -1,6 +1,7 @@
 import type { CancelTask, Clock } from "./clock.js";
 import { finiteNumber, readOptions, wholeNumber } from "./options.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
+import { renamedOptions } from "./renamed-options.js";
 
 /**
  * How many streams a client may reset on one connection. A server that gets too many closes the connection, with all calls
@@ -11,7 +12,7 @@ export interface ResetOptions {
   /** Resets at once after a time without any, a whole number from 4 to 1,000,000. @defaultValue 800 */
   readonly burst?: number;
   /** Resets per second in the long run, from 0.1 to 1,000,000. @defaultValue 26 */
-  readonly perSecond?: number;
+  readonly ratePerSecond?: number;
 }
 
 export type ResolvedResetOptions = Readonly<Required<ResetOptions>>;
@@ -21,11 +22,17 @@ export function resolveResetOptions(
   given: ResetOptions = {},
   prefix = "resets",
 ): ResolvedResetOptions {
-  const options = readOptions(prefix, given, ["burst", "perSecond"]);
-  const { burst = 800, perSecond = 26 } = options;
+  const options = readOptions(
+    prefix,
+    given,
+    ["burst", "ratePerSecond"],
+    [],
+    renamedOptions("Resets"),
+  );
+  const { burst = 800, ratePerSecond = 26 } = options;
   return Object.freeze({
     burst: wholeNumber(`${prefix}.burst`, burst, 4, 1_000_000),
-    perSecond: finiteNumber(`${prefix}.perSecond`, perSecond, 0.1, 1_000_000),
+    ratePerSecond: finiteNumber(`${prefix}.ratePerSecond`, ratePerSecond, 0.1, 1_000_000),
   });
 }
 
@@ -51,8 +58,8 @@ export class ResetBudget {
   }
 
   left(nowMs: number): number {
-    const { burst, perSecond } = this.#options;
-    this.#left = Math.min(burst, this.#left + ((nowMs - this.#atMs) * perSecond) / 1_000);
+    const { burst, ratePerSecond } = this.#options;
+    this.#left = Math.min(burst, this.#left + ((nowMs - this.#atMs) * ratePerSecond) / 1_000);
     this.#atMs = nowMs;
     return this.#left;
   }
@@ -69,9 +76,9 @@ export class ResetBudget {
 
   /** Milliseconds until a reset is allowed for this use; 0 for now. */
   waitMs(use: ResetUse, nowMs: number): number {
-    const { burst, perSecond } = this.#options;
+    const { burst, ratePerSecond } = this.#options;
     const missing = burst * kept[use] + 1 - this.left(nowMs);
-    return missing <= 0 ? 0 : Math.ceil((missing * 1_000) / perSecond);
+    return missing <= 0 ? 0 : Math.ceil((missing * 1_000) / ratePerSecond);
   }
 }
 
@@ -259,7 +266,7 @@ const shared = new WeakMap<Clock, Map<string, ResetBudgets>>();
  * connections between clients with equal options.
  */
 export function sharedResetBudgets(options: ResolvedResetOptions, clock: Clock): ResetBudgets {
-  const key = `${options.burst}/${options.perSecond}`;
+  const key = `${options.burst}/${options.ratePerSecond}`;
   const present = shared.get(clock) ?? new Map<string, ResetBudgets>();
   shared.set(clock, present);
   const budgets = present.get(key) ?? new ResetBudgets(options, clock);

@@ -1,6 +1,7 @@
 import type { Mode } from "../core/control.js";
 import { durationMs, InvalidOptionError, readOptions, unlessFalse } from "../core/options.js";
 import type { Priority } from "../core/priority.js";
+import { renamedOptions } from "../core/renamed-options.js";
 import type { BreakerOptions } from "../policies/breaker/options.js";
 import type { BulkheadOptions } from "../policies/bulkhead/bulkhead.js";
 import { defaultMarginMs } from "../policies/deadline/options.js";
@@ -124,11 +125,7 @@ const optionNames = [
   "fallback",
 ] as const satisfies readonly (keyof GuardOptions)[];
 
-/** Options that had another name once. */
-const renamed = new Map([
-  ["timeoutMs", "called timeouts.totalMs"],
-  ["attemptTimeoutMs", "called timeouts.attemptMs"],
-]);
+const renamed = renamedOptions("GuardPolicy");
 
 /** The options of one run. */
 export interface GuardRunOptions {

@@ -59,7 +59,7 @@ const keys: Readonly<Record<string, string>> = {
 
 /** Options of the code that errors about an unknown one do not name. */
 const unnamed: Readonly<Record<string, readonly string[]>> = {
-  "server.admission.pressure": ["shedOn", "target", "maxShare"],
+  "server.admission.pressure": ["shedOn", "target", "maxRefusedShare"],
   "server.faults": ["reset"],
   "server.bulkhead": ["mode"],
 };

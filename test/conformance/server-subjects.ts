@@ -60,7 +60,7 @@ export const serverSubjects: Readonly<Record<string, ConformanceSubject>> = {
   "server admission with streams together, and a limit and a guard that learn": {
     server: (env) =>
       createWeir(env).server({
-        deadlineGuard: { learned: { mode: "enforce", minSamples: 1, share: 0.01 } },
+        deadlineGuard: { learned: { mode: "enforce", minCalls: 1, share: 0.01 } },
         admission: { streams: "together", limit: "adaptive" },
       }),
   },

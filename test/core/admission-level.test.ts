@@ -5,8 +5,8 @@ import { AnnouncedLevel, isRefusedAt, placeOf } from "../../src/core/admission-l
 const never = () => 1 - 2 ** -53;
 const low = 3;
 
-function scene(probeRatio = 0, random: () => number = never) {
-  const announced = new AnnouncedLevel(probeRatio, random);
+function scene(passShare = 0, random: () => number = never) {
+  const announced = new AnnouncedLevel(passShare, random);
   const note = (level: number, atMs: number, times = 1, ttlMs = 1_000) => {
     for (let n = 0; n < times; n += 1) announced.note({ level, ttlMs }, atMs);
   };

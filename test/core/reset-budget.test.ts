@@ -10,7 +10,7 @@ import {
 } from "../../src/core/reset-budget.js";
 import { VirtualClock } from "../../src/testing/clock/virtual-clock.js";
 
-const options = resolveResetOptions({ burst: 8, perSecond: 2 });
+const options = resolveResetOptions({ burst: 8, ratePerSecond: 2 });
 
 function budgets(clock = new VirtualClock()) {
   const of = new ResetBudgets(options, clock);
@@ -22,12 +22,12 @@ function budgets(clock = new VirtualClock()) {
 
 describe("the options of resets", () => {
   it("stay under what Node's server bears, by default", () => {
-    expect(resolveResetOptions()).toEqual({ burst: 800, perSecond: 26 });
+    expect(resolveResetOptions()).toEqual({ burst: 800, ratePerSecond: 26 });
   });
 
   it.each([
-    { burst: 4, perSecond: 0.1 },
-    { burst: 1_000_000, perSecond: 1_000_000 },
+    { burst: 4, ratePerSecond: 0.1 },
+    { burst: 1_000_000, ratePerSecond: 1_000_000 },
   ])("may be %o", (given) => {
     expect(resolveResetOptions(given)).toEqual(given);
   });
@@ -36,9 +36,9 @@ describe("the options of resets", () => {
     { burst: 3 },
     { burst: 4.5 },
     { burst: 1_000_001 },
-    { perSecond: 0 },
-    { perSecond: 1_000_001 },
-    { perSecond: Number.NaN },
+    { ratePerSecond: 0 },
+    { ratePerSecond: 1_000_001 },
+    { ratePerSecond: Number.NaN },
     { rate: 1 },
   ])("refuse %o", (given) => {
     expect(() => resolveResetOptions(given)).toThrow(InvalidOptionError);
@@ -150,7 +150,9 @@ describe("the resets that a connection bears", () => {
   it("are shared by whoever has the same clock and limits", () => {
     const clock = new VirtualClock();
     const one = sharedResetBudgets(options, clock);
-    expect(sharedResetBudgets(resolveResetOptions({ burst: 8, perSecond: 2 }), clock)).toBe(one);
+    expect(sharedResetBudgets(resolveResetOptions({ burst: 8, ratePerSecond: 2 }), clock)).toBe(
+      one,
+    );
     expect(sharedResetBudgets(resolveResetOptions(), clock)).not.toBe(one);
     expect(sharedResetBudgets(options, new VirtualClock())).not.toBe(one);
   });

@@ -179,7 +179,7 @@ describe("a server with every policy that reads metadata", () => {
 describe("a client with every policy that reads metadata", () => {
   const policies = {
     retry: { maxAttempts: 3, idempotent: true, backoff: { baseMs: 0 } },
-    throttle: { minRequests: 1_000_000, collaborative: true },
+    throttle: { minCalls: 1_000_000, collaborative: true },
     idempotencyKey: { honoured: true },
     breaker: false,
   } as const;

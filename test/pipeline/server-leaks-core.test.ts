@@ -201,7 +201,7 @@ describe("after a great many calls that ended in every way, everything is given 
 
   it("a throttle", () => {
     const crowd = new Crowd();
-    const options = resolveThrottleOptions({ windowMs: 1_000, minRequests: 2 });
+    const options = resolveThrottleOptions({ windowMs: 1_000, minCalls: 2 });
     const throttle = new Throttle(options, crowd.clock, crowd.random);
     crowd.churn(100_000, () => throttle.acquire(crowd.below(4)));
     crowd.goHome();

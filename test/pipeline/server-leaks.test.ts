@@ -27,12 +27,12 @@ describe("through a client and a server", () => {
       client: {
         retry: { idempotent: true, maxAttempts: 2, backoff: { baseMs: 5 } },
         breaker: { consecutiveFailures: 4, openMs: 20 },
-        throttle: { windowMs: 1_000, minRequests: 20 },
+        throttle: { windowMs: 1_000, minCalls: 20 },
         rate: { ratePerSecond: 2_000, burst: 30, maxWaitMs: 20 },
         bulkhead: { maxConcurrent: 40, maxQueued: 20, maxWaitMs: 20, streams: {} },
       },
       server: {
-        deadlineGuard: { learned: { mode: "enforce", minSamples: 5 } },
+        deadlineGuard: { learned: { mode: "enforce", minCalls: 5 } },
         quota: { ratePerSecond: 5_000, burst: 50, maxWaitMs: 10 },
         bulkhead: { maxConcurrent: 20, maxQueued: 10, maxWaitMs: 20 },
         admission: {

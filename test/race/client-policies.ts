@@ -34,11 +34,11 @@ export function drawClient(dice: Dice, maxAttempts: number, clock: VirtualClock)
     breaker: drawBreaker(dice),
     throttle: dice.pick(false, false, {
       windowMs: 1_000,
-      minRequests: dice.pick(1, 3),
+      minCalls: dice.pick(1, 3),
       k: dice.pick(1.01, 1.5),
       forcedPassMs: dice.pick(1, 100),
       collaborative: dice.chance(0.7),
-      probeRatio: dice.pick(0, 0.3),
+      passShare: dice.pick(0, 0.3),
       mode: dice.mode(),
     }),
     rate: dice.pick(false, false, false, drawRate(dice, clock)),

@@ -22,7 +22,7 @@ export function drawServer(dice: Dice, clock: VirtualClock): ServerPolicy {
       minRemainingMs: dice.pick(0, 20),
       mode: dice.mode(),
       learned: dice.pick(false, {
-        minSamples: 1,
+        minCalls: 1,
         share: dice.pick(0.5, 2),
         passShare: dice.pick(0, 0.5),
         mode: dice.mode(),

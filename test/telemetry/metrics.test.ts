@@ -167,7 +167,7 @@ describe.each(kinds)("a %s call", (method) => {
       client: {
         retry: { idempotent: true },
         hedge: { delayMs: 50 },
-        resets: { burst: 4, perSecond: 1 },
+        resets: { burst: 4, ratePerSecond: 1 },
       },
       network: { latencyMs: 1 },
       handlers: handlers((_call, answer) => {
@@ -312,7 +312,7 @@ describe("policies", () => {
   it("tell the pressure by signal, the pressure of a brownout, and the share of a throttle", async () => {
     let pressure = 0.25;
     const world = await open({
-      client: { retry: false, breaker: false, throttle: { minRequests: 1 } },
+      client: { retry: false, breaker: false, throttle: { minCalls: 1 } },
       server: {
         admission: { pressure: { signals: { pool: () => pressure } } },
         brownout: { optional: { extras: {} }, pressure: () => pressure / 2 },

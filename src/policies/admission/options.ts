@@ -197,7 +197,7 @@ function resolvePressure(
   prefix: string,
 ): ResolvedPressureOptions & Required<PressureShedderOptions> {
   const options = readOptions(prefix, given);
-  const { target = 0.5, maxShare = 0.95, shedOn, ...signals } = options;
+  const { target = 0.5, maxRefusedShare = 0.95, shedOn, ...signals } = options;
   const resolved = resolvePressureOptions(signals, prefix);
   const own = Object.keys(resolved.signals);
   const known = [...processSignals, ...own];
@@ -213,7 +213,7 @@ function resolvePressure(
     ...resolved,
     shedOn: Object.freeze(shedOn ?? ["memory", "loopDelayMs", ...own]),
     target: checked,
-    maxShare: ratio(`${prefix}.maxShare`, maxShare),
+    maxRefusedShare: ratio(`${prefix}.maxRefusedShare`, maxRefusedShare),
   });
 }
 

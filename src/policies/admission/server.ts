@@ -6,6 +6,7 @@ import { boundedKey } from "../../core/keyed.js";
 import { durationMs, readOptions, unlessOff, wholeNumber } from "../../core/options.js";
 import { OptionsCopy } from "../../core/options-copy.js";
 import type { GateAnswer, OnGranted, Refusal } from "../../core/permit.js";
+import { renamedOptions } from "../../core/renamed-options.js";
 import type { ReportError } from "../../core/user-code.js";
 import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment, EnvironmentOptions } from "../../grpc/environment.js";
@@ -53,7 +54,7 @@ export interface FairnessOptions {
    * returns, such as the name of a tenant. A name that callers choose themselves is no credential: who takes a new one for
    * each call has used nothing under any. @defaultValue `peer`
    */
-  readonly by?: ServerCallKey | ((call: QuotaCall) => string);
+  readonly key?: ServerCallKey | ((call: QuotaCall) => string);
   /**
    * What a caller has used counts for half after so many milliseconds, from 100 to 24 days.
    * @defaultValue 1_000
@@ -63,7 +64,7 @@ export interface FairnessOptions {
    * Of how many callers it is remembered what they have used, a whole number from 1 to 1,000,000. Beyond that, the one that
    * was seen longest ago is forgotten. @defaultValue 1_000
    */
-  readonly maxCallers?: number;
+  readonly maxKeys?: number;
 }
 
 /** The options of a server's admission. */
@@ -348,7 +349,7 @@ function resolveSettings(
   const fairness = unlessOff(`${prefix}.fairness`, fairnessGiven, (its, path) =>
     resolveFairness(its, report, path),
   );
-  const asksUser = typeof fairnessGiven === "object" && typeof fairnessGiven.by === "function";
+  const asksUser = typeof fairnessGiven === "object" && typeof fairnessGiven.key === "function";
   return { given, options, fairness, asksUser };
 }
 
@@ -363,14 +364,20 @@ function resolveFairness(
   report: ReportError,
   prefix: string,
 ): Fairness<InboundCall> {
-  const options = readOptions(prefix, given, ["by", "halfLifeMs", "maxCallers"]);
-  const { by = "peer", halfLifeMs = 1_000, maxCallers = 1_000 } = options;
-  const keyOf = serverKeyOf(by, report, `${prefix}.by`);
+  const options = readOptions(
+    prefix,
+    given,
+    ["key", "halfLifeMs", "maxKeys"],
+    [],
+    renamedOptions("Fairness"),
+  );
+  const { key = "peer", halfLifeMs = 1_000, maxKeys = 1_000 } = options;
+  const keyOf = serverKeyOf(key, report, `${prefix}.key`);
   return {
     // A call is asked about several times: before it waits, when it is given a slot, when its slot is given back.
     callerOf: (inbound) => (inbound.caller ??= boundedKey(keyOf(callSeen(inbound)))),
     halfLifeMs: durationMs(`${prefix}.halfLifeMs`, halfLifeMs, 100),
-    maxCallers: wholeNumber(`${prefix}.maxCallers`, maxCallers, 1, 1_000_000),
+    maxKeys: wholeNumber(`${prefix}.maxKeys`, maxKeys, 1, 1_000_000),
   };
 }
 

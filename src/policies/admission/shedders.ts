@@ -110,7 +110,7 @@ export interface PressureShedderOptions {
   /** The pressure that shedding aims at, above 0 and below 1. @defaultValue 0.5 */
   readonly target?: number;
   /** The largest share of the calls that are not critical that may be shed, above 0 and up to 1. @defaultValue 0.95 */
-  readonly maxShare?: number;
+  readonly maxRefusedShare?: number;
 }
 
 /** How often the share is set, in milliseconds. */
@@ -136,7 +136,7 @@ const mixHalfLifeMs = 1_000;
 export class PressureShedder implements Shedder {
   readonly #meter: Pick<PressureMeter, "of">;
   readonly #target: number;
-  readonly #maxShare: number;
+  readonly #maxRefusedShare: number;
   readonly #ofProcess: readonly string[];
   readonly #own: readonly string[];
   readonly #late: (nowMs: number) => boolean;
@@ -157,7 +157,7 @@ export class PressureShedder implements Shedder {
     this.#meter = meter;
     this.#late = late;
     this.#target = options.target;
-    this.#maxShare = options.maxShare;
+    this.#maxRefusedShare = options.maxRefusedShare;
     this.#ofProcess = options.shedOn.filter(isProcessSignal);
     this.#own = options.shedOn.filter((name) => !isProcessSignal(name));
   }
@@ -191,7 +191,7 @@ export class PressureShedder implements Shedder {
     const change = pressure === 0 ? -reliefPerSecond : Math.max(excess, -1) * gainPerSecond;
     const before = Math.max(0, this.#share - (reliefPerSecond * silenceMs) / 1000);
     const share = before + (change * spanMs) / 1000;
-    this.#share = Math.min(this.#maxShare, Math.max(0, share));
+    this.#share = Math.min(this.#maxRefusedShare, Math.max(0, share));
     this.#setLevel();
     for (let rank = 0; rank < this.#mix.length; rank += 1) {
       this.#mix[rank] = (this.#mix[rank] ?? 0) * fades;

@@ -5,7 +5,7 @@ export interface UsageOptions {
   /** What a caller has used counts for half after so many milliseconds. */
   readonly halfLifeMs: number;
   /** Of how many callers an account is kept. */
-  readonly maxCallers: number;
+  readonly maxKeys: number;
 }
 
 /** What one caller has used of late, and how many of its calls wait. */
@@ -60,25 +60,25 @@ export class UsageByCaller {
   #made = 0;
   #period = 0;
 
-  constructor({ halfLifeMs, maxCallers }: UsageOptions) {
+  constructor({ halfLifeMs, maxKeys }: UsageOptions) {
     this.#halfLifeMs = halfLifeMs;
     this.#accounts = new Keyed(
       () => {
         this.#made += 1;
         return new CallerUsage(this.#made, this.#period);
       },
-      maxCallers,
+      maxKeys,
       ({ waiting }) => waiting > 0,
     );
   }
 
   /** Goes on with another half-life or number of accounts. */
-  reconfigure({ halfLifeMs, maxCallers }: UsageOptions, nowMs: number): void {
+  reconfigure({ halfLifeMs, maxKeys }: UsageOptions, nowMs: number): void {
     // Periods go on from the present one: accounts are compared by them.
     this.#passed = this.#periodAt(nowMs);
     this.#sinceMs = nowMs;
     this.#halfLifeMs = halfLifeMs;
-    this.#accounts.resize(maxCallers);
+    this.#accounts.resize(maxKeys);
   }
 
   of(caller: string): CallerUsage {

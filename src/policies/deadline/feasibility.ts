@@ -1,6 +1,7 @@
 import type { Clock, Random } from "../../core/clock.js";
 import { Keyed } from "../../core/keyed.js";
 import { durationMs, finiteNumber, readOptions, wholeNumber } from "../../core/options.js";
+import { renamedOptions } from "../../core/renamed-options.js";
 import { LatencyQuantile } from "../../core/stats/latency-quantile.js";
 
 /**
@@ -15,7 +16,7 @@ export interface FeasibilityOptions {
   /** How far back times count, in milliseconds. 1 s to 24 days. @defaultValue 60_000 */
   readonly windowMs?: number;
   /** Times that are needed of a method before any of its calls is refused, a whole number of at least 1. @defaultValue 100 */
-  readonly minSamples?: number;
+  readonly minCalls?: number;
   /**
    * Share of the infeasible calls that is let through all the same, from 0 to 1. Without them the policy could never learn
    * that its times are wrong. @defaultValue 0.01
@@ -31,15 +32,21 @@ export function resolveFeasibilityOptions(
   prefix = "learned",
   also: readonly string[] = [],
 ): ResolvedFeasibilityOptions {
-  const known = ["quantile", "share", "windowMs", "minSamples", "passShare"];
-  const options = readOptions(prefix, given, [...known, ...also]);
-  const { quantile = 0.5, share = 0.5, windowMs = 60_000, minSamples = 100 } = options;
+  const known = ["quantile", "share", "windowMs", "minCalls", "passShare"];
+  const options = readOptions(
+    prefix,
+    given,
+    [...known, ...also],
+    [],
+    renamedOptions("Feasibility"),
+  );
+  const { quantile = 0.5, share = 0.5, windowMs = 60_000, minCalls = 100 } = options;
   const { passShare = 0.01 } = options;
   return Object.freeze({
     quantile: finiteNumber(`${prefix}.quantile`, quantile, 0, 1),
     share: finiteNumber(`${prefix}.share`, share, 0.01, 10),
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 1_000),
-    minSamples: wholeNumber(`${prefix}.minSamples`, minSamples, 1),
+    minCalls: wholeNumber(`${prefix}.minCalls`, minCalls, 1),
     passShare: finiteNumber(`${prefix}.passShare`, passShare, 0, 1),
   });
 }
@@ -59,14 +66,15 @@ export class Feasibility {
   constructor(options: ResolvedFeasibilityOptions, clock: Pick<Clock, "now">, random: Random) {
     this.#options = options;
     this.#random = random;
-    this.#times = new Keyed(() => new LatencyQuantile(options, clock));
+    const { windowMs, minCalls: minSamples } = options;
+    this.#times = new Keyed(() => new LatencyQuantile({ windowMs, minSamples }, clock));
   }
 
-  /** Times that were learnt stay, unless the window or the number of samples is another one: then they are learnt anew. */
+  /** Times that were learnt stay, unless the window or the number of calls is another one: then they are learnt anew. */
   reconfigure(fresh: Feasibility): void {
-    const { windowMs, minSamples } = this.#options;
+    const { windowMs, minCalls } = this.#options;
     this.#options = fresh.#options;
-    const same = windowMs === fresh.#options.windowMs && minSamples === fresh.#options.minSamples;
+    const same = windowMs === fresh.#options.windowMs && minCalls === fresh.#options.minCalls;
     if (!same) this.#times = fresh.#times;
   }
 

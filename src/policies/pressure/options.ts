@@ -5,6 +5,7 @@ import {
   readOptions,
   unlessFalse,
 } from "../../core/options.js";
+import { renamedOptions } from "../../core/renamed-options.js";
 
 /** The range of a signal: the pressure rises from 0 at `from` to 1 at `to`. */
 export interface PressureRange {
@@ -81,7 +82,13 @@ export function resolvePressureOptions(
   given: PressureOptions = {},
   prefix = "pressure",
 ): ResolvedPressureOptions {
-  const options = readOptions(prefix, given, [...processSignals, "signals", "sampleMs", "reader"]);
+  const options = readOptions(
+    prefix,
+    given,
+    [...processSignals, "signals", "sampleMs", "reader"],
+    [],
+    renamedOptions("Pressure"),
+  );
   const { signals: named = {}, sampleMs = 250, reader } = options;
   const signals = readOptions(`${prefix}.signals`, named);
   for (const [name, signal] of Object.entries(signals)) {

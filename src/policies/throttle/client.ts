@@ -85,8 +85,8 @@ class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
     this.#keyOf = keyFunction(own, ({ target }) => target, report, "throttle.key");
     this.#targets = new Keyed(() => ({
       throttle: new Throttle(this.#options, clock, random),
-      calls: new AnnouncedLevel(this.#options.probeRatio, random),
-      streams: new AnnouncedLevel(this.#options.probeRatio, random),
+      calls: new AnnouncedLevel(this.#options.passShare, random),
+      streams: new AnnouncedLevel(this.#options.passShare, random),
       heldBack: 0,
     }));
   }
@@ -96,8 +96,8 @@ class ThrottlePolicy implements ControlledPolicy, Gate<ClientPassage> {
     this.#keyOf = fresh.#keyOf;
     for (const [, { throttle, calls, streams }] of this.#targets.entries()) {
       throttle.reconfigure(fresh.#options);
-      calls.probeRatio = fresh.#options.probeRatio;
-      streams.probeRatio = fresh.#options.probeRatio;
+      calls.passShare = fresh.#options.passShare;
+      streams.passShare = fresh.#options.passShare;
     }
   }
 

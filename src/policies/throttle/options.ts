@@ -6,6 +6,7 @@ import {
   readOptions,
   wholeNumber,
 } from "../../core/options.js";
+import { renamedOptions } from "../../core/renamed-options.js";
 
 /** When a client holds back attempts that their target would refuse. */
 export interface ThrottleOptions {
@@ -17,9 +18,9 @@ export interface ThrottleOptions {
    */
   readonly k?: number;
   /** With fewer requests in the window, nothing is held back. A whole number of at least 1. @defaultValue 10 */
-  readonly minRequests?: number;
+  readonly minCalls?: number;
   /** The largest share of a priority that is held back. Above 0 and up to 1. @defaultValue 0.9 */
-  readonly maxRejectRatio?: number;
+  readonly maxRefusedShare?: number;
   /** When no request has passed for so long, the next one does. 1 ms to 24 days. @defaultValue 1_000 */
   readonly forcedPassMs?: number;
   /**
@@ -36,7 +37,7 @@ export interface ThrottleOptions {
    * The share of such calls that is sent all the same, so that the target's recovery is noticed. 0 to 1.
    * @defaultValue 0.01
    */
-  readonly probeRatio?: number;
+  readonly passShare?: number;
 }
 
 export type ResolvedThrottleOptions = Readonly<Required<ThrottleOptions>>;
@@ -44,12 +45,12 @@ export type ResolvedThrottleOptions = Readonly<Required<ThrottleOptions>>;
 const known = [
   "windowMs",
   "k",
-  "minRequests",
-  "maxRejectRatio",
+  "minCalls",
+  "maxRefusedShare",
   "forcedPassMs",
   "recoveryMs",
   "collaborative",
-  "probeRatio",
+  "passShare",
 ];
 
 /**
@@ -62,10 +63,10 @@ export function resolveThrottleOptions(
   prefix = "throttle",
   also: readonly string[] = [],
 ): ResolvedThrottleOptions {
-  const options = readOptions(prefix, given, known, also);
-  const { windowMs = 60_000, k = 1.5, minRequests = 10, maxRejectRatio = 0.9 } = options;
+  const options = readOptions(prefix, given, known, also, renamedOptions("Throttle"));
+  const { windowMs = 60_000, k = 1.5, minCalls = 10, maxRefusedShare = 0.9 } = options;
   const { forcedPassMs = 1_000, recoveryMs = 1_000 } = options;
-  const { collaborative = true, probeRatio = 0.01 } = options;
+  const { collaborative = true, passShare = 0.01 } = options;
   if (typeof k !== "number" || !(k > 1 && k <= 100)) {
     throw new InvalidOptionError(`${prefix}.k`, "a number above 1 and up to 100", k);
   }
@@ -75,11 +76,11 @@ export function resolveThrottleOptions(
   return Object.freeze({
     windowMs: durationMs(`${prefix}.windowMs`, windowMs, 1_000),
     k,
-    minRequests: wholeNumber(`${prefix}.minRequests`, minRequests, 1),
-    maxRejectRatio: ratio(`${prefix}.maxRejectRatio`, maxRejectRatio),
+    minCalls: wholeNumber(`${prefix}.minCalls`, minCalls, 1),
+    maxRefusedShare: ratio(`${prefix}.maxRefusedShare`, maxRefusedShare),
     forcedPassMs: durationMs(`${prefix}.forcedPassMs`, forcedPassMs, 1),
     recoveryMs: durationMs(`${prefix}.recoveryMs`, recoveryMs, 1),
     collaborative,
-    probeRatio: finiteNumber(`${prefix}.probeRatio`, probeRatio, 0, 1),
+    passShare: finiteNumber(`${prefix}.passShare`, passShare, 0, 1),
   });
 }

@@ -185,20 +185,20 @@ export class Throttle {
 
   /** The share of a rank's calls that is held back. It does not fall as the rank rises. */
   #ratio(rank: number): number {
-    const { maxRejectRatio } = this.#options;
-    return Math.min(maxRejectRatio, Math.max(this.#together(rank), this.#byItself(rank)));
+    const { maxRefusedShare } = this.#options;
+    return Math.min(maxRefusedShare, Math.max(this.#together(rank), this.#byItself(rank)));
   }
 
   /** The share by the numbers of all ranks: K·A requests may go on, the better ranks first. */
   #together(rank: number): number {
-    const { minRequests, k } = this.#options;
+    const { minCalls, k } = this.#options;
     let requests = 0;
     let accepts = 0;
     for (let each = 0; each < priorities.length; each += 1) {
       requests += this.#window.requests(each);
       accepts += this.#window.accepts(each);
     }
-    if (requests < minRequests || requests <= k * accepts) return 0;
+    if (requests < minCalls || requests <= k * accepts) return 0;
     let left = k * accepts;
     let ratio = 0;
     for (let each = 0; each <= rank; each += 1) {
@@ -211,18 +211,18 @@ export class Throttle {
   }
 
   /**
-   * The share by the rank's own numbers, at most that of each lower rank by its own. A rank with fewer than `minRequests`
+   * The share by the rank's own numbers, at most that of each lower rank by its own. A rank with fewer than `minCalls`
    * requests has the share of the next better rank that has enough.
    */
   #byItself(rank: number): number {
-    const { minRequests, k } = this.#options;
+    const { minCalls, k } = this.#options;
     let from = rank;
-    while (from >= 0 && this.#window.requests(from) < minRequests) from -= 1;
+    while (from >= 0 && this.#window.requests(from) < minCalls) from -= 1;
     if (from < 0) return 0;
     let least = 1;
     for (let each = from; each < priorities.length; each += 1) {
       const asked = this.#window.requests(each);
-      if (asked < minRequests) continue;
+      if (asked < minCalls) continue;
       const own = (asked - k * this.#window.accepts(each)) / (asked + 1);
       least = Math.min(least, Math.max(0, own));
     }
@@ -271,8 +271,8 @@ class ThrottlePermit extends OncePermit {
 }
 
 /** With a smaller `k` it takes more served calls to notice a recovery. */
-function enoughInRow({ minRequests, k }: ResolvedThrottleOptions): number {
-  return Math.max(minRequests, Math.ceil(4 / Math.log(k)));
+function enoughInRow({ minCalls, k }: ResolvedThrottleOptions): number {
+  return Math.max(minCalls, Math.ceil(4 / Math.log(k)));
 }
 
 function byPriority(value: (rank: number) => number): ByPriority {

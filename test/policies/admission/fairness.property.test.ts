@@ -34,7 +34,7 @@ it("in each priority who has used least is next, and nobody is refused for one w
   fc.assert(
     fc.property(fc.array(step, { maxLength: 150 }), (steps) => {
       // Fewer accounts than callers, so that some are forgotten.
-      const usage = new UsageByCaller({ halfLifeMs, maxCallers: 5 });
+      const usage = new UsageByCaller({ halfLifeMs, maxKeys: 5 });
       const queue = new AdmissionQueue<Waits>({
         order: "priority",
         ranks: 4,

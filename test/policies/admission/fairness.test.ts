@@ -32,7 +32,7 @@ function tenantScene(options: AdmissionOptions, fair = true) {
   const { thresholds } = resolved;
   const admission = new Admission<TenantCall>(resolved, clock, () => 0, {
     shedders: thresholds === false ? [] : [new LoadThresholds(thresholds)],
-    ...(fair ? { fairness: { callerOf, halfLifeMs: 1_000, maxCallers: 1_000 } } : {}),
+    ...(fair ? { fairness: { callerOf, halfLifeMs: 1_000, maxKeys: 1_000 } } : {}),
   });
   const enter = (tenant: string, priority: Priority = "normal") => {
     const turns: WaitResult[] = [];
@@ -246,7 +246,7 @@ describe("ten tenants at a pool of ten that can do 500 calls a second", () => {
 
 describe("accounts", () => {
   it("count for half after each half-life, and for nothing in the end", () => {
-    const usage = new UsageByCaller({ halfLifeMs: 100, maxCallers: 10 });
+    const usage = new UsageByCaller({ halfLifeMs: 100, maxKeys: 10 });
     usage.charge(usage.of("a"), 80, 0);
     usage.charge(usage.of("b"), 40, 100);
     expect(new Map(usage.at(100))).toEqual(
@@ -270,14 +270,14 @@ describe("accounts", () => {
   });
 
   it("never fall below nothing", () => {
-    const usage = new UsageByCaller({ halfLifeMs: 100, maxCallers: 10 });
+    const usage = new UsageByCaller({ halfLifeMs: 100, maxKeys: 10 });
     usage.charge(usage.of("a"), 10, 0);
     usage.charge(usage.of("a"), -50, 0);
     expect(usage.at(0)).toEqual([["a", 0]]);
   });
 
   it("are kept of so many callers, and of those whose calls wait", () => {
-    const usage = new UsageByCaller({ halfLifeMs: 100, maxCallers: 3 });
+    const usage = new UsageByCaller({ halfLifeMs: 100, maxKeys: 3 });
     const waits = usage.of("waits");
     waits.waiting = 1;
     usage.charge(waits, 5, 0);
@@ -323,7 +323,7 @@ describe("a server", () => {
     String(metadata.get("x-tenant")[0]);
 
   it("tells callers apart by what a function says", async () => {
-    expect(await orderBy({ by: tenant })).toEqual(["a", "a", "b", "a"]);
+    expect(await orderBy({ key: tenant })).toEqual(["a", "a", "b", "a"]);
   });
 
   it("tells them apart by their address, where nothing else is said", async () => {

@@ -37,7 +37,7 @@ describe("admission options", () => {
     expect(pressure).toBeUndefined();
     expect(resolveAdmissionOptions({ pressure: {} }).pressure).toMatchObject({
       target: 0.5,
-      maxShare: 0.95,
+      maxRefusedShare: 0.95,
     });
     expect(streams).toMatchObject({ maxQueued: 0, maxAgeMs: Infinity });
     expect(streams === "together" ? 0 : streams.makeLimit(calm, () => {}).current).toBe(1_000);
@@ -68,7 +68,7 @@ describe("admission options", () => {
     { thresholds: { low: 0.001, normal: 0.001, high: 0.001 } },
     { queue: { minShare: 0.25, maxAgeMs: 0, intervalMs: 1, targetMs: 0 } },
     { queue: { minShare: 0 } },
-    { pressure: { target: 0.999, maxShare: 1 } },
+    { pressure: { target: 0.999, maxRefusedShare: 1 } },
     { streams: { maxAgeMs: 1 } },
   ])("go as far as %j", (options) => {
     expect(resolveAdmissionOptions(options)).toMatchObject(options);
@@ -127,7 +127,7 @@ describe("admission options", () => {
     [{ queue: { targetMs: -1 } }, "admission.queue.targetMs must be"],
     [{ pressure: { shedOn: ["memory", "pool"] } }, "admission.pressure.shedOn must be a list of"],
     [{ pressure: { shedOn: "memory" } }, "admission.pressure.shedOn must be a list of"],
-    [{ pressure: { maxShare: 1.1 } }, "admission.pressure.maxShare must be"],
+    [{ pressure: { maxRefusedShare: 1.1 } }, "admission.pressure.maxRefusedShare must be"],
     [{ streams: { maxAgeMs: 0.9 } }, "admission.streams.maxAgeMs must be"],
     [{ queue: { minShare: 0.3 } }, "admission.queue.minShare must be a number from 0 to 0.25"],
     [{ queue: { maxAge: 1 } }, "admission.queue.maxAge is not an option"],

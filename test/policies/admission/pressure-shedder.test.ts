@@ -8,7 +8,7 @@ import { seededRandom } from "../../../src/testing/clock/seeded-random.js";
 function shed(
   pressureAt: (ms: number) => number,
   seconds: number,
-  options = { target: 0.5, maxShare: 0.95, shedOn: [] },
+  options = { target: 0.5, maxRefusedShare: 0.95, shedOn: [] },
 ) {
   const random = seededRandom(7);
   let pressure = 0;
@@ -78,7 +78,7 @@ describe("shedding by pressure", () => {
   });
 
   it("sheds the cohorts below the one at which its share lies", () => {
-    const options = { target: 0.5, maxShare: 0.5, shedOn: [] };
+    const options = { target: 0.5, maxRefusedShare: 0.5, shedOn: [] };
     let pressure = 0;
     const shedder = new PressureShedder(options, { of: () => pressure }, () => true);
     const at = (nowMs: number) => ({ load: 0, nowMs, worstWaiting: undefined, owed: false });
@@ -100,7 +100,7 @@ describe("shedding by pressure", () => {
     ["not at its target", 0.9, 1],
   ])("lets the share fall %s", (_how, now, expected) => {
     let pressure = 1;
-    const options = { target: 0.9, maxShare: 1, shedOn: [] };
+    const options = { target: 0.9, maxRefusedShare: 1, shedOn: [] };
     const shedder = new PressureShedder(options, { of: () => pressure }, () => true);
     for (let nowMs = 0; nowMs <= 2_000; nowMs += 100) shedder.shareAt(nowMs);
     expect(shedder.shareAt(2_000)).toBe(1);
@@ -113,7 +113,7 @@ describe("shedding by pressure", () => {
   it("takes a silence for no pressure", () => {
     let pressure = 1;
     const shedder = new PressureShedder(
-      { target: 0.5, maxShare: 1, shedOn: [] },
+      { target: 0.5, maxRefusedShare: 1, shedOn: [] },
       { of: () => pressure },
       () => true,
     );
@@ -131,7 +131,7 @@ describe("shedding by pressure", () => {
   it("forgets the pressure also while nothing comes that it could shed", () => {
     let pressure = 1;
     const shedder = new PressureShedder(
-      { target: 0.5, maxShare: 1, shedOn: [] },
+      { target: 0.5, maxRefusedShare: 1, shedOn: [] },
       { of: () => pressure },
       () => true,
     );
@@ -152,7 +152,7 @@ describe("shedding by pressure", () => {
       fc.property(fc.array(call, { minLength: 1, maxLength: 300 }), (calls) => {
         let pressure = 0;
         const shedder = new PressureShedder(
-          { target: 0.4, maxShare: 1, shedOn: [] },
+          { target: 0.4, maxRefusedShare: 1, shedOn: [] },
           { of: () => pressure },
           () => true,
         );
@@ -181,7 +181,7 @@ describe("shedding by pressure needs a victim", () => {
     late: (nowMs: number) => boolean,
     shedOn: readonly string[],
   ): number {
-    const options = { target: 0.5, maxShare: 0.95, shedOn };
+    const options = { target: 0.5, maxRefusedShare: 0.95, shedOn };
     const meter = { of: (names: Iterable<string>) => ([...names].length > 0 ? 1 : 0) };
     const shedder = new PressureShedder(options, meter, late);
     let share = 0;

@@ -56,7 +56,7 @@ describe("admission whose options change", () => {
     const { admission, enter, enterMany } = admissionScene(pool);
     const [running] = enterMany(1);
     const before = enter();
-    const fairness = { callerOf: () => "one", halfLifeMs: 1_000, maxCallers: 10 };
+    const fairness = { callerOf: () => "one", halfLifeMs: 1_000, maxKeys: 10 };
     admission.reconfigure(other(pool), { fairness }, false);
     const after = enter();
     permitOf(running?.entry).settle("success");
@@ -66,14 +66,14 @@ describe("admission whose options change", () => {
 
 describe("what callers have used, when its half-life changes", () => {
   it("counts as before, and halves by the new length from then on", () => {
-    const usage = new UsageByCaller({ halfLifeMs: 1_000, maxCallers: 10 });
+    const usage = new UsageByCaller({ halfLifeMs: 1_000, maxKeys: 10 });
     const at = (nowMs: number) => usage.at(nowMs)[0]?.[1];
     usage.charge(usage.of("a"), 80, 500_000);
     expect(at(501_000)).toBe(40);
-    usage.reconfigure({ halfLifeMs: 10_000, maxCallers: 10 }, 501_000);
+    usage.reconfigure({ halfLifeMs: 10_000, maxKeys: 10 }, 501_000);
     expect(at(501_000)).toBe(40);
     expect(at(511_000)).toBe(20);
-    usage.reconfigure({ halfLifeMs: 100, maxCallers: 10 }, 511_000);
+    usage.reconfigure({ halfLifeMs: 100, maxKeys: 10 }, 511_000);
     usage.charge(usage.of("a"), 10, 511_000);
     expect([at(511_000), at(511_200)]).toEqual([30, 7.5]);
   });

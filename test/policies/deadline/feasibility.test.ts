@@ -33,7 +33,7 @@ describe("what is known of handlers", () => {
   });
 
   it("is told in hundredths of a millisecond", () => {
-    const { feasibility: known, learn } = feasibility({ minSamples: 1 });
+    const { feasibility: known, learn } = feasibility({ minCalls: 1 });
     learn("/a/B", 81.2345, 1);
     const neededMs = known.neededMs("/a/B");
     const told = known.snapshot()["/a/B"] ?? 0;
@@ -42,7 +42,7 @@ describe("what is known of handlers", () => {
   });
 
   it("can be looked at for many methods, and looking does not change which are remembered", () => {
-    const { feasibility: known, learn } = feasibility({ minSamples: 1 });
+    const { feasibility: known, learn } = feasibility({ minCalls: 1 });
     for (let method = 0; method < 1_000; method += 1) learn(`/a/M${method}`, 80, 1);
     expect(Object.keys(known.snapshot())).toHaveLength(1_000);
     learn("/a/New", 80, 1);
@@ -78,14 +78,14 @@ describe("feasibility options", () => {
       quantile: 0.5,
       share: 0.5,
       windowMs: 60_000,
-      minSamples: 100,
+      minCalls: 100,
       passShare: 0.01,
     });
   });
 
   it.each([
-    { quantile: 0, share: 0.01, windowMs: 1_000, minSamples: 1, passShare: 0 },
-    { quantile: 1, share: 10, windowMs: maxDurationMs, minSamples: 1_000_000, passShare: 1 },
+    { quantile: 0, share: 0.01, windowMs: 1_000, minCalls: 1, passShare: 0 },
+    { quantile: 1, share: 10, windowMs: maxDurationMs, minCalls: 1_000_000, passShare: 1 },
   ])("may be as far apart as %j", (options) => {
     expect(resolveFeasibilityOptions(options)).toEqual(options);
   });
@@ -96,7 +96,7 @@ describe("feasibility options", () => {
     ["learned.share", { share: 0 }],
     ["learned.share", { share: 10.1 }],
     ["learned.windowMs", { windowMs: 10 }],
-    ["learned.minSamples", { minSamples: 0 }],
+    ["learned.minCalls", { minCalls: 0 }],
     ["learned.passShare", { passShare: 1.1 }],
     ["learned.passShare", { passShare: -0.1 }],
     ["learned.median", { median: 1 }],

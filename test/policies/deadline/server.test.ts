@@ -151,7 +151,7 @@ describe("the deadline guard", () => {
 });
 
 describe("what the deadline guard learns", () => {
-  const learned = { mode: "enforce", minSamples: 1, share: 1, passShare: 0 } as const;
+  const learned = { mode: "enforce", minCalls: 1, share: 1, passShare: 0 } as const;
 
   it("concerns calls with one response, but for those that a server answers of itself", () => {
     const { feasibility, call } = guards({ learned });
@@ -218,7 +218,7 @@ describe("what the deadline guard learns", () => {
     "is also how long a handler runs whose caller has left, if it answers: after %d ms, %d known",
     async (tookMs, known) => {
       const { start, link, take, clock, snapshot } = await slow({
-        deadlineGuard: { learned: { minSamples: 1, windowMs: 600_000 } },
+        deadlineGuard: { learned: { minCalls: 1, windowMs: 600_000 } },
       });
       take(tookMs);
       const running = start("unary");

@@ -35,7 +35,7 @@ describe.each(kinds)("the throttle of %s", (method) => {
     const server = failing(1e9, shed);
     const { call, link, clock } = await scene({
       handlers: server.handlers,
-      client: { ...bare, throttle: { maxRejectRatio: 1 } },
+      client: { ...bare, throttle: { maxRefusedShare: 1 } },
     });
     for (let n = 0; n < 10; n += 1) expect(reasonOf(await call(method))).toBeUndefined();
     const ends: Ended[] = [];
@@ -247,7 +247,7 @@ describe.each(kinds)("the server's word for %s", (method) => {
       handlers: handlers((refuse) =>
         refuse.fail({ ...shed, code: Status.NOT_FOUND, metadata: answers }),
       ),
-      client: { ...bare, throttle: { probeRatio: 0 } },
+      client: { ...bare, throttle: { passShare: 0 } },
     });
     const as = (priority: Priority) => call(method, weir.with({}, { priority }));
     for (let n = 0; n < 5; n += 1) await as("low");
@@ -266,7 +266,7 @@ describe.each(kinds)("the server's word for %s", (method) => {
         if (calls % 3 === 0) answer();
         else refuse.fail({ ...shed, metadata: answers });
       }),
-      client: { ...bare, throttle: { probeRatio: 0 } },
+      client: { ...bare, throttle: { passShare: 0 } },
     });
     const ends: Ended[] = [];
     for (let n = 0; n < 90; n += 1)
@@ -354,7 +354,7 @@ it("keeps the server's word for calls from streams, which have slots of their ow
       unary: (_call, callback) => callback({ ...shed, metadata: said }),
       serverStream: (stream) => stream.emit("error", { ...shed, metadata: said }),
     },
-    client: { ...bare, throttle: { probeRatio: 0 } },
+    client: { ...bare, throttle: { passShare: 0 } },
   });
   const low = weir.with({}, { priority: "low" });
   for (let n = 0; n < 5; n += 1) await call("unary", low);
@@ -372,7 +372,7 @@ it("ends a retry with what the server said last, once it is held back", async ()
     client: {
       breaker: false,
       retry: { maxAttempts: 5, idempotent: true, backoff: { baseMs: 1 }, budget: false },
-      throttle: { minRequests: 3, maxRejectRatio: 1 },
+      throttle: { minCalls: 3, maxRefusedShare: 1 },
     },
   });
   const { code, details } = await call("unary");
@@ -385,7 +385,7 @@ it("has state of its own for each key", async () => {
   const server = failing(1e9, shed);
   const { call, weir } = await scene({
     handlers: server.handlers,
-    client: { ...bare, throttle: { key: ({ method }) => method, maxRejectRatio: 1 } },
+    client: { ...bare, throttle: { key: ({ method }) => method, maxRefusedShare: 1 } },
   });
   for (let n = 0; n < 50; n += 1) await call("unary");
   expect(reasonOf(await call("bidiStream"))).toBeUndefined();
@@ -402,7 +402,7 @@ it("works as an interceptor of its own, and refuses options that make no sense",
     handlers: server.handlers,
     client: bare,
     ownClient: {
-      interceptors: [throttle({ minRequests: 1, maxRejectRatio: 1, random: () => 0.5 })],
+      interceptors: [throttle({ minCalls: 1, maxRefusedShare: 1, random: () => 0.5 })],
     },
   });
   await call("unary");

@@ -7,12 +7,12 @@ describe("throttle options", () => {
     expect(resolveThrottleOptions({})).toEqual({
       windowMs: 60_000,
       k: 1.5,
-      minRequests: 10,
-      maxRejectRatio: 0.9,
+      minCalls: 10,
+      maxRefusedShare: 0.9,
       forcedPassMs: 1_000,
       recoveryMs: 1_000,
       collaborative: true,
-      probeRatio: 0.01,
+      passShare: 0.01,
     });
   });
 
@@ -20,15 +20,15 @@ describe("throttle options", () => {
     const given = {
       windowMs: 1_000,
       k: 100,
-      minRequests: 1,
-      maxRejectRatio: 1,
+      minCalls: 1,
+      maxRefusedShare: 1,
       forcedPassMs: 1,
       recoveryMs: 1,
       collaborative: false,
-      probeRatio: 0,
+      passShare: 0,
     };
     expect(resolveThrottleOptions(given)).toEqual(given);
-    expect(resolveThrottleOptions({ k: 1.01, probeRatio: 1 })).toMatchObject({ k: 1.01 });
+    expect(resolveThrottleOptions({ k: 1.01, passShare: 1 })).toMatchObject({ k: 1.01 });
   });
 
   it.each([
@@ -38,15 +38,15 @@ describe("throttle options", () => {
     ["k", 0.5],
     ["k", 101],
     ["k", "2"],
-    ["minRequests", 0],
-    ["minRequests", 1.5],
-    ["maxRejectRatio", 0],
-    ["maxRejectRatio", 1.1],
+    ["minCalls", 0],
+    ["minCalls", 1.5],
+    ["maxRefusedShare", 0],
+    ["maxRefusedShare", 1.1],
     ["forcedPassMs", 0],
     ["recoveryMs", 0],
     ["collaborative", "yes"],
-    ["probeRatio", -0.1],
-    ["probeRatio", 2],
+    ["passShare", -0.1],
+    ["passShare", 2],
     ["window", 1],
   ])("refuse %s of %j, and name it", (option, value) => {
     const build = () => resolveThrottleOptions({ [option]: value }, "client.throttle");

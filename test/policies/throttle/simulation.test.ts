@@ -72,7 +72,10 @@ describe.each(seeds)("a throttled client in world %i", (seed) => {
   it("lets one call a second through to a dead target at least", () => {
     const rare = simulate({}, { normal: 1 }, 100, { capacity: () => 0, seed });
     expect(mean(rare, 50, 100).all.sent).toBeCloseTo(1);
-    const busy = simulate({ maxRejectRatio: 1 }, { normal: 200 }, 200, { capacity: () => 0, seed });
+    const busy = simulate({ maxRefusedShare: 1 }, { normal: 200 }, 200, {
+      capacity: () => 0,
+      seed,
+    });
     expect(mean(busy, 100, 200).all.sent).toBeGreaterThanOrEqual(0.99);
     expect(mean(busy, 100, 200).all.sent).toBeLessThan(3.5);
   });

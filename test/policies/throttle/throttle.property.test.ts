@@ -44,8 +44,8 @@ const step = fc.oneof(
 const options = fc.record({
   windowMs: fc.constantFrom(1_000, 60_000),
   k: fc.constantFrom(1.01, 1.5, 2, 10),
-  minRequests: fc.integer({ min: 1, max: 20 }),
-  maxRejectRatio: fc.constantFrom(0.1, 0.9, 1),
+  minCalls: fc.integer({ min: 1, max: 20 }),
+  maxRefusedShare: fc.constantFrom(0.1, 0.9, 1),
   forcedPassMs: fc.constantFrom(1, 1_000, 1e9 / 2),
 });
 
@@ -77,7 +77,7 @@ describe("whatever a throttle is asked and told", () => {
           const ratios = priorities.map((priority) => rejectRatio[priority]);
           expect(ratios).toEqual(ratios.toSorted((a, b) => a - b));
           expect(Math.min(...ratios)).toBeGreaterThanOrEqual(0);
-          expect(Math.max(...ratios)).toBeLessThanOrEqual(chosen.maxRejectRatio);
+          expect(Math.max(...ratios)).toBeLessThanOrEqual(chosen.maxRefusedShare);
           expect(throttled).toBe(refused);
         }
         clock.advance(chosen.windowMs);
@@ -98,7 +98,7 @@ describe("whatever a throttle is asked and told", () => {
         fc.integer({ min: 10, max: 300 }),
         fc.double({ min: 0, max: 1, noNaN: true }),
         (rank, requests, share) => {
-          const { throttle, history } = throttleScene({ k: 2, maxRejectRatio: 1 });
+          const { throttle, history } = throttleScene({ k: 2, maxRefusedShare: 1 });
           const accepts = Math.floor(share * requests);
           const priority = priorities[rank] ?? "normal";
           history(priority, requests, accepts);

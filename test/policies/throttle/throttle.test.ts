@@ -20,7 +20,7 @@ describe("a throttle", () => {
   });
 
   it("holds a priority back by its own numbers, whatever few calls of a lower one say", () => {
-    const { throttle, history } = throttleScene({ k: 2, minRequests: 10 });
+    const { throttle, history } = throttleScene({ k: 2, minCalls: 10 });
     history("critical", 1_000, 1_000);
     history("normal", 100, 0);
     history("low", 9, 9);
@@ -30,15 +30,15 @@ describe("a throttle", () => {
     expect(throttle.snapshot().rejectRatio).toMatchObject({ normal: 0, low: 0 });
   });
 
-  it("waits for minRequests", () => {
-    const { acquire, history } = throttleScene({ minRequests: 10 }, always);
+  it("waits for minCalls", () => {
+    const { acquire, history } = throttleScene({ minCalls: 10 }, always);
     history("normal", 9, 0);
     expect(acquire()).not.toBe("THROTTLED");
     expect(acquire()).toBe("THROTTLED");
   });
 
-  it("waits for minRequests of all priorities together", () => {
-    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 10 });
+  it("waits for minCalls of all priorities together", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, minCalls: 10 });
     history("critical", 3, 1);
     history("high", 3, 0);
     history("normal", 3, 0);
@@ -52,27 +52,27 @@ describe("a throttle", () => {
     });
   });
 
-  it("goes by a priority's own numbers from minRequests on, and by none of a lower one alone", () => {
-    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 10 });
+  it("goes by a priority's own numbers from minCalls on, and by none of a lower one alone", () => {
+    const { throttle, history } = throttleScene({ k: 1.5, minCalls: 10 });
     history("critical", 1_000, 1_000);
     history("normal", 9, 0);
     expect(throttle.snapshot().rejectRatio).toMatchObject({ normal: 0, low: 0 });
     history("normal", 1, 0);
     expect(throttle.snapshot().rejectRatio).toMatchObject({ high: 0, normal: 0.9, low: 0.9 });
-    const alone = throttleScene({ minRequests: 10 });
+    const alone = throttleScene({ minCalls: 10 });
     alone.history("low", 100, 0);
     expect(alone.throttle.snapshot().rejectRatio).toMatchObject({ critical: 0, normal: 0 });
   });
 
   it("holds the lowest back by its own numbers, whatever is served of the best", () => {
-    const { throttle, history } = throttleScene({ k: 1.5, maxRejectRatio: 1 });
+    const { throttle, history } = throttleScene({ k: 1.5, maxRefusedShare: 1 });
     history("critical", 10, 10);
     history("low", 100, 0);
     expect(throttle.snapshot().rejectRatio.low).toBe(100 / 101);
   });
 
   it("has no less than nothing left for those below a priority that asks for more than K*A", () => {
-    const { throttle, history } = throttleScene({ k: 1.5, minRequests: 1 });
+    const { throttle, history } = throttleScene({ k: 1.5, minCalls: 1 });
     history("critical", 2, 1);
     expect(throttle.snapshot().rejectRatio.low).toBe(0.5 / 3);
   });
@@ -101,15 +101,15 @@ describe("a throttle", () => {
     });
   });
 
-  it("never holds back more than maxRejectRatio", () => {
-    const { throttle, history } = throttleScene({ maxRejectRatio: 0.6 });
+  it("never holds back more than maxRefusedShare", () => {
+    const { throttle, history } = throttleScene({ maxRefusedShare: 0.6 });
     history("low", 1_000, 0);
     expect(throttle.snapshot().rejectRatio.low).toBe(0.6);
   });
 
   it("lets one call pass each forcedPassMs, of whichever priority", () => {
     const { acquire, history, clock } = throttleScene(
-      { forcedPassMs: 500, maxRejectRatio: 1 },
+      { forcedPassMs: 500, maxRefusedShare: 1 },
       always,
     );
     history("low", 100, 0);
@@ -223,7 +223,7 @@ describe("a throttle", () => {
 
 describe("the priorities of a throttle", () => {
   it("are held back from the lowest on: what is over K*A is over for the last", () => {
-    const { throttle, history } = throttleScene({ k: 1.5, maxRejectRatio: 1 });
+    const { throttle, history } = throttleScene({ k: 1.5, maxRefusedShare: 1 });
     for (const priority of priorities) history(priority, 100, 50);
     const { rejectRatio } = throttle.snapshot();
     expect(rejectRatio.low).toBeCloseTo(100 / 101, 10);

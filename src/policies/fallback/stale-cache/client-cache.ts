@@ -3,6 +3,7 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { Clock, Random } from "../../../core/clock.js";
 import type { Gauges } from "../../../core/gauges.js";
 import { durationMs, InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
+import { renamedOptions } from "../../../core/renamed-options.js";
 import {
   answerOf,
   ask,
@@ -156,7 +157,7 @@ export class StaleCache implements FallbackSource {
 
   /** Starts to record an answer, to store it when it has ended with OK. */
   record(key: string): AnswerRecording {
-    return new AnswerRecording(key, this.options.maxAnswerBytes, this);
+    return new AnswerRecording(key, this.options.maxResponseBytes, this);
   }
 
   /** Stores an answer. The call does not wait for the store. */
@@ -328,7 +329,10 @@ export function staleCache(options: StaleCacheOptions): FallbackProvider {
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
 export function staleCacheProvider(options: StaleCacheOptions, prefix: string): FallbackProvider {
   const known = [...timedProviderKeys, ...staleCacheKeys];
-  return new StaleCacheProvider(readOptions(prefix, options, known), prefix);
+  return new StaleCacheProvider(
+    readOptions(prefix, options, known, [], renamedOptions("StaleCache")),
+    prefix,
+  );
 }
 
 /** Stored answers for failed calls (stale-if-error of RFC 5861). Only for methods that change nothing. */
@@ -351,7 +355,7 @@ export interface StaleCacheOptions extends TimedProviderOptions {
    */
   readonly singleFlight?: boolean;
   /** Answers of more bytes are not stored. At least 1. @defaultValue 262_144 (256 KiB) */
-  readonly maxAnswerBytes?: number;
+  readonly maxResponseBytes?: number;
   /** Where answers are stored. @defaultValue the memory of this process, bounded by `memory` */
   readonly store?: AnswerCache;
   /** Bounds of the memory, where no store is given. @defaultValue 1,000 answers, 16 MiB */
@@ -364,7 +368,7 @@ const staleCacheKeys = [
   "staleIfErrorMs",
   "freshMs",
   "singleFlight",
-  "maxAnswerBytes",
+  "maxResponseBytes",
   "store",
   "memory",
 ] as const satisfies readonly (keyof StaleCacheOptions)[];
@@ -374,7 +378,7 @@ interface ResolvedStaleCacheOptions {
   readonly staleIfErrorMs: number;
   readonly freshMs: number;
   readonly singleFlight: boolean;
-  readonly maxAnswerBytes: number;
+  readonly maxResponseBytes: number;
   readonly store: AnswerCache | undefined;
   readonly memory: Readonly<Required<MemoryAnswerCacheOptions>>;
 }
@@ -385,7 +389,7 @@ function resolveStaleCacheOptions(
   prefix: string,
 ): ResolvedStaleCacheOptions {
   const { staleIfErrorMs = 3_600_000, freshMs = 0, singleFlight = true } = options;
-  const { maxAnswerBytes = 256 * 1024, store, memory } = options;
+  const { maxResponseBytes = 256 * 1024, store, memory } = options;
   if (typeof singleFlight !== "boolean") {
     throw new InvalidOptionError(`${prefix}.singleFlight`, "true or false", singleFlight);
   }
@@ -403,7 +407,7 @@ function resolveStaleCacheOptions(
     staleIfErrorMs: durationMs(`${prefix}.staleIfErrorMs`, staleIfErrorMs, 1),
     freshMs: durationMs(`${prefix}.freshMs`, freshMs),
     singleFlight,
-    maxAnswerBytes: wholeNumber(`${prefix}.maxAnswerBytes`, maxAnswerBytes, 1),
+    maxResponseBytes: wholeNumber(`${prefix}.maxResponseBytes`, maxResponseBytes, 1),
     store,
     memory: resolveMemoryAnswerCacheOptions(memory, `${prefix}.memory`),
   });

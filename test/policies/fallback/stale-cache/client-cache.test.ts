@@ -158,7 +158,7 @@ describe.each(replaceable)("a stale cache for %s", (method) => {
   });
 
   it("stores nothing that failed, was too long, or had to make do itself", async () => {
-    const long = await cached({ shared: true, maxAnswerBytes: 100 });
+    const long = await cached({ shared: true, maxResponseBytes: 100 });
     long.state.size = 200;
     await long.call(method);
     long.state.down = true;
@@ -750,7 +750,13 @@ describe("a stale cache that has nothing to give", () => {
 describe("the options of a stale cache", () => {
   it("accept the least", () => {
     const memory = { maxEntries: 1, maxBytes: 1 };
-    const least = { shared: true, timeoutMs: 1, staleIfErrorMs: 1, freshMs: 0, maxAnswerBytes: 1 };
+    const least = {
+      shared: true,
+      timeoutMs: 1,
+      staleIfErrorMs: 1,
+      freshMs: 0,
+      maxResponseBytes: 1,
+    };
     expect(staleCache({ ...least, shared: true, memory }).limits.timeoutMs).toBe(1);
   });
 
@@ -765,7 +771,7 @@ describe("the options of a stale cache", () => {
     [{ shared: true, staleIfErrorMs: 0 }, "staleCache.staleIfErrorMs"],
     [{ shared: true, freshMs: -1 }, "staleCache.freshMs"],
     [{ shared: true, singleFlight: 1 }, "staleCache.singleFlight"],
-    [{ shared: true, maxAnswerBytes: 0 }, "staleCache.maxAnswerBytes"],
+    [{ shared: true, maxResponseBytes: 0 }, "staleCache.maxResponseBytes"],
     [{ shared: true, store: {} }, "staleCache.store must be a store with get() and set()"],
     [
       { shared: true, store: { get() {} } },
