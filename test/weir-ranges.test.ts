@@ -55,7 +55,7 @@ const numbers: readonly Range[] = [
   ["client.throttle.passShare", 0, 1],
   ["client.rate.ratePerSecond", 1e-6, 1e9],
   ["client.rate.burst", 1, 1e9, { ratePerSecond: 1 }],
-  ["client.resets.perSecond", 0.1, 1_000_000],
+  ["client.resets.ratePerSecond", 0.1, 1_000_000],
   ["client.faults.drop.rate", 0, 1],
   ["server.deadlineGuard.learned.quantile", 0, 1],
   ["server.deadlineGuard.learned.share", 0.01, 10],

@@ -10,7 +10,7 @@ import { callOf, fakeBelow, Hearer, optionsOf, settled } from "../grpc/client/fa
 import { handlers, kinds, type Scene, scene } from "../scene.js";
 
 /** Two losers may be cancelled at once, and three timeouts. */
-const resets = { burst: 4, perSecond: 1 };
+const resets = { burst: 4, ratePerSecond: 1 };
 const hedged = {
   resets,
   breaker: false,

@@ -76,7 +76,7 @@ describe.each(kinds)("a %s call of a weir", (method) => {
 
   it("marks an attempt that lost and runs out, and was answered for nobody", async () => {
     const slow = [500, 0, 500, 0, 500, 0];
-    const resets = { burst: 4, perSecond: 1 };
+    const resets = { burst: 4, ratePerSecond: 1 };
     const world = await open(
       { retry: { idempotent: true }, hedge: { delayMs: 50 }, resets },
       ...slow,
