@@ -32,7 +32,7 @@ describe("an option that had another name once", () => {
     expect(build).toThrow(text);
   });
 
-  it.each<[object, string]>([
+  it.each<[Readonly<Record<string, unknown>>, string]>([
     [{ client: { throttle: { minRequests: 5 } } }, "minCalls"],
     [{ client: { resets: { perSecond: 5 } } }, "ratePerSecond"],
     [{ server: { admission: { fairness: { by: "peer" } } } }, "key"],
@@ -59,7 +59,7 @@ describe("an option that had another name once", () => {
   });
 });
 
-function problemsIn(document: object) {
+function problemsIn(document: Readonly<Record<string, unknown>>) {
   try {
     createWeir({ policies: objectSource(document) });
   } catch (error) {
