@@ -32,21 +32,9 @@ export const phrases = [
  */
 const unread = /^docs\/(adr\/|policy-reference\.md$)/;
 
-/** Pages whose sentences are older than this check. Take a page out when you have mended it. */
-const older = new Set([
-  "docs/adaptive-limits.md",
-  "docs/admission.md",
-  "docs/breaker.md",
-  "docs/incidents.md",
-  "docs/lab.md",
-  "docs/nestjs.md",
-  "docs/other-clients.md",
-  "docs/simulate.md",
-]);
-
 /** The pages that are checked, relative to the root. */
 export function pagesWithProse(root) {
-  return documentsOf(root).filter((page) => !unread.test(page) && !older.has(page));
+  return documentsOf(root).filter((page) => !unread.test(page));
 }
 
 /**

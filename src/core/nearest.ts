@@ -5,17 +5,28 @@
  * @returns `undefined` where none is near.
  */
 export function nearest(word: string, names: readonly string[]): string | undefined {
-  const given = word.toLowerCase().replace(/ies$/, "y");
+  const given = word.toLowerCase();
+  const singular = given.replace(/ies$/, "y");
   let found: string | undefined;
   let least = Math.max(2, Math.floor(given.length / 3)) + 1;
   for (const name of names) {
-    if (Math.abs(name.length - given.length) >= least) continue;
-    const away = distance(given, name.toLowerCase());
-    if (away >= least) continue;
+    const away = distanceBelow(least, given, singular, name.toLowerCase());
+    if (away === undefined) continue;
     least = away;
     found = name;
   }
   return found;
+}
+
+/** How far a word, or its singular, is from a name, where that is less than `most`. */
+function distanceBelow(most: number, given: string, singular: string, name: string) {
+  let least: number | undefined;
+  for (const word of singular === given ? [given] : [given, singular]) {
+    if (Math.abs(name.length - word.length) >= (least ?? most)) continue;
+    const away = distance(word, name);
+    if (away < (least ?? most)) least = away;
+  }
+  return least;
 }
 
 /** How many letters have to be added, removed, replaced, or swapped with their neighbour. */

@@ -177,7 +177,8 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
  * An unknown option is refused, because a misspelt one would silently mean the default.
  *
  * @param known The names of the options. Without them all options are read, and the caller checks the names.
- * @param also Names of options that the caller has taken out already. They only appear in the error about an unknown one.
+ * @param also Names of options that the caller has taken out already. They only appear in the error about an unknown one, where
+ * one of them may be what was meant.
  * @param elsewhere Options of another place, with a text that says which: `an option of weir.server()`.
  * @throws InvalidOptionError when the value is not an object of options, or for an option that is unknown or cannot be read.
  */
@@ -200,8 +201,9 @@ export function readOptions<O extends object>(
     for (const key of keys) {
       if (!known.includes(key)) {
         const place = elsewhere?.get(key);
-        const near = nearest(key, known);
-        const all = `options are ${[...known, ...also].join(", ")}`;
+        const names = [...known, ...also];
+        const near = nearest(key, names);
+        const all = `options are ${names.join(", ")}`;
         let text = `is not an option; the ${all}`;
         if (place !== undefined) text = `is not an option here, but ${place}; the ${all}`;
         else if (near !== undefined) text = `is not an option; did you mean ${near}? The ${all}`;

@@ -2,6 +2,7 @@ import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import { createWeir, InvalidOptionError } from "grpc-weir";
 import { describe, expect, it } from "vitest";
 import { meaningOf, messageNamed } from "../../src/config/schema.js";
+import { problemsOf } from "./documents.js";
 
 type Options = Record<string, unknown>;
 
@@ -55,13 +56,6 @@ const beside: Readonly<Record<string, Options>> = {
 /** The key of a map whose keys have a form. */
 const keys: Readonly<Record<string, string>> = {
   "server.idempotency.methods": "shop.v1.Stock/Buy",
-};
-
-/** Options of the code that errors about an unknown one do not name. */
-const unnamed: Readonly<Record<string, readonly string[]>> = {
-  "server.admission.pressure": ["shedOn", "target", "maxRefusedShare"],
-  "server.faults": ["reset"],
-  "server.bulkhead": ["mode"],
 };
 
 function placesIn(place: Place): Place[] {
@@ -137,7 +131,7 @@ describe("the schema", () => {
   it.each(places.map((place) => [place.path, place] as const))(
     "has a field for each option of %s that is data, and no other",
     (path, place) => {
-      const code = new Set([...namesInCode(place), ...(unnamed[path] ?? [])]);
+      const code = new Set(namesInCode(place));
       const data = [...code].filter((name) => inCodeOnly[path]?.includes(name) !== true);
 
       expect([...new Set(namesInSchema(place))].sort()).toEqual(data.sort());
@@ -159,6 +153,81 @@ describe("the schema", () => {
     expect(found).toBeGreaterThan(40);
   });
 });
+
+/** A word as people misspell it: a letter twice, and a capital in the wrong place. */
+const misspellings = (word: string) => [
+  `${word[0]}${word}`,
+  word.slice(0, -1) + (word.at(-1) ?? "").toUpperCase(),
+];
+
+/** What an error about options says was meant; the error itself where it says nothing. */
+function meantBy(give: () => void): string {
+  try {
+    give();
+  } catch (error) {
+    if (!(error instanceof InvalidOptionError)) throw error;
+    return /did you mean (\w+)\?/.exec(error.message)?.[1] ?? error.message;
+  }
+  return "it was taken";
+}
+
+describe("an option that is misspelt", () => {
+  it.each(places.map((place) => [place.path, place] as const))(
+    "in %s is refused, with its path and what was meant",
+    (path, place) => {
+      for (const name of new Set([...namesInCode(place), ...namesInSchema(place)])) {
+        for (const wrong of misspellings(name)) {
+          const give = () => place.give({ ...beside[path], [wrong]: 1 });
+
+          expect(meantBy(give), `${path}.${wrong}`).toBe(name);
+          expect(give).toThrow(new RegExp(`\\b${wrong} is not an option`));
+        }
+      }
+    },
+  );
+
+  it.each(documentPlaces(messageNamed("Policies")))(
+    "in %s of a document is refused, with its path and what was meant",
+    (_, message, textOf) => {
+      for (const { jsonName } of message.fields) {
+        for (const wrong of misspellings(jsonName)) {
+          const [problem = "none"] = problemsOf(textOf({ [wrong]: 1 }), "policies.json");
+
+          expect(problem).toContain(`${wrong} is not a field`);
+          expect(problem).toContain(`(did you mean ${jsonName}?)`);
+        }
+      }
+    },
+  );
+});
+
+type DocumentPlace = [path: string, message: DescMessage, textOf: (fields: Options) => string];
+
+/** Each message of a document, with the text of a document that has given fields at its place. */
+function documentPlaces(
+  message: DescMessage,
+  path = "",
+  textOf: (fields: Options) => string = JSON.stringify,
+): DocumentPlace[] {
+  const inner = message.fields.flatMap((field) => {
+    if (field.message === undefined || isDuration(field)) return [];
+    const around = (fields: Options): unknown => {
+      if (field.fieldKind === "map") return { one: fields };
+      return field.fieldKind === "list" ? [{ ...nameIn(path, field), ...fields }] : fields;
+    };
+    const place = path === "" ? field.jsonName : `${path}.${field.jsonName}`;
+    return documentPlaces(field.message, place, (fields) =>
+      textOf({ [field.jsonName]: around(fields) }),
+    );
+  });
+  return [[path === "" ? "the top" : path, message, textOf], ...inner];
+}
+
+/** Methods and guards have names. */
+function nameIn(path: string, { jsonName }: DescField): Options {
+  if (path !== "") return {};
+  return { name: jsonName === "methods" ? "shop.v1.Stock/Buy" : "db" };
+}
 
 /** The error about an option; `undefined` where there is none, or one about something else. */
 function refusalOf(give: () => void, option: string): unknown {

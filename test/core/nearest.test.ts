@@ -19,6 +19,7 @@ describe("the name that was probably meant", () => {
   it("is the singular of a plural", () => {
     expect(nearest("retries", ["deadline", "retry"])).toBe("retry");
     expect(nearest("breakers", ["bulkhead", "breaker"])).toBe("breaker");
+    expect(nearest("maxEntrieS", ["maxBytes", "maxEntries"])).toBe("maxEntries");
   });
 
   it.each(["", "x", "attempts", "enabled", "m"])("is none for %j", (word) => {

@@ -93,7 +93,7 @@ const behind: readonly Tier[] = [
 export const shop: Incident = {
   ...slowThenLoad,
   name: "few-calls-all-troubles",
-  what: "Three services with 24 calls a second, as in `npm start`. One trouble follows another: the last service fails a quarter of its calls for three seconds, takes three times as long for four, loses its connections twice a second for three, is killed and back after a second, and gets 100 calls a second for six seconds, which is twice of what it can do.",
+  what: "Three services with 24 calls a second, as in `npm start`. One trouble follows another: the last service fails a quarter of its calls for three seconds, takes three times as long for four, and loses its connections twice a second for three. Then it is killed and back after a second, and gets 100 calls a second for six seconds, which is twice of what it can do.",
   work: relay,
   behind,
   phases: [

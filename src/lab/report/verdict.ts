@@ -71,7 +71,10 @@ function comparison(from: Run, to: Run): string {
   if (apart(finite(before), finite(after), noise.recoveryMs)) {
     clauses.push(`is back to normal ${after.back} instead of ${before.back}`);
   }
-  return `Against ${from.peer}, ${to.peer} ${inOneSentence(clauses)}.`;
+  // What is served, and what it takes: a sentence with all would have to be read twice.
+  const [first, second] = clauses.length > 3 ? [clauses.slice(0, 2), clauses.slice(2)] : [clauses];
+  const rest = second === undefined ? "" : ` It ${inOneSentence(second)}.`;
+  return `Against ${from.peer}, ${to.peer} ${inOneSentence(first)}.${rest}`;
 }
 
 /**

@@ -192,13 +192,15 @@ function resolvePool(
   };
 }
 
+const sheddingNames = ["target", "maxRefusedShare", "shedOn"];
+
 function resolvePressure(
   given: PressureOptions & PressureShedderOptions,
   prefix: string,
 ): ResolvedPressureOptions & Required<PressureShedderOptions> {
   const options = readOptions(prefix, given);
   const { target = 0.5, maxRefusedShare = 0.95, shedOn, ...signals } = options;
-  const resolved = resolvePressureOptions(signals, prefix);
+  const resolved = resolvePressureOptions(signals, prefix, sheddingNames);
   const own = Object.keys(resolved.signals);
   const known = [...processSignals, ...own];
   if (shedOn !== undefined) {

@@ -182,7 +182,7 @@ export class ServerBulkheadPolicy implements ControlledPolicy, ServerGate {
   }
 }
 
-const ownNames = ["key", "maxKeys", "partitions", "partition", "weight"];
+const ownNames = ["mode", "key", "maxKeys", "partitions", "partition", "weight"];
 
 function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportError): Resolved {
   const options = readOptions(prefix, given);

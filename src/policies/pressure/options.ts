@@ -76,19 +76,16 @@ export type ResolvedPressureOptions = Readonly<
 /**
  * Checks the options and fills in the defaults.
  *
+ * @param also Names of options that the caller has taken out already.
  * @throws InvalidOptionError naming the option, its rule and what it was given.
  */
 export function resolvePressureOptions(
   given: PressureOptions = {},
   prefix = "pressure",
+  also: readonly string[] = [],
 ): ResolvedPressureOptions {
-  const options = readOptions(
-    prefix,
-    given,
-    [...processSignals, "signals", "sampleMs", "reader"],
-    [],
-    renamedOptions("Pressure"),
-  );
+  const known = [...processSignals, "signals", "sampleMs", "reader"];
+  const options = readOptions(prefix, given, known, also, renamedOptions("Pressure"));
   const { signals: named = {}, sampleMs = 250, reader } = options;
   const signals = readOptions(`${prefix}.signals`, named);
   for (const [name, signal] of Object.entries(signals)) {
