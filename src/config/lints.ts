@@ -234,7 +234,9 @@ function ofParents(
     ...(attempts > 1 ? [] : ["timeouts.attemptMs"]),
     "timeouts.firstResponseMs",
     "timeouts.connectionMs",
+    "hedge.delayMs",
     "bulkhead.maxWaitMs",
+    "bulkhead.streams.maxWaitMs",
     "rate.maxWaitMs",
     "fallback.staleCache.timeoutMs",
   ];
@@ -302,6 +304,23 @@ function ofServer({ options }: Scope, report: Report): void {
         `with ${places} places for calls the load is ${highest.toFixed(2)} at most while one is free, and the threshold for ${priority} is ${threshold}`,
       );
     }
+  }
+  const queue = policyIn(admission ?? {}, "queue") ?? {};
+  const { overflow = "evict-lowest", order = "priority" } = queue as {
+    overflow?: string;
+    order?: string;
+  };
+  const only = [
+    ["maxAgeMs", "overflow", "age-out", overflow],
+    ["targetMs", "order", "adaptive-lifo", order],
+  ] as const;
+  for (const [number, word, needed, given] of only) {
+    if (numberIn(queue, number) === undefined || given === needed) continue;
+    report(
+      "threshold-never-acts",
+      [`admission.queue.${number}`],
+      `admission.queue.${number} is only for the ${word} ${needed}, and the ${word} is ${given}`,
+    );
   }
   const optional = policyIn(policyIn(options, "brownout") ?? {}, "optional") ?? {};
   for (const work of Object.keys(optional)) {
@@ -387,8 +406,14 @@ function runsOnce(options: OptionData, key: string, registry: MethodRegistry | u
 
 function ofServiceConfig({ name, key, options }: Scope, report: Report, config: unknown): void {
   const retry = policyIn(options, "retry");
-  if (retry === undefined) return;
-  const attempts = numberIn(retry, "maxAttempts") ?? 3;
+  const hedge = policyIn(options, "hedge");
+  // A call is hedged or retried, never both.
+  const retries = retry === undefined ? 1 : (numberIn(retry, "maxAttempts") ?? 3);
+  const hedges = hedge === undefined ? 1 : (numberIn(hedge, "maxAttempts") ?? 2);
+  const attempts = Math.max(retries, hedges);
+  if (attempts === 1) return;
+  const ofPolicy =
+    hedges > retries ? ["hedge.maxAttempts", "hedge"] : ["retry.maxAttempts", "retry"];
   for (const entry of new JsonFields("serviceConfig", config).objects("methodConfig")) {
     const policy = entry.object("retryPolicy") ?? entry.object("hedgingPolicy");
     const there = policy?.get("maxAttempts");
@@ -401,7 +426,7 @@ function ofServiceConfig({ name, key, options }: Scope, report: Report, config: 
       if (!covers && key !== "") continue;
       report(
         "service-config-retries",
-        ["retry.maxAttempts", "retry", "breaker", "deadline"],
+        [...ofPolicy, "breaker", "deadline"],
         `${name}: the service config makes up to ${there} attempts${theirs === "" ? "" : ` of ${theirs}`}, and the policy ${attempts}: together ${there * attempts}`,
       );
     }

@@ -188,6 +188,22 @@ describe("a lint", () => {
       "threshold-never-acts 2 server.admission.thresholds.low",
     ],
     [
+      "client:\n  deadline: { default: 1s }\nmethods:\n  - name: a.B/Get\n    hedge: { delay: 1s }",
+      "timeout-exceeds-parent 5 methods[0].hedge.delay",
+    ],
+    [
+      "client:\n  deadline: { default: 1s }\n  bulkhead: { streams: { maxWait: 1s } }",
+      "timeout-exceeds-parent 3 client.bulkhead.streams.maxWait",
+    ],
+    [
+      "server:\n  admission: { queue: { maxAge: 0.1s } }",
+      "threshold-never-acts 2 server.admission.queue.maxAge",
+    ],
+    [
+      "server:\n  admission: { queue: { order: fifo, target: 0.1s } }",
+      "threshold-never-acts 2 server.admission.queue.target",
+    ],
+    [
       "server:\n  brownout: { optional: { pictures: { skipAbovePressure: 1 } } }",
       "threshold-never-acts 2 server.brownout.optional.pictures.skipAbovePressure",
     ],
@@ -206,8 +222,22 @@ describe("a lint", () => {
     "client:\n  breaker: { slow: 60s }\n  bulkhead: { maxWait: 60s }",
     "client:\n  retry: { codes: [UNAVAILABLE, RESOURCE_EXHAUSTED, INTERNAL] }",
     "client:\n  retry: { maxAttempts: 1, maxDepth: 2 }",
+    "client:\n  deadline: { default: 1s }\nmethods:\n  - name: a.B/Get\n    hedge: { delay: 0.1s }",
+    "server:\n  admission: { queue: { overflow: age-out, maxAge: 0.1s } }",
+    "server:\n  admission: { queue: { order: adaptive-lifo, target: 0.01s } }",
   ])("finds nothing in what may act: %j", (text) => {
     expect(found(text)).toEqual([]);
+  });
+
+  it("multiplies hedges by the attempts of the service config, and no single attempt", () => {
+    const hedged =
+      "client: { retryOff: true }\nmethods:\n  - name: a.B/Get\n    hedge: { delay: 0.1s, maxAttempts: 3 }";
+    const single = "client: { retry: { maxAttempts: 1 } }";
+
+    expect(findingsIn(hedged, "p.yaml", { serviceConfig }).map(problemText)).toEqual([
+      "p.yaml:4:27 methods[0].hedge.maxAttempts a.B/Get: the service config makes up to 4 attempts of a.B, and the policy 3: together 12",
+    ]);
+    expect(found(single, { serviceConfig })).toEqual([]);
   });
 
   it("takes a client for one that retries in vain only where every known method runs once", () => {

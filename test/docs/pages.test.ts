@@ -156,3 +156,9 @@ describe("docs/README.md", () => {
     expect(headings).toEqual(["Tutorial", "How to", "Reference", "Explanation"]);
   });
 });
+
+it.each(["production", "staging"])("docs/configuration.md has the file of %s as it is", (name) => {
+  const file = read(`examples/configuration/${name}.yaml`);
+
+  expect(read("docs/configuration.md")).toContain(`\`\`\`yaml\n${file}\`\`\`\n`);
+});

@@ -4,6 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { ReflectionService } from "@grpc/reflection";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
@@ -144,6 +147,56 @@ describe("clients of other libraries", () => {
       refused: [true, "BREAKER_OPEN"],
       calls: 0,
     });
+  });
+});
+
+describe("the command of the package", () => {
+  const protos = join(root, "proto");
+  const shop = "demo.shop.v1.InventoryService";
+
+  /** Runs what npm links as `grpc-weir`. */
+  async function command(...args: string[]): Promise<string> {
+    const manifest = await readFile(installed("grpc-weir/package.json"), "utf8");
+    const { bin } = JSON.parse(manifest) as { readonly bin: Readonly<Record<string, string>> };
+    const { "grpc-weir": main = "" } = bin;
+    return await output(process.execPath, join(installed("grpc-weir"), main), ...args);
+  }
+
+  async function reflecting(): Promise<{ readonly target: string; readonly server: Server }> {
+    const server = new Server();
+    const schemas = loadSync("demo/shop/v1/inventory.proto", { includeDirs: [protos] });
+    new ReflectionService(schemas).addToServer(server);
+    const port = await new Promise<number>((resolve, reject) => {
+      const { createInsecure } = ServerCredentials;
+      server.bindAsync("127.0.0.1:0", createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
+    });
+    return { target: `127.0.0.1:${port}`, server };
+  }
+
+  it("writes a first document from a running server, and the same from protos, in which nothing is unwise", {
+    timeout: 60_000,
+  }, async () => {
+    const { target, server } = await reflecting();
+    const proto = join(protos, "demo/shop/v1/inventory.proto");
+    try {
+      expect(await command("init", "asked.yaml", "--reflect", target)).toBe(
+        `asked.yaml: 4 methods of ${shop}; all policies observe\n`,
+      );
+      expect(await command("init", "read.yaml", "--proto", proto)).toBe(
+        `read.yaml: 4 methods of ${shop}; all policies observe\n`,
+      );
+      expect(await command("check", "asked.yaml", "read.yaml", "--reflect", target)).toBe(
+        "3 files: nothing found\n",
+      );
+    } finally {
+      server.forceShutdown();
+    }
+    const [asked, read] = await Promise.all(
+      ["asked.yaml", "read.yaml"].map((name) => readFile(join(folder, name), "utf8")),
+    );
+    expect(read?.replace(proto, target)).toBe(asked);
   });
 });
 
