@@ -10,3 +10,4 @@ export {
   objectSource,
   type PolicyDocuments,
 } from "./config/source.js";
+export { type ReflectedSchemaOptions, reflectedSchema } from "./grpc/reflected-schema.js";

@@ -63,7 +63,7 @@ const rules: Readonly<Record<Layer, LayerRule>> = {
   },
   // The program that the package brings. It asks servers for their schemas.
   cli: {
-    below: ["core", "policies", "client", "redis", "viewer", "lab", "config", "gen"],
+    below: ["core", "policies", "grpc", "client", "redis", "viewer", "lab", "config", "gen"],
     unknown: [otel],
   },
   // The only file that knows everything; the test kit is no part of what runs in production.

@@ -2,12 +2,21 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Metadata, Server, ServerCredentials, ServerInterceptingCall } from "@grpc/grpc-js";
+import {
+  credentials,
+  Metadata,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  status as Status,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run } from "../../../src/cli/run.js";
+import { schemaSource } from "../../../src/config/schema-source.js";
 import { fileSource } from "../../../src/config/source.js";
+import { reflectedSchema } from "../../../src/grpc/reflected-schema.js";
 import { createWeir } from "../../../src/weir.js";
 
 const protos = fileURLToPath(new URL("../../../proto/", import.meta.url));
@@ -129,6 +138,38 @@ describe("grpc-weir check --reflect", () => {
     const { code, stderr } = await runWith("check", "--reflect", "127.0.0.1:1");
     expect(stderr).toMatch(/^grpc-weir: 127\.0\.0\.1:1 cannot be asked for its schemas: /);
     expect(code).toBe(2);
+  });
+});
+
+describe("a weir", () => {
+  it.each([
+    ["v1", () => target],
+    ["v1alpha", () => alphaTarget],
+  ])("takes the schema of a running server that has reflection %s", async (_, of) => {
+    const metadata = new Metadata();
+    metadata.set("authorization", "Bearer x");
+    const bytes = await reflectedSchema(of(), credentials.createInsecure(), { metadata });
+    const weir = createWeir({ schema: schemaSource(bytes) });
+    const inUse = weir.client();
+    const explained = weir.explainPolicy("demo.shop.v1.InventoryService/Reserve");
+
+    expect(explained.text).toMatch(/retry\.idempotent +true +schema/);
+    expect(inUse.interceptors).not.toEqual([]);
+    expect(heard.at(-1)?.get("authorization")).toEqual(["Bearer x"]);
+  });
+
+  it("gets an error where a server has no reflection, or none in time", async () => {
+    const insecure = credentials.createInsecure();
+    await expect(reflectedSchema(silentTarget, insecure)).rejects.toMatchObject({
+      code: Status.UNIMPLEMENTED,
+    });
+    await expect(reflectedSchema("127.0.0.1:1", insecure)).rejects.toMatchObject({
+      code: Status.UNAVAILABLE,
+    });
+    await expect(reflectedSchema("", insecure)).rejects.toThrow(/reflectedSchema.target must be/);
+    await expect(reflectedSchema(target, insecure, { timeout: 3 } as object)).rejects.toThrow(
+      /reflectedSchema.timeout is not an option; did you mean timeoutMs/,
+    );
   });
 });
 
