@@ -2,6 +2,7 @@ import type { CancelTask, Clock } from "./clock.js";
 import { finiteNumber, readOptions, wholeNumber } from "./options.js";
 import { type Priority, priorities, priorityRank } from "./priority.js";
 import { renamedOptions } from "./renamed-options.js";
+import { WeakMemo } from "./weak-memo.js";
 
 /**
  * How many streams a client may reset on one connection. A server that gets too many closes the connection, with all calls
@@ -259,7 +260,7 @@ export class ResetBudgets {
   }
 }
 
-const shared = new WeakMap<Clock, Map<string, ResetBudgets>>();
+const shared = new WeakMap<Clock, WeakMemo<ResetBudgets>>();
 
 /**
  * The budgets that all clients of the process with the same clock and the same limits share, because grpc-js shares
@@ -267,9 +268,7 @@ const shared = new WeakMap<Clock, Map<string, ResetBudgets>>();
  */
 export function sharedResetBudgets(options: ResolvedResetOptions, clock: Clock): ResetBudgets {
   const key = `${options.burst}/${options.ratePerSecond}`;
-  const present = shared.get(clock) ?? new Map<string, ResetBudgets>();
+  const present = shared.get(clock) ?? new WeakMemo<ResetBudgets>();
   shared.set(clock, present);
-  const budgets = present.get(key) ?? new ResetBudgets(options, clock);
-  present.set(key, budgets);
-  return budgets;
+  return present.of(key, () => new ResetBudgets(options, clock));
 }

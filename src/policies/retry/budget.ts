@@ -12,6 +12,7 @@ import {
 import type { Ending } from "../../core/permit.js";
 import { type Priority, priorityRank } from "../../core/priority.js";
 import { SeenEvents } from "../../core/seen-events.js";
+import { WeakMemo } from "../../core/weak-memo.js";
 import {
   type AttemptKind,
   type BudgetRules,
@@ -331,7 +332,7 @@ export class RetryBudget {
  */
 export class BudgetStore {
   readonly #clock: Clock;
-  readonly #byOptions = new Map<SharedRetryBudgets | undefined, Map<string, Keyed<RetryBudget>>>();
+  readonly #byOptions = new Map<SharedRetryBudgets | undefined, WeakMemo<Keyed<RetryBudget>>>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -340,15 +341,10 @@ export class BudgetStore {
   /** The budgets with these options, by target. */
   of(options: ResolvedRetryBudgetOptions): Keyed<RetryBudget> {
     const { share, ...numbers } = options;
-    const shared = this.#byOptions.get(share) ?? new Map<string, Keyed<RetryBudget>>();
+    const shared = this.#byOptions.get(share) ?? new WeakMemo<Keyed<RetryBudget>>();
     this.#byOptions.set(share, shared);
-    const key = JSON.stringify(numbers);
-    let budgets = shared.get(key);
-    if (budgets === undefined) {
-      budgets = new Keyed((target) => new RetryBudget(options, this.#clock, target));
-      shared.set(key, budgets);
-    }
-    return budgets;
+    const make = () => new Keyed((target: string) => new RetryBudget(options, this.#clock, target));
+    return shared.of(JSON.stringify(numbers), make);
   }
 }
 
