@@ -37,7 +37,7 @@ export function livePolicies(first: Policies) {
 function setOf({ client = {}, server = {}, guards = {} }: Policies): PolicySet {
   const { methods = {}, ...base } = client;
   return {
-    client: base as OptionData,
+    client: base,
     methods: methods as PolicySet["methods"],
     server: server as OptionData,
     guards,

@@ -14,10 +14,10 @@ writeFileSync(path, "client: { retry: { maxAttempts: 2 }, bulkhead: { maxConcurr
 
 // #region watch
 let told = (event: PolicyEvent): void => {
-  if (event.kind === "refused") console.log(`refused: ${event.error}`);
+  if (event.kind === "refused") console.log(`refused: ${String(event.error)}`);
   else
     for (const { option, before, after } of event.changes) {
-      console.log(`${option}: ${before} → ${after}`);
+      console.log(`${option}: ${String(before)} → ${String(after)}`);
     }
 };
 const weir = createWeir({

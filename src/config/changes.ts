@@ -101,7 +101,27 @@ const numbers: readonly (readonly [end: RegExp, greater: string, smaller: string
     "Calls may wait longer before they are refused",
     "Calls that wait are refused sooner",
   ],
+  [
+    /\.resets\.(ratePerSecond|burst)$/,
+    "More attempts that were given up are cancelled at once",
+    "More attempts that were given up run to their end",
+  ],
   [/\.(ratePerSecond|burst)$/, "More calls are let through", "Fewer calls are let through"],
+  [
+    /\.(throttle|pressure)\.maxRefusedShare$/,
+    "A larger share of the calls may be refused",
+    "Fewer of the calls may be refused",
+  ],
+  [
+    /\.passShare$/,
+    "More calls go on that the policy would refuse",
+    "Fewer calls go on that the policy would refuse",
+  ],
+  [
+    /\.(throttle|learned)\.minCalls$/,
+    "The policy waits for more calls before it acts",
+    "The policy acts after fewer calls",
+  ],
   [
     /\.thresholds\.(low|normal|high)$/,
     "Calls of this priority are refused at a higher load",

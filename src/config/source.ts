@@ -126,7 +126,7 @@ export function functionSource(
   if (typeof from?.read !== "function") {
     throw new InvalidOptionError("functionSource", "a function, or an object with read()", from);
   }
-  optionalFunction("functionSource.onChange", from.onChange);
+  optionalFunction("functionSource.onChange", Reflect.get(from, "onChange"));
   let isReady: (read: boolean) => void = () => {};
   const ready = new Promise<boolean>((resolve) => {
     isReady = resolve;

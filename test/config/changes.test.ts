@@ -43,6 +43,23 @@ describe("what a document changes", () => {
     expect(changed(after, before)).toContain("new.yaml:3 client.retry: false → given. It is on");
   });
 
+  it("says what the numbers of throttles, resets and pressure do", () => {
+    const before =
+      "client:\n  throttle: { minCalls: 5, passShare: 0.1 }\n  resets: { ratePerSecond: 5 }\nserver:\n  admission: { pressure: { maxRefusedShare: 0.9 } }";
+    const after = before
+      .replace("minCalls: 5", "minCalls: 50")
+      .replace("passShare: 0.1", "passShare: 0.01")
+      .replace("ratePerSecond: 5", "ratePerSecond: 26")
+      .replace("maxRefusedShare: 0.9", "maxRefusedShare: 0.5");
+
+    expect(changed(before, after)).toEqual([
+      "new.yaml:2 client.throttle.minCalls: 5 → 50. The policy waits for more calls before it acts",
+      "new.yaml:2 client.throttle.passShare: 0.1 → 0.01. Fewer calls go on that the policy would refuse",
+      "new.yaml:3 client.resets.ratePerSecond: 5 → 26. More attempts that were given up are cancelled at once",
+      "new.yaml:5 server.admission.pressure.maxRefusedShare: 0.9 → 0.5. Fewer of the calls may be refused",
+    ]);
+  });
+
   it("is told of methods, servers and guards", () => {
     const before =
       "methods:\n  - name: a.B/Get\n    retry: { idempotent: true }\nserver:\n  admission: { limit: 10, mode: observe }\nguards:\n  - name: db\n    bulkhead: { maxConcurrent: 10 }";

@@ -17,7 +17,10 @@ export function weirOf(policies: PolicySource, clock?: VirtualClock) {
         event.kind === "refused"
           ? `refused ${event.source}`
           : event.changes
-              .map(({ option, before, after, place }) => `${option} ${before} ${after} ${place}`)
+              .map(
+                ({ option, before, after, place }) =>
+                  `${option} ${String(before)} ${String(after)} ${place}`,
+              )
               .join(),
       ),
     onError: (error) => errors.push(String(error)),

@@ -284,7 +284,7 @@ describe("options that are set at run time", () => {
     const told = () =>
       weir.explainPolicy(unary).clients.map(({ settings }) => {
         const { value, from } = settings.find(({ option }) => option === "retry.maxAttempts") ?? {};
-        return `${value} ${from}`;
+        return `${String(value)} ${from}`;
       });
     expect(told()).toEqual(["5 update", "5 update"]);
     live.replace({ client: { retry: { maxAttempts: 9 } } });

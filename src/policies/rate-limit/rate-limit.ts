@@ -123,7 +123,8 @@ export class RateLimit implements RateWaiterHost {
     const { rate, maxKeys } = fresh.#options;
     this.#memory?.reconfigure(rate, maxKeys, this.clock.now());
     // The first call of each queue may have its tokens sooner, or later.
-    for (const queue of [...this.#queues.values()]) queue.reconfigure(rate.ratePerSecond);
+    const queues = [...this.#queues.values()];
+    for (const queue of queues) queue.reconfigure(rate.ratePerSecond);
   }
 
   /**

@@ -73,7 +73,7 @@ describe("a file of policies", () => {
   it("is read once where it is not watched, and not after the weir is closed", async () => {
     const path = join(folder, "policies.yaml");
     writeFileSync(path, attempts(2));
-    expect(fileSource(path, { pollMs: false }).watch).toBeUndefined();
+    expect(typeof fileSource(path, { pollMs: false }).watch).toBe("undefined");
     const { weir, told } = weirOf(fileSource(path, { pollMs: 100 }));
     const other = weirOf(fileSource(path, { pollMs: 100 }));
     weir.close();
@@ -82,9 +82,9 @@ describe("a file of policies", () => {
     expect(told).toEqual([]);
   });
 
-  it.each([
+  it.each<[object, RegExp]>([
     [{ pollMs: 99 }, /fileSource.pollMs must be milliseconds from 100/],
-    [{ poll: 99 } as object, /fileSource.poll is not an option; did you mean pollMs/],
+    [{ poll: 99 }, /fileSource.poll is not an option; did you mean pollMs/],
   ])("refuses %o", (options, message) => {
     expect(() => fileSource("policies.yaml", options)).toThrow(message);
   });

@@ -167,8 +167,7 @@ describe("the command of the package", () => {
     const schemas = loadSync("demo/shop/v1/inventory.proto", { includeDirs: [protos] });
     new ReflectionService(schemas).addToServer(server);
     const port = await new Promise<number>((resolve, reject) => {
-      const { createInsecure } = ServerCredentials;
-      server.bindAsync("127.0.0.1:0", createInsecure(), (error, bound) =>
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
         error === null ? resolve(bound) : reject(error),
       );
     });

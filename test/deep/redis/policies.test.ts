@@ -18,18 +18,19 @@ describe.each(Object.entries(libraries))("policies in Redis, with %s", (_name, o
     const source = functionSource(documents, { pollMs: 600_000 });
     const { now, told } = weirOf(source);
     await source.ready;
-    const { write } = redisPolicies(writer.client);
+    const written = redisPolicies(writer.client);
     // A message that is sent before the subscription holds is made up for by a read when it does.
-    await write(attempts(4));
+    await written.write(attempts(4));
     await vi.waitFor(() => expect(now()).toBe(4), { timeout: 15_000, interval: 10 });
-    await write("client: { retry: { maxAttempts: 0 } }");
+    await written.write("client: { retry: { maxAttempts: 0 } }");
     await vi.waitFor(() => expect(told).toContain("refused policies"), {
       timeout: 15_000,
       interval: 10,
     });
     expect(now()).toBe(4);
-    await write(attempts(5));
+    await written.write(attempts(5));
     await vi.waitFor(() => expect(now()).toBe(5), { timeout: 15_000, interval: 10 });
-    await Promise.all([writer.close(), reader.close()]);
+    writer.close();
+    reader.close();
   });
 });

@@ -11,7 +11,11 @@ import { rateScene } from "./rate-scene.js";
 function other(options: Partial<RateLimitOptions>): RateLimit {
   const scene = rateScene();
   const resolved = resolveRateLimitOptions({ ratePerSecond: 10, burst: 1, ...options });
-  return new RateLimit(resolved, { ...scene.limit, random: () => 0 }, "rate");
+  return new RateLimit(
+    resolved,
+    { clock: scene.limit.clock, report: scene.limit.report, random: () => 0 },
+    "rate",
+  );
 }
 
 describe("a token bucket whose rate changes", () => {
