@@ -26,6 +26,10 @@ export interface Mesh {
   readonly retryPolicy?: object | undefined;
   /** How long a call may take by the route, in milliseconds. */
   readonly maxMs?: number | undefined;
+  /** What else each cluster has, in the fields of `envoy.config.cluster.v3.Cluster`. */
+  readonly cluster?: object | undefined;
+  /** Ports on which servers listen as the control plane says. */
+  readonly listeners?: readonly number[];
 }
 
 const require = createRequire(import.meta.url);
@@ -59,6 +63,30 @@ const clusterType = typeUrl("config.cluster.v3.Cluster");
 const endpointType = typeUrl("config.endpoint.v3.ClusterLoadAssignment");
 const ads = { ads: {}, resource_api_version: "V3" };
 
+const routerFilter = {
+  name: "router",
+  typed_config: { "@type": typeUrl("extensions.filters.http.router.v3.Router") },
+};
+const connectionManager = typeUrl(
+  "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+);
+
+/** How a server listens that serves all methods itself. */
+function serverListener(port: number): object {
+  const routes = [{ match: { prefix: "" }, non_forwarding_action: {} }];
+  const manager = {
+    "@type": connectionManager,
+    route_config: { name: "all", virtual_hosts: [{ name: "all", domains: ["*"], routes }] },
+    http_filters: [routerFilter],
+  };
+  return {
+    "@type": listenerType,
+    name: `server/127.0.0.1:${port}`,
+    address: { socket_address: { address: "127.0.0.1", port_value: port } },
+    default_filter_chain: { name: "all", filters: [{ name: "http", typed_config: manager }] },
+  };
+}
+
 function resourcesOf(mesh: Mesh, type: string): readonly object[] {
   switch (type) {
     case listenerType:
@@ -68,19 +96,13 @@ function resourcesOf(mesh: Mesh, type: string): readonly object[] {
           name: "shop",
           api_listener: {
             api_listener: {
-              "@type": typeUrl(
-                "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-              ),
+              "@type": connectionManager,
               rds: { config_source: ads, route_config_name: "route" },
-              http_filters: [
-                {
-                  name: "router",
-                  typed_config: { "@type": typeUrl("extensions.filters.http.router.v3.Router") },
-                },
-              ],
+              http_filters: [routerFilter],
             },
           },
         },
+        ...(mesh.listeners ?? []).map(serverListener),
       ];
     case routeType: {
       const maxMs = mesh.maxMs;
@@ -101,6 +123,7 @@ function resourcesOf(mesh: Mesh, type: string): readonly object[] {
         type: "EDS",
         eds_cluster_config: { eds_config: ads },
         lb_policy: "ROUND_ROBIN",
+        ...mesh.cluster,
       }));
     case endpointType:
       return Object.entries(mesh.clusters).map(([name, ports]) => ({
@@ -174,6 +197,7 @@ export async function controlPlane(first: Mesh) {
         },
       ],
       node: { id: "test", locality: { region: "here" } },
+      server_listener_resource_name_template: "server/%s",
     }),
     /** Gives all clients other resources. */
     change: (next: Partial<Mesh>) => {

@@ -49,7 +49,7 @@ export const statusCode = {
  * Where the final status of an attempt came from. Policies decide by it, because a status code alone does not tell whether
  * the server saw the call.
  *
- * - `local-policy`: a policy of this process refused the call.
+ * - `local-policy`: a policy of this process refused the call, or the balancer dropped it as a control plane wants.
  * - `local-limit`: in this process, a message was too large or could not be (de)serialised, or an interceptor threw.
  * - `local-setup`: this process could not set up the call: its call credentials failed, or its channel was closed. The
  *   server was never asked.

@@ -45,6 +45,8 @@ const notStartedText = /^Failed to start HTTP\/2 stream with error /;
 const transportText =
   /^(Received RST_STREAM with code |Write error: |Write failed with error |Connection dropped|Stream removed)|\b(read|write) E[A-Z]+\b/;
 const httpStatusText = /^Received HTTP status code \d/;
+/** The text of `@grpc/grpc-js-xds` for a call that the control plane wants dropped, by a limit or by a share. */
+const droppedText = /^Call dropped by load balancing policy\b/;
 /** A target has a scheme. Once a stream has been created, the peer is an address instead. */
 const targetScheme = /^(dns|ipv4|ipv6|unix|unix-abstract|xds|passthrough|weir-memory):/;
 
@@ -152,7 +154,7 @@ export function originOf(
     }
     if (http2Code !== undefined || transportText.test(details)) return "transport";
     if (httpStatusText.test(details)) return "transport";
-    if (neverLeft(seen)) return "never-sent";
+    if (neverLeft(seen)) return droppedText.test(details) ? "local-policy" : "never-sent";
     if (!seen.sawHeaders) {
       seen.unknown?.note(details);
       return "transport";

@@ -1,14 +1,16 @@
 import { credentials, Metadata, Server, ServerCredentials, status as Status } from "@grpc/grpc-js";
-import { register } from "@grpc/grpc-js-xds";
+import { register, XdsServer } from "@grpc/grpc-js-xds";
 import { afterAll, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { controlPlane } from "../../../examples/xds/control-plane.js";
 import {
   ConformanceServiceClient,
   ConformanceServiceService,
 } from "../../../src/gen/weir/v1/conformance.js";
+import { rejectionOf } from "../../../src/grpc/status/rejection.js";
 import type { ClientPolicy } from "../../../src/pipeline/client.js";
 import { createWeir } from "../../../src/weir.js";
 import { handlers, kinds, type Method, startCall } from "../../scene.js";
+import { freePort } from "../ops/ports.js";
 
 register();
 
@@ -175,5 +177,121 @@ describe("the policies of a client on a channel of xDS", () => {
     await load;
     expect(codes.length).toBeGreaterThan(20);
     expect(new Set(codes)).toEqual(new Set([Status.OK]));
+  });
+
+  it("take what the circuit breaker of a cluster drops as refused: no retry, no failure of the target", async () => {
+    onTestFinished(() => plane.change({ cluster: undefined }));
+    const breaker = { consecutiveFailures: 3, openMs: 60_000, maxOpenMs: 60_000 };
+    const { weir, call, counted, reset } = await meshClient({
+      retry: { backoff: { baseMs: 1 } },
+      breaker,
+    });
+    plane.change({
+      cluster: {
+        circuit_breakers: { thresholds: [{ priority: "DEFAULT", max_requests: { value: 1 } }] },
+      },
+    });
+    for (const { told } of servers) told.waitMs = 300;
+    await vi.waitFor(
+      async () => {
+        reset();
+        const first = call("unary");
+        await vi.waitFor(() => expect(counted()).toBe(1), { timeout: 5_000 });
+        const ended = await Promise.all(Array.from({ length: 5 }, () => call("unary")));
+        expect((await first).code).toBe(Status.OK);
+        expect(new Set(ended.map(({ details }) => details))).toEqual(
+          new Set(["Call dropped by load balancing policy."]),
+        );
+        expect(counted()).toBe(1);
+      },
+      { timeout: 10_000, interval: 50 },
+    );
+    const dropped = weir.history().last.filter(({ status }) => status !== "OK");
+    expect(new Set(dropped.map(({ attempts }) => attempts.length))).toEqual(new Set([1]));
+    expect((await call("unary")).code).toBe(Status.OK);
+  });
+
+  it("see no more of a server that the outlier detection of the cluster has ejected", async () => {
+    onTestFinished(() => plane.change({ cluster: undefined }));
+    const { call, attemptsOf } = await meshClient({ retry: false, breaker: false });
+    plane.change({
+      cluster: {
+        // grpc-js-xds 1.14.1 takes no notice of a change that only adds an outlier detection.
+        circuit_breakers: { thresholds: [{ priority: "DEFAULT", max_requests: { value: 1_000 } }] },
+        outlier_detection: {
+          interval: { nanos: 2e8 },
+          base_ejection_time: { seconds: 60 },
+          max_ejection_percent: { value: 50 },
+          enforcing_success_rate: { value: 0 },
+          enforcing_failure_percentage: { value: 100 },
+          failure_percentage_threshold: { value: 50 },
+          failure_percentage_minimum_hosts: { value: 1 },
+          failure_percentage_request_volume: { value: 2 },
+        },
+      },
+    });
+    one.told.fails = true;
+    await vi.waitFor(
+      async () => {
+        const peers = new Set<string | undefined>();
+        for (let n = 0; n < 8; n += 1) {
+          await call("unary");
+          for (const { peer } of attemptsOf()) peers.add(peer);
+        }
+        expect(peers).toEqual(new Set([other.peer]));
+      },
+      { timeout: 15_000, interval: 20 },
+    );
+  });
+
+  it("hedge on another server of the cluster", async () => {
+    const { call, attemptsOf } = await meshClient({
+      retry: { idempotent: true, budget: false },
+      hedge: { maxAttempts: 2, delayMs: 20 },
+    });
+    one.told.waitMs = 3_000;
+    const seen = new Set<number>();
+    for (let n = 0; n < 8; n += 1) {
+      expect((await call("unary")).code).toBe(Status.OK);
+      const peers = attemptsOf().map(({ peer }) => peer);
+      expect(peers).toContain(other.peer);
+      seen.add(new Set(peers).size);
+    }
+    expect(seen).toContain(2);
+  });
+});
+
+describe("the policies of a server on an XdsServer", () => {
+  it("are followed as on any other", async () => {
+    const weir = createWeir();
+    const server = new XdsServer(weir.server({ admission: { limit: 1, maxQueued: 0 } }));
+    const release: (() => void)[] = [];
+    server.addService(
+      ConformanceServiceService,
+      handlers((_call, answer) => release.push(answer)),
+    );
+    const port = await freePort();
+    plane.change({ listeners: [port] });
+    await new Promise<void>((resolve, reject) =>
+      server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error) =>
+        error === null ? resolve() : reject(error),
+      ),
+    );
+    const client = new ConformanceServiceClient(`127.0.0.1:${port}`, credentials.createInsecure());
+    onTestFinished(() => {
+      client.close();
+      server.forceShutdown();
+      weir.close();
+      plane.change({ listeners: [] });
+    });
+    const call = () =>
+      startCall(client, "unary", { deadline: Date.now() + 10_000 }, new Metadata()).ended;
+    const first = call();
+    await vi.waitFor(() => expect(release).toHaveLength(1), { timeout: 10_000 });
+    const refused = await call();
+    expect(rejectionOf(refused.error ?? {})?.reason).toBe("LOAD_SHED");
+    for (const answer of release) answer();
+    expect((await first).code).toBe(Status.OK);
+    expect(plane.refused).toEqual([]);
   });
 });

@@ -193,6 +193,28 @@ describe.each(kinds)("the local mark, for %s", (method) => {
   });
 });
 
+describe("the origin of a call that a balancer has dropped", () => {
+  const unavailable = (details: string) => ({
+    code: status.UNAVAILABLE,
+    details,
+    metadata: new Metadata(),
+  });
+  const seen = { sawHeaders: false, peer: "xds:///shop", target: "xds:///shop" };
+
+  it.each([
+    "Call dropped by load balancing policy.",
+    "Call dropped by load balancing policy. Category: lb",
+  ])("is a policy, for: %s", (details) => {
+    expect(originOf(unavailable(details), seen)).toBe("local-policy");
+  });
+
+  it("is another one where a server says the same", () => {
+    const said = unavailable("Call dropped by load balancing policy.");
+    said.metadata.set("content-type", "application/grpc");
+    expect(originOf(said, { ...seen, peer: "10.0.0.1:443" })).toBe("remote");
+  });
+});
+
 describe("the origin of a rejection", () => {
   const address = { sawHeaders: false, peer: "10.0.0.1:443", target: "dns:orders:443" };
 
