@@ -103,7 +103,11 @@ import {
 } from "./telemetry/options.js";
 import { serverSpanPart } from "./telemetry/server-spans.js";
 
-/** What a weir is built with. */
+/**
+ * What a weir is built with.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
+ */
 export interface WeirOptions extends EnvironmentOptions {
   /**
    * Notified of every call that has ended: calls of clients, calls that servers received, and runs of guards. It gets plain
@@ -141,7 +145,11 @@ export interface WeirOptions extends EnvironmentOptions {
   readonly telemetry?: TelemetryOptions;
 }
 
-/** The numbers of all policies of a weir at one moment. */
+/**
+ * The numbers of all policies of a weir at one moment.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
+ */
 export interface WeirSnapshot {
   /**
    * By policy. Each has one entry, with a name, for each client, server, method, service or guard that it was built for. A
@@ -161,6 +169,8 @@ export interface WeirSnapshot {
 /**
  * A weir owns the state of all policies of a process, or of a part of it, and controls them at run time. It makes plain
  * grpc-js options for clients and servers, with all policies in the right order.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
  */
 export class Weir {
   readonly #environment: Environment;
@@ -561,6 +571,7 @@ export class Weir {
  * Creates a weir, which owns the state of all policies. A process usually has one.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
  */
 export function createWeir(given: WeirOptions = {}): Weir {
   const own = ["telemetry", "history", "onCall", "flags", "policies", "onPolicies", "schema"];

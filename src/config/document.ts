@@ -3,7 +3,11 @@ import { InvalidOptionError } from "../core/options.js";
 /** The way to a value in a document: names of fields and numbers of items. */
 export type DocumentPath = readonly (string | number)[];
 
-/** Lines and columns count from 1. */
+/**
+ * Lines and columns count from 1.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface Position {
   readonly line: number;
   readonly column: number;
@@ -18,7 +22,11 @@ export interface PolicyDocument {
   positionOf(path: DocumentPath): Position | undefined;
 }
 
-/** Something in a document that makes no sense. */
+/**
+ * Something in a document that makes no sense.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicyProblem extends Partial<Position> {
   readonly file: string;
   /** For example `methods[0].retry.maxAttempts`; empty for the document as a whole. */
@@ -29,7 +37,11 @@ export interface PolicyProblem extends Partial<Position> {
   readonly suggestion?: string;
 }
 
-/** Thrown for a document of policies that makes no sense. Its message has a line for each problem. */
+/**
+ * Thrown for a document of policies that makes no sense. Its message has a line for each problem.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export class PolicyDocumentError extends InvalidOptionError {
   readonly problems: readonly PolicyProblem[];
 

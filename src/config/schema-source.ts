@@ -17,6 +17,7 @@ import { documentsIn } from "./schema-options.js";
  *
  * @param sources Paths of serialized descriptor sets (`buf build -o schema.binpb`), and what `methodRegistry` takes. Where two
  *   say something of the same method, the later one counts.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
  */
 export function schemaSource(...sources: readonly (string | MethodSource)[]): SchemaSource {
   if (sources.length === 0) throw new InvalidOptionError("schemaSource", "given a source", "none");

@@ -15,7 +15,11 @@ import { changesBetween } from "./changes.js";
 import { policySetOf } from "./check.js";
 import { documentOf } from "./text.js";
 
-/** Policies of an object with the fields of `weir.v1.Policies`, such as one that was parsed from JSON. They never change. */
+/**
+ * Policies of an object with the fields of `weir.v1.Policies`, such as one that was parsed from JSON. They never change.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export function objectSource(
   value: Readonly<Record<string, unknown>>,
   name = "policies",
@@ -26,7 +30,11 @@ export function objectSource(
   return { name: named, read: () => policySetIn(value, named) };
 }
 
-/** How a file of policies is watched. */
+/**
+ * How a file of policies is watched.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface FileSourceOptions {
   /**
    * How often the file is read again, in milliseconds, from 100 to 24 days; `false` for never: then it is read once.
@@ -48,6 +56,7 @@ const settleMs = 100;
  *
  * @param path Relative to the working directory of the process.
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
  */
 export function fileSource(path: string, given: FileSourceOptions = {}): PolicySource {
   nameText("fileSource.path", path);
@@ -79,7 +88,11 @@ export function fileSource(path: string, given: FileSourceOptions = {}): PolicyS
   };
 }
 
-/** Where documents of policies are kept, such as `redisPolicies` of `grpc-weir/redis`. */
+/**
+ * Where documents of policies are kept, such as `redisPolicies` of `grpc-weir/redis`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicyDocuments {
   /** The document as text (JSON or YAML) or as an object; `undefined` while there is none. May be a promise. */
   read(): unknown;
@@ -87,7 +100,11 @@ export interface PolicyDocuments {
   onChange?(changed: () => void): () => void;
 }
 
-/** How policies are read that a function gives. */
+/**
+ * How policies are read that a function gives.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface FunctionSourceOptions extends PollingOptions {
   /** What errors and explanations call it. @defaultValue `policies` */
   readonly name?: string;
@@ -95,7 +112,11 @@ export interface FunctionSourceOptions extends PollingOptions {
   readonly first?: string | Readonly<Record<string, unknown>>;
 }
 
-/** Policies that a function gives. */
+/**
+ * Policies that a function gives.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface FunctionSource extends PolicySource {
   /**
    * Resolves when the policies have been read for the first time, or after `firstValuesMs`. Await it, after the weir was created,
@@ -113,6 +134,7 @@ export interface FunctionSource extends PolicySource {
  * It serves one weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
  */
 export function functionSource(
   documents: (() => unknown) | PolicyDocuments,

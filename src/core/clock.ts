@@ -1,6 +1,8 @@
 /**
  * The source of time of every policy and interceptor. Nothing else in the toolkit reads a clock or sets a timer, so a test
  * or a simulation can pass in a virtual clock.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export interface Clock {
   /** Monotonic milliseconds. Only the difference of two readings has a meaning. */
@@ -100,7 +102,11 @@ export function expireAt(
   return () => cancel();
 }
 
-/** The source of chance: a number from 0 to below 1, as from `Math.random`. */
+/**
+ * The source of chance: a number from 0 to below 1, as from `Math.random`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export type Random = () => number;
 
 /** The chance of the process, `Math.random`. Not for secrets. */

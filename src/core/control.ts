@@ -10,6 +10,8 @@ import { WeakList } from "./weak-list.js";
  * - `enforce`: the policy acts.
  * - `observe`: it records what it would have done, on its own state, and changes nothing.
  * - `off`: it does nothing.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
  */
 export type Mode = "enforce" | "observe" | "off";
 
@@ -33,7 +35,11 @@ export const controlledNames = [
   "faults",
 ] as const satisfies readonly PolicyName[];
 
-/** The name of a policy that has a mode and a snapshot. */
+/**
+ * The name of a policy that has a mode and a snapshot.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export type ControlledName = (typeof controlledNames)[number];
 
 /** A policy that can be switched and inspected at run time. */
@@ -65,7 +71,11 @@ export function allBuiltFor<P extends object>(
   return policies.flatMap((policy) => (policy === undefined ? [] : [{ policy, builtFor }]));
 }
 
-/** A snapshot of one policy, with the name of what it was built for. */
+/**
+ * A snapshot of one policy, with the name of what it was built for.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export type NamedSnapshot<Snapshot extends object> = Snapshot & {
   /**
    * The name of the client, server or guard. A client without a name is called `client`, and a server `server`; what a
@@ -94,6 +104,8 @@ export type OnUpdate = (
  *
  * The mode of a policy is that of a flag, as long as one is set; else that which was set here; else that of the environment of
  * the process; else that of its options.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
  */
 export class PolicyControl<Snapshot extends object = object, Options extends object = object> {
   readonly name: ControlledName;
@@ -216,7 +228,11 @@ export class PolicyControl<Snapshot extends object = object, Options extends obj
   }
 }
 
-/** Calls that a policy in `observe` would have refused for one reason, and how they ended instead. All only grow. */
+/**
+ * Calls that a policy in `observe` would have refused for one reason, and how they ended instead. All only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export interface ObservedRefusals {
   readonly refused: number;
   readonly success: number;
@@ -225,7 +241,11 @@ export interface ObservedRefusals {
   readonly ignored: number;
 }
 
-/** By policy and reason. A call that has not ended yet is counted in `refused` only. */
+/**
+ * By policy and reason. A call that has not ended yet is counted in `refused` only.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export type ObservedReport = Readonly<
   Partial<Record<PolicyName, Readonly<Partial<Record<RefusalReason, ObservedRefusals>>>>>
 >;

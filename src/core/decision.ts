@@ -1,6 +1,10 @@
 import type { Priority } from "./priority.js";
 
-/** The policies that decide about calls. */
+/**
+ * The policies that decide about calls.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md
+ */
 export type PolicyName =
   | "deadline"
   | "timeouts"
@@ -37,6 +41,8 @@ export type PolicyName =
  * - `expire`: the time of the call ran out.
  * - `cancel`: it cancelled the call.
  * - `switch`: it changed what holds for all calls from now on. Such a decision is about no single call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md
  */
 export type Verdict =
   | "admit"
@@ -56,6 +62,8 @@ export type Verdict =
 /**
  * One decision of one policy about one call, as spans, metrics and logs report it. A decision that changes nothing, such
  * as an admission without a wait, is not recorded.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md
  */
 export interface Decision {
   readonly policy: PolicyName;
@@ -72,7 +80,11 @@ export interface Decision {
   readonly detail?: string;
 }
 
-/** A decision, and the call or the guarded run that it was about. One of the side `process` is about none. */
+/**
+ * A decision, and the call or the guarded run that it was about. One of the side `process` is about none.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md
+ */
 export interface DecisionEvent extends Decision {
   /** The path of the method, such as `/pkg.Service/Method`, or the name of the guard. Empty where it is about no call. */
   readonly method: string;
@@ -222,8 +234,10 @@ export const decisionReasons = [
   "FLAG_CHANGED",
 ] as const;
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md */
 export type RefusalReason = (typeof refusalReasons)[number];
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/reasons.md */
 export type Reason = RefusalReason | (typeof decisionReasons)[number];
 
 const known: ReadonlySet<string> = new Set([...refusalReasons, ...decisionReasons]);

@@ -4,10 +4,16 @@
  * `Service` is a generated type, or a union of such types: the service definition or the client of ts-proto
  * (`outputServices=grpc-js`, `generic-definitions` or `nice-grpc`), or the `ProtoGrpcType` of proto-loader-gen-types. For a
  * type that does not hold the names of methods, and without one, any text is a name.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
  */
 export type MethodName<Service = unknown> = unknown extends Service ? string : NameIn<Service>;
 
-/** Options by method or service. Where the type of a service is given, a name that it does not have is a compile error. */
+/**
+ * Options by method or service. Where the type of a service is given, a name that it does not have is a compile error.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export type ByMethod<Options, Service = unknown> =
   string extends MethodName<Service>
     ? Readonly<Record<string, Options>>

@@ -1,6 +1,10 @@
 import { nearest } from "./nearest.js";
 
-/** Thrown while a policy is built, when an option makes no sense. Options are checked once, so no call throws it. */
+/**
+ * Thrown while a policy is built, when an option makes no sense. Options are checked once, so no call throws it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export class InvalidOptionError extends RangeError {
   override readonly name = "InvalidOptionError";
   /** The path of the option, for example `retry.maxAttempts`. */

@@ -6,7 +6,11 @@ const awayPollMs = 1_000;
 /** The part of an interval that is left to chance, so that processes do not all read at once. */
 const jitter = 0.2;
 
-/** How a source of flags or policies reads them. */
+/**
+ * How a source of flags or policies reads them.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PollingOptions {
   /**
    * How often they are read even if nobody told of a change, in milliseconds, from 100 ms to 24 days.

@@ -1,6 +1,7 @@
 /** How important a call is, from most to least. Calls are served in this order. */
 export const priorities = ["critical", "high", "normal", "low"] as const;
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md */
 export type Priority = (typeof priorities)[number];
 
 /** The rank of a priority; 0 is served first. */

@@ -8,6 +8,8 @@ import { WeakMemo } from "./weak-memo.js";
  * How many streams a client may reset on one connection. A server that gets too many closes the connection, with all calls
  * on it (the defence against HTTP/2 Rapid Reset, CVE-2023-44487). The defaults are a fifth below what the HTTP/2 server of
  * Node allows: 1,000 at once and 33 a second.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export interface ResetOptions {
   /** Resets at once after a time without any, a whole number from 4 to 1,000,000. @defaultValue 800 */

@@ -21,7 +21,11 @@ export const statusNames = [
   "UNAUTHENTICATED",
 ] as const;
 
-/** A status code in an option: its name, or its number as in `grpc.status`. */
+/**
+ * A status code in an option: its name, or its number as in `grpc.status`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export type StatusCodeOption = (typeof statusNames)[number] | number;
 
 /**

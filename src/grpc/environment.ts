@@ -56,7 +56,11 @@ export interface TraceReader {
   readonly of: (trace: unknown) => TraceIds | undefined;
 }
 
-/** The part of the environment that a user can set. */
+/**
+ * The part of the environment that a user can set.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface EnvironmentOptions {
   /** The source of time. @defaultValue the system's clocks and timers */
   readonly clock?: Clock;

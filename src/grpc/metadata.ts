@@ -4,9 +4,17 @@ import { cohorts, isPriority, type Priority } from "../core/priority.js";
 import { isIdempotencyKey } from "../policies/idempotency/levels.js";
 import type { PartialStatus } from "./types.js";
 
-/** Request: the priority of the call, exactly `critical`, `high`, `normal` or `low`. */
+/**
+ * Request: the priority of the call, exactly `critical`, `high`, `normal` or `low`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
+ */
 export const priorityKey = "x-request-priority";
-/** Request: the order of load shedding inside a priority, a whole number from 0 to 127. Lower ones are shed first. */
+/**
+ * Request: the order of load shedding inside a priority, a whole number from 0 to 127. Lower ones are shed first.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
+ */
 export const cohortKey = "x-request-cohort";
 /** Request, on attempts after the first: how many attempts of the same call came before (gRFC A6). */
 export const previousAttemptsKey = "grpc-previous-rpc-attempts";

@@ -19,7 +19,11 @@ import {
   ServerReflectionService,
 } from "../gen/grpc/reflection/v1/reflection.js";
 
-/** How a server is asked for its schemas. */
+/**
+ * How a server is asked for its schemas.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface ReflectedSchemaOptions {
   /** Sent along, such as an authorization. @defaultValue none */
   readonly metadata?: Metadata;
@@ -37,6 +41,7 @@ const versions = ["v1", "v1alpha"] as const;
  * @param target `host:port`, or any target of grpc-js.
  * @returns A serialized `FileDescriptorSet` with the files of all services but that of reflection itself. Rejects where the server
  *   cannot be asked, with its status as `code`: UNIMPLEMENTED where it has no reflection.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export async function reflectedSchema(
   target: string,

@@ -30,7 +30,11 @@ export type ChannelCall = ReturnType<Channel["createCall"]>;
 /** The inbound call that a call of a channel is made for. */
 export type ParentCall = Parameters<Channel["createCall"]>[3];
 
-/** The four shapes of a gRPC method. */
+/**
+ * The four shapes of a gRPC method.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export type CallKind = "unary" | "client-stream" | "server-stream" | "bidi";
 
 export function callKind(

@@ -18,7 +18,11 @@ import type { GuardedWork, GuardOptions, GuardRunOptions } from "./options.js";
 import type { GuardFallback } from "./policies.js";
 import { GuardRun } from "./run.js";
 
-/** The counts of one guard. All but `abandoned` only grow. */
+/**
+ * The counts of one guard. All but `abandoned` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardSnapshot extends Readonly<GuardCounts> {
   readonly name: string;
 }
@@ -36,6 +40,8 @@ const nobodyWaits: ReadonlySet<string> = new Set([
  * same order: fallback, deadline, retry, circuit breaker, bulkhead with its queue, attempt timeout, the work.
  *
  * Inside a handler, a run ends at the deadline and at the cancellation of the inbound call, and queues with its priority.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
  */
 export class Guard<F = never> {
   readonly name: string;

@@ -8,7 +8,11 @@ import { defaultMarginMs } from "../policies/deadline/options.js";
 import { type BackoffOptions, defaultBaseMs } from "../policies/retry/backoff.js";
 import type { RetryBudgetOptions } from "../policies/retry/budget.js";
 
-/** The function that a guard runs. Where it declares no parameter, it is called without a signal, and none is made. */
+/**
+ * The function that a guard runs. Where it declares no parameter, it is called without a signal, and none is made.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export type GuardedWork<T> = (signal: AbortSignal) => T | PromiseLike<T>;
 
 /**
@@ -21,13 +25,21 @@ export const neverAborted: AbortSignal = Object.defineProperty(
   { value: () => {} },
 );
 
-/** How many runs may be in progress at once, and how long the others may wait. */
+/**
+ * How many runs may be in progress at once, and how long the others may wait.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardBulkheadOptions extends BulkheadOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
 }
 
-/** When the guard stops calling the dependency for a while. */
+/**
+ * When the guard stops calling the dependency for a while.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardBreakerOptions extends BreakerOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -38,7 +50,11 @@ export interface GuardBreakerOptions extends BreakerOptions {
   readonly countError?: (error: unknown) => boolean;
 }
 
-/** Which failed attempts are retried. */
+/**
+ * Which failed attempts are retried.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardRetryOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -63,7 +79,11 @@ export interface GuardRetryOptions {
   readonly budget?: RetryBudgetOptions | false;
 }
 
-/** What answers when a run has failed: either `answer` or `value`. */
+/**
+ * What answers when a run has failed: either `answer` or `value`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export type GuardFallbackOptions<F> = {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -97,7 +117,11 @@ export interface GuardTimeoutOptions {
   readonly totalMs?: number;
 }
 
-/** The policies of a guard. A policy that is not named is off. */
+/**
+ * The policies of a guard. A policy that is not named is off.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardOptions<F = never> {
   /** @defaultValue off */
   readonly timeouts?: GuardTimeoutOptions | false;
@@ -127,7 +151,11 @@ const optionNames = [
 
 const renamed = renamedOptions("GuardPolicy");
 
-/** The options of one run. */
+/**
+ * The options of one run.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
+ */
 export interface GuardRunOptions {
   /**
    * Ends the run when it is aborted: the run rejects at once with the signal's reason. A run inside a handler ends with

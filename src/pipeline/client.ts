@@ -75,7 +75,11 @@ import {
 import { type ThrottlePolicyOptions, throttlePolicy } from "../policies/throttle/client.js";
 import type { BuiltByName, PreparedPolicies } from "./controls.js";
 
-/** The policies of a method, or of all methods. `false` leaves a policy out. */
+/**
+ * The policies of a method, or of all methods. `false` leaves a policy out.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface MethodPolicy {
   /**
    * The priority of calls that get none from their metadata or options, from `withPriority`, or from an inbound call.
@@ -120,6 +124,7 @@ export interface MethodPolicy {
  *
  * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several. With it
  *   the names in `methods` are checked while compiling.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export interface ClientPolicy<Service = unknown> extends MethodPolicy {
   /** What snapshots call the policies of this client. Those of a method have its path behind it. @defaultValue `client` */

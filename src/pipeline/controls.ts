@@ -56,7 +56,11 @@ interface SnapshotOf extends Record<ControlledName, object> {
   readonly faults: FaultsSnapshot;
 }
 
-/** The numbers of one policy of this name, and the name of the client, server, method, service or guard that has it. */
+/**
+ * The numbers of one policy of this name, and the name of the client, server, method, service or guard that has it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export type PolicySnapshot<N extends ControlledName = ControlledName> = NamedSnapshot<
   SnapshotOf[N]
 >;
@@ -68,7 +72,11 @@ interface SnapshotsOf<Snapshot extends object> {
   readonly instances: readonly NamedSnapshot<Snapshot>[];
 }
 
-/** Modes and numbers of the policies that are in use, by name. */
+/**
+ * Modes and numbers of the policies that are in use, by name.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/modes.md
+ */
 export type PolicySnapshots = {
   readonly [N in ControlledName]?: SnapshotsOf<SnapshotOf[N]>;
 };

@@ -3,7 +3,11 @@ import { type CancelTask, type Clock, systemClock } from "../core/clock.js";
 import { durationMs, InvalidOptionError, readOptions } from "../core/options.js";
 import { callSafely, type ReportError } from "../core/user-code.js";
 
-/** What a load report needs of a `ServerMetricRecorder` of grpc-js. */
+/**
+ * What a load report needs of a `ServerMetricRecorder` of grpc-js.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md#load-reports
+ */
 export interface UtilizationRecorder {
   setApplicationUtilizationMetric(value: number): void;
   /** Clients need calls per second to compute a weight (gRFC A58). */
@@ -29,6 +33,7 @@ export interface ReportedServer {
   workAt(nowMs: number): ServerWork;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md#load-reports */
 export interface LoadReportOptions {
   /** The time between two reports, in milliseconds. 100 ms to 24 days. @defaultValue 1_000 */
   readonly intervalMs?: number;

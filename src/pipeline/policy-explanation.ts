@@ -8,10 +8,16 @@ import { clientNames, type PolicyUpdates } from "./policy-updates.js";
 /**
  * Where the value of an option comes from: the later ones of the list win over the earlier ones. `update` is what was set at run
  * time by `weir.policy(name).update()`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
  */
 export type SettingOrigin = "default" | "schema" | "data" | "code" | "update" | "environment";
 
-/** One option that holds for a method, and who says so. */
+/**
+ * One option that holds for a method, and who says so.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicySetting {
   /** For example `retry.maxAttempts`; `retry` for a policy that is on or off as a whole. */
   readonly option: string;
@@ -22,7 +28,11 @@ export interface PolicySetting {
   readonly place: string;
 }
 
-/** What holds for a method, on each client and each server of a weir. Options that nobody sets have their defaults. */
+/**
+ * What holds for a method, on each client and each server of a weir. Options that nobody sets have their defaults.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicyExplanation {
   /** `pkg.Service/Method`. */
   readonly method: string;
@@ -32,7 +42,11 @@ export interface PolicyExplanation {
   readonly text: string;
 }
 
-/** The settings of one client or server. */
+/**
+ * The settings of one client or server.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface ExplainedPolicies {
   /** The name that snapshots have for it. */
   readonly name: string;

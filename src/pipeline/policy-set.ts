@@ -3,10 +3,18 @@ import { readOptions } from "../core/options.js";
 import { serviceOf } from "../grpc/types.js";
 import type { MethodRegistry } from "../policies/idempotency/client-registry.js";
 
-/** Options by name, as code gives them, but plain data. */
+/**
+ * Options by name, as code gives them, but plain data.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export type OptionData = Readonly<Record<string, unknown>>;
 
-/** Policies that come from data, such as a file: the options that the code does not give. */
+/**
+ * Policies that come from data, such as a file: the options that the code does not give.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicySet {
   /** Options of all clients. */
   readonly client: OptionData;
@@ -20,7 +28,11 @@ export interface PolicySet {
   placeOf(option: string): string | undefined;
 }
 
-/** Where policies as data come from. */
+/**
+ * Where policies as data come from.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicySource {
   /** What explanations and errors call it, such as the path of a file. */
   readonly name: string;
@@ -40,7 +52,11 @@ export interface PolicySource {
   changes?(before: PolicySet, after: PolicySet): readonly PolicyChange[];
 }
 
-/** What a source of policies is given of the weir, while it is watched. */
+/**
+ * What a source of policies is given of the weir, while it is watched.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicyWatcher {
   readonly clock: Clock;
   readonly random: Random;
@@ -50,7 +66,11 @@ export interface PolicyWatcher {
   readonly failed: (error: unknown) => void;
 }
 
-/** An option that two documents give differently. */
+/**
+ * An option that two documents give differently.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface PolicyChange {
   /** As in the code: `client.retry.maxAttempts`, `client.methods["pkg.Service/Method"].hedge`, `guard("name").rate`. */
   readonly option: string;
@@ -63,7 +83,11 @@ export interface PolicyChange {
   readonly place: string | undefined;
 }
 
-/** What became of newer policies. */
+/**
+ * What became of newer policies.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export type PolicyEvent =
   | {
       /** They hold from now on. Nothing has changed where there are no `changes`. */
@@ -79,13 +103,21 @@ export type PolicyEvent =
       readonly error: unknown;
     };
 
-/** Policies that stand in the schemas of services, as their owners have written them. */
+/**
+ * Policies that stand in the schemas of services, as their owners have written them.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface SchemaPolicies extends PolicySet {
   /** The methods that there are, and which of them may run twice. */
   readonly registry: MethodRegistry;
 }
 
-/** Where schemas come from. */
+/**
+ * Where schemas come from.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/configuration.md
+ */
 export interface SchemaSource {
   /** What explanations call it. */
   readonly name: string;

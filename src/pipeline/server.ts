@@ -63,6 +63,7 @@ import type { ReportedServer, ServerWork } from "./load-report.js";
  *
  * @typeParam Service The generated type of the service, such as `typeof StockServiceService`, or a union of several. With it
  *   names of methods are checked while compiling.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export interface ServerPolicy<Service = unknown> {
   /** What snapshots call the policies of this server. @defaultValue `server` */

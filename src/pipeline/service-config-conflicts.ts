@@ -13,6 +13,8 @@ type Attempting = Pick<MethodPolicy, "retry" | "hedge">;
  *   sent, or that the server has not processed.
  *
  * A service config that cannot be parsed is no conflict: grpc-js reports it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/moving-from.md
  */
 export function serviceConfigConflicts(
   options: ClientOptions,

@@ -16,11 +16,16 @@ export interface ServiceConfigMethodPolicy extends Pick<MethodPolicy, "deadline"
   readonly hedge?: ConfiguredHedge | false;
 }
 
-/** The part of a client policy that a service config can express. */
+/**
+ * The part of a client policy that a service config can express.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/moving-from.md
+ */
 export interface ServiceConfigPolicy extends ServiceConfigMethodPolicy {
   readonly methods: Readonly<Record<string, ServiceConfigMethodPolicy>>;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/moving-from.md */
 export interface ServiceConfigImport {
   /** For `weir.client`. Spread it to add policies that a service config cannot express, such as a circuit breaker. */
   readonly policy: ServiceConfigPolicy;
@@ -48,6 +53,7 @@ export interface ServiceConfigImport {
  * @param config The parsed JSON, or its text.
  * @throws InvalidOptionError that names the wrong field by its path, such as
  *   `serviceConfig.methodConfig[0].retryPolicy.maxAttempts`.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/moving-from.md
  */
 export function policiesFromServiceConfig(config: unknown): ServiceConfigImport {
   const warnings: string[] = [];

@@ -30,7 +30,11 @@ return {}
 `,
 );
 
-/** A cache of answers that all processes of a fleet share. */
+/**
+ * A cache of answers that all processes of a fleet share.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisAnswerCacheOptions extends RedisOptions {
   /**
    * How long an answer of Redis is awaited, 1 to 60,000 milliseconds. Less than the `timeoutMs` of the stale cache, which
@@ -61,7 +65,11 @@ const known = [
 /** While Redis does not answer, it is asked again after so many milliseconds, and its failures are reported as often. */
 const retryMs = 1_000;
 
-/** Numbers of a cache of answers in Redis. All but `away`, `entries` and `bytes` only grow. */
+/**
+ * Numbers of a cache of answers in Redis. All but `away`, `entries` and `bytes` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisAnswerCacheSnapshot {
   readonly asked: number;
   readonly failures: number;
@@ -72,7 +80,11 @@ export interface RedisAnswerCacheSnapshot {
   readonly bytes: number;
 }
 
-/** Answers in Redis, and a part of them in this process. */
+/**
+ * Answers in Redis, and a part of them in this process.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisAnswerCache extends AnswerCache {
   readonly away: boolean;
   snapshot(): RedisAnswerCacheSnapshot;
@@ -87,6 +99,7 @@ export interface RedisAnswerCache extends AnswerCache {
  * is 1. What is stored in that time is not stored in Redis later.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisAnswerCache(
   client: RedisClient,

@@ -3,6 +3,8 @@ import { answerOf, callSafely, whenKnown } from "../core/user-code.js";
 /**
  * What the toolkit needs of a Redis client. `fromIoredis` and `fromNodeRedis` make one of a client that you have. Keys and
  * arguments are text, and scripts answer with lists of texts, so that it makes no difference how a client decodes replies.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export interface RedisClient {
   /** `EVALSHA`. Rejects with an error whose message begins with `NOSCRIPT` where the server does not know the script. */
@@ -19,7 +21,11 @@ export interface RedisClient {
   subscribe(channel: string, listener: ChannelListener): () => void;
 }
 
-/** Is told what happens to a subscription, until it is ended. Its methods do not throw. */
+/**
+ * Is told what happens to a subscription, until it is ended. Its methods do not throw.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface ChannelListener {
   onMessage(message: string): void;
   /**
@@ -38,14 +44,22 @@ export function ending(answer: unknown): () => void {
   return () => answer();
 }
 
-/** The part of a client of `ioredis` that the toolkit uses: a `Redis` or a `Cluster`. */
+/**
+ * The part of a client of `ioredis` that the toolkit uses: a `Redis` or a `Cluster`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface IoredisClient {
   evalsha(sha1: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   eval(script: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   duplicate(): IoredisSubscriber;
 }
 
-/** The part of a client of `ioredis` that a subscription uses. */
+/**
+ * The part of a client of `ioredis` that a subscription uses.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface IoredisSubscriber {
   readonly options: object;
   on(event: "message", listener: (channel: string, message: string) => void): unknown;
@@ -63,6 +77,7 @@ export interface IoredisSubscriber {
  * ```ts
  * const store = redisIdempotencyStore(fromIoredis(new Redis("redis://cache:6379")));
  * ```
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function fromIoredis(client: IoredisClient): RedisClient {
   return {
@@ -94,6 +109,8 @@ export function fromIoredis(client: IoredisClient): RedisClient {
 /**
  * The part of a client of `redis` (node-redis) that the toolkit uses: what `createClient`, `createClientPool`,
  * `createCluster` or `createSentinel` returns.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export interface NodeRedisClient {
   evalSha(sha1: string, options: NodeRedisScriptInput): Promise<unknown>;
@@ -102,13 +119,21 @@ export interface NodeRedisClient {
   duplicate?(): NodeRedisSubscriber;
 }
 
-/** Keys and arguments of a script. */
+/**
+ * Keys and arguments of a script.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface NodeRedisScriptInput {
   keys: string[];
   arguments: string[];
 }
 
-/** The part of a client of `redis` (node-redis) that a subscription uses. */
+/**
+ * The part of a client of `redis` (node-redis) that a subscription uses.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface NodeRedisSubscriber {
   on(event: string, listener: (...args: readonly unknown[]) => void): unknown;
   connect(): Promise<unknown>;
@@ -116,7 +141,11 @@ export interface NodeRedisSubscriber {
   destroy(): unknown;
 }
 
-/** Options of `fromNodeRedis`. */
+/**
+ * Options of `fromNodeRedis`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface FromNodeRedisOptions {
   /** Is duplicated for subscriptions. A pool needs one for them. @defaultValue the client itself */
   readonly subscriber?: { duplicate(): NodeRedisSubscriber };
@@ -131,6 +160,7 @@ export interface FromNodeRedisOptions {
  * const redis = await createClient({ url: "redis://cache:6379" }).on("error", log).connect();
  * const store = redisIdempotencyStore(fromNodeRedis(redis));
  * ```
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function fromNodeRedis(
   client: NodeRedisClient,

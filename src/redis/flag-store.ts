@@ -70,7 +70,11 @@ export interface StoredFlag {
   readonly leftMs: number | undefined;
 }
 
-/** How a flag is set. */
+/**
+ * How a flag is set.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface SetFlagOptions {
   /** Who sets it, for people. @defaultValue not told */
   readonly by?: string;

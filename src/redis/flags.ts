@@ -21,7 +21,11 @@ import { ending, type RedisClient } from "./client.js";
 import { RedisFlagStore, type SetFlagOptions, type StoredFlag } from "./flag-store.js";
 import { type RedisOptions, redisOptionNames } from "./script.js";
 
-/** Options of `redisFlags`. */
+/**
+ * Options of `redisFlags`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisFlagsOptions extends RedisOptions, PollingOptions {
   /** The source of chance, by which processes do not all read at once. @defaultValue the system's */
   readonly random?: Random;
@@ -29,7 +33,11 @@ export interface RedisFlagsOptions extends RedisOptions, PollingOptions {
   readonly onError?: ReportError;
 }
 
-/** Flags that all processes share, in Redis. */
+/**
+ * Flags that all processes share, in Redis.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisFlags extends FlagSource {
   readonly name: "redis";
   /**
@@ -59,6 +67,7 @@ export interface RedisFlags extends FlagSource {
  * what was switched off stays so.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisFlags(client: RedisClient, options: RedisFlagsOptions = {}): RedisFlags {
   return new WatchedFlags(client, options);

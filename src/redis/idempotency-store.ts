@@ -133,6 +133,7 @@ return {'yes'}
  * ```ts
  * const store = redisIdempotencyStore(fromIoredis(new Redis("redis://cache:6379")));
  * ```
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisIdempotencyStore(
   client: RedisClient,

@@ -16,7 +16,11 @@ return {}
 
 const subscription = "redisPolicies.subscribe";
 
-/** Options of `redisPolicies`. */
+/**
+ * Options of `redisPolicies`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisPoliciesOptions extends RedisOptions {
   /** Which document it is, where a service has several. @defaultValue `all` */
   readonly name?: string;
@@ -24,7 +28,11 @@ export interface RedisPoliciesOptions extends RedisOptions {
   readonly onError?: ReportError;
 }
 
-/** A document of policies that all processes share, in Redis. */
+/**
+ * A document of policies that all processes share, in Redis.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisPolicies {
   /**
    * The document; `undefined` while Redis has none.
@@ -48,6 +56,7 @@ export interface RedisPolicies {
  * when `functionSource` reads again. When Redis cannot be reached, or has lost the document, the last known policies hold.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisPolicies(
   client: RedisClient,

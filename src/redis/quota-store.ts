@@ -53,7 +53,11 @@ return {string.format('%.17g', taken), string.format('%.17g', burst - missing)}
 `,
 );
 
-/** A quota or rate that all processes of a fleet share. */
+/**
+ * A quota or rate that all processes of a fleet share.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisQuotaOptions extends RedisOptions {
   /**
    * The most tokens of a key that a process leases, as a share of the burst, 0 to 1. With 0, and where it comes to less than
@@ -98,7 +102,11 @@ const known = [
 /** While Redis does not answer, it is asked again after so many milliseconds. */
 const retryMs = 1_000;
 
-/** The tokens of quotas or rates, in Redis. */
+/**
+ * The tokens of quotas or rates, in Redis.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisQuotaStore extends QuotaStore {
   giveBack(...given: Parameters<NonNullable<QuotaStore["giveBack"]>>): void;
   /**
@@ -128,6 +136,7 @@ export interface RedisQuotaStore extends QuotaStore {
  * Quotas that share a store need different keys, or each a store with a `prefix` of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisQuotaStore(
   client: RedisClient,

@@ -96,7 +96,11 @@ return answer
 `,
 );
 
-/** Retry budgets that all processes of a fleet share. */
+/**
+ * Retry budgets that all processes of a fleet share.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisRetryBudgetsOptions extends RedisOptions {
   /**
    * How often a process reports what it has seen of a target, 20 ms to 24 days. It reports only what is new, and sooner when it
@@ -126,6 +130,7 @@ const known = [
  * while there are calls.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
  */
 export function redisRetryBudgets(
   client: RedisClient,

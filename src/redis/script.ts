@@ -4,7 +4,11 @@ import { durationMs, InvalidOptionError } from "../core/options.js";
 import { answerOf, userClock, warn } from "../core/user-code.js";
 import type { RedisClient } from "./client.js";
 
-/** Options of everything that keeps its state in Redis. */
+/**
+ * Options of everything that keeps its state in Redis.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export interface RedisOptions {
   /**
    * What the names of all its keys begin with, without `{` and `}`. Services that share a Redis and must not share state have
@@ -23,7 +27,11 @@ export interface RedisOptions {
 /** The names of the options that everything in Redis has. */
 export const redisOptionNames = ["prefix", "timeoutMs", "clock"] as const;
 
-/** Redis did not answer, or not as it should have. The message says what was asked, and holds no keys or values. */
+/**
+ * Redis did not answer, or not as it should have. The message says what was asked, and holds no keys or values.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/redis.md
+ */
 export class RedisError extends Error {
   override readonly name = "RedisError";
   /** What was asked. */

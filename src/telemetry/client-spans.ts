@@ -39,7 +39,11 @@ export function traceReader(
   };
 }
 
-/** The two interceptors that make the spans of a client. */
+/**
+ * The two interceptors that make the spans of a client.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/tracing.md
+ */
 export interface ClientSpans {
   /** Makes a span for each call. Put it outermost, directly below `context`. */
   readonly call: Interceptor;
@@ -53,6 +57,7 @@ export interface ClientSpans {
  * The interceptors for the spans of a client, if you order the interceptors without a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/tracing.md
  */
 export function clientSpans(options: TracingOptions & EnvironmentOptions = {}): ClientSpans {
   const { environment, telemetry } = splitTracingOptions(options, "clientSpans");

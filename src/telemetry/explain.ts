@@ -25,6 +25,7 @@ import { rpcMethod } from "./attributes.js";
  * @param subject A call that grpc-js gave you, on a client or in a handler; an error or status of a call that failed; an error
  *   of a guard; or a finished call from `weir.history()` or `onCall`.
  * @returns Lines of text. One line for what the toolkit knows nothing of.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
  */
 export function explain(subject: unknown): string {
   try {

@@ -7,7 +7,11 @@ import {
   takeEnvironment,
 } from "../grpc/environment.js";
 
-/** Whether the toolkit makes spans, and with which OpenTelemetry. Without an SDK nothing is recorded. */
+/**
+ * Whether the toolkit makes spans, and with which OpenTelemetry. Without an SDK nothing is recorded.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/tracing.md
+ */
 export interface TracingOptions {
   /** `false`: no spans, and no trace context in the metadata. @defaultValue true */
   readonly tracing?: boolean;
@@ -17,7 +21,11 @@ export interface TracingOptions {
   readonly propagator?: TextMapPropagator;
 }
 
-/** Whether the toolkit measures, and with which OpenTelemetry. Without an SDK nothing is measured. */
+/**
+ * Whether the toolkit measures, and with which OpenTelemetry. Without an SDK nothing is measured.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/metrics.md
+ */
 export interface MetricsOptions {
   /** `false`: nothing is measured. @defaultValue true */
   readonly metrics?: boolean;
@@ -35,7 +43,11 @@ export type MetricNames = (typeof metricNames)[number];
 
 const metricNames = ["otel", "grpc", "both"] as const;
 
-/** What goes to OpenTelemetry. Without an SDK nothing is recorded and nothing is measured. */
+/**
+ * What goes to OpenTelemetry. Without an SDK nothing is recorded and nothing is measured.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/tracing.md
+ */
 export interface TelemetryOptions extends TracingOptions, MetricsOptions {}
 
 /** The checked options for metrics. */

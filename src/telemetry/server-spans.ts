@@ -56,6 +56,7 @@ export function serverSpanPart(
  * `context`, before all policies.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/tracing.md
  */
 export function serverSpans(options: TracingOptions & EnvironmentOptions = {}): ServerInterceptor {
   const { environment, telemetry } = splitTracingOptions(options, "serverSpans");

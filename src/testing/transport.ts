@@ -11,6 +11,8 @@ import type { Clock, Random } from "../core/clock.js";
 /**
  * Connects clients to one server. A test that uses no more than this interface runs over real sockets and over the
  * in-memory network.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export interface Transport {
   /** For test names: `loopback`, `in-memory`. */
@@ -23,7 +25,11 @@ export interface Transport {
   open(setup: LinkSetup): Promise<Link>;
 }
 
-/** A server, and the options of its clients. */
+/**
+ * A server, and the options of its clients.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export interface LinkSetup {
   readonly service: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
@@ -35,14 +41,22 @@ export interface LinkSetup {
   readonly serverOptions?: Omit<ServerOptions, "interceptors">;
 }
 
-/** The constructor of a grpc-js client, generated or not. */
+/**
+ * The constructor of a grpc-js client, generated or not.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export type ClientConstructor<C extends Client> = new (
   address: string,
   credentials: import("@grpc/grpc-js").ChannelCredentials,
   options?: ClientOptions,
 ) => C;
 
-/** One server and its clients. */
+/**
+ * One server and its clients.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export interface Link {
   /** Makes a client of the server. */
   client<C extends Client>(make: ClientConstructor<C>): C;

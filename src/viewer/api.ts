@@ -1,5 +1,6 @@
 /** What the viewer's server and its page say to each other, as JSON. Times are milliseconds since the Unix epoch, with fractions. */
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export type AttributeValue =
   | string
   | number
@@ -8,7 +9,11 @@ export type AttributeValue =
 
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
-/** One call: a client's span of it, or the span of a server whose caller's span is not known here. */
+/**
+ * One call: a client's span of it, or the span of a server whose caller's span is not known here.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface CallRow {
   /** `${traceId}-${spanId}` */
   readonly id: string;
@@ -39,6 +44,7 @@ export interface SpanEvent {
   readonly attributes: Attributes;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface SpanView {
   readonly traceId: string;
   readonly spanId: string;
@@ -56,7 +62,11 @@ export interface SpanView {
   readonly events: readonly SpanEvent[];
 }
 
-/** `GET /api/traces/<traceId>` */
+/**
+ * `GET /api/traces/<traceId>`
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface TraceView {
   readonly traceId: string;
   readonly spans: readonly SpanView[];
@@ -64,7 +74,11 @@ export interface TraceView {
   readonly truncated: boolean;
 }
 
-/** `GET /api/calls?method=&status=&priority=&policy=&reason=&service=&minMs=&q=&before=<id>&limit=` */
+/**
+ * `GET /api/calls?method=&status=&priority=&policy=&reason=&service=&minMs=&q=&before=<id>&limit=`
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface CallsView {
   /** The newest first. */
   readonly calls: readonly CallRow[];
@@ -79,6 +93,8 @@ export interface CallsView {
 /**
  * One second of the board. Spans come in batches, some seconds after their calls: a point that has changed since is sent
  * again by `GET /api/live`, with the same `atMs`, and replaces the one before.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
  */
 export interface BoardPoint {
   /** The end of the second. */
@@ -100,14 +116,23 @@ export interface BoardPoint {
   readonly breakers: Readonly<Record<string, BreakerState>>;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export type BreakerState = "closed" | "half-open" | "open";
 
-/** `GET /api/board`: the last 10 minutes, the oldest first. */
+/**
+ * `GET /api/board`: the last 10 minutes, the oldest first.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface BoardView {
   readonly points: readonly BoardPoint[];
 }
 
-/** `event: calls` of `GET /api/live`; the other events are `board` with a {@link BoardPoint}, and `demo` with a {@link DemoState}. */
+/**
+ * `event: calls` of `GET /api/live`; the other events are `board` with a {@link BoardPoint}, and `demo` with a {@link DemoState}.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface LiveCalls {
   /** At most 200, the oldest first. */
   readonly calls: readonly CallRow[];
@@ -115,7 +140,11 @@ export interface LiveCalls {
   readonly skipped: number;
 }
 
-/** `GET /api/demo`, which is 204 without a body where no demo runs, and the answer to `POST /api/demo`. */
+/**
+ * `GET /api/demo`, which is 204 without a body where no demo runs, and the answer to `POST /api/demo`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface DemoState {
   readonly title: string;
   readonly running: boolean;
@@ -155,12 +184,20 @@ export interface DemoCounts {
   readonly sentCritical: number;
 }
 
-/** The body of `POST /api/demo`: new values of sliders by name, or a command. */
+/**
+ * The body of `POST /api/demo`: new values of sliders by name, or a command.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export type DemoChange =
   | Readonly<Record<string, number>>
   | { readonly command: "start" | "stop" | "reset" };
 
-/** The body of every answer that is an error. */
+/**
+ * The body of every answer that is an error.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface ApiError {
   readonly error: string;
 }

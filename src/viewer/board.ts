@@ -2,7 +2,11 @@ import type { Clock } from "../core/clock.js";
 import type { BoardPoint, BreakerState, CallRow } from "./api.js";
 import type { GaugeName, GaugeReading } from "./otlp/gauges.js";
 
-/** What a process says of itself, each second. */
+/**
+ * What a process says of itself, each second.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface BoardSample {
   /** Calls that wait in a queue. */
   readonly queue?: number;

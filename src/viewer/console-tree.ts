@@ -4,6 +4,7 @@ import type { AttributeValue, SpanEvent, SpanView, TraceView } from "./api.js";
 import { callOf, isAttempt, statusOf, textAt } from "./span.js";
 import { type FinishedSpan, spanViewOf } from "./span-processor.js";
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface ConsoleTreeOptions {
   /** Columns of the terminal, from 60. @defaultValue those of standard output, or 120 where it is no terminal */
   readonly width?: number;
@@ -16,6 +17,7 @@ export interface ConsoleTreeOptions {
  * and one for each decision that changed the course of a call. Spans of several traces are printed one trace after another.
  *
  * @param trace What the viewer has of a trace, or finished spans of the SDK, as from `InMemorySpanExporter`.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
  */
 export function consoleTree(
   trace: TraceView | readonly (SpanView | FinishedSpan)[],

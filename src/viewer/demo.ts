@@ -3,7 +3,11 @@ import { answerOf, ask, type ReportError } from "../core/user-code.js";
 import type { DemoChange, DemoState } from "./api.js";
 import { HttpError, textOf } from "./local-http.js";
 
-/** A demo that the page shows and controls. */
+/**
+ * A demo that the page shows and controls.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface Demo {
   /** How it is now. The viewer asks each second while a page is open, and after each change. */
   state(): DemoState;

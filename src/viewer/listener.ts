@@ -2,10 +2,18 @@ import { once } from "node:events";
 import type { Server, Socket } from "node:net";
 import { loopback } from "./local-http.js";
 
-/** What listens on a port. */
+/**
+ * What listens on a port.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export type PortUse = "the page" | "OTLP over gRPC" | "OTLP over HTTP";
 
-/** A port that could not be opened. */
+/**
+ * A port that could not be opened.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export class PortError extends Error {
   override readonly name = "PortError";
   readonly use: PortUse;

@@ -5,7 +5,11 @@ import { unknownService } from "./otlp/values.js";
 import type { Recorder } from "./recorder.js";
 import { keptTime, maxEvents } from "./span.js";
 
-/** A finished span of the SDK of OpenTelemetry; the `ReadableSpan` of its versions 2 and 3 is one. */
+/**
+ * A finished span of the SDK of OpenTelemetry; the `ReadableSpan` of its versions 2 and 3 is one.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface FinishedSpan {
   readonly name: string;
   readonly kind: number;
@@ -25,7 +29,11 @@ export interface FinishedSpan {
   readonly instrumentationScope: { readonly name: string };
 }
 
-/** Give it to the tracer provider. It fits the `SpanProcessor` of versions 2 and 3 of the SDK. */
+/**
+ * Give it to the tracer provider. It fits the `SpanProcessor` of versions 2 and 3 of the SDK.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
+ */
 export interface ViewerSpanProcessor {
   onStart(): void;
   onEnd(span: FinishedSpan): void;

@@ -4,6 +4,7 @@ import { readOptions, wholeNumber } from "../core/options.js";
 import { LatencyQuantile } from "../core/stats/latency-quantile.js";
 import type { CallRow, SpanView, TraceView } from "./api.js";
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface StoreLimits {
   /** How many traces are kept. A whole number of at least 1. @defaultValue 10_000 */
   readonly maxTraces?: number;

@@ -15,6 +15,7 @@ import { Recorder } from "./recorder.js";
 import { RecordingSpanProcessor, type ViewerSpanProcessor } from "./span-processor.js";
 import type { StoreLimits } from "./trace-store.js";
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface OtlpPorts {
   /** The port for OTLP over gRPC, from 0 to 65,535; 0 for any. @defaultValue 4317 */
   readonly grpcPort?: number;
@@ -22,6 +23,7 @@ export interface OtlpPorts {
   readonly httpPort?: number;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface TraceViewerOptions {
   /** The port of the page, from 0 to 65,535; 0 for any. @defaultValue 4319, or any if that one is in use */
   readonly port?: number;
@@ -47,6 +49,7 @@ export interface TraceViewerOptions {
   readonly onError?: ReportError;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md */
 export interface TraceViewer {
   /** Where the page is, such as `http://127.0.0.1:4319`. */
   readonly url: string;
@@ -67,6 +70,7 @@ export const usualPorts = { page: 4319, otlpGrpc: 4317, otlpHttp: 4318 } as cons
  *
  * @throws InvalidOptionError for an option out of its range.
  * @throws PortError when a port cannot be opened.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/viewer.md
  */
 export async function traceViewer(options: TraceViewerOptions = {}): Promise<TraceViewer> {
   const resolved = readViewerOptions(options);

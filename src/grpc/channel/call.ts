@@ -170,7 +170,11 @@ export class PartitionedCall implements ChannelCall, ClientListener {
   }
 }
 
-/** The numbers of one connection at one moment. */
+/**
+ * The numbers of one connection at one moment.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
+ */
 export interface ChannelConnectionSnapshot {
   readonly state: keyof typeof connectivityState;
   /** Calls that run. */
@@ -179,7 +183,11 @@ export interface ChannelConnectionSnapshot {
   readonly started: number;
 }
 
-/** The numbers of one partition at one moment: the sums, and those of its connections. */
+/**
+ * The numbers of one partition at one moment: the sums, and those of its connections.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
+ */
 export interface ChannelPartitionSnapshot {
   readonly inFlight: number;
   readonly started: number;

@@ -10,7 +10,11 @@ import { type Priority, priorities } from "../../core/priority.js";
 import type { ReportError } from "../../core/user-code.js";
 import { environmentOf } from "../environment.js";
 
-/** What `partitionOf` sees of a call. */
+/**
+ * What `partitionOf` sees of a call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
+ */
 export interface PlacedCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
@@ -20,7 +24,11 @@ export interface PlacedCall {
   readonly metadata: Metadata;
 }
 
-/** One partition of a channel: its size, and which calls use it. */
+/**
+ * One partition of a channel: its size, and which calls use it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
+ */
 export interface ChannelPartitionOptions {
   /**
    * HTTP/2 connections of this partition, a whole number from 1 to 100. Each is opened when it is first needed. With a
@@ -36,6 +44,7 @@ export interface ChannelPartitionOptions {
   readonly methods?: readonly string[];
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md */
 export interface PartitionedChannelOptions<Name extends string = string> {
   /**
    * The partitions by name, from 1 to 100. A call uses the first of them whose `priorities` and `methods` both fit. A

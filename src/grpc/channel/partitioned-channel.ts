@@ -24,7 +24,11 @@ import {
   resolvePartitionedChannelOptions,
 } from "./options.js";
 
-/** The numbers of a partitioned channel at one moment, by partition. */
+/**
+ * The numbers of a partitioned channel at one moment, by partition.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
+ */
 export interface PartitionedChannelSnapshot<Name extends string = string> {
   readonly partitions: Readonly<Record<Name, ChannelPartitionSnapshot>>;
 }
@@ -34,6 +38,8 @@ type CreateCallArgs = Parameters<Channel["createCall"]>;
 /**
  * A channel that uses different connections for different classes of calls. Give it to a client as `channelOverride`;
  * to the client it is one channel to one target.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
  */
 export class PartitionedChannel<Name extends string = string> implements Channel {
   readonly #partitions: ReadonlyMap<string, Partition>;
@@ -143,6 +149,7 @@ export class PartitionedChannel<Name extends string = string> implements Channel
  * It does not limit how many calls run at once; a bulkhead does.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/connection-bulkhead.md
  */
 export function partitionedChannel<Name extends string>(
   target: string,

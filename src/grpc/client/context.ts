@@ -63,6 +63,7 @@ function addContext(call: PipelineCall, waitForReady: boolean, usual: Priority |
  * The context part as an interceptor of its own, for pipelines that are put together without a weir. Put it first.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export function context(given: EnvironmentOptions = {}): Interceptor {
   const options = readOptions("context", given, environmentOptionNames);

@@ -19,7 +19,11 @@ import { interceptorOf } from "./parts.js";
 import type { CallPart } from "./pipeline-call.js";
 import { type KeyedCall, type StandaloneOptions, takeStandalone } from "./policy.js";
 
-/** A call that starts, for a policy of your own. */
+/**
+ * A call that starts, for a policy of your own.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface StartingCall extends KeyedCall {
   /** Milliseconds until the deadline of the call; `Infinity` without one. */
   readonly remainingMs: () => number;
@@ -36,13 +40,21 @@ export interface StartingCall extends KeyedCall {
   readonly end: (status: PartialStatus) => void;
 }
 
-/** An attempt that has passed all gates and is about to be sent, for a policy of your own. */
+/**
+ * An attempt that has passed all gates and is about to be sent, for a policy of your own.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface StartingAttempt extends Pick<AttemptRecord, "number" | "cause"> {
   /** Sets a value in the metadata of this attempt. Throws for a key or value that metadata cannot carry. */
   readonly setMetadata: (key: string, value: MetadataValue) => void;
 }
 
-/** How an attempt, or a call, has ended, for a policy of your own. */
+/**
+ * How an attempt, or a call, has ended, for a policy of your own.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface OwnPartEnd extends Pick<StatusObject, "code" | "details"> {
   /** The metadata of the status: the trailers, where the server sent it. Do not change them. */
   readonly metadata: Pick<Metadata, "get" | "getMap">;
@@ -52,19 +64,31 @@ export interface OwnPartEnd extends Pick<StatusObject, "code" | "details"> {
   readonly rejection: Rejection | undefined;
 }
 
-/** How an attempt has ended. */
+/**
+ * How an attempt has ended.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface AttemptEnd extends OwnPartEnd, Pick<AttemptRecord, "number" | "cause"> {
   /** Where the status came from. `remote` for OK. */
   readonly origin: StatusOrigin;
 }
 
-/** How a call has ended. */
+/**
+ * How a call has ended.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface CallEnd extends OwnPartEnd {
   /** How many attempts it had. 0 where it was not sent. */
   readonly attempts: number;
 }
 
-/** What a policy of your own is told of one call. All methods are optional; what they throw is reported. */
+/**
+ * What a policy of your own is told of one call. All methods are optional; what they throw is reported.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
+ */
 export interface OwnPartOfCall {
   /** An attempt has passed all gates, and is about to be sent. Not called for an attempt that a gate refuses. */
   beforeAttempt?(attempt: StartingAttempt): void;
@@ -77,6 +101,8 @@ export interface OwnPartOfCall {
 /**
  * A policy of your own: a part of the client pipeline, run by the call object that runs the toolkit's own parts. It
  * costs a call one function, and what it returns.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
  */
 export interface OwnPart {
   /** For reports of errors. */
@@ -288,6 +314,7 @@ function hooksOrNone(answer: unknown): OwnPartOfCall | undefined {
  * A policy of your own as an interceptor of its own. With a weir, give it to `weir.client({ parts: [...] })`.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/own-policy.md
  */
 export function part(policy: OwnPart, options: StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "part");

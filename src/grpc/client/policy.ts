@@ -18,12 +18,18 @@ export function gatesPart(row: readonly (Gate<ClientPassage> | undefined)[]): Ga
 /**
  * What a function of yours sees of a call: a `key` function, or another by which a policy tells calls apart. The
  * metadata are those that the attempt is sent with, from the caller and the interceptors above. Do not change them.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
  */
 export interface KeyedCall extends Pick<CallRecord, "method" | "kind" | "target" | "priority"> {
   readonly metadata: Pick<Metadata, "get" | "getMap">;
 }
 
-/** Options of all client policies that keep state by key. */
+/**
+ * Options of all client policies that keep state by key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface PolicyOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -37,7 +43,11 @@ export interface PolicyOptions {
 /** The names of the options in {@link PolicyOptions}. */
 export const policyOptionNames: readonly string[] = ["mode", "key"];
 
-/** Options of an interceptor that is used without a weir. */
+/**
+ * Options of an interceptor that is used without a weir.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface StandaloneOptions extends EnvironmentOptions {
   /**
    * The name of the target, for policies that keep state by target. Use it if the interceptor serves one client only.

@@ -19,6 +19,7 @@ export function ambientPriority(): Priority | undefined {
  *
  * @returns What `fn` returns.
  * @throws InvalidOptionError when it is no priority.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
  */
 export function withPriority<R>(priority: Priority, fn: () => R): R {
   return storage.run(oneOf("withPriority", priority, priorities), fn);
@@ -29,6 +30,7 @@ export function withPriority<R>(priority: Priority, fn: () => R): R {
  *
  * @param metadata Changed and returned. @defaultValue new metadata
  * @throws InvalidOptionError when it is no priority, or no metadata.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
  */
 export function prioritized(priority: Priority, metadata: Metadata = new Metadata()): Metadata {
   const checked = oneOf("prioritized.priority", priority, priorities);

@@ -374,7 +374,11 @@ export function attemptOf(
   return options[attemptKey] ?? record.firstAttempt(nowMs);
 }
 
-/** What `weir.with` can set for one call, beside the options that grpc-js knows. */
+/**
+ * What `weir.with` can set for one call, beside the options that grpc-js knows.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
+ */
 export interface CallOverrides {
   /** Sent with the call, unless its metadata have a priority. @defaultValue the priority of the inbound call */
   readonly priority?: Priority;

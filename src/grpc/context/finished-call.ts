@@ -7,13 +7,21 @@ import type { StatusOrigin } from "../../core/status.js";
 import type { Degradation } from "../status/degraded.js";
 import type { CallKind } from "../types.js";
 
-/** A trace, and a span in it, as OpenTelemetry writes them: 32 and 16 hexadecimal digits. */
+/**
+ * A trace, and a span in it, as OpenTelemetry writes them: 32 and 16 hexadecimal digits.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface TraceIds {
   readonly traceId: string;
   readonly spanId: string;
 }
 
-/** One attempt of a call, as plain data. */
+/**
+ * One attempt of a call, as plain data.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface FinishedAttempt {
   /** 1 for the first. */
   readonly number: number;
@@ -37,13 +45,21 @@ export interface FinishedAttempt {
   readonly faults?: readonly string[];
 }
 
-/** One decision about a call, as plain data. */
+/**
+ * One decision about a call, as plain data.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface FinishedDecision extends Omit<Decision, "atMs"> {
   /** Milliseconds from the start of the call. */
   readonly afterMs: number;
 }
 
-/** One wait of a call. */
+/**
+ * One wait of a call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface CallWait {
   /** In the queue of a policy, or between two attempts. */
   readonly kind: "queue" | "backoff";
@@ -54,6 +70,8 @@ export interface CallWait {
 /**
  * What the toolkit knows of one call: plain data, which can be logged and serialised. It has no request, no response, no
  * metadata and no span.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
  */
 export interface CallSummary extends Partial<TraceIds> {
   /** A call of a client, a call that a server received, or a run of a guard. */
@@ -98,7 +116,11 @@ export interface CallSummary extends Partial<TraceIds> {
   readonly degraded: readonly Degradation[];
 }
 
-/** A call that has ended. */
+/**
+ * A call that has ended.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface FinishedCall extends CallSummary {
   readonly status: string;
   readonly code: Status;

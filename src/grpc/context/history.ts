@@ -11,7 +11,11 @@ import {
   knownCall,
 } from "./finished-call.js";
 
-/** How many finished calls a weir keeps, and which it keeps longer. */
+/**
+ * How many finished calls a weir keeps, and which it keeps longer.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface HistoryOptions {
   /** How many of the latest calls are kept, 0 to 100,000. @defaultValue 100 */
   readonly last?: number;
@@ -28,7 +32,11 @@ export interface HistoryOptions {
   readonly slowMs?: number;
 }
 
-/** The finished calls that a weir has kept, the latest first. */
+/**
+ * The finished calls that a weir has kept, the latest first.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/explain.md
+ */
 export interface CallHistory {
   readonly last: readonly FinishedCall[];
   readonly failed: readonly FinishedCall[];

@@ -22,7 +22,11 @@ import {
   type TellsFacts,
 } from "./finished-call.js";
 
-/** The call that a handler serves. */
+/**
+ * The call that a handler serves.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/context.md
+ */
 export interface CurrentCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
@@ -67,7 +71,11 @@ export interface CurrentCall {
   shouldSkip(name: string): boolean;
 }
 
-/** The idempotency key that a call runs under. */
+/**
+ * The idempotency key that a call runs under.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/context.md
+ */
 export interface HeldKey {
   /** As the caller sent it, or as it was derived from the request. */
   readonly key: string;
@@ -424,6 +432,8 @@ export function currentInbound(): InboundCall | undefined {
 /**
  * The inbound call that the running code serves; `undefined` outside of a handler and inside `detached`. It needs the
  * interceptors of `weir.server`, or `context` from `grpc-weir/server`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/context.md
  */
 export function currentCall(): CurrentCall | undefined {
   return storage.getStore();
@@ -441,6 +451,8 @@ export function runInbound<A extends unknown[], R>(
 /**
  * Runs `fn` outside of the inbound call: calls made in it inherit no deadline, no cancellation and no priority. For
  * work that must outlive the answer, such as an audit record.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/context.md
  */
 export function detached<R>(fn: () => R): R {
   return storage.run(undefined, fn);

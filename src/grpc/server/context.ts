@@ -9,6 +9,7 @@ import { type PriorityOptions, priorityReader } from "./priority.js";
  * The context as an interceptor of its own, for servers without a weir. Put it first.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/context.md
  */
 export function context(
   given: EnvironmentOptions & {

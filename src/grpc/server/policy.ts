@@ -7,7 +7,11 @@ import { type Environment, type EnvironmentOptions, takeEnvironment } from "../e
 import { serviceOf } from "../types.js";
 import { type PriorityOptions, type PriorityReader, priorityReader } from "./priority.js";
 
-/** Options that every policy of a server has. */
+/**
+ * Options that every policy of a server has.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface ServerPolicyOptions<Service = unknown> {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -47,7 +51,11 @@ export function isExempt(method: string): boolean {
   return (method.startsWith("/g") || method.startsWith("/x")) && exempt.test(method);
 }
 
-/** What the functions of a quota and of a bulkhead see of a call. */
+/**
+ * What the functions of a quota and of a bulkhead see of a call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/policies.md
+ */
 export interface QuotaCall
   extends Pick<InboundCall, "method" | "kind" | "peer" | "priority" | "authContext"> {
   /** What the caller sent, for reading only. */

@@ -16,7 +16,11 @@ import type { Environment } from "../environment.js";
 import { priorityKey, readCohort } from "../metadata.js";
 import { type AuthContext, type ServerCall, serviceOf } from "../types.js";
 
-/** What the functions of `PriorityOptions` see of a call. The metadata is that of the call itself: read it only. */
+/**
+ * What the functions of `PriorityOptions` see of a call. The metadata is that of the call itself: read it only.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
+ */
 export interface PrioritizedCall {
   /** `/pkg.Service/Method`. */
   readonly method: string;
@@ -26,7 +30,11 @@ export interface PrioritizedCall {
   readonly authContext: AuthContext | null;
 }
 
-/** How priorities and cohorts are read from the metadata of a request. */
+/**
+ * How priorities and cohorts are read from the metadata of a request.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
+ */
 export interface PriorityOptions<Service = unknown> {
   /** The priority of calls that name none, or an unknown one. @defaultValue `normal` */
   readonly default?: Priority;
@@ -56,6 +64,8 @@ export interface PriorityOptions<Service = unknown> {
 /**
  * Google's criticality values, for `priority.map`. Their CRITICAL is the default of interactive calls, one below
  * CRITICAL_PLUS ("Handling Overload", Site Reliability Engineering, ch. 21: https://sre.google/sre-book/handling-overload/).
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
  */
 export const googleCriticality = Object.freeze({
   CRITICAL_PLUS: "critical",
@@ -137,7 +147,11 @@ function keyName(path: string, key: unknown): string {
   return key;
 }
 
-/** Calls whose priority did not count. Both numbers only grow. */
+/**
+ * Calls whose priority did not count. Both numbers only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/priorities.md
+ */
 export interface PriorityCounts {
   /** The value was no priority. */
   readonly invalid: number;

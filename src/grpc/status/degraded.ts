@@ -7,7 +7,11 @@ import type { PartialStatus } from "../types.js";
 /** Trailer, and header of an answer by a fallback: in which parts the answer is degraded. */
 const degradedKey = "x-weir-degraded";
 
-/** One cause of a degraded answer. */
+/**
+ * One cause of a degraded answer.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface Degradation {
   /** A `fallback` answered for a service, or a `handler` left something out. */
   readonly source: "fallback" | "handler";
@@ -183,6 +187,7 @@ export function noteResponse(response: unknown, degradations: readonly Degradati
  *
  * @param answered A status (`call.on("status", …)`), metadata (`call.on("metadata", …)`, which have the fallbacks of
  *   this process only), or a response message of a fallback of this process.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function degradationOf(answered: unknown): readonly Degradation[] {
   if (typeof answered !== "object" || answered === null) return [];

@@ -9,6 +9,8 @@ import { localRejection, refusalText, statusOf } from "./rejection.js";
  *
  * It has no stack: while a dependency is down there are thousands of these errors, and the stack costs more than the
  * rest.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/guard.md
  */
 export class GuardRejectedError extends Error {
   /** The name of the guard. */

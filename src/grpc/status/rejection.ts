@@ -97,7 +97,11 @@ function withCode(text: string, reason: RefusalReason): string {
   return `${text} [${reason}]`;
 }
 
-/** Why the toolkit refused a call, in this process or in the server that answered. */
+/**
+ * Why the toolkit refused a call, in this process or in the server that answered.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
+ */
 export interface Rejection {
   readonly reason: Reason;
   /** True when this process refused the call; false when the status came from a server. */
@@ -143,6 +147,7 @@ export function localRejection(
  *
  * @param failed A status, or an error that a client method gave to its callback, emitted or threw.
  * @returns `undefined` for every other failure.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
  */
 export function rejectionOf(failed: unknown): Rejection | undefined {
   const metadata = metadataOf(failed);

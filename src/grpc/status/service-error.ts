@@ -10,6 +10,7 @@ import { Metadata, type ServiceError, status as Status } from "@grpc/grpc-js";
  * ```
  *
  * @param error Whatever was thrown or handed to a callback. Nothing of it is changed.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/clients-and-servers.md
  */
 export function isServiceError(error: unknown): error is ServiceError {
   if (!(error instanceof Error)) return false;

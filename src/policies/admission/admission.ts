@@ -489,7 +489,11 @@ export interface AdmissionCall extends ShedCall {
   readonly neededMs: number;
 }
 
-/** Numbers of one pool of slots. `admitted`, `refused` and `left` (calls that left the queue) only grow. */
+/**
+ * Numbers of one pool of slots. `admitted`, `refused` and `left` (calls that left the queue) only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface AdmissionSnapshot {
   readonly limit: number;
   readonly maxQueued: number;

@@ -24,7 +24,11 @@ import {
   resolveThresholds,
 } from "./shedders.js";
 
-/** A pool of slots for calls, and the queue in front of it. */
+/**
+ * A pool of slots for calls, and the queue in front of it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface PoolOptions {
   /**
    * Calls that may run at once: a whole number of at least 1, `adaptive`, an algorithm with its options, or a limit of your
@@ -53,6 +57,7 @@ export interface PoolOptions {
   readonly queue?: QueueOptions;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md */
 export interface AdmissionOptions extends PoolOptions {
   /**
    * Loads from which priorities are refused; `false` for none.
@@ -85,6 +90,7 @@ export interface AdmissionOptions extends PoolOptions {
   readonly publish?: boolean;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md */
 export interface StreamPoolOptions extends PoolOptions {
   /**
    * Age in milliseconds at which a stream ends with UNAVAILABLE (reason `STREAM_AGED`), so that its caller opens it anew and
@@ -239,7 +245,11 @@ function resolveStreams(
   });
 }
 
-/** In which order calls wait for a slot, and which call is refused when too many wait. */
+/**
+ * In which order calls wait for a slot, and which call is refused when too many wait.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface QueueOptions {
   /**
    * Calls that wait for the event loop alone are served by arrival in any order until the queue is a standing one: they all

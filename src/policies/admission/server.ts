@@ -47,7 +47,11 @@ const busyLoad = 0.7;
 /** How long a published level holds, in milliseconds. */
 const levelTtlMs = 1_000;
 
-/** Who a caller is, and how long it is remembered what it has used. */
+/**
+ * Who a caller is, and how long it is remembered what it has used.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface FairnessOptions {
   /**
    * Who a call counts for: one client address without its port (`peer`), a `service` or a `method`, or what a function
@@ -67,7 +71,11 @@ export interface FairnessOptions {
   readonly maxKeys?: number;
 }
 
-/** The options of a server's admission. */
+/**
+ * The options of a server's admission.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface ServerAdmissionOptions extends AdmissionOptions {
   /**
    * Inside a priority, callers that have used most slots of late wait longest and are refused first. It acts only while calls
@@ -76,7 +84,11 @@ export interface ServerAdmissionOptions extends AdmissionOptions {
   readonly fairness?: FairnessOptions | false;
 }
 
-/** The numbers of a server's admission: those of the pool of calls, and beside them the others. */
+/**
+ * The numbers of a server's admission: those of the pool of calls, and beside them the others.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface AdmissionPolicySnapshot extends AdmissionSnapshot {
   /** The pool of streams; absent where they share that of all calls. */
   readonly streams?: AdmissionSnapshot;
@@ -385,6 +397,7 @@ function resolveFairness(
  * Admission control as an interceptor of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
  */
 export function admission(
   options: ServerAdmissionOptions & ServerPolicyOptions & EnvironmentOptions = {},

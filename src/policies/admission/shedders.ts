@@ -39,6 +39,8 @@ export interface Shedder {
  * Loads, above 0 and up to 1, from which a priority is refused. Load is (running + queued) / (limit + maxQueued). They rise
  * with the priority: low ≤ normal ≤ high. At 1 there is no threshold: calls are refused only when no slot is free, the queue
  * is full, and no worse call can be evicted.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
  */
 export interface AdmissionThresholds {
   /** @defaultValue 0.70 */

@@ -18,12 +18,18 @@ import type { BreakerStateName } from "./states.js";
  * - `closed`: it admits all calls, and counts them;
  * - `disabled`: it admits all calls, and counts nothing;
  * - `observed`: it decides, and refuses no call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
  */
 export type BreakerOverride = "none" | "open" | "closed" | "disabled" | "observed";
 
 const overrides = ["none", "open", "closed", "disabled", "observed"] as const;
 
-/** A change of state of the breaker for a key. Observers get it after the change. */
+/**
+ * A change of state of the breaker for a key. Observers get it after the change.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
+ */
 export interface BreakerStateChange extends BreakerEvent {
   readonly key: string;
 }
@@ -37,7 +43,11 @@ const levels: Readonly<Record<BreakerStateName, number>> = {
   "forced-open": 2,
 };
 
-/** The breakers of one policy at one moment, as plain data. */
+/**
+ * The breakers of one policy at one moment, as plain data.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
+ */
 export interface BreakersSnapshot {
   /** What was set by hand for all keys, `none` as a rule. */
   readonly override: BreakerOverride;
@@ -214,6 +224,8 @@ function entriesOf(fields: JsonFields, name: string): readonly [string, unknown,
  * the settings of single keys.
  *
  * The mode goes before these settings: a breaker that is `off` or observes refuses no call, forced open or not.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
  */
 export class BreakerControl extends PolicyControl<BreakersSnapshot, BreakerOptions> {
   readonly #sets = new WeakList<BreakerSet>();

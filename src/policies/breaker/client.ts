@@ -39,10 +39,16 @@ import { type BreakerOptions, resolveBreakerOptions } from "./options.js";
 /**
  * Which calls share a breaker: all calls to a target, to one service of a target, or to one method of a target. Or a
  * function that returns the key of a call's breaker. It runs for each attempt, so it should be cheap.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
  */
 export type BreakerKey = CallKey | ((call: KeyedCall) => string);
 
-/** Breakers in front of the attempts of a client. */
+/**
+ * Breakers in front of the attempts of a client.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
+ */
 export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions, "mode"> {
   /** Which calls share a breaker. @defaultValue `service` */
   readonly key?: BreakerKey;
@@ -57,7 +63,11 @@ export interface BreakerPolicyOptions extends BreakerOptions, Pick<PolicyOptions
   readonly onStateChange?: Observer<BreakerStateChange>;
 }
 
-/** An ended attempt, for an `outcome` function. */
+/**
+ * An ended attempt, for an `outcome` function.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
+ */
 export interface EndedAttempt {
   readonly call: KeyedCall;
   readonly code: Status;
@@ -196,6 +206,7 @@ export function breakerPolicy(
  * below `retry`, so that it sees attempts.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
  */
 export function breaker(options: BreakerPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "breaker");

@@ -9,7 +9,11 @@ import {
   wholeNumber,
 } from "../../core/options.js";
 
-/** When a breaker opens, how long it stays open, and how it closes again. */
+/**
+ * When a breaker opens, how long it stays open, and how it closes again.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
+ */
 export interface BreakerOptions {
   /**
    * After this many consecutive failures the breaker opens, however far apart in time they are: a rare call that always

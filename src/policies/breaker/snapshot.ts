@@ -17,6 +17,8 @@ import {
 /**
  * The state of a breaker at one moment, for people, reports and other processes. It is plain data, and its times are
  * durations instead of readings of a clock.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/breaker.md
  */
 export type BreakerSnapshot = {
   /** How long the present state has lasted, in milliseconds. */

@@ -4,7 +4,11 @@ import { ask, type ReportError, share } from "../../core/user-code.js";
 import { degradationName } from "../fallback/chain.js";
 import type { Pressure } from "../pressure/options.js";
 
-/** When a piece of optional work is skipped. */
+/**
+ * When a piece of optional work is skipped.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md
+ */
 export interface OptionalWork {
   /** Up to this pressure no call skips it. From 0 to 1. @defaultValue 0.5 */
   readonly skipAbovePressure?: number;
@@ -17,6 +21,7 @@ export interface OptionalWork {
   readonly mark?: boolean;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md */
 export interface BrownoutOptions {
   /** Optional work by the name that handlers ask for: up to 64 letters, digits, `.`, `_` and `-`. */
   readonly optional: Readonly<Record<string, OptionalWork>>;
@@ -83,13 +88,18 @@ export interface SkipVerdict {
   readonly detail: string;
 }
 
-/** Numbers of one piece of work: calls that asked for it, and those that were to skip it. All only grow. */
+/**
+ * Numbers of one piece of work: calls that asked for it, and those that were to skip it. All only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md
+ */
 export interface OptionalWorkSnapshot {
   readonly asked: number;
   readonly skippedByFlag: number;
   readonly skippedByPressure: number;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md */
 export interface BrownoutSnapshot {
   /** The pressure now, from 0 to 1. */
   readonly pressure: number;

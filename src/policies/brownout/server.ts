@@ -21,13 +21,21 @@ import {
   resolveBrownoutOptions,
 } from "./brownout.js";
 
-/** What a brownout flag sees of a call. */
+/**
+ * What a brownout flag sees of a call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md
+ */
 export type BrownoutCall = Pick<
   CurrentCall,
   "method" | "kind" | "peer" | "priority" | "previousAttempts"
 >;
 
-/** The optional work of a server, and what decides when it is skipped. */
+/**
+ * The optional work of a server, and what decides when it is skipped.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md
+ */
 export interface BrownoutPolicyOptions extends BrownoutOptions {
   /**
    * The pressure on the server, from 0 to 1. Called once for each call and name of work.
@@ -193,6 +201,7 @@ class CallJudge implements OptionalWorkJudge {
  * `pressure` or a `flag`.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/brownout.md
  */
 export function brownout(
   options: BrownoutPolicyOptions & ServerPolicyOptions & EnvironmentOptions,

@@ -26,6 +26,7 @@ import {
 } from "./partition-options.js";
 import { type Partition, Partitions } from "./partitions.js";
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md */
 export interface BulkheadOptions {
   /**
    * Calls that may run at once, a whole number of at least 1; a call counts with its weight. Many servers and proxies
@@ -129,7 +130,11 @@ export function resolveSharing<C>(
   };
 }
 
-/** Numbers of one partition. `admitted`, `refused` and `left` (the queue, without being served) only grow. */
+/**
+ * Numbers of one partition. `admitted`, `refused` and `left` (the queue, without being served) only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export interface BulkheadPartitionSnapshot {
   /** Permits that no other partition can keep from it. */
   readonly guaranteed: number;
@@ -142,7 +147,11 @@ export interface BulkheadPartitionSnapshot {
   readonly left: number;
 }
 
-/** Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, without being served) only grow. */
+/**
+ * Numbers of one bulkhead. `admitted`, `refused` and `left` (the queue, without being served) only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export interface BulkheadSnapshot {
   readonly maxConcurrent: number;
   /** Permits that are out: the sum of the weights of the running calls. */
@@ -155,13 +164,21 @@ export interface BulkheadSnapshot {
   readonly partitions?: Readonly<Record<string, BulkheadPartitionSnapshot>>;
 }
 
-/** Numbers of the bulkhead of one key. */
+/**
+ * Numbers of the bulkhead of one key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export interface BulkheadPolicySnapshot extends BulkheadSnapshot {
   /** Numbers of the bulkhead for streams, where they have their own. */
   readonly streams?: BulkheadSnapshot;
 }
 
-/** Numbers of the bulkheads of one policy. */
+/**
+ * Numbers of the bulkheads of one policy.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export interface BulkheadsSnapshot {
   /** By key, which is the target of a call unless `by` or `key` says otherwise. */
   readonly bulkheads: Readonly<Record<string, BulkheadPolicySnapshot>>;

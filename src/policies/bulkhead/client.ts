@@ -40,9 +40,14 @@ import {
 } from "./bulkhead.js";
 import { requirePermits } from "./partition-options.js";
 
-/** What one bulkhead is for. It never spans two targets. */
+/**
+ * What one bulkhead is for. It never spans two targets.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export type BulkheadKey = CallKey;
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md */
 export interface BulkheadPolicyOptions
   extends BulkheadOptions,
     SharingOptions<KeyedCall>,
@@ -172,6 +177,7 @@ export function bulkheadPolicy(
  * With `partitions`, each kind of call has a guaranteed share, and may borrow what the others do not use.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
  */
 export function bulkhead(options: BulkheadPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment } = takeStandalone(options, "bulkhead");

@@ -1,6 +1,10 @@
 import { finiteNumber, InvalidOptionError, ratio, readOptions } from "../../core/options.js";
 
-/** The share of one partition. */
+/**
+ * The share of one partition.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md
+ */
 export interface PartitionOptions {
   /**
    * Share of all permits that no other partition can keep from it, from 0 to 1. Rounded down to whole permits; a share above

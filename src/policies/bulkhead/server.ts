@@ -42,7 +42,11 @@ import {
   weightOf,
 } from "./bulkhead.js";
 
-/** Bounds how many calls of one kind, or of one tenant, a server runs at once, so that none takes all of it. */
+/**
+ * Bounds how many calls of one kind, or of one tenant, a server runs at once, so that none takes all of it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md#on-a-server
+ */
 export interface ServerBulkheadOptions extends BulkheadOptions, SharingOptions<QuotaCall> {
   /**
    * Which calls share a bulkhead: all of the server, those of one service, of one method, of one client address (`peer`), or
@@ -200,6 +204,7 @@ function resolve(given: ServerBulkheadOptions, prefix: string, report: ReportErr
  * Bulkheads of a server, as an interceptor of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/bulkhead.md#on-a-server
  */
 export function bulkhead(
   options: ServerBulkheadOptions & ServerPolicyOptions & EnvironmentOptions = {},

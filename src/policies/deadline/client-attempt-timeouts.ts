@@ -241,6 +241,7 @@ const texts: Readonly<Partial<Record<RefusalReason, string>>> = {
  * refused here: it is about the whole call, and `weir.client` has it.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadlines.md#timeouts
  */
 export function timeouts(
   options: Omit<TimeoutOptions, "totalMs"> & StandaloneOptions,

@@ -19,7 +19,11 @@ import { CallDeadline, follows, toMonotonic } from "../../grpc/deadline.js";
 import { isLocal, localRejection } from "../../grpc/status/rejection.js";
 import { defaultMarginMs } from "./options.js";
 
-/** The deadline of calls, and how they follow the inbound call that they are made for. */
+/**
+ * The deadline of calls, and how they follow the inbound call that they are made for.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadlines.md
+ */
 export interface DeadlineOptions {
   /**
    * Deadline of calls that set none, in milliseconds from their start. 1 ms to 24 days; `false` for none, where a service or
@@ -239,6 +243,7 @@ class DeadlineWatch implements CallWatch {
  * The deadline policy as an interceptor of its own: {@link deadlinePart} with the same options for all methods.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadlines.md
  */
 export function deadline(options: DeadlineOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = splitOptions(options, "deadline");

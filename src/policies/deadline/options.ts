@@ -9,6 +9,8 @@ export const defaultMarginMs = 5;
 /**
  * Timeouts for the parts of a call, in milliseconds, each from 1 ms to 24 days. A timeout that is left out is off. They hold
  * beside the deadline of the call: whichever comes first ends it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadlines.md#timeouts
  */
 export interface TimeoutOptions {
   /**

@@ -29,7 +29,11 @@ import {
   resolveFeasibilityOptions,
 } from "./feasibility.js";
 
-/** How much time a call must have left for its handler to be started. */
+/**
+ * How much time a call must have left for its handler to be started.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadline-guard.md
+ */
 export interface DeadlineGuardOptions {
   /** The time that must be left until the deadline of the caller, in milliseconds. 0 to 24 days. @defaultValue 0 */
   readonly minRemainingMs?: number;
@@ -45,7 +49,11 @@ function resolveMinRemainingMs(
   return durationMs(`${prefix}.minRemainingMs`, minRemainingMs);
 }
 
-/** Calls that were refused, or would have been. Both numbers only grow. */
+/**
+ * Calls that were refused, or would have been. Both numbers only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadline-guard.md
+ */
 export interface DeadlineGuardSnapshot {
   /** Their deadline had passed. */
   readonly expired: number;
@@ -107,6 +115,7 @@ export interface GuardedServer {
   readonly lostMs: number;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadline-guard.md */
 export interface FeasibilitySnapshot {
   /** Calls that were refused, or would have been. Only grows. */
   readonly infeasible: number;
@@ -255,6 +264,7 @@ export function deadlineGuards(
  * The deadline guard as an interceptor of its own. It learns nothing of handlers: `learned` needs a weir.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/deadline-guard.md
  */
 export function deadlineGuard(
   options: DeadlineGuardOptions & ServerPolicyOptions & EnvironmentOptions = {},

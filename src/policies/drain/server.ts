@@ -9,17 +9,26 @@ import type { InboundCall } from "../../grpc/context/inbound-call.js";
 import type { Environment } from "../../grpc/environment.js";
 import { isExempt } from "../../grpc/server/policy.js";
 
-/** What a drain needs of a health service: a part of `HealthImplementation` of `grpc-health-check`. */
+/**
+ * What a drain needs of a health service: a part of `HealthImplementation` of `grpc-health-check`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md
+ */
 export interface HealthStatus {
   setStatus(service: string, status: "NOT_SERVING"): unknown;
 }
 
-/** What a drain needs of a grpc-js server. */
+/**
+ * What a drain needs of a grpc-js server.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md
+ */
 export interface DrainableServer {
   tryShutdown(callback: (error?: Error) => void): void;
   forceShutdown(): void;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md */
 export interface DrainOptions {
   /**
    * How long calls in flight may take to end, in milliseconds. Calls that still run then are cut off. 0 to 24 days.
@@ -37,7 +46,11 @@ export interface DrainOptions {
   readonly services?: readonly string[];
 }
 
-/** How a drain went. */
+/**
+ * How a drain went.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/drain.md
+ */
 export interface DrainReport {
   /** Calls that ran when admission stopped. */
   readonly inFlight: number;

@@ -10,7 +10,11 @@ export type FallbackReply<A> =
   | { readonly kind: "none" }
   | { readonly kind: "error"; readonly error: unknown };
 
-/** Numbers of one provider. All but `running` only grow. */
+/**
+ * Numbers of one provider. All but `running` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackProviderSnapshot {
   /** Calls that it works for, streamed answers that have not ended included. */
   readonly running: number;
@@ -219,7 +223,11 @@ export class FallbackRun<P extends FallbackCandidate, A> {
   }
 }
 
-/** Options of every provider. */
+/**
+ * Options of every provider.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackLimits {
   /**
    * The name in marks, decisions and numbers: letters, digits, `.`, `_` and `-`, at most 64. It must be unique in the

@@ -25,7 +25,11 @@ import {
   staleCacheProvider,
 } from "./stale-cache/client-cache.js";
 
-/** Where the answer to a failed call comes from. */
+/**
+ * Where the answer to a failed call comes from.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackOptions {
   /** They are asked in this order until one has an answer. At least one, unless there is a `staleCache`. */
   readonly providers?: readonly FallbackProvider[];
@@ -42,9 +46,14 @@ export interface FallbackOptions {
   readonly reserveMs?: number;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md */
 export type FallbackPolicyOptions = FallbackOptions & Pick<PolicyOptions, "mode">;
 
-/** Numbers of one fallback policy. */
+/**
+ * Numbers of one fallback policy.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackSnapshot {
   /** By provider. */
   readonly providers: Readonly<Record<string, FallbackProviderSnapshot>>;

@@ -33,14 +33,22 @@ import {
 } from "./chain.js";
 import type { Known } from "./stale-cache/answer-cache.js";
 
-/** The failure of a call, for which a fallback looks for another answer. */
+/**
+ * The failure of a call, for which a fallback looks for another answer.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackFailure extends StatusObject {
   readonly origin: StatusOrigin;
   /** Set when a policy refused the call, in this process or in a server. */
   readonly rejection: Rejection | undefined;
 }
 
-/** The failed call, for a function that answers it. */
+/**
+ * The failed call, for a function that answers it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackContext {
   /** `/pkg.Service/Method`. */
   readonly method: string;
@@ -57,7 +65,11 @@ export interface FallbackContext {
   readonly deadline: number;
 }
 
-/** Options of every provider. */
+/**
+ * Options of every provider.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface FallbackProviderOptions extends FallbackLimits {
   /**
    * Whether the provider answers this failure. It is not asked about calls that their caller cancelled. If it throws,
@@ -69,7 +81,11 @@ export interface FallbackProviderOptions extends FallbackLimits {
   readonly when?: (failure: FallbackFailure) => boolean;
 }
 
-/** Options of providers that take time. */
+/**
+ * Options of providers that take time.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface TimedProviderOptions extends FallbackProviderOptions {
   /** How long it may take, 1 ms to 24 days; never longer than the call has left. @defaultValue see each provider */
   readonly timeoutMs?: number;
@@ -108,7 +124,11 @@ export interface FallbackSource {
   ask(call: AskedCall): Known<ProvidedAnswer | undefined>;
 }
 
-/** One link of a fallback chain, made by `staleCache`, `alternative`, `value`, `staticValue` or `empty`. */
+/**
+ * One link of a fallback chain, made by `staleCache`, `alternative`, `value`, `staticValue` or `empty`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export abstract class FallbackProvider {
   readonly limits: ResolvedFallbackLimits;
   readonly when: FallbackProviderOptions["when"];
@@ -144,10 +164,18 @@ export function accepts(
   return ask(() => when(failure), yesOrNo, undefined, report, where) ?? helps();
 }
 
-/** The result of a function: the message of a single response, or the messages of a streamed one. */
+/**
+ * The result of a function: the message of a single response, or the messages of a streamed one.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export type FallbackResponse<Response> = Response | AsyncIterable<Response> | Iterable<Response>;
 
-/** A function that answers in place of a service. With `undefined`, the next provider is asked. */
+/**
+ * A function that answers in place of a service. With `undefined`, the next provider is asked.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export type FallbackFunction<Request, Response> = (
   request: Request,
   context: FallbackContext,
@@ -192,6 +220,7 @@ function provided(response: unknown): ProvidedAnswer | undefined {
  * A streamed response may be any iterable of messages. It is read as fast as the caller reads.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function alternative<Request, Response>(
   ask: FallbackFunction<Request, Response>,
@@ -223,6 +252,7 @@ export function alternative(
  * Answers with the result of a function that needs no other service. It may take `timeoutMs` (default 100).
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function value<Request, Response>(
   make: FallbackFunction<Request, Response>,
@@ -243,6 +273,7 @@ export function value<Request, Response>(
  * `value` to make one for each call.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function staticValue(
   response: unknown,
@@ -265,6 +296,7 @@ export function staticValue(
  * Answers with the message in which every field has its default, or with a stream without messages.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function empty(given: FallbackProviderOptions = {}): FallbackProvider {
   const options = readOptions("empty", given, providerKeys);

@@ -46,6 +46,7 @@ export function fallbackPart(
  * with its own failure. Methods that stream their request have no fallback, which is reported once for each.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function fallback(options: FallbackPolicyOptions & StandaloneOptions): Interceptor {
   const { environment } = splitOptions(options, "fallback");

@@ -28,13 +28,21 @@ import { Failure } from "../../grpc/status/outcome.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
 
-/** An attempt, for the predicate `when` of a client's faults. */
+/**
+ * An attempt, for the predicate `when` of a client's faults.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface FaultCall extends KeyedCall {
   /** 1 for the first attempt of its call. */
   readonly attempt: number;
 }
 
-/** Which faults are injected into the attempts of a client. */
+/**
+ * Which faults are injected into the attempts of a client.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface FaultsPolicyOptions extends FaultOptions, Pick<PolicyOptions, "mode"> {
   /** Which attempts may get a fault. If it throws, that is reported, and the attempt gets none. @defaultValue all */
   readonly when?: (call: FaultCall) => boolean;
@@ -252,6 +260,7 @@ function resetStatus(): StatusObject {
  * nothing unless the environment variable `GRPC_WEIR_FAULTS` is `1` when it is built.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
  */
 export function faults(options: FaultsPolicyOptions & StandaloneOptions): Interceptor {
   const { environment } = splitOptions(options, "faults");

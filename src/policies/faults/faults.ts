@@ -13,7 +13,11 @@ export interface Fault {
 
 export type FaultKind = "latency" | FaultEnd["kind"];
 
-/** Numbers of one set of faults. `injected` and `spared` only grow. */
+/**
+ * Numbers of one set of faults. `injected` and `spared` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface FaultsSnapshot {
   /** The environment of the process allows faults. Without that nothing is injected, whatever the mode. */
   readonly enabled: boolean;
@@ -152,7 +156,11 @@ function delay(answer: unknown): number {
   return durationMs("faults.latency.ms()", answer);
 }
 
-/** Controls all faults of a weir at run time: their mode, and a factor of their rates. */
+/**
+ * Controls all faults of a weir at run time: their mode, and a factor of their rates.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export class FaultsControl extends PolicyControl<FaultsSnapshot, FaultOptions> {
   readonly #faults = new WeakList<Faults>();
   #scale = 1;

@@ -10,13 +10,21 @@ import {
 } from "../../core/options.js";
 import { codeNumber, type StatusCodeOption, statusCode } from "../../core/status.js";
 
-/** How often a fault is injected. */
+/**
+ * How often a fault is injected.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface FaultRate {
   /** The share of the calls that get it, 0 to 1. @defaultValue 0.001 */
   readonly rate?: number;
 }
 
-/** The call is delayed before it goes on. */
+/**
+ * The call is delayed before it goes on.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface LatencyFault extends FaultRate {
   /**
    * How long, in milliseconds, up to 24 days: a number, a range with a uniform distribution, or a function that returns a
@@ -25,7 +33,11 @@ export interface LatencyFault extends FaultRate {
   readonly ms: number | readonly [minMs: number, maxMs: number] | ((random: Random) => number);
 }
 
-/** The call is not sent on, and ends with a status. */
+/**
+ * The call is not sent on, and ends with a status.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface StatusFault extends FaultRate {
   /** The name of a status code other than OK, or its number in `grpc.status`, 1 to 16. @defaultValue UNAVAILABLE */
   readonly code?: StatusCodeOption;
@@ -35,10 +47,18 @@ export interface StatusFault extends FaultRate {
   readonly pushbackMs?: number | "stop";
 }
 
-/** The call gets no answer: it lasts until its deadline, or until the caller cancels it. */
+/**
+ * The call gets no answer: it lasts until its deadline, or until the caller cancels it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface DropFault extends FaultRate {}
 
-/** The call ends as if its connection had broken. */
+/**
+ * The call ends as if its connection had broken.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface ResetFault extends FaultRate {
   /**
    * `request`: before the request is sent. `response`: when the response begins, so that the server has done the work and
@@ -47,7 +67,11 @@ export interface ResetFault extends FaultRate {
   readonly at?: "request" | "response";
 }
 
-/** The response begins, and then ends early with a status. A single response ends before its message. */
+/**
+ * The response begins, and then ends early with a status. A single response ends before its message.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface MidStreamFault extends FaultRate {
   /** How many messages get through, a whole number of at least 0. @defaultValue 1 */
   readonly afterMessages?: number;
@@ -65,6 +89,8 @@ export interface MidStreamFault extends FaultRate {
 /**
  * Which faults are injected, and how often. Latency is drawn by itself. The others share one draw, because a call ends in
  * one way: their rates add up to 1 at most.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
  */
 export interface FaultOptions {
   /** @defaultValue none */

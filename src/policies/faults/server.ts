@@ -25,13 +25,21 @@ import type { PartialStatus, ServerCall } from "../../grpc/types.js";
 import type { Fault, FaultKind } from "./faults.js";
 import { type FaultEnd, type FaultOptions, resolveFaultOptions } from "./options.js";
 
-/** A call, for the predicate `when` of a server's faults. */
+/**
+ * A call, for the predicate `when` of a server's faults.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export type FaultInbound = Pick<
   CurrentCall,
   "method" | "kind" | "peer" | "priority" | "previousAttempts"
 >;
 
-/** Which faults are injected into the calls of a server. */
+/**
+ * Which faults are injected into the calls of a server.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
+ */
 export interface ServerFaultsOptions extends Omit<FaultOptions, "reset"> {
   /**
    * Which calls may get a fault. If it throws, that is reported, and the call gets none.
@@ -272,6 +280,7 @@ class FaultyServerCall extends ForwardingServerCall {
  * variable `GRPC_WEIR_FAULTS` is `1` when it is built.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/faults.md
  */
 export function faults(
   options: ServerFaultsOptions & ServerPolicyOptions & EnvironmentOptions,

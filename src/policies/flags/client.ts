@@ -17,6 +17,7 @@ export function clientKillGates(flags: Flags): KillGates<ClientPassage> {
  * UNAVAILABLE (reason `KILLED`). Put it below `retry`, so that it sees attempts.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
  */
 export function killSwitch(options: KillSwitchOptions & StandaloneOptions): Interceptor {
   const { environment, rest } = takeStandalone(options, "killSwitch");

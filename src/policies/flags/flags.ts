@@ -18,7 +18,11 @@ import {
 import { killAll, killFlags, modeFlag, skipFlag } from "./names.js";
 import type { FlagSource, FlagValue } from "./source.js";
 
-/** One change of a flag. */
+/**
+ * One change of a flag.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface FlagChange {
   readonly flag: string;
   /** `undefined`: it was not set. */
@@ -31,7 +35,11 @@ export interface FlagChange {
   readonly epochMs: number;
 }
 
-/** The flags of a weir, as it knows them now. */
+/**
+ * The flags of a weir, as it knows them now.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface FlagsSnapshot {
   /** The name of their source. */
   readonly source: string;

@@ -20,14 +20,22 @@ import {
 } from "../../core/user-code.js";
 import { FlagListeners, type FlagSource, type FlagValue } from "./source.js";
 
-/** What an OpenFeature client answers. */
+/**
+ * What an OpenFeature client answers.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface OpenFeatureDetails<T> {
   readonly value: T;
   readonly errorCode?: string;
   readonly errorMessage?: string;
 }
 
-/** The part of a client of `@openfeature/server-sdk` that the toolkit uses. */
+/**
+ * The part of a client of `@openfeature/server-sdk` that the toolkit uses.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface OpenFeatureClient {
   getBooleanDetails(flagKey: string, otherwise: boolean): Promise<OpenFeatureDetails<boolean>>;
   getStringDetails(flagKey: string, otherwise: string): Promise<OpenFeatureDetails<string>>;
@@ -35,14 +43,22 @@ export interface OpenFeatureClient {
   removeHandler(event: OpenFeatureEvent, handler: () => void): void;
 }
 
-/** The events of a provider that concern the values of its flags. */
+/**
+ * The events of a provider that concern the values of its flags.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export type OpenFeatureEvent =
   | "PROVIDER_READY"
   | "PROVIDER_CONFIGURATION_CHANGED"
   | "PROVIDER_STALE"
   | "PROVIDER_ERROR";
 
-/** Options of `openFeatureFlags`. */
+/**
+ * Options of `openFeatureFlags`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface OpenFeatureFlagsOptions extends PollingOptions {
   /**
    * Flags that are evaluated from the start, such as `kill.shop.v1.Orders`, so that they hold for the first call. OpenFeature
@@ -65,7 +81,11 @@ export interface OpenFeatureFlagsOptions extends PollingOptions {
   readonly onError?: ReportError;
 }
 
-/** Flags of OpenFeature. */
+/**
+ * Flags of OpenFeature.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface OpenFeatureFlags extends FlagSource {
   readonly name: "openfeature";
   /**
@@ -87,6 +107,7 @@ export interface OpenFeatureFlags extends FlagSource {
  * the provider does not have is not set. While the provider fails, the last values hold.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
  */
 export function openFeatureFlags(
   client: OpenFeatureClient,

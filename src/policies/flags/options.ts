@@ -1,7 +1,11 @@
 import { readOptions } from "../../core/options.js";
 import { type FlagSource, flagSource } from "./source.js";
 
-/** Options of a kill switch that stands alone. */
+/**
+ * Options of a kill switch that stands alone.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface KillSwitchOptions {
   /** Where the flags come from. */
   readonly flags: FlagSource;

@@ -21,6 +21,7 @@ export function serverKillGates(flags: Flags): KillGates<InboundCall> {
  * `KILLED`), and with the request not to try again. Health, reflection, channelz and ORCA are exempt.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
  */
 export function killSwitch(
   options: KillSwitchOptions & Pick<ServerPolicyOptions, "priority"> & EnvironmentOptions,

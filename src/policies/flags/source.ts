@@ -1,12 +1,18 @@
 import { InvalidOptionError, nameText, readOptions } from "../../core/options.js";
 import { type ReportError, reportSafely, warn } from "../../core/user-code.js";
 
-/** The value of a flag: yes or no, or a word, such as the mode of a policy. */
+/**
+ * The value of a flag: yes or no, or a word, such as the mode of a policy.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export type FlagValue = boolean | string;
 
 /**
  * Where the values of flags come from. A weir asks it while calls run, so it answers at once, with what it knows: nothing is
  * awaited for a flag.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
  */
 export interface FlagSource {
   /** What decisions, metrics and snapshots call it, such as `redis`. */
@@ -74,7 +80,11 @@ export class FlagListeners {
   }
 }
 
-/** Flags that the program sets itself. */
+/**
+ * Flags that the program sets itself.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
+ */
 export interface StaticFlags extends FlagSource {
   readonly name: "static";
   /** @throws InvalidOptionError for a value that is neither true, false nor a text. */
@@ -87,6 +97,7 @@ export interface StaticFlags extends FlagSource {
  * Flags that the program sets itself: from its configuration, an admin call or a test. They can be set while it runs.
  *
  * @throws InvalidOptionError for a value that is neither true, false nor a text.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/flags.md
  */
 export function staticFlags(initial: Readonly<Record<string, FlagValue>> = {}): StaticFlags {
   const values = new Map<string, FlagValue>();

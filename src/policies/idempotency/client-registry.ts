@@ -5,6 +5,8 @@ import { type IdempotencyLevel, idempotencyLevels, levelFromSchema } from "./lev
 /**
  * The idempotency levels of methods, as the schema states them. grpc-js does not show the options of a method to
  * interceptors, so they are read from a definition, once, while the weir is built.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export class MethodRegistry {
   readonly #levels: Levels;
@@ -68,6 +70,7 @@ export class MethodRegistry {
  * descriptors, which are read instead: both the package definition and the bytes themselves work.
  *
  * @throws InvalidOptionError for a source of another shape, naming its position, such as `methodRegistry[1]`.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export function methodRegistry(...sources: readonly MethodSource[]): MethodRegistry {
   return registryOf(sources, "methodRegistry");
@@ -102,6 +105,8 @@ export function registryOf(sources: readonly MethodSource[], name: string): Meth
  * - a package definition of proto-loader, a service of it, or a client constructor made of it;
  * - a service definition of ts-proto's `outputServices=generic-definitions`;
  * - the `protoMetadata` of ts-proto's `outputSchema`, with its file descriptor.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export type MethodSource =
   | Uint8Array

@@ -25,14 +25,22 @@ import type { MessageContext } from "../../grpc/types.js";
 import { HonouredKeys } from "./honours.js";
 import { isIdempotencyKey, maxIdempotencyKeyLength } from "./levels.js";
 
-/** The call, for a key function. Its metadata is the caller's own: do not change it. */
+/**
+ * The call, for a key function. Its metadata is the caller's own: do not change it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface KeyRequest {
   /** `/pkg.Service/Method` */
   readonly method: string;
   readonly metadata: Pick<Metadata, "get" | "getMap">;
 }
 
-/** Which idempotency key a call is sent with, and what the server does with it. */
+/**
+ * Which idempotency key a call is sent with, and what the server does with it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface IdempotencyKeyOptions {
   /**
    * Where the key comes from, for calls that have none in their metadata:
@@ -371,6 +379,7 @@ const keyRule = `one value of 1 to ${maxIdempotencyKeyLength} printable ASCII ch
  * It stands above the attempts, so it learns from the last answer to each call.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export function idempotencyKey(
   options: IdempotencyKeyOptions & StandaloneOptions = {},

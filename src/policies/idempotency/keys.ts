@@ -64,7 +64,11 @@ export interface AnswerToKeep {
  */
 export type Kept = "stored" | "released" | "unprotected" | Refusal;
 
-/** Numbers of the keys of a server. All but `running` and `waiting` only grow. */
+/**
+ * Numbers of the keys of a server. All but `running` and `waiting` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface IdempotencyKeysSnapshot {
   /** Calls that run and hold their key. */
   readonly running: number;

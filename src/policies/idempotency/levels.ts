@@ -5,6 +5,8 @@
  * - `unknown`: the schema states nothing. It has no way to state that a method is not idempotent.
  *
  * The levels are those of `google.protobuf.MethodOptions.idempotency_level`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export type IdempotencyLevel = (typeof idempotencyLevels)[number];
 

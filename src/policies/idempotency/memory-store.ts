@@ -9,7 +9,11 @@ export interface MemoryStoreBounds {
   readonly maxBytes: number;
 }
 
-/** Numbers of a {@link MemoryIdempotencyStore}. */
+/**
+ * Numbers of a {@link MemoryIdempotencyStore}.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface MemoryStoreSnapshot {
   /** Calls that run under a key, by their leases. */
   readonly running: number;

@@ -17,13 +17,21 @@ import { maxIdempotencyKeyLength } from "./levels.js";
 import type { MemoryStoreBounds } from "./memory-store.js";
 import type { IdempotencyStore } from "./store.js";
 
-/** The status of an answer, for the function that decides whether it is stored. */
+/**
+ * The status of an answer, for the function that decides whether it is stored.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface AnsweredStatus {
   readonly code: Status;
   readonly details: string;
 }
 
-/** How the calls of one method are run once for each key. */
+/**
+ * How the calls of one method are run once for each key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface IdempotentMethodOptions {
   /**
    * Where the key of a call comes from:
@@ -74,7 +82,11 @@ export interface IdempotentMethodOptions {
   readonly onStoreError?: "refuse" | "run";
 }
 
-/** Runs calls once for each idempotency key. */
+/**
+ * Runs calls once for each idempotency key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface ServerIdempotencyOptions<Service = unknown> extends IdempotentMethodOptions {
   /**
    * The methods, by `pkg.Service/Method`, with options that replace those beside `methods`. Unary ones only: the answer of

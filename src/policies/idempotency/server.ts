@@ -40,14 +40,22 @@ import {
   type ServerIdempotencyOptions,
 } from "./server-options.js";
 
-/** The options of the policy of a server. */
+/**
+ * The options of the policy of a server.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface IdempotencyPolicyOptions<Service = unknown>
   extends ServerIdempotencyOptions<Service> {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
 }
 
-/** Numbers of the idempotency of a server. */
+/**
+ * Numbers of the idempotency of a server.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface IdempotencySnapshot extends IdempotencyKeysSnapshot {
   /** What is kept in the memory of this process. Absent where there is another store. */
   readonly memory?: MemoryStoreSnapshot;
@@ -414,6 +422,7 @@ function text(answer: unknown): string {
  * of grpc-js by an object of its own.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export function idempotency(
   options: IdempotencyPolicyOptions & Pick<ServerPolicyOptions, "priority"> & EnvironmentOptions,

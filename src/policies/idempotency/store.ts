@@ -1,7 +1,15 @@
-/** A value, or a promise of one. */
+/**
+ * A value, or a promise of one.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export type Eventually<T> = T | PromiseLike<T>;
 
-/** What a call asks for when it wants to run under a key. */
+/**
+ * What a call asks for when it wants to run under a key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
+ */
 export interface KeyClaim {
   /** Names the request: another request under the same key has another one. */
   readonly fingerprint: string;
@@ -26,6 +34,8 @@ export interface KeyClaim {
  * - `running`: another holder runs under it, for at most `leaseLeftMs` more unless it renews.
  * - `done`: the call has been answered, with these bytes.
  * - `mismatch`: the key belongs to another request, which runs, has been answered, or was left by a holder that died.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export type ClaimAnswer =
   | {
@@ -50,6 +60,8 @@ export type ClaimAnswer =
  * holder for at least another `leaseMs`, and its request for `ttlMs` since the claim.
  *
  * The answers are opaque bytes, so that a store need not know calls.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/idempotency.md
  */
 export interface IdempotencyStore {
   /** Claims the key. */

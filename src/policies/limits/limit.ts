@@ -6,6 +6,8 @@ export type Evidence = Exclude<Outcome, "ignored">;
 /**
  * How many calls may run at once: a fixed number, or one that is learnt from the calls that end. A limit sets no timer and
  * keeps no calls.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/adaptive-limits.md
  */
 export interface Limit {
   /** The limit now, a whole number of at least 1. */

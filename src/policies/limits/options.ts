@@ -19,6 +19,8 @@ import { fixedLimit, type Limit, type RampingLimit } from "./limit.js";
  * - `adaptive`: the algorithm `elastic` with its defaults;
  * - the algorithm `elastic` with its options;
  * - an object of the user's that implements {@link Limit}.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/adaptive-limits.md
  */
 export type LimitOptions =
   | number

@@ -8,7 +8,11 @@ import {
   type ResolvedPressureOptions,
 } from "./options.js";
 
-/** The pressure now, for people and reports. All numbers are from 0 to 1. */
+/**
+ * The pressure now, for people and reports. All numbers are from 0 to 1.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface PressureSnapshot {
   /** The highest of the signals. */
   readonly pressure: number;

@@ -7,7 +7,11 @@ import {
 } from "../../core/options.js";
 import { renamedOptions } from "../../core/renamed-options.js";
 
-/** The range of a signal: the pressure rises from 0 at `from` to 1 at `to`. */
+/**
+ * The range of a signal: the pressure rises from 0 at `from` to 1 at `to`.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface PressureRange {
   /** From 0 to 1e9, in the unit of the signal. */
   readonly from: number;
@@ -21,7 +25,11 @@ export interface PressureRange {
  */
 export type PressureSignal = () => number;
 
-/** Which signals make up the pressure, and their ranges. `false` leaves a signal out. */
+/**
+ * Which signals make up the pressure, and their ranges. `false` leaves a signal out.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface PressureOptions {
   /**
    * The share of time in which the event loop is busy, from 0 to 1: the best single signal of a Node process.
@@ -129,7 +137,11 @@ function resolveRange(
   return Object.freeze({ from, to });
 }
 
-/** What a process used since the reading before. Shares are from 0 to 1. */
+/**
+ * What a process used since the reading before. Shares are from 0 to 1.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface Readings {
   /** The share of time in which the event loop was busy. */
   readonly eventLoop: number;
@@ -141,7 +153,11 @@ export interface Readings {
   readonly memory: number;
 }
 
-/** Reads the process. Policies know Node's numbers only through it. */
+/**
+ * Reads the process. Policies know Node's numbers only through it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/admission.md
+ */
 export interface ProcessReader {
   read(): Readings;
   /** Called when nothing reads any more. */

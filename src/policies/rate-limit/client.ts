@@ -30,7 +30,11 @@ import {
 } from "./options.js";
 import { type CostOf, costFunction, RateLimit, type RateLimitSnapshot } from "./rate-limit.js";
 
-/** How many attempts a client sends per second. */
+/**
+ * How many attempts a client sends per second.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/rate.md
+ */
 export interface RateOptions extends RateLimitOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -123,6 +127,7 @@ function keyOption(key: RateOptions["key"], prefix: string): Pick<PolicyOptions,
  * are enough in RetryInfo. Put it behind `retry`, so that it counts attempts, as the target does.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/rate.md
  */
 export function rate(options: RateOptions & StandaloneOptions): Interceptor {
   const { environment, rest } = takeStandalone(options, "rate");

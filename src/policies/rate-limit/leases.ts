@@ -43,7 +43,11 @@ export interface LeaseOptions {
   readonly maxKeys: number;
 }
 
-/** Numbers of a store with leases. All but `keys`, `leased` and `away` only grow. */
+/**
+ * Numbers of a store with leases. All but `keys`, `leased` and `away` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
+ */
 export interface LeaseSnapshot {
   /** Keys that are kept. */
   readonly keys: number;

@@ -11,7 +11,11 @@ import type { TokenRate } from "./token-bucket.js";
 
 const storeErrorAnswers = ["allow", "refuse"] as const;
 
-/** How many calls of one key go on per second, and what happens to the others. */
+/**
+ * How many calls of one key go on per second, and what happens to the others.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/rate.md
+ */
 export interface RateLimitOptions {
   /** Tokens that are added per second for each key. A call takes one, or its `cost`. 0.000001 to 1_000_000_000. */
   readonly ratePerSecond: number;

@@ -26,7 +26,11 @@ import {
 } from "./store-access.js";
 import type { TokenRate } from "./token-bucket.js";
 
-/** Numbers of one rate limit, over all its keys. `admitted`, `refused`, `left` and `storeFailures` only grow. */
+/**
+ * Numbers of one rate limit, over all its keys. `admitted`, `refused`, `left` and `storeFailures` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/rate.md
+ */
 export interface RateLimitSnapshot {
   readonly ratePerSecond: number;
   readonly burst: number;

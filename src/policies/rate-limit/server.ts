@@ -19,7 +19,11 @@ import {
 import { type RateLimitOptions, resolveRateLimitOptions } from "./options.js";
 import { type CostOf, costFunction, RateLimit, type RateLimitSnapshot } from "./rate-limit.js";
 
-/** How many calls a server accepts per second, for each key. */
+/**
+ * How many calls a server accepts per second, for each key.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
+ */
 export interface QuotaOptions extends RateLimitOptions {
   /** @defaultValue `enforce` */
   readonly mode?: Mode;
@@ -115,6 +119,7 @@ function isList<T extends object>(given: T | readonly T[]): given is readonly T[
  * until there are enough in pushback and RetryInfo. Health, reflection, channelz and ORCA are exempt.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
  */
 export function quota(
   options: QuotaOptions & Pick<ServerPolicyOptions, "priority"> & EnvironmentOptions,

@@ -1,6 +1,10 @@
 import type { TokenRate } from "./token-bucket.js";
 
-/** The answer of a store to a call that asks for tokens. */
+/**
+ * The answer of a store to a call that asks for tokens.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
+ */
 export type QuotaAnswer =
   | {
       readonly granted: true;
@@ -9,7 +13,11 @@ export type QuotaAnswer =
     }
   | QuotaShort;
 
-/** There are too few tokens. */
+/**
+ * There are too few tokens.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
+ */
 export interface QuotaShort {
   readonly granted: false;
   /**
@@ -29,6 +37,8 @@ export interface QuotaShort {
  * store may answer with a promise; each call then waits for the answer.
  *
  * The rate is given with each question, so that a store needs no set-up. Rate limits that share a store need different keys.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/quota.md
  */
 export interface QuotaStore {
   /**

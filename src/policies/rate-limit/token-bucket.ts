@@ -1,3 +1,4 @@
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/rate.md */
 export interface TokenRate {
   /** Tokens that are added per second. */
   readonly ratePerSecond: number;

@@ -17,12 +17,18 @@ export type Backoff = (retry: number, previousMs: number, random: Random) => num
  * - `decorrelated`: `min(maxMs, U(baseMs, 3 * previous))`, where the first `previous` is `baseMs`; without the
  *   multiplier
  * - `proportional`: `cap * U(0.8, 1.2)`, as in gRFC A6, so that it can be a fifth above `maxMs`
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
  */
 export type Jitter = (typeof jitters)[number];
 
 const jitters = ["none", "full", "equal", "decorrelated", "proportional"] as const;
 
-/** How long to wait before a retry. */
+/**
+ * How long to wait before a retry.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface BackoffOptions {
   /** The wait before the first retry, before jitter, in milliseconds. 0 to 24 days. @defaultValue 100 */
   readonly baseMs?: number;

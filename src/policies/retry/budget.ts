@@ -21,12 +21,14 @@ import {
   type RetryBudgetRefusal,
   TokenBudget,
 } from "./budget-counts.js";
-import { type FleetBudget, type FleetSnapshot, SharedRetryBudgets } from "./shared-budget.js";
+import type { FleetBudget, FleetSnapshot, SharedRetryBudgets } from "./shared-budget.js";
 
 /**
  * How much extra load retries and hedges may put on one target. There are two budgets, and an extra attempt needs both:
  * the ratio limits the extra attempts of a target that works; the tokens stop them after a few failures when a target
  * breaks. A part of both is kept for higher priorities.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
  */
 export interface RetryBudgetOptions {
   /**
@@ -105,7 +107,8 @@ export function resolveRetryBudgetOptions(
       share,
     );
   }
-  if (shared !== undefined && !(shared instanceof SharedRetryBudgets)) {
+  // By its method and not by its class, whose code only those bundle who share budgets.
+  if (shared !== undefined && typeof shared?.join !== "function") {
     throw new InvalidOptionError(`${prefix}.share`, "made by redisRetryBudgets", shared);
   }
   return Object.freeze({
@@ -131,7 +134,11 @@ export interface FailedEvent extends Pick<Ending, "event" | "connectionLost"> {
   readonly startedAtMs: number;
 }
 
-/** The numbers of a budget at one moment. `allowed` and `refused` only grow. */
+/**
+ * The numbers of a budget at one moment. `allowed` and `refused` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface RetryBudgetSnapshot {
   /** In the window. Absent when this budget is off. */
   readonly ratio?: {

@@ -13,14 +13,22 @@ import { budgetSnapshots, type RetryBudget, type RetryBudgetSnapshot } from "./b
 import { hedgeDelayMs } from "./hedging.js";
 import type { ResolvedHedgeOptions, ResolvedRetryOptions, RetryOptions } from "./options.js";
 
-/** A failed attempt, as `retryStatus` sees it. */
+/**
+ * A failed attempt, as `retryStatus` sees it.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface FailedStatus extends StatusObject {
   readonly origin: StatusOrigin;
   /** 1 for the first. */
   readonly attempt: number;
 }
 
-/** How a server-streamed response is continued after a failure. */
+/**
+ * How a server-streamed response is continued after a failure.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface ResumeOptions {
   /** Returns the position of a message, for the next request. `undefined` where the response cannot be continued. */
   readonly token: (message: unknown) => unknown;
@@ -28,7 +36,11 @@ export interface ResumeOptions {
   readonly request: (first: unknown, token: unknown) => unknown;
 }
 
-/** Functions of yours that take part in decisions about retries. */
+/**
+ * Functions of yours that take part in decisions about retries.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface RetryJudgement {
   /** Whether a status may be retried. Replaces `codes`; the origin and idempotency must still allow the retry. */
   readonly retryStatus?: (failed: FailedStatus) => boolean;
@@ -41,6 +53,7 @@ export interface RetryJudgement {
   readonly resume?: ResumeOptions;
 }
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md */
 export type RetryPolicyOptions = RetryOptions & RetryJudgement & Pick<PolicyOptions, "mode">;
 
 /** @throws InvalidOptionError naming the option, its rule and what it was given. */
@@ -56,7 +69,11 @@ export function resolveJudgement(judgement: RetryJudgement, prefix: string): Ret
   return { ...judgement, resume };
 }
 
-/** The numbers of a retry or hedge policy at one moment. Counts only grow. */
+/**
+ * The numbers of a retry or hedge policy at one moment. Counts only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface RetrySnapshot {
   /** Decisions to make an extra attempt, after a failed one or beside one. */
   readonly retried: number;

@@ -318,6 +318,7 @@ const anything = (answer: unknown): unknown => answer;
  * Retries as an interceptor of their own, with the same options for all methods.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
  */
 export function retry(options: RetryPolicyOptions & StandaloneOptions = {}): Interceptor {
   const { own, environment, rest } = splitOptions(options, "retry");
@@ -341,7 +342,11 @@ export function retryPolicy(
   return new RetryPolicy({ options, mode: mode ?? "enforce", judgement, registry }, environment);
 }
 
-/** Options of {@link hedge}. */
+/**
+ * Options of {@link hedge}.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/hedging.md
+ */
 export type StandaloneHedgeOptions = HedgeOptions &
   Pick<PolicyOptions, "mode"> &
   StandaloneOptions & {
@@ -354,6 +359,7 @@ export type StandaloneHedgeOptions = HedgeOptions &
  * `retry.idempotent` is true, or if they have an idempotency key that the server honours.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/hedging.md
  */
 export function hedge(options: StandaloneHedgeOptions): Interceptor {
   const { own, environment, rest } = splitOptions(options, "hedge");

@@ -13,7 +13,11 @@ import {
   resolveRetryBudgetOptions,
 } from "./budget.js";
 
-/** Which failed attempts are retried, how often, and after which wait. */
+/**
+ * Which failed attempts are retried, how often, and after which wait.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface RetryOptions {
   /** Attempts of one call, the first included, as in gRFC A6. 1 (no retry) to 100. @defaultValue 3 */
   readonly maxAttempts?: number;
@@ -124,6 +128,8 @@ function failureCodes(option: string, codes: readonly StatusCodeOption[]): Reado
 /**
  * When a call that takes long is sent once more, beside the attempt that still runs. Only methods that are known to be
  * idempotent are hedged. Exactly one of `delayMs` and `quantile` must be given.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/hedging.md
  */
 export interface HedgeOptions {
   /** Attempts of one call, the first included. 2 to 5, the limit of gRFC A6. @defaultValue 2 */

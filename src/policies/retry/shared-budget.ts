@@ -38,7 +38,11 @@ export interface BudgetLedger {
   report(name: string, seen: BudgetReport, rules: BudgetRules): Promise<FleetBalance>;
 }
 
-/** The numbers of a shared budget at one moment. */
+/**
+ * The numbers of a shared budget at one moment.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface FleetSnapshot {
   /** It decides by these numbers. False while there is no answer that is new enough: then this process decides by its own. */
   readonly known: boolean;
@@ -50,7 +54,11 @@ export interface FleetSnapshot {
   readonly tokens?: { readonly left: number; readonly max: number };
 }
 
-/** Numbers of all budgets that a process shares. `reports` and `failures` only grow. */
+/**
+ * Numbers of all budgets that a process shares. `reports` and `failures` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
+ */
 export interface SharedBudgetsSnapshot {
   readonly budgets: number;
   readonly reports: number;
@@ -77,6 +85,8 @@ const retryMs = 1_000;
  *   all together pass the bound by no more than one share of each. With the tokens, it is what fails between two reports of
  *   others that a process does not know yet.
  * - A report whose answer is lost is not sent again: it counts once or not at all.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/retries.md
  */
 export class SharedRetryBudgets {
   readonly clock: Clock;

@@ -36,9 +36,14 @@ import {
 } from "./options.js";
 import { Throttle, type ThrottleSnapshot } from "./throttle.js";
 
+/** @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md */
 export type ThrottlePolicyOptions = ThrottleOptions & PolicyOptions;
 
-/** Numbers of one key of a throttle policy. */
+/**
+ * Numbers of one key of a throttle policy.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md
+ */
 export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
   /** Calls that were held back because the target had announced that it would refuse them. Only grows. */
   readonly heldBack: number;
@@ -51,7 +56,11 @@ export interface ThrottlePolicySnapshot extends ThrottleSnapshot {
   readonly streamLevel: number | undefined;
 }
 
-/** Numbers of the throttles of one policy. */
+/**
+ * Numbers of the throttles of one policy.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md
+ */
 export interface ThrottlesSnapshot {
   /** By key, which is the target of a call unless `key` says otherwise. */
   readonly throttles: Readonly<Record<string, ThrottlePolicySnapshot>>;
@@ -222,6 +231,7 @@ export function throttlePolicy(
  * below `retry`, so that it sees attempts, and behind `context`, so that it sees priorities.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md
  */
 export function throttle(options: ThrottlePolicyOptions & StandaloneOptions = {}): Interceptor {
   const { environment, rest } = takeStandalone(options, "throttle");

@@ -8,7 +8,11 @@ import {
 } from "../../core/options.js";
 import { renamedOptions } from "../../core/renamed-options.js";
 
-/** When a client holds back attempts that their target would refuse. */
+/**
+ * When a client holds back attempts that their target would refuse.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md
+ */
 export interface ThrottleOptions {
   /** The window of the counts. 1 s to 24 days. @defaultValue 60_000 */
   readonly windowMs?: number;

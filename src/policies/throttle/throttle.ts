@@ -14,7 +14,11 @@ import type { ResolvedThrottleOptions } from "./options.js";
 
 type ByPriority = Readonly<Record<Priority, number>>;
 
-/** Numbers of one throttle. `requests` and `accepts` are those of the window; `throttled` only grows. */
+/**
+ * Numbers of one throttle. `requests` and `accepts` are those of the window; `throttled` only grows.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/throttle.md
+ */
 export interface ThrottleSnapshot {
   readonly requests: ByPriority;
   readonly accepts: ByPriority;

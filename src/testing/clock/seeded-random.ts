@@ -5,6 +5,8 @@ import type { Random } from "../../core/clock.js";
  *
  * The generator is mulberry32 by Tommy Ettinger (public domain), with 32 bits of state and a period of 2^32. It is good
  * enough for a simulation, and not for secrets.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export function seededRandom(seed: number): Random {
   let state = seed | 0;

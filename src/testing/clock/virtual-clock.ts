@@ -39,6 +39,8 @@ function inContext(task: () => void): () => void {
  * `advance` is for pure code. If promises or streams take part, use `pass` and `until`: they move time only when no
  * microtask and no nextTick is left, from one scheduled task to the next. They do not wait for immediates, sockets and
  * the thread pool.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export class VirtualClock implements Clock {
   readonly #queue = new TaskQueue();

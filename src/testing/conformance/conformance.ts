@@ -14,7 +14,11 @@ import { type CaseSpec, Scene } from "./scene.js";
 export type { CallKind } from "../../grpc/types.js";
 export type { ConformanceEnv, ConformanceSubject } from "./scene.js";
 
-/** One promise of grpc-js that interceptors must keep, for one kind of call. */
+/**
+ * One promise of grpc-js that interceptors must keep, for one kind of call.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export interface ConformanceCase {
   /** A sentence that begins with the kind of call. It is the same for each transport. */
   readonly name: string;
@@ -47,6 +51,8 @@ const specs: readonly CaseSpec[] = [
  * ```
  *
  * An empty subject, which is grpc-js alone, passes each case.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export function conformance(
   subject: ConformanceSubject,

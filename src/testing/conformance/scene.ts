@@ -218,13 +218,21 @@ function pendingTasks(clock: Clock & { readonly pending?: { readonly refs: numbe
   return clock.pending?.refs ?? 0;
 }
 
-/** The clock and the source of chance of the transport, for the interceptors under test. */
+/**
+ * The clock and the source of chance of the transport, for the interceptors under test.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export interface ConformanceEnv {
   readonly clock: Clock;
   readonly random: Random;
 }
 
-/** The subject of the tests: interceptors of a client, of a server, or of both. */
+/**
+ * The subject of the tests: interceptors of a client, of a server, or of both.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
+ */
 export interface ConformanceSubject {
   /** Gives interceptors, or whole client options. Called once for each case. */
   readonly client?: (env: ConformanceEnv) => readonly Interceptor[] | ClientOptions;

@@ -45,6 +45,8 @@ export interface InMemoryTransport extends Transport {
 /**
  * Connects real clients of grpc-js and real server interceptors by a modelled network under virtual time. An outage of a
  * thousand seconds runs in milliseconds, and in the same way each time for the same seed.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export function inMemoryTransport(options: InMemoryOptions = {}): InMemoryTransport {
   const seed = options.seed ?? 1;

@@ -17,6 +17,8 @@ import type { ClientConstructor, Link, LinkSetup, Transport } from "../transport
 /**
  * Connects clients and servers over TCP on 127.0.0.1, on free ports and without TLS. Time and chance are those of the
  * process.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/testing.md
  */
 export function loopbackTransport(): Transport {
   return {

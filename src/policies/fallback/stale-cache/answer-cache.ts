@@ -1,6 +1,8 @@
 /**
  * A store of answers: in memory, or shared by several processes. Values are opaque bytes, so that a store needs only get
  * and set with a time to live. A store that fails or hangs costs a call at most the `timeoutMs` of the cache.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export interface AnswerCache {
   /** The value of the key, if it has one that has not expired. */
@@ -14,7 +16,11 @@ export interface AnswerCache {
   readonly away?: boolean;
 }
 
-/** A value, or a promise of one. */
+/**
+ * A value, or a promise of one.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export type Known<T> = T | PromiseLike<T>;
 
 /** An answer, and when it was stored. */

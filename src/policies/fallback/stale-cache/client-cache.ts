@@ -44,7 +44,11 @@ import {
 /** If a stored answer is from the future by more than this, its age is unknown. Wall clocks may differ by so much. */
 const maxSkewMs = 1_000;
 
-/** Numbers of one stale cache. All but `flights`, `entries` and `bytes` only grow. */
+/**
+ * Numbers of one stale cache. All but `flights`, `entries` and `bytes` only grow.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface StaleCacheSnapshot {
   /** Answers that replaced a failure. */
   readonly stale: number;
@@ -318,6 +322,7 @@ class StaleCacheProvider extends FallbackProvider {
  * server. Calls with an idempotency key are left out.
  *
  * @throws InvalidOptionError if neither `vary` nor `shared` is given, and for an option that is unknown or out of range.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function staleCache(options: StaleCacheOptions): FallbackProvider {
   if (options === undefined) {
@@ -335,7 +340,11 @@ export function staleCacheProvider(options: StaleCacheOptions, prefix: string): 
   );
 }
 
-/** Stored answers for failed calls (stale-if-error of RFC 5861). Only for methods that change nothing. */
+/**
+ * Stored answers for failed calls (stale-if-error of RFC 5861). Only for methods that change nothing.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface StaleCacheOptions extends TimedProviderOptions {
   /**
    * What tells callers apart that get different answers: metadata keys, or a function. Either this or `shared` must be
@@ -413,13 +422,21 @@ function resolveStaleCacheOptions(
   });
 }
 
-/** A call, for a function that tells callers apart. */
+/**
+ * A call, for a function that tells callers apart.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface VaryingCall extends KeyedCall {
   /** The metadata that the call is sent with. Do not change it. */
   readonly metadata: Metadata;
 }
 
-/** Returns a text that is the same for all callers that get the same answers. `undefined`: the answer is not stored. */
+/**
+ * Returns a text that is the same for all callers that get the same answers. `undefined`: the answer is not stored.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export type VaryFunction = (call: VaryingCall) => string | undefined;
 
 /** How callers are told apart. `shared`: all get the same answers. */

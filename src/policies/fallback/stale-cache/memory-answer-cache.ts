@@ -3,7 +3,11 @@ import { type Clock, systemClock } from "../../../core/clock.js";
 import { InvalidOptionError, readOptions, wholeNumber } from "../../../core/options.js";
 import type { AnswerCache } from "./answer-cache.js";
 
-/** Bounds of a cache of answers in memory. */
+/**
+ * Bounds of a cache of answers in memory.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface MemoryAnswerCacheOptions {
   /** How many answers are kept, 1 to 1,000,000; those used longest ago are dropped. @defaultValue 1_000 */
   readonly maxEntries?: number;
@@ -26,7 +30,11 @@ export function resolveMemoryAnswerCacheOptions(
   });
 }
 
-/** The size of a cache in memory. */
+/**
+ * The size of a cache in memory.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export interface MemoryAnswerCacheSnapshot {
   readonly entries: number;
   readonly bytes: number;
@@ -38,7 +46,11 @@ interface StoredAnswer {
   readonly expiresAtMs: number;
 }
 
-/** Answers in the memory of this process. An expired answer is dropped when it is read, or to make room. */
+/**
+ * Answers in the memory of this process. An expired answer is dropped when it is read, or to make room.
+ *
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
+ */
 export class MemoryAnswerCache implements AnswerCache {
   #entries: LRUCache<string, StoredAnswer>;
   #maxEntries: number;
@@ -95,6 +107,7 @@ function newEntries(maxBytes: number): LRUCache<string, StoredAnswer> {
  * A cache of answers in the memory of this process, which several policies can share.
  *
  * @throws InvalidOptionError naming the option, its rule and what it was given.
+ * @see https://github.com/grpc-weir/grpc-weir/blob/main/docs/fallback.md
  */
 export function memoryAnswerCache(
   given: MemoryAnswerCacheOptions & {

@@ -1,0 +1,42 @@
+import { type ControlledName, createWeir, type PolicyControl } from "grpc-weir";
+import type { BreakerOptions, RetryOptions } from "grpc-weir/client";
+import type { BrownoutOptions } from "grpc-weir/server";
+import { expect, expectTypeOf, it } from "vitest";
+import { controlledNames } from "../../src/core/control.js";
+
+const weir = createWeir();
+
+it("the control of a policy has the options of that policy", () => {
+  expectTypeOf(weir.policy("breaker").update).parameter(0).toEqualTypeOf<Partial<BreakerOptions>>();
+  expectTypeOf(weir.policy("retry").update).parameter(0).toEqualTypeOf<Partial<RetryOptions>>();
+  expectTypeOf(weir.policy("retry").update)
+    .parameter(0)
+    .not.toEqualTypeOf<Partial<BreakerOptions>>();
+  expectTypeOf<Partial<BrownoutOptions>>().toExtend<
+    Parameters<ReturnType<typeof weir.policy<"brownout">>["update"]>[0]
+  >();
+  expect(() => {
+    // @ts-expect-error a breaker has no attempts
+    weir.policy("breaker").update({ maxAttempts: 3 });
+    // @ts-expect-error there is no such policy
+    weir.policy("braker");
+  }).toThrow();
+});
+
+it("only the control of breakers and that of faults have more than a mode and numbers", () => {
+  const breaker = weir.policy("breaker");
+  const faults = weir.policy("faults");
+
+  expectTypeOf(breaker.onStateChange).toBeFunction();
+  expectTypeOf(breaker.update).toBeFunction();
+  expect([breaker.name, faults.name]).toEqual(["breaker", "faults"]);
+  // @ts-expect-error retries have no states
+  expect(weir.policy("retry").onStateChange).toBeUndefined();
+});
+
+it("each name has a control, also where the name is not known before the program runs", () => {
+  const controls = controlledNames.map((name: ControlledName) => weir.policy(name));
+
+  expectTypeOf(controls).toExtend<readonly Pick<PolicyControl, "mode" | "snapshot">[]>();
+  expect(controls.map(({ name }) => name)).toEqual([...controlledNames]);
+});
