@@ -19,7 +19,6 @@ export const broken: readonly string[] = [
   "half-of-servers-without",
   "few-calls-3x",
   "few-calls-300ms-3x",
-  "few-calls-become-slow",
   "few-calls-slow-then-4x",
   "few-calls-all-troubles",
   "tiny-pool-5x",

@@ -228,8 +228,9 @@ export class ElasticLimit implements RampingLimit {
   #seeDemand(): void {
     const before = this.#demand;
     this.#demand = this.#signals.demand();
-    this.#piled =
-      this.#demand > before + pilingDeviations * Math.sqrt(before) ? this.#piled + 1 : 0;
+    // Fewer calls than the lowest limit pile up in no way that a limit could help.
+    const least = Math.max(this.#min, before + pilingDeviations * Math.sqrt(before));
+    this.#piled = this.#demand > least ? this.#piled + 1 : 0;
   }
 
   #try(up: boolean, { goodPerSecond, meanInFlight: inFlight }: WindowSummary): void {

@@ -14,6 +14,8 @@ const enoughCalls = 20;
 const shortestMs = 20;
 /** Calls end at a steady rate when the rate is no more than this many times that of the first half. */
 const steadyRatio = 1.2;
+/** More calls come than are served when they do so by this many standard deviations. */
+const pilingDeviations = 2;
 /** Fewer calls are served than in the calm when their rate is below this share of it. */
 const steadyShare = 0.9;
 /** In a surge, a window is no calm when more than this share of its calls took longer than such calls usually take. */
@@ -41,9 +43,9 @@ const standstillMs = 250;
  *   such as long polls, or their dependency may be stuck: neither is a reason to serve nobody.
  *
  * **The test.** A surge is judged after twice the usual time of a call. By then a server that can do more would have done
- * more. If calls still come 1.5 times as fast as they are served, and are served as fast as in the calm and no faster than at
- * first, they wait for each other. Calls that are just slow look different: they are served faster and faster, or more slowly
- * than in the calm, or as fast as they come.
+ * more. If calls still come 1.5 times as fast as they are served, which so many would hardly do by chance, and are served as
+ * fast as in the calm and no faster than at first, they wait for each other. Calls that are just slow look different: they are
+ * served faster and faster, or more slowly than in the calm, or as fast as they come.
  */
 export class SlowStart {
   readonly #calm: { inFlight: number; tookMs: number; perSecond: number };
@@ -155,6 +157,9 @@ export class SlowStart {
     const perSecond = (this.#served * 1000) / spanMs;
     const earlyPerSecond = (this.#servedEarly * 2000) / neededMs;
     const piling = came >= 1.5 * this.#served && perSecond >= steadyShare * this.#calm.perSecond;
+    // So many more can come by chance while as many are served as come: some more calls will tell.
+    const chance = pilingDeviations * Math.sqrt(came + this.#served);
+    if (piling && came - this.#served <= chance) return;
     const quickens = perSecond > steadyRatio * earlyPerSecond;
     this.#begin(nowMs, demand);
     this.#pilesAt = piling && !quickens ? perSecond : undefined;

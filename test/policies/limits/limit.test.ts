@@ -139,6 +139,25 @@ describe("the elastic limit without evidence", () => {
     expect(limit.current).toBeLessThan(100);
   });
 
+  it("counts no window in which fewer calls became more than its minimum lets run", () => {
+    let demand = 2;
+    const limit = elasticLimit(
+      { ...bounds, min: 8 },
+      { ceilingMs: () => undefined, heldUp: () => 0.5, demand: () => demand, late: () => false },
+    );
+    const feed = fed(limit);
+    feed(4, 200, 60);
+    for (const [more, phase] of [
+      [8, "open"],
+      [30, "open"],
+      [60, "trial"],
+    ] as const) {
+      demand = more;
+      feed(1, 200, 60);
+      expect(limit.phase).toBe(phase);
+    }
+  });
+
   it("tries with less once slow calls have become ever more for two windows, and not after one", () => {
     let demand = 20;
     // Without a ceiling no surge is seen before its calls have ended.

@@ -89,9 +89,18 @@ describe("a surge", () => {
   });
 
   it("is a queue where half as many calls again come as end, and no ramp is needed any more", () => {
-    const calls = many(20, 0, 40);
-    expect(judged(calls, { to: 110 })).toEqual({ said: 500, ramp: Number.POSITIVE_INFINITY });
-    expect(judged(calls, { to: 109 })).toEqual({ said: undefined, ramp: 64 });
+    const calls = many(60, 0, 40);
+    expect(judged(calls, { to: 130 })).toEqual({ said: 1_500, ramp: Number.POSITIVE_INFINITY });
+    expect(judged(calls, { to: 129 })).toEqual({ said: undefined, ramp: 64 });
+  });
+
+  it("is judged by more calls where so few may come by chance, and by those before as well", () => {
+    const few = many(20, 0, 40);
+    expect(judged(few, { to: 110 })).toEqual({ said: undefined, ramp: 32 });
+    const surge = rested();
+    surge.record(0, 100, 100);
+    for (const ms of few) surge.record(ms, 100, 110);
+    expect(surge.record(41, 100, 116)).toBeCloseTo(21_000 / 41, 5);
   });
 
   it("is no queue where calls end more than a fifth faster than in the first half of the time", () => {
