@@ -169,7 +169,7 @@ export async function controlPlane(first: Mesh) {
       stream.on("data", ({ type_url, resource_names, response_nonce, error_detail }) => {
         if (error_detail) refused.push(error_detail.message);
         types.add(type_url);
-        const names = [...resource_names].sort().join();
+        const names = [...resource_names].sort((a, b) => a.localeCompare(b)).join();
         // An acknowledgement asks for nothing new.
         const known = asked.get(type_url) === names && response_nonce !== "";
         asked.set(type_url, names);
