@@ -66,7 +66,16 @@ async function meshClient(policy: ClientPolicy = {}) {
   const reset = () => {
     for (const { told } of servers) told.calls = 0;
   };
-  expect((await call("unary")).code).toBe(Status.OK);
+  // Both servers have to be connected: until then, the balancer has only one of them to choose.
+  const peers = new Set<string | undefined>();
+  await vi.waitFor(
+    async () => {
+      expect((await call("unary")).code).toBe(Status.OK);
+      peers.add(attemptsOf()[0]?.peer);
+      expect(peers).toEqual(new Set([one.peer, other.peer]));
+    },
+    { timeout: 15_000, interval: 5 },
+  );
   reset();
   return { weir, client, call, attemptsOf, counted, reset };
 }
