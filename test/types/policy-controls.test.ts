@@ -6,15 +6,16 @@ import { controlledNames } from "../../src/core/control.js";
 
 const weir = createWeir();
 
+/** What the control of a policy takes at run time. */
+type UpdateOf<N extends ControlledName> = Parameters<
+  ReturnType<typeof weir.policy<N>>["update"]
+>[0];
+
 it("the control of a policy has the options of that policy", () => {
-  expectTypeOf(weir.policy("breaker").update).parameter(0).toEqualTypeOf<Partial<BreakerOptions>>();
-  expectTypeOf(weir.policy("retry").update).parameter(0).toEqualTypeOf<Partial<RetryOptions>>();
-  expectTypeOf(weir.policy("retry").update)
-    .parameter(0)
-    .not.toEqualTypeOf<Partial<BreakerOptions>>();
-  expectTypeOf<Partial<BrownoutOptions>>().toExtend<
-    Parameters<ReturnType<typeof weir.policy<"brownout">>["update"]>[0]
-  >();
+  expectTypeOf<UpdateOf<"breaker">>().toEqualTypeOf<Partial<BreakerOptions>>();
+  expectTypeOf<UpdateOf<"retry">>().toEqualTypeOf<Partial<RetryOptions>>();
+  expectTypeOf<UpdateOf<"retry">>().not.toEqualTypeOf<Partial<BreakerOptions>>();
+  expectTypeOf<Partial<BrownoutOptions>>().toExtend<UpdateOf<"brownout">>();
   expect(() => {
     // @ts-expect-error a breaker has no attempts
     weir.policy("breaker").update({ maxAttempts: 3 });
@@ -27,8 +28,8 @@ it("only the control of breakers and that of faults have more than a mode and nu
   const breaker = weir.policy("breaker");
   const faults = weir.policy("faults");
 
-  expectTypeOf(breaker.onStateChange).toBeFunction();
-  expectTypeOf(breaker.update).toBeFunction();
+  expectTypeOf<(typeof breaker)["onStateChange"]>().toBeFunction();
+  expectTypeOf<(typeof breaker)["update"]>().toBeFunction();
   expect([breaker.name, faults.name]).toEqual(["breaker", "faults"]);
   // @ts-expect-error retries have no states
   expect(weir.policy("retry").onStateChange).toBeUndefined();
