@@ -239,8 +239,8 @@ export class Weir {
       try {
         const data = read();
         if (data === undefined) return;
-        this.#reload({ ...this.#layers, data });
         if (before !== undefined) changes = source.changes?.(before, data) ?? [];
+        this.#reload({ ...this.#layers, data });
       } catch (error) {
         refused(error);
         return;

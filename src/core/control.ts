@@ -146,7 +146,8 @@ export class PolicyControl<Snapshot extends object = object, Options extends obj
 
   /**
    * Changes options while calls run. They win over those of schema, data and code, also for what is built later, until `revert`
-   * takes them back. Policies keep what they know; one that is off stays off. Nothing changes if an option is wrong.
+   * takes them back. What is set for one client, service or method wins over what is set for more. Policies keep what they know;
+   * one that is off stays off. Nothing changes if an option is wrong.
    *
    * @param options The options to change; the others stay. The mode is a property of its own.
    * @param of The client, server, method, service or guard, as snapshots name it. @defaultValue all that have the policy

@@ -38,18 +38,30 @@ interface Update {
   readonly options: Options;
 }
 
-/** The options of policies that were set at run time. They are laid over all others, where a policy is on. */
+/**
+ * The options of policies that were set at run time. They are laid over all others, where a policy is on. What was set for one
+ * client, service or method wins over what was set for more.
+ */
 export class PolicyUpdates {
   static readonly none = new PolicyUpdates([]);
+  /** One for each policy and what it is for. */
   readonly #updates: readonly Update[];
 
   private constructor(updates: readonly Update[]) {
     this.#updates = updates;
   }
 
-  /** These updates and another one, which wins over them. */
+  /** @internal */
+  get size(): number {
+    return this.#updates.length;
+  }
+
+  /** These updates and another one. Of the same option for the same, the later one counts. */
   with(policy: ControlledName, options: Options, of?: string): PolicyUpdates {
-    return new PolicyUpdates([...this.#updates, { policy, of, options }]);
+    const before = this.#updates.find((each) => each.policy === policy && each.of === of);
+    const update = { policy, of, options: { ...before?.options, ...options } };
+    const others = this.#updates.filter((each) => each !== before);
+    return new PolicyUpdates([...others, update]);
   }
 
   /** These updates without those of a policy, or of what it was built for. */
@@ -90,14 +102,17 @@ export class PolicyUpdates {
 
   #over(given: Options, names: readonly string[], on: readonly string[]): Options {
     let laid = given;
-    for (const { policy, of, options } of this.#updates) {
-      if (of === undefined || names.includes(of)) laid = layAt(laid, places[policy], options, on);
+    // From the broadest to the narrowest.
+    for (const name of [undefined, ...names]) {
+      for (const { policy, of, options } of this.#updates) {
+        if (of === name) laid = layAt(laid, places[policy], options, on);
+      }
     }
     return laid;
   }
 }
 
-/** The names under which updates reach a client, or a method or service of it. */
+/** The names under which updates reach a client, or a method or service of it: the broadest first. */
 export function clientNames(client: string | undefined, path?: string): readonly string[] {
   const names = [client ?? "client"];
   if (path === undefined) return names;
