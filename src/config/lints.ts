@@ -362,11 +362,13 @@ function ofIdempotency(
       "says of every method, also of those to come, that it may run twice",
     );
   }
-  if (policyIn(options, "hedge") !== undefined && idempotent === false) {
+  if (policyIn(options, "hedge") !== undefined && runsOnce(options, key, registry)) {
     report(
       "hedge-never-made",
       ["hedge", "retry.idempotent"],
-      `${name}: is hedged only where it may run twice, and retry.idempotent says that it may not`,
+      idempotent === false
+        ? `${name}: is hedged only where it may run twice, and retry.idempotent says that it may not`
+        : `${name}: is hedged only where it may run twice, and no option, schema or idempotency key says so`,
     );
   }
   const codes = (retry as { readonly codes?: readonly unknown[] } | undefined)?.codes ?? [];

@@ -240,6 +240,17 @@ describe("a lint", () => {
     expect(found(single, { serviceConfig })).toEqual([]);
   });
 
+  it("finds a hedge that no schema and no key allows, and none that one allows", () => {
+    const hedged = (method: string, more = "") =>
+      `methods:\n  - name: a.B/${method}\n    hedge: { delay: 0.1s }${more}`;
+    expect(found(hedged("Put"), { registry })).toEqual([
+      "warning hedge-never-made 3 methods[0].hedge",
+    ]);
+    expect(found(hedged("Put"))).toEqual([]);
+    expect(found(hedged("Get"), { registry })).toEqual([]);
+    expect(found(hedged("Put", "\n    idempotencyKey: {}"), { registry })).toEqual([]);
+  });
+
   it("takes a client for one that retries in vain only where every known method runs once", () => {
     const text = "client: { retry: { codes: [INTERNAL] } }";
     const puts = methodRegistry({
