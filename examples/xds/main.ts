@@ -8,15 +8,15 @@ import { InventoryServiceClient } from "../gen/demo/shop/v1/inventory.js";
 import { answer, startInventory } from "../shop.js";
 import { controlPlane } from "./control-plane.js";
 
-/** A server whose stock tells which one it is. */
-const start = (quantity: number) =>
+let oneIsDown = false;
+const start = (fails: boolean) =>
   startInventory({
     getStock: ({ request }, callback) =>
-      quantity === 0
+      fails && oneIsDown
         ? callback({ code: 14, details: "down" })
-        : callback(null, { sku: request.sku, quantity }),
+        : callback(null, { sku: request.sku, quantity: 42 }),
   });
-const servers = await Promise.all([start(0), start(1), start(2)]);
+const servers = await Promise.all([start(true), start(false), start(false)]);
 const [failing = 0, first = 0, second = 0] = servers.map(({ target }) =>
   Number(target.split(":")[1]),
 );
@@ -33,7 +33,7 @@ const client = new InventoryServiceClient(
 );
 // #endregion
 
-const ask = () => answer<{ quantity: number }>((done) => client.getStock({ sku: "boots" }, done));
+const ask = () => answer((done) => client.getStock({ sku: "boots" }, done));
 const names = new Map([
   [failing, "the failing server"],
   [first, "the first server"],
@@ -45,6 +45,13 @@ const attempts = () =>
     .last[0]?.attempts.map(({ peer }) => names.get(Number(peer?.split(":")[1])))
     .join(", then ");
 
+// Until there are connections to both servers.
+const seen = new Set<string | undefined>();
+while (seen.size < 2) {
+  await ask();
+  seen.add(attempts());
+}
+oneIsDown = true;
 await ask();
 console.log(`OK, from ${attempts()}`);
 

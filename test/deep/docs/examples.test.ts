@@ -44,7 +44,7 @@ const shows: Readonly<Record<string, RegExp>> = {
     /breaker: \d+ × BREAKER_OPEN[\s\S]+critical: [4-6] of 6 served[\s\S]+(9\d|100) of 100 calls were answered[\s\S]+fairness: quiet ([6-9]|10) of 10/,
   tutorial: /order 1: OK\n[\s\S]+'critical'[\s\S]+open http:\/\/127/,
   tracing: /wait: queue +·/,
-  xds: /OK, from (the failing server, then )*the first server\n.*another cluster: OK, from the second server/,
+  xds: /OK, from (the failing server, then )*the first server\n.*another cluster: OK, from (the failing server, then )*the second server/,
   throttle: /not sent \(THROTTLED\)/,
   viewer: /the page shows: demo.shop.v1.InventoryService\/GetStock OK, 2 attempts/,
   testing: /an interceptor that passes all on: 0 cases fail/,
