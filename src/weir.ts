@@ -404,7 +404,8 @@ export class Weir {
     this.#controls.add(policies.built);
     this.#servers.add(policies);
     this.#ofServers.set(policies, optionsNow(given) as ServerPolicy);
-    return { ...own, interceptors: policies.pipeline(own.interceptors) };
+    const replaced = this.#stopWatching !== undefined;
+    return { ...own, interceptors: policies.pipeline(own.interceptors, replaced) };
   }
 
   /**

@@ -325,13 +325,16 @@ export class ServerPolicies implements ReportedServer, GuardedServer {
    * The interceptors of a server, from the wire to the handler. A grpc-js server that holds them holds the policies.
    *
    * @param own The interceptors of the user, next to the handlers.
+   * @param replaced The policies may be replaced by others, with faults among them.
    */
-  pipeline(own: readonly ServerInterceptor[] = []): ServerInterceptor[] {
+  pipeline(own: readonly ServerInterceptor[] = [], replaced = false): ServerInterceptor[] {
+    const faults = () => this.#parts.faults;
+    const mayHaveFaults = replaced || faults() !== undefined;
     return [
       (method, call) => this.#row(method, call),
       ...own,
       // Behind the interceptors of the user, to which a fault looks like one of the handler.
-      ...serverFaultsInterceptors(this.#environment, this.priority, () => this.#parts.faults),
+      ...(mayHaveFaults ? serverFaultsInterceptors(this.#environment, this.priority, faults) : []),
     ];
   }
 

@@ -1,5 +1,5 @@
 import { Metadata, status as Status } from "@grpc/grpc-js";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ControlledName } from "../../src/core/control.js";
 import { InvalidOptionError } from "../../src/core/options.js";
 import type { ClientPolicy } from "../../src/pipeline/client.js";
@@ -219,6 +219,17 @@ describe("policies that are replaced while calls run", () => {
     await call("unary", {}, marked);
     expect(weir.snapshot().priorities).toEqual([{ invalid: 1, clamped: 0 }]);
     expect(decisions).toEqual([]);
+  });
+
+  it("may bring faults, where the process allows them, and take them away", async () => {
+    vi.stubEnv("GRPC_WEIR_FAULTS", "1");
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { call, replace } = await liveScene({});
+    expect(createWeir().server().interceptors).toHaveLength(1);
+    replace({ server: { faults: { status: { rate: 1, code: Status.NOT_FOUND } } } });
+    expect((await call("unary")).code).toBe(Status.NOT_FOUND);
+    replace({});
+    expect((await call("unary")).code).toBe(Status.OK);
   });
 
   it("are drained with the server, if they come after that", async () => {
